@@ -1,0 +1,148 @@
+"""Starts `opt_worker.py` in another interpreter, and turns each way it can end into a result or an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_ocr.errors import ConversionError, ToolchainError
+
+WORKER = Path(__file__).with_name("opt_worker.py")
+
+DESCRIBE_TIMEOUT_S = 60.0
+CONVERT_TIMEOUT_S = 300.0
+
+LAST_LINES = 15
+
+# glog puts level, date, time, thread and a path cut from the left before each line:
+# "[F 11/22  9:19: 6.755 ...e-Lite/lite/model_parser/model_parser.cc:118 LoadCombinedParamsPb] Check failed: ..."
+_GLOG_PREFIX = re.compile(r"^\[([IWEF])\s.*?([^\s/]+:\d+) (\S+)\] ")
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """What an interpreter says about itself."""
+
+    python: Path
+    python_version: str
+    implementation: str
+    machine: str
+    bits: int
+    wheel_version: str | None
+    """Version of its paddlelite wheel."""
+    opt_version: str | None
+    """What its opt calls itself, such as `v2.13-rc`; None where paddlelite cannot be imported."""
+    import_error: str | None
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment without what points a child at another interpreter's packages."""
+    dropped = ("VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
+    return {name: value for name, value in os.environ.items() if name not in dropped and not name.startswith("PYTHON")}
+
+
+def describe_interpreter(python: Path) -> Interpreter:
+    """Start `python` and ask it for its version and its paddlelite.
+
+    Raises ToolchainError where it does not start or does not answer.
+    """
+    try:
+        ended = _run_worker(python, {"action": "describe"}, DESCRIBE_TIMEOUT_S)
+    except OSError as error:
+        raise ToolchainError(f"{python} does not start: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise ToolchainError(f"{python} does not answer within {DESCRIBE_TIMEOUT_S:g} s") from None
+    if ended.returncode != 0:
+        said = sum_up(ended.stderr)
+        raise ToolchainError(f"{python} does not run: {_name_end(ended.returncode)}" + (f": {said}" if said else ""))
+    try:
+        return Interpreter(python, **json.loads(ended.stdout))
+    except (ValueError, TypeError):
+        raise ToolchainError(f"{python} is not a Python: it answered {ended.stdout[:80]!r}") from None
+
+
+def run_opt(
+    python: Path,
+    program: Path,
+    params: Path,
+    out: Path,
+    *,
+    valid_places: str,
+    timeout_s: float = CONVERT_TIMEOUT_S,
+) -> Path:
+    """Convert one model in a process of its own and return the written file, `out` + ".nb".
+
+    Raises ConversionError with the last lines that opt printed where it crashes, fails, hangs or writes nothing.
+    """
+    job = {
+        "action": "convert",
+        "model": str(program),
+        "params": str(params),
+        "out": str(out),
+        "valid_places": valid_places,
+    }
+    try:
+        ended = _run_worker(python, job, timeout_s)
+    except OSError as error:
+        raise ToolchainError(f"{python} does not start: {error.strerror}") from None
+    except subprocess.TimeoutExpired as error:
+        raise _refuse(program, f"did not end within {timeout_s:g} s", error.stderr or b"") from None
+    if ended.returncode != 0:
+        raise _refuse(program, _name_end(ended.returncode), ended.stderr)
+    written = Path(f"{out}.nb")
+    if not written.is_file():
+        raise _refuse(program, "ended well but wrote no file", ended.stderr)
+    return written
+
+
+def list_last_lines(output: bytes, count: int = LAST_LINES) -> list[str]:
+    """Return the last lines that say something: without log prefixes, blank lines, and repeats of the line before."""
+    lines: list[str] = []
+    for raw in output.decode(errors="replace").splitlines():
+        line = _GLOG_PREFIX.sub(r"\1 \2 \3: ", raw.strip())
+        if line and lines[-1:] != [line]:
+            lines.append(line)
+    return lines[-count:]
+
+
+def sum_up(output: bytes) -> str:
+    """Return what a failed tool printed in one line: the first line says what, the last why; "" for nothing."""
+    lines = list_last_lines(output, 1000)
+    return " … ".join(dict.fromkeys(lines[:1] + lines[-1:]))
+
+
+def _run_worker(python: Path, job: Mapping[str, Any], timeout_s: float) -> subprocess.CompletedProcess[bytes]:
+    # -I: nothing of the caller's environment, folder or user site reaches that interpreter.
+    return subprocess.run(
+        [str(python), "-I", str(WORKER)],
+        input=json.dumps(job).encode(),
+        capture_output=True,
+        env=clean_environment(),
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def _refuse(program: Path, end: str, output: bytes) -> ConversionError:
+    said = "".join(f"\n  {line}" for line in list_last_lines(output))
+    return ConversionError(
+        f"opt could not convert {program}: {end}" + (f"; it printed last:{said}" if said else ""),
+        "opt reads inference programs saved by Paddle before 2.6, with the .pdiparams of the same export; "
+        "fetch or export the model again",
+    )
+
+
+def _name_end(returncode: int) -> str:
+    # A shell script between us and Python reports a signal as 128 + its number.
+    number = -returncode if returncode < 0 else returncode - 128
+    try:
+        return f"killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"exit code {returncode}"

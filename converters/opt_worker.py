@@ -1,0 +1,82 @@
+"""Runs Paddle-Lite's opt inside an interpreter that has paddlelite; started by `converters.opt`, never imported.
+
+Plain Python 3.7, the standard library and paddlelite: that interpreter has nothing of this project. One job is
+read as JSON from stdin and answered with one JSON line on stdout. All that opt prints, from C++ and on both
+streams, goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def find_wheel_version() -> str | None:
+    """Return the version of the installed paddlelite wheel."""
+    # importlib.metadata came with Python 3.8.
+    for folder in sys.path:
+        for entry in Path(folder).glob("paddlelite-*.dist-info"):
+            return entry.name[len("paddlelite-") : -len(".dist-info")]
+    return None
+
+
+def describe() -> dict[str, Any]:
+    """Tell what this interpreter is, and what opt it has, if any."""
+    answer: dict[str, Any] = {
+        "python_version": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "machine": platform.machine(),
+        "bits": struct.calcsize("P") * 8,
+        "wheel_version": find_wheel_version(),
+        "opt_version": None,
+        "import_error": None,
+    }
+    try:
+        import paddlelite.lite as lite
+
+        answer["opt_version"] = lite.Opt().version()
+    except Exception as error:
+        answer["import_error"] = f"{type(error).__name__}: {error}"
+    return answer
+
+
+def convert(job: dict[str, str]) -> dict[str, Any]:
+    """Write `job["out"]` + ".nb" from a .pdmodel and its .pdiparams; a bad model aborts the process."""
+    import paddlelite.lite as lite
+
+    opt = lite.Opt()
+    opt.set_model_file(job["model"])
+    opt.set_param_file(job["params"])
+    opt.set_model_type("naive_buffer")
+    opt.set_valid_places(job["valid_places"])
+    opt.set_optimize_out(job["out"])
+    opt.run()
+    return {"out": job["out"] + ".nb", "opt_version": opt.version()}
+
+
+def disable_core_dumps() -> None:
+    """Keep a crash, which is opt's way to refuse a model, from leaving a core file."""
+    try:
+        import resource
+    except ImportError:  # Windows writes none
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def main() -> None:
+    """Do the job on stdin."""
+    answers = os.dup(1)
+    os.dup2(2, 1)
+    disable_core_dumps()
+    job = json.load(sys.stdin)
+    answer = describe() if job["action"] == "describe" else convert(job)
+    os.write(answers, (json.dumps(answer) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()

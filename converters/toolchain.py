@@ -1,0 +1,318 @@
+"""Finds an interpreter that can run Paddle-Lite's opt, or makes one: the wheels end at Python 3.10."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.opt import Interpreter, clean_environment, describe_interpreter, sum_up
+from edge_ocr.errors import ToolchainError
+from edge_ocr.models import store_root
+
+LITE_VERSION = "2.13rc0"
+
+# 3.10 first; the wheel also covers older ones, which fewer machines and packages still support.
+PYTHON_MINORS = (10, 9, 8)
+
+PYTHON_VARIABLE = "EDGE_OCR_OPT_PYTHON"
+
+# Written when an environment is whole; without it, the folder is the rest of an interrupted making.
+READY_MARKER = "edge-ocr-ready"
+
+UV_TIMEOUT_S = 900.0
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class OptToolchain:
+    """An interpreter whose opt was seen to answer."""
+
+    python: Path
+    python_version: str
+    wheel_version: str
+    """Version of the paddlelite wheel, such as `2.13rc0`."""
+    opt_version: str
+    """What opt calls itself and writes into each .nb, such as `v2.13-rc`; the runtime must be of this version."""
+    origin: str
+    """`this interpreter`, the environment variable, or `cache`."""
+
+
+def find_opt_interpreter(lite_version: str = LITE_VERSION, *, report: Report = lambda step: None) -> OptToolchain:
+    """Return an interpreter with paddlelite `lite_version`; make one in the cache folder where there is none.
+
+    Looked at in this order: `EDGE_OCR_OPT_PYTHON`, which is used or refused but never passed over; this
+    interpreter; an environment in the cache folder from before; a new one there, made by uv from a Python on
+    PATH, one of pyenv's, or one that uv fetches.
+
+    Raises ToolchainError, listing what was tried, where none of them works.
+    """
+    chosen = os.environ.get(PYTHON_VARIABLE)
+    if chosen:
+        return _use_chosen(chosen, lite_version)
+    tried: list[str] = []
+    return (
+        _use_own(lite_version, tried)
+        or _find_ready(lite_version, tried)
+        or _make_environment(lite_version, tried, report)
+    )
+
+
+def describe_toolchain(lite_version: str = LITE_VERSION) -> tuple[str | None, str]:
+    """Tell which interpreter would run opt, without making one: None where there is none yet, and how to get it."""
+    chosen = os.environ.get(PYTHON_VARIABLE)
+    try:
+        if chosen:
+            found: OptToolchain | None = _use_chosen(chosen, lite_version)
+        else:
+            found = _use_own(lite_version, []) or _find_ready(lite_version, [])
+        if found is None:
+            check_platform(platform.system(), platform.machine())
+    except ToolchainError as error:
+        return None, f"{error.message}; {error.hint}"
+    if found is None:
+        return None, "edge-ocr export makes it (once, about 170 MB)"
+    return f"{found.opt_version} on Python {found.python_version} ({found.origin}: {found.python})", ""
+
+
+def check_platform(system: str, machine: str) -> None:
+    """Raise ToolchainError unless there are paddlelite wheels for this machine that we can install.
+
+    `system` and `machine` are what `platform.system()` and `platform.machine()` say.
+    """
+    if system not in ("Linux", "Darwin") or machine not in ("x86_64", "AMD64"):
+        raise ToolchainError(
+            f"no opt for {system} on {machine}: paddlelite wheels are for Linux and macOS on x86-64 only",
+            "export on an x86-64 machine and copy the bundle, or name an interpreter that has paddlelite "
+            f"in {PYTHON_VARIABLE}",
+        )
+
+
+def list_interpreters() -> Iterator[Path]:
+    """Yield the Pythons that may take the wheel, best first; nobody has checked that they start."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    for minor in PYTHON_MINORS:
+        # Each folder of PATH: the first hit is often a pyenv shim that refuses to run.
+        for folder in os.get_exec_path():
+            python = Path(folder) / f"python3.{minor}"
+            if os.access(python, os.X_OK):
+                yield python
+        # uv does not look here by itself.
+        yield from sorted(pyenv.glob(f"3.{minor}.*/bin/python"), key=_read_patch, reverse=True)
+
+
+def _read_patch(python: Path) -> int:
+    patch = python.parent.parent.name.split(".")[2]
+    return int(patch) if patch.isdigit() else -1
+
+
+def _use_chosen(chosen: str, lite_version: str) -> OptToolchain:
+    hint = f"name a CPython 3.8 to 3.10 with `pip install paddlelite=={lite_version}`, or unset {PYTHON_VARIABLE}"
+    path = shutil.which(Path(chosen).expanduser())
+    if path is None:
+        raise ToolchainError(f"{PYTHON_VARIABLE}: no such program: {chosen}", hint)
+    try:
+        return _check_lite(describe_interpreter(Path(path)), lite_version, PYTHON_VARIABLE)
+    except ToolchainError as error:
+        raise ToolchainError(f"{PYTHON_VARIABLE}: {error.message}", hint) from None
+
+
+def _use_own(lite_version: str, tried: list[str]) -> OptToolchain | None:
+    # Read, not imported: a library of that age has no business in our process.
+    version = None
+    if importlib.util.find_spec("paddlelite") is not None:
+        try:
+            version = importlib.metadata.version("paddlelite")
+        except importlib.metadata.PackageNotFoundError:
+            version = "of unknown version"
+    if version != lite_version:
+        has = f"has paddlelite {version}" if version else "has no paddlelite"
+        tried.append(f"this interpreter (Python {platform.python_version()}) {has}")
+        return None
+    try:
+        return _check_lite(describe_interpreter(Path(sys.executable)), lite_version, "this interpreter")
+    except ToolchainError as error:
+        tried.append(f"this interpreter: {error.message}")
+        return None
+
+
+def _check_lite(found: Interpreter, lite_version: str, origin: str) -> OptToolchain:
+    name = f"{found.python} (Python {found.python_version})"
+    if found.wheel_version is None:
+        raise ToolchainError(f"{name} has no paddlelite, expected {lite_version}")
+    if found.wheel_version != lite_version:
+        raise ToolchainError(f"{name} has paddlelite {found.wheel_version}, expected {lite_version}")
+    if found.opt_version is None:
+        raise ToolchainError(f"{name} cannot import paddlelite {found.wheel_version}: {found.import_error}")
+    return OptToolchain(found.python, found.python_version, found.wheel_version, found.opt_version, origin)
+
+
+def _find_ready(lite_version: str, tried: list[str]) -> OptToolchain | None:
+    for minor in PYTHON_MINORS:
+        folder = _name_environment(lite_version, minor)
+        if not (folder / READY_MARKER).is_file():
+            continue
+        try:
+            return _check_lite(describe_interpreter(folder / "bin" / "python"), lite_version, "cache")
+        except ToolchainError as error:  # its base interpreter was removed, say
+            tried.append(error.message)
+    return None
+
+
+def _find_folder() -> Path:
+    # Absolute, as uv runs inside it.
+    return (store_root() / "opt").absolute()
+
+
+def _name_environment(lite_version: str, minor: int) -> Path:
+    return _find_folder() / f"{lite_version}-py3{minor}"
+
+
+def _make_environment(lite_version: str, tried: list[str], report: Report) -> OptToolchain:
+    check_platform(platform.system(), platform.machine())
+    uv = _find_uv()
+    folder = _find_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _lock(folder / f"{lite_version}.lock", report) as lock:
+            # Another process may have made it while we waited; else the complaints are already in `tried`.
+            ready = _find_ready(lite_version, [])
+            if ready is not None:
+                return ready
+            for python in list_interpreters():
+                minor = _check_base(python, tried)
+                if minor is not None and _make_venv(uv, str(python), lite_version, minor, tried, lock):
+                    return _install_lite(uv, lite_version, minor, tried, lock, report)
+            minor = PYTHON_MINORS[0]
+            report(f"no usable Python 3.8 to 3.10 found: letting uv fetch Python 3.{minor}")
+            if _make_venv(uv, f"3.{minor}", lite_version, minor, tried, lock):
+                return _install_lite(uv, lite_version, minor, tried, lock, report)
+    except OSError as error:
+        raise ToolchainError(
+            f"cannot write the cache folder {folder}: {error.strerror}",
+            "make it writable, or set EDGE_OCR_HOME to a folder that is",
+        ) from None
+    raise _refuse(lite_version, tried)
+
+
+def _find_uv() -> Path:
+    try:
+        import uv
+
+        return Path(uv.find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        path = shutil.which("uv")
+    if path is None:
+        raise ToolchainError("uv is missing, which makes the environment for opt", "pip install uv")
+    return Path(path)
+
+
+@contextmanager
+def _lock(path: Path, report: Report) -> Iterator[int]:
+    """Hold `path` against other processes; the lock falls with the last process that has the file open."""
+    import fcntl  # not on Windows, which check_platform has refused
+
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("waiting for another process that makes the environment for opt")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+def _check_base(python: Path, tried: list[str]) -> int | None:
+    """Return the minor version of an interpreter that an environment can be made from."""
+    try:
+        found = describe_interpreter(python)
+    except ToolchainError as error:
+        tried.append(error.message)
+        return None
+    minor = int(found.python_version.split(".")[1])
+    if (
+        found.implementation == "CPython"
+        and found.bits == 64
+        and found.machine in ("x86_64", "AMD64")
+        and minor in PYTHON_MINORS
+    ):
+        return minor
+    tried.append(f"{python} is {found.implementation} {found.python_version}, {found.bits} bits on {found.machine}")
+    return None
+
+
+def _make_venv(uv: Path, python: str, lite_version: str, minor: int, tried: list[str], lock: int) -> bool:
+    folder = _name_environment(lite_version, minor)
+    _remove(folder)
+    # uv is told to fetch only where no path is given; its own search stops at the first broken pyenv shim.
+    fetch = [] if os.sep in python else ["--managed-python"]
+    said = _run_uv(uv, ["venv", "--no-project", *fetch, "--python", python, str(folder)], lock)
+    if said is None:
+        return True
+    tried.append(f"uv venv --python {python}: {said}")
+    _remove(folder)
+    return False
+
+
+def _install_lite(uv: Path, lite_version: str, minor: int, tried: list[str], lock: int, report: Report) -> OptToolchain:
+    folder = _name_environment(lite_version, minor)
+    python = folder / "bin" / "python"
+    report(f"installing paddlelite {lite_version} for Python 3.{minor} into {folder} (once, about 170 MB)")
+    wheel = f"paddlelite=={lite_version}"
+    options = ["--python", str(python), "--no-deps", "--only-binary", ":all:"]
+    try:
+        said = _run_uv(uv, ["pip", "install", *options, wheel], lock)
+        if said is not None:
+            tried.append(f"uv pip install {wheel} for Python 3.{minor}: {said}")
+            raise _refuse(lite_version, tried)
+        toolchain = _check_lite(describe_interpreter(python), lite_version, "cache")
+        (folder / READY_MARKER).touch()
+    except BaseException:
+        _remove(folder)
+        raise
+    return toolchain
+
+
+def _remove(folder: Path) -> None:
+    # The marker goes first: a removal that is cut short must not leave a folder that looks ready.
+    (folder / READY_MARKER).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_uv(uv: Path, arguments: list[str], lock: int) -> str | None:
+    """Run uv; return None, or in one line what went wrong."""
+    try:
+        ended = subprocess.run(
+            [str(uv), *arguments, "--quiet"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=clean_environment(),
+            cwd=_find_folder(),  # the settings of a project in the caller's folder are not for us
+            # If we are killed, uv may go on: it holds the lock until it is done with the folder.
+            pass_fds=(lock,),
+            timeout=UV_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"did not end within {UV_TIMEOUT_S:g} s"
+    except OSError as error:
+        return f"{uv} does not start: {error.strerror}"
+    if ended.returncode == 0:
+        return None
+    return sum_up(ended.stderr) or f"exit code {ended.returncode}"
+
+
+def _refuse(lite_version: str, tried: list[str]) -> ToolchainError:
+    return ToolchainError(
+        f"no interpreter for opt (paddlelite {lite_version}, CPython 3.8 to 3.10); tried: " + "; ".join(tried),
+        "with network access: `uv python install 3.10`, then run this again; without: set "
+        f"{PYTHON_VARIABLE} to a CPython 3.8 to 3.10 that has `pip install paddlelite=={lite_version}`",
+    )

@@ -1,0 +1,107 @@
+"""`edge-ocr config`: write out a shipped pipeline file, show what is in force."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_ocr.cli import options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edge_ocr.models import Kind
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command()
+def get(
+    name: Annotated[str, typer.Argument(help="A shipped pipeline, such as OCR.")],
+    save_path: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write <NAME>.yaml into.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+) -> None:
+    """Print a shipped pipeline file, or write it into a folder."""
+    from edge_ocr.config import find_config
+    from edge_ocr.errors import UsageError
+
+    shipped = find_config(name)
+    content = shipped.read_text(encoding="utf-8")
+    if save_path is None:
+        sys.stdout.write(content)
+        return
+    target = save_path / shipped.name
+    if target.exists() and not force:
+        raise UsageError(f"{target} exists", "--force overwrites it")
+    try:
+        save_path.mkdir(parents=True, exist_ok=True)
+        target.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {target}: {error.strerror}") from None
+    sys.stdout.write(f"{target}\n")
+
+
+@app.command()
+def show(
+    pipeline: options.Pipeline = "OCR",
+    device: options.Device = None,
+    engine: options.Engine = None,
+    det_model: options.DetModel = None,
+    rec_model: options.RecModel = None,
+    orientation: options.Orientation = None,
+    limit_side_len: options.LimitSideLen = None,
+    limit_type: options.LimitTypeOption = None,
+    text_score: options.TextScore = None,
+    threads: options.Threads = None,
+    settings: options.Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print every setting in force, and where each came from."""
+    import json
+
+    config = options.load_pipeline_config(
+        pipeline,
+        device=device,
+        engine=engine,
+        det_model=det_model,
+        rec_model=rec_model,
+        orientation=orientation,
+        limit_side_len=limit_side_len,
+        limit_type=limit_type,
+        text_score=text_score,
+        threads=threads,
+        settings=settings,
+    )
+    models: dict[Kind, str] = {"det": config.det_model, "rec": config.rec_model, "cls": config.cls_model}
+    for kind, name in models.items():
+        config = config.with_model_settings(_model_settings(name, kind), f"inference.yml of {name}")
+    if as_json:
+        rows = {path: {"value": value, "from": config.origins[path]} for path, value in config.values.items()}
+        sys.stdout.write(json.dumps(rows, indent=4, ensure_ascii=False) + "\n")
+        return
+    if not sys.stdout.isatty():
+        for path, value in config.values.items():
+            sys.stdout.write(f"{path}\t{json.dumps(value, ensure_ascii=False)}\t{config.origins[path]}\n")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("Key", "Value", "From")
+    for path, value in config.values.items():
+        origin = config.origins[path]
+        table.add_row(
+            path, Text(json.dumps(value, ensure_ascii=False)), Text(origin, "dim" if origin == "default" else "")
+        )
+    Console().print(table)
+
+
+def _model_settings(name: str, kind: Kind) -> Mapping[str, object]:
+    """Return what the model's own inference.yml says; a model that is not on this machine is not fetched for it."""
+    from edge_ocr.models import REGISTRY, locate_model, resolve_model
+
+    model = locate_model(name) if name in REGISTRY else resolve_model(name, kind)
+    return model.settings if model else {}

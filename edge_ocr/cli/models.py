@@ -1,0 +1,128 @@
+"""`edge-ocr models`: which models there are, where they lie, and how to fetch them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, TypedDict
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edge_ocr.models import ModelSpec
+
+app = typer.Typer(no_args_is_help=True, help="List, fetch and find models.")
+
+
+class _Row(TypedDict):
+    name: str
+    kind: str
+    where: str
+    size_bytes: int | None
+    source: str | None
+    licence: str
+
+
+@app.command("list")
+def list_models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the models: a table on a terminal, tab-separated lines in a pipe. Uses no network."""
+    from edge_ocr.models import REGISTRY
+
+    rows = [_describe(spec) for spec in REGISTRY.values()]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    elif sys.stdout.isatty():
+        from rich.console import Console
+
+        print_table(rows, Console())
+    else:
+        for cells in [_COLUMNS, *map(_format, rows)]:
+            typer.echo("\t".join(cells))
+
+
+@app.command("pull")
+def pull_models(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Names from `list`.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every model of the registry.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Fetch anew what is there already.")] = False,
+) -> None:
+    """Put models into the store; print name and folder of each, tab-separated.
+
+    Stops at the first that cannot be fetched. The store is EDGE_OCR_HOME or else the user's cache folder;
+    EDGE_OCR_MODEL_URL names a mirror of the official archives.
+    """
+    from edge_ocr.cli.progress import show_download
+    from edge_ocr.errors import UsageError
+    from edge_ocr.models import REGISTRY, locate_model, pull_model
+
+    if bool(names) == every:
+        raise UsageError("give either names or --all", "edge-ocr models list")
+    wanted = list(REGISTRY) if every else list(dict.fromkeys(names or []))
+    for name in wanted:
+        # An unknown name is found before anything is fetched.
+        if name not in REGISTRY:
+            locate_model(name)
+    for name in wanted:
+        with show_download() as progress:
+            model = pull_model(name, progress=progress, force=force)
+        typer.echo(f"{name}\t{model.program.parent}")
+
+
+@app.command("path")
+def print_path(name: Annotated[str, typer.Argument(help="A name from `list`.")]) -> None:
+    """Print the folder of a model that is on this machine, and nothing else."""
+    from edge_ocr.errors import ModelError
+    from edge_ocr.models import locate_model
+
+    model = locate_model(name)
+    if model is None:
+        raise ModelError(f"{name} is not on this machine", f"edge-ocr models pull {name}")
+    typer.echo(str(model.program.parent))
+
+
+_COLUMNS = ["name", "kind", "where", "size MB", "licence/source"]
+
+
+def print_table(rows: list[_Row], console: Console) -> None:
+    """Draw the rows as a table."""
+    from rich.table import Table
+
+    table = Table(*_COLUMNS)
+    for row in rows:
+        table.add_row(*_format(row))
+    console.print(table)
+
+
+def _describe(spec: ModelSpec) -> _Row:
+    from edge_ocr.errors import ModelError
+    from edge_ocr.models import locate_model
+
+    where, size_bytes, source = "not here", None, None
+    try:
+        model = locate_model(spec.name)
+    except ModelError:
+        # One damaged model must not hide the others; `path` says what is wrong with it.
+        model, where = None, "damaged"
+    if model is not None:
+        where = "store" if model.source == "store" else "package"
+        files = [model.program] if model.params is None else [model.program, model.params]
+        size_bytes, source = sum(path.stat().st_size for path in files), model.source
+    return {
+        "name": spec.name,
+        "kind": spec.kind,
+        "where": where,
+        "size_bytes": size_bytes,
+        "source": source,
+        "licence": spec.licence,
+    }
+
+
+def _format(row: _Row) -> list[str]:
+    size_bytes = row["size_bytes"]
+    size = "-" if size_bytes is None else f"{size_bytes / 1e6:.1f}"
+    origin = row["licence"] if row["source"] is None else f"{row['licence']}, {row['source']}"
+    return [row["name"], row["kind"], row["where"], size, origin]

@@ -1,0 +1,372 @@
+"""Pipeline YAML to frozen dataclasses: the only home of defaults and of Paddle's own key names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from edge_ocr.core.settings import DetectionSettings, OrientationSettings, RecognitionSettings
+from edge_ocr.errors import ConfigError
+
+_Check = Callable[[Any], Any]
+"""Returns the value in its final type, or raises ValueError with what was expected."""
+
+
+def _number(low: float, high: float, *, above: bool = False) -> _Check:
+    expected = f"a number {'above' if above else 'from'} {low:g} to {high:g}"
+
+    def check(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(expected)
+        if not (low < value if above else low <= value) or not value <= high:
+            raise ValueError(expected)
+        return float(value)
+
+    return check
+
+
+def _integer(low: int, high: int) -> _Check:
+    expected = f"a whole number from {low} to {high}"
+
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(expected)
+        return value
+
+    return check
+
+
+def _choice(*names: str) -> _Check:
+    def check(value: Any) -> str:
+        if value not in names:
+            raise ValueError("one of " + ", ".join(names))
+        return str(value)
+
+    return check
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a text that is not empty")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def _optional(inner: _Check) -> _Check:
+    def check(value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return inner(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or null") from None
+
+    return check
+
+
+def _three(inner: _Check) -> _Check:
+    def check(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple) or len(value) != 3:
+            raise ValueError("a list of three numbers")
+        try:
+            return tuple(inner(item) for item in value)
+        except ValueError as error:
+            raise ValueError(f"a list of three, each {error}") from None
+
+    return check
+
+
+def _image_shape(value: Any) -> tuple[int, int, int]:
+    expected = "a list [3, height, width] with sides from 8 to 4096"
+    if not isinstance(value, list | tuple) or len(value) != 3 or value[0] != 3:
+        raise ValueError(expected)
+    if any(isinstance(side, bool) or not isinstance(side, int) or not 8 <= side <= 4096 for side in value[1:]):
+        raise ValueError(expected)
+    return (3, value[1], value[2])
+
+
+@dataclass(frozen=True)
+class _Field:
+    default: Any
+    check: _Check
+
+
+# Each key a pipeline YAML may hold, with its default. Where a default is not ours, its source:
+# detection and recognition constants are those of PP-OCRv4 mobile as PaddleX 3.0 publishes them.
+_FIELDS: Mapping[str, _Field] = MappingProxyType(
+    {
+        "Global.pipeline_name": _Field("OCR", _choice("OCR")),
+        "Pipeline.text_det_model": _Field("PP-OCRv4_mobile_det", _text),
+        "Pipeline.text_rec_model": _Field("PP-OCRv4_mobile_rec", _text),
+        "Pipeline.text_line_orientation_model": _Field("ch_ppocr_mobile_v2_cls", _text),
+        "Pipeline.use_text_line_orientation": _Field(False, _flag),
+        "Pipeline.text_rec_batch_size": _Field(1, _integer(1, 256)),
+        "Pipeline.device": _Field("cpu", _text),
+        "Detection.limit_side_len": _Field(960, _integer(32, 8192)),
+        "Detection.limit_type": _Field("max", _choice("max", "min", "long")),
+        "Detection.thresh": _Field(0.3, _number(0, 1)),
+        "Detection.box_thresh": _Field(0.6, _number(0, 1)),
+        "Detection.unclip_ratio": _Field(1.5, _number(0, 10, above=True)),
+        "Detection.max_candidates": _Field(1000, _integer(1, 100_000)),
+        "Detection.mean": _Field((0.485, 0.456, 0.406), _three(_number(0, 1))),
+        "Detection.std": _Field((0.229, 0.224, 0.225), _three(_number(0, 1, above=True))),
+        "Recognition.character_dict_path": _Field(None, _optional(_text)),
+        "Recognition.image_shape": _Field((3, 48, 320), _image_shape),
+        "Recognition.text_score": _Field(0.5, _number(0, 1)),
+        "Orientation.image_shape": _Field((3, 48, 192), _image_shape),
+        "Orientation.thresh": _Field(0.9, _number(0, 1)),
+        "Runtime.engine": _Field("auto", _choice("auto", "openvino", "paddle", "onnxruntime")),
+        "Runtime.threads": _Field(None, _optional(_integer(1, 1024))),
+        # Pillow, too, refuses pictures above this number of pixels.
+        "Input.max_pixels": _Field(178_956_970, _integer(1, 2**31 - 1)),
+        "Input.max_download_mb": _Field(64, _integer(1, 4096)),
+        "Input.download_timeout_s": _Field(20.0, _number(0, 3600, above=True)),
+    }
+)
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """Limits on what is read."""
+
+    max_pixels: int
+    """Width × height of one picture or page."""
+    max_download_bytes: int
+    download_timeout_s: float
+    """For the whole download of one URL."""
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """Everything a pipeline is built from.
+
+    `values` maps key paths such as `Detection.thresh` to checked values; `origins` tells for each where it
+    came from: `default`, a file, an option, or a model's own inference.yml.
+    """
+
+    values: Mapping[str, Any]
+    origins: Mapping[str, str]
+
+    @property
+    def det_model(self) -> str:
+        return str(self.values["Pipeline.text_det_model"])
+
+    @property
+    def rec_model(self) -> str:
+        return str(self.values["Pipeline.text_rec_model"])
+
+    @property
+    def cls_model(self) -> str:
+        return str(self.values["Pipeline.text_line_orientation_model"])
+
+    @property
+    def use_orientation(self) -> bool:
+        return bool(self.values["Pipeline.use_text_line_orientation"])
+
+    @property
+    def device(self) -> str:
+        return str(self.values["Pipeline.device"])
+
+    @property
+    def engine(self) -> str:
+        return str(self.values["Runtime.engine"])
+
+    @property
+    def threads(self) -> int | None:
+        return self.values["Runtime.threads"]  # type: ignore[no-any-return]  # checked by its field
+
+    @property
+    def dictionary_path(self) -> Path | None:
+        path = self.values["Recognition.character_dict_path"]
+        return None if path is None else Path(path)
+
+    @property
+    def detection(self) -> DetectionSettings:
+        values = self.values
+        return DetectionSettings(
+            limit_side_len=values["Detection.limit_side_len"],
+            limit_type=values["Detection.limit_type"],
+            bin_threshold=values["Detection.thresh"],
+            box_threshold=values["Detection.box_thresh"],
+            unclip_ratio=values["Detection.unclip_ratio"],
+            max_candidates=values["Detection.max_candidates"],
+            mean=values["Detection.mean"],
+            std=values["Detection.std"],
+        )
+
+    @property
+    def recognition(self) -> RecognitionSettings:
+        _, height, width = self.values["Recognition.image_shape"]
+        return RecognitionSettings(
+            image_height=height,
+            min_width=width,
+            batch_size=self.values["Pipeline.text_rec_batch_size"],
+            text_score=self.values["Recognition.text_score"],
+        )
+
+    @property
+    def orientation(self) -> OrientationSettings:
+        _, height, width = self.values["Orientation.image_shape"]
+        return OrientationSettings(image_height=height, image_width=width, threshold=self.values["Orientation.thresh"])
+
+    @property
+    def input(self) -> InputSettings:
+        return InputSettings(
+            max_pixels=self.values["Input.max_pixels"],
+            max_download_bytes=self.values["Input.max_download_mb"] * 2**20,
+            download_timeout_s=self.values["Input.download_timeout_s"],
+        )
+
+    def dump(self) -> dict[str, dict[str, Any]]:
+        """Return every value in force as the nested mapping that a pipeline YAML holds."""
+        nested: dict[str, dict[str, Any]] = {}
+        for path, value in self.values.items():
+            section, key = path.split(".")
+            nested.setdefault(section, {})[key] = list(value) if isinstance(value, tuple) else value
+        return nested
+
+    def with_model_settings(self, settings: Mapping[str, Any], origin: str) -> PipelineConfig:
+        """Return a copy where a model's own `settings` replace defaults, but not what a file or option set.
+
+        Raises ConfigError for a value out of range, naming `origin`.
+        """
+        values, origins = dict(self.values), dict(self.origins)
+        for path, value in settings.items():
+            checked = _checked(path, value, origin)
+            if origins[path] == "default":
+                values[path], origins[path] = checked, origin
+        return PipelineConfig(MappingProxyType(values), MappingProxyType(origins))
+
+
+def find_config_folder() -> Path:
+    """Return the folder of the shipped pipeline files: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def find_config(pipeline: str | Path) -> Path:
+    """Return the file of a pipeline, given by shipped name (`OCR`) or as a path to a YAML file.
+
+    Raises ConfigError where there is no such name or file.
+    """
+    path = Path(pipeline)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ConfigError(f"no such pipeline file: {path}", "edge-ocr config get OCR --save-path . writes one")
+        return path
+    shipped = find_config_folder() / f"{pipeline}.yaml"
+    if path.name != str(pipeline) or not shipped.is_file():
+        names = ", ".join(sorted(file.stem for file in find_config_folder().glob("*.yaml")))
+        raise ConfigError(f"unknown pipeline {str(pipeline)!r}", f"shipped pipelines: {names}; or give a .yaml file")
+    return shipped
+
+
+def load_config(
+    pipeline: str | Path = "OCR",
+    overrides: Mapping[str, Any] | None = None,
+    override_origins: Mapping[str, str] | None = None,
+) -> PipelineConfig:
+    """Read a pipeline file, then lay `overrides` (key path to value) over it.
+
+    `override_origins` names where an override came from, such as `--threads`; an override given as None is left out.
+
+    Raises ConfigError, naming `file: key.path`, for what is not YAML, unknown or repeated keys, wrong types and values
+    out of range.
+    """
+    path = find_config(pipeline)
+    shipped = path.parent == find_config_folder()
+    origin = f"configs/{path.name}" if shipped else str(path)
+    values = {name: field.default for name, field in _FIELDS.items()}
+    origins = dict.fromkeys(_FIELDS, "default")
+    for name, value in _flatten(_read_yaml(path), path).items():
+        values[name], origins[name] = _checked(name, value, str(path)), origin
+    for name, value in (overrides or {}).items():
+        if value is None:
+            continue
+        source = (override_origins or {}).get(name, "option")
+        values[name], origins[name] = _checked(name, value, source), source
+    return PipelineConfig(MappingProxyType(values), MappingProxyType(origins))
+
+
+def _checked(path: str, value: Any, where: str) -> Any:
+    if path not in _FIELDS:
+        raise ConfigError(f"{where}: unknown key {path}", _nearest(path, list(_FIELDS)))
+    try:
+        return _FIELDS[path].check(value)
+    except ValueError as error:
+        place = path if where.startswith("--") is False else f"({path})"
+        raise ConfigError(f"{where}: {place}: expected {error}, got {value!r}") from None
+
+
+def _flatten(content: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected sections such as Pipeline:, got {type(content).__name__}")
+    sections = list(dict.fromkeys(name.split(".")[0] for name in _FIELDS))
+    flat: dict[str, Any] = {}
+    for section, entries in content.items():
+        if section not in sections:
+            raise ConfigError(f"{path}: unknown section {section}", _nearest(str(section), sections))
+        if entries is None:
+            continue
+        if not isinstance(entries, dict):
+            raise ConfigError(f"{path}: {section}: expected keys with values, got {entries!r}")
+        for key, value in entries.items():
+            name = f"{section}.{key}"
+            if name not in _FIELDS:
+                raise ConfigError(f"{path}: unknown key {name}", _nearest(name, list(_FIELDS)))
+            flat[name] = value
+    return flat
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    folded = {name.lower(): name for name in known}
+    # A key under the wrong section is found by its last part.
+    last = word.split(".")[-1].lower()
+    by_key = [name for name in known if name.split(".")[-1].lower() == last]
+    close = by_key or [folded[hit] for hit in difflib.get_close_matches(word.lower(), folded, 1, 0.6)]
+    return f"did you mean {close[0]}?" if close else "known: " + ", ".join(known)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, where PyYAML keeps the last one silently."""
+
+
+def _construct_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    mapping: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not a text", key_node.start_mark)
+        if key in mapping:
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+        mapping[key] = loader.construct_object(value_node, deep=True)
+    return mapping
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+        # A SafeLoader: no tag of the file can build anything but plain values.
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {type(error).__name__}") from None

@@ -1,0 +1,1 @@
+"""What runs a network: the protocol, and the engines that boards have."""

@@ -1,0 +1,86 @@
+"""Quadrilaterals: corner order, growth, reading order and perspective crops."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pyclipper
+from numpy.typing import NDArray
+
+from .types import BgrImage, Polygon, TextBox
+
+# Boxes whose top edges differ by less than this are one row; the value of PP-OCR's own sorting.
+ROW_TOLERANCE_PX = 10.0
+
+# A crop this many times taller than wide is vertical text and is turned by 90°; PP-OCR's value.
+VERTICAL_RATIO = 1.5
+
+
+def fit_quad(points: NDArray[np.float32]) -> tuple[Polygon, float]:
+    """Return the smallest rotated rectangle around `points` (N × 2) as TL TR BR BL, and its shorter side."""
+    rect = cv2.minAreaRect(points)
+    return order_corners(cv2.boxPoints(rect).astype(np.float32)), min(rect[1])
+
+
+def order_corners(corners: NDArray[np.float32]) -> Polygon:
+    """Return 4 × 2 corners in the order TL TR BR BL.
+
+    The two leftmost corners are the left side, each side is ordered by y. For a square turned by exactly 45°
+    the leftmost pair is not unique; a stable sort makes the answer depend on the input order alone.
+    """
+    by_x = corners[np.argsort(corners[:, 0], kind="stable")]
+    left, right = by_x[:2], by_x[2:]
+    top_left, bottom_left = left[np.argsort(left[:, 1], kind="stable")]
+    top_right, bottom_right = right[np.argsort(right[:, 1], kind="stable")]
+    return np.array([top_left, top_right, bottom_right, bottom_left], dtype=np.float32)
+
+
+def unclip(polygon: Polygon, ratio: float) -> NDArray[np.float32] | None:
+    """Grow a shrunk DB box by area × ratio / perimeter pixels on every side; return the outline (N × 2).
+
+    None where the box has no area or the offset does not give a single outline.
+    """
+    area = abs(cv2.contourArea(polygon))
+    perimeter = cv2.arcLength(polygon, True)
+    if area == 0 or perimeter == 0:
+        return None
+    offset = pyclipper.PyclipperOffset()
+    # Clipper works on integers: it truncates the corners to whole pixels, as PP-OCR's own post-processing does.
+    offset.AddPath(polygon.astype(np.int64).tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
+    outlines = offset.Execute(area * ratio / perimeter)
+    if len(outlines) != 1:
+        return None
+    return np.array(outlines[0], dtype=np.float32)
+
+
+def sort_reading_order(boxes: list[TextBox]) -> list[TextBox]:
+    """Return the boxes from top to bottom, and from left to right within a row.
+
+    A row is a run of boxes whose top-left corners differ by less than `ROW_TOLERANCE_PX` in y from the one before.
+    """
+    ordered = sorted(boxes, key=lambda box: (float(box.polygon[0, 1]), float(box.polygon[0, 0])))
+    for end in range(1, len(ordered)):
+        for i in range(end, 0, -1):
+            above, below = ordered[i - 1].polygon[0], ordered[i].polygon[0]
+            if not (abs(below[1] - above[1]) < ROW_TOLERANCE_PX and below[0] < above[0]):
+                break
+            ordered[i - 1], ordered[i] = ordered[i], ordered[i - 1]
+    return ordered
+
+
+def crop_polygon(image: BgrImage, polygon: Polygon) -> BgrImage:
+    """Cut a quadrilateral out of the image and straighten it; upright text lies horizontally afterwards.
+
+    A crop at least `VERTICAL_RATIO` times taller than wide is turned by 90° counter-clockwise. Sides are at least 1 px.
+    """
+    top_left, top_right, bottom_right, bottom_left = polygon
+    width = max(1, int(max(math.dist(top_left, top_right), math.dist(bottom_left, bottom_right))))
+    height = max(1, int(max(math.dist(top_left, bottom_left), math.dist(top_right, bottom_right))))
+    target = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
+    matrix = cv2.getPerspectiveTransform(polygon.astype(np.float32), target)
+    crop = cv2.warpPerspective(image, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    if height >= width * VERTICAL_RATIO:
+        crop = cv2.rotate(crop, cv2.ROTATE_90_COUNTERCLOCKWISE)
+    return np.asarray(crop, dtype=np.uint8)

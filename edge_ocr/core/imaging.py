@@ -1,0 +1,66 @@
+"""From BGR pixels to the float32 NCHW tensors that the networks take."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .settings import DetectionSettings
+from .types import BgrImage
+
+# The detection network halves its input five times.
+DETECTION_STRIDE = 32
+
+# Longest side that detection is ever given, whatever `limit_type` asks for; PaddleX's max_side_limit.
+MAX_DETECTION_SIDE = 4000
+
+
+def plan_detection_size(height: int, width: int, settings: DetectionSettings) -> tuple[int, int]:
+    """Return (height, width) of the detection input for an image: scaled to the limit, each side rounded to 32."""
+    limit, longest = settings.limit_side_len, max(height, width)
+    ratio = 1.0
+    if settings.limit_type == "long" or (settings.limit_type == "max" and longest > limit):
+        ratio = limit / longest
+    elif settings.limit_type == "min" and min(height, width) < limit:
+        ratio = limit / min(height, width)
+    ratio = min(ratio, MAX_DETECTION_SIDE / longest)
+
+    def fit(side: int) -> int:
+        return max(round(int(side * ratio) / DETECTION_STRIDE) * DETECTION_STRIDE, DETECTION_STRIDE)
+
+    return fit(height), fit(width)
+
+
+def prepare_detection(image: BgrImage, settings: DetectionSettings) -> NDArray[np.float32]:
+    """Return the detection input, 1 × 3 × H × W: resized, (x / 255 − mean) / std per BGR channel."""
+    height, width = plan_detection_size(image.shape[0], image.shape[1], settings)
+    if (height, width) != image.shape[:2]:
+        image = _resize(image, width, height)
+    mean = np.array(settings.mean, dtype=np.float32)
+    std = np.array(settings.std, dtype=np.float32)
+    scale, shift = 1.0 / (255.0 * std), -mean / std
+    return np.ascontiguousarray((image * scale + shift).transpose(2, 0, 1)[np.newaxis], dtype=np.float32)
+
+
+def resize_line(crop: BgrImage, height: int, max_width: int) -> BgrImage:
+    """Scale a text line to `height` rows, its ratio kept, at most `max_width` wide."""
+    width = min(max_width, max(1, int(np.ceil(crop.shape[1] * height / crop.shape[0]))))
+    return _resize(crop, width, height)
+
+
+def prepare_lines(lines: list[BgrImage], width: int) -> NDArray[np.float32]:
+    """Return N × 3 × H × `width` in [−1, 1], (x / 255 − 0.5) / 0.5, zero-padded on the right.
+
+    All lines have the same height H and are at most `width` wide.
+    """
+    batch = np.zeros((len(lines), 3, lines[0].shape[0], width), dtype=np.float32)
+    for slot, line in zip(batch, lines):
+        slot[:, :, : line.shape[1]] = line.transpose(2, 0, 1)
+        slot[:, :, : line.shape[1]] /= 127.5
+        slot[:, :, : line.shape[1]] -= 1.0
+    return batch
+
+
+def _resize(image: BgrImage, width: int, height: int) -> BgrImage:
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)

@@ -1,0 +1,64 @@
+"""Detection, crops, orientation and recognition in their order, on one image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .detection import TextDetector
+from .geometry import crop_polygon
+from .orientation import OrientationClassifier, turn
+from .recognition import TextRecognizer
+from .types import BgrImage, Reading, StageTimings, TextLine
+
+# Where the classifier is not sure, a line is read both ways, and the turned reading must score this much better: some
+# signs (W and M, 0, H) read well either way, and most lines stand upright.
+TURNED_SCORE_MARGIN = 0.1
+
+
+class TextReader:
+    """Reads every text line of an image."""
+
+    def __init__(
+        self,
+        detector: TextDetector,
+        recognizer: TextRecognizer,
+        classifier: OrientationClassifier | None = None,
+    ) -> None:
+        self.detector = detector
+        self.recognizer = recognizer
+        self.classifier = classifier
+
+    def read(self, image: BgrImage) -> Reading:
+        """Detect and read; lines whose score is below `text_score` are left out. No text gives no lines."""
+        timings = StageTimings()
+        with _timed(timings, "detection"):
+            boxes = self.detector.detect(image)
+        with _timed(timings, "crop"):
+            crops = [crop_polygon(image, box.polygon) for box in boxes]
+        unsure: list[int] = []
+        if self.classifier is not None:
+            with _timed(timings, "orientation"):
+                turned, unsure = self.classifier.find_turned(crops)
+                for i in turned:
+                    crops[i] = turn(crops[i])
+        with _timed(timings, "recognition"):
+            readings = self.recognizer.recognize(crops)
+            for i, other in zip(unsure, self.recognizer.recognize([turn(crops[i]) for i in unsure])):
+                if other[1] > readings[i][1] + TURNED_SCORE_MARGIN:
+                    readings[i] = other
+        least = self.recognizer.settings.text_score
+        lines = [
+            TextLine(box.polygon, box.det_score, text, score)
+            for box, (text, score) in zip(boxes, readings)
+            if text and score >= least
+        ]
+        return Reading(lines, timings)
+
+
+@contextmanager
+def _timed(timings: StageTimings, stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    timings.stages_ms[stage] = (time.perf_counter() - start) * 1000

@@ -1,0 +1,51 @@
+"""Settings of each stage, without defaults: `edge_ocr.config` on the host, the bundle on a device fills them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DetectionSettings:
+    """Resize, normalisation and DB post-processing of text detection."""
+
+    limit_side_len: int
+    """Side length in pixels that `limit_type` applies to."""
+    limit_type: str
+    """`max`: longest side at most the limit; `min`: shortest side at least; `long`: longest side exactly."""
+    bin_threshold: float
+    """Probability in [0, 1] above which a pixel of the prob map counts as text."""
+    box_threshold: float
+    """Mean probability in [0, 1] that a box must reach."""
+    unclip_ratio: float
+    """How far a box grows: offset in pixels = area × ratio / perimeter."""
+    max_candidates: int
+    """How many contours are looked at."""
+    mean: tuple[float, float, float]
+    """Per channel (BGR), of values in [0, 1]."""
+    std: tuple[float, float, float]
+    """Per channel (BGR), of values in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class RecognitionSettings:
+    """Input shape, batching and score limit of text recognition."""
+
+    image_height: int
+    """Rows of the network's input."""
+    min_width: int
+    """Narrowest input in pixels; narrower crops are padded to it."""
+    batch_size: int
+    """Crops run together."""
+    text_score: float
+    """Lines with a lower `rec_score` are left out of the result."""
+
+
+@dataclass(frozen=True)
+class OrientationSettings:
+    """Input shape and threshold of the text-line orientation classifier."""
+
+    image_height: int
+    image_width: int
+    threshold: float
+    """A line is turned when the probability of 180° exceeds this."""

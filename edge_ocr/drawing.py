@@ -1,0 +1,381 @@
+"""Draw what was read: the picture with its boxes on the left, the texts in their places on the right."""
+
+from __future__ import annotations
+
+import colorsys
+import functools
+import importlib.util
+import logging
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from edge_ocr.core.geometry import VERTICAL_RATIO
+from edge_ocr.core.types import BgrImage, Polygon
+from edge_ocr.errors import ConfigError, InputError
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Colour = tuple[int, int, int]  # RGB
+
+logger = logging.getLogger("edge_ocr")
+
+FONT_VARIABLE = "EDGE_OCR_FONT"
+FONT_PACKAGE = "pylopdf_fonts_zh_cn"
+FONT_PACKAGE_FILE = "NotoSansSC-Regular.otf"
+# Beginnings of the file names of fonts that show Chinese, best first.
+FONT_NAMES = (
+    "notosanscjk",
+    "notosanssc",
+    "sourcehansans",
+    "wqy",
+    "wenquanyi",
+    "droidsansfallback",
+    "pingfang",
+    "msyh",
+    "simhei",
+    "hiragino sans gb",
+    "stheiti",
+    "notoserifcjk",
+    "notoserifsc",
+    "simsun",
+)
+FONT_SUFFIXES = (".otf", ".ttf", ".ttc")
+FC_LIST_TIMEOUT_S = 3.0
+
+# A phone's photo has 4000 px; one half of that is wider than any screen, and a PNG of both takes 30 MB.
+MAX_HALF_SIDE = 2000
+# Opacity of the boxes: what is under them must stay readable.
+FILL_LEFT = 0.26
+FILL_RIGHT = 0.10
+
+
+def find_font() -> Path | None:
+    """Find a font file that shows Chinese, or None where this machine has none.
+
+    Looks at the variable EDGE_OCR_FONT (taken as it is, whatever it shows), the fonts of the system and the
+    package pylopdf-fonts-zh-cn, in this order.
+
+    Raises ConfigError where EDGE_OCR_FONT names no readable font file.
+    """
+    chosen = os.environ.get(FONT_VARIABLE)
+    if not chosen:
+        return _find_installed_font()
+    path = Path(chosen).expanduser()
+    hint = f"set {FONT_VARIABLE} to a .otf, .ttf or .ttc file, or unset it"
+    if not path.is_file():
+        raise ConfigError(f"{FONT_VARIABLE}: no such font file: {path}", hint)
+    try:
+        ImageFont.truetype(str(path), 12)
+    except OSError as error:
+        raise ConfigError(f"{FONT_VARIABLE}: not a font that can be read: {path} ({error})", hint) from error
+    return path
+
+
+def draw_result(
+    image: BgrImage,
+    polygons: Sequence[ArrayLike],
+    texts: Sequence[str],
+    scores: Sequence[float],
+) -> BgrImage:
+    """Draw a picture with its boxes beside a white panel that has each text in the place of its box.
+
+    `image` is uint8 H×W×3 BGR. `polygons` are 4×2 in its pixels, TL TR BR BL, and may reach over its
+    border; `texts` and `scores` (in [0, 1]) go with them. A box has the same colour on both halves; a text is
+    the paler, the lower its score; text in a tall box reads downwards. Control characters and line breaks
+    become spaces. An empty text leaves an empty box, and no boxes leave the picture and a white panel.
+
+    Where `find_font` finds nothing, boxes carry numbers from 1 on both halves, and of the texts only those in
+    ASCII are drawn; a warning says so once a process.
+
+    Returns uint8 H×2W×3 BGR, reduced where H or W exceeds 2000 px so that the longer of them becomes
+    2000 px. The arguments are not changed.
+
+    Raises InputError where the image is not uint8 H×W×3 or is empty, where the lists differ in length, or
+    where a polygon is not 4×2 or not finite; ConfigError from `find_font`.
+    """
+    _check_image(image)
+    quads = _check_lines(polygons, texts, scores)
+    font_path = find_font()
+    labels = [_clean_text(text) for text in texts]
+    if font_path is None:
+        _warn_no_font()
+        labels = [_number_text(index, text) for index, text in enumerate(labels)]
+
+    picture, scale = _reduce(image)
+    # Far outside is far outside, and what follows must not overflow.
+    limit = 8 * max(picture.shape)
+    quads = [np.clip(quad * np.float32(scale), -limit, limit) for quad in quads]
+    colours = [_pick_colour(index) for index in range(len(quads))]
+    left = _draw_boxes(picture, quads, colours, FILL_LEFT)
+    right = _draw_boxes(np.full_like(picture, 255), quads, colours, FILL_RIGHT)
+    for index, (quad, label, score) in enumerate(zip(quads, labels, scores, strict=True)):
+        _draw_text(right, quad, label, _pick_ink(score), font_path)
+        if font_path is None:
+            _draw_number(left, quad, index, colours[index])
+    return np.concatenate([left, right], axis=1)
+
+
+# --- Arguments ---
+
+
+def _check_image(image: BgrImage) -> None:
+    shape = getattr(image, "shape", None)
+    dtype = getattr(image, "dtype", None)
+    if shape is None or len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
+        raise InputError(
+            f"draw_result: expected a non-empty uint8 H×W×3 image, got {dtype} {shape}",
+            "pass the picture as cv2.imread(path) gives it",
+        )
+
+
+def _check_lines(polygons: Sequence[ArrayLike], texts: Sequence[str], scores: Sequence[float]) -> list[Polygon]:
+    counts = (len(polygons), len(texts), len(scores))
+    if len(set(counts)) != 1:
+        raise InputError(
+            "draw_result: expected as many texts and scores as polygons, "
+            f"got {counts[0]} polygons, {counts[1]} texts, {counts[2]} scores",
+            "pass one text and one score for each polygon",
+        )
+    hint = "give the corners TL TR BR BL in pixels of the picture"
+    quads = []
+    for index, polygon in enumerate(polygons):
+        try:
+            quad = np.asarray(polygon, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"draw_result: polygons[{index}]: expected 4×2 numbers: {error}", hint) from error
+        if quad.shape != (4, 2):
+            raise InputError(
+                f"draw_result: polygons[{index}]: expected shape (4, 2), got {quad.shape}",
+                hint,
+            )
+        if not np.isfinite(quad).all():
+            raise InputError(f"draw_result: polygons[{index}]: expected finite numbers, got {quad.tolist()}", hint)
+        quads.append(quad)
+    return quads
+
+
+def _clean_text(text: str) -> str:
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def _number_text(index: int, text: str) -> str:
+    # Pillow's own font has little more than ASCII: anything else would come out as a row of empty squares.
+    return f"{index + 1} {text}".rstrip() if text.isascii() else str(index + 1)
+
+
+def _reduce(image: BgrImage) -> tuple[BgrImage, float]:
+    height, width = image.shape[:2]
+    scale = MAX_HALF_SIDE / max(height, width)
+    if scale >= 1:
+        return image, 1.0
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), scale
+
+
+# --- Boxes ---
+
+
+def _pick_colour(index: int) -> Colour:
+    """RGB; the golden ratio keeps the hues of neighbours far apart."""
+    red, green, blue = colorsys.hsv_to_rgb(index * 0.618034 % 1.0, 0.85, 0.82)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _pick_ink(score: float) -> int:
+    """Grey level of a text: black at score 1, light grey at 0 (and where the score is not a number)."""
+    certainty = min(1.0, max(0.0, float(score))) if score == score else 0.0
+    return round(170 * (1 - certainty))
+
+
+def _draw_boxes(base: BgrImage, quads: Sequence[Polygon], colours: Sequence[Colour], opacity: float) -> BgrImage:
+    """A copy of `base` (BGR) with translucent boxes."""
+    picture = Image.fromarray(np.ascontiguousarray(base[..., ::-1]))
+    outlines = [[(float(x), float(y)) for x, y in quad] for quad in quads]
+    filled = picture.copy()
+    pen = ImageDraw.Draw(filled)
+    for outline, colour in zip(outlines, colours, strict=True):
+        pen.polygon(outline, fill=colour)
+    picture = Image.blend(picture, filled, opacity)
+    pen = ImageDraw.Draw(picture)
+    line_width = max(1, round(max(picture.size) / 700))
+    for outline, colour in zip(outlines, colours, strict=True):
+        pen.line([*outline, outline[0]], fill=colour, width=line_width)
+    return np.ascontiguousarray(np.asarray(picture)[..., ::-1])
+
+
+# --- Texts ---
+
+
+def _draw_text(panel: BgrImage, quad: Polygon, text: str, grey: int, font_path: Path | None) -> None:
+    """Write `text` into `quad` on `panel`, in place."""
+    sides = np.linalg.norm(quad - np.roll(quad, -1, axis=0), axis=1)
+    width, height = float(max(sides[0], sides[2])), float(max(sides[1], sides[3]))
+    if not text or min(width, height) < 1:
+        return
+    corners = quad
+    if height >= VERTICAL_RATIO * width:
+        # Recognition turned this crop counter-clockwise: the line starts at the top right corner.
+        corners, width, height = np.roll(quad, -1, axis=0), height, width
+    # A box larger than the panel needs no finer letters than the panel has pixels.
+    shrink = min(1.0, MAX_HALF_SIDE / max(width, height))
+    stamp = _render_line(text, max(1, round(width * shrink)), max(1, round(height * shrink)), font_path)
+
+    x0, y0 = np.clip(np.floor(quad.min(axis=0)), 0, (panel.shape[1], panel.shape[0])).astype(int)
+    x1, y1 = np.clip(np.ceil(quad.max(axis=0)) + 1, 0, (panel.shape[1], panel.shape[0])).astype(int)
+    if x1 <= x0 or y1 <= y0:
+        return
+    stamp_height, stamp_width = stamp.shape
+    source = np.array([[0, 0], [stamp_width, 0], [stamp_width, stamp_height], [0, stamp_height]], np.float32)
+    target = (corners - np.array([x0, y0], np.float32)).astype(np.float32)
+    matrix = cv2.getPerspectiveTransform(source, target)
+    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
+        return  # three corners in a row: no place to write in
+    cover = cv2.warpPerspective(stamp, matrix, (int(x1 - x0), int(y1 - y0)), flags=cv2.INTER_LINEAR)
+    part = panel[y0:y1, x0:x1]
+    opacity = np.asarray(cover, np.float32)[..., None] / 255
+    part[:] = np.rint(part * (1 - opacity) + grey * opacity).astype(np.uint8)
+
+
+def _render_line(text: str, width: int, height: int, font_path: Path | None) -> NDArray[np.uint8]:
+    """One line, uint8 height×width, 0 where there is nothing and 255 in the letters, as large as it fits."""
+    left, top, right, bottom = _load_font(font_path, height).getbbox(text, anchor="ls")
+    # Fit the letters and not the em: detection draws its box around the letters. The last limit keeps a lone
+    # comma from growing to the height of the box.
+    factor = min(0.94 * width / max(1, right - left), 0.80 * height / max(1, bottom - top), 1.15)
+    font = _load_font(font_path, max(1, int(height * factor)))
+    left, top, right, bottom = font.getbbox(text, anchor="ls")
+    line = Image.new("L", (width, height), 0)
+    start = ((width - left - right) / 2, (height - top - bottom) / 2)
+    ImageDraw.Draw(line).text(start, text, font=font, fill=255, anchor="ls")
+    return np.asarray(line, np.uint8)
+
+
+def _draw_number(picture: BgrImage, quad: Polygon, index: int, colour: Colour) -> None:
+    """Put the number of a box on a tag before its first corner, pushed inside the picture, in place."""
+    height, width = picture.shape[:2]
+    side = min(float(np.linalg.norm(quad[3] - quad[0])), float(np.linalg.norm(quad[1] - quad[0])))
+    size = int(np.clip(0.6 * side, 9, 28))
+    font = _load_font(None, size)
+    text = str(index + 1)
+    tag = Image.new("RGB", (round(font.getlength(text)) + 4, size + 2), colour)
+    ImageDraw.Draw(tag).text((2, tag.height / 2), text, font=font, fill=(255, 255, 255), anchor="lm")
+    x = int(np.clip(quad[0, 0] - tag.width, 0, max(0, width - tag.width)))
+    y = int(np.clip(quad[0, 1], 0, max(0, height - tag.height)))
+    part = picture[y : y + tag.height, x : x + tag.width]
+    part[:] = np.asarray(tag)[: part.shape[0], : part.shape[1], ::-1]
+
+
+# --- Fonts ---
+
+
+@functools.lru_cache(maxsize=32)  # each holds an open file
+def _load_font(path: Path | None, size: int) -> Font:
+    return ImageFont.load_default(size) if path is None else ImageFont.truetype(str(path), size)
+
+
+@functools.cache
+def _warn_no_font() -> None:
+    logger.warning(
+        "no font with Chinese characters found: boxes are numbered and only ASCII texts are drawn; "
+        'run `pip install "edge-ocr[fonts]"` or `apt-get install fonts-noto-cjk`, '
+        "or set EDGE_OCR_FONT to a font file"
+    )
+
+
+@functools.cache
+def _find_installed_font() -> Path | None:
+    for path in _list_candidates():
+        if _shows_chinese(path):
+            return path
+    return None
+
+
+def _list_candidates() -> Iterator[Path]:
+    """Font files to try, best first; what costs more to find comes later."""
+    yield from _rank_fonts(path for path in _list_system_fonts() if _get_rank(path) < len(FONT_NAMES))
+    yield from _rank_fonts(_ask_fontconfig())
+    spec = importlib.util.find_spec(FONT_PACKAGE)
+    if spec is not None and spec.origin is not None:
+        yield Path(spec.origin).parent / FONT_PACKAGE_FILE
+
+
+def _get_rank(path: Path) -> int:
+    name = path.name.lower()
+    for rank, start in enumerate(FONT_NAMES):
+        if name.startswith(start):
+            return rank
+    return len(FONT_NAMES)
+
+
+def _rank_fonts(paths: Iterable[Path]) -> list[Path]:
+    """Best known family first, within it the regular weight, then by name so that the choice is stable."""
+    return sorted(paths, key=lambda path: (_get_rank(path), "regular" not in path.name.lower(), str(path)))
+
+
+def _list_font_folders() -> list[Path]:
+    """Where Linux, macOS and Windows keep fonts; folders that are not there are harmless."""
+    home = Path.home()
+    folders = [
+        Path("/usr/share/fonts"),
+        Path("/usr/local/share/fonts"),
+        home / ".local/share/fonts",
+        home / ".fonts",
+        Path("/System/Library/Fonts"),
+        Path("/Library/Fonts"),
+        home / "Library/Fonts",
+    ]
+    for variable, below in (("WINDIR", "Fonts"), ("LOCALAPPDATA", "Microsoft/Windows/Fonts")):
+        if os.environ.get(variable):
+            folders.append(Path(os.environ[variable]) / below)
+    return folders
+
+
+def _list_system_fonts() -> Iterator[Path]:
+    for folder in _list_font_folders():
+        for place, _, names in os.walk(folder):
+            for name in names:
+                if name.lower().endswith(FONT_SUFFIXES):
+                    yield Path(place) / name
+
+
+def _ask_fontconfig() -> list[Path]:
+    """Font files that fontconfig says show Chinese; none where it is missing, slow or fails."""
+    program = shutil.which("fc-list")
+    if program is None:
+        return []
+    try:
+        listing = subprocess.run(
+            [program, ":lang=zh", "file"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=FC_LIST_TIMEOUT_S,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    # Each line is `PATH: `.
+    names = (line.strip().removesuffix(":") for line in listing.splitlines())
+    return [Path(name) for name in names if name.lower().endswith(FONT_SUFFIXES)]
+
+
+def _shows_chinese(path: Path) -> bool:
+    """Whether the font has a glyph of its own for common characters, and not the one for a missing glyph."""
+    try:
+        font = ImageFont.truetype(str(path), 24)
+        missing = _get_glyph(font, "\U0010fffd")  # a private code point that fonts leave empty
+        return all(_get_glyph(font, char) != missing for char in "中文识")
+    except OSError:
+        return False
+
+
+def _get_glyph(font: ImageFont.FreeTypeFont, char: str) -> tuple[tuple[int, int], bytes]:
+    mask = font.getmask(char)
+    return mask.size, bytes(mask)

@@ -1,0 +1,35 @@
+"""Device strings such as `cpu`, `gpu:0` and `gpu:0,1`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from edge_ocr.errors import UsageError
+
+KINDS = ("cpu", "gpu", "npu", "xpu", "mlu")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A kind of device and the numbers of the ones to use."""
+
+    kind: str
+    ids: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "cpu" else f"{self.kind}:{','.join(map(str, self.ids))}"
+
+
+def parse_device(text: str) -> Device:
+    """Parse `KIND` or `KIND:ID[,ID…]`; without ids the first device is meant, cpu takes none.
+
+    Raises UsageError for anything else.
+    """
+    match = re.fullmatch(r"(\w+)(?::(\d+(?:,\d+)*))?", text.strip().lower())
+    if not match or match[1] not in KINDS or (match[1] == "cpu" and match[2]):
+        raise UsageError(f"unknown device {text!r}", f"one of {', '.join(KINDS)}, such as cpu, gpu:0 or gpu:0,1")
+    ids = tuple(int(number) for number in match[2].split(",")) if match[2] else (0,)
+    if len(set(ids)) != len(ids):
+        raise UsageError(f"device {text!r} names a number twice")
+    return Device(match[1], ids)

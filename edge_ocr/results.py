@@ -1,0 +1,124 @@
+"""What `predict` gives back: a mapping with the tutorial's keys, which prints and saves itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from edge_ocr.core.types import BgrImage, Reading
+from edge_ocr.errors import InputError, UsageError
+
+# High enough that thin strokes of drawn text stay sharp.
+JPEG_QUALITY = 92
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+class OcrResult(Mapping[str, Any]):
+    """Everything read in one image.
+
+    As a mapping it has the keys `input_path` (str or None), `dt_polys` (N × 4 × 2 whole pixels of the upright image,
+    TL TR BR BL), `dt_scores`, `rec_text`, `rec_score` (N each, scores in [0, 1]); lists are in reading order and empty
+    where there is no text.
+    """
+
+    def __init__(
+        self, reading: Reading, image: BgrImage, input_path: str | None, page_index: int | None, name: str
+    ) -> None:
+        self.reading = reading
+        self.image = image
+        """The upright picture that was read, H × W × 3 BGR."""
+        self.page_index = page_index
+        """From 0, in files of several pages; None in files of one."""
+        self.name = name
+        """Of the files that are saved into a folder, without suffix."""
+        self._values: dict[str, Any] = {
+            "input_path": input_path,
+            "dt_polys": [line.polygon.astype(int).tolist() for line in reading.lines],
+            "dt_scores": [line.det_score for line in reading.lines],
+            "rec_text": [line.text for line in reading.lines],
+            "rec_score": [line.rec_score for line in reading.lines],
+        }
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"<OcrResult {self['input_path'] or self.name}: {len(self.reading.lines)} lines>"
+
+    @property
+    def timings_ms(self) -> dict[str, float]:
+        """Milliseconds by stage: decode, detection, crop, orientation (where used), recognition."""
+        return dict(self.reading.timings.stages_ms)
+
+    def to_json(self, *, indent: int | None = None, ensure_ascii: bool = False) -> str:
+        """Return the mapping as JSON."""
+        return json.dumps(self._values, indent=indent, ensure_ascii=ensure_ascii)
+
+    def print(self, format_json: bool = True, indent: int | None = 4, ensure_ascii: bool = False) -> None:
+        """Write the mapping to stdout as JSON, or as a Python dict on one line with `format_json=False`."""
+        text = self.to_json(indent=indent, ensure_ascii=ensure_ascii) if format_json else str(self._values)
+        sys.stdout.write(text + "\n")
+
+    def save_to_json(self, save_path: str | Path, indent: int | None = 4, ensure_ascii: bool = False) -> Path:
+        """Write the mapping to a `.json` file, or into a folder as `<name>_res.json`; return the file.
+
+        Raises InputError where it cannot be written.
+        """
+        path = self._place(save_path, (".json",), "_res.json")
+        _write(path, (self.to_json(indent=indent, ensure_ascii=ensure_ascii) + "\n").encode())
+        return path
+
+    def save_to_img(self, save_path: str | Path) -> Path:
+        """Write the picture with its boxes beside the texts, to an image file or into a folder as `<name>_res.jpg`.
+
+        Returns the file. Raises InputError where it cannot be written.
+        """
+        from edge_ocr.drawing import draw_result
+
+        path = self._place(save_path, IMAGE_SUFFIXES, "_res.jpg")
+        lines = self.reading.lines
+        picture = draw_result(
+            self.image,
+            [line.polygon for line in lines],
+            [line.text for line in lines],
+            [line.rec_score for line in lines],
+        )
+        _, content = cv2.imencode(path.suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        _write(path, content.tobytes())
+        return path
+
+    def _place(self, save_path: str | Path, suffixes: tuple[str, ...], ending: str) -> Path:
+        path = Path(save_path)
+        if path.suffix.lower() in suffixes and not path.is_dir():
+            return path
+        if path.is_file():
+            raise UsageError(
+                f"cannot save into {path}: it is a file", f"give a folder, or a file ending in {' '.join(suffixes)}"
+            )
+        return path / (self.name + ending)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write beside the target and rename, so that a reader never sees half a file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)

