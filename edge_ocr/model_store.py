@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import hashlib
 import http.client
 import importlib.metadata
@@ -24,7 +25,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -64,7 +66,10 @@ class Progress(Protocol):
 
 
 def store_root() -> Path:
-    """Return the store, `EDGE_OCR_HOME` or else the user's cache folder; models lie in `models/<name>/` there."""
+    """Return the store, `EDGE_OCR_HOME` or else the user's cache folder.
+
+    Models lie in `models/<name>/` there, Paddle-Lite's libraries in `libs/<version>/<platform>/`.
+    """
     home = os.environ.get("EDGE_OCR_HOME")
     return Path(home).expanduser() if home else platformdirs.user_cache_path("edge-ocr")
 
@@ -83,38 +88,43 @@ def is_stored(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def open_scratch() -> Iterator[Path]:
-    """Give a fresh folder on the store's own disk, gone afterwards, also after Ctrl-C.
+def open_scratch(area: str = "models") -> Iterator[Path]:
+    """Give a fresh folder in an area of the store, on its own disk; gone afterwards, also after Ctrl-C.
 
     Raises ModelError where the store cannot be written.
     """
-    models = store_root() / "models"
+    folder = store_root() / area
     try:
-        models.mkdir(parents=True, exist_ok=True)
-        _remove_stale(models)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=models) as scratch:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_stale(folder)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as scratch:
             yield Path(scratch)
     except OSError as error:
         raise ModelError(
-            f"cannot write to the model store {models}: {error}",
+            f"cannot write to the model store {folder}: {error}",
             "set EDGE_OCR_HOME to a folder on a disk with room that you may write to",
         ) from error
 
 
-def _remove_stale(models: Path) -> None:
+def _remove_stale(area: Path) -> None:
     # What a killed process left behind; a download that runs for a day is none.
-    for folder in models.glob(".part-*"):
+    for folder in area.glob(".part-*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - folder.stat().st_mtime > STALE_AFTER_S:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def place(staged: Path, name: str, *, force: bool) -> None:
-    """Move a finished folder into the store by rename, so that nobody ever sees half a model.
+    """Move a finished model into the store, as `place_folder` does."""
+    place_folder(staged, stored_folder(name), force=force)
 
-    A model that another process placed in the meantime stays, unless `force`.
+
+def place_folder(staged: Path, target: Path, *, force: bool) -> None:
+    """Move a finished folder to its place by rename, so that nobody ever sees half of it.
+
+    What another process placed there in the meantime stays, unless `force`.
     """
-    target = stored_folder(name)
+    target.parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(100):
         try:
             staged.rename(target)
@@ -152,16 +162,17 @@ def check_sha256(path: Path, expected: str, hint: str) -> None:
         raise ModelError(f"{path} is damaged: sha256 expected {expected}, actual {actual}", hint)
 
 
-def write_source(folder: Path, origin: Mapping[str, str]) -> None:
-    """Write `source.json` into a folder: its origin, the date, and each file's sha256 and size in bytes."""
+def write_source(folder: Path, origin: Mapping[str, str | bool | None]) -> None:
+    """Write `source.json` into a folder: its origin, the date, and of each file below it sha256 and size in bytes."""
+    record = folder / _SOURCE_FILE
     files = {
-        path.name: {"sha256": hash_file(path), "size_bytes": path.stat().st_size}
-        for path in sorted(folder.iterdir())
-        if path.name != _SOURCE_FILE
+        path.relative_to(folder).as_posix(): {"sha256": hash_file(path), "size_bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != record
     }
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
     text = json.dumps({**origin, "date": date, "files": files}, indent=2)
-    (folder / _SOURCE_FILE).write_text(text + "\n", encoding="utf-8")
+    record.write_text(text + "\n", encoding="utf-8")
 
 
 def check_sizes(folder: Path, hint: str) -> None:
@@ -303,38 +314,73 @@ def _stream(url: str, target: Path, progress: Progress | None) -> str:
     return digest.hexdigest()
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a model's tar, one folder of plain files at most, flat into `folder`.
+def gunzip(archive: Path, target: Path) -> None:
+    """Decompress a gzip file, so that `unpack` can read it.
 
-    Files are written under their own last name only and nothing but bytes is taken from the archive, so
-    links, devices, modes and owners cannot come in. An archive that holds them is refused as a whole.
-
-    Raises ModelError for that, a path that leaves the folder, too many or too large files, or a broken tar.
+    Raises ModelError where it is damaged or holds more bytes than an archive may unpack to.
     """
+    done = 0
+    try:
+        with gzip.open(archive, "rb") as source, target.open("wb") as file:
+            while chunk := source.read(CHUNK_BYTES):
+                done += len(chunk)
+                if done > MAX_UNPACKED_BYTES:
+                    raise ModelError(f"the archive unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+                file.write(chunk)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ModelError(f"the archive is no readable gzip file: {error}") from error
+
+
+def unpack(
+    archive: Path,
+    folder: Path,
+    *,
+    choose: Callable[[PurePosixPath], PurePosixPath | None] | None = None,
+    max_members: int | None = None,
+) -> None:
+    """Unpack a tar into `folder`; by default a model's: one folder of plain files at most, written flat.
+
+    `choose` is given each plain file's path, may say None to leave it out, and otherwise names its place below
+    `folder`. Nothing but bytes is taken from the archive, so links, devices, modes and owners cannot come in. An
+    archive that holds them is refused as a whole, chosen or not.
+
+    Raises ModelError for that, a path that leaves the folder, too many (`max_members`, by default MAX_MEMBERS) or
+    too large files, or a broken tar.
+    """
+    most = MAX_MEMBERS if max_members is None else max_members
     total = 0
     try:
         with tarfile.open(archive, "r:") as tar:
             for count, member in enumerate(tar, 1):
                 total += member.size
-                _check_member(member, count, total)
-                name = PurePosixPath(member.name).name
+                _check_member(member, count, total, most)
+                path = PurePosixPath(member.name)
+                if choose is None and len(path.parts) > 2:
+                    raise ModelError(f"the archive holds {member.name}; expected one folder of files")
                 # macOS puts a ._ shadow beside each file.
-                if member.isdir() or name.startswith("._"):
+                if member.isdir() or path.name.startswith("._"):
                     continue
-                content = tar.extractfile(member)
-                if content is None or (folder / name).exists():
-                    raise ModelError(f"the archive holds {name} twice")
-                with content, (folder / name).open("wb") as file:
-                    shutil.copyfileobj(content, file, CHUNK_BYTES)
-                if (folder / name).stat().st_size != member.size:
-                    raise ModelError(f"the archive is cut off in {member.name}")
+                place = PurePosixPath(path.name) if choose is None else choose(path)
+                if place is not None:
+                    _extract(tar, member, folder / place)
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise ModelError(f"the archive is no readable tar: {error}") from error
 
 
-def _check_member(member: tarfile.TarInfo, count: int, total_bytes: int) -> None:
-    if count > MAX_MEMBERS:
-        raise ModelError(f"the archive holds more than {MAX_MEMBERS} members")
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    content = tar.extractfile(member)
+    if content is None or target.exists():
+        raise ModelError(f"the archive holds {target.name} twice")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with content, target.open("wb") as file:
+        shutil.copyfileobj(content, file, CHUNK_BYTES)
+    if target.stat().st_size != member.size:
+        raise ModelError(f"the archive is cut off in {member.name}")
+
+
+def _check_member(member: tarfile.TarInfo, count: int, total_bytes: int, max_members: int) -> None:
+    if count > max_members:
+        raise ModelError(f"the archive holds more than {max_members} members")
     if total_bytes > MAX_UNPACKED_BYTES:
         raise ModelError(f"the archive unpacks to more than {MAX_UNPACKED_BYTES} bytes")
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE) or member.issparse():
@@ -342,5 +388,3 @@ def _check_member(member: tarfile.TarInfo, count: int, total_bytes: int) -> None
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
         raise ModelError(f"the archive holds {member.name}, whose path leaves its folder")
-    if len(path.parts) > 2:
-        raise ModelError(f"the archive holds {member.name}; expected one folder of files")

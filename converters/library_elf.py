@@ -1,0 +1,252 @@
+"""Looks into a Paddle-Lite shared library: which machine, which version, what it exports, how it is laid out.
+
+Nothing of the library is run, so any machine can look into a library for another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from edge_ocr.errors import ModelError
+
+if TYPE_CHECKING:
+    from elftools.elf.elffile import ELFFile
+
+LibraryKind = Literal["cxx", "jni"]
+Arch = Literal["armv8", "armv7hf", "armv7"]
+System = Literal["armlinux", "android"]
+
+PAGE_16K_BYTES = 16 * 1024
+MAX_LIBRARY_BYTES = 2**29
+MAX_SYMBOLS = 2_000_000
+"""Paddle-Lite exports some thousands; a damaged table could claim any number."""
+
+_HINT = "give libpaddle_light_api_shared.so or libpaddle_lite_jni.so as Paddle-Lite's releases ship them"
+_STATIC_MAGICS = (b"!<arch>\n", b"!<thin>\n")
+
+# What a program for a board calls, and what the Java classes need. The C++ names are cut where types of the standard
+# library follow: libstdc++ and Android's libc++ mangle those differently.
+_CXX_SYMBOLS: Mapping[str, str] = MappingProxyType(
+    {
+        "CreatePaddlePredictor<MobileConfig>": "_ZN6paddle8lite_api21CreatePaddlePredictorINS0_12MobileConfigEEE",
+        "MobileConfig::set_model_from_file": "_ZN6paddle8lite_api12MobileConfig19set_model_from_fileE",
+        "ConfigBase::set_threads": "_ZN6paddle8lite_api10ConfigBase11set_threadsE",
+        "Tensor::Resize": "_ZN6paddle8lite_api6Tensor6ResizeE",
+        "Tensor::shape": "_ZNK6paddle8lite_api6Tensor5shapeE",
+    }
+)
+_JNI_PREFIX = "Java_com_baidu_paddle_lite_"
+_JNI_SYMBOLS: Mapping[str, str] = MappingProxyType(
+    {
+        name: _JNI_PREFIX + name
+        for name in (
+            "PaddlePredictor_newCppPaddlePredictor__Lcom_baidu_paddle_lite_MobileConfig_2",
+            "PaddlePredictor_run",
+            "Tensor_nativeResize",
+            "Tensor_getFloatData",
+        )
+    }
+)
+# The one class of `with_cv` that is exported.
+_CV_PREFIX = "_ZN6paddle4lite5utils2cv15ImagePreprocess"
+
+# lite/core/program.cc has one of two messages for an operator that is not there, chosen by LITE_BUILD_EXTRA. Stripping
+# does not touch them, and they are too long for a compiler to turn into instructions, as it may an operator's name.
+_WITH_EXTRA_TEXT = b"This model is not supported, because operator '"
+_WITHOUT_EXTRA_TEXT = b"which is marked with `with_extra`"
+
+# The release's git tag, as in lite/core/version.h: a string of its own, so a longer text that names a version is none.
+_VERSION = re.compile(rb"(?<![\w./ -])v\d+\.\d+(?:\.\d+)?(?:-(?:rc|beta)\d*)?(?=\0)")
+# The compiler has so far put the commit, the other constant of version.h, right behind the tag.
+_COMMIT = re.compile(rb"\0[0-9a-f]{7,12}\0")
+
+
+@dataclass(frozen=True)
+class LibraryInfo:
+    """What a Paddle-Lite library says of itself."""
+
+    kind: LibraryKind
+    """`cxx` for programs in C++, `jni` for the Java classes."""
+    arch: Arch
+    """armv8 is 64-bit; armv7hf passes floats in registers, armv7 (Android's) does not."""
+    system: System | None
+    """None where it names no C library that would tell."""
+    soname: str | None
+    needed: tuple[str, ...]
+    """Libraries that must be there at run time (DT_NEEDED), such as libc++_shared.so."""
+    version: str | None
+    """Such as `v2.13-rc`; None where its bytes hold none, or several with nothing to choose by."""
+    versions_seen: tuple[str, ...]
+    """Everything in its bytes that looks like a version, sorted."""
+    segment_alignments_bytes: tuple[int, ...]
+    """p_align of each PT_LOAD."""
+    with_extra: bool | None
+    """Whether it has all operators, without which PP-OCR does not run; None where that cannot be told."""
+    with_cv: bool
+    """Whether it exports Paddle-Lite's own image functions, which edge-ocr does not use."""
+    sha256: str
+    size_bytes: int
+
+    @property
+    def fits_16k_pages(self) -> bool:
+        """Whether a kernel with pages of 16 KB can load it."""
+        return min(self.segment_alignments_bytes) >= PAGE_16K_BYTES
+
+
+def inspect_library(path: Path, *, name: str | None = None) -> LibraryInfo:
+    """Look into a library; `name` stands for the path in errors.
+
+    Raises ModelError where it cannot be read, is damaged, is no shared library for ARM, or lacks what a
+    Paddle-Lite library exports.
+    """
+    where = name or str(path)
+    data = _read(path, where)
+    if data.startswith(_STATIC_MAGICS):
+        raise ModelError(f"{where}: is a static library, expected a shared one", _HINT)
+    if not data.startswith(b"\x7fELF"):
+        raise ModelError(f"{where}: is not an ELF file: starts with {data[:4].hex(' ') or 'nothing'}", _HINT)
+    try:
+        facts = _read_elf(data, where)
+    except ModelError:
+        raise
+    # pyelftools raises ELFError where it looks, and whatever comes where it does not.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(f"{where}: is a damaged ELF file: {reason}", _HINT) from error
+    version, versions_seen = find_version(data)
+    return LibraryInfo(
+        **facts,
+        version=version,
+        versions_seen=versions_seen,
+        with_extra=_find_with_extra(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        size_bytes=len(data),
+    )
+
+
+def find_version(data: bytes) -> tuple[str | None, tuple[str, ...]]:
+    """Return the version in a library's bytes, and all that look like one.
+
+    Of several different ones, the one that a commit follows counts; the version is None where that leaves none or
+    more than one.
+    """
+    seen: set[str] = set()
+    beside_commit: set[str] = set()
+    for match in _VERSION.finditer(data):
+        text = match.group().decode("ascii")
+        seen.add(text)
+        if _COMMIT.match(data, match.end()):
+            beside_commit.add(text)
+    for found in (seen, beside_commit):
+        if len(found) == 1:
+            return next(iter(found)), tuple(sorted(seen))
+    return None, tuple(sorted(seen))
+
+
+def _read(path: Path, where: str) -> bytes:
+    try:
+        if path.is_dir():
+            raise ModelError(f"{where}: is a folder, expected a library", _HINT)
+        size = path.stat().st_size
+        if size > MAX_LIBRARY_BYTES:
+            raise ModelError(f"{where}: {size} bytes, expected at most {MAX_LIBRARY_BYTES}", _HINT)
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{where}: cannot be read: {error.strerror}", _HINT) from error
+
+
+def _find_with_extra(data: bytes) -> bool | None:
+    if _WITHOUT_EXTRA_TEXT in data:
+        return False
+    return True if _WITH_EXTRA_TEXT in data else None
+
+
+def _read_elf(data: bytes, where: str) -> dict[str, Any]:
+    from elftools.elf.dynamic import DynamicSegment
+    from elftools.elf.elffile import ELFFile
+
+    elf = ELFFile(io.BytesIO(data))
+    arch = _read_arch(elf, where)
+    if elf["e_type"] != "ET_DYN":
+        raise ModelError(f"{where}: is {elf['e_type']}, expected a shared library (ET_DYN)", _HINT)
+    segments = list(elf.iter_segments())
+    loaded = [segment for segment in segments if segment["p_type"] == "PT_LOAD"]
+    dynamic = next((segment for segment in segments if isinstance(segment, DynamicSegment)), None)
+    if not loaded or dynamic is None:
+        raise ModelError(f"{where}: has nothing to load or to link, expected a shared library", _HINT)
+    for segment in loaded:
+        end = segment["p_offset"] + segment["p_filesz"]
+        if end > len(data):
+            raise ModelError(f"{where}: is cut off: expected at least {end} bytes, actual {len(data)}", _HINT)
+    # Its names are attributes that no type checker knows.
+    tags: list[Any] = list(dynamic.iter_tags())
+    needed = tuple(tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED")
+    symbols = frozenset(_iterate_exports(elf, dynamic, where))
+    return {
+        "kind": _check_symbols(symbols, where),
+        "arch": arch,
+        "system": _read_system(elf, needed),
+        "soname": next((tag.soname for tag in tags if tag.entry.d_tag == "DT_SONAME"), None),
+        "needed": needed,
+        "segment_alignments_bytes": tuple(int(segment["p_align"]) for segment in loaded),
+        "with_cv": any(symbol.startswith(_CV_PREFIX) for symbol in symbols),
+    }
+
+
+def _read_arch(elf: ELFFile, where: str) -> Arch:
+    from elftools.elf.constants import E_FLAGS
+
+    machine = str(elf["e_machine"]).removeprefix("EM_")
+    bits = {"AARCH64": 64, "ARM": 32}.get(machine)
+    if bits is None:
+        raise ModelError(f"{where}: is for the machine {machine}, expected AARCH64 or ARM", _HINT)
+    if elf.elfclass != bits:
+        raise ModelError(f"{where}: is a {elf.elfclass}-bit file for {machine}, expected {bits}-bit", _HINT)
+    if not elf.little_endian:
+        raise ModelError(f"{where}: is big-endian, expected little-endian", _HINT)
+    if machine == "AARCH64":
+        return "armv8"
+    # Every linker for hard-float ARM has set this since 2012; Android's code is soft-float.
+    return "armv7hf" if elf["e_flags"] & E_FLAGS.EF_ARM_ABI_FLOAT_HARD else "armv7"
+
+
+def _read_system(elf: ELFFile, needed: tuple[str, ...]) -> System | None:
+    if elf.get_section_by_name(".note.android.ident") is not None or "libc.so" in needed:
+        return "android"
+    # Linux numbers its libraries (libc.so.6), Android never does.
+    return "armlinux" if any(".so." in library for library in needed) else None
+
+
+def _iterate_exports(elf: ELFFile, dynamic: Any, where: str) -> Iterator[str]:
+    from elftools.elf.sections import SymbolTableSection
+
+    section = elf.get_section_by_name(".dynsym")
+    # Without section headers, the hash table tells how many there are.
+    table = section if isinstance(section, SymbolTableSection) else dynamic
+    for count, symbol in enumerate(table.iter_symbols()):
+        if count == MAX_SYMBOLS:
+            raise ModelError(f"{where}: claims more than {MAX_SYMBOLS} symbols", _HINT)
+        if (
+            symbol["st_shndx"] != "SHN_UNDEF"
+            and symbol["st_info"]["bind"] in ("STB_GLOBAL", "STB_WEAK")
+            and symbol["st_other"]["visibility"] in ("STV_DEFAULT", "STV_PROTECTED")
+        ):
+            yield symbol.name
+
+
+def _check_symbols(symbols: frozenset[str], where: str) -> LibraryKind:
+    kind: LibraryKind = "jni" if any(symbol.startswith(_JNI_PREFIX) for symbol in symbols) else "cxx"
+    wanted = _JNI_SYMBOLS if kind == "jni" else _CXX_SYMBOLS
+    missing = [name for name, start in wanted.items() if not any(symbol.startswith(start) for symbol in symbols)]
+    if len(missing) == len(wanted):
+        raise ModelError(f"{where}: is not a Paddle-Lite library: exports none of its functions", _HINT)
+    if missing:
+        raise ModelError(f"{where}: does not export {', '.join(missing)}", _HINT)
+    return kind

@@ -1,0 +1,319 @@
+"""The FlatBuffers tables inside a `.nb`, and a reader for them that takes nothing on trust.
+
+Field names and their order are those of Paddle-Lite's `framework.fbs` and `param.fbs`; a field's slot is its
+place in the order. The `flatbuffers` package is not used: it follows every offset it finds, wraps negative
+indices around, and knows no end to the buffer, so each of its accesses would need a check around it, and the
+accesses themselves are a `struct.unpack_from` each.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from edge_ocr.errors import ModelError
+
+HINT = "export the model again; only files of Paddle-Lite's opt 2.10 or newer are read"
+
+_SCALARS: Mapping[str, struct.Struct] = MappingProxyType(
+    {
+        "bool": struct.Struct("<?"),
+        "byte": struct.Struct("<b"),
+        "ubyte": struct.Struct("<B"),
+        "int": struct.Struct("<i"),
+        "long": struct.Struct("<q"),
+        "float": struct.Struct("<f"),
+        "double": struct.Struct("<d"),
+    }
+)
+_U16 = struct.Struct("<H")
+_U32 = struct.Struct("<I")
+_I32 = struct.Struct("<i")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a table."""
+
+    name: str
+    slot: int
+    kind: str
+    """A scalar, `string`, or the name of a table."""
+    is_vector: bool
+    is_required: bool
+    default: Any
+    """What an absent field reads as: a scalar's value, () for a vector, None for a string or table."""
+
+
+def _table(**fields: str) -> Mapping[str, Field]:
+    """Make the fields of a table from `name="type"`: `[type]` for a vector, `!` behind what must be there."""
+    made = {}
+    for slot, (name, text) in enumerate(fields.items()):
+        text, _, default_text = text.partition("=")
+        kind = text.rstrip("!")
+        is_vector = kind.startswith("[")
+        kind = kind.strip("[]")
+        default: Any = None
+        if is_vector:
+            default = ()
+        elif kind in _SCALARS:
+            default = _SCALARS[kind].unpack(bytes(_SCALARS[kind].size))[0]
+        if default_text:
+            default = int(default_text)
+        made[name] = Field(name, slot, kind, is_vector, text.endswith("!"), default)
+    return MappingProxyType(made)
+
+
+# No table holds itself, directly or through others: reading ends at the depth of this schema.
+TABLES: Mapping[str, Mapping[str, Field]] = MappingProxyType(
+    {
+        "ProgramDesc": _table(blocks="[BlockDesc]", version="Version", op_compatible_map="OpCompatibleMap"),
+        "Version": _table(version="long"),
+        "OpCompatibleMap": _table(pair="[OpCompatiblePair]", default_required_version="string"),
+        "OpCompatiblePair": _table(op_name="string!", compatible_info="CompatibleInfo!"),
+        "CompatibleInfo": _table(version="string!", type="int"),
+        "BlockDesc": _table(idx="int", parent_idx="int", vars="[VarDesc]", ops="[OpDesc]", forward_block_idx="int=-1"),
+        "VarDesc": _table(name="string!", type="VarType!", persistable="bool", need_check_feed="bool"),
+        "VarType": _table(
+            type="int",
+            selected_rows="TensorDesc",
+            lod_tensor="LoDTensor",
+            tensor_array="LoDTensor",
+            reader="ReaderDesc",
+            tuple="Tuple",
+        ),
+        "TensorDesc": _table(data_type="int", dims="[long]"),
+        "LoDTensor": _table(tensor="TensorDesc!", lod_level="int"),
+        "ReaderDesc": _table(lod_tensor="[LoDTensor]"),
+        "Tuple": _table(element_type="[int]"),
+        "OpDesc": _table(type="string!", inputs="[Var]", outputs="[Var]", attrs="[Attr]", is_target="bool"),
+        "Var": _table(parameter="string!", arguments="[string]"),
+        "Attr": _table(
+            name="string!",
+            type="int",
+            i="int",
+            f="float",
+            s="string",
+            ints="[int]",
+            floats="[float]",
+            strings="[string]",
+            b="bool",
+            bools="[bool]",
+            block_idx="int",
+            l="long",
+            blocks_idx="[int]",
+            longs="[long]",
+            float64="double",
+            float64s="[double]",
+        ),
+        "ParamDesc": _table(version="VersionDesc", name="string!", variable_type="ubyte", variable="LoDTensorData!"),
+        "VersionDesc": _table(version="int", model_version="int"),
+        "LoDTensorData": _table(lod_level="int", lod="[long]", dim="[long]", data_type="int", data="[byte]"),
+    }
+)
+
+# ParamDesc.variable is a union with this one member.
+LOD_TENSOR = 1
+
+# A field of Attr for each AttrType.
+ATTR_FIELDS: Mapping[int, str] = MappingProxyType(
+    {
+        0: "i",
+        1: "f",
+        2: "s",
+        3: "ints",
+        4: "floats",
+        5: "strings",
+        6: "b",
+        7: "bools",
+        8: "block_idx",
+        9: "l",
+        10: "blocks_idx",
+        11: "longs",
+        12: "float64s",
+        15: "float64",
+    }
+)
+
+# VarType_.Type, where it is the type of a tensor's elements; names are NumPy's.
+DTYPES: Mapping[int, str] = MappingProxyType(
+    {
+        0: "bool",
+        1: "int16",
+        2: "int32",
+        3: "int64",
+        4: "float16",
+        5: "float32",
+        6: "float64",
+        20: "uint8",
+        21: "int8",
+    }
+)
+DTYPE_SIZES: Mapping[str, int] = MappingProxyType(
+    {
+        "bool": 1,
+        "int16": 2,
+        "int32": 4,
+        "int64": 8,
+        "float16": 2,
+        "float32": 4,
+        "float64": 8,
+        "uint8": 1,
+        "int8": 1,
+    }
+)
+
+# VarType_.Type, where it is the type of a variable.
+VAR_KINDS: Mapping[int, str] = MappingProxyType(
+    {
+        7: "tensor",
+        8: "selected_rows",
+        9: "feed",
+        10: "fetch",
+        11: "step_scopes",
+        12: "lod_rank_table",
+        13: "tensor_array",
+        14: "place_list",
+        15: "reader",
+        17: "raw",
+        18: "tuple",
+        19: "size_t",
+    }
+)
+
+
+class FlatBuffer:
+    """One FlatBuffers buffer of a file.
+
+    Every offset is checked against the buffer's end before it is followed. Objects may lie anywhere and may be
+    shared, so a small buffer could stand for an endless tree; the bytes of all objects read, each counted as
+    often as it is reached, may therefore come to no more than twice the buffer.
+    """
+
+    def __init__(self, data: memoryview, start: int, where: str) -> None:
+        """Hold `data`, which stands at byte `start` of the file that `where` names in errors."""
+        self._data = data
+        self._start = start
+        self._where = where
+        self._budget = 2 * len(data)
+
+    def read_root(self, table: str) -> FlatTable:
+        """Return the outermost table. Raises ModelError, as all that is read from it, where it is damaged."""
+        self._claim(0, _U32.size, table)
+        return self._read_table(self._follow(0, table), table)
+
+    def fail(self, position: int, place: str, message: str) -> ModelError:
+        """Return the error for what stands at byte `position` of the buffer."""
+        return ModelError(f"{self._where}: damaged at byte {self._start + position} ({place}): {message}", HINT)
+
+    def read_field(self, table: FlatTable, field: Field, offset: int) -> Any:
+        """Return the field that stands `offset` bytes behind the start of `table`."""
+        place = f"{table.name}.{field.name}"
+        is_inline = field.kind in _SCALARS and not field.is_vector
+        last = table.size_bytes - (_SCALARS[field.kind].size if is_inline else _U32.size)
+        if not _I32.size <= offset <= last:
+            raise self.fail(table.position, place, f"byte {offset} of the table, expected {_I32.size} to {last}")
+        position = table.position + offset
+        if is_inline:
+            return _SCALARS[field.kind].unpack_from(self._data, position)[0]
+        target = self._follow(position, place)
+        if field.is_vector:
+            return self._read_vector(target, field.kind, place)
+        return self._read_text(target, place) if field.kind == "string" else self._read_table(target, field.kind)
+
+    def _claim(self, position: int, size_bytes: int, place: str) -> None:
+        """Check that an object lies inside the buffer, and count it."""
+        room = len(self._data) - position
+        if size_bytes > room:
+            raise self.fail(position, place, f"{size_bytes} bytes long, expected at most {max(room, 0)}")
+        self._budget -= size_bytes
+        if self._budget < 0:
+            raise self.fail(position, place, f"objects overlap: over {2 * len(self._data)} bytes in {len(self._data)}")
+
+    def _follow(self, position: int, place: str) -> int:
+        """Return where the offset at `position` leads; its own four bytes are known to be there."""
+        offset = int(_U32.unpack_from(self._data, position)[0])
+        last = len(self._data) - position - 1
+        if not 0 < offset <= last:
+            raise self.fail(position, place, f"offset {offset}, expected 1 to {last}")
+        return position + offset
+
+    def _read_table(self, position: int, table: str) -> FlatTable:
+        self._claim(position, _I32.size, table)
+        vtable = position - int(_I32.unpack_from(self._data, position)[0])
+        last = len(self._data) - 2 * _U16.size
+        if not 0 <= vtable <= last:
+            raise self.fail(position, table, f"vtable at byte {vtable} of the buffer, expected 0 to {last}")
+        vtable_size, size = struct.unpack_from("<HH", self._data, vtable)
+        room = len(self._data) - vtable
+        if not 2 * _U16.size <= vtable_size <= room or vtable_size % 2:
+            raise self.fail(vtable, table, f"vtable of {vtable_size} bytes, expected an even number from 4 to {room}")
+        if size < _I32.size:
+            raise self.fail(vtable, table, f"table of {size} bytes, expected at least {_I32.size}")
+        self._claim(position + _I32.size, size - _I32.size, table)
+        # A newer opt may write fields that we do not know.
+        count = min(vtable_size // _U16.size - 2, len(TABLES[table]))
+        slots = struct.unpack_from(f"<{count}H", self._data, vtable + 2 * _U16.size)
+        return FlatTable(self, table, position, size, slots)
+
+    def _read_vector(self, position: int, kind: str, place: str) -> tuple[Any, ...] | memoryview | Iterator[FlatTable]:
+        count = self._read_count(position, place)
+        start = position + _U32.size
+        if kind in _SCALARS:
+            self._claim(start, count * _SCALARS[kind].size, place)
+            if kind == "byte":
+                return self._data[start : start + count]
+            return struct.unpack_from(f"<{count}{_SCALARS[kind].format[1:]}", self._data, start)
+        self._claim(start, count * _U32.size, place)
+        targets = (self._follow(start + index * _U32.size, place) for index in range(count))
+        if kind == "string":
+            return tuple(self._read_text(target, place) for target in targets)
+        return (self._read_table(target, kind) for target in targets)
+
+    def _read_text(self, position: int, place: str) -> str:
+        count = self._read_count(position, place)
+        start = position + _U32.size
+        # A NUL stands behind the text and is not counted in its length.
+        self._claim(start, count + 1, place)
+        try:
+            return str(self._data[start : start + count], "utf-8")
+        except UnicodeDecodeError:
+            text = bytes(self._data[start : start + min(count, 40)])
+            raise self.fail(position, place, f"text {text!r}, expected UTF-8") from None
+
+    def _read_count(self, position: int, place: str) -> int:
+        self._claim(position, _U32.size, place)
+        return int(_U32.unpack_from(self._data, position)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class FlatTable:
+    """One table of a buffer; its fields are read when they are asked for."""
+
+    buffer: FlatBuffer
+    name: str
+    position: int
+    """Where it starts in the buffer; all of its `size_bytes` are known to be there."""
+    size_bytes: int
+    slots: tuple[int, ...]
+    """Where the fields stand, in bytes from the start; 0 for an absent one."""
+
+    def read(self, name: str) -> Any:
+        """Return a field: a number, text, table, tuple of numbers or texts, `[byte]` as a view, tables as an iterator.
+
+        Raises ModelError where it is damaged, or absent and required.
+        """
+        field = TABLES[self.name][name]
+        offset = self.slots[field.slot] if field.slot < len(self.slots) else 0
+        if offset:
+            return self.buffer.read_field(self, field, offset)
+        if field.is_required:
+            raise self.fail(name, "absent, expected in every file")
+        return field.default
+
+    def fail(self, field: str, message: str) -> ModelError:
+        """Return the error for one of its fields."""
+        return self.buffer.fail(self.position, f"{self.name}.{field}", message)

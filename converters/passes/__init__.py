@@ -1,0 +1,44 @@
+"""Exact passes over a program ahead of opt; each proves in its docstring that the results stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from converters.passes.drop_identities import drop_identities
+from converters.passes.fold_affine import fold_affine
+from converters.passes.fold_gates import fold_gates
+from converters.passes.merge_convs import merge_convs
+from converters.passes.prune_charset import prune_charset
+from converters.passes.report import PassReport
+from converters.passes.restore_attributes import restore_attributes
+from converters.passes.settle_shapes import settle_shapes
+from converters.program import Program
+
+__all__ = ["PASSES", "PassReport", "prune_charset", "restore_attributes", "run_passes"]
+
+# settle_shapes makes the conv biases of Paddle 3 visible to what comes behind it, drop_identities the neighbours;
+# merge_convs wants biases where fold_affine leaves them.
+PASSES: tuple[Callable[[Program], PassReport], ...] = (
+    restore_attributes,
+    settle_shapes,
+    drop_identities,
+    fold_affine,
+    merge_convs,
+    fold_gates,
+)
+
+
+def run_passes(
+    program: Program, *, kept_classes: Sequence[int] | None = None, optimize: bool = True
+) -> list[PassReport]:
+    """Run the passes on a program, in place, and return what each did.
+
+    Without `optimize` only what opt cannot do without is run, and what `kept_classes` asks for: the classes that
+    a recogniser keeps, as `prune_charset` takes them.
+
+    Raises what `prune_charset` raises.
+    """
+    reports = [run(program) for run in (PASSES if optimize else (restore_attributes,))]
+    if kept_classes is not None:
+        reports.append(prune_charset(program, kept_classes))
+    return reports

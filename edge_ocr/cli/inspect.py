@@ -1,0 +1,318 @@
+"""`edge-ocr inspect`: what is inside a converted model, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from converters.cost import CostTable
+    from converters.nb import NbModel, NbVar
+
+# What the networks of PP-OCR are run at, by the number of sides of their output.
+_USUAL_SHAPES = {4: (1, 3, 960, 960), 3: (1, 3, 48, 320), 2: (1, 3, 48, 192)}
+
+_MAX_SIDE = 2**31 - 1
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="FILE.nb|DIR", help="A converted model, or a bundle of them.")],
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=N,N,...", help="Input shape to count the cost at, such as x=1,3,960,960."),
+    ] = None,
+    top: Annotated[int, typer.Option(metavar="N", min=1, help="How many of the costliest ops to list.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the cost of every op.")] = False,
+) -> None:
+    """Tell what a .nb holds: version, ops and kernels, parameters, quantisation, and cost at an input shape.
+
+    A table on a terminal, tab-separated lines in a pipe: file, topic, values.
+    """
+    from converters.nb import read_nb
+    from edge_ocr.errors import UsageError
+
+    files = _list_files(path)
+    if shape and len(files) > 1:
+        raise UsageError(f"--shape is for one model, but {path} has {len(files)}", f"such as {files[0]}")
+    described = []
+    for file in files:
+        model = read_nb(file)
+        shapes = _parse_shapes(shape, model.inputs) if shape else _guess_shapes(model)
+        described.append(_describe(file, model, shapes))
+    if as_json:
+        typer.echo(json.dumps(described, indent=2, ensure_ascii=False))
+    elif sys.stdout.isatty():
+        from rich.console import Console
+
+        # Names come from the file and may look like markup.
+        console = Console(markup=False, highlight=False, emoji=False)
+        for index, one in enumerate(described):
+            if index:
+                console.print()
+            _print_tables(one, top, console)
+    else:
+        for one in described:
+            for cells in _list_rows(one, top):
+                typer.echo("\t".join(str(cell) for cell in (_clean(one["file"]), *cells)))
+
+
+def _list_files(path: Path) -> list[Path]:
+    from edge_ocr.errors import ModelError
+
+    if not path.is_dir():
+        return [path]
+    files = sorted((path / "models").rglob("*.nb"))
+    if not files:
+        raise ModelError(f"{path} is not a bundle: no .nb below {path / 'models'}", "name a .nb, or a bundle's folder")
+    return files
+
+
+def _parse_shapes(texts: list[str], inputs: tuple[NbVar, ...]) -> dict[str, tuple[int, ...]]:
+    from edge_ocr.errors import UsageError
+
+    hint = "one for each input: " + ", ".join(f"{_clean(port.name)} {_format_shape(port.shape)}" for port in inputs)
+    known = {port.name: port for port in inputs}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, _, sides_text = text.rpartition("=")
+        sides = sides_text.split(",")
+        if not name or not all(re.fullmatch(r"[0-9]{1,10}", side) and 0 < int(side) <= _MAX_SIDE for side in sides):
+            raise UsageError(f"--shape {text}: expected NAME=N,N,... with N from 1 to {_MAX_SIDE}", hint)
+        if name not in known or name in shapes:
+            raise UsageError(f"--shape {text}: {'no such input' if name not in known else 'given twice'}", hint)
+        shapes[name] = tuple(int(side) for side in sides)
+        wanted = known[name].shape
+        if wanted is not None and (
+            len(wanted) != len(sides)
+            or any(want not in (-1, side) for want, side in zip(wanted, shapes[name], strict=True))
+        ):
+            raise UsageError(f"--shape {text}: expected {_format_shape(wanted)}, where ? is any size", hint)
+    missing = [name for name in known if name not in shapes]
+    if missing:
+        raise UsageError(f"no --shape for the input {', '.join(map(_clean, missing))}", hint)
+    return shapes
+
+
+def _guess_shapes(model: NbModel) -> dict[str, tuple[int, ...]] | None:
+    """Return shapes for a model that has fixed ones, or looks like one of PP-OCR's; None for any other."""
+    shapes = {}
+    for port in model.inputs:
+        if port.shape is None:
+            return None
+        shape = (1, *port.shape[1:])
+        usual = _USUAL_SHAPES.get(len(model.outputs[0].shape or ())) if model.outputs else None
+        if -1 in shape and usual is not None and len(model.inputs) == 1 and len(shape) == len(usual):
+            shape = tuple(use if side == -1 else side for side, use in zip(shape, usual, strict=True))
+        if -1 in shape:
+            return None
+        shapes[port.name] = shape
+    return shapes
+
+
+def _describe(file: Path, model: NbModel, shapes: dict[str, tuple[int, ...]] | None) -> dict[str, Any]:
+    from converters.cost import compute_cost
+    from edge_ocr.errors import ModelError
+
+    cost, reason = None, "give the input's shape with --shape"
+    if shapes is not None:
+        try:
+            cost = compute_cost(model, shapes)
+        except ModelError as error:
+            reason = error.message
+    ops = [op for block in model.blocks for op in block.ops]
+    kernels: dict[str, Counter[str]] = {}
+    targets: Counter[str] = Counter()
+    quantised: Counter[tuple[int, str]] = Counter()
+    for op in ops:
+        kernel, quantisation = op.kernel, op.quantisation
+        target = kernel.target if kernel else "unknown"
+        targets[target] += 1
+        place = f"{target}/{kernel.precision}/{kernel.layout}" if kernel else target
+        kernels.setdefault(op.type, Counter())[place] += 1
+        if quantisation:
+            quantised[quantisation.bits, quantisation.method] += 1
+    params: dict[str, list[int]] = {}
+    for param in model.params.values():
+        sums = params.setdefault(param.dtype, [0, 0, 0])
+        for index, value in enumerate((1, param.count, len(param.data))):
+            sums[index] += value
+    return {
+        "file": str(file),
+        "size_bytes": model.size_bytes,
+        "meta_version": model.header.meta_version,
+        "opt_version": model.header.opt_version,
+        "paddle_version": _format_version(model.program_version),
+        "inputs": [_describe_port(port) for port in model.inputs],
+        "outputs": [_describe_port(port) for port in model.outputs],
+        "op_count": len(ops),
+        "ops": [
+            {"type": op_type, "count": count, "kernels": dict(kernels[op_type].most_common())}
+            for op_type, count in model.op_histogram().items()
+        ],
+        "targets": dict(targets.most_common()),
+        "params": [
+            {"dtype": dtype, "count": count, "elements": elements, "size_bytes": size_bytes}
+            for dtype, (count, elements, size_bytes) in sorted(params.items(), key=lambda item: -item[1][2])
+        ],
+        "quantisation": [
+            {"bits": bits, "method": method, "ops": count} for (bits, method), count in quantised.most_common()
+        ],
+        "cost": None if cost is None else _describe_cost(cost),
+        "cost_missing": reason if cost is None else None,
+    }
+
+
+def _describe_port(port: NbVar) -> dict[str, Any]:
+    return {"name": port.name, "dtype": port.dtype, "shape": None if port.shape is None else list(port.shape)}
+
+
+def _describe_cost(cost: CostTable) -> dict[str, Any]:
+    return {
+        "input_shapes": {name: list(shape) for name, shape in cost.input_shapes.items()},
+        "output_shapes": {name: list(shape) for name, shape in cost.output_shapes.items()},
+        "madds": cost.madds,
+        "param_bytes": cost.param_bytes,
+        "read_bytes": cost.read_bytes,
+        "written_bytes": cost.written_bytes,
+        "ops": [
+            {
+                "index": op.index,
+                "type": op.type,
+                "madds": op.madds,
+                "param_bytes": op.param_bytes,
+                "read_bytes": op.read_bytes,
+                "written_bytes": op.written_bytes,
+                "output_shapes": [list(shape) for shape in op.output_shapes],
+            }
+            for op in cost.ops
+        ],
+    }
+
+
+def _list_costliest(cost: dict[str, Any], top: int) -> list[dict[str, Any]]:
+    ops = sorted(cost["ops"], key=lambda op: (-op["madds"], -op["read_bytes"] - op["written_bytes"]))
+    return ops[:top]
+
+
+def _list_rows(one: dict[str, Any], top: int) -> Iterator[tuple[object, ...]]:
+    """Yield what is known of a file as rows: the topic first; sizes in bytes."""
+    for key in ("size_bytes", "meta_version", "opt_version", "paddle_version"):
+        yield key, one[key] or "-"
+    for key, ports in (("input", one["inputs"]), ("output", one["outputs"])):
+        for port in ports:
+            yield key, _clean(port["name"]), port["dtype"] or "-", _join_shape(port["shape"])
+    for target, count in one["targets"].items():
+        yield "target", target, count
+    for op in one["ops"]:
+        yield "op", _clean(op["type"]), op["count"], _format_kernels(op["kernels"])
+    yield "ops", one["op_count"]
+    for param in one["params"]:
+        yield "params", param["dtype"], param["count"], param["elements"], param["size_bytes"]
+    for quantised in one["quantisation"]:
+        yield "quantised", quantised["bits"], _clean(quantised["method"]), quantised["ops"]
+    cost = one["cost"]
+    if cost is None:
+        yield "cost_missing", _clean(one["cost_missing"])
+        return
+    for key in ("input", "output"):
+        for name, shape in cost[f"{key}_shapes"].items():
+            yield f"cost_{key}", _clean(name), _join_shape(shape)
+    figures = ("madds", "param_bytes", "read_bytes", "written_bytes")
+    for op in _list_costliest(cost, top):
+        shapes = " ".join(map(_join_shape, op["output_shapes"][:1]))
+        yield "cost_op", op["index"], _clean(op["type"]), *(op[name] for name in figures), shapes
+    for name in figures:
+        yield f"cost_{name}", cost[name]
+
+
+def _print_tables(one: dict[str, Any], top: int, console: Console) -> None:
+    from rich.table import Table
+
+    summary = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    summary.add_column(style="bold", no_wrap=True)
+    summary.add_column(overflow="fold")
+    summary.add_row("File", _clean(one["file"]))
+    summary.add_row("Size", f"{one['size_bytes'] / 1e6:.2f} MB")
+    summary.add_row("Written by", f"opt {one['opt_version']} (meta version {one['meta_version']})")
+    summary.add_row("Source", f"saved by Paddle {one['paddle_version'] or 'of unknown version'}")
+    for title, ports in (("Input", one["inputs"]), ("Output", one["outputs"])):
+        for port in ports:
+            shape = _format_shape(port["shape"])
+            summary.add_row(title, f"{_clean(port['name'])}: {port['dtype'] or 'no tensor'} {shape}")
+    summary.add_row("Targets", ", ".join(f"{target}: {count} ops" for target, count in one["targets"].items()))
+    quantised = [f"{each['bits']} bits in {each['ops']} ops ({_clean(each['method'])})" for each in one["quantisation"]]
+    summary.add_row("Quantised", "; ".join(quantised) or "no")
+    console.print(summary)
+
+    ops = Table("Op", title=f"{one['op_count']} ops", title_justify="left")
+    ops.add_column("Count", justify="right")
+    ops.add_column("Kernels", overflow="fold")
+    for op in one["ops"]:
+        ops.add_row(_clean(op["type"]), str(op["count"]), _format_kernels(op["kernels"]))
+    console.print(ops)
+
+    params = Table("Type", title="Parameters", title_justify="left")
+    for name in ("Tensors", "Elements", "MB"):
+        params.add_column(name, justify="right")
+    for param in one["params"]:
+        params.add_row(
+            param["dtype"], str(param["count"]), f"{param['elements']:,}", f"{param['size_bytes'] / 1e6:.3f}"
+        )
+    console.print(params)
+
+    cost = one["cost"]
+    if cost is None:
+        console.print(f"Cost: not counted: {_clean(one['cost_missing'])}\n", soft_wrap=True)
+        return
+    given = ", ".join(f"{_clean(name)}={_format_shape(shape)}" for name, shape in cost["input_shapes"].items())
+    listed = _list_costliest(cost, top)
+    costs = Table(title=f"Cost at {given}: the {len(listed)} costliest of {len(cost['ops'])} ops", title_justify="left")
+    costs.show_footer = True
+    costs.add_column("#", justify="right")
+    costs.add_column("Op", footer="all ops")
+    figures = {"madds": "M madds", "param_bytes": "Params MB", "read_bytes": "Read MB", "written_bytes": "Written MB"}
+    for name, title in figures.items():
+        costs.add_column(title, justify="right", footer=f"{cost[name] / 1e6:,.2f}")
+    costs.add_column("Output", overflow="fold")
+    for op in listed:
+        shapes = " ".join(map(_format_shape, op["output_shapes"][:1]))
+        cells = [f"{op[name] / 1e6:,.2f}" for name in figures]
+        costs.add_row(str(op["index"]), _clean(op["type"]), *cells, shapes)
+    console.print(costs)
+
+
+def _format_shape(shape: tuple[int, ...] | list[int] | None) -> str:
+    return "-" if shape is None else "×".join("?" if side == -1 else str(side) for side in shape)
+
+
+def _join_shape(shape: list[int] | None) -> str:
+    """Return a shape as `--shape` takes it."""
+    return "-" if shape is None else ",".join(map(str, shape))
+
+
+def _format_kernels(kernels: dict[str, int]) -> str:
+    if len(kernels) == 1:
+        return next(iter(kernels))
+    return ", ".join(f"{place}: {count}" for place, count in kernels.items())
+
+
+def _format_version(version: int) -> str | None:
+    """Return 2004001 as 2.4.1."""
+    if version <= 0:
+        return None
+    return f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"
+
+
+def _clean(text: str) -> str:
+    """Return text of a file with what a terminal or a reader of lines would act on spelt out."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

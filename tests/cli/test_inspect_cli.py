@@ -1,0 +1,270 @@
+import json
+import os
+import platform
+import pty
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from converters.opt import clean_environment, run_opt
+from converters.toolchain import find_opt_interpreter
+from edge_ocr.models import resolve_model
+
+COMMAND = [sys.executable, "-W", "error", "-c", "from edge_ocr.cli.app import main; main()", "inspect"]
+MODELS = {"det": "PP-OCRv4_mobile_det", "rec": "PP-OCRv4_mobile_rec", "cls": "ch_ppocr_mobile_v2_cls"}
+
+INT8_OPT = """
+import sys
+import paddlelite.lite as lite
+opt = lite.Opt()
+opt.set_model_file(sys.argv[1])
+opt.set_param_file(sys.argv[2])
+opt.set_optimize_out(sys.argv[3])
+opt.set_model_type("naive_buffer")
+opt.set_valid_places("arm")
+opt.set_quant_model(True)
+opt.set_quant_type("QUANT_INT8")
+opt.run()
+"""
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory):
+    """A folder with the three networks as .nb, as in a bundle."""
+    if platform.machine() != "x86_64":
+        pytest.skip("paddlelite has no wheel for this machine")
+    python = find_opt_interpreter().python
+    folder = tmp_path_factory.mktemp("bundle")
+    (folder / "models").mkdir()
+    for kind, name in MODELS.items():
+        model = resolve_model(name, kind)
+        run_opt(python, model.program, model.params, folder / "models" / kind, valid_places="arm")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cls(bundle):
+    return bundle / "models" / "cls.nb"
+
+
+def run_inspect(*options):
+    return subprocess.run([*COMMAND, *map(str, options)], capture_output=True, text=True, timeout=60, check=False)
+
+
+def run_in_terminal(*options, columns=100):
+    """Return what the command writes to a terminal."""
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"COLUMNS": str(columns), "TERM": "xterm", "NO_COLOR": "1"}
+    process = subprocess.Popen([*COMMAND, *map(str, options)], stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    written = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            written += chunk
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    finally:
+        os.close(ours)
+    assert process.wait(30) == 0, written
+    # Colours are switched off, bold and slanted type are not.
+    return re.sub(r"\x1b\[[013]m", "", written.decode())
+
+
+def read_rows(ended):
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    return [line.split("\t") for line in ended.stdout.splitlines()]
+
+
+def test_rows_of_a_model(bundle):
+    path = bundle / "models" / "det.nb"
+    rows = read_rows(run_inspect(path, "--top", 2))
+    assert {row[0] for row in rows} == {str(path)}
+    rows = [row[1:] for row in rows]
+    for row in (
+        ["size_bytes", str(path.stat().st_size)],
+        ["meta_version", "2"],
+        ["opt_version", "v2.13-rc"],
+        ["paddle_version", "2.4.1"],
+        ["input", "x", "float32", "-1,3,-1,-1"],
+        ["output", "sigmoid_0.tmp_0", "float32", "-1,1,-1,-1"],
+        ["target", "arm", "241"],
+        ["target", "host", "2"],
+        ["op", "conv2d", "48", "arm/float/nchw"],
+        ["ops", "243"],
+        ["params", "float32", "224", "1171505", "4686020"],
+        ["cost_input", "x", "1,3,960,960"],
+        ["cost_output", "sigmoid_0.tmp_0", "1,1,960,960"],
+        ["cost_op", "227", "conv2d", "1194393600", "82944", "22118400", "5529600", "1,24,240,240"],
+        ["cost_madds", "5179215744"],
+        ["cost_read_bytes", "1181994528"],
+        ["cost_written_bytes", "1072496928"],
+    ):
+        assert row in rows
+    assert sum(row[0] == "cost_op" for row in rows) == 2
+    assert not any(row[0] == "quantised" for row in rows)
+
+
+def test_a_bundle_gives_each_model_with_its_usual_shape(bundle):
+    rows = read_rows(run_inspect(bundle))
+    shapes = {Path(row[0]).name: row[3] for row in rows if row[1] == "cost_input"}
+    assert shapes == {"cls.nb": "1,3,48,192", "det.nb": "1,3,960,960", "rec.nb": "1,3,48,320"}
+    assert {Path(row[0]).name: row[2] for row in rows if row[1] == "ops"} == {
+        "cls.nb": "104",
+        "det.nb": "243",
+        "rec.nb": "266",
+    }
+
+
+def test_json_has_every_op_and_the_shape_asked_for(bundle):
+    ended = run_inspect(bundle / "models" / "rec.nb", "--json", "--shape", "x=6,3,48,640")
+    assert ended.returncode == 0, ended.stderr
+    (one,) = json.loads(ended.stdout)
+    assert (one["op_count"], len(one["cost"]["ops"])) == (266, 266)
+    assert one["inputs"] == [{"name": "x", "dtype": "float32", "shape": [-1, 3, 48, -1]}]
+    assert one["cost"]["input_shapes"] == {"x": [6, 3, 48, 640]}
+    assert one["cost"]["output_shapes"] == {"softmax_11.tmp_0": [6, 80, 6625]}
+    assert sum(op["madds"] for op in one["cost"]["ops"]) == one["cost"]["madds"]
+    assert (one["cost_missing"], one["quantisation"]) == (None, [])
+    assert {"type": "fc", "count": 9, "kernels": {"arm/float/nchw": 9}} in one["ops"]
+
+
+def test_tables_on_a_terminal(bundle):
+    text = run_in_terminal(bundle)
+    assert max(map(len, text.splitlines())) <= 100
+    for words in ("opt v2.13-rc (meta version 2)", "243 ops", "Cost at x=1×3×48×320: the 10 costliest of 266 ops"):
+        assert words in text
+    assert "all ops" in text
+    assert "…" not in text
+
+
+def test_quantisation_is_told(bundle, tmp_path):
+    model = resolve_model(MODELS["rec"], "rec")
+    command = [find_opt_interpreter().python, "-I", "-c", INT8_OPT, model.program, model.params, tmp_path / "int8"]
+    subprocess.run(command, check=True, capture_output=True, env=clean_environment(), timeout=120)
+    path = tmp_path / "int8.nb"
+    rows = [row[1:] for row in read_rows(run_inspect(path))]
+    assert ["quantised", "8", "post_weight_channel_wise_abs_max", "33"] in rows
+    assert ["params", "int8", "66", "2613381", "2613381"] in rows
+    (one,) = json.loads(run_inspect(path, "--json").stdout)
+    assert one["quantisation"] == [{"bits": 8, "method": "post_weight_channel_wise_abs_max", "ops": 33}]
+    assert "8 bits in 33 ops" in run_in_terminal(path)
+
+
+def test_an_unknown_op_leaves_the_cost_out_and_says_why(bundle, tmp_path):
+    path = tmp_path / "odd.nb"
+    path.write_bytes((bundle / "models" / "det.nb").read_bytes().replace(b"hard_swish", b"hard_\x1b[1mx"))
+    rows = [row[1:] for row in read_rows(run_inspect(path))]
+    assert ["cost_missing", "op 5: the cost of 'hard_\\x1b[1mx' is not known"] in rows
+    assert not any(row[0].startswith("cost_") and row[0] != "cost_missing" for row in rows)
+    assert ["ops", "243"] in rows
+    (one,) = json.loads(run_inspect(path, "--json").stdout)
+    assert one["cost"] is None
+    assert "is not known" in one["cost_missing"]
+    text = run_in_terminal(path)
+    assert "Cost: not counted: op 5" in text
+    assert "hard_\\x1b[1mx" in text
+    assert "\x1b" not in text
+
+
+def test_a_model_unlike_ours_asks_for_its_shape(cls, tmp_path):
+    two_sides, one_side = struct.pack("<Iqq", 2, -1, 2), struct.pack("<Iqq", 1, -1, 2)
+    data = cls.read_bytes()
+    assert two_sides in data
+    path = tmp_path / "other.nb"
+    # The number of sides of the output is what tells the kinds apart.
+    path.write_bytes(data.replace(two_sides, one_side))
+    rows = [row[1:] for row in read_rows(run_inspect(path))]
+    assert ["cost_missing", "give the input's shape with --shape"] in rows
+    rows = [row[1:] for row in read_rows(run_inspect(path, "--shape", "x=1,3,48,192"))]
+    assert ["cost_madds", "16241648"] in rows
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        (["1,3,48,192"], "expected NAME=N,N,..."),
+        (["x=1,3,48,-1"], "expected NAME=N,N,..."),
+        (["x=1,3,48,²"], "expected NAME=N,N,..."),
+        (["x=1,3,0,192"], "N from 1 to 2147483647"),
+        (["x="], "expected NAME=N,N,..."),
+        (["y=1,3,48,192"], "no such input"),
+        (["x=1,3,48,192", "x=1,3,48,192"], "given twice"),
+        (["x=3,48,192"], "expected ?×3×?×?, where ? is any size"),
+        (["x=1,4,48,192"], "expected ?×3×?×?"),
+    ],
+)
+def test_a_wrong_shape_exits_2(cls, shapes, words):
+    ended = run_inspect(cls, *(option for shape in shapes for option in ("--shape", shape)))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert words in ended.stderr
+    assert "x ?×3×?×?" in ended.stderr
+
+
+def test_a_shape_for_several_models_exits_2(bundle):
+    ended = run_inspect(bundle, "--shape", "x=1,3,48,192")
+    assert ended.returncode == 2
+    assert "--shape is for one model" in ended.stderr
+
+
+def test_a_shape_too_small_for_the_network_is_explained(cls):
+    rows = [row[1:] for row in read_rows(run_inspect(cls, "--shape", "x=1,3,1,1"))]
+    (reason,) = [row[1] for row in rows if row[0] == "cost_missing"]
+    assert "(pool2d): Out would have the shape" in reason
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda data: b"", "not a .nb file: 0 bytes"),
+        (lambda data: b"\x89PNG\r\n\x1a\n" + bytes(100), "not a .nb file: meta version"),
+        (lambda data: b"\1\0" + data[2:], "meta version 1, expected 2"),
+        (lambda data: data[: len(data) // 2], "cut short"),
+        (lambda data: data[:-1], "cut short"),
+        (
+            lambda data: data[:26] + b"\xff\xff\xff\xff" + data[30:],
+            "damaged at byte 26 (ProgramDesc): offset 4294967295",
+        ),
+    ],
+)
+def test_what_is_no_whole_model_exits_5(cls, tmp_path, make, words):
+    path = tmp_path / "bad.nb"
+    path.write_bytes(make(cls.read_bytes()))
+    for options in ((), ("--json",)):
+        ended = run_inspect(path, *options)
+        assert (ended.returncode, ended.stdout) == (5, "")
+        assert f"Error: {path}: " in ended.stderr
+        assert words in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_what_is_not_there_exits_5(tmp_path):
+    ended = run_inspect(tmp_path / "none.nb")
+    assert ended.returncode == 5
+    assert "No such file" in ended.stderr
+    ended = run_inspect(tmp_path)
+    assert ended.returncode == 5
+    assert "is not a bundle" in ended.stderr
+
+
+def test_one_bad_model_in_a_bundle_exits_5(bundle, tmp_path):
+    shutil.copytree(bundle, tmp_path / "copy")
+    (tmp_path / "copy" / "models" / "rec.nb").write_bytes(b"short")
+    ended = run_inspect(tmp_path / "copy")
+    assert (ended.returncode, ended.stdout) == (5, "")
+    assert "rec.nb: not a .nb file" in ended.stderr
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys\nfrom edge_ocr.cli import inspect\n"
+        "heavy = {'numpy', 'cv2', 'paddle', 'openvino', 'rich.console', 'converters', 'yaml'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"
