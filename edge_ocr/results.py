@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,9 @@ class OcrResult(Mapping[str, Any]):
             [line.text for line in lines],
             [line.rec_score for line in lines],
         )
-        _, content = cv2.imencode(path.suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        # Other encoders warn of the option on stderr.
+        options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix.lower() in (".jpg", ".jpeg") else []
+        _, content = cv2.imencode(path.suffix, picture, options)
         _write(path, content.tobytes())
         return path
 
@@ -121,4 +124,6 @@ def _write(path: Path, content: bytes) -> None:
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        # Gone after a rename; where the folder is none, or the name too long, it never was.
+        with suppress(OSError):
+            temporary.unlink()

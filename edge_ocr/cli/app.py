@@ -52,6 +52,8 @@ app = typer.Typer(
     no_args_is_help=True,
     # Typer's own tracebacks print local variables; ours is Python's plain one, and only for bugs.
     pretty_exceptions_enable=False,
+    # Help by Rich loads a Markdown parser and a syntax highlighter first: half a second against a tenth.
+    rich_markup_mode=None,
 )
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
