@@ -280,7 +280,7 @@ def load_config(
 ) -> PipelineConfig:
     """Read a pipeline file, then lay `overrides` (key path to value) over it.
 
-    `override_origins` names where an override came from, such as `--threads`; an override given as None is left out.
+    `override_origins` names where an override came from, such as `--threads`.
 
     Raises ConfigError, naming `file: key.path`, for what is not YAML, unknown or repeated keys, wrong types and values
     out of range.
@@ -293,8 +293,6 @@ def load_config(
     for name, value in _flatten(_read_yaml(path), path).items():
         values[name], origins[name] = _checked(name, value, str(path)), origin
     for name, value in (overrides or {}).items():
-        if value is None:
-            continue
         source = (override_origins or {}).get(name, "option")
         values[name], origins[name] = _checked(name, value, source), source
     return PipelineConfig(MappingProxyType(values), MappingProxyType(origins))
@@ -306,8 +304,7 @@ def _checked(path: str, value: Any, where: str) -> Any:
     try:
         return _FIELDS[path].check(value)
     except ValueError as error:
-        place = path if where.startswith("--") is False else f"({path})"
-        raise ConfigError(f"{where}: {place}: expected {error}, got {value!r}") from None
+        raise ConfigError(f"{where}: {path}: expected {error}, got {value!r}") from None
 
 
 def _flatten(content: Any, path: Path) -> dict[str, Any]:

@@ -79,7 +79,9 @@ class OcrResult(Mapping[str, Any]):
         Raises InputError where it cannot be written.
         """
         path = self._place(save_path, (".json",), "_res.json")
-        _write(path, (self.to_json(indent=indent, ensure_ascii=ensure_ascii) + "\n").encode())
+        text = self.to_json(indent=indent, ensure_ascii=ensure_ascii) + "\n"
+        # An input's name may hold bytes that are no UTF-8, surrogates in Python; as backslash escapes they are JSON.
+        _write(path, text.encode("utf-8", "backslashreplace"))
         return path
 
     def save_to_img(self, save_path: str | Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -80,4 +81,7 @@ def _options(
 
 def main() -> None:
     """Run the command line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files may hold bytes, and texts characters, that stdout's encoding lacks; escapes are JSON, too.
+        sys.stdout.reconfigure(errors="backslashreplace")
     app()

@@ -46,7 +46,7 @@ def export(
     }
     config = load_config(
         pipeline,
-        {path: value for path, (_, value) in named.items()},
+        {path: value for path, (_, value) in named.items() if value is not None},
         {path: option for path, (option, _) in named.items()},
     )
     console = Console(stderr=True)
