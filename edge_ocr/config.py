@@ -328,12 +328,14 @@ def _flatten(content: Any, path: Path) -> dict[str, Any]:
 
 
 def _nearest(word: str, known: list[str]) -> str:
-    folded = {name.lower(): name for name in known}
-    # A key under the wrong section is found by its last part.
-    last = word.split(".")[-1].lower()
-    by_key = [name for name in known if name.split(".")[-1].lower() == last]
-    close = by_key or [folded[hit] for hit in difflib.get_close_matches(word.lower(), folded, 1, 0.6)]
-    return f"did you mean {close[0]}?" if close else "known: " + ", ".join(known)
+    # Only last parts are held against each other: a key under the wrong section is found, and to be in one section
+    # is no likeness.
+    section, _, key = word.lower().rpartition(".")
+    lasts = {name: name.rpartition(".")[2].lower() for name in known}
+    close = difflib.get_close_matches(key, lasts.values(), 1, 0.6)
+    # A key of several sections is first looked for in the given one.
+    found = sorted((name for name in known if lasts[name] in close), key=lambda name: not name.lower().startswith(section))
+    return f"did you mean {found[0]}?" if found else "known: " + ", ".join(known)
 
 
 class _StrictLoader(yaml.SafeLoader):

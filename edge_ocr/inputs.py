@@ -141,7 +141,11 @@ def name_source(input_path: str | None) -> str:
         return "image"
     if re.match(r"https?://", input_path, re.IGNORECASE):
         # A name from outside must not carry a path or odd characters into the file system.
-        last = unquote(urlsplit(input_path).path).replace("\\", "/").rsplit("/", 1)[-1]
+        try:
+            path = urlsplit(input_path).path
+        except ValueError:  # no URL after all, which reading it will tell
+            path = ""
+        last = unquote(path).replace("\\", "/").rsplit("/", 1)[-1]
         return re.sub(r"[^\w.-]", "_", Path(last).stem).strip(".") or "image"
     return Path(input_path).stem or "image"
 
@@ -181,10 +185,12 @@ def download(url: str, settings: InputSettings) -> bytes:
     too_slow = InputError(
         f"{url} took longer than {settings.download_timeout_s:g} s", "the limit is Input.download_timeout_s"
     )
-    request = urllib.request.Request(url, headers={"User-Agent": "edge-ocr"})  # noqa: S310  the caller checked the scheme
     try:
+        # The caller checked the scheme.
+        request = urllib.request.Request(url, headers={"User-Agent": "edge-ocr"})  # noqa: S310
         with urllib.request.urlopen(request, timeout=settings.download_timeout_s) as response:  # noqa: S310
-            if int(response.headers.get("Content-Length") or 0) > settings.max_download_bytes:
+            announced = int(response.headers.get("Content-Length") or 0)
+            if announced > settings.max_download_bytes:
                 raise too_large
             content = bytearray()
             # read1 returns what has arrived, so that a slow sender cannot hold a whole chunk past the deadline.
@@ -194,9 +200,14 @@ def download(url: str, settings: InputSettings) -> bytes:
                     raise too_large
                 if time.monotonic() > deadline:
                     raise too_slow
+            # read1 takes a connection that breaks off for the end.
+            if len(content) < announced:
+                raise InputError(f"{url} broke off after {len(content):,} of {announced:,} bytes", "try again")
     except TimeoutError:
         raise too_slow from None
     except urllib.error.HTTPError as error:
+        # It holds the connection open.
+        error.close()
         raise InputError(f"{url}: the server answered {error.code} {error.reason}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)

@@ -107,9 +107,13 @@ class OcrResult(Mapping[str, Any]):
 
     def _place(self, save_path: str | Path, suffixes: tuple[str, ...], ending: str) -> Path:
         path = Path(save_path)
-        if path.suffix.lower() in suffixes and not path.is_dir():
+        try:
+            is_folder, is_file = path.is_dir(), path.is_file()
+        except OSError as error:  # a name too long, a folder that may not be entered
+            raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+        if path.suffix.lower() in suffixes and not is_folder:
             return path
-        if path.is_file():
+        if is_file:
             raise UsageError(
                 f"cannot save into {path}: it is a file", f"give a folder, or a file ending in {' '.join(suffixes)}"
             )

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_ocr import OcrPipeline, create_pipeline, model_store
+from edge_ocr import OcrPipeline, OcrResult, create_pipeline, model_store
 from edge_ocr.models import locate_model
 
 DEFAULT_MODELS = ("PP-OCRv4_mobile_det", "PP-OCRv4_mobile_rec", "ch_ppocr_mobile_v2_cls")
@@ -60,6 +60,20 @@ def open_pipeline(default_models, tmp_path_factory) -> Callable[..., OcrPipeline
         return built[key]
 
     return build
+
+
+@pytest.fixture(scope="session")
+def read_example(open_pipeline, examples) -> Callable[..., OcrResult]:
+    """Read a picture of `examples/images`, once for each set of arguments."""
+    read: dict[str, OcrResult] = {}
+
+    def read_picture(picture: str, engine: str = "openvino", **overrides: Any) -> OcrResult:
+        key = json.dumps([picture, engine, overrides], sort_keys=True)
+        if key not in read:
+            (read[key],) = open_pipeline(engine, **overrides).predict(examples / picture)
+        return read[key]
+
+    return read_picture
 
 
 @dataclass(frozen=True)
