@@ -280,7 +280,7 @@ def load_config(
 ) -> PipelineConfig:
     """Read a pipeline file, then lay `overrides` (key path to value) over it.
 
-    `override_origins` names where an override came from, such as `--threads`; an override given as None is left out.
+    `override_origins` names where an override came from, such as `--threads`.
 
     Raises ConfigError, naming `file: key.path`, for what is not YAML, unknown or repeated keys, wrong types and values
     out of range.
@@ -293,8 +293,6 @@ def load_config(
     for name, value in _flatten(_read_yaml(path), path).items():
         values[name], origins[name] = _checked(name, value, str(path)), origin
     for name, value in (overrides or {}).items():
-        if value is None:
-            continue
         source = (override_origins or {}).get(name, "option")
         values[name], origins[name] = _checked(name, value, source), source
     return PipelineConfig(MappingProxyType(values), MappingProxyType(origins))
@@ -306,8 +304,7 @@ def _checked(path: str, value: Any, where: str) -> Any:
     try:
         return _FIELDS[path].check(value)
     except ValueError as error:
-        place = path if where.startswith("--") is False else f"({path})"
-        raise ConfigError(f"{where}: {place}: expected {error}, got {value!r}") from None
+        raise ConfigError(f"{where}: {path}: expected {error}, got {value!r}") from None
 
 
 def _flatten(content: Any, path: Path) -> dict[str, Any]:
@@ -331,12 +328,14 @@ def _flatten(content: Any, path: Path) -> dict[str, Any]:
 
 
 def _nearest(word: str, known: list[str]) -> str:
-    folded = {name.lower(): name for name in known}
-    # A key under the wrong section is found by its last part.
-    last = word.split(".")[-1].lower()
-    by_key = [name for name in known if name.split(".")[-1].lower() == last]
-    close = by_key or [folded[hit] for hit in difflib.get_close_matches(word.lower(), folded, 1, 0.6)]
-    return f"did you mean {close[0]}?" if close else "known: " + ", ".join(known)
+    # Only last parts are held against each other: a key under the wrong section is found, and to be in one section
+    # is no likeness.
+    section, _, key = word.lower().rpartition(".")
+    lasts = {name: name.rpartition(".")[2].lower() for name in known}
+    close = difflib.get_close_matches(key, lasts.values(), 1, 0.6)
+    # A key of several sections is first looked for in the given one.
+    found = sorted((name for name in known if lasts[name] in close), key=lambda name: not name.lower().startswith(section))
+    return f"did you mean {found[0]}?" if found else "known: " + ", ".join(known)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -370,3 +369,5 @@ def _read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML: {type(error).__name__}") from None
+    except ValueError as error:  # a date or number that YAML's rules admit and Python does not
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None

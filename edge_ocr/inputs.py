@@ -117,12 +117,18 @@ def list_sources(value: Any) -> Iterator[Source]:
 
 def _list_path(value: str | Path) -> Iterator[Source]:
     path = Path(value)
-    if not path.is_dir():
-        if not path.exists():
-            raise InputError(f"no such file: {value}")
+    try:
+        if not path.is_dir():
+            if not path.exists():
+                raise InputError(f"no such file: {value}")
+            found = [path]
+        else:
+            found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+    except OSError as error:  # a name too long, a folder that may not be entered
+        raise InputError(f"{value} cannot be read: {error.strerror or error}") from None
+    if found == [path]:
         yield Source(path, str(value))
         return
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
     if not found:
         raise InputError(f"no pictures in folder {value}", f"looked for {_SUFFIXES_TEXT}")
     for file in found:
@@ -135,7 +141,11 @@ def name_source(input_path: str | None) -> str:
         return "image"
     if re.match(r"https?://", input_path, re.IGNORECASE):
         # A name from outside must not carry a path or odd characters into the file system.
-        last = unquote(urlsplit(input_path).path).replace("\\", "/").rsplit("/", 1)[-1]
+        try:
+            path = urlsplit(input_path).path
+        except ValueError:  # no URL after all, which reading it will tell
+            path = ""
+        last = unquote(path).replace("\\", "/").rsplit("/", 1)[-1]
         return re.sub(r"[^\w.-]", "_", Path(last).stem).strip(".") or "image"
     return Path(input_path).stem or "image"
 
@@ -175,10 +185,12 @@ def download(url: str, settings: InputSettings) -> bytes:
     too_slow = InputError(
         f"{url} took longer than {settings.download_timeout_s:g} s", "the limit is Input.download_timeout_s"
     )
-    request = urllib.request.Request(url, headers={"User-Agent": "edge-ocr"})  # noqa: S310  the caller checked the scheme
     try:
+        # The caller checked the scheme.
+        request = urllib.request.Request(url, headers={"User-Agent": "edge-ocr"})  # noqa: S310
         with urllib.request.urlopen(request, timeout=settings.download_timeout_s) as response:  # noqa: S310
-            if int(response.headers.get("Content-Length") or 0) > settings.max_download_bytes:
+            announced = int(response.headers.get("Content-Length") or 0)
+            if announced > settings.max_download_bytes:
                 raise too_large
             content = bytearray()
             # read1 returns what has arrived, so that a slow sender cannot hold a whole chunk past the deadline.
@@ -188,9 +200,14 @@ def download(url: str, settings: InputSettings) -> bytes:
                     raise too_large
                 if time.monotonic() > deadline:
                     raise too_slow
+            # read1 takes a connection that breaks off for the end.
+            if len(content) < announced:
+                raise InputError(f"{url} broke off after {len(content):,} of {announced:,} bytes", "try again")
     except TimeoutError:
         raise too_slow from None
     except urllib.error.HTTPError as error:
+        # It holds the connection open.
+        error.close()
         raise InputError(f"{url}: the server answered {error.code} {error.reason}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
@@ -302,20 +319,47 @@ def _decode_pdf(content: bytes, label: str, settings: InputSettings) -> Iterator
         raise ToolchainError(
             f"{label} is a PDF, and pypdfium2 is not installed", "pip install 'edge-ocr[pdf]'"
         ) from None
-    try:
+    with _explain_pdf_errors(label, pypdfium2.PdfiumError):
         document = pypdfium2.PdfDocument(content)
-    except pypdfium2.PdfiumError as error:
-        raise InputError(f"{label} is not a PDF that can be read: {error}") from None
-    with document:
         pages = len(document)
+    try:
         if pages == 0:
             raise InputError(f"{label} has no pages")
         for index in range(pages):
-            page = document[index]
-            scale = PDF_DPI / 72
-            if page.get_width() * page.get_height() * scale**2 > settings.max_pixels:
-                raise InputError(
-                    f"page {index + 1} of {label} has more than {settings.max_pixels:,} pixels at {PDF_DPI} dpi",
-                    "the limit is Input.max_pixels",
-                )
-            yield Page(convert_array(page.render(scale=scale).to_numpy()), index if pages > 1 else None)
+            with _explain_pdf_errors(label, pypdfium2.PdfiumError):
+                image = _draw_page(document, index, label, settings)
+            yield Page(image, index if pages > 1 else None)
+    finally:
+        with _pdfium_lock:
+            document.close()
+
+
+# PDFium may be used by one thread at a time, whatever the document. Reentrant: an abandoned generator closes its
+# document wherever the garbage collector runs, which may be inside.
+_pdfium_lock = threading.RLock()
+
+
+@contextmanager
+def _explain_pdf_errors(label: str, error_class: type[Exception]) -> Iterator[None]:
+    try:
+        with _pdfium_lock:
+            yield
+    except error_class as error:
+        raise InputError(f"{label} is not a PDF that can be read: {error}") from None
+
+
+def _draw_page(document: Any, index: int, label: str, settings: InputSettings) -> BgrImage:
+    page = document[index]
+    scale = PDF_DPI / 72
+    if page.get_width() * page.get_height() * scale**2 > settings.max_pixels:
+        raise InputError(
+            f"page {index + 1} of {label} has more than {settings.max_pixels:,} pixels at {PDF_DPI} dpi",
+            "the limit is Input.max_pixels",
+        )
+    bitmap = page.render(scale=scale)
+    try:
+        # Copied, since closing the bitmap gives its memory back.
+        return convert_array(bitmap.to_numpy().copy())
+    finally:
+        bitmap.close()
+        page.close()

@@ -31,6 +31,7 @@ _PROBES: Mapping[Kind, tuple[str, int]] = {
     "rec": ("1 × T × classes", 3),
     "cls": ("1 × 2", 2),
 }
+_EXCHANGED = "are detection and recognition models exchanged?"
 
 
 class OcrPipeline:
@@ -156,7 +157,7 @@ def _probe(engine: Engine, model: Model, height: int, width: int) -> int:
     except Exception as error:  # engines raise classes of their own
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"{model.name} does not run as a {model.kind} model on a {height}×{width} image: {reason}"
+            f"{model.name} does not run as a {model.kind} model on a {height}×{width} image: {reason}", _EXCHANGED
         ) from None
     fits = (
         len(shape) == dimensions
@@ -169,7 +170,7 @@ def _probe(engine: Engine, model: Model, height: int, width: int) -> int:
     if not fits:
         raise ModelError(
             f"{model.name} is not a {model.kind} model: its output is {' × '.join(map(str, shape))}, not {expected}",
-            "are detection and recognition models exchanged?",
+            _EXCHANGED,
         )
     return int(shape[-1])
 

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,9 @@ class OcrResult(Mapping[str, Any]):
         Raises InputError where it cannot be written.
         """
         path = self._place(save_path, (".json",), "_res.json")
-        _write(path, (self.to_json(indent=indent, ensure_ascii=ensure_ascii) + "\n").encode())
+        text = self.to_json(indent=indent, ensure_ascii=ensure_ascii) + "\n"
+        # An input's name may hold bytes that are no UTF-8, surrogates in Python; as backslash escapes they are JSON.
+        _write(path, text.encode("utf-8", "backslashreplace"))
         return path
 
     def save_to_img(self, save_path: str | Path) -> Path:
@@ -96,15 +99,21 @@ class OcrResult(Mapping[str, Any]):
             [line.text for line in lines],
             [line.rec_score for line in lines],
         )
-        _, content = cv2.imencode(path.suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        # Other encoders warn of the option on stderr.
+        options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix.lower() in (".jpg", ".jpeg") else []
+        _, content = cv2.imencode(path.suffix, picture, options)
         _write(path, content.tobytes())
         return path
 
     def _place(self, save_path: str | Path, suffixes: tuple[str, ...], ending: str) -> Path:
         path = Path(save_path)
-        if path.suffix.lower() in suffixes and not path.is_dir():
+        try:
+            is_folder, is_file = path.is_dir(), path.is_file()
+        except OSError as error:  # a name too long, a folder that may not be entered
+            raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+        if path.suffix.lower() in suffixes and not is_folder:
             return path
-        if path.is_file():
+        if is_file:
             raise UsageError(
                 f"cannot save into {path}: it is a file", f"give a folder, or a file ending in {' '.join(suffixes)}"
             )
@@ -121,4 +130,6 @@ def _write(path: Path, content: bytes) -> None:
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        # Gone after a rename; where the folder is none, or the name too long, it never was.
+        with suppress(OSError):
+            temporary.unlink()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from edge_ocr.models import Kind
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()

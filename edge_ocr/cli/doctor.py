@@ -22,7 +22,7 @@ class Finding:
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List engines, models and tools: what is there, what is missing, and how to get it."""
+    """List what is there, what is missing, and how to get it."""
     import json
 
     findings = [*_find_engines(), *_find_models(), *_find_tools()]
@@ -35,10 +35,10 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
             sys.stdout.write(f"{finding.area}\t{finding.name}\t{plain}\n")
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("For", "What", "Found", "How to get it")
+    table = Table("For", "What", Column("Found", overflow="fold"), "How to get it")
     for finding in findings:
         state = Text(finding.found, "green") if finding.found else Text("missing", "yellow")
         table.add_row(finding.area, finding.name, state, Text("" if finding.found else finding.remedy))

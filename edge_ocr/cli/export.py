@@ -30,7 +30,7 @@ def export(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
 ) -> None:
-    """Convert the models of a pipeline for a device; print the folder of the bundle."""
+    """Convert models into a bundle for a device; print its folder."""
     from rich.console import Console
 
     from converters.export import export_bundle
@@ -46,7 +46,7 @@ def export(
     }
     config = load_config(
         pipeline,
-        {path: value for path, (_, value) in named.items()},
+        {path: value for path, (_, value) in named.items() if value is not None},
         {path: option for path, (option, _) in named.items()},
     )
     console = Console(stderr=True)

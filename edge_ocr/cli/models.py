@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from edge_ocr.models import ModelSpec
 
-app = typer.Typer(no_args_is_help=True, help="List, fetch and find models.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
 class _Row(TypedDict):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +15,7 @@ from edge_ocr.cli import options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
     from edge_ocr.errors import EdgeOcrError
     from edge_ocr.inputs import Source
@@ -126,12 +129,32 @@ def _run(
                 for result in reader.predict_source(source):
                     if save_path is not None:
                         _save(result, save_path, taken)
-                    printer.show(result)
+                    with _hold_ctrl_c():
+                        printer.show(result)
             except EdgeOcrError as error:
                 failures.append((source.input_path or "input", error))
     finally:
         # Ctrl-C comes through here too: what is finished is printed.
-        printer.finish()
+        with _hold_ctrl_c():
+            printer.finish()
+
+
+@contextmanager
+def _hold_ctrl_c() -> Iterator[None]:
+    """Let a Ctrl-C wait until a result is printed whole: half of one would make an array of JSON unreadable."""
+    held = False
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        nonlocal held
+        held = True
+
+    before = signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt
 
 
 def _track(sources: list[Source]) -> Iterator[Source]:

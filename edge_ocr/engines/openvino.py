@@ -10,7 +10,7 @@ from edge_ocr.models import Model
 
 # Compiled primitives OpenVINO keeps for shapes it has seen. Its default, 5000, lets memory grow without bound over
 # pictures of free sizes.
-SHAPE_CACHE_CAPACITY = 64
+SHAPE_CACHE_CAPACITY = 16
 
 
 class OpenVinoEngine:

@@ -35,6 +35,10 @@ class PaddleEngine:
         config = paddle.inference.Config(str(model.program), str(model.params))
         config.disable_glog_info()
         config.enable_memory_optim()
+        if model.format == "json":
+            # PIR programs run on the new executor only, and Paddle does not choose it by itself.
+            config.enable_new_ir(True)
+            config.enable_new_executor(True)
         if device_kind == "cpu":
             config.disable_gpu()
             config.enable_mkldnn()

@@ -1,0 +1,113 @@
+"""`edge-ocr config`: the shipped file, and what is in force."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edge_ocr.config import find_config, load_config
+
+
+def test_get_prints_the_shipped_file(cli):
+    done = cli("config", "get", "OCR")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == find_config("OCR").read_text(encoding="utf-8")
+
+
+def test_get_writes_a_file_that_loads(cli, tmp_path):
+    done = cli("config", "get", "OCR", "--save-path", tmp_path / "new")
+    path = tmp_path / "new" / "OCR.yaml"
+    assert (done.code, done.out) == (0, f"{path}\n")
+    assert load_config(path).values == load_config("OCR").values
+
+
+def test_get_does_not_overwrite_unless_told(cli, tmp_path):
+    path = tmp_path / "OCR.yaml"
+    path.write_text("mine")
+    done = cli("config", "get", "OCR", "--save-path", tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert f"{path} exists" in done.err
+    assert "--force" in done.err
+    assert path.read_text() == "mine"
+    assert cli("config", "get", "OCR", "--save-path", tmp_path, "--force").code == 0
+    assert path.read_text(encoding="utf-8") == find_config("OCR").read_text(encoding="utf-8")
+
+
+def test_get_into_a_file_is_refused(cli, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    done = cli("config", "get", "OCR", "--save-path", tmp_path / "file")
+    assert done.code == 2
+    assert "cannot write" in done.err
+
+
+@pytest.mark.parametrize("arguments", [("get", "nix"), ("show", "--pipeline", "nix")])
+def test_unknown_pipeline(cli, arguments):
+    done = cli("config", *arguments)
+    assert (done.code, done.out) == (3, "")
+    assert "unknown pipeline 'nix'" in done.err
+    assert "OCR" in done.err
+
+
+def test_show_tells_where_each_value_came_from(cli, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("Detection: {thresh: 0.2, box_thresh: 0.5}\n")
+    options = ["--pipeline", path, "--threads", "3", "--set", "Detection.box_thresh=0.7"]
+    rows = json.loads(cli("config", "show", *options, "--json").out)
+    assert set(rows) == set(load_config().values)
+    assert rows["Detection.thresh"] == {"value": 0.2, "from": str(path)}
+    assert rows["Detection.box_thresh"] == {"value": 0.7, "from": "--set"}
+    assert rows["Runtime.threads"] == {"value": 3, "from": "--threads"}
+    assert rows["Detection.unclip_ratio"] == {"value": 1.5, "from": "default"}
+
+
+def test_named_option_wins_over_set(cli):
+    rows = json.loads(cli("config", "show", "--set", "Runtime.threads=5", "--threads", "3", "--json").out)
+    assert rows["Runtime.threads"] == {"value": 3, "from": "--threads"}
+
+
+def test_set_may_take_a_value_back(cli, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("Runtime: {threads: 4}\n")
+    rows = json.loads(cli("config", "show", "--pipeline", path, "--set", "Runtime.threads=null", "--json").out)
+    assert rows["Runtime.threads"] == {"value": None, "from": "--set"}
+
+
+def test_show_in_a_pipe_is_a_line_a_key(cli):
+    done = cli("config", "show")
+    assert (done.code, done.err) == (0, "")
+    lines = [line.split("\t") for line in done.out.splitlines()]
+    assert [line[0] for line in lines] == list(load_config().values)
+    assert ["Detection.thresh", "0.3", "default"] in lines
+    assert ["Pipeline.device", '"cpu"', "configs/OCR.yaml"] in lines
+
+
+def test_show_names_the_models_own_settings(cli, tmp_path):
+    folder = tmp_path / "det"
+    folder.mkdir()
+    (folder / "inference.pdmodel").write_bytes(b"x")
+    (folder / "inference.pdiparams").write_bytes(b"x")
+    (folder / "inference.yml").write_text("PostProcess: {name: DBPostProcess, thresh: 0.25}\n")
+    rows = json.loads(cli("config", "show", "--det-model", folder, "--json").out)
+    assert rows["Detection.thresh"]["value"] == 0.25
+    assert "inference.yml" in rows["Detection.thresh"]["from"]
+
+
+def test_show_of_a_model_that_is_not_here_fetches_nothing(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path))
+    # Nobody listens there.
+    monkeypatch.setenv("EDGE_OCR_MODEL_URL", "http://127.0.0.1:9")
+    done = cli("config", "show", "--det-model", "PP-OCRv4_server_det", "--json")
+    assert done.code == 0
+    assert json.loads(done.out)["Pipeline.text_det_model"]["value"] == "PP-OCRv4_server_det"
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [(["--set", "x"], 2), (["--threads", "0"], 3), (["--set", "Detection.nix=1"], 3), (["--rec-model", "nix"], 5)],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_options(cli, options, code):
+    done = cli("config", "show", *options)
+    assert (done.code, done.out) == (code, "")
+    assert done.err.startswith(("Error: ", "Usage"))

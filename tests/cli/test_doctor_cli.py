@@ -1,0 +1,76 @@
+"""`edge-ocr doctor`: what is there, and how to get what is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+
+import pytest
+
+from edge_ocr.models import REGISTRY
+
+
+@pytest.fixture
+def diagnose(cli):
+    """Return what doctor finds, by name."""
+
+    def run() -> dict[str, dict[str, str | None]]:
+        done = cli("doctor", "--json")
+        assert (done.code, done.err) == (0, "")
+        return {finding["name"]: finding for finding in json.loads(done.out)}
+
+    return run
+
+
+def test_everything_is_looked_for(diagnose):
+    findings = diagnose()
+    wanted = {"python", "openvino", "paddle", "onnxruntime", "pdf", "font for Chinese", "opt (paddlelite)", "uv"}
+    wanted |= {"qemu-aarch64-static", "qemu-arm-static", "aarch64-linux-gnu-g++", "arm-linux-gnueabihf-g++"}
+    wanted |= {"adb", "ANDROID_HOME"}
+    assert wanted | set(REGISTRY) <= set(findings)
+    assert all(set(finding) == {"area", "name", "found", "remedy"} for finding in findings.values())
+
+
+def test_what_is_missing_says_how_to_get_it(diagnose):
+    for finding in diagnose().values():
+        assert finding["found"] or finding["remedy"], finding["name"]
+
+
+def test_what_is_here_is_found(diagnose, default_models):
+    import openvino
+
+    findings = diagnose()
+    assert platform.python_version() in findings["python"]["found"]
+    assert findings["openvino"]["found"]
+    assert findings["openvino"]["found"] in openvino.__version__
+    assert all(findings[name]["found"] for name in default_models)
+    assert os.path.exists(findings["uv"]["found"])
+
+
+def test_programs_on_the_path_are_found_and_others_are_not(diagnose, tmp_path, monkeypatch):
+    program = tmp_path / "adb"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("ANDROID_HOME", "/sdk")
+    findings = diagnose()
+    assert findings["adb"]["found"] == str(program)
+    assert findings["ANDROID_HOME"]["found"] == "/sdk"
+    assert findings["qemu-arm-static"]["found"] is None
+    assert "qemu-user-static" in findings["qemu-arm-static"]["remedy"]
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("ANDROID_HOME")
+    findings = diagnose()
+    assert findings["adb"]["found"] is None
+    assert findings["ANDROID_HOME"]["found"] is None
+
+
+def test_text_is_a_line_a_finding(cli):
+    done = cli("doctor")
+    assert (done.code, done.err) == (0, "")
+    names = [line.split("\t")[1] for line in done.out.splitlines()]
+    assert names == [finding["name"] for finding in json.loads(cli("doctor", "--json").out)]
+    if not shutil.which("adb"):
+        assert "android\tadb\tmissing: " in done.out

@@ -1,0 +1,75 @@
+"""Dictionaries against class counts; CTC decoding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge_ocr.core.charset import BLANK_INDEX, Charset
+from edge_ocr.errors import ModelError
+
+
+def make_probs(*steps: tuple[int, float], classes: int = 5) -> np.ndarray:
+    probs = np.zeros((len(steps), classes), np.float32)
+    for step, (index, prob) in enumerate(steps):
+        probs[step] = (1 - prob) / (classes - 1)
+        probs[step, index] = prob
+    return probs
+
+
+def test_space_follows_where_the_model_has_one_class_more():
+    assert Charset.fit("ab", 4, "m").classes == ("", "a", "b", " ")
+    assert Charset.fit("ab", 3, "m").classes == ("", "a", "b")
+
+
+def test_blank_is_the_first_class():
+    assert Charset.fit("ab", 3, "m").classes[BLANK_INDEX] == ""
+
+
+@pytest.mark.parametrize("class_count", [2, 5, 6625])
+def test_unfit_dictionary_is_refused_with_both_numbers(class_count):
+    with pytest.raises(ModelError) as error:
+        Charset.fit("ab", class_count, "my_rec")
+    assert "my_rec" in error.value.message
+    assert "2 characters make 3 classes" in error.value.message
+    assert f"the model has {class_count}" in error.value.message
+    assert "character_dict_path" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("indexes", "text"),
+    [
+        ([1, 2, 3], "abc"),
+        ([1, 1, 2, 2, 2], "ab"),
+        ([1, 0, 1], "aa"),
+        ([0, 1, 1, 0, 0, 1, 2, 0], "aab"),
+        ([1, 2, 1], "aba"),
+        ([1, 4, 1], "a a"),
+        ([0, 0, 0], ""),
+        ([0], ""),
+        ([3], "c"),
+    ],
+)
+def test_decoding_drops_repeats_then_blanks(indexes, text):
+    charset = Charset.fit("abc", 5, "m")
+    assert charset.decode(make_probs(*[(i, 0.9) for i in indexes]))[0] == text
+
+
+def test_score_is_the_mean_of_what_is_kept():
+    charset = Charset.fit("abc", 5, "m")
+    # The repeat (0.5) and the blanks (0.99) do not count.
+    text, score = charset.decode(make_probs((0, 0.99), (1, 0.8), (1, 0.5), (0, 0.99), (2, 0.6)))
+    assert text == "ab"
+    assert score == pytest.approx(0.7, abs=1e-6)
+    assert type(score) is float
+
+
+def test_nothing_read_scores_zero():
+    assert Charset.fit("abc", 5, "m").decode(make_probs((0, 0.9))) == ("", 0.0)
+
+
+def test_decoding_does_not_change_the_probs():
+    probs = make_probs((1, 0.8), (1, 0.5), (0, 0.9))
+    before = probs.copy()
+    Charset.fit("abc", 5, "m").decode(probs)
+    np.testing.assert_array_equal(probs, before)

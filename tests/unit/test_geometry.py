@@ -1,0 +1,155 @@
+"""Corner order, growth, reading order and crops."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_ocr.core.geometry import crop_polygon, fit_quad, order_corners, sort_reading_order, unclip
+from edge_ocr.core.types import TextBox
+
+
+def make_box(x: float, y: float, width: float = 50, height: float = 20) -> TextBox:
+    corners = [[x, y], [x + width, y], [x + width, y + height], [x, y + height]]
+    return TextBox(np.array(corners, dtype=np.float32), 0.9)
+
+
+def make_picture(height: int, width: int) -> np.ndarray:
+    """A picture where every pixel tells its place."""
+    y, x = np.mgrid[:height, :width]
+    return np.dstack([x * 255 // max(width - 1, 1), y * 255 // max(height - 1, 1), (x + y) % 256]).astype(np.uint8)
+
+
+SLANTED = [[10, 20], [110, 30], [105, 62], [7, 50]]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_corner_order_does_not_depend_on_the_input_order(order):
+    corners = np.array(SLANTED, dtype=np.float32)
+    np.testing.assert_array_equal(order_corners(corners[list(order)]), corners)
+
+
+@pytest.mark.parametrize("angle", range(0, 180, 9))
+def test_ordered_corners_go_round_once_and_clockwise(angle):
+    # On a screen, where y grows downwards, TL TR BR BL is clockwise: the signed area is positive.
+    corners = cv2.boxPoints(((200.0, 150.0), (120.0, 30.0), angle))
+    ordered = order_corners(corners)
+    assert cv2.contourArea(ordered, oriented=True) == pytest.approx(3600, rel=1e-4)
+    left, right = ordered[[0, 3], 0].mean(), ordered[[1, 2], 0].mean()
+    assert left < right
+
+
+def test_square_on_its_corner_keeps_all_corners():
+    diamond = np.array([[10, 0], [20, 10], [10, 20], [0, 10]], dtype=np.float32)
+    for order in itertools.permutations(range(4)):
+        ordered = order_corners(diamond[list(order)])
+        assert cv2.contourArea(ordered) == pytest.approx(200)
+
+
+def test_fitted_rectangle_of_turned_points_has_their_sides():
+    corners = cv2.boxPoints(((100.0, 80.0), (90.0, 24.0), 17.0))
+    inside = np.array([corners.mean(axis=0)])
+    quad, side = fit_quad(np.vstack([corners, inside]).astype(np.float32))
+    assert side == pytest.approx(24, abs=1e-3)
+    np.testing.assert_allclose(quad, order_corners(corners), atol=1e-3)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1.5, 3.0])
+def test_unclip_moves_every_side_out_by_area_times_ratio_over_perimeter(ratio):
+    box = make_box(100, 100, 200, 20).polygon
+    offset = 200 * 20 * ratio / (2 * 220)
+    outline = unclip(box, ratio)
+    # Clipper gives whole pixels.
+    np.testing.assert_allclose(outline.min(axis=0), [100 - offset, 100 - offset], atol=1)
+    np.testing.assert_allclose(outline.max(axis=0), [300 + offset, 120 + offset], atol=1)
+
+
+@pytest.mark.parametrize("corners", [[[5, 5]] * 4, [[0, 3], [9, 3], [9, 3], [0, 3]]], ids=["point", "line"])
+def test_unclip_of_a_box_without_area_is_none(corners):
+    assert unclip(np.array(corners, dtype=np.float32), 1.5) is None
+
+
+def test_reading_order_is_rows_from_the_top_then_left_to_right():
+    # Within 10 px of the one before counts as the same row; 10 px does not.
+    rows = [
+        [make_box(10, 104), make_box(100, 100), make_box(200, 109)],
+        [make_box(300, 120), make_box(400, 121)],
+        [make_box(5, 200)],
+    ]
+    expected = [box for row in rows for box in row]
+    for seed in range(20):
+        shuffled = expected.copy()
+        random.Random(seed).shuffle(shuffled)
+        assert sort_reading_order(shuffled) == expected
+    assert sort_reading_order([]) == []
+
+
+def test_boxes_ten_pixels_apart_are_two_rows():
+    upper, lower = make_box(100, 100), make_box(10, 110)
+    assert sort_reading_order([lower, upper]) == [upper, lower]
+    lower = make_box(10, 109)
+    assert sort_reading_order([lower, upper]) == [lower, upper]
+
+
+def test_crop_of_an_upright_box_is_that_part_of_the_picture():
+    picture = make_picture(120, 200)
+    crop = crop_polygon(picture, make_box(30, 40, 60, 20).polygon)
+    np.testing.assert_array_equal(crop, picture[40:60, 30:90])
+
+
+def test_crop_does_not_change_the_picture():
+    picture = make_picture(50, 50)
+    before = picture.copy()
+    crop_polygon(picture, make_box(5, 5, 30, 10).polygon)
+    np.testing.assert_array_equal(picture, before)
+
+
+@pytest.mark.parametrize("angle", [-60, -30, -5, 12, 44, 80])
+def test_crop_straightens_a_turned_line(angle):
+    line = np.full((40, 200, 3), 255, np.uint8)
+    cv2.putText(line, "Straight 42", (8, 29), cv2.FONT_HERSHEY_SIMPLEX, 0.9, (0, 0, 0), 2)
+    matrix = cv2.getRotationMatrix2D((100, 20), angle, 1)
+    matrix[:, 2] += [100, 130]
+    turned = cv2.warpAffine(line, matrix, (400, 300), flags=cv2.INTER_CUBIC, borderValue=(255, 255, 255))
+    corners = np.array([[0, 0], [200, 0], [200, 40], [0, 40]], dtype=np.float32)
+    crop = crop_polygon(turned, (corners @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32))
+    # Sides are whole pixels, truncated.
+    height, width = crop.shape[:2]
+    assert 39 <= height <= 40
+    assert 199 <= width <= 200
+    difference = np.abs(crop.astype(int) - cv2.resize(line, (width, height)))
+    assert difference.mean() < 8
+
+
+def test_tall_crop_is_turned_counter_clockwise():
+    picture = make_picture(100, 100)
+    crop = crop_polygon(picture, make_box(10, 20, 20, 30).polygon)
+    np.testing.assert_array_equal(crop, np.rot90(picture[20:50, 10:30]))
+
+
+def test_crop_just_below_the_vertical_ratio_is_not_turned():
+    crop = crop_polygon(make_picture(100, 100), make_box(10, 20, 20, 29).polygon)
+    assert crop.shape == (29, 20, 3)
+
+
+@pytest.mark.parametrize(
+    "corners",
+    [[[3, 3]] * 4, [[0, 0], [40, 0], [40, 0], [0, 0]], [[0, 0], [0.4, 0], [0.4, 0.4], [0, 0.4]]],
+    ids=["point", "line", "below a pixel"],
+)
+def test_crop_of_next_to_nothing_has_a_pixel(corners):
+    crop = crop_polygon(make_picture(50, 50), np.array(corners, dtype=np.float32))
+    assert crop.size > 0
+    assert crop.dtype == np.uint8
+
+
+def test_crop_far_to_the_right_of_a_very_wide_picture():
+    # OpenCV's remapping counts in 16 bits.
+    picture = np.zeros((20, 40_000, 3), np.uint8)
+    picture[:, 38_000:38_100] = make_picture(20, 100)
+    crop = crop_polygon(picture, make_box(38_000, 0, 100, 20).polygon)
+    np.testing.assert_array_equal(crop, picture[:, 38_000:38_100])

@@ -1,0 +1,692 @@
+"""Everything `predict` takes, and how it becomes upright BGR pictures; pictures are made here."""
+
+from __future__ import annotations
+
+import http.server
+import io
+import socket
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from edge_ocr.config import load_config
+from edge_ocr.errors import InputError
+from edge_ocr.inputs import Source, convert_array, list_sources, name_source
+
+SETTINGS = load_config().input
+RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
+
+
+def make_picture(width: int = 40, height: int = 20) -> Image.Image:
+    """White, with a red corner top left and a blue one bottom right: no turn or mirror looks the same."""
+    picture = Image.new("RGB", (width, height), WHITE)
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 0, 9, 9), fill=RED)
+    draw.rectangle((width - 5, height - 5, width, height), fill=BLUE)
+    return picture
+
+
+EXPECTED = np.asarray(make_picture())[:, :, ::-1]
+
+
+def encode(picture: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def decode_all(content: bytes, **limits: object) -> list[np.ndarray]:
+    return [page.image for page in Source(content, "x.bin").pages(replace(SETTINGS, **limits))]
+
+
+def decode(content: bytes, **limits: object) -> np.ndarray:
+    (image,) = decode_all(content, **limits)
+    assert image.dtype == np.uint8
+    assert image.ndim == 3
+    assert image.shape[2] == 3
+    return image
+
+
+def refuse(content: bytes, **limits: object) -> InputError:
+    with pytest.raises(InputError) as error:
+        decode_all(content, **limits)
+    assert error.value.message.startswith(("x.bin", "page ", "a picture"))
+    assert "\n" not in error.value.message
+    return error.value
+
+
+# What may be given
+
+
+def list_all(value: object) -> list[Source]:
+    return list(list_sources(value))
+
+
+def test_path_and_text_name_a_file(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(encode(make_picture()))
+    for value in (path, str(path)):
+        (source,) = list_all(value)
+        assert source.input_path == str(path)
+        (page,) = source.pages(SETTINGS)
+        np.testing.assert_array_equal(page.image, EXPECTED)
+        assert page.page_index is None
+
+
+def test_folder_gives_its_pictures_by_name_and_nothing_else(tmp_path):
+    for name in ("b.PNG", "a.jpg", "c.tiff", "d.pdf", "notes.txt", "no_suffix", ".hidden"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "e.png").write_bytes(b"x")
+    found = [Path(source.input_path).name for source in list_all(tmp_path)]
+    assert found == ["a.jpg", "b.PNG", "c.tiff", "d.pdf"]
+
+
+def test_folder_without_pictures_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(InputError, match="no pictures in folder") as error:
+        list_all(tmp_path)
+    assert ".png" in error.value.hint
+
+
+@pytest.mark.parametrize("name", ["missing.png", "a\0b.png", "ftp://host/a.png", "file:///a.png"])
+def test_missing_file_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="no such file"):
+        list_all(name)
+
+
+def test_name_that_the_file_system_refuses():
+    with pytest.raises(InputError, match="cannot be read"):
+        list_all("a" * 5000)
+
+
+@pytest.mark.parametrize("value", ["http://host/a.png", "HTTPS://host/a.png"])
+def test_url_is_not_fetched_until_it_is_read(value):
+    (source,) = list_all(value)
+    assert (source.data, source.input_path) == (value, value)
+
+
+def test_arrays_bytes_dicts_and_lists_of_these(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(encode(make_picture()))
+    array = np.zeros((2, 2, 3), np.uint8)
+    given = [array, {"img": array}, path, [str(path), (b"bytes", {"img": [array, path]})]]
+    found = [source.input_path for source in list_all(iter(given))]
+    assert found == [None, None, str(path), str(path), None, None, str(path)]
+    assert list_all([]) == []
+
+
+def test_a_generator_is_walked_only_as_far_as_asked(tmp_path):
+    def give() -> Iterator[np.ndarray]:
+        yield np.zeros((2, 2), np.uint8)
+        raise AssertionError("walked on")
+
+    assert next(list_sources(give())).input_path is None
+
+
+@pytest.mark.parametrize("value", [None, 3, 1.5, object(), [None], {"img": None}, bytearray(b"x")])
+def test_other_types_are_refused(value):
+    with pytest.raises(InputError, match="cannot read"):
+        list_all(value)
+
+
+@pytest.mark.parametrize("value", [{}, {"image": b"x"}, {"img": b"x", "other": 1}])
+def test_dict_with_other_keys_is_refused(value):
+    with pytest.raises(InputError, match='one key "img"'):
+        list_all(value)
+
+
+# Arrays
+
+
+def test_arrays_that_are_taken():
+    generator = np.random.default_rng(0)
+    bgr = generator.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(convert_array(bgr), bgr)
+    grey = bgr[:, :, 0]
+    for array in (grey, grey[:, :, None]):
+        np.testing.assert_array_equal(convert_array(array), np.dstack([grey] * 3))
+    np.testing.assert_array_equal(convert_array(bgr.astype(np.uint16) * 257), bgr)
+    opaque = np.dstack([bgr, np.full((5, 7), 255, np.uint8)])
+    np.testing.assert_array_equal(convert_array(opaque), bgr)
+
+
+@pytest.mark.parametrize("view", [np.s_[::2, ::3], np.s_[::-1], np.s_[:, ::-1], np.s_[2:5, 1:4]])
+def test_views_are_taken_like_copies(view):
+    generator = np.random.default_rng(0)
+    for shape in ((9, 12), (9, 12, 3), (9, 12, 4)):
+        array = generator.integers(0, 256, shape, dtype=np.uint8)[view]
+        np.testing.assert_array_equal(convert_array(array), convert_array(array.copy()))
+    mirrored = generator.integers(0, 256, (4, 5, 3), dtype=np.uint8)[:, :, ::-1]
+    np.testing.assert_array_equal(convert_array(mirrored), mirrored.copy())
+
+
+def test_read_only_array_is_taken():
+    array = np.zeros((4, 4, 3), np.uint8)
+    array.flags.writeable = False
+    assert convert_array(array).shape == (4, 4, 3)
+
+
+def test_transparent_array_lies_on_white():
+    array = np.zeros((1, 3, 4), np.uint8)
+    array[0, 1, 3] = 51
+    array[0, 2, 3] = 255
+    assert convert_array(array)[0, :, 0].tolist() == [255, 204, 0]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 3), np.int32),
+        np.zeros((4, 4), bool),
+        np.zeros(4, np.uint8),
+        np.zeros((), np.uint8),
+        np.zeros((4, 4, 2), np.uint8),
+        np.zeros((4, 4, 5), np.uint8),
+        np.zeros((1, 4, 4, 3), np.uint8),
+        np.zeros((3, 40, 40), np.uint8),
+        np.array("text"),
+        np.array([None]),
+    ],
+    ids=lambda array: f"{array.dtype}{array.shape}",
+)
+def test_other_arrays_are_refused_with_type_and_shape(array):
+    with pytest.raises(InputError, match=r"cannot read a \S+ array of shape"):
+        convert_array(array)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0, 3), (0, 0, 4)])
+def test_empty_array_is_refused(shape):
+    with pytest.raises(InputError, match="empty"):
+        convert_array(np.zeros(shape, np.uint8))
+
+
+# Colour modes
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF", "WEBP", "PPM", "GIF", "JPEG2000"])
+def test_formats(file_format):
+    if file_format == "JPEG2000":
+        content = encode(make_picture(), file_format, irreversible=False)
+    else:
+        content = encode(make_picture(), file_format, **({"lossless": True} if file_format == "WEBP" else {}))
+    np.testing.assert_array_equal(decode(content), EXPECTED)
+
+
+@pytest.mark.parametrize(("file_format", "options"), [("JPEG", {"quality": 95, "subsampling": 0}), ("AVIF", {})])
+def test_lossy_formats(file_format, options):
+    Image.init()
+    if file_format not in Image.SAVE:
+        pytest.skip(f"this Pillow has no {file_format}")
+    difference = np.abs(decode(encode(make_picture(), file_format, **options)).astype(int) - EXPECTED)
+    assert difference.mean() < 6
+
+
+def test_eps_is_not_handed_to_its_interpreter():
+    content = encode(make_picture(), "EPS")
+    assert "not a picture" in refuse(content).message
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "CMYK"])
+def test_modes_look_as_their_rgb_does(mode):
+    picture = make_picture().convert(mode)
+    # PNG has no CMYK.
+    content = encode(picture, "TIFF" if mode == "CMYK" else "PNG")
+    expected = np.asarray(picture.convert("RGB"))[:, :, ::-1]
+    np.testing.assert_array_equal(decode(content), expected)
+
+
+def test_cmyk_jpeg_is_not_inverted():
+    image = decode(encode(make_picture().convert("CMYK"), "JPEG", quality=95))
+    assert image[15, 20].min() > 240
+    assert image[4, 4, 2] > 200 > 60 > image[4, 4, 0]
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
+def test_16_bit_grey_is_scaled(file_format):
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(4, 0)
+    content = encode(Image.fromarray(ramp), file_format)
+    np.testing.assert_array_equal(decode(content)[0, :, 0], ramp[0] >> 8)
+
+
+def test_floating_point_tiff_is_refused():
+    content = encode(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF")
+    assert "floating-point" in refuse(content).message
+
+
+def test_transparent_palette_lies_on_white():
+    picture = Image.new("P", (4, 1), 0)
+    picture.putpalette([0, 0, 0, 255, 0, 0])
+    picture.putpixel((1, 0), 1)
+    assert decode(encode(picture, transparency=0)).tolist() == [[[255] * 3, [0, 0, 255], [255] * 3, [255] * 3]]
+
+
+def test_transparent_colour_of_an_rgb_png_lies_on_white():
+    picture = Image.new("RGB", (2, 1), BLACK)
+    picture.putpixel((1, 0), RED)
+    assert decode(encode(picture, transparency=BLACK)).tolist() == [[[255] * 3, [0, 0, 255]]]
+
+
+@pytest.mark.parametrize(("ink", "paper"), [(BLACK, 255), (RED, 255), (WHITE, 0), ((240, 250, 255), 0)])
+def test_ink_on_transparent_stays_visible(ink, paper):
+    picture = Image.new("RGBA", (20, 10), (0, 0, 0, 0))
+    ImageDraw.Draw(picture).rectangle((5, 2, 14, 7), fill=(*ink, 255))
+    image = decode(encode(picture))
+    assert (image[0] == paper).all()
+    assert image[4, 8].tolist() == list(ink[::-1])
+
+
+def test_fully_transparent_picture_is_white():
+    assert (decode(encode(Image.new("RGBA", (5, 5), (9, 9, 9, 0)))) == 255).all()
+
+
+def test_soft_edges_are_blended():
+    picture = Image.new("RGBA", (2, 1), (0, 0, 0, 255))
+    picture.putpixel((1, 0), (0, 0, 0, 102))
+    assert decode(encode(picture))[0, 1].tolist() == [153] * 3
+
+
+# Turned, animated, many pages
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(file_format, orientation):
+    stored = {
+        1: lambda picture: picture,
+        2: lambda picture: picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: lambda picture: picture.transpose(Image.Transpose.ROTATE_180),
+        4: lambda picture: picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: lambda picture: picture.transpose(Image.Transpose.TRANSPOSE),
+        6: lambda picture: picture.transpose(Image.Transpose.ROTATE_90),
+        7: lambda picture: picture.transpose(Image.Transpose.TRANSVERSE),
+        8: lambda picture: picture.transpose(Image.Transpose.ROTATE_270),
+    }[orientation](make_picture())
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(file_format, {})
+    image = decode(encode(stored, file_format, exif=exif, **options))
+    assert image.shape == EXPECTED.shape
+    assert np.abs(image.astype(int) - EXPECTED).mean() < 6
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "WEBP", "PNG"])
+def test_first_frame_stands_for_an_animation(file_format):
+    frames = [make_picture(), Image.new("RGB", (40, 20), GREEN), Image.new("RGB", (40, 20), BLACK)]
+    options = {"lossless": True} if file_format == "WEBP" else {}
+    content = encode(frames[0], file_format, save_all=True, append_images=frames[1:], duration=100, **options)
+    np.testing.assert_array_equal(decode(content), EXPECTED)
+
+
+def make_pages(count: int) -> list[Image.Image]:
+    """Pages of one colour, each a little brighter than the one before, and of other sizes."""
+    return [Image.new("RGB", (30 + i, 20), (20 * i, 20 * i, 20 * i)) for i in range(count)]
+
+
+def test_every_page_of_a_tiff_is_a_picture():
+    pages = make_pages(4)
+    content = encode(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    found = list(Source(content, None).pages(SETTINGS))
+    assert [page.page_index for page in found] == [0, 1, 2, 3]
+    assert [page.image.shape[1] for page in found] == [30, 31, 32, 33]
+    assert [int(page.image.mean()) for page in found] == [0, 20, 40, 60]
+
+
+def test_pages_are_decoded_only_when_asked_for():
+    pages = make_pages(3)
+    content = bytearray(encode(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
+    # Cut off in the last page: the ones before it can be had.
+    walk = Source(bytes(content[: len(content) - 1500]), "x.tif").pages(SETTINGS)
+    assert next(walk).image.shape == (20, 30, 3)
+    assert next(walk).image.shape == (20, 31, 3)
+    with pytest.raises(InputError):
+        next(walk)
+
+
+@pytest.fixture
+def pdf() -> Callable[..., bytes]:
+    pytest.importorskip("pypdfium2")
+
+    def make(pages: list[Image.Image]) -> bytes:
+        # One pixel is a point, 1/72 inch.
+        return encode(pages[0], "PDF", save_all=True, append_images=pages[1:], resolution=72)
+
+    return make
+
+
+def test_every_page_of_a_pdf_is_drawn_at_200_dpi(pdf):
+    found = list(Source(pdf(make_pages(3)), None).pages(SETTINGS))
+    assert [page.page_index for page in found] == [0, 1, 2]
+    for i, page in enumerate(found):
+        assert page.image.shape[0] == pytest.approx(20 * 200 / 72, abs=1)
+        assert page.image.shape[1] == pytest.approx((30 + i) * 200 / 72, abs=1)
+        assert page.image[20, 20, 0] == pytest.approx(20 * i, abs=4)
+
+
+def test_pdf_of_one_page_has_no_page_number(pdf):
+    (page,) = Source(pdf(make_pages(1)), None).pages(SETTINGS)
+    assert page.page_index is None
+
+
+def test_pdf_colours_are_not_exchanged(pdf):
+    image = decode(pdf([Image.new("RGB", (30, 20), RED)]))
+    assert image[20, 20, 2] > 200 > 60 > image[20, 20, 0]
+
+
+def test_too_large_pdf_page_is_refused(pdf):
+    error = refuse(pdf(make_pages(1)), max_pixels=1000)
+    assert error.message == "page 1 of x.bin has more than 1,000 pixels at 200 dpi"
+    assert "Input.max_pixels" in error.hint
+
+
+def test_damaged_pdf_is_refused(pdf):
+    assert "not a PDF" in refuse(b"%PDF-1.7\n" + b"garbage" * 50).message
+
+
+def test_pdfs_are_drawn_from_several_threads(pdf):
+    # PDFium itself is not thread-safe; without a lock this ends the process.
+    content = pdf(make_pages(6))
+    failures: list[BaseException] = []
+
+    def draw() -> None:
+        try:
+            for _ in range(5):
+                assert len(decode_all(content)) == 6
+                next(iter(Source(content, None).pages(SETTINGS)))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=draw) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+# Damaged and dangerous
+
+
+def test_empty_file_is_refused():
+    assert refuse(b"").message == "x.bin is empty (0 bytes)"
+
+
+@pytest.mark.parametrize("content", [b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff\xe0", b"\0" * 1000])
+def test_what_is_no_picture_is_refused(content):
+    refuse(content)
+
+
+def test_text_file_is_said_to_be_no_picture():
+    error = refuse(b"no picture at all")
+    assert error.message == "x.bin is not a picture that can be read"
+    assert "PNG" in error.hint
+    assert "PDF" in error.hint
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"])
+@pytest.mark.parametrize("part", [0.3, 0.5, 0.9])
+def test_cut_file_is_refused(file_format, part):
+    noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+    content = encode(Image.fromarray(noise), file_format)
+    refuse(content[: int(len(content) * part)])
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+def test_cut_file_is_said_to_be_truncated(file_format):
+    content = encode(Image.fromarray(np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)), file_format)
+    assert "is truncated" in refuse(content[: len(content) // 2]).message
+
+
+def test_flipped_bits_never_raise_anything_else():
+    generator = np.random.default_rng(0)
+    for file_format in ("PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"):
+        content = encode(make_picture(), file_format)
+        for _ in range(60):
+            damaged = bytearray(content)
+            for place in generator.integers(0, len(content), 3):
+                damaged[place] ^= 1 << int(generator.integers(8))
+            try:
+                decode_all(bytes(damaged), max_pixels=10**6)
+            except InputError as error:
+                assert "\n" not in error.message
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"])
+def test_too_many_pixels_are_refused(file_format):
+    content = encode(make_picture(40, 20), file_format)
+    assert decode(content, max_pixels=800).shape == (20, 40, 3)
+    error = refuse(content, max_pixels=799)
+    assert error.message == "x.bin has more than 799 pixels"
+    assert "Input.max_pixels" in error.hint
+
+
+@pytest.mark.parametrize("limit", [10, 10**9], ids=["refused", "read"])
+def test_pillows_own_limit_is_as_it_was(limit):
+    before = Image.MAX_IMAGE_PIXELS
+    content = encode(make_picture())
+    if limit == 10:
+        refuse(content, max_pixels=limit)
+    else:
+        decode(content, max_pixels=limit)
+    refuse(b"no picture")
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_limits_of_several_threads_do_not_mix():
+    content = encode(make_picture())
+    failures: list[str] = []
+
+    def read(limit: int, fits: bool) -> None:
+        for _ in range(60):
+            try:
+                decode(content, max_pixels=limit)
+                failures.extend([] if fits else [f"{limit} let it through"])
+            except InputError:
+                failures.extend([f"{limit} refused it"] if fits else [])
+
+    before = Image.MAX_IMAGE_PIXELS
+    threads = [threading.Thread(target=read, args=(limit, limit >= 800)) for limit in (10, 800, 799, 10**8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+# URLs, on a loopback server
+
+
+@dataclass
+class Answer:
+    """What the server says at a path."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    length: int | None = -1
+    """Announced; -1 the body's own, None none."""
+    chunk: int | None = None
+    pause_s: float = 0.0
+    """Before each chunk of the body, or before the answer where there are no chunks."""
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    answers: dict[str, Answer] = {}
+    stop = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer = answers[self.path]
+            if answer.chunk is None and stop.wait(answer.pause_s):
+                return
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            if answer.length is not None:
+                self.send_header("Content-Length", str(len(answer.body) if answer.length == -1 else answer.length))
+            self.end_headers()
+            step = answer.chunk or len(answer.body) or 1
+            try:
+                for start in range(0, len(answer.body), step):
+                    if answer.chunk is not None and stop.wait(answer.pause_s):
+                        return
+                    self.wfile.write(answer.body[start : start + step])
+                    self.wfile.flush()
+            except OSError:
+                # The client has hung up, as it should.
+                pass
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+
+    def place(path: str, answer: Answer) -> str:
+        answers[path] = answer
+        return f"http://127.0.0.1:{running.server_port}{path}"
+
+    yield place
+    stop.set()
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+def fetch(url: str, **limits: object) -> np.ndarray:
+    (source,) = list_all(url)
+    (page,) = source.pages(replace(SETTINGS, **limits))
+    return page.image
+
+
+def refuse_url(url: str, **limits: object) -> InputError:
+    with pytest.raises(InputError) as error:
+        fetch(url, **limits)
+    assert error.value.message.startswith(url)
+    return error.value
+
+
+PNG = encode(make_picture())
+
+
+@pytest.mark.parametrize("length", [-1, None], ids=["length", "no length"])
+def test_url_is_read(server, length):
+    np.testing.assert_array_equal(fetch(server("/a.png?b=c", Answer(body=PNG, length=length))), EXPECTED)
+
+
+def test_redirect_is_followed(server):
+    server("/there.png", Answer(body=PNG))
+    url = server("/here", Answer(302, headers={"Location": "/there.png"}))
+    np.testing.assert_array_equal(fetch(url), EXPECTED)
+
+
+def test_redirect_to_a_file_is_refused(server, tmp_path):
+    (tmp_path / "a.png").write_bytes(PNG)
+    url = server("/here", Answer(302, headers={"Location": (tmp_path / "a.png").as_uri()}))
+    refuse_url(url)
+
+
+def test_redirect_in_circles_is_refused(server):
+    refuse_url(server("/round", Answer(302, headers={"Location": "/round"})))
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+def test_refusal_is_passed_on(server, status):
+    assert f"the server answered {status}" in refuse_url(server("/a.png", Answer(status))).message
+
+
+def test_page_of_html_is_no_picture(server):
+    assert "not a picture" in refuse_url(server("/a.png", Answer(body=b"<html>sign in</html>"))).message
+
+
+def test_empty_body_is_refused(server):
+    assert "empty" in refuse_url(server("/a.png", Answer())).message
+
+
+def test_announced_size_is_refused_before_the_body(server):
+    url = server("/a.png", Answer(body=b"x", length=5001, chunk=1, pause_s=30))
+    start = time.monotonic()
+    error = refuse_url(url, max_download_bytes=5000)
+    assert "is larger than" in error.message
+    assert "Input.max_download_mb" in error.hint
+    assert time.monotonic() - start < 5
+
+
+def test_body_that_grows_too_large_is_refused(server):
+    url = server("/a.png", Answer(body=b"x" * 300_000, length=None))
+    assert "is larger than" in refuse_url(url, max_download_bytes=100_000).message
+
+
+def test_body_of_exactly_the_limit_is_read(server):
+    np.testing.assert_array_equal(fetch(server("/a.png", Answer(body=PNG)), max_download_bytes=len(PNG)), EXPECTED)
+
+
+@pytest.mark.parametrize("chunk", [None, 1], ids=["silent", "one byte at a time"])
+def test_slow_server_meets_the_deadline(server, chunk):
+    url = server("/a.png", Answer(body=PNG, chunk=chunk, pause_s=30 if chunk is None else 0.05))
+    start = time.monotonic()
+    error = refuse_url(url, download_timeout_s=0.4)
+    assert "took longer than 0.4 s" in error.message
+    assert "Input.download_timeout_s" in error.hint
+    assert time.monotonic() - start < 3
+
+
+def test_connection_that_ends_early_is_refused(server):
+    # Pillow would make do with what is there.
+    error = refuse_url(server("/a.png", Answer(body=PNG[:-20], length=len(PNG))))
+    assert f"broke off after {len(PNG) - 20} of {len(PNG)} bytes" in error.message
+
+
+def test_nobody_listens():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert "cannot be fetched" in refuse_url(f"http://127.0.0.1:{port}/a.png").message
+
+
+@pytest.mark.parametrize("url", ["http://", "http:///a.png", "http://[::1/a.png", "http://127.0.0.1:99999/a.png"])
+def test_malformed_url_is_refused(url):
+    refuse_url(url)
+
+
+# Names of results
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (None, "image"),
+        ("a/b/photo.jpg", "photo"),
+        ("a.tar.gz", "a.tar"),
+        ("http://host/a/photo.jpg?size=/x/y.png#z", "photo"),
+        ("http://host/", "image"),
+        ("http://host", "image"),
+        ("https://host/%E7%85%A7%E7%89%87.png", "照片"),
+        ("http://host/a%20b.png", "a_b"),
+        ("http://[::1/a.png", "image"),
+    ],
+)
+def test_results_are_named_after_their_input(given, name):
+    assert name_source(given) == name
+
+
+@pytest.mark.parametrize("path", ["..", "../../x", "a/../..", "\\..\\x", ".bashrc", "a\0b", "/etc/passwd", "x" * 3, ". ."])
+def test_no_url_names_a_place_outside_the_folder(path):
+    name = name_source("http://host/" + urllib.parse.quote(path, safe=""))
+    assert name
+    assert not set(name) & set("/\\\0")
+    assert not name.startswith(".")

@@ -1,0 +1,156 @@
+"""Which module may import what; public names; what starting costs."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import edge_ocr
+
+ROOT = Path(edge_ocr.__file__).parent.parent
+HEAVY = ("numpy", "cv2", "PIL", "paddle", "openvino", "onnxruntime", "pypdfium2", "yaml")
+CORE_LIBRARIES = {"numpy", "cv2", "pyclipper"}
+
+
+def list_modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def name_module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def list_imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports anywhere, relative ones made whole."""
+    module = name_module(path)
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+            whole = ".".join(part for part in (base, node.module) if part)
+            yield whole
+            # `from package import module`
+            yield from (f"{whole}.{alias.name}" for alias in node.names)
+
+
+def is_within(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def test_relative_imports_are_made_whole():
+    # Without this, the tests below would let everything pass.
+    found = set(list_imports(ROOT / "edge_ocr/core/detection.py"))
+    assert {"edge_ocr.core.engines.base", "edge_ocr.core.geometry", "cv2"} <= found
+
+
+@pytest.mark.parametrize("path", list_modules("edge_ocr/core"), ids=name_module)
+def test_core_needs_its_three_libraries_only(path):
+    for module in list_imports(path):
+        top = module.split(".")[0]
+        assert top in CORE_LIBRARIES or top in sys.stdlib_module_names or is_within(module, "edge_ocr.core"), module
+
+
+@pytest.mark.parametrize("path", list_modules("edge_ocr/core"), ids=name_module)
+def test_core_is_python_39(path):
+    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(source, feature_version=(3, 9))
+    # `X | None` in annotations is only text there, which needs this import.
+    assert "annotations" in [
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__"
+        for alias in node.names
+    ] or not any(isinstance(node, ast.FunctionDef | ast.AnnAssign) for node in ast.walk(tree))
+
+
+def find_python_39() -> str | None:
+    """A Python 3.9 that has the core's libraries."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    for python in (shutil.which("python3.9"), *sorted(pyenv.glob("3.9.*/bin/python"))):
+        if python and not subprocess.run([python, "-c", "import numpy, cv2, pyclipper"], capture_output=True).returncode:
+            return str(python)
+    return None
+
+
+def test_core_runs_on_python_39():
+    python = find_python_39()
+    if python is None:
+        pytest.skip("no Python 3.9 with numpy, opencv and pyclipper")
+    modules = ", ".join(name_module(path) for path in list_modules("edge_ocr/core"))
+    subprocess.run([python, "-W", "error", "-c", f"import {modules}"], check=True, env={"PYTHONPATH": str(ROOT)})
+
+
+@pytest.mark.parametrize("path", [*list_modules("edge_ocr"), *list_modules("converters")], ids=name_module)
+def test_dependencies_point_one_way(path):
+    module, imports = name_module(path), set(list_imports(path))
+    in_cli = is_within(module, "edge_ocr.cli")
+    if not in_cli:
+        assert not [name for name in imports if is_within(name, "edge_ocr.cli")]
+    if is_within(module, "edge_ocr") and not in_cli:
+        assert not [name for name in imports if is_within(name, "converters")]
+    # Typer carries a Click of its own.
+    assert not [name for name in imports if is_within(name, "click")]
+
+
+@pytest.mark.parametrize("path", [*list_modules("edge_ocr"), *list_modules("converters")], ids=name_module)
+def test_only_the_command_line_prints_and_exits(path):
+    if is_within(name_module(path), "edge_ocr.cli"):
+        return
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    assert not [func for func in calls if isinstance(func, ast.Name) and func.id in ("print", "exit", "input")]
+    exits = [func for func in calls if isinstance(func, ast.Attribute) and func.attr in ("exit", "_exit")]
+    # The worker is a program of its own.
+    assert not exits or path.name == "opt_worker.py"
+
+
+def test_public_names():
+    assert sorted(edge_ocr.__all__) == [
+        "EdgeOcrError",
+        "OcrPipeline",
+        "OcrResult",
+        "PipelineConfig",
+        "__version__",
+        "create_pipeline",
+        "load_config",
+    ]
+    for name in edge_ocr.__all__:
+        assert getattr(edge_ocr, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'read'"):
+        edge_ocr.read  # noqa: B018
+
+
+def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-c", code, *arguments], env=env, capture_output=True, text=True, check=True)
+
+
+SHOW_HEAVY = f"import sys; print(sorted(set({HEAVY}) & set(sys.modules)))"
+
+
+@pytest.mark.parametrize("module", ["edge_ocr", "edge_ocr.errors", "edge_ocr.cli.app"])
+def test_importing_is_cheap(module):
+    assert run_python(f"import {module}; {SHOW_HEAVY}").stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--version"], ["--help"], ["predict", "--help"], ["config", "--help"], ["config", "show", "--help"]]
+    + [["doctor", "--help"], ["export", "--help"], ["models", "list", "--help"]],
+    ids=" ".join,
+)
+def test_help_and_version_are_cheap(arguments):
+    watch = f"import atexit; atexit.register(lambda: exec({SHOW_HEAVY!r}))"
+    done = run_python(f"{watch}\nfrom edge_ocr.cli.app import main; main()", *arguments)
+    assert done.stdout.endswith("[]\n")
+    assert len(done.stdout) > 10
+    assert done.stderr == ""

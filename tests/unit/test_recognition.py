@@ -1,0 +1,197 @@
+"""Batching of lines, orientation, and how the stages come together; on engines made here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge_ocr.config import load_config
+from edge_ocr.core.charset import Charset
+from edge_ocr.core.orientation import BATCH_SIZE, OrientationClassifier, turn
+from edge_ocr.core.pipeline import TextReader
+from edge_ocr.core.recognition import MAX_WIDTH, TextRecognizer, plan_width
+from edge_ocr.core.settings import RecognitionSettings
+from edge_ocr.core.types import TextBox
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+class LetterEngine:
+    """Reads the brightness of a line's top left pixel as a letter, with a score that the blue channel sets."""
+
+    name = "letters"
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    def run(self, array: np.ndarray) -> np.ndarray:
+        self.shapes.append(array.shape)
+        probs = np.zeros((len(array), array.shape[3] // 8, len(LETTERS) + 1), np.float32)
+        probs[:, :, 0] = 1
+        for line, pixels in zip(probs, array, strict=True):
+            letter = 1 + round((float(pixels[2, 0, 0]) + 1) * 127.5)
+            line[0] = 0
+            line[0, letter] = (float(pixels[0, 0, 0]) + 1) / 2
+        return probs
+
+
+def make_crop(letter: str, width: int, height: int = 48, score: int = 255) -> np.ndarray:
+    crop = np.zeros((height, width, 3), np.uint8)
+    crop[..., 2] = LETTERS.index(letter)
+    crop[..., 0] = score
+    return crop
+
+
+def make_recognizer(batch_size: int = 4, text_score: float = 0.5) -> TextRecognizer:
+    settings = RecognitionSettings(image_height=48, min_width=320, batch_size=batch_size, text_score=text_score)
+    return TextRecognizer(LetterEngine(), Charset.fit(LETTERS, 27, "letters"), settings)
+
+
+@pytest.mark.parametrize(
+    ("line_width", "expected"), [(1, 320), (320, 320), (321, 384), (384, 384), (385, 448), (3200, 3200), (9000, 3200)]
+)
+def test_input_width_is_a_bucket_that_holds_the_line(line_width, expected):
+    assert plan_width(line_width, 320) == expected
+
+
+def test_readings_come_in_the_order_of_the_crops():
+    widths = [900, 100, 500, 40, 330, 3000, 700, 320]
+    crops = [make_crop(letter, width) for letter, width in zip("quickzap", widths, strict=True)]
+    for batch_size in (1, 3, 100):
+        assert "".join(text for text, _ in make_recognizer(batch_size).recognize(crops)) == "quickzap"
+
+
+def test_batches_hold_one_width_and_no_more_lines_than_asked_for():
+    recognizer = make_recognizer(batch_size=2)
+    recognizer.recognize([make_crop("a", width) for width in (100, 600, 200, 610, 300)])
+    assert sorted(recognizer.engine.shapes) == [(1, 3, 48, 320), (2, 3, 48, 320), (2, 3, 48, 640)]
+
+
+def test_no_crops_run_nothing():
+    recognizer = make_recognizer()
+    assert recognizer.recognize([]) == []
+    assert recognizer.engine.shapes == []
+
+
+def test_very_long_line_is_squeezed_into_the_widest_input():
+    recognizer = make_recognizer()
+    assert recognizer.recognize([make_crop("w", 20_000)]) == [("w", 1.0)]
+    assert recognizer.engine.shapes == [(1, 3, 48, MAX_WIDTH)]
+
+
+class SideEngine:
+    """A classifier that takes the red of a line's top left pixel for the probability of 180°."""
+
+    name = "side"
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def run(self, array: np.ndarray) -> np.ndarray:
+        self.sizes.append(len(array))
+        prob = (array[:, 2, 0, 0] + 1) / 2
+        return np.stack([1 - prob, prob], axis=1)
+
+
+def make_classifier() -> OrientationClassifier:
+    return OrientationClassifier(SideEngine(), load_config().orientation)
+
+
+def shade(red: int) -> np.ndarray:
+    crop = np.zeros((20, 60, 3), np.uint8)
+    crop[..., 2] = red
+    return crop
+
+
+def test_classifier_tells_turned_from_unsure():
+    # The threshold is 0.9: above it turned, below 0.1 upright, unsure between.
+    reds = [0, 250, 128, 20, 235, 255, 30, 0, 255]
+    turned, unsure = make_classifier().find_turned([shade(red) for red in reds])
+    assert turned == [1, 4, 5, 8]
+    assert unsure == [2, 6]
+
+
+def test_classifier_runs_in_batches():
+    classifier = make_classifier()
+    classifier.find_turned([shade(0)] * (2 * BATCH_SIZE + 1))
+    assert classifier.engine.sizes == [BATCH_SIZE, BATCH_SIZE, 1]
+    assert make_classifier().find_turned([]) == ([], [])
+
+
+def test_turn_is_half_a_circle():
+    crop = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    np.testing.assert_array_equal(turn(crop), crop[::-1, ::-1])
+
+
+class FixedDetector:
+    def __init__(self, *places: tuple[int, int, int, int]) -> None:
+        self.boxes = [
+            TextBox(np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], dtype=np.float32), 0.75)
+            for x, y, w, h in places
+        ]
+
+    def detect(self, image: np.ndarray) -> list[TextBox]:
+        return self.boxes
+
+
+class FixedClassifier:
+    def __init__(self, turned: list[int], unsure: list[int]) -> None:
+        self.answer = turned, unsure
+
+    def find_turned(self, crops: list[np.ndarray]) -> tuple[list[int], list[int]]:
+        return self.answer
+
+
+def make_picture(*lines: tuple[str, int, str, int]) -> np.ndarray:
+    """One 48 px line after the other: letter and score at its left end, letter and score turned at its right."""
+    picture = np.zeros((48 * len(lines), 200, 3), np.uint8)
+    for i, (left, left_score, right, right_score) in enumerate(lines):
+        picture[48 * i : 48 * i + 48, :100] = make_crop(left, 100, score=left_score)
+        picture[48 * i : 48 * i + 48, 100:] = make_crop(right, 100, score=right_score)
+    return picture
+
+
+def read(picture: np.ndarray, classifier: FixedClassifier | None = None, text_score: float = 0.5) -> list:
+    places = [(0, y, 200, 48) for y in range(0, picture.shape[0], 48)]
+    reader = TextReader(FixedDetector(*places), make_recognizer(text_score=text_score), classifier)
+    return reader.read(picture).lines
+
+
+def test_lines_keep_their_boxes_and_scores():
+    lines = read(make_picture(("a", 255, "x", 0), ("b", 204, "x", 0)))
+    assert [line.text for line in lines] == ["a", "b"]
+    assert [line.rec_score for line in lines] == pytest.approx([1.0, 0.8])
+    assert [line.det_score for line in lines] == [0.75, 0.75]
+    assert [line.polygon[0, 1] for line in lines] == [0, 48]
+
+
+def test_lines_below_the_text_score_are_left_out():
+    picture = make_picture(("a", 153, "x", 0), ("b", 102, "x", 0))
+    assert [line.text for line in read(picture, text_score=0.5)] == ["a"]
+    assert [line.text for line in read(picture, text_score=0.3)] == ["a", "b"]
+    assert read(picture, text_score=0.7) == []
+
+
+def test_turned_lines_are_read_turned():
+    picture = make_picture(("a", 255, "x", 255), ("b", 255, "y", 255))
+    assert [line.text for line in read(picture, FixedClassifier([1], []))] == ["a", "y"]
+
+
+def test_unsure_line_is_turned_only_where_that_reads_clearly_better():
+    picture = make_picture(("a", 204, "x", 220), ("b", 204, "y", 255), ("c", 255, "z", 204))
+    lines = read(picture, FixedClassifier([], [0, 1, 2]))
+    assert [line.text for line in lines] == ["a", "y", "c"]
+    assert lines[1].rec_score == pytest.approx(1.0)
+
+
+def test_stages_are_timed():
+    reader = TextReader(FixedDetector((0, 0, 200, 48)), make_recognizer())
+    timings = reader.read(make_picture(("a", 255, "x", 0))).timings
+    assert list(timings.stages_ms) == ["detection", "crop", "recognition"]
+    assert timings.total_ms == pytest.approx(sum(timings.stages_ms.values()))
+    assert all(ms >= 0 for ms in timings.stages_ms.values())
+
+
+def test_no_boxes_give_no_lines():
+    reader = TextReader(FixedDetector(), make_recognizer(), FixedClassifier([], []))
+    assert reader.read(np.zeros((9, 9, 3), np.uint8)).lines == []
