@@ -7,6 +7,8 @@ import json
 import os
 import secrets
 import shutil
+import stat
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -101,6 +103,40 @@ def check_out_dir(out_dir: Path, *, force: bool = False) -> Path:
     if not force:
         raise UsageError(f"--out {out_dir}: there is a bundle already", "--force replaces it")
     return place
+
+
+def check_zip(out_dir: Path, *, force: bool = False) -> Path:
+    """Return where the archive of a bundle goes: beside it.
+
+    Raises UsageError where there is a file already, unless `force` is given.
+    """
+    place = Path(os.path.realpath(out_dir))
+    zip_file = place.with_name(f"{place.name}.zip")
+    if zip_file.is_dir() or (zip_file.exists() and not force):
+        raise UsageError(f"--zip: {zip_file} exists", "--force replaces it, if it is a file")
+    return zip_file
+
+
+def write_zip(folder: Path, zip_file: Path) -> None:
+    """Pack a bundle under its own name; the same files give the same bytes, and a half archive is never seen.
+
+    Raises UsageError where it cannot be written.
+    """
+    partial = zip_file.with_name(f".{zip_file.name}.{secrets.token_hex(4)}.partial")
+    name = Path(os.path.realpath(folder)).name
+    try:
+        with _explain_failure(zip_file):
+            with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+                for path in sorted(folder.rglob("*")):
+                    if path.is_file():
+                        # The time of a ZipInfo made by hand is always the same.
+                        entry = zipfile.ZipInfo(f"{name}/{path.relative_to(folder).as_posix()}")
+                        entry.compress_type = zipfile.ZIP_DEFLATED
+                        entry.external_attr = (stat.S_IFREG | (0o755 if os.access(path, os.X_OK) else 0o644)) << 16
+                        archive.writestr(entry, path.read_bytes())
+            partial.replace(zip_file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _is_bundle(folder: Path) -> bool:

@@ -6,26 +6,36 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import yaml
 
-from converters.bundle_writer import BundleWriter, FileEntry, check_out_dir, open_bundle
-from converters.nb import normalise, parse_header
-from converters.opt import run_opt
-from converters.program import Port, Signature, read_signature
+from converters.bundle_docs import LICENSES, write_readme
+from converters.bundle_writer import FileEntry, check_out_dir, check_zip, open_bundle, write_zip
+from converters.charsets import select_classes
+from converters.manifest import build_manifest
+from converters.nb import normalise, parse_nb
+from converters.opt import Precision, check_support, run_opt
+from converters.passes import PassReport, run_passes
+from converters.program import Program, Signature, read_program, read_signature
+from converters.runtime_libs import RuntimeLibrary, add_library, find_library
 from converters.targets import Target, find_target
-from converters.toolchain import OptToolchain, find_opt_interpreter
-from edge_ocr import __version__
-from edge_ocr.config import PipelineConfig
-from edge_ocr.core.charset import BLANK_INDEX, Charset
-from edge_ocr.errors import ConversionError, ModelError
+from converters.toolchain import LITE_VERSION, OptToolchain, find_opt_interpreter, find_wheel
+from edge_ocr.core.charset import Charset
+from edge_ocr.errors import ConversionError, ModelError, UsageError
 from edge_ocr.models import Kind, Model, Progress, resolve_model
 
-SCHEMA_VERSION = 1
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from converters.bundle_writer import BundleWriter
+    from converters.nb import NbModel
+    from edge_ocr.config import PipelineConfig
 
 Report = Callable[[str], None]
 
@@ -36,18 +46,56 @@ _OUTPUTS: Mapping[Kind, tuple[int, ...]] = MappingProxyType(
 
 
 @dataclass(frozen=True)
+class ExportOptions:
+    """What a user decides about a bundle, beside its target and its pipeline."""
+
+    precision: Precision = "fp32"
+    """Of the weights."""
+    charset: str = "full"
+    """`full`, a name of `converters.charsets.NAMED_CHARSETS`, or a file with one character a line."""
+    optimize: bool = True
+    """Whether the exact passes run; those that opt cannot do without always do."""
+    lite_version: str = LITE_VERSION
+    """Of opt, and so of the runtime."""
+    abis: tuple[str, ...] = ()
+    """Of the device; empty for the target's first."""
+    lite_lib: Path | None = None
+    """A Paddle-Lite library, its archive or its unpacked folder; it is put into the store first."""
+    allow_version_mismatch: bool = False
+    zip: bool = False
+    """Also write the bundle as `<out_dir>.zip`."""
+    force: bool = False
+    """Replace a bundle that is there."""
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """A model that was looked at and can be converted."""
+
+    model: Model
+    signature: Signature
+    files: Mapping[str, FileEntry]
+    program: Program
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the size of program and parameters together."""
+        return sum(file.size_bytes for file in self.files.values())
+
+
+@dataclass(frozen=True)
 class ExportedModel:
     """How one model came into the bundle."""
 
-    kind: Kind
-    name: str
-    source_sha256: Mapping[str, str]
-    """By name of the source file."""
-    source_size_bytes: int
-    """Program and parameters together."""
-    size_bytes: int
-    """Of the .nb."""
+    source: SourceModel
+    signature: Signature
+    """Behind the passes, which may leave fewer classes."""
+    passes: tuple[PassReport, ...]
+    nb: NbModel
+    data: bytes
+    """Of the .nb, normalised."""
     seconds: float
+    """For passes and opt."""
 
 
 @dataclass(frozen=True)
@@ -55,27 +103,21 @@ class ExportReport:
     """What an export made."""
 
     out_dir: Path
+    zip_file: Path | None
     target: str
     opt_version: str
+    precision: Precision
     models: tuple[ExportedModel, ...]
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A model that was looked at and can be converted."""
-
-    model: Model
-    params: Path
-    signature: Signature
-    files: Mapping[str, FileEntry]
+    libraries: Mapping[str, RuntimeLibrary | None]
+    """By ABI; None where there is no library for it on this machine."""
 
 
 def export_bundle(
     target: str,
     out_dir: Path,
     config: PipelineConfig,
+    options: ExportOptions = ExportOptions(),
     *,
-    force: bool = False,
     report: Report = lambda step: None,
     progress: Progress | None = None,
 ) -> ExportReport:
@@ -84,34 +126,46 @@ def export_bundle(
     The classifier goes along where `config.use_orientation` is set. `report` is told each step, `progress` of
     downloads. Two exports of the same files with the same opt give the same bytes.
 
-    Raises UsageError for an unknown target or an `out_dir` that is taken, ModelError for models that are missing,
-    damaged or do not fit, ToolchainError where opt cannot be had, ConversionError where opt does not take a model.
+    Raises UsageError for an unknown target or option and an `out_dir` that is taken, ModelError for models,
+    dictionaries and libraries that are missing, damaged or do not fit, ToolchainError where opt cannot be had,
+    ConversionError where opt does not take a model.
     """
     chosen = find_target(target)
-    check_out_dir(out_dir, force=force)
+    abis = chosen.choose_abis(options.abis)
+    find_wheel(options.lite_version)
+    check_out_dir(out_dir, force=options.force)
+    zip_file = check_zip(out_dir, force=options.force) if options.zip else None
+
     sources = _read_sources(config, report, progress)
-    charset = _fit_charset(sources)
+    recogniser = next(source for source in sources if source.model.kind == "rec")
+    charset = _fit_charset(recogniser)
+    kept = select_classes(options.charset, charset, recogniser.model.name)
+    if kept is not None:
+        charset = Charset(tuple(charset.classes[i] for i in kept))
+        report(f"charset: {len(kept) - 1} characters of {options.charset}")
+
     report("looking for an interpreter that runs opt")
-    toolchain = find_opt_interpreter(report=report)
+    toolchain = find_opt_interpreter(options.lite_version, report=report)
     report(f"opt {toolchain.opt_version} on Python {toolchain.python_version} ({toolchain.origin})")
+    libraries = _find_libraries(chosen, abis, toolchain, options, report)
 
-    exported: list[ExportedModel] = []
-    entries: dict[str, Any] = {}
-    with open_bundle(out_dir, force=force) as bundle:
-        for source in sources:
-            started = time.perf_counter()
-            report(f"{source.model.kind}: converting {source.model.name}")
-            nb = _convert(source, chosen, toolchain)
-            file = f"models/{source.model.kind}.nb"
-            entry = bundle.add(file, nb)
-            entries[source.model.kind] = _describe_model(source, file, entry)
-            exported.append(_summarise(source, entry, time.perf_counter() - started))
+    with (
+        tempfile.TemporaryDirectory(prefix="edge-ocr-") as scratch,
+        open_bundle(out_dir, force=options.force) as bundle,
+    ):
+        jobs = [_Job(source, chosen, toolchain, options, kept, Path(scratch), report) for source in sources]
+        # opt works in a process of its own; a thread each waits for it.
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(_Job.prepare, jobs))
+            exported = tuple(pool.map(_Job.convert, jobs))
         report("writing the bundle")
-        _write_rest(bundle, chosen, toolchain, config, sources, charset, entries)
-    return ExportReport(out_dir, chosen.name, toolchain.opt_version, tuple(exported))
+        _write_bundle(bundle, chosen, toolchain, config, options, exported, charset, libraries)
+    if zip_file is not None:
+        write_zip(out_dir, zip_file)
+    return ExportReport(out_dir, zip_file, chosen.name, toolchain.opt_version, options.precision, exported, libraries)
 
 
-def _read_sources(config: PipelineConfig, report: Report, progress: Progress | None) -> tuple[_Source, ...]:
+def _read_sources(config: PipelineConfig, report: Report, progress: Progress | None) -> tuple[SourceModel, ...]:
     wanted: list[tuple[Kind, str]] = [("det", config.det_model), ("rec", config.rec_model)]
     if config.use_orientation:
         wanted.append(("cls", config.cls_model))
@@ -124,7 +178,7 @@ def _read_sources(config: PipelineConfig, report: Report, progress: Progress | N
     return tuple(sources)
 
 
-def _read_source(model: Model) -> _Source:
+def _read_source(model: Model) -> SourceModel:
     if model.format == "json":
         raise ConversionError(
             f"{model.name} is in Paddle's PIR format ({model.program}); opt reads .pdmodel only",
@@ -139,7 +193,8 @@ def _read_source(model: Model) -> _Source:
         )
     signature = read_signature(model.program)
     _check_kind(model, signature)
-    return _Source(model, model.params, signature, {path.name: _hash(path) for path in (model.program, model.params)})
+    files = {path.name: _hash(path) for path in (model.program, model.params)}
+    return SourceModel(model, signature, files, read_program(model.program, model.params))
 
 
 def _check_kind(model: Model, signature: Signature) -> None:
@@ -164,8 +219,7 @@ def _hash(path: Path) -> FileEntry:
     return FileEntry(hashlib.sha256(data).hexdigest(), len(data))
 
 
-def _fit_charset(sources: tuple[_Source, ...]) -> Charset:
-    source = next(source for source in sources if source.model.kind == "rec")
+def _fit_charset(source: SourceModel) -> Charset:
     model = source.model
     if model.dictionary is None:
         raise ModelError(f"{model.name} has no dictionary", "set Recognition.character_dict_path")
@@ -185,103 +239,150 @@ def _fit_charset(sources: tuple[_Source, ...]) -> Charset:
     return charset
 
 
-def _convert(source: _Source, target: Target, toolchain: OptToolchain) -> bytes:
-    model = source.model
-    with tempfile.TemporaryDirectory(prefix="edge-ocr-") as scratch:
-        written = run_opt(
-            toolchain.python,
-            model.program,
-            source.params,
-            Path(scratch, model.kind),
-            valid_places=target.valid_places,
+def _find_libraries(
+    target: Target, abis: tuple[str, ...], toolchain: OptToolchain, options: ExportOptions, report: Report
+) -> dict[str, RuntimeLibrary | None]:
+    version = toolchain.opt_version
+    if options.lite_lib is not None:
+        added = add_library(
+            options.lite_lib, version=version, allow_version_mismatch=options.allow_version_mismatch, force=True
         )
-        data = written.read_bytes()
-    try:
-        header = parse_header(data, written.name)
-    except ModelError as error:
-        raise ConversionError(f"opt wrote a bad file from {model.program}: {error.message}") from None
-    if header.opt_version != toolchain.opt_version:
-        raise ConversionError(
-            f"opt calls itself {toolchain.opt_version}, but wrote {header.opt_version} into {written.name}"
-        )
-    return normalise(data, written.name)
+        report(f"library for {added.platform}: {options.lite_lib}, now in the store")
+        if added.platform not in (target.platforms[abi] for abi in abis):
+            raise UsageError(
+                f"--lite-lib {options.lite_lib} is for {added.platform}, the bundle for {', '.join(abis)}",
+                f"give {target.abi_option}, or another library",
+            )
+    libraries = {abi: find_library(target.platforms[abi], version) for abi in abis}
+    for abi, library in libraries.items():
+        if library is None:
+            report(
+                f"no Paddle-Lite {version} library for {abi}: edge-ocr libs fetch --platform {target.platforms[abi]}"
+            )
+            continue
+        if not library.version_matches and not options.allow_version_mismatch:
+            raise ModelError(
+                f"the library for {abi} is {library.actual_version or 'of unknown version'}, the bundle {version}: "
+                "a runtime of another version reads models wrong without saying so",
+                "edge-ocr libs fetch gets the right one; --allow-version-mismatch takes this one all the same",
+            )
+        for concern in library.concerns:
+            report(f"WARNING: {abi}: {concern}")
+    return libraries
 
 
-def _summarise(source: _Source, entry: FileEntry, seconds: float) -> ExportedModel:
-    return ExportedModel(
-        kind=source.model.kind,
-        name=source.model.name,
-        source_sha256={name: file.sha256 for name, file in source.files.items()},
-        source_size_bytes=sum(file.size_bytes for file in source.files.values()),
-        size_bytes=entry.size_bytes,
-        seconds=seconds,
-    )
+@dataclass
+class _Job:
+    """One model on its way into the bundle."""
+
+    source: SourceModel
+    target: Target
+    toolchain: OptToolchain
+    options: ExportOptions
+    kept: tuple[int, ...] | None
+    scratch: Path
+    report: Report
+    passes: tuple[PassReport, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def _program(self) -> Path:
+        return self.scratch / f"{self.source.model.kind}.pdmodel"
+
+    @property
+    def _params(self) -> Path:
+        return self.scratch / f"{self.source.model.kind}.pdiparams"
+
+    def prepare(self) -> None:
+        """Run the passes and ask opt whether it supports what they leave; nothing is converted yet."""
+        with self._timed():
+            model, program = self.source.model, self.source.program
+            kept = self.kept if model.kind == "rec" else None
+            self.passes = tuple(run_passes(program, kept_classes=kept, optimize=self.options.optimize))
+            program.write(self._program, self._params)
+            if self.passes:
+                before, after = self.passes[0].ops_before, self.passes[-1].ops_after
+                self.report(f"{model.kind}: passes, {before} ops → {after}")
+            with self._name_source():
+                check_support(self.toolchain.python, self._program, self._params, valid_places=self.target.valid_places)
+
+    def convert(self) -> ExportedModel:
+        """Run opt and read what it wrote."""
+        with self._timed():
+            model = self.source.model
+            with self._name_source():
+                written = run_opt(
+                    self.toolchain.python,
+                    self._program,
+                    self._params,
+                    self.scratch / model.kind,
+                    valid_places=self.target.valid_places,
+                    precision=self.options.precision,
+                )
+            where = f"the .nb of {model.name}"
+            try:
+                data = normalise(written.read_bytes(), where)
+                nb = parse_nb(data, where)
+            except ModelError as error:
+                raise ConversionError(f"opt wrote a bad file: {error.message}") from None
+            if nb.header.opt_version != self.toolchain.opt_version:
+                raise ConversionError(
+                    f"opt calls itself {self.toolchain.opt_version}, but wrote {nb.header.opt_version} into {where}"
+                )
+        ops = sum(nb.op_histogram().values())
+        self.report(f"{model.kind}: opt, {ops} ops, {len(data) / 1e6:.2f} MB")
+        return ExportedModel(self.source, read_signature(self._program), self.passes, nb, data, self.seconds)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - started
+
+    @contextmanager
+    def _name_source(self) -> Iterator[None]:
+        # opt saw files in a scratch folder, which is gone by the time anybody reads this.
+        try:
+            yield
+        except ConversionError as error:
+            source = str(self.source.model.program)
+            raise ConversionError(error.message.replace(str(self._program), source), error.hint) from None
 
 
-def _write_rest(
+def _write_bundle(
     bundle: BundleWriter,
     target: Target,
     toolchain: OptToolchain,
     config: PipelineConfig,
-    sources: tuple[_Source, ...],
+    options: ExportOptions,
+    exported: tuple[ExportedModel, ...],
     charset: Charset,
-    models: Mapping[str, Any],
+    libraries: Mapping[str, RuntimeLibrary | None],
 ) -> None:
+    for model in exported:
+        bundle.add(f"models/{model.source.model.kind}.nb", model.data)
     # The space that a model may have behind its dictionary gets its line: a device needs no rule for it.
-    characters = charset.classes[1:]
-    dictionary = bundle.add("dict.txt", "".join(f"{text}\n" for text in characters).encode())
-    pipeline = yaml.safe_dump(_describe_pipeline(config, sources), sort_keys=False, allow_unicode=True)
+    bundle.add("dict.txt", "".join(f"{text}\n" for text in charset.classes[1:]).encode())
+    pipeline = yaml.safe_dump(_describe_pipeline(config, exported), sort_keys=False, allow_unicode=True)
     bundle.add("pipeline.yaml", pipeline.encode())
-    bundle.add_manifest(
-        {
-            "schema_version": SCHEMA_VERSION,
-            "edge_ocr_version": __version__,
-            "target": target.name,
-            "lite": {
-                "wheel_version": toolchain.wheel_version,
-                "opt_version": toolchain.opt_version,
-                # A runtime of another version reads the files silently wrong or aborts.
-                "runtime_version": toolchain.opt_version,
-            },
-            "charset": {
-                "file": "dict.txt",
-                "sha256": dictionary.sha256,
-                "characters": len(characters),
-                "classes": len(charset.classes),
-                "blank_index": BLANK_INDEX,
-            },
-            "models": models,
-        }
-    )
+    for abi, library in libraries.items():
+        if library is not None:
+            bundle.add(f"{target.library_folder}/{abi}/{library.library.name}", library.library.read_bytes())
+            if library.jar is not None:
+                bundle.add(f"libs/{library.jar.name}", library.jar.read_bytes())
+    bundle.add("LICENSES", LICENSES.encode())
+    readme = write_readme(target, toolchain.opt_version, options, exported, charset, libraries)
+    bundle.add("README.md", readme.encode())
+    bundle.add_manifest(build_manifest(target, toolchain, options, exported, charset, libraries, bundle.files))
 
 
-def _describe_model(source: _Source, file: str, entry: FileEntry) -> dict[str, Any]:
-    return {
-        "file": file,
-        **asdict(entry),
-        "source": {
-            "name": source.model.name,
-            "files": {name: asdict(of_file) for name, of_file in source.files.items()},
-        },
-        "input": {
-            **_describe_port(source.signature.inputs[0]),
-            "layout": "NCHW",
-            "channel_order": "BGR",
-        },
-        "output": _describe_port(source.signature.outputs[0]),
-    }
-
-
-def _describe_port(port: Port) -> dict[str, Any]:
-    return {"name": port.name, "shape": list(port.shape), "dtype": port.dtype}
-
-
-def _describe_pipeline(config: PipelineConfig, sources: tuple[_Source, ...]) -> dict[str, dict[str, Any]]:
+def _describe_pipeline(config: PipelineConfig, exported: tuple[ExportedModel, ...]) -> dict[str, dict[str, object]]:
     """Return the settings in force for these models, with names where the user's file has folders of this machine."""
-    for source in sources:
-        config = config.with_model_settings(source.model.settings, f"inference.yml of {source.model.name}")
+    models = [model.source.model for model in exported]
+    for model in models:
+        config = config.with_model_settings(model.settings, f"inference.yml of {model.name}")
     nested = config.dump()
-    names = {source.model.kind: source.model.name for source in sources}
+    names = {model.kind: model.name for model in models}
     nested["Pipeline"]["text_det_model"] = names["det"]
     nested["Pipeline"]["text_rec_model"] = names["rec"]
     # Without the classifier the key still stands there, and may still hold a folder.

@@ -10,7 +10,8 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 from edge_ocr.errors import ConversionError, ToolchainError
 
@@ -20,6 +21,18 @@ DESCRIBE_TIMEOUT_S = 60.0
 CONVERT_TIMEOUT_S = 300.0
 
 LAST_LINES = 15
+
+Precision = Literal["fp32", "int16", "int8"]
+"""Of the weights in a .nb; activations are float32 in any case."""
+
+# What opt calls them: weights of convolutions, fc and matmul are stored as integers with one scale an output channel,
+# and the runtime turns them back into float32 when it loads the model.
+_QUANT_TYPES: Mapping[Precision, str | None] = MappingProxyType(
+    {"fp32": None, "int16": "QUANT_INT16", "int8": "QUANT_INT8"}
+)
+
+# The last words of opt's check of a model that it supports.
+_SUPPORTED = b"supports this model"
 
 # glog puts level, date, time, thread and a path cut from the left before each line:
 # "[F 11/22  9:19: 6.755 ...e-Lite/lite/model_parser/model_parser.cc:118 LoadCombinedParamsPb] Check failed: ..."
@@ -68,6 +81,18 @@ def describe_interpreter(python: Path) -> Interpreter:
         raise ToolchainError(f"{python} is not a Python: it answered {ended.stdout[:80]!r}") from None
 
 
+def check_support(python: Path, program: Path, params: Path, *, valid_places: str) -> None:
+    """Ask opt whether it has kernels for every op of a model; takes a fraction of a conversion.
+
+    Raises ConversionError, with the table that opt prints, where it has not.
+    """
+    job = {"action": "check", "model": str(program), "params": str(params), "valid_places": valid_places}
+    ended = _start(python, job, program, CONVERT_TIMEOUT_S)
+    # opt ends the process with 1 whatever it found; only what it prints tells.
+    if _SUPPORTED not in ended.stderr:
+        raise _refuse(program, _name_end(ended.returncode), ended.stderr)
+
+
 def run_opt(
     python: Path,
     program: Path,
@@ -75,6 +100,7 @@ def run_opt(
     out: Path,
     *,
     valid_places: str,
+    precision: Precision = "fp32",
     timeout_s: float = CONVERT_TIMEOUT_S,
 ) -> Path:
     """Convert one model in a process of its own and return the written file, `out` + ".nb".
@@ -87,19 +113,24 @@ def run_opt(
         "params": str(params),
         "out": str(out),
         "valid_places": valid_places,
+        "quant_type": _QUANT_TYPES[precision],
     }
-    try:
-        ended = _run_worker(python, job, timeout_s)
-    except OSError as error:
-        raise ToolchainError(f"{python} does not start: {error.strerror}") from None
-    except subprocess.TimeoutExpired as error:
-        raise _refuse(program, f"did not end within {timeout_s:g} s", error.stderr or b"") from None
+    ended = _start(python, job, program, timeout_s)
     if ended.returncode != 0:
         raise _refuse(program, _name_end(ended.returncode), ended.stderr)
     written = Path(f"{out}.nb")
     if not written.is_file():
         raise _refuse(program, "ended well but wrote no file", ended.stderr)
     return written
+
+
+def _start(python: Path, job: Mapping[str, Any], program: Path, timeout_s: float) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return _run_worker(python, job, timeout_s)
+    except OSError as error:
+        raise ToolchainError(f"{python} does not start: {error.strerror}") from None
+    except subprocess.TimeoutExpired as error:
+        raise _refuse(program, f"did not end within {timeout_s:g} s", error.stderr or b"") from None
 
 
 def list_last_lines(output: bytes, count: int = LAST_LINES) -> list[str]:
@@ -134,8 +165,8 @@ def _refuse(program: Path, end: str, output: bytes) -> ConversionError:
     said = "".join(f"\n  {line}" for line in list_last_lines(output))
     return ConversionError(
         f"opt could not convert {program}: {end}" + (f"; it printed last:{said}" if said else ""),
-        "opt reads inference programs saved by Paddle before 2.6, with the .pdiparams of the same export; "
-        "fetch or export the model again",
+        "opt reads inference programs in .pdmodel form, with the .pdiparams of the same export; fetch or export the "
+        "model again",
     )
 
 

@@ -45,8 +45,8 @@ def describe() -> dict[str, Any]:
     return answer
 
 
-def convert(job: dict[str, str]) -> dict[str, Any]:
-    """Write `job["out"]` + ".nb" from a .pdmodel and its .pdiparams; a bad model aborts the process."""
+def open_opt(job: dict[str, Any]) -> Any:
+    """Return opt with the job's model."""
     import paddlelite.lite as lite
 
     opt = lite.Opt()
@@ -54,6 +54,21 @@ def convert(job: dict[str, str]) -> dict[str, Any]:
     opt.set_param_file(job["params"])
     opt.set_model_type("naive_buffer")
     opt.set_valid_places(job["valid_places"])
+    return opt
+
+
+def check(job: dict[str, Any]) -> dict[str, Any]:
+    """Let opt list the ops of a model and say whether it supports them all; it ends the process itself."""
+    open_opt(job).check_if_model_supported(True)
+    return {}
+
+
+def convert(job: dict[str, Any]) -> dict[str, Any]:
+    """Write `job["out"]` + ".nb" from a .pdmodel and its .pdiparams; a bad model aborts the process."""
+    opt = open_opt(job)
+    if job["quant_type"]:
+        opt.set_quant_model(True)
+        opt.set_quant_type(job["quant_type"])
     opt.set_optimize_out(job["out"])
     opt.run()
     return {"out": job["out"] + ".nb", "opt_version": opt.version()}
@@ -74,7 +89,8 @@ def main() -> None:
     os.dup2(2, 1)
     disable_core_dumps()
     job = json.load(sys.stdin)
-    answer = describe() if job["action"] == "describe" else convert(job)
+    actions = {"describe": lambda job: describe(), "check": check, "convert": convert}
+    answer = actions[job["action"]](job)
     os.write(answers, (json.dumps(answer) + "\n").encode())
 
 

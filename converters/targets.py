@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -11,18 +11,54 @@ from edge_ocr.errors import UsageError
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of device, and what opt must be told about it."""
+    """A kind of device, and what opt and the bundle must know about it."""
 
     name: str
+    summary: str
     valid_places: str
     """Paddle-Lite's word for the kernels that opt may choose from."""
-    summary: str
+    abi_option: str
+    """What its users call an ABI: the option of `edge-ocr export`."""
+    platforms: Mapping[str, str]
+    """ABI, as its users write it, to the platform of `converters.runtime_libs`; the first one is the default."""
+    library_folder: str
+    """Of the bundle; a library lies in it under the name of its ABI."""
+
+    def choose_abis(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the ABIs of a bundle, each once: the given ones, or the default where none is given.
+
+        Raises UsageError for one that the target does not have.
+        """
+        unknown = [name for name in names if name not in self.platforms]
+        if unknown:
+            raise UsageError(
+                f"{self.abi_option} {unknown[0]}: the target {self.name} has no such ABI",
+                f"one or more of {', '.join(self.platforms)}, with commas between",
+            )
+        return tuple(dict.fromkeys(names)) or (next(iter(self.platforms)),)
 
 
 TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         target.name: target
-        for target in (Target("arm", valid_places="arm", summary="ARM boards with Linux, armv8 and armv7hf"),)
+        for target in (
+            Target(
+                "arm",
+                summary="boards with ARM Linux",
+                valid_places="arm",
+                abi_option="--arch",
+                platforms=MappingProxyType({"armv8": "armlinux.armv8", "armv7hf": "armlinux.armv7hf"}),
+                library_folder="lib",
+            ),
+            Target(
+                "android",
+                summary="assets of an Android app",
+                valid_places="arm",
+                abi_option="--abi",
+                platforms=MappingProxyType({"arm64-v8a": "android.armv8", "armeabi-v7a": "android.armv7"}),
+                library_folder="jniLibs",
+            ),
+        )
     }
 )
 

@@ -1,4 +1,4 @@
-"""Finds an interpreter that can run Paddle-Lite's opt, or makes one: the wheels end at Python 3.10."""
+"""Finds an interpreter that can run Paddle-Lite's opt, or makes one: its wheels end at Python 3.10."""
 
 from __future__ import annotations
 
@@ -9,19 +9,44 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from converters.opt import Interpreter, clean_environment, describe_interpreter, sum_up
-from edge_ocr.errors import ToolchainError
+from edge_ocr.errors import ToolchainError, UsageError
 from edge_ocr.models import store_root
 
-LITE_VERSION = "2.13rc0"
+LITE_VERSION = "2.13-rc"
+"""The Paddle-Lite that bundles are made for unless told otherwise."""
 
-# 3.10 first; the wheel also covers older ones, which fewer machines and packages still support.
-PYTHON_MINORS = (10, 9, 8)
+
+@dataclass(frozen=True)
+class Wheel:
+    """A paddlelite wheel that is tried and known to convert PP-OCR models."""
+
+    version: str
+    minors: tuple[int, ...]
+    """Of the Python 3 versions it is used with, best first; the wheels cover older ones, too."""
+
+    @property
+    def pythons(self) -> str:
+        """For people: which Python it needs."""
+        least, most = min(self.minors), max(self.minors)
+        return f"CPython 3.{least}" if least == most else f"CPython 3.{least} to 3.{most}"
+
+
+# 2.9 and 2.10 abort on PP-OCRv4's recogniser.
+WHEELS: Mapping[str, Wheel] = MappingProxyType(
+    {
+        LITE_VERSION: Wheel("2.13rc0", (10, 9, 8)),
+        "2.14-rc": Wheel("2.14rc0", (7,)),
+        "2.12": Wheel("2.12", (7,)),
+        "2.11": Wheel("2.11", (7,)),
+    }
+)
 
 PYTHON_VARIABLE = "EDGE_OCR_OPT_PYTHON"
 
@@ -54,27 +79,38 @@ def find_opt_interpreter(lite_version: str = LITE_VERSION, *, report: Report = l
     interpreter; an environment in the cache folder from before; a new one there, made by uv from a Python on
     PATH, one of pyenv's, or one that uv fetches.
 
-    Raises ToolchainError, listing what was tried, where none of them works.
+    Raises UsageError for a Paddle-Lite version that we have no wheel for; ToolchainError, listing what was tried,
+    where none of them works.
     """
+    wheel = find_wheel(lite_version)
     chosen = os.environ.get(PYTHON_VARIABLE)
     if chosen:
-        return _use_chosen(chosen, lite_version)
+        return _use_chosen(chosen, wheel)
     tried: list[str] = []
-    return (
-        _use_own(lite_version, tried)
-        or _find_ready(lite_version, tried)
-        or _make_environment(lite_version, tried, report)
-    )
+    return _use_own(wheel, tried) or _find_ready(wheel, tried) or _make_environment(wheel, tried, report)
+
+
+def find_wheel(lite_version: str) -> Wheel:
+    """Return the wheel of a Paddle-Lite version, such as `2.13-rc` or `v2.13-rc`.
+
+    Raises UsageError, listing what there is, for any other version.
+    """
+    name = lite_version.removeprefix("v")
+    if name not in WHEELS:
+        known = ", ".join(f"{version} ({wheel.pythons})" for version, wheel in WHEELS.items())
+        raise UsageError(f"no opt for Paddle-Lite {lite_version}", f"versions: {known}")
+    return WHEELS[name]
 
 
 def describe_toolchain(lite_version: str = LITE_VERSION) -> tuple[str | None, str]:
     """Tell which interpreter would run opt, without making one: None where there is none yet, and how to get it."""
+    wheel = find_wheel(lite_version)
     chosen = os.environ.get(PYTHON_VARIABLE)
     try:
         if chosen:
-            found: OptToolchain | None = _use_chosen(chosen, lite_version)
+            found: OptToolchain | None = _use_chosen(chosen, wheel)
         else:
-            found = _use_own(lite_version, []) or _find_ready(lite_version, [])
+            found = _use_own(wheel, []) or _find_ready(wheel, [])
         if found is None:
             check_platform(platform.system(), platform.machine())
     except ToolchainError as error:
@@ -97,10 +133,10 @@ def check_platform(system: str, machine: str) -> None:
         )
 
 
-def list_interpreters() -> Iterator[Path]:
+def list_interpreters(wheel: Wheel) -> Iterator[Path]:
     """Yield the Pythons that may take the wheel, best first; nobody has checked that they start."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    for minor in PYTHON_MINORS:
+    for minor in wheel.minors:
         # Each folder of PATH: the first hit is often a pyenv shim that refuses to run.
         for folder in os.get_exec_path():
             python = Path(folder) / f"python3.{minor}"
@@ -115,18 +151,18 @@ def _read_patch(python: Path) -> int:
     return int(patch) if patch.isdigit() else -1
 
 
-def _use_chosen(chosen: str, lite_version: str) -> OptToolchain:
-    hint = f"name a CPython 3.8 to 3.10 with `pip install paddlelite=={lite_version}`, or unset {PYTHON_VARIABLE}"
+def _use_chosen(chosen: str, wheel: Wheel) -> OptToolchain:
+    hint = f"name a {wheel.pythons} with `pip install paddlelite=={wheel.version}`, or unset {PYTHON_VARIABLE}"
     path = shutil.which(Path(chosen).expanduser())
     if path is None:
         raise ToolchainError(f"{PYTHON_VARIABLE}: no such program: {chosen}", hint)
     try:
-        return _check_lite(describe_interpreter(Path(path)), lite_version, PYTHON_VARIABLE)
+        return _check_lite(describe_interpreter(Path(path)), wheel, PYTHON_VARIABLE)
     except ToolchainError as error:
         raise ToolchainError(f"{PYTHON_VARIABLE}: {error.message}", hint) from None
 
 
-def _use_own(lite_version: str, tried: list[str]) -> OptToolchain | None:
+def _use_own(wheel: Wheel, tried: list[str]) -> OptToolchain | None:
     # Read, not imported: a library of that age has no business in our process.
     version = None
     if importlib.util.find_spec("paddlelite") is not None:
@@ -134,35 +170,35 @@ def _use_own(lite_version: str, tried: list[str]) -> OptToolchain | None:
             version = importlib.metadata.version("paddlelite")
         except importlib.metadata.PackageNotFoundError:
             version = "of unknown version"
-    if version != lite_version:
+    if version != wheel.version:
         has = f"has paddlelite {version}" if version else "has no paddlelite"
         tried.append(f"this interpreter (Python {platform.python_version()}) {has}")
         return None
     try:
-        return _check_lite(describe_interpreter(Path(sys.executable)), lite_version, "this interpreter")
+        return _check_lite(describe_interpreter(Path(sys.executable)), wheel, "this interpreter")
     except ToolchainError as error:
         tried.append(f"this interpreter: {error.message}")
         return None
 
 
-def _check_lite(found: Interpreter, lite_version: str, origin: str) -> OptToolchain:
+def _check_lite(found: Interpreter, wheel: Wheel, origin: str) -> OptToolchain:
     name = f"{found.python} (Python {found.python_version})"
     if found.wheel_version is None:
-        raise ToolchainError(f"{name} has no paddlelite, expected {lite_version}")
-    if found.wheel_version != lite_version:
-        raise ToolchainError(f"{name} has paddlelite {found.wheel_version}, expected {lite_version}")
+        raise ToolchainError(f"{name} has no paddlelite, expected {wheel.version}")
+    if found.wheel_version != wheel.version:
+        raise ToolchainError(f"{name} has paddlelite {found.wheel_version}, expected {wheel.version}")
     if found.opt_version is None:
         raise ToolchainError(f"{name} cannot import paddlelite {found.wheel_version}: {found.import_error}")
     return OptToolchain(found.python, found.python_version, found.wheel_version, found.opt_version, origin)
 
 
-def _find_ready(lite_version: str, tried: list[str]) -> OptToolchain | None:
-    for minor in PYTHON_MINORS:
-        folder = _name_environment(lite_version, minor)
+def _find_ready(wheel: Wheel, tried: list[str]) -> OptToolchain | None:
+    for minor in wheel.minors:
+        folder = _name_environment(wheel, minor)
         if not (folder / READY_MARKER).is_file():
             continue
         try:
-            return _check_lite(describe_interpreter(folder / "bin" / "python"), lite_version, "cache")
+            return _check_lite(describe_interpreter(folder / "bin" / "python"), wheel, "cache")
         except ToolchainError as error:  # its base interpreter was removed, say
             tried.append(error.message)
     return None
@@ -173,35 +209,35 @@ def _find_folder() -> Path:
     return (store_root() / "opt").absolute()
 
 
-def _name_environment(lite_version: str, minor: int) -> Path:
-    return _find_folder() / f"{lite_version}-py3{minor}"
+def _name_environment(wheel: Wheel, minor: int) -> Path:
+    return _find_folder() / f"{wheel.version}-py3{minor}"
 
 
-def _make_environment(lite_version: str, tried: list[str], report: Report) -> OptToolchain:
+def _make_environment(wheel: Wheel, tried: list[str], report: Report) -> OptToolchain:
     check_platform(platform.system(), platform.machine())
     uv = _find_uv()
     folder = _find_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _lock(folder / f"{lite_version}.lock", report) as lock:
+        with _lock(folder / f"{wheel.version}.lock", report) as lock:
             # Another process may have made it while we waited; else the complaints are already in `tried`.
-            ready = _find_ready(lite_version, [])
+            ready = _find_ready(wheel, [])
             if ready is not None:
                 return ready
-            for python in list_interpreters():
-                minor = _check_base(python, tried)
-                if minor is not None and _make_venv(uv, str(python), lite_version, minor, tried, lock):
-                    return _install_lite(uv, lite_version, minor, tried, lock, report)
-            minor = PYTHON_MINORS[0]
-            report(f"no usable Python 3.8 to 3.10 found: letting uv fetch Python 3.{minor}")
-            if _make_venv(uv, f"3.{minor}", lite_version, minor, tried, lock):
-                return _install_lite(uv, lite_version, minor, tried, lock, report)
+            for python in list_interpreters(wheel):
+                minor = _check_base(python, wheel, tried)
+                if minor is not None and _make_venv(uv, str(python), wheel, minor, tried, lock):
+                    return _install_lite(uv, wheel, minor, tried, lock, report)
+            minor = wheel.minors[0]
+            report(f"no usable {wheel.pythons} found: letting uv fetch Python 3.{minor}")
+            if _make_venv(uv, f"3.{minor}", wheel, minor, tried, lock):
+                return _install_lite(uv, wheel, minor, tried, lock, report)
     except OSError as error:
         raise ToolchainError(
             f"cannot write the cache folder {folder}: {error.strerror}",
             "make it writable, or set EDGE_OCR_HOME to a folder that is",
         ) from None
-    raise _refuse(lite_version, tried)
+    raise _refuse(wheel, tried)
 
 
 def _find_uv() -> Path:
@@ -230,7 +266,7 @@ def _lock(path: Path, report: Report) -> Iterator[int]:
         yield file.fileno()
 
 
-def _check_base(python: Path, tried: list[str]) -> int | None:
+def _check_base(python: Path, wheel: Wheel, tried: list[str]) -> int | None:
     """Return the minor version of an interpreter that an environment can be made from."""
     try:
         found = describe_interpreter(python)
@@ -242,15 +278,15 @@ def _check_base(python: Path, tried: list[str]) -> int | None:
         found.implementation == "CPython"
         and found.bits == 64
         and found.machine in ("x86_64", "AMD64")
-        and minor in PYTHON_MINORS
+        and minor in wheel.minors
     ):
         return minor
     tried.append(f"{python} is {found.implementation} {found.python_version}, {found.bits} bits on {found.machine}")
     return None
 
 
-def _make_venv(uv: Path, python: str, lite_version: str, minor: int, tried: list[str], lock: int) -> bool:
-    folder = _name_environment(lite_version, minor)
+def _make_venv(uv: Path, python: str, wheel: Wheel, minor: int, tried: list[str], lock: int) -> bool:
+    folder = _name_environment(wheel, minor)
     _remove(folder)
     # uv is told to fetch only where no path is given; its own search stops at the first broken pyenv shim.
     fetch = [] if os.sep in python else ["--managed-python"]
@@ -262,18 +298,18 @@ def _make_venv(uv: Path, python: str, lite_version: str, minor: int, tried: list
     return False
 
 
-def _install_lite(uv: Path, lite_version: str, minor: int, tried: list[str], lock: int, report: Report) -> OptToolchain:
-    folder = _name_environment(lite_version, minor)
+def _install_lite(uv: Path, wheel: Wheel, minor: int, tried: list[str], lock: int, report: Report) -> OptToolchain:
+    folder = _name_environment(wheel, minor)
     python = folder / "bin" / "python"
-    report(f"installing paddlelite {lite_version} for Python 3.{minor} into {folder} (once, about 170 MB)")
-    wheel = f"paddlelite=={lite_version}"
+    report(f"installing paddlelite {wheel.version} for Python 3.{minor} into {folder} (once, about 170 MB)")
+    package = f"paddlelite=={wheel.version}"
     options = ["--python", str(python), "--no-deps", "--only-binary", ":all:"]
     try:
-        said = _run_uv(uv, ["pip", "install", *options, wheel], lock)
+        said = _run_uv(uv, ["pip", "install", *options, package], lock)
         if said is not None:
-            tried.append(f"uv pip install {wheel} for Python 3.{minor}: {said}")
-            raise _refuse(lite_version, tried)
-        toolchain = _check_lite(describe_interpreter(python), lite_version, "cache")
+            tried.append(f"uv pip install {package} for Python 3.{minor}: {said}")
+            raise _refuse(wheel, tried)
+        toolchain = _check_lite(describe_interpreter(python), wheel, "cache")
         (folder / READY_MARKER).touch()
     except BaseException:
         _remove(folder)
@@ -310,9 +346,9 @@ def _run_uv(uv: Path, arguments: list[str], lock: int) -> str | None:
     return sum_up(ended.stderr) or f"exit code {ended.returncode}"
 
 
-def _refuse(lite_version: str, tried: list[str]) -> ToolchainError:
+def _refuse(wheel: Wheel, tried: list[str]) -> ToolchainError:
     return ToolchainError(
-        f"no interpreter for opt (paddlelite {lite_version}, CPython 3.8 to 3.10); tried: " + "; ".join(tried),
-        "with network access: `uv python install 3.10`, then run this again; without: set "
-        f"{PYTHON_VARIABLE} to a CPython 3.8 to 3.10 that has `pip install paddlelite=={lite_version}`",
+        f"no interpreter for opt (paddlelite {wheel.version}, {wheel.pythons}); tried: " + "; ".join(tried),
+        f"with network access: `uv python install 3.{wheel.minors[0]}`, then run this again; without: set "
+        f"{PYTHON_VARIABLE} to a {wheel.pythons} that has `pip install paddlelite=={wheel.version}`",
     )

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from edge_ocr import __version__
-from edge_ocr.cli import config, doctor, export, inspect, models, predict
+from edge_ocr.cli import config, doctor, export, inspect, libs, models, predict
 from edge_ocr.errors import EdgeOcrError
 
 INTERRUPTED = 130
@@ -60,6 +60,7 @@ app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("inspect")(inspect.inspect)
 app.add_typer(models.app, name="models", help="List, fetch and locate models.")
+app.add_typer(libs.app, name="libs", help="List, add and fetch Paddle-Lite's runtime libraries.")
 app.add_typer(config.app, name="config", help="Show and copy pipeline files.")
 app.command("doctor")(doctor.doctor)
 

@@ -1,8 +1,9 @@
-"""`edge-ocr export`: convert models for a device and write them as a bundle."""
+"""`edge-ocr export`: from models to a bundle for a device."""
 
 from __future__ import annotations
 
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,8 +17,16 @@ if TYPE_CHECKING:
     from converters.export import ExportReport
 
 
+class Quantize(str, Enum):
+    """How weights are stored."""
+
+    none = "none"
+    int16 = "int16"
+    int8 = "int8"
+
+
 def export(
-    target: Annotated[str, typer.Option(help="What the bundle is for: arm.")],
+    target: Annotated[str, typer.Option(help="What the bundle is for: arm or android.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to make.")],
     pipeline: options.Pipeline = "OCR",
     det_model: options.DetModel = None,
@@ -28,15 +37,51 @@ def export(
     with_cls: Annotated[
         bool, typer.Option("--with-cls", help="Include the classifier that finds lines upside down.")
     ] = False,
+    arch: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="For arm: armv8 (default), armv7hf, or both with a comma.")
+    ] = None,
+    abi: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="For android: arm64-v8a (default), armeabi-v7a, or both with a comma."),
+    ] = None,
+    quantize: Annotated[
+        Quantize, typer.Option(help="Store weights as integers: half or a quarter of the size.")
+    ] = Quantize.none,
+    charset: Annotated[
+        str, typer.Option(metavar="full|ascii|digits|FILE", help="Characters to keep; FILE has one a line.")
+    ] = "full",
+    optimize: Annotated[
+        bool, typer.Option("--optimize/--no-optimize", help="Run the exact graph passes before opt.")
+    ] = True,
+    lite_version: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Paddle-Lite of the device; 2.13-rc by default.")
+    ] = None,
+    lite_lib: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH|TAR", help="Paddle-Lite library for the bundle; goes into the store, too."),
+    ] = None,
+    allow_version_mismatch: Annotated[
+        bool,
+        typer.Option("--allow-version-mismatch", help="Take a library of another version, which may read wrong."),
+    ] = False,
+    zip_: Annotated[bool, typer.Option("--zip", help="Also write the bundle as DIR.zip.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
 ) -> None:
     """Convert models into a bundle for a device; print its folder."""
     from rich.console import Console
 
-    from converters.export import export_bundle
+    from converters.export import ExportOptions, export_bundle
+    from converters.targets import find_target
+    from converters.toolchain import LITE_VERSION
     from edge_ocr.cli.progress import show_download
     from edge_ocr.config import load_config
+    from edge_ocr.errors import UsageError
 
+    abi_options = {"--arch": arch, "--abi": abi}
+    wanted = find_target(target).abi_option
+    for option, value in abi_options.items():
+        if value is not None and option != wanted:
+            raise UsageError(f"{option} {value}: not for --target {target}", f"give {wanted}")
     named = {
         "Pipeline.text_det_model": ("--det-model", det_model),
         "Pipeline.text_rec_model": ("--rec-model", rec_model),
@@ -44,10 +89,22 @@ def export(
         # Without either option the pipeline file decides.
         "Pipeline.use_text_line_orientation": ("--with-cls", True if with_cls or cls_model else None),
     }
+    given = {path: (option, value) for path, (option, value) in named.items() if value is not None}
     config = load_config(
         pipeline,
-        {path: value for path, (_, value) in named.items() if value is not None},
-        {path: option for path, (option, _) in named.items()},
+        {path: value for path, (_, value) in given.items()},
+        {path: option for path, (option, _) in given.items()},
+    )
+    chosen = ExportOptions(
+        precision="fp32" if quantize is Quantize.none else quantize.value,
+        charset=charset,
+        optimize=optimize,
+        lite_version=lite_version or LITE_VERSION,
+        abis=tuple(name.strip() for name in (abi_options[wanted] or "").split(",") if name.strip()),
+        lite_lib=lite_lib,
+        allow_version_mismatch=allow_version_mismatch,
+        zip=zip_,
+        force=force,
     )
     console = Console(stderr=True)
 
@@ -55,24 +112,32 @@ def export(
         console.print(step, markup=False, highlight=False, soft_wrap=True)
 
     with show_download() as progress:
-        done = export_bundle(target, out, config, force=force, report=report, progress=progress)
+        done = export_bundle(target, out, config, chosen, report=report, progress=progress)
     _print_summary(console, done)
     sys.stdout.write(f"{done.out_dir}\n")
+    if done.zip_file is not None:
+        sys.stdout.write(f"{done.zip_file}\n")
 
 
 def _print_summary(console: Console, done: ExportReport) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(caption=f"target {done.target}, for Paddle-Lite {done.opt_version}")
+    table = Table(caption=f"target {done.target}, weights {done.precision}, for Paddle-Lite {done.opt_version}")
     table.add_column("Model", overflow="fold")
-    for name in ("Before MB", "After MB", "Seconds"):
+    for name in ("Ops", "MB", "Seconds"):
         table.add_column(name, justify="right")
     for model in done.models:
+        # There is always at least one pass, and it sees the source first.
+        before, after = model.passes[0].ops_before, sum(model.nb.op_histogram().values())
         table.add_row(
-            Text(f"{model.kind}: {model.name}"),
-            f"{model.source_size_bytes / 1e6:.2f}",
-            f"{model.size_bytes / 1e6:.2f}",
+            Text(f"{model.source.model.kind}: {model.source.model.name}"),
+            f"{before} → {after}",
+            f"{model.source.size_bytes / 1e6:.2f} → {len(model.data) / 1e6:.2f}",
             f"{model.seconds:.2f}",
         )
+    before_mb = sum(model.source.size_bytes for model in done.models) / 1e6
+    after_mb = sum(len(model.data) for model in done.models) / 1e6
+    table.add_section()
+    table.add_row("together", "", f"{before_mb:.2f} → {after_mb:.2f}", f"{sum(m.seconds for m in done.models):.2f}")
     console.print(table)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from converters.runtime_libs import RuntimeLibrary
 
-app = typer.Typer(no_args_is_help=True, help="List, add and fetch Paddle-Lite's runtime libraries.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
 class _Row(TypedDict):

@@ -1,0 +1,55 @@
+"""Which characters a bundle reads: all that the model has, or a part."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from edge_ocr.core.charset import BLANK_INDEX, Charset
+from edge_ocr.errors import ModelError, UsageError
+from edge_ocr.models import read_dictionary
+
+NAMED_CHARSETS: Mapping[str, str] = MappingProxyType(
+    {
+        # The 95 printable ones.
+        "ascii": " " + string.digits + string.ascii_letters + string.punctuation,
+        # With the signs that stand in numbers, dates, times and prices.
+        "digits": string.digits + " +,-./:%",
+    }
+)
+"""`full`, all that the model has, is not among them."""
+
+
+def select_classes(choice: str, charset: Charset, model: str) -> tuple[int, ...] | None:
+    """Return the classes that a bundle keeps, in the model's order, the blank first; None for all of them.
+
+    `choice` is `full`, a name in NAMED_CHARSETS, or a file with one character a line. Of a named charset, characters
+    that the model lacks are left out; a file must hold none.
+
+    Raises UsageError for what is neither, ModelError for a file that is empty or damaged, has a character twice, or
+    one that the model lacks.
+    """
+    if choice == "full":
+        return None
+    if choice in NAMED_CHARSETS:
+        wanted = set(NAMED_CHARSETS[choice])
+    elif Path(choice).is_file():
+        characters = read_dictionary(Path(choice))
+        wanted = set(characters)
+        lacking = [character for character in characters if character not in charset.classes]
+        if lacking:
+            shown = " ".join(map(repr, lacking[:20])) + (f" and {len(lacking) - 20} more" if len(lacking) > 20 else "")
+            raise ModelError(
+                f"{choice}: {model} cannot read {len(lacking)} of these characters: {shown}",
+                "take them out of the file, or give a recognition model that has them",
+            )
+    else:
+        raise UsageError(
+            f"--charset {choice}: neither a file nor a charset", f"full, {', '.join(NAMED_CHARSETS)}, or a file"
+        )
+    kept = tuple(i for i, character in enumerate(charset.classes) if i == BLANK_INDEX or character in wanted)
+    if len(kept) < 2:
+        raise ModelError(f"--charset {choice}: {model} has none of these characters", "give another charset")
+    return kept

@@ -1,0 +1,121 @@
+"""manifest.json: what a bundle holds and what it was made from; `manifest.schema.json` documents it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from converters.runtime_libs import asset_url
+from edge_ocr import __version__
+from edge_ocr.core.charset import BLANK_INDEX
+
+if TYPE_CHECKING:
+    from converters.bundle_writer import FileEntry
+    from converters.export import ExportedModel, ExportOptions
+    from converters.program import Port
+    from converters.runtime_libs import RuntimeLibrary
+    from converters.targets import Target
+    from converters.toolchain import OptToolchain
+    from edge_ocr.core.charset import Charset
+
+SCHEMA_VERSION = 1
+"""Raised when a device that reads the older manifest would do something wrong with the newer."""
+
+
+def read_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the manifest."""
+    content: dict[str, Any] = json.loads(Path(__file__).with_name("manifest.schema.json").read_text(encoding="utf-8"))
+    return content
+
+
+def build_manifest(
+    target: Target,
+    toolchain: OptToolchain,
+    options: ExportOptions,
+    exported: tuple[ExportedModel, ...],
+    charset: Charset,
+    libraries: Mapping[str, RuntimeLibrary | None],
+    files: Mapping[str, FileEntry],
+) -> dict[str, Any]:
+    """Return the manifest of a bundle whose `files` are written, without the list of files itself.
+
+    It holds no time and no path of this machine, so that two exports give the same bytes.
+    """
+    source_classes = next(m.source.signature.outputs[0].shape[-1] for m in exported if m.source.model.kind == "rec")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "edge_ocr_version": __version__,
+        "target": target.name,
+        "precision": options.precision,
+        "lite": {
+            "wheel_version": toolchain.wheel_version,
+            "opt_version": toolchain.opt_version,
+            "runtime_version": toolchain.opt_version,
+            "libraries": {
+                abi: _describe_library(target, abi, toolchain.opt_version, library, files)
+                for abi, library in libraries.items()
+            },
+        },
+        "charset": {
+            "file": "dict.txt",
+            "sha256": files["dict.txt"].sha256,
+            "characters": len(charset.classes) - 1,
+            "classes": len(charset.classes),
+            "blank_index": BLANK_INDEX,
+            "selection": Path(options.charset).name,
+            "source_classes": source_classes,
+        },
+        "models": {
+            model.source.model.kind: _describe_model(model, files[f"models/{model.source.model.kind}.nb"])
+            for model in exported
+        },
+        "parity": {"status": "not_run"},
+    }
+
+
+def _describe_library(
+    target: Target, abi: str, version: str, library: RuntimeLibrary | None, files: Mapping[str, FileEntry]
+) -> dict[str, Any]:
+    if library is None:
+        return {"file": None, "url": asset_url(target.platforms[abi], version)}
+    file = f"{target.library_folder}/{abi}/{library.library.name}"
+    return {
+        "file": file,
+        "sha256": files[file].sha256,
+        "version": library.actual_version,
+        "version_matches": library.version_matches,
+        "fits_16k_pages": library.info.fits_16k_pages,
+    }
+
+
+def _describe_model(model: ExportedModel, entry: FileEntry) -> dict[str, Any]:
+    source, nb = model.source, model.nb
+    kind = source.model.kind
+    kernels = [op.kernel for block in nb.blocks for op in block.ops]
+    return {
+        "file": f"models/{kind}.nb",
+        **asdict(entry),
+        "source": {
+            "name": source.model.name,
+            "files": {name: asdict(of_file) for name, of_file in source.files.items()},
+        },
+        "passes": [asdict(report) for report in model.passes],
+        "input": {
+            **_describe_port(model.signature.inputs[0]),
+            "layout": "NCHW",
+            "channel_order": "BGR",
+        },
+        "output": _describe_port(model.signature.outputs[0]),
+        "ops": dict(sorted(nb.op_histogram().items())),
+        "kernels": dict(
+            sorted(Counter(f"{k.target}/{k.precision}/{k.layout}" for k in kernels if k is not None).items())
+        ),
+    }
+
+
+def _describe_port(port: Port) -> dict[str, Any]:
+    return {"name": port.name, "shape": list(port.shape), "dtype": port.dtype}
