@@ -63,7 +63,7 @@ Weights: {_PRECISIONS[options.precision]}. Characters: {len(charset.classes) - 1
 {files}
 ## The Paddle-Lite library
 
-{_describe_libraries(target, libraries)}
+{_describe_libraries(target, opt_version, libraries)}
 ## How a picture is read
 
 All numbers are in `pipeline.yaml`; its keys are those of a pipeline file of edge-ocr.
@@ -103,14 +103,14 @@ def _list_files(target: Target, libraries: Mapping[str, RuntimeLibrary | None]) 
     return files
 
 
-def _describe_libraries(target: Target, libraries: Mapping[str, RuntimeLibrary | None]) -> str:
+def _describe_libraries(target: Target, version: str, libraries: Mapping[str, RuntimeLibrary | None]) -> str:
     text = ""
     for abi, library in libraries.items():
         if library is None:
-            platform = target.platforms[abi]
             text += (
-                f"- `{abi}`: not in this bundle. `edge-ocr libs fetch --platform {platform}` gets it; then export\n"
-                "  again. The place of the official archive is in `manifest.json` under `lite.libraries`.\n"
+                f"- `{abi}`: not in this bundle. This gets it; then export again:\n"
+                f"  `edge-ocr libs fetch --platform {target.platforms[abi]} --version {version}`\n"
+                "  The place of the official archive is in `manifest.json` under `lite.libraries`.\n"
             )
             continue
         text += f"- `{abi}`: `{target.library_folder}/{abi}/{library.library.name}`, {library.actual_version}.\n"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,11 +154,16 @@ def export_bundle(
         tempfile.TemporaryDirectory(prefix="edge-ocr-") as scratch,
         open_bundle(out_dir, force=options.force) as bundle,
     ):
-        jobs = [_Job(source, chosen, toolchain, options, kept, Path(scratch), report) for source in sources]
+        stop = threading.Event()
+        jobs = [_Job(source, chosen, toolchain, options, kept, Path(scratch), report, stop) for source in sources]
         # opt works in a process of its own; a thread each waits for it.
         with ThreadPoolExecutor() as pool:
-            list(pool.map(_Job.prepare, jobs))
-            exported = tuple(pool.map(_Job.convert, jobs))
+            try:
+                list(pool.map(_Job.prepare, jobs))
+                exported = tuple(pool.map(_Job.convert, jobs))
+            except BaseException:
+                stop.set()  # the pool waits for all its threads; those to come need not start opt any more
+                raise
         report("writing the bundle")
         _write_bundle(bundle, chosen, toolchain, config, options, exported, charset, libraries)
     if zip_file is not None:
@@ -245,26 +251,24 @@ def _find_libraries(
     version = toolchain.opt_version
     if options.lite_lib is not None:
         added = add_library(
-            options.lite_lib, version=version, allow_version_mismatch=options.allow_version_mismatch, force=True
+            options.lite_lib,
+            among=[target.platforms[abi] for abi in abis],
+            version=version,
+            allow_version_mismatch=options.allow_version_mismatch,
+            force=True,
         )
         report(f"library for {added.platform}: {options.lite_lib}, now in the store")
-        if added.platform not in (target.platforms[abi] for abi in abis):
-            raise UsageError(
-                f"--lite-lib {options.lite_lib} is for {added.platform}, the bundle for {', '.join(abis)}",
-                f"give {target.abi_option}, or another library",
-            )
     libraries = {abi: find_library(target.platforms[abi], version) for abi in abis}
     for abi, library in libraries.items():
+        fetch = f"edge-ocr libs fetch --platform {target.platforms[abi]} --version {version}"
         if library is None:
-            report(
-                f"no Paddle-Lite {version} library for {abi}: edge-ocr libs fetch --platform {target.platforms[abi]}"
-            )
+            report(f"no Paddle-Lite {version} library for {abi}: {fetch}")
             continue
         if not library.version_matches and not options.allow_version_mismatch:
             raise ModelError(
                 f"the library for {abi} is {library.actual_version or 'of unknown version'}, the bundle {version}: "
                 "a runtime of another version reads models wrong without saying so",
-                "edge-ocr libs fetch gets the right one; --allow-version-mismatch takes this one all the same",
+                f"{fetch} --force gets the right one; --allow-version-mismatch takes this one all the same",
             )
         for concern in library.concerns:
             report(f"WARNING: {abi}: {concern}")
@@ -282,6 +286,8 @@ class _Job:
     kept: tuple[int, ...] | None
     scratch: Path
     report: Report
+    stop: threading.Event
+    """Set when the export has failed or was interrupted."""
     passes: tuple[PassReport, ...] = ()
     seconds: float = 0.0
 
@@ -299,7 +305,13 @@ class _Job:
             model, program = self.source.model, self.source.program
             kept = self.kept if model.kind == "rec" else None
             self.passes = tuple(run_passes(program, kept_classes=kept, optimize=self.options.optimize))
-            program.write(self._program, self._params)
+            try:
+                program.write(self._program, self._params)
+            except OSError as error:
+                raise UsageError(
+                    f"cannot write the edited {model.name} to {self.scratch}: {error.strerror}",
+                    "make room there, or set TMPDIR to another folder",
+                ) from None
             if self.passes:
                 before, after = self.passes[0].ops_before, self.passes[-1].ops_after
                 self.report(f"{model.kind}: passes, {before} ops → {after}")
@@ -342,11 +354,14 @@ class _Job:
     @contextmanager
     def _name_source(self) -> Iterator[None]:
         # opt saw files in a scratch folder, which is gone by the time anybody reads this.
+        if self.stop.is_set():
+            raise CancelledError
         try:
             yield
         except ConversionError as error:
-            source = str(self.source.model.program)
-            raise ConversionError(error.message.replace(str(self._program), source), error.hint) from None
+            message = error.message.replace(str(self._program), str(self.source.model.program))
+            message = message.replace(str(self._params), str(self.source.model.params))
+            raise ConversionError(message, error.hint) from None
 
 
 def _write_bundle(

@@ -81,7 +81,8 @@ def _describe_library(
     target: Target, abi: str, version: str, library: RuntimeLibrary | None, files: Mapping[str, FileEntry]
 ) -> dict[str, Any]:
     if library is None:
-        return {"file": None, "url": asset_url(target.platforms[abi], version)}
+        # Not a mirror of this machine's: the same export gives the same bytes anywhere.
+        return {"file": None, "url": asset_url(target.platforms[abi], version, official=True)}
     file = f"{target.library_folder}/{abi}/{library.library.name}"
     return {
         "file": file,

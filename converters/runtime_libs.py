@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -169,6 +169,7 @@ def add_library(
     path: Path,
     *,
     platform: str | None = None,
+    among: Collection[str] = (),
     version: str = RUNTIME_VERSION,
     include_dir: Path | None = None,
     allow_version_mismatch: bool = False,
@@ -177,14 +178,15 @@ def add_library(
     """Put a library into the store, for bundles of `version`.
 
     `path` is an archive of Paddle-Lite's releases (.tar.gz or .tar), its unpacked folder, or a library alone, to
-    which `include_dir` adds headers. Without `platform`, the library tells it. Of an archive or folder, only
-    libraries, headers and the .jar are taken.
+    which `include_dir` adds headers. Without `platform`, the library tells it; it must be one of `among`, where that
+    is given. Of an archive or folder, only libraries, headers and the .jar are taken.
 
     Raises UsageError for unknown or needless arguments and where the store has one already (`force` replaces it);
     ModelError for what is missing, damaged, of another machine or, without `allow_version_mismatch`, of another
     version. The store is then as it was.
     """
     wanted = None if platform is None else _find_platform(platform)
+    candidates = [_find_platform(name) for name in among] or list(PLATFORMS.values())
     version = normalise_version(version)
     if wanted is not None:
         _check_free(wanted, version, force)
@@ -204,7 +206,7 @@ def add_library(
             _copy_library(path, staged, include_dir)
         return _store(
             staged,
-            wanted,
+            wanted or _guess_platform(staged, candidates, where=str(path)),
             version,
             where=str(path),
             origin={"path": str(path.resolve()), "archive_sha256": archive_sha256},
@@ -252,13 +254,16 @@ def fetch_library(
     return replace(library, concerns=(*changed, *library.concerns))
 
 
-def asset_url(platform: str, version: str = RUNTIME_VERSION) -> str:
+def asset_url(platform: str, version: str = RUNTIME_VERSION, *, official: bool = False) -> str:
     """Return the URL of the official archive, under `EDGE_OCR_LITE_URL` (a mirror) or else at the official place.
+
+    With `official`, the mirror does not count.
 
     Raises UsageError for an unknown platform or version.
     """
     wanted = _find_platform(platform)
-    base = (os.environ.get(URL_VARIABLE) or RELEASES_URL).rstrip("/")
+    mirror = None if official else os.environ.get(URL_VARIABLE)
+    base = (mirror or RELEASES_URL).rstrip("/")
     return f"{base}/{normalise_version(version)}/inference_lite_lib.{wanted.name}.{wanted.build}.tar.gz"
 
 
@@ -373,7 +378,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def _store(
     staged: Path,
-    platform: Platform | None,
+    wanted: Platform,
     version: str,
     *,
     where: str,
@@ -383,7 +388,6 @@ def _store(
     force: bool,
 ) -> RuntimeLibrary:
     """Check what lies in `staged` and move it into the store."""
-    wanted = platform or _guess_platform(staged, where)
     _check_free(wanted, version, force or released)
     library = _open(
         staged,
@@ -409,11 +413,12 @@ def _store(
     return placed
 
 
-def _guess_platform(staged: Path, where: str) -> Platform:
+def _guess_platform(staged: Path, candidates: Sequence[Platform], *, where: str) -> Platform:
     infos = _inspect_all(staged, where)
-    fitting = [platform for platform in PLATFORMS.values() if all(_fits(info, platform) for info in infos)]
+    fitting = [platform for platform in candidates if all(_fits(info, platform) for info in infos)]
     if not fitting:
-        raise ModelError(f"{where}: is for {_describe(infos)}", f"expected one of {', '.join(PLATFORMS)}")
+        names = ", ".join(platform.name for platform in candidates)
+        raise ModelError(f"{where}: is for {_describe(infos)}", f"expected one of {names}")
     if len(fitting) > 1:
         names = " or ".join(platform.name for platform in fitting)
         raise UsageError(f"{where}: does not tell its system", f"give --platform {names}")

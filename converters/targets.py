@@ -32,7 +32,7 @@ class Target:
         unknown = [name for name in names if name not in self.platforms]
         if unknown:
             raise UsageError(
-                f"{self.abi_option} {unknown[0]}: the target {self.name} has no such ABI",
+                f"{self.abi_option} {unknown[0] or repr('')}: the target {self.name} has no such ABI",
                 f"one or more of {', '.join(self.platforms)}, with commas between",
             )
         return tuple(dict.fromkeys(names)) or (next(iter(self.platforms)),)

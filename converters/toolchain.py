@@ -301,10 +301,10 @@ def _make_venv(uv: Path, python: str, wheel: Wheel, minor: int, tried: list[str]
 def _install_lite(uv: Path, wheel: Wheel, minor: int, tried: list[str], lock: int, report: Report) -> OptToolchain:
     folder = _name_environment(wheel, minor)
     python = folder / "bin" / "python"
-    report(f"installing paddlelite {wheel.version} for Python 3.{minor} into {folder} (once, about 170 MB)")
     package = f"paddlelite=={wheel.version}"
     options = ["--python", str(python), "--no-deps", "--only-binary", ":all:"]
     try:
+        report(f"installing paddlelite {wheel.version} for Python 3.{minor} into {folder} (once, about 170 MB)")
         said = _run_uv(uv, ["pip", "install", *options, package], lock)
         if said is not None:
             tried.append(f"uv pip install {package} for Python 3.{minor}: {said}")

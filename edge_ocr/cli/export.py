@@ -82,6 +82,7 @@ def export(
     for option, value in abi_options.items():
         if value is not None and option != wanted:
             raise UsageError(f"{option} {value}: not for --target {target}", f"give {wanted}")
+    names = abi_options[wanted]
     named = {
         "Pipeline.text_det_model": ("--det-model", det_model),
         "Pipeline.text_rec_model": ("--rec-model", rec_model),
@@ -100,7 +101,7 @@ def export(
         charset=charset,
         optimize=optimize,
         lite_version=lite_version or LITE_VERSION,
-        abis=tuple(name.strip() for name in (abi_options[wanted] or "").split(",") if name.strip()),
+        abis=() if names is None else tuple(name.strip() for name in names.split(",")),
         lite_lib=lite_lib,
         allow_version_mismatch=allow_version_mismatch,
         zip=zip_,

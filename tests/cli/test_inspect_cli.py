@@ -11,26 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from converters.opt import clean_environment, run_opt
+from converters.opt import run_opt
 from converters.toolchain import find_opt_interpreter
 from edge_ocr.models import resolve_model
 
 COMMAND = [sys.executable, "-W", "error", "-c", "from edge_ocr.cli.app import main; main()", "inspect"]
 MODELS = {"det": "PP-OCRv4_mobile_det", "rec": "PP-OCRv4_mobile_rec", "cls": "ch_ppocr_mobile_v2_cls"}
-
-INT8_OPT = """
-import sys
-import paddlelite.lite as lite
-opt = lite.Opt()
-opt.set_model_file(sys.argv[1])
-opt.set_param_file(sys.argv[2])
-opt.set_optimize_out(sys.argv[3])
-opt.set_model_type("naive_buffer")
-opt.set_valid_places("arm")
-opt.set_quant_model(True)
-opt.set_quant_type("QUANT_INT8")
-opt.run()
-"""
 
 
 @pytest.fixture(scope="session")
@@ -145,9 +131,8 @@ def test_tables_on_a_terminal(bundle):
 
 def test_quantisation_is_told(bundle, tmp_path):
     model = resolve_model(MODELS["rec"], "rec")
-    command = [find_opt_interpreter().python, "-I", "-c", INT8_OPT, model.program, model.params, tmp_path / "int8"]
-    subprocess.run(command, check=True, capture_output=True, env=clean_environment(), timeout=120)
-    path = tmp_path / "int8.nb"
+    python = find_opt_interpreter().python
+    path = run_opt(python, model.program, model.params, tmp_path / "int8", valid_places="arm", precision="int8")
     rows = [row[1:] for row in read_rows(run_inspect(path))]
     assert ["quantised", "8", "post_weight_channel_wise_abs_max", "33"] in rows
     assert ["params", "int8", "66", "2613381", "2613381"] in rows

@@ -1,12 +1,15 @@
+import errno
 import hashlib
 import json
 import os
 import stat
+import time
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from converters.bundle_writer import check_out_dir, open_bundle
+from converters.bundle_writer import check_out_dir, check_zip, open_bundle, write_zip
 from edge_ocr.errors import UsageError
 
 
@@ -147,3 +150,74 @@ def test_a_link_stays_a_link(tmp_path):
     write_bundle(tmp_path / "link", b"new", force=True)
     assert os.readlink(tmp_path / "link") == "real"  # noqa: PTH115
     assert (tmp_path / "real" / "models" / "det.nb").read_bytes() == b"new"
+
+
+def fill_disk(monkeypatch, name):
+    """Let writes to files called `name` fail half-way, as on a full disk."""
+    write_bytes = Path.write_bytes
+
+    def write_half(path, data):
+        if path.name != name:
+            return write_bytes(path, data)
+        write_bytes(path, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+
+
+@pytest.mark.parametrize("name", ["det.nb", "manifest.json"])
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, name):
+    fill_disk(monkeypatch, name)
+    with pytest.raises(UsageError, match=rf"cannot write (models/)?{name}: No space left on device") as caught:
+        write_bundle(tmp_path / "bundle")
+    assert caught.value.hint == "give another --out"
+    assert list_names(tmp_path) == []
+
+
+def test_a_full_disk_keeps_the_bundle_that_is_there(tmp_path, monkeypatch):
+    write_bundle(tmp_path / "bundle", b"old")
+    fill_disk(monkeypatch, "manifest.json")
+    with pytest.raises(UsageError, match="No space left"):
+        write_bundle(tmp_path / "bundle", b"new", force=True)
+    assert (tmp_path / "bundle" / "models" / "det.nb").read_bytes() == b"old"
+    assert list_names(tmp_path) == ["bundle"]
+
+
+def test_archives_of_equal_bundles_are_equal(tmp_path):
+    for name in "ab":
+        write_bundle(tmp_path / name / "bundle")
+        (tmp_path / name / "bundle" / "models" / "run").write_bytes(b"#!")
+        (tmp_path / name / "bundle" / "models" / "run").chmod(0o755)
+        write_zip(tmp_path / name / "bundle", tmp_path / f"{name}.zip")
+        os.utime(tmp_path / name / "bundle" / "manifest.json", (time.time() - 1e6,) * 2)
+    write_zip(tmp_path / "b" / "bundle", tmp_path / "b.zip")
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["bundle/manifest.json", "bundle/models/det.nb", "bundle/models/run"]
+        modes = [stat.S_IMODE(entry.external_attr >> 16) for entry in archive.infolist()]
+        assert modes == [0o644, 0o644, 0o755]
+
+
+def test_an_archive_is_named_after_its_bundle_and_kept_without_force(tmp_path):
+    assert check_zip(tmp_path / "my.bundle") == tmp_path / "my.bundle.zip"
+    (tmp_path / "my.bundle.zip").write_bytes(b"mine")
+    with pytest.raises(UsageError, match=r"my\.bundle\.zip exists") as caught:
+        check_zip(tmp_path / "my.bundle")
+    assert "--force" in caught.value.hint
+    assert check_zip(tmp_path / "my.bundle", force=True) == tmp_path / "my.bundle.zip"
+    (tmp_path / "folder.zip").mkdir()
+    with pytest.raises(UsageError, match=r"folder\.zip exists"):
+        check_zip(tmp_path / "folder", force=True)
+
+
+def test_a_full_disk_leaves_no_half_archive(tmp_path, monkeypatch):
+    write_bundle(tmp_path / "bundle")
+
+    def fail(archive, entry, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", fail)
+    with pytest.raises(UsageError, match=r"cannot write .*bundle\.zip: No space left on device"):
+        write_zip(tmp_path / "bundle", tmp_path / "bundle.zip")
+    assert list_names(tmp_path) == ["bundle"]

@@ -1,7 +1,5 @@
-import platform
 import random
 import struct
-import subprocess
 import time
 from functools import cache
 from pathlib import Path
@@ -11,8 +9,7 @@ import pytest
 
 from converters.nb import Kernel, NbHeader, NbVar, normalise, parse_header, parse_nb, read_header, read_nb
 from converters.nb_schema import TABLES, FlatBuffer
-from converters.opt import clean_environment
-from converters.toolchain import find_opt_interpreter
+from converters.opt import run_opt
 from edge_ocr.errors import ModelError
 from edge_ocr.models import resolve_model
 
@@ -342,46 +339,24 @@ def test_objects_that_refer_to_each_other_over_and_over_are_refused():
 
 # Only real files from here on.
 
-# Which precision opt writes is not yet run_opt's to say.
-QUANTISING_OPT = """
-import sys
-import paddlelite.lite as lite
-program, params, out, kind = sys.argv[1:]
-opt = lite.Opt()
-opt.set_model_file(program)
-opt.set_param_file(params)
-opt.set_model_type("naive_buffer")
-opt.set_valid_places("arm")
-opt.set_optimize_out(out)
-if kind != "none":
-    opt.set_quant_model(True)
-    opt.set_quant_type("QUANT_" + kind.upper())
-opt.run()
-"""
-
 MODELS = {"det": "PP-OCRv4_mobile_det", "rec": "PP-OCRv4_mobile_rec", "cls": "ch_ppocr_mobile_v2_cls"}
 
 
 @pytest.fixture(scope="session")
-def convert(tmp_path_factory):
+def convert(opt, tmp_path_factory):
     """Make the .nb of a network, by kind and precision."""
-    if platform.machine() != "x86_64":
-        pytest.skip("paddlelite has no wheel for this machine")
-    python = find_opt_interpreter().python
     folder = tmp_path_factory.mktemp("nb")
 
     @cache
-    def convert(kind, precision="none"):
+    def convert(kind, precision="fp32"):
         model = resolve_model(MODELS[kind], kind)
         out = folder / f"{kind}_{precision}"
-        command = [python, "-I", "-c", QUANTISING_OPT, model.program, model.params, out, precision]
-        subprocess.run(command, check=True, capture_output=True, env=clean_environment(), timeout=120)
-        return out.with_suffix(".nb")
+        return run_opt(opt.python, model.program, model.params, out, valid_places="arm", precision=precision)
 
     return convert
 
 
-@pytest.mark.parametrize("precision", ["none", "int16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "int16", "int8"])
 @pytest.mark.parametrize(("kind", "ops", "params"), [("det", 243, 224), ("rec", 266, 216), ("cls", 104, 106)])
 def test_every_byte_of_a_real_file_is_read(convert, monkeypatch, kind, precision, ops, params):
     claimed, vtables = [], set()
@@ -460,7 +435,7 @@ def test_quantised_weights_times_their_scales_are_the_weights(convert, precision
     assert checked == sum(param.dtype == precision for param in quantised.params.values()) > 50
 
 
-@pytest.mark.parametrize("precision", ["none", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_real_file_cut_anywhere_is_refused(convert, precision):
     data = convert("cls", precision).read_bytes()
     for size in {*range(0, 300), *range(0, len(data), len(data) // 400), len(data) - 1}:

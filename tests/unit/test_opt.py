@@ -1,22 +1,28 @@
 import ast
 import platform
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from converters.nb import read_header
-from converters.opt import WORKER, clean_environment, describe_interpreter, list_last_lines, run_opt, sum_up
-from converters.toolchain import find_opt_interpreter
+from converters.nb import read_header, read_nb
+from converters.opt import (
+    WORKER,
+    check_support,
+    clean_environment,
+    describe_interpreter,
+    list_last_lines,
+    run_opt,
+    sum_up,
+)
 from edge_ocr.errors import ConversionError, ToolchainError
 from edge_ocr.models import resolve_model
 
 
 @pytest.fixture(scope="session")
-def opt_python():
-    if platform.machine() != "x86_64":
-        pytest.skip("paddlelite has no wheel for this machine")
-    return find_opt_interpreter().python
+def opt_python(opt):
+    return opt.python
 
 
 @pytest.fixture(scope="module")
@@ -86,19 +92,58 @@ def test_opt_converts_a_shipped_model(opt_python, det, tmp_path):
     assert read_header(written).opt_version == "v2.13-rc"
 
 
-def test_a_model_that_opt_does_not_know_gives_its_last_lines(opt_python, det, tmp_path):
-    program = tmp_path / "inference.pdmodel"
+@pytest.mark.parametrize(("precision", "bits"), [("fp32", None), ("int16", 16), ("int8", 8)])
+def test_weights_get_the_precision_asked_for(opt_python, tmp_path, precision, bits):
+    cls = resolve_model("ch_ppocr_mobile_v2_cls", "cls")
+    out = tmp_path / "cls"
+    nb = read_nb(run_opt(opt_python, cls.program, cls.params, out, valid_places="arm", precision=precision))
+    found = {op.quantisation.bits for block in nb.blocks for op in block.ops if op.quantisation}
+    assert found == ({bits} if bits else set())
+
+
+def test_a_model_is_supported_or_not_before_anything_is_written(opt_python, det, bad_program):
+    check_support(opt_python, det.program, det.params, valid_places="arm")
+    with pytest.raises(ConversionError, match="These unsupported ops are: 'hard_swosh'") as caught:
+        check_support(opt_python, bad_program, det.params, valid_places="arm")
+    assert str(bad_program) in caught.value.message
+    assert re.search(r"\n  hard_sigmoid +Y", caught.value.message), "opt's table"
+    assert list(bad_program.parent.iterdir()) == [bad_program]
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("exit 0", "exit code 0$"),
+        ("echo Paddle-Lite is not sure >&2; exit 1", r"exit code 1; it printed last:\n  Paddle-Lite is not sure"),
+        ("kill -SEGV $$", "killed by SIGSEGV"),
+    ],
+)
+def test_a_check_without_opts_yes_is_a_no(det, tmp_path, script, words):
+    python = write_script(tmp_path / "python", script)
+    with pytest.raises(ConversionError, match=words):
+        check_support(python, det.program, det.params, valid_places="arm")
+
+
+@pytest.fixture
+def bad_program(det, tmp_path):
     data = det.program.read_bytes()
     assert b"hard_swish" in data
+    program = tmp_path / "bad" / "inference.pdmodel"
+    program.parent.mkdir()
     program.write_bytes(data.replace(b"hard_swish", b"hard_swosh"))
+    return program
+
+
+def test_a_model_that_opt_does_not_know_gives_its_last_lines(opt_python, det, bad_program, tmp_path):
     with pytest.raises(ConversionError, match="killed by SIG") as caught:
-        run_opt(opt_python, program, det.params, tmp_path / "det", valid_places="arm")
+        run_opt(opt_python, bad_program, det.params, tmp_path / "det", valid_places="arm")
     message = caught.value.message
-    assert str(program) in message
+    assert str(bad_program) in message
     assert "hard_swosh" in message
     assert len(message.splitlines()) <= 16
     assert caught.value.hint
-    assert list(tmp_path.iterdir()) == [program], "no core dump, no half-written file"
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert left == [bad_program], "no core dump, no half-written file"
 
 
 def test_parameters_of_another_model_are_refused(opt_python, det, tmp_path):

@@ -32,6 +32,7 @@ from converters.runtime_libs import (
     normalise_version,
     open_stored,
 )
+from converters.toolchain import WHEELS
 from edge_ocr import model_store
 from edge_ocr.errors import ModelError, UsageError
 
@@ -286,13 +287,15 @@ def test_versions(data, version, seen):
     assert library_elf.find_version(data) == (version, seen)
 
 
-def test_real_paddle_lite_is_for_another_machine():
+@pytest.mark.parametrize("version", list(WHEELS))
+def test_real_paddle_lite_is_for_another_machine(version):
     """The wheel's own library, where the toolchain has made its environment: x86, so refused, but read."""
-    found = next(iter(sorted(model_store.platformdirs.user_cache_path("edge-ocr").rglob("paddlelite/lite.so"))), None)
+    environments = model_store.platformdirs.user_cache_path("edge-ocr") / "opt"
+    found = next(environments.glob(f"{WHEELS[version].version}-py3*/lib/*/site-packages/paddlelite/lite.so"), None)
     if found is None:
-        pytest.skip("no environment with paddlelite on this machine")
+        pytest.skip(f"no environment with paddlelite {WHEELS[version].version} on this machine")
     data = found.read_bytes()
-    assert library_elf.find_version(data)[0] == "v2.13-rc"
+    assert library_elf.find_version(data)[0] == f"v{version}"
     assert library_elf._find_with_extra(data) is True
     with pytest.raises(ModelError, match="is for the machine X86_64, expected AARCH64 or ARM"):
         inspect_library(found)

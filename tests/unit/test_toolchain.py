@@ -13,12 +13,16 @@ from converters.toolchain import (
     LITE_VERSION,
     PYTHON_VARIABLE,
     READY_MARKER,
+    WHEELS,
     check_platform,
     describe_toolchain,
     find_opt_interpreter,
+    find_wheel,
     list_interpreters,
 )
-from edge_ocr.errors import ToolchainError
+from edge_ocr.errors import ToolchainError, UsageError
+
+WHEEL = WHEELS[LITE_VERSION].version
 
 # A process of its own that finds the toolchain and says what it did.
 FIND = """
@@ -28,13 +32,6 @@ steps = []
 found = find_opt_interpreter(report=lambda step: (steps.append(step), print("#", step, flush=True)))
 print(json.dumps([str(found.python), found.origin, steps]))
 """
-
-
-@pytest.fixture(scope="session")
-def opt():
-    if platform.machine() != "x86_64":
-        pytest.skip("paddlelite has no wheel for this machine")
-    return find_opt_interpreter()
 
 
 @pytest.fixture
@@ -101,7 +98,34 @@ def test_interpreters_come_from_every_folder_of_path_then_pyenv_newest_first(tmp
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
     versions = tmp_path / "pyenv" / "versions"
     pyenv = [versions / version / "bin" / "python" for version in ("3.10.13", "3.10.2", "3.9.18")]
-    assert list(list_interpreters()) == [shim, real, *pyenv, older]
+    assert list(list_interpreters(find_wheel(LITE_VERSION))) == [shim, real, *pyenv, older]
+    assert list(list_interpreters(find_wheel("2.12"))) == []
+    old = add_program(versions / "3.7.16" / "bin" / "python")
+    assert list(list_interpreters(find_wheel("2.12"))) == [old]
+
+
+def test_versions_are_found_with_and_without_v():
+    assert find_wheel("v2.13-rc") is find_wheel("2.13-rc") is WHEELS["2.13-rc"]
+    assert (find_wheel("2.14-rc").version, find_wheel("2.14-rc").pythons) == ("2.14rc0", "CPython 3.7")
+    assert find_wheel("2.13-rc").pythons == "CPython 3.8 to 3.10"
+
+
+@pytest.mark.parametrize("version", ["2.10", "2.13", "2.13rc0", "vv2.12", "", "latest"])
+def test_unknown_versions_are_refused_with_what_there_is(version):
+    with pytest.raises(UsageError, match=f"no opt for Paddle-Lite {version}$") as caught:
+        find_opt_interpreter(version)
+    known = "2.13-rc (CPython 3.8 to 3.10), 2.14-rc (CPython 3.7), 2.12 (CPython 3.7), 2.11 (CPython 3.7)"
+    assert caught.value.hint == f"versions: {known}"
+
+
+@pytest.mark.parametrize("version", ["2.14-rc", "2.12", "2.11"])
+def test_without_its_python_a_version_names_the_one_it_needs(empty_cache, no_python, version):
+    with pytest.raises(ToolchainError, match=r"no interpreter for opt \(paddlelite [\w.]+, CPython 3\.7\)") as caught:
+        find_opt_interpreter(version)
+    assert "uv venv --python 3.7: " in caught.value.message
+    assert "uv python install 3.7" in caught.value.hint
+    assert f"pip install paddlelite=={find_wheel(version).version}" in caught.value.hint
+    assert list_environments(empty_cache) == []
 
 
 def test_the_named_interpreter_is_used(opt, monkeypatch):
@@ -112,8 +136,9 @@ def test_the_named_interpreter_is_used(opt, monkeypatch):
 
 def test_a_named_interpreter_of_another_version_is_refused(opt, monkeypatch):
     monkeypatch.setenv(PYTHON_VARIABLE, str(opt.python))
-    with pytest.raises(ToolchainError, match=r"has paddlelite 2\.13rc0, expected 2\.12"):
+    with pytest.raises(ToolchainError, match=r"has paddlelite 2\.13rc0, expected 2\.12") as caught:
         find_opt_interpreter("2.12")
+    assert "name a CPython 3.7 with `pip install paddlelite==2.12`" in caught.value.hint
 
 
 def test_a_named_interpreter_without_paddlelite_is_refused(monkeypatch, tmp_path):
@@ -156,8 +181,8 @@ def test_without_python_and_network_everything_tried_is_listed(empty_cache, no_p
 def test_an_install_that_fails_leaves_nothing(opt, empty_cache, tmp_path, monkeypatch):
     cut_network(tmp_path, monkeypatch)
     # What a killed process left, and an environment whose interpreter has gone.
-    (empty_cache / f"{LITE_VERSION}-py310" / "bin").mkdir(parents=True)
-    gone = empty_cache / f"{LITE_VERSION}-py39"
+    (empty_cache / f"{WHEEL}-py310" / "bin").mkdir(parents=True)
+    gone = empty_cache / f"{WHEEL}-py39"
     gone.mkdir()
     (gone / READY_MARKER).touch()
     add_program(tmp_path / "path" / "python3.10", f'exec "{find_base(opt)}" "$@"')
@@ -165,7 +190,7 @@ def test_an_install_that_fails_leaves_nothing(opt, empty_cache, tmp_path, monkey
     with pytest.raises(ToolchainError, match=r"uv pip install paddlelite==2\.13rc0 for Python 3\.\d+: ") as caught:
         find_opt_interpreter()
     assert f"{gone}/bin/python does not start" in caught.value.message
-    assert f"{LITE_VERSION}-py310" not in list_environments(empty_cache)
+    assert f"{WHEEL}-py310" not in list_environments(empty_cache)
 
 
 def find_base(opt):
@@ -199,7 +224,7 @@ def test_a_cache_that_cannot_be_written_is_reported(empty_cache):
 
 
 def test_an_environment_is_made_once_and_then_found(opt, empty_cache):
-    left = empty_cache / f"{LITE_VERSION}-py310" / "bin" / "python"
+    left = empty_cache / f"{WHEEL}-py310" / "bin" / "python"
     add_program(left, "exit 1")
     steps = []
     made = find_opt_interpreter(report=steps.append)
