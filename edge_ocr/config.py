@@ -334,7 +334,9 @@ def _nearest(word: str, known: list[str]) -> str:
     lasts = {name: name.rpartition(".")[2].lower() for name in known}
     close = difflib.get_close_matches(key, lasts.values(), 1, 0.6)
     # A key of several sections is first looked for in the given one.
-    found = sorted((name for name in known if lasts[name] in close), key=lambda name: not name.lower().startswith(section))
+    found = sorted(
+        (name for name in known if lasts[name] in close), key=lambda name: not name.lower().startswith(section)
+    )
     return f"did you mean {found[0]}?" if found else "known: " + ", ".join(known)
 
 

@@ -39,7 +39,10 @@ def cli() -> Callable[..., Outcome]:
 
 @pytest.fixture
 def cli_env(repository) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(repository), "COLUMNS": "100"}
+    env = {**os.environ, "PYTHONPATH": str(repository), "COLUMNS": "100"}
+    # Unbuffered, Python itself drops the rest of a write that a signal interrupts.
+    env.pop("PYTHONUNBUFFERED", None)
+    return env
 
 
 @pytest.fixture

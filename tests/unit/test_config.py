@@ -227,7 +227,9 @@ def test_missing_file_is_refused(tmp_path):
 def test_overrides_win_and_say_where_they_came_from(write):
     path = write("Detection: {thresh: 0.2, box_thresh: 0.4}")
     config = load_config(
-        path, {"Detection.thresh": 0.1, "Runtime.threads": 2}, {"Detection.thresh": "--set", "Runtime.threads": "--threads"}
+        path,
+        {"Detection.thresh": 0.1, "Runtime.threads": 2},
+        {"Detection.thresh": "--set", "Runtime.threads": "--threads"},
     )
     assert config.detection.bin_threshold == 0.1
     assert config.origins["Detection.thresh"] == "--set"

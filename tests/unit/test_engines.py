@@ -7,10 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+import cv2
 import numpy as np
 import pytest
 
 from edge_ocr import engines
+from edge_ocr.config import load_config
+from edge_ocr.core.imaging import prepare_detection
 from edge_ocr.engines import ENGINES, choose_engine, create_engine
 from edge_ocr.engines.devices import Device, parse_device
 from edge_ocr.errors import ModelError, ToolchainError, UsageError
@@ -236,11 +239,11 @@ def test_engines_run_batches_of_any_size(default_models, engine):
         np.testing.assert_allclose(created.run(image[None])[0], expected, rtol=0, atol=1e-5)
 
 
-def test_openvino_computes_as_paddle_does(default_models):
-    # A plugin that falls back to bf16 moves the prob map by 0.39.
-    generator = np.random.default_rng(0)
-    image = generator.uniform(-2, 2, (1, 3, 96, 128)).astype(np.float32)
+def test_openvino_computes_as_paddle_does(default_models, examples):
+    # Where the chip has bf16, OpenVINO takes it unless told otherwise, and the prob map moves by 0.39.
+    picture = cv2.resize(cv2.imread(str(examples / "sign.png")), (320, 192))
+    image = prepare_detection(picture, load_config().detection)
     model = default_models["PP-OCRv4_mobile_det"]
     a, b = (np.array(create_engine(name, model, "cpu", 0, 1).run(image)) for name in ("openvino", "paddle"))
-    assert np.isfinite(a).all()
-    np.testing.assert_allclose(a, b, rtol=0, atol=2e-4)
+    assert b.max() > 0.9
+    np.testing.assert_allclose(a, b, rtol=0, atol=5e-4)

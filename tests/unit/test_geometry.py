@@ -111,7 +111,8 @@ def test_crop_does_not_change_the_picture():
 @pytest.mark.parametrize("angle", [-60, -30, -5, 12, 44, 80])
 def test_crop_straightens_a_turned_line(angle):
     line = np.full((40, 200, 3), 255, np.uint8)
-    cv2.putText(line, "Straight 42", (8, 29), cv2.FONT_HERSHEY_SIMPLEX, 0.9, (0, 0, 0), 2)
+    cv2.putText(line, "Straight 42", (8, 29), cv2.FONT_HERSHEY_SIMPLEX, 0.9, (0, 0, 0), 2, cv2.LINE_AA)
+    line = cv2.GaussianBlur(line, (0, 0), 1)
     matrix = cv2.getRotationMatrix2D((100, 20), angle, 1)
     matrix[:, 2] += [100, 130]
     turned = cv2.warpAffine(line, matrix, (400, 300), flags=cv2.INTER_CUBIC, borderValue=(255, 255, 255))
@@ -122,7 +123,8 @@ def test_crop_straightens_a_turned_line(angle):
     assert 39 <= height <= 40
     assert 199 <= width <= 200
     difference = np.abs(crop.astype(int) - cv2.resize(line, (width, height)))
-    assert difference.mean() < 8
+    # Pixels taken unweighted from the nearest place differ by 4.6.
+    assert difference.mean() < 3
 
 
 def test_tall_crop_is_turned_counter_clockwise():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import io
 import socket
@@ -393,25 +394,38 @@ def test_damaged_pdf_is_refused(pdf):
     assert "not a PDF" in refuse(b"%PDF-1.7\n" + b"garbage" * 50).message
 
 
-def test_pdfs_are_drawn_from_several_threads(pdf):
-    # PDFium itself is not thread-safe; without a lock this ends the process.
-    content = pdf(make_pages(6))
-    failures: list[BaseException] = []
+def test_pdfs_are_drawn_by_one_thread_at_a_time(pdf, monkeypatch):
+    # PDFium is not thread-safe, and ends the process now and then where two threads use it.
+    import pypdfium2
 
-    def draw() -> None:
+    content, draw = pdf(make_pages(3)), pypdfium2.PdfPage.render
+    inside, most, failures = 0, 0, []
+
+    def watch(page: object, **options: object) -> object:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.005)
+        inside -= 1
+        return draw(page, **options)
+
+    def read() -> None:
         try:
-            for _ in range(5):
-                assert len(decode_all(content)) == 6
+            for _ in range(3):
+                assert len(decode_all(content)) == 3
+                # A document that is given up half read is closed in between, too.
                 next(iter(Source(content, None).pages(SETTINGS)))
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=draw) for _ in range(4)]
+    monkeypatch.setattr(pypdfium2.PdfPage, "render", watch)
+    threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert failures == []
+    assert most == 1
 
 
 # Damaged and dangerous
@@ -443,7 +457,9 @@ def test_cut_file_is_refused(file_format, part):
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
 def test_cut_file_is_said_to_be_truncated(file_format):
-    content = encode(Image.fromarray(np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)), file_format)
+    content = encode(
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)), file_format
+    )
     assert "is truncated" in refuse(content[: len(content) // 2]).message
 
 
@@ -455,10 +471,9 @@ def test_flipped_bits_never_raise_anything_else():
             damaged = bytearray(content)
             for place in generator.integers(0, len(content), 3):
                 damaged[place] ^= 1 << int(generator.integers(8))
-            try:
+            # Either it decodes, or it is refused as everything else is.
+            with contextlib.suppress(InputError):
                 decode_all(bytes(damaged), max_pixels=10**6)
-            except InputError as error:
-                assert "\n" not in error.message
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"])
@@ -684,7 +699,9 @@ def test_results_are_named_after_their_input(given, name):
     assert name_source(given) == name
 
 
-@pytest.mark.parametrize("path", ["..", "../../x", "a/../..", "\\..\\x", ".bashrc", "a\0b", "/etc/passwd", "x" * 3, ". ."])
+@pytest.mark.parametrize(
+    "path", ["..", "../../x", "a/../..", "\\..\\x", ".bashrc", "a\0b", "/etc/passwd", "x" * 3, ". ."]
+)
 def test_no_url_names_a_place_outside_the_folder(path):
     name = name_source("http://host/" + urllib.parse.quote(path, safe=""))
     assert name

@@ -351,7 +351,12 @@ def encode_onnx() -> bytes:
         return encode_message((1, source), (2, target), (4, op), *((5, attribute) for attribute in attributes))
 
     def value(name: str, channels: int) -> bytes:
-        dims = [encode_message((2, "n")), encode_message((1, channels)), encode_message((2, "h")), encode_message((2, "w"))]
+        dims = [
+            encode_message((2, "n")),
+            encode_message((1, channels)),
+            encode_message((2, "h")),
+            encode_message((2, "w")),
+        ]
         tensor = encode_message((1, 1), (2, encode_message(*((1, dim) for dim in dims))))
         return encode_message((1, name), (2, encode_message((1, tensor))))
 

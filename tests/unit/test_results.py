@@ -32,7 +32,7 @@ def make_result(
 
 
 def list_files(folder: Path) -> list[str]:
-    return sorted(os.listdir(folder))
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_result_is_a_mapping_with_the_tutorials_keys():
