@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.opt import Interpreter, clean_environment, describe_interpreter, sum_up
-from edge_ocr.errors import ToolchainError
+from edge_ocr.errors import ModelError, ToolchainError
+from edge_ocr.model_store import find_uv
 from edge_ocr.models import store_root
 
 LITE_VERSION = "2.13rc0"
@@ -117,7 +118,7 @@ def _read_patch(python: Path) -> int:
 
 def _use_chosen(chosen: str, lite_version: str) -> OptToolchain:
     hint = f"name a CPython 3.8 to 3.10 with `pip install paddlelite=={lite_version}`, or unset {PYTHON_VARIABLE}"
-    path = shutil.which(Path(chosen).expanduser())
+    path = shutil.which(chosen)
     if path is None:
         raise ToolchainError(f"{PYTHON_VARIABLE}: no such program: {chosen}", hint)
     try:
@@ -179,7 +180,10 @@ def _name_environment(lite_version: str, minor: int) -> Path:
 
 def _make_environment(lite_version: str, tried: list[str], report: Report) -> OptToolchain:
     check_platform(platform.system(), platform.machine())
-    uv = _find_uv()
+    try:
+        uv = Path(find_uv())
+    except ModelError:
+        raise ToolchainError("uv is missing, which makes the environment for opt", "pip install uv") from None
     folder = _find_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -202,18 +206,6 @@ def _make_environment(lite_version: str, tried: list[str], report: Report) -> Op
             "make it writable, or set EDGE_OCR_HOME to a folder that is",
         ) from None
     raise _refuse(lite_version, tried)
-
-
-def _find_uv() -> Path:
-    try:
-        import uv
-
-        return Path(uv.find_uv_bin())
-    except (ImportError, FileNotFoundError):
-        path = shutil.which("uv")
-    if path is None:
-        raise ToolchainError("uv is missing, which makes the environment for opt", "pip install uv")
-    return Path(path)
 
 
 @contextmanager
@@ -265,10 +257,10 @@ def _make_venv(uv: Path, python: str, lite_version: str, minor: int, tried: list
 def _install_lite(uv: Path, lite_version: str, minor: int, tried: list[str], lock: int, report: Report) -> OptToolchain:
     folder = _name_environment(lite_version, minor)
     python = folder / "bin" / "python"
-    report(f"installing paddlelite {lite_version} for Python 3.{minor} into {folder} (once, about 170 MB)")
     wheel = f"paddlelite=={lite_version}"
     options = ["--python", str(python), "--no-deps", "--only-binary", ":all:"]
     try:
+        report(f"installing paddlelite {lite_version} for Python 3.{minor} into {folder} (once, about 170 MB)")
         said = _run_uv(uv, ["pip", "install", *options, wheel], lock)
         if said is not None:
             tried.append(f"uv pip install {wheel} for Python 3.{minor}: {said}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 from typer.testing import CliRunner
 
-START = [sys.executable, "-c", "from edge_ocr.cli.app import main; main()"]
+START = [sys.executable, "-c", "from edge_ocr.cli import main; main()"]
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def test_bad_files_among_good_ones(cli, sign, tmp_path, output_format):
     else:
         read = json.loads(done.out) if output_format == "json" else list(map(json.loads, done.out.splitlines()))
         assert [result["input_path"] for result in read] == [str(sign)] * 2
-    for reason in ("no such file: missing.png", f"{empty} is empty", f"{cut} is truncated", "3 not read."):
+    for reason in ("no such file: missing.png", f"{empty} is empty", f"{cut} is truncated", "3 not read or not saved."):
         assert reason in done.err
 
 
@@ -149,7 +149,7 @@ def test_folder_with_a_bad_file(cli, sign, tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
     done = cli("predict", tmp_path, "--format", "json")
     assert done.code == 4
-    assert json.loads(done.out)["input_path"] == str(tmp_path / "b.png")
+    assert [result["input_path"] for result in json.loads(done.out)] == [str(tmp_path / "b.png")]
     assert "a.png is not a picture" in done.err
 
 
@@ -196,15 +196,15 @@ def test_save_path_that_is_a_file_is_refused_before_any_work(cli, sign, tmp_path
     (tmp_path / "file").write_text("mine")
     done = cli("predict", sign, "--save-path", tmp_path / "file")
     assert (done.code, done.out) == (2, "")
-    assert "is a file" in done.err
+    assert "File exists" in done.err
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_save_path_below_a_file_is_refused(cli, sign, tmp_path):
     (tmp_path / "file").write_text("mine")
     done = cli("predict", sign, "--save-path", tmp_path / "file" / "below")
-    assert done.code == 4
-    assert "cannot write" in done.err
+    assert (done.code, done.out) == (2, "")
+    assert "Not a directory" in done.err
 
 
 # Options
@@ -261,16 +261,16 @@ def test_pipeline_file_is_used_and_named_in_errors(cli, sign, tmp_path):
         (["--limit-side-len", "many"], 2, "'--limit-side-len'"),
         (["--nix"], 2, "--nix"),
         (["--set", "Detection.thresh"], 2, "expected KEY=VALUE"),
-        (["--device", "tpu"], 2, "unknown device 'tpu'"),
+        (["--device", "tpu"], 2, "expected a device (one of cpu"),
         (["--engine", "paddle", "--use-hpip"], 2, "use_hpip=True"),
-        (["--limit-side-len", "5"], 3, "--limit-side-len"),
-        (["--text-score", "2"], 3, "from 0 to 1"),
-        (["--threads", "0"], 3, "--threads"),
-        (["--set", "Detection.tresh=1"], 3, "did you mean Detection.thresh?"),
-        (["--set", "Detection.thresh=2"], 3, "from 0 to 1"),
-        (["--set", "Detection.thresh="], 3, "from 0 to 1"),
-        (["--set", "Detection.thresh=2024-99-99"], 3, "from 0 to 1"),
-        (["--set", "Detection.thresh=[1"], 3, "from 0 to 1"),
+        (["--limit-side-len", "5"], 2, "--limit-side-len"),
+        (["--text-score", "2"], 2, "from 0 to 1"),
+        (["--threads", "0"], 2, "--threads"),
+        (["--set", "Detection.tresh=1"], 2, "did you mean Detection.thresh?"),
+        (["--set", "Detection.thresh=2"], 2, "from 0 to 1"),
+        (["--set", "Detection.thresh="], 2, "from 0 to 1"),
+        (["--set", "Detection.thresh=2024-99-99"], 2, "from 0 to 1"),
+        (["--set", "Detection.thresh=[1"], 2, "from 0 to 1"),
         (["--pipeline", "nix"], 3, "unknown pipeline 'nix'"),
         (["--pipeline", "nix.yaml"], 3, "no such pipeline file"),
         (["--det-model", "nix"], 5, "unknown model nix"),
@@ -311,7 +311,7 @@ def test_debug_shows_where_an_error_came_from(start_cli):
 def test_process_prints_results_and_nothing_else(cli_process, sign):
     done = cli_process("predict", sign, "missing.png", "--format", "json")
     assert done.code == 4
-    assert len(json.loads(done.out)["rec_text"]) == 4
+    assert [len(result["rec_text"]) for result in json.loads(done.out)] == [4]
     assert done.err.startswith("Error: no such file: missing.png\n")
 
 
@@ -327,7 +327,7 @@ def test_name_that_is_no_utf8(cli_process, sign, tmp_path):
     shutil.copy(sign, tmp_path / name)
     done = cli_process("predict", tmp_path, "--format", "json", "--save-path", tmp_path / "out")
     assert (done.code, done.err) == (0, "")
-    assert json.loads(done.out)["input_path"] == str(tmp_path / name)
+    assert [result["input_path"] for result in json.loads(done.out)] == [str(tmp_path / name)]
 
 
 def test_closed_pipe_is_silent(start_cli, sign):
@@ -376,7 +376,7 @@ def test_ctrl_c_while_nobody_reads_cuts_no_result_in_two(start_cli, examples):
     time.sleep(0.5)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert [len(result["rec_text"]) for result in json.loads(out)] == [15, 15]
+    assert [len(result["rec_text"]) for result in json.loads(out)] == [15]
     assert "Traceback" not in err.decode()
 
 

@@ -131,8 +131,8 @@ def test_turned_page_needs_the_classifier(read, judge):
 REFUSED = {
     "empty.jpg": "is empty",
     "bp_truncated_half.jpg": "is truncated",
-    "bp_bad_crc.png": "is damaged",
-    "pil_broken_data_stream.png": "is damaged",
+    "bp_bad_crc.png": "is truncated or damaged",
+    "pil_broken_data_stream.png": "is truncated or damaged",
     "pil_decompression_bomb_extents.gif": "has more than 178,956,970 pixels",
 }
 
