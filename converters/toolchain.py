@@ -16,7 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from converters.opt import Interpreter, clean_environment, describe_interpreter, sum_up
-from edge_ocr.errors import ToolchainError, UsageError
+from edge_ocr.errors import ModelError, ToolchainError, UsageError
+from edge_ocr.model_store import find_uv
 from edge_ocr.models import store_root
 
 LITE_VERSION = "2.13-rc"
@@ -153,7 +154,7 @@ def _read_patch(python: Path) -> int:
 
 def _use_chosen(chosen: str, wheel: Wheel) -> OptToolchain:
     hint = f"name a {wheel.pythons} with `pip install paddlelite=={wheel.version}`, or unset {PYTHON_VARIABLE}"
-    path = shutil.which(Path(chosen).expanduser())
+    path = shutil.which(chosen)
     if path is None:
         raise ToolchainError(f"{PYTHON_VARIABLE}: no such program: {chosen}", hint)
     try:
@@ -215,7 +216,10 @@ def _name_environment(wheel: Wheel, minor: int) -> Path:
 
 def _make_environment(wheel: Wheel, tried: list[str], report: Report) -> OptToolchain:
     check_platform(platform.system(), platform.machine())
-    uv = _find_uv()
+    try:
+        uv = Path(find_uv())
+    except ModelError:
+        raise ToolchainError("uv is missing, which makes the environment for opt", "pip install uv") from None
     folder = _find_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -238,18 +242,6 @@ def _make_environment(wheel: Wheel, tried: list[str], report: Report) -> OptTool
             "make it writable, or set EDGE_OCR_HOME to a folder that is",
         ) from None
     raise _refuse(wheel, tried)
-
-
-def _find_uv() -> Path:
-    try:
-        import uv
-
-        return Path(uv.find_uv_bin())
-    except (ImportError, FileNotFoundError):
-        path = shutil.which("uv")
-    if path is None:
-        raise ToolchainError("uv is missing, which makes the environment for opt", "pip install uv")
-    return Path(path)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,14 @@ from typing import Any
 
 import yaml
 
-from edge_ocr.core.settings import DetectionSettings, OrientationSettings, RecognitionSettings
-from edge_ocr.errors import ConfigError
+from edge_ocr.core.settings import (
+    MAX_DETECTION_SIDE,
+    DetectionSettings,
+    OrientationSettings,
+    RecognitionSettings,
+)
+from edge_ocr.devices import parse_device
+from edge_ocr.errors import ConfigError, EdgeOcrError, UsageError
 
 _Check = Callable[[Any], Any]
 """Returns the value in its final type, or raises ValueError with what was expected."""
@@ -61,6 +68,13 @@ def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("true or false")
     return value
+
+
+def _device(value: Any) -> str:
+    try:
+        return str(parse_device(_text(value)))
+    except UsageError as error:
+        raise ValueError(f"a device ({error.hint or error.message})") from None
 
 
 def _optional(inner: _Check) -> _Check:
@@ -112,8 +126,8 @@ _FIELDS: Mapping[str, _Field] = MappingProxyType(
         "Pipeline.text_line_orientation_model": _Field("ch_ppocr_mobile_v2_cls", _text),
         "Pipeline.use_text_line_orientation": _Field(False, _flag),
         "Pipeline.text_rec_batch_size": _Field(1, _integer(1, 256)),
-        "Pipeline.device": _Field("cpu", _text),
-        "Detection.limit_side_len": _Field(960, _integer(32, 8192)),
+        "Pipeline.device": _Field("cpu", _device),
+        "Detection.limit_side_len": _Field(960, _integer(32, MAX_DETECTION_SIDE)),
         "Detection.limit_type": _Field("max", _choice("max", "min", "long")),
         "Detection.thresh": _Field(0.3, _number(0, 1)),
         "Detection.box_thresh": _Field(0.6, _number(0, 1)),
@@ -130,6 +144,7 @@ _FIELDS: Mapping[str, _Field] = MappingProxyType(
         "Runtime.threads": _Field(None, _optional(_integer(1, 1024))),
         # Pillow, too, refuses pictures above this number of pixels.
         "Input.max_pixels": _Field(178_956_970, _integer(1, 2**31 - 1)),
+        "Input.max_file_mb": _Field(1024, _integer(1, 16384)),
         "Input.max_download_mb": _Field(64, _integer(1, 4096)),
         "Input.download_timeout_s": _Field(20.0, _number(0, 3600, above=True)),
     }
@@ -142,6 +157,7 @@ class InputSettings:
 
     max_pixels: int
     """Width × height of one picture or page."""
+    max_file_bytes: int
     max_download_bytes: int
     download_timeout_s: float
     """For the whole download of one URL."""
@@ -224,6 +240,7 @@ class PipelineConfig:
     def input(self) -> InputSettings:
         return InputSettings(
             max_pixels=self.values["Input.max_pixels"],
+            max_file_bytes=self.values["Input.max_file_mb"] * 2**20,
             max_download_bytes=self.values["Input.max_download_mb"] * 2**20,
             download_timeout_s=self.values["Input.download_timeout_s"],
         )
@@ -283,7 +300,7 @@ def load_config(
     `override_origins` names where an override came from, such as `--threads`.
 
     Raises ConfigError, naming `file: key.path`, for what is not YAML, unknown or repeated keys, wrong types and values
-    out of range.
+    out of range; UsageError for such an override.
     """
     path = find_config(pipeline)
     shipped = path.parent == find_config_folder()
@@ -294,17 +311,18 @@ def load_config(
         values[name], origins[name] = _checked(name, value, str(path)), origin
     for name, value in (overrides or {}).items():
         source = (override_origins or {}).get(name, "option")
-        values[name], origins[name] = _checked(name, value, source), source
+        values[name], origins[name] = _checked(name, value, source, UsageError), source
     return PipelineConfig(MappingProxyType(values), MappingProxyType(origins))
 
 
-def _checked(path: str, value: Any, where: str) -> Any:
+def _checked(path: str, value: Any, where: str, error_class: type[EdgeOcrError] = ConfigError) -> Any:
     if path not in _FIELDS:
-        raise ConfigError(f"{where}: unknown key {path}", _nearest(path, list(_FIELDS)))
+        raise error_class(f"{where}: unknown key {path}", _nearest(path, list(_FIELDS)))
     try:
         return _FIELDS[path].check(value)
     except ValueError as error:
-        raise ConfigError(f"{where}: {path}: expected {error}, got {value!r}") from None
+        # Shortened: aliases let a small YAML file stand for gigabytes of text.
+        raise error_class(f"{where}: {path}: expected {error}, got {reprlib.repr(value)[:200]}") from None
 
 
 def _flatten(content: Any, path: Path) -> dict[str, Any]:
@@ -318,7 +336,7 @@ def _flatten(content: Any, path: Path) -> dict[str, Any]:
         if entries is None:
             continue
         if not isinstance(entries, dict):
-            raise ConfigError(f"{path}: {section}: expected keys with values, got {entries!r}")
+            raise ConfigError(f"{path}: {section}: expected keys with values, got {reprlib.repr(entries)[:200]}")
         for key, value in entries.items():
             name = f"{section}.{key}"
             if name not in _FIELDS:
@@ -349,7 +367,9 @@ def _construct_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[An
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str):
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not a text", key_node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {reprlib.repr(key)[:200]} is not a text", key_node.start_mark
+            )
         if key in mapping:
             raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
         mapping[key] = loader.construct_object(value_node, deep=True)

@@ -67,7 +67,7 @@ def find_font() -> Path | None:
     chosen = os.environ.get(FONT_VARIABLE)
     if not chosen:
         return _find_installed_font()
-    path = Path(chosen).expanduser()
+    path = Path(chosen)
     hint = f"set {FONT_VARIABLE} to a .otf, .ttf or .ttc file, or unset it"
     if not path.is_file():
         raise ConfigError(f"{FONT_VARIABLE}: no such font file: {path}", hint)
@@ -91,8 +91,8 @@ def draw_result(
     the paler, the lower its score; text in a tall box reads downwards. Control characters and line breaks
     become spaces. An empty text leaves an empty box, and no boxes leave the picture and a white panel.
 
-    Where `find_font` finds nothing, boxes carry numbers from 1 on both halves, and of the texts only those in
-    ASCII are drawn; a warning says so once a process.
+    Where `find_font` finds nothing and a text is not all ASCII, boxes carry numbers from 1 on both halves, and of the
+    texts only those in ASCII are drawn; a warning says so once a process.
 
     Returns uint8 H×2W×3 BGR, reduced where H or W exceeds 2000 px so that the longer of them becomes
     2000 px. The arguments are not changed.
@@ -104,7 +104,9 @@ def draw_result(
     quads = _check_lines(polygons, texts, scores)
     font_path = find_font()
     labels = [_clean_text(text) for text in texts]
-    if font_path is None:
+    # Pillow brings a font for ASCII.
+    numbered = font_path is None and not all(label.isascii() for label in labels)
+    if numbered:
         _warn_no_font()
         labels = [_number_text(index, text) for index, text in enumerate(labels)]
 
@@ -117,7 +119,7 @@ def draw_result(
     right = _draw_boxes(np.full_like(picture, 255), quads, colours, FILL_RIGHT)
     for index, (quad, label, score) in enumerate(zip(quads, labels, scores, strict=True)):
         _draw_text(right, quad, label, _pick_ink(score), font_path)
-        if font_path is None:
+        if numbered:
             _draw_number(left, quad, index, colours[index])
     return np.concatenate([left, right], axis=1)
 

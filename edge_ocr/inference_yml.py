@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,10 @@ def _read_det(operations: Mapping[str, _Node], post: _Node, path: Path) -> dict[
     if side is None and (side := resize.get("resize_long").integer()) is not None:
         # PaddleX takes the `resize_long` of DB models as a limit: smaller pictures are not enlarged.
         limit_type = "max"
+    resize.get("image_shape").check(None, "none: pictures are scaled to limit_side_len")
+    post.get("use_dilation").check(False, "false, as boxes are found")
+    post.get("score_mode").check("fast", "fast, as boxes are scored")
+    post.get("box_type").check("quad", "quad, as boxes are made")
     normalize = operations.get("NormalizeImage", _Node(None, path))
     normalize.get("scale").check_scale()
     return {
@@ -85,19 +90,29 @@ def _read_det(operations: Mapping[str, _Node], post: _Node, path: Path) -> dict[
 
 
 def _read_rec(operations: Mapping[str, _Node], post: _Node, path: Path) -> dict[str, object]:
-    return {"Recognition.image_shape": operations.get("RecResizeImg", _Node(None, path)).get("image_shape").shape()}
+    _check_half(operations.get("NormalizeImage", _Node(None, path)))
+    resize = operations.get("RecResizeImg", _Node(None, path))
+    resize.get("padding").check(True, "true, as lines are padded")
+    return {"Recognition.image_shape": resize.get("image_shape").shape()}
 
 
 def _read_cls(operations: Mapping[str, _Node], post: _Node, path: Path) -> dict[str, object]:
-    normalize = operations.get("NormalizeImage", _Node(None, path))
+    _check_half(operations.get("NormalizeImage", _Node(None, path)))
+    operations.get("ResizeImage", _Node(None, path)).check(None, "ClsResizeImg, which keeps a line's ratio")
+    for labels in (post.get("label_list"), post.get("Topk").get("label_list")):
+        first = labels.value[:1] if isinstance(labels.value, list) else [labels.value]
+        if labels.value is not None and not all(
+            name == 0 or (isinstance(name, str) and name.startswith("0")) for name in first
+        ):
+            raise labels.refuse("0 degrees before 180")
+    return {"Orientation.image_shape": operations.get("ClsResizeImg", _Node(None, path)).get("image_shape").shape()}
+
+
+def _check_half(normalize: _Node) -> None:
     normalize.get("scale").check_scale()
     for node in (normalize.get("mean"), normalize.get("std")):
         if node.three_numbers() not in (None, [0.5, 0.5, 0.5]):
-            raise node.refuse("0.5 for each channel, as orientation is normalised")
-    shape = operations.get("ClsResizeImg", _Node(None, path)).get("image_shape").shape()
-    # PaddleClas gives width before height.
-    size = operations.get("ResizeImage", _Node(None, path)).get("size").integers(2)
-    return {"Orientation.image_shape": [3, size[1], size[0]] if shape is None and size else shape}
+            raise node.refuse("0.5 for each channel, as lines are normalised")
 
 
 @dataclass(frozen=True)
@@ -109,10 +124,15 @@ class _Node:
     keys: str = ""
 
     def refuse(self, expected: str) -> ModelError:
-        actual = repr(self.value)
-        actual = actual if len(actual) <= 60 else actual[:57] + "..."
+        # Shortened: aliases let a small file stand for gigabytes of text.
+        actual = reprlib.repr(self.value)[:200]
         where = f"{self.path}: {self.keys}" if self.keys else str(self.path)
         return ModelError(f"{where}: expected {expected}, actual {actual}", "correct it, or export the model again")
+
+    def check(self, done: object, expected: str) -> None:
+        """Raise ModelError where the value is there and is not what the pipeline does."""
+        if self.value is not None and self.value != done:
+            raise self.refuse(expected)
 
     def get(self, key: str) -> _Node:
         if self.value is not None and not isinstance(self.value, dict):

@@ -9,13 +9,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import cv2
 import numpy as np
@@ -40,8 +39,8 @@ SUFFIXES = frozenset(_SUFFIXES_TEXT.split())
 # Pages of a PDF are drawn at this resolution; a line of 10 pt text is then 28 px high.
 PDF_DPI = 200
 
-# Transparent pictures lie on white paper, unless what is visible is itself nearly white (a logo for dark pages):
-# mean brightness of the visible part, 0 to 255.
+# Transparent pictures are laid over white, unless everything visible is itself light (a logo for dark pages): then over
+# black. Brightness, 0 to 255, that all but the darkest hundredth must reach.
 LIGHT_ON_TRANSPARENT = 192
 
 _CHUNK_BYTES = 1 << 16
@@ -60,7 +59,7 @@ class Page:
 class Source:
     """One file, URL, block of bytes or array; decoded only when its pages are asked for."""
 
-    data: Path | str | bytes | NDArray[Any]
+    data: Path | str | bytes | BinaryIO | NDArray[Any]
     input_path: str | None
     """As the caller gave it; None for arrays."""
 
@@ -76,9 +75,11 @@ class Source:
         if isinstance(self.data, str):
             content = download(self.data, settings)
         elif isinstance(self.data, Path):
-            content = _read_file(self.data)
-        else:
+            content = _read_file(self.data, settings)
+        elif isinstance(self.data, bytes):
             content = self.data
+        else:
+            content = read_stream(self.data, label, settings)
         if not content:
             raise InputError(f"{label} is empty (0 bytes)")
         if content.startswith(b"%PDF-"):
@@ -95,8 +96,10 @@ def list_sources(value: Any) -> Iterator[Source]:
 
     Raises InputError for a missing file, a folder without pictures, or a type that is none of these.
     """
-    if isinstance(value, np.ndarray | bytes):
+    if isinstance(value, np.ndarray):
         yield Source(value, None)
+    elif isinstance(value, bytes | bytearray | memoryview):
+        yield Source(bytes(value), None)
     elif isinstance(value, Mapping):
         if set(value) != {"img"}:
             raise InputError(f'expected a dict with the one key "img", got {sorted(map(str, value))}')
@@ -111,11 +114,15 @@ def list_sources(value: Any) -> Iterator[Source]:
     else:
         raise InputError(
             f"cannot read {type(value).__name__} as a picture",
-            "give an array, a path, a URL, a folder, bytes, {'img': …} or a list of these",
+            "give an array (of a Pillow image: numpy.array(image.convert('RGB'))[..., ::-1]), a path, a URL, a "
+            "folder, bytes, {'img': …} or a list of these",
         )
 
 
 def _list_path(value: str | Path) -> Iterator[Source]:
+    # An empty text, such as an unset shell variable, would be the current folder.
+    if value == "":
+        raise InputError("the path is empty")
     path = Path(value)
     try:
         if not path.is_dir():
@@ -139,6 +146,8 @@ def name_source(input_path: str | None) -> str:
     """Return a file name without suffix for the results of an input; `image` where it has no name."""
     if input_path is None:
         return "image"
+    if input_path == "-":
+        return "stdin"
     if re.match(r"https?://", input_path, re.IGNORECASE):
         # A name from outside must not carry a path or odd characters into the file system.
         try:
@@ -153,7 +162,8 @@ def name_source(input_path: str | None) -> str:
 def convert_array(array: NDArray[Any]) -> BgrImage:
     """Check an array and return it as H × W × 3 BGR uint8.
 
-    Takes uint8 or uint16 (scaled to 8 bits): H × W or H × W × 1 grey, H × W × 3 BGR, H × W × 4 BGRA (laid over white).
+    Takes uint8 or uint16 (scaled to 8 bits): H × W or H × W × 1 grey, H × W × 3 BGR, H × W × 4 BGRA, laid over white,
+    or over black where all that is visible is light. The result shares no memory with the array.
 
     Raises InputError for other types and shapes, and for empty arrays.
     """
@@ -171,7 +181,7 @@ def convert_array(array: NDArray[Any]) -> BgrImage:
         return np.asarray(cv2.cvtColor(array, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
     if array.shape[2] == 4:
         return _flatten_alpha(array)
-    return np.ascontiguousarray(array)
+    return np.array(array, order="C")
 
 
 def download(url: str, settings: InputSettings) -> bytes:
@@ -179,15 +189,50 @@ def download(url: str, settings: InputSettings) -> bytes:
 
     Raises InputError for a refusal, a timeout of the whole download, or more than `max_download_bytes`.
     """
+    too_slow = InputError(
+        f"{url} took longer than {settings.download_timeout_s:g} s", "--set Input.download_timeout_s=N raises the limit"
+    )
+    address = _encode_url(url)
+    outcome: list[bytes | InputError] = []
+
+    def fetch() -> None:
+        try:
+            outcome.append(_fetch(url, address, settings, too_slow))
+        except InputError as error:
+            outcome.append(error)
+
+    # A socket's own timeout starts anew with each byte that arrives. The thread is left to itself when time is up.
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    thread.join(settings.download_timeout_s)
+    result = outcome[0] if outcome else too_slow
+    if isinstance(result, InputError):
+        raise result
+    return result
+
+
+def _encode_url(url: str) -> str:
+    """Return the URL in ASCII: people paste Chinese and spaces."""
+    try:
+        parts = urlsplit(url)
+        if parts.username is not None or parts.password is not None:
+            raise InputError("a URL with a user or password is not read", "fetch the picture and give the file")
+        host = (parts.hostname or "").encode("idna").decode()
+        host = f"[{host}]" if ":" in host else host
+        netloc = host if parts.port is None else f"{host}:{parts.port}"
+    except ValueError as error:
+        raise InputError("the address is not a URL" if "@" in url else f"{url} is not a URL: {error}") from None
+    safe = "/%:@!$&'()*+,;=~?"
+    return urlunsplit((parts.scheme, netloc, quote(parts.path, safe), quote(parts.query, safe), ""))
+
+
+def _fetch(url: str, address: str, settings: InputSettings, too_slow: InputError) -> bytes:
     deadline = time.monotonic() + settings.download_timeout_s
     limit_mb = settings.max_download_bytes / 2**20
-    too_large = InputError(f"{url} is larger than {limit_mb:g} MB", "the limit is Input.max_download_mb")
-    too_slow = InputError(
-        f"{url} took longer than {settings.download_timeout_s:g} s", "the limit is Input.download_timeout_s"
-    )
+    too_large = InputError(f"{url} is larger than {limit_mb:g} MB", "--set Input.max_download_mb=N raises the limit")
     try:
         # The caller checked the scheme.
-        request = urllib.request.Request(url, headers={"User-Agent": "edge-ocr"})  # noqa: S310
+        request = urllib.request.Request(address, headers={"User-Agent": "edge-ocr"})  # noqa: S310
         with urllib.request.urlopen(request, timeout=settings.download_timeout_s) as response:  # noqa: S310
             announced = int(response.headers.get("Content-Length") or 0)
             if announced > settings.max_download_bytes:
@@ -217,23 +262,43 @@ def download(url: str, settings: InputSettings) -> bytes:
     return bytes(content)
 
 
-def _read_file(path: Path) -> bytes:
+def read_stream(stream: BinaryIO, label: str, settings: InputSettings) -> bytes:
+    """Read a whole stream.
+
+    Raises InputError where it holds more than `max_file_bytes`.
+    """
+    content = stream.read(settings.max_file_bytes + 1)
+    if len(content) > settings.max_file_bytes:
+        raise InputError(
+            f"{label} is larger than {settings.max_file_bytes / 2**20:g} MB",
+            "--set Input.max_file_mb=N raises the limit",
+        )
+    return content
+
+
+def _read_file(path: Path, settings: InputSettings) -> bytes:
     try:
-        return path.read_bytes()
+        if not path.is_file():
+            raise InputError(f"{path} is not a regular file")
+        with path.open("rb") as file:
+            return read_stream(file, str(path), settings)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    except MemoryError:
+        raise InputError(f"{path} does not fit into memory") from None
 
 
-_pillow_limit_lock = threading.Lock()
+_pillow_lock = threading.Lock()
 
 
 @contextmanager
-def _limit_pixels(max_pixels: int) -> Iterator[None]:
-    # Pillow checks sizes inside its decoders too (a GIF's frames can be larger than its header says), but only against
-    # this global. Set it for as long as we decode, and make its warning an error.
-    with _pillow_limit_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+def _lift_pillow_limit(max_pixels: int) -> Iterator[None]:
+    """Let Pillow decode up to `max_pixels`, where that is more than it would by itself."""
+    if Image.MAX_IMAGE_PIXELS is None or max_pixels <= 2 * Image.MAX_IMAGE_PIXELS:
+        yield
+        return
+    # Its limit is a global of the process: changed for as long as one picture is decoded, and one at a time.
+    with _pillow_lock:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = max_pixels
         try:
@@ -243,58 +308,70 @@ def _limit_pixels(max_pixels: int) -> Iterator[None]:
 
 
 def _decode(content: bytes, label: str, settings: InputSettings) -> Iterator[Page]:
-    index = 0
-    while True:
-        with (
-            _limit_pixels(settings.max_pixels),
-            _explain_errors(label, settings),
-            Image.open(io.BytesIO(content), formats=FORMATS) as picture,
-        ):
-            # Frames of a TIFF are pages; frames of a GIF or WebP are time, and the first stands for all.
-            frames = getattr(picture, "n_frames", 1)
-            pages = frames if picture.format == "TIFF" else 1
-            if picture.format == "GIF" and frames > 1:
-                # A second frame far larger than the first is an old attack; Pillow finds it when it gets there.
-                picture.seek(1)
-                picture.seek(0)
-            if index:
-                picture.seek(index)
-            image = _to_bgr(picture)
-        yield Page(image, index if pages > 1 else None)
-        index += 1
-        if index >= pages:
-            return
+    limit = settings.max_pixels
+    with _explain_errors(content, label, limit), _lift_pillow_limit(limit):
+        picture = Image.open(io.BytesIO(content), formats=FORMATS)
+        _check_size(picture, label, limit)
+        frames = getattr(picture, "n_frames", 1)
+        # Frames of a TIFF are pages; frames of a GIF or WebP are time, and the first stands for all.
+        pages = frames if picture.format == "TIFF" else 1
+        if picture.format == "GIF" and frames > 1:
+            # A second frame far larger than the first is an old attack; Pillow finds it when it gets there.
+            picture.seek(1)
+            _check_size(picture, label, limit)
+            picture.seek(0)
+    with picture:
+        for index in range(pages):
+            with _explain_errors(content, label, limit), _lift_pillow_limit(limit):
+                if index:
+                    picture.seek(index)
+                    _check_size(picture, label, limit)
+                image = _to_bgr(picture)
+            yield Page(image, index if pages > 1 else None)
+
+
+def _check_size(picture: Image.Image, label: str, max_pixels: int) -> None:
+    if picture.width * picture.height > max_pixels:
+        raise _refuse_size(label, max_pixels)
+
+
+def _refuse_size(label: str, max_pixels: int) -> InputError:
+    return InputError(f"{label} has more than {max_pixels:,} pixels", "--set Input.max_pixels=N raises the limit")
+
+
+# First bytes of formats whose decoders do not tell a cut file from a foreign one.
+_MAGICS = (b"II*\0", b"MM\0*", b"RIFF", b"\0\0\0\x0cjP", b"GIF8", b"\xff\xd8\xff", b"\x89PNG", b"BM")
 
 
 @contextmanager
-def _explain_errors(label: str, settings: InputSettings) -> Iterator[None]:
+def _explain_errors(content: bytes, label: str, max_pixels: int) -> Iterator[None]:
     try:
         yield
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(
-            f"{label} has more than {settings.max_pixels:,} pixels", "the limit is Input.max_pixels"
-        ) from None
+        raise _refuse_size(label, max_pixels) from None
     except UnidentifiedImageError:
-        raise InputError(
-            f"{label} is not a picture that can be read", "formats: " + ", ".join((*FORMATS, "PDF"))
-        ) from None
+        if content.startswith(_MAGICS) or content[4:8] == b"ftyp":
+            raise InputError(f"{label} is truncated or damaged") from None
+        formats = ", ".join((*FORMATS, "PDF"))
+        raise InputError(f"{label} is not a picture that can be read", f"formats: {formats}") from None
     except MemoryError:
         raise InputError(f"{label} does not fit into memory") from None
     except Exception as error:  # on damaged files the decoders raise whatever they trip over
         if "truncated" in str(error).lower() or isinstance(error, EOFError):
             raise InputError(f"{label} is truncated: {error}") from None
-        raise InputError(f"{label} is damaged: {error}") from None
+        raise InputError(f"{label} is truncated or damaged: {error}") from None
 
 
 def _to_bgr(picture: ImageFile) -> BgrImage:
     picture.load()
     upright: Image.Image = ImageOps.exif_transpose(picture)
     if upright.mode.startswith("I"):
-        # 16-bit grey, which Pillow calls I;16 or widens to 32-bit I.
-        grey = np.asarray(upright).astype(np.int64)
-        return convert_array((np.clip(grey, 0, 0xFFFF) >> 8).astype(np.uint8))
+        # Grey of up to 16 bits, which Pillow calls I;16 or widens to 32-bit I. Scanners often fill 10 or 12 of them.
+        grey = np.clip(np.asarray(upright), 0, 0xFFFF).astype(np.uint16)
+        spare_bits = max(int(grey.max()).bit_length() - 8, 0)
+        return convert_array((grey >> spare_bits).astype(np.uint8))
     if upright.mode == "F":
         raise InputError("a picture with floating-point pixels has no fixed white", "convert it to 8 or 16 bits")
     if upright.has_transparency_data:
@@ -305,11 +382,16 @@ def _to_bgr(picture: ImageFile) -> BgrImage:
 
 
 def _flatten_alpha(bgra: NDArray[Any]) -> BgrImage:
-    alpha = bgra[:, :, 3:].astype(np.float32) / 255
-    visible = float(alpha.sum())
-    brightness = float((bgra[:, :, :3].mean(axis=2, keepdims=True) * alpha).sum()) / visible if visible else 0.0
-    paper = 0.0 if brightness >= LIGHT_ON_TRANSPARENT else 255.0
-    return np.rint(bgra[:, :, :3] * alpha + paper * (1 - alpha)).astype(np.uint8)
+    alpha = bgra[:, :, 3:]
+    visible = bgra[:, :, :3].max(axis=2)[alpha[:, :, 0] > 127]
+    light = visible.size > 0 and float(np.percentile(visible, 1)) >= LIGHT_ON_TRANSPARENT
+    # In 16 bits: 255 × 255 + 127 still fits.
+    flat = bgra[:, :, :3] * alpha.astype(np.uint16)
+    if not light:
+        flat += 255 * (255 - alpha.astype(np.uint16))
+    flat += 127
+    flat //= 255
+    return flat.astype(np.uint8)
 
 
 def _decode_pdf(content: bytes, label: str, settings: InputSettings) -> Iterator[Page]:
@@ -354,7 +436,7 @@ def _draw_page(document: Any, index: int, label: str, settings: InputSettings) -
     if page.get_width() * page.get_height() * scale**2 > settings.max_pixels:
         raise InputError(
             f"page {index + 1} of {label} has more than {settings.max_pixels:,} pixels at {PDF_DPI} dpi",
-            "the limit is Input.max_pixels",
+            "--set Input.max_pixels=N raises the limit",
         )
     bitmap = page.render(scale=scale)
     try:

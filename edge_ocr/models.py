@@ -76,6 +76,10 @@ class ModelSpec:
 
     name: str
     kind: Kind
+    input_shape: tuple[int, int | None, int | None]
+    """Channels (BGR), height and width of one image; None for a side that is free (for det, in multiples of 32)."""
+    dictionary: str | None = None
+    """Of a rec model: name of its file of characters."""
     carried: tuple[CarriedFile, ...] = ()
     """Empty where the carrier package does not hold the model; then no sha256 is known beforehand."""
     archive: str | None = None
@@ -98,10 +102,15 @@ _DEFAULT_DICTIONARY = CarriedFile(
 )
 _DICTIONARY_MODEL = "PP-OCRv4_mobile_rec"
 
+_DET_SHAPE = (3, None, None)
+_REC_SHAPE = (3, 48, None)
+
 _ROWS = (
     ModelSpec(
         "PP-OCRv4_mobile_det",
         "det",
+        _DET_SHAPE,
+        None,
         _carry(
             "ch_PP-OCRv4_det_infer",
             "2ad68ed2768fe6c41166a5bc64680cc9f445390acb6528da449a4db2f7b90e14",
@@ -112,6 +121,8 @@ _ROWS = (
     ModelSpec(
         _DICTIONARY_MODEL,
         "rec",
+        _REC_SHAPE,
+        _DEFAULT_DICTIONARY.name,
         (
             *_carry(
                 "ch_PP-OCRv4_rec_infer",
@@ -122,13 +133,17 @@ _ROWS = (
         ),
         "PP-OCRv4_mobile_rec_infer.tar",
     ),
-    ModelSpec("PP-OCRv4_server_det", "det", archive="PP-OCRv4_server_det_infer.tar"),
-    ModelSpec("PP-OCRv4_server_rec", "rec", archive="PP-OCRv4_server_rec_infer.tar"),
-    ModelSpec("ch_SVTRv2_rec", "rec", archive="ch_SVTRv2_rec_infer.tar"),
-    ModelSpec("ch_RepSVTR_rec", "rec", archive="ch_RepSVTR_rec_infer.tar"),
+    ModelSpec("PP-OCRv4_server_det", "det", _DET_SHAPE, archive="PP-OCRv4_server_det_infer.tar"),
+    ModelSpec(
+        "PP-OCRv4_server_rec", "rec", _REC_SHAPE, _DEFAULT_DICTIONARY.name, archive="PP-OCRv4_server_rec_infer.tar"
+    ),
+    ModelSpec("ch_SVTRv2_rec", "rec", _REC_SHAPE, _DEFAULT_DICTIONARY.name, archive="ch_SVTRv2_rec_infer.tar"),
+    ModelSpec("ch_RepSVTR_rec", "rec", _REC_SHAPE, _DEFAULT_DICTIONARY.name, archive="ch_RepSVTR_rec_infer.tar"),
     ModelSpec(
         "ch_ppocr_mobile_v2_cls",
         "cls",
+        (3, 48, 192),
+        None,
         _carry(
             "ch_ppocr_mobile_v2_cls_infer",
             "3c4337ec61722a20b1dca2e5bfaffc313c0592bc89ad6e0d45168224186f6683",
@@ -166,7 +181,7 @@ def resolve_model(
             raise ModelError(f"{spec.name} is a {spec.kind} model, expected a {kind} model", f"one of {fitting}")
         model = locate_model(spec.name) or pull_model(spec.name, progress=progress)
         return model if dictionary is None else replace(model, dictionary=dictionary)
-    folder = Path(name_or_dir).expanduser()
+    folder = Path(name_or_dir)
     if folder.is_file():
         raise ModelError(f"{folder} is a file, expected a model's folder", f"give {folder.parent}")
     # An empty text would be the current folder.
@@ -268,7 +283,7 @@ def _open_stored(spec: ModelSpec, find_default: Callable[[], tuple[str, ...] | N
         if (folder / file.name).is_file():
             model_store.check_sha256(folder / file.name, file.sha256, _hint_pull(spec))
     model_store.check_sizes(folder, _hint_pull(spec))
-    return _open_folder(folder, spec.kind, name=spec.name, source="store", find_default=find_default)
+    return _open_folder(folder, spec.kind, name=spec.name, source=f"store {folder}", find_default=find_default)
 
 
 def _open_carried(spec: ModelSpec) -> Model | None:

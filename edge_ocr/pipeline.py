@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from edge_ocr.config import PipelineConfig, load_config
@@ -18,20 +21,16 @@ from edge_ocr.core.engines.base import Engine
 from edge_ocr.core.orientation import OrientationClassifier
 from edge_ocr.core.pipeline import TextReader
 from edge_ocr.core.recognition import TextRecognizer
+from edge_ocr.core.types import BgrImage, Reading
+from edge_ocr.devices import parse_device
 from edge_ocr.engines import choose_engine, create_engine
-from edge_ocr.engines.devices import parse_device
-from edge_ocr.errors import ModelError
+from edge_ocr.errors import InputError, ModelError
 from edge_ocr.inputs import Source, list_sources, name_source
 from edge_ocr.models import Kind, Model, Progress, resolve_model
 from edge_ocr.results import OcrResult
 
 # What each kind of network gives for one small image: a smoke test at start that catches exchanged and unfit models.
-_PROBES: Mapping[Kind, tuple[str, int]] = {
-    "det": ("1 × 1 × H × W", 4),
-    "rec": ("1 × T × classes", 3),
-    "cls": ("1 × 2", 2),
-}
-_EXCHANGED = "are detection and recognition models exchanged?"
+_OUTPUTS: Mapping[Kind, str] = {"det": "1 × 1 × H × W", "rec": "1 × T × classes", "cls": "1 × 2"}
 
 
 class OcrPipeline:
@@ -48,40 +47,53 @@ class OcrPipeline:
         device = parse_device(config.device)
         det = resolve_model(config.det_model, "det", progress=progress)
         rec = resolve_model(config.rec_model, "rec", dictionary_path=config.dictionary_path, progress=progress)
-        cls = resolve_model(config.cls_model, "cls", progress=progress) if config.use_orientation else None
-        models = [model for model in (det, rec, cls) if model is not None]
-        for model in models:
+        models: dict[Kind, Model] = {"det": det, "rec": rec}
+        if config.use_orientation:
+            models["cls"] = resolve_model(config.cls_model, "cls", progress=progress)
+        for model in models.values():
             config = config.with_model_settings(model.settings, f"inference.yml of {model.name}")
         self.config = config
-        self.engines = {model.kind: choose_engine(config.engine, model, device, use_hpip) for model in models}
+        self.engines = {kind: choose_engine(config.engine, model, device, use_hpip) for kind, model in models.items()}
+        """Name of the engine that runs each kind of model."""
         threads = config.threads or _count_cores()
         self._readers = []
-        self._locks = []
         for device_id in device.ids:
-
-            def load(model: Model, device_id: int = device_id) -> Engine:
-                return create_engine(self.engines[model.kind], model, device.kind, device_id, threads)
-
-            self._readers.append(_create_reader(config, det, rec, cls, load))
-            self._locks.append(threading.Lock())
-        self._turn = 0
+            loaded = {
+                kind: create_engine(self.engines[kind], model, device.kind, device_id, threads)
+                for kind, model in models.items()
+            }
+            self._readers.append(_create_reader(config, models, loaded))
+        self._locks = [threading.Lock() for _ in self._readers]
+        self._turns = itertools.count()
+        self._arrays = itertools.count(1)
 
     def predict(self, input: Any) -> Iterator[OcrResult]:
         """Read pictures one after the other, as the caller asks for results.
 
         `input`: an array (H × W × 3 BGR, H × W grey, H × W × 4 BGRA; uint8 or uint16), a path, an http(s) URL, a
         folder, bytes of a file, {"img": …}, or an iterable of these. Each page of a TIFF or PDF is a result of its own.
+        Results of one call have different names.
 
         Raises InputError for what cannot be read.
         """
-        for index, source in enumerate(list_sources(input)):
-            yield from self.predict_source(source, index)
+        taken: set[str] = set()
+        for source in list_sources(input):
+            yield from self.predict_source(source, self.choose_name(source, taken))
 
-    def predict_source(self, source: Source, index: int = 0) -> Iterator[OcrResult]:
-        """Read every page of one source; `index` tells unnamed sources apart in file names."""
-        name = name_source(source.input_path)
-        if source.input_path is None and index:
-            name = f"{name}_{index}"
+    def choose_name(self, source: Source, taken: set[str]) -> str:
+        """Return a name for the results of a source that is not in `taken`, and put it there."""
+        stem = name_source(source.input_path) if source.input_path else f"image_{next(self._arrays)}"
+        name, number = stem, 2
+        while name in taken:
+            name, number = f"{stem}_{number}", number + 1
+        taken.add(name)
+        return name
+
+    def predict_source(self, source: Source, name: str) -> Iterator[OcrResult]:
+        """Read every page of one source; its results are called `name`, or `<name>_p1` and so on.
+
+        Raises InputError for what cannot be read.
+        """
         pages = source.pages(self.config.input)
         while True:
             start = time.perf_counter()
@@ -89,12 +101,20 @@ class OcrPipeline:
             if page is None:
                 return
             decode_ms = (time.perf_counter() - start) * 1000
-            turn = self._turn = (self._turn + 1) % len(self._readers)
-            with self._locks[turn]:
-                reading = self._readers[turn].read(page.image)
-            reading.timings.stages_ms = {"decode": decode_ms, **reading.timings.stages_ms}
+            reading = self._read(page.image, source.input_path or name)
+            reading = replace(reading, timings_ms={"decode": decode_ms, **reading.timings_ms})
             page_name = name if page.page_index is None else f"{name}_p{page.page_index + 1}"
             yield OcrResult(reading, page.image, source.input_path, page.page_index, page_name)
+
+    def _read(self, image: BgrImage, label: str) -> Reading:
+        turn = next(self._turns) % len(self._readers)
+        try:
+            with self._locks[turn]:
+                return self._readers[turn].read(image)
+        except (MemoryError, cv2.error) as error:
+            # OpenCV says so for want of memory, and for sizes that it does not handle.
+            reason = " ".join(str(error).split()) or "out of memory"
+            raise InputError(f"{label} ({image.shape[1]}×{image.shape[0]}) cannot be processed: {reason}") from None
 
 
 def create_pipeline(
@@ -128,21 +148,22 @@ def create_pipeline(
     return OcrPipeline(config, use_hpip, progress)
 
 
-def _create_reader(config: PipelineConfig, det: Model, rec: Model, cls: Model | None, load: Any) -> TextReader:
-    det_engine, rec_engine = load(det), load(rec)
-    _probe(det_engine, det, 32, 32)
-    recognition = config.recognition
-    classes = _probe(rec_engine, rec, recognition.image_height, recognition.min_width)
-    if rec.dictionary is None:
-        raise ModelError(f"{rec.name} has no dictionary", "set Recognition.character_dict_path")
-    charset = Charset.fit(rec.dictionary, classes, rec.name)
+def _create_reader(config: PipelineConfig, models: Mapping[Kind, Model], engines: Mapping[Kind, Engine]) -> TextReader:
+    recognition, orientation = config.recognition, config.orientation
+    _probe(engines["det"], models["det"], 32, 32)
+    classes = _probe(engines["rec"], models["rec"], recognition.image_height, recognition.min_width)
+    dictionary = models["rec"].dictionary
+    if dictionary is None:
+        raise ModelError(f"{models['rec'].name} has no dictionary", "set Recognition.character_dict_path")
+    charset = Charset.fit(dictionary, classes, models["rec"].name)
     classifier = None
-    if cls is not None:
-        cls_engine = load(cls)
-        _probe(cls_engine, cls, config.orientation.image_height, config.orientation.image_width)
-        classifier = OrientationClassifier(cls_engine, config.orientation)
+    if "cls" in engines:
+        _probe(engines["cls"], models["cls"], orientation.image_height, orientation.image_width)
+        classifier = OrientationClassifier(engines["cls"], orientation)
     return TextReader(
-        TextDetector(det_engine, config.detection), TextRecognizer(rec_engine, charset, recognition), classifier
+        TextDetector(engines["det"], config.detection),
+        TextRecognizer(engines["rec"], charset, recognition),
+        classifier,
     )
 
 
@@ -151,26 +172,17 @@ def _probe(engine: Engine, model: Model, height: int, width: int) -> int:
 
     Raises ModelError where the model does not run, or its output is not that of its kind.
     """
-    expected, dimensions = _PROBES[model.kind]
-    try:
-        shape = engine.run(np.zeros((1, 3, height, width), dtype=np.float32)).shape
-    except Exception as error:  # engines raise classes of their own
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"{model.name} does not run as a {model.kind} model on a {height}×{width} image: {reason}", _EXCHANGED
-        ) from None
-    fits = (
-        len(shape) == dimensions
-        and {
-            "det": shape[1:] == (1, height, width),
-            "rec": True,
-            "cls": shape[-1] == 2,
-        }[model.kind]
-    )
+    shape = engine.run(np.zeros((1, 3, height, width), dtype=np.float32)).shape
+    fits = {
+        "det": shape == (1, 1, height, width),
+        "rec": len(shape) == 3,
+        "cls": shape == (1, 2),
+    }[model.kind]
     if not fits:
         raise ModelError(
-            f"{model.name} is not a {model.kind} model: its output is {' × '.join(map(str, shape))}, not {expected}",
-            _EXCHANGED,
+            f"{model.name} is not a {model.kind} model: its output is {' × '.join(map(str, shape))}, not "
+            f"{_OUTPUTS[model.kind]}",
+            "are detection and recognition models exchanged?",
         )
     return int(shape[-1])
 

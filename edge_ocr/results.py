@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import secrets
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 
 from edge_ocr.core.types import BgrImage, Reading
-from edge_ocr.errors import InputError, UsageError
+from edge_ocr.errors import UsageError
 
 # High enough that thin strokes of drawn text stay sharp.
 JPEG_QUALITY = 92
@@ -26,7 +26,7 @@ class OcrResult(Mapping[str, Any]):
 
     As a mapping it has the keys `input_path` (str or None), `dt_polys` (N × 4 × 2 whole pixels of the upright image,
     TL TR BR BL), `dt_scores`, `rec_text`, `rec_score` (N each, scores in [0, 1]); lists are in reading order and empty
-    where there is no text.
+    where there is no text. The results of files of several pages also have `page_index`, from 0.
     """
 
     def __init__(
@@ -46,6 +46,8 @@ class OcrResult(Mapping[str, Any]):
             "rec_text": [line.text for line in reading.lines],
             "rec_score": [line.rec_score for line in reading.lines],
         }
+        if page_index is not None:
+            self._values["page_index"] = page_index
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]
@@ -62,7 +64,7 @@ class OcrResult(Mapping[str, Any]):
     @property
     def timings_ms(self) -> dict[str, float]:
         """Milliseconds by stage: decode, detection, crop, orientation (where used), recognition."""
-        return dict(self.reading.timings.stages_ms)
+        return dict(self.reading.timings_ms)
 
     def to_json(self, *, indent: int | None = None, ensure_ascii: bool = False) -> str:
         """Return the mapping as JSON."""
@@ -76,7 +78,7 @@ class OcrResult(Mapping[str, Any]):
     def save_to_json(self, save_path: str | Path, indent: int | None = 4, ensure_ascii: bool = False) -> Path:
         """Write the mapping to a `.json` file, or into a folder as `<name>_res.json`; return the file.
 
-        Raises InputError where it cannot be written.
+        Raises UsageError where it cannot be written.
         """
         path = self._place(save_path, (".json",), "_res.json")
         text = self.to_json(indent=indent, ensure_ascii=ensure_ascii) + "\n"
@@ -87,7 +89,7 @@ class OcrResult(Mapping[str, Any]):
     def save_to_img(self, save_path: str | Path) -> Path:
         """Write the picture with its boxes beside the texts, to an image file or into a folder as `<name>_res.jpg`.
 
-        Returns the file. Raises InputError where it cannot be written.
+        Returns the file. Raises UsageError where it cannot be written.
         """
         from edge_ocr.drawing import draw_result
 
@@ -110,7 +112,7 @@ class OcrResult(Mapping[str, Any]):
         try:
             is_folder, is_file = path.is_dir(), path.is_file()
         except OSError as error:  # a name too long, a folder that may not be entered
-            raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+            raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
         if path.suffix.lower() in suffixes and not is_folder:
             return path
         if is_file:
@@ -122,13 +124,13 @@ class OcrResult(Mapping[str, Any]):
 
 def _write(path: Path, content: bytes) -> None:
     """Write beside the target and rename, so that a reader never sees half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
         # Gone after a rename; where the folder is none, or the name too long, it never was.
         with suppress(OSError):

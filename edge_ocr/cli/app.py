@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import traceback
@@ -13,7 +12,7 @@ from typer.core import TyperGroup
 
 from edge_ocr import __version__
 from edge_ocr.cli import config, doctor, export, inspect, libs, models, predict
-from edge_ocr.errors import EdgeOcrError
+from edge_ocr.errors import EdgeOcrError, UsageError
 
 INTERRUPTED = 130
 
@@ -37,6 +36,15 @@ class _ErrorMappingGroup(TyperGroup):
             # The reader (`head`, a pager) has gone; stdout must not complain again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
+        except OSError as error:
+            # What commands do not foresee: a full disk behind stdout, a path that no file system takes.
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            what = f": {error.filename}" if error.filename else ""
+            report_error(UsageError(f"{error.strerror or error}{what}"))
+            # stdout must not complain again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(UsageError.exit_code) from None
 
 
 def report_error(error: EdgeOcrError) -> None:
@@ -79,11 +87,3 @@ def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Print a traceback with every error.")] = False,
 ) -> None:
     pass
-
-
-def main() -> None:
-    """Run the command line."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Names of files may hold bytes, and texts characters, that stdout's encoding lacks; escapes are JSON, too.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    app()

@@ -87,10 +87,10 @@ def show(
             sys.stdout.write(f"{path}\t{json.dumps(value, ensure_ascii=False)}\t{config.origins[path]}\n")
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("Key", "Value", "From")
+    table = Table(*(Column(title, overflow="fold") for title in ("Key", "Value", "From")))
     for path, value in config.values.items():
         origin = config.origins[path]
         table.add_row(

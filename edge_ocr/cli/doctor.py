@@ -38,7 +38,8 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("For", "What", Column("Found", overflow="fold"), "How to get it")
+    folded = [Column(title, overflow="fold") for title in ("For", "What", "Found", "How to get it")]
+    table = Table(*folded)
     for finding in findings:
         state = Text(finding.found, "green") if finding.found else Text("missing", "yellow")
         table.add_row(finding.area, finding.name, state, Text("" if finding.found else finding.remedy))
@@ -56,9 +57,13 @@ def _find_engines() -> list[Finding]:
         found = _find_version(package)
         findings.append(Finding("host", name, found, f"pip install '{extras.get(name, package)}'"))
     from edge_ocr.drawing import find_font
+    from edge_ocr.errors import EdgeOcrError
 
-    font = find_font()
     remedy = "pip install 'edge-ocr[fonts]', or apt-get install fonts-noto-cjk"
+    try:
+        font = find_font()
+    except EdgeOcrError as error:
+        font, remedy = None, error.message
     findings.append(Finding("host", "font for Chinese", str(font) if font else None, remedy))
     return findings
 
@@ -73,12 +78,18 @@ def _find_version(package: str) -> str | None:
 
 
 def _find_models() -> list[Finding]:
+    from edge_ocr.errors import EdgeOcrError
     from edge_ocr.models import REGISTRY, locate_model
 
     findings = []
     for name in REGISTRY:
-        model = locate_model(name)
-        findings.append(Finding("models", name, model.source if model else None, f"edge-ocr models pull {name}"))
+        found, remedy = None, f"edge-ocr models pull {name}"
+        try:
+            model = locate_model(name)
+            found = model.source if model else None
+        except EdgeOcrError as error:
+            remedy = f"{error.message}; edge-ocr models pull {name} --force"
+        findings.append(Finding("models", name, found, remedy))
     return findings
 
 
@@ -102,19 +113,16 @@ def _find_tools() -> list[Finding]:
     for name, (area, remedy) in programs.items():
         place = _find_uv() if name == "uv" else shutil.which(name)
         findings.append(Finding(area, name, place, remedy))
-    for variable, remedy in (
-        ("ANDROID_HOME", "install Android Studio or its command-line tools, then set ANDROID_HOME to the SDK's folder"),
-    ):
-        findings.append(Finding("android", variable, os.environ.get(variable), remedy))
+    remedy = "install Android Studio or its command-line tools, then set ANDROID_HOME to the SDK's folder"
+    findings.append(Finding("android", "ANDROID_HOME", os.environ.get("ANDROID_HOME"), remedy))
     return findings
 
 
 def _find_uv() -> str | None:
-    import shutil
+    from edge_ocr.errors import ModelError
+    from edge_ocr.model_store import find_uv
 
     try:
-        import uv
-
-        return str(uv.find_uv_bin())
-    except (ImportError, FileNotFoundError):
-        return shutil.which("uv")
+        return find_uv()
+    except ModelError:
+        return None

@@ -89,9 +89,10 @@ _COLUMNS = ["name", "kind", "where", "size MB", "licence/source"]
 
 def print_table(rows: list[_Row], console: Console) -> None:
     """Draw the rows as a table."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*_COLUMNS)
+    # Folded, not cut: a name that ends in … cannot be copied.
+    table = Table(*(Column(title, overflow="fold") for title in _COLUMNS))
     for row in rows:
         table.add_row(*_format(row))
     console.print(table)
@@ -108,7 +109,7 @@ def _describe(spec: ModelSpec) -> _Row:
         # One damaged model must not hide the others; `path` says what is wrong with it.
         model, where = None, "damaged"
     if model is not None:
-        where = "store" if model.source == "store" else "package"
+        where = "store" if model.source.startswith("store ") else "package"
         files = [model.program] if model.params is None else [model.program, model.params]
         size_bytes, source = sum(path.stat().st_size for path in files), model.source
     return {

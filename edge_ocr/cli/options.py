@@ -75,7 +75,7 @@ def load_pipeline_config(
             raise UsageError(f"--set {setting}: expected KEY=VALUE", "such as --set Detection.thresh=0.2")
         try:
             values[key] = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):
+        except (yaml.YAMLError, ValueError, RecursionError):
             # ValueError: a date or number that YAML's rules admit and Python does not.
             values[key] = text
         origins[key] = "--set"

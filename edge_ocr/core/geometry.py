@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from .types import BgrImage, Polygon, TextBox
 
-# Boxes whose top edges differ by less than this are one row; the value of PP-OCR's own sorting.
-ROW_TOLERANCE_PX = 10.0
+# Boxes whose top-left corners differ in y by less than this share of the median box height are one row. PP-OCR's own
+# sorting takes 10 px whatever the size of the picture, which is half the height of lines of 20 px.
+ROW_TOLERANCE = 0.5
 
 # A crop this many times taller than wide is vertical text and is turned by 90°; PP-OCR's value.
 VERTICAL_RATIO = 1.5
@@ -58,13 +59,19 @@ def unclip(polygon: Polygon, ratio: float) -> NDArray[np.float32] | None:
 def sort_reading_order(boxes: list[TextBox]) -> list[TextBox]:
     """Return the boxes from top to bottom, and from left to right within a row.
 
-    A row is a run of boxes whose top-left corners differ by less than `ROW_TOLERANCE_PX` in y from the one before.
+    A row is a run of boxes whose top-left corners differ in y by less than `ROW_TOLERANCE` of the median height from
+    the one before.
     """
+    if not boxes:
+        return []
+    # Along the left side of each box: for slanted lines that is their height, not their extent.
+    heights = [math.dist(box.polygon[0], box.polygon[3]) for box in boxes]
+    tolerance = ROW_TOLERANCE * sorted(heights)[len(heights) // 2]
     ordered = sorted(boxes, key=lambda box: (float(box.polygon[0, 1]), float(box.polygon[0, 0])))
     for end in range(1, len(ordered)):
         for i in range(end, 0, -1):
             above, below = ordered[i - 1].polygon[0], ordered[i].polygon[0]
-            if not (abs(below[1] - above[1]) < ROW_TOLERANCE_PX and below[0] < above[0]):
+            if not (abs(below[1] - above[1]) < tolerance and below[0] < above[0]):
                 break
             ordered[i - 1], ordered[i] = ordered[i], ordered[i - 1]
     return ordered
@@ -78,9 +85,15 @@ def crop_polygon(image: BgrImage, polygon: Polygon) -> BgrImage:
     top_left, top_right, bottom_right, bottom_left = polygon
     width = max(1, int(max(math.dist(top_left, top_right), math.dist(bottom_left, bottom_right))))
     height = max(1, int(max(math.dist(top_left, bottom_left), math.dist(top_right, bottom_right))))
+    # Only the part around the quadrilateral is handed on: OpenCV 4 refuses pictures with a side above 32766. Cubic
+    # interpolation looks two pixels to each side.
+    left, top = np.maximum(np.floor(polygon.min(axis=0)).astype(int) - 3, 0)
+    right, bottom = np.ceil(polygon.max(axis=0)).astype(int) + 4
+    part = image[top:bottom, left:right]
+    corners = (polygon - [left, top]).astype(np.float32)
     target = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
-    matrix = cv2.getPerspectiveTransform(polygon.astype(np.float32), target)
-    crop = cv2.warpPerspective(image, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    matrix = cv2.getPerspectiveTransform(corners, target)
+    crop = cv2.warpPerspective(part, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     if height >= width * VERTICAL_RATIO:
         crop = cv2.rotate(crop, cv2.ROTATE_90_COUNTERCLOCKWISE)
     return np.asarray(crop, dtype=np.uint8)

@@ -6,14 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .settings import DetectionSettings
+from .settings import MAX_DETECTION_SIDE, DetectionSettings
 from .types import BgrImage
 
 # The detection network halves its input five times.
 DETECTION_STRIDE = 32
-
-# Longest side that detection is ever given, whatever `limit_type` asks for; PaddleX's max_side_limit.
-MAX_DETECTION_SIDE = 4000
 
 
 def plan_detection_size(height: int, width: int, settings: DetectionSettings) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from .detection import TextDetector
 from .geometry import crop_polygon
 from .orientation import OrientationClassifier, turn
 from .recognition import TextRecognizer
-from .types import BgrImage, Reading, StageTimings, TextLine
+from .types import BgrImage, Reading, TextLine
 
 # Where the classifier is not sure, a line is read both ways, and the turned reading must score this much better: some
 # signs (W and M, 0, H) read well either way, and most lines stand upright.
@@ -32,7 +32,7 @@ class TextReader:
 
     def read(self, image: BgrImage) -> Reading:
         """Detect and read; lines whose score is below `text_score` are left out. No text gives no lines."""
-        timings = StageTimings()
+        timings: dict[str, float] = {}
         with _timed(timings, "detection"):
             boxes = self.detector.detect(image)
         with _timed(timings, "crop"):
@@ -58,7 +58,7 @@ class TextReader:
 
 
 @contextmanager
-def _timed(timings: StageTimings, stage: str) -> Iterator[None]:
+def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
-    timings.stages_ms[stage] = (time.perf_counter() - start) * 1000
+    timings[stage] = (time.perf_counter() - start) * 1000

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Longest side that detection is ever given, whatever the picture's shape; PaddleX's max_side_limit.
+MAX_DETECTION_SIDE = 4000
+
 
 @dataclass(frozen=True)
 class DetectionSettings:

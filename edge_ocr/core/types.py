@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,8 @@ BgrImage = NDArray[np.uint8]
 """H × W × 3, channels blue, green, red."""
 
 Polygon = NDArray[np.float32]
-"""4 × 2, (x, y) in pixels of the original image, corners TL TR BR BL as the text is read."""
+"""4 × 2, (x, y) in pixels of the original image, corners TL TR BR BL as they lie in it,
+whichever way the text reads."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +35,10 @@ class TextLine:
     """Mean probability of the characters, in [0, 1]."""
 
 
-@dataclass
-class StageTimings:
-    """Milliseconds spent in each stage for one image."""
-
-    stages_ms: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def total_ms(self) -> float:
-        return sum(self.stages_ms.values())
-
-
 @dataclass(frozen=True)
 class Reading:
     """What was read in one image: lines from top to bottom, left to right within a row."""
 
     lines: list[TextLine]
-    timings: StageTimings
+    timings_ms: dict[str, float]
+    """Time spent in each stage."""

@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from edge_ocr.core.engines.base import Engine
-from edge_ocr.engines.devices import Device
+from edge_ocr.devices import Device
 from edge_ocr.errors import ToolchainError, UsageError
 from edge_ocr.models import Model, ModelFormat
 
@@ -73,7 +73,8 @@ def choose_engine(engine: str, model: Model, device: Device, use_hpip: bool | No
         else:
             return name
     raise ToolchainError(
-        f"no engine for {model.name} on {device}: " + "; ".join(reasons), "edge-ocr doctor lists engines"
+        f"no engine for {model.name} on {device}: " + "; ".join(reasons),
+        "--engine auto takes what fits; edge-ocr doctor lists engines",
     )
 
 

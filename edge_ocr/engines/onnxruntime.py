@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_ocr.engines.failures import get_reason, refuse_input
 from edge_ocr.errors import ModelError
 from edge_ocr.models import Model
 
@@ -27,10 +28,14 @@ class OnnxRuntimeEngine:
                 str(model.program), sess_options=options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its own exception classes share no base but Exception
-            raise ModelError(f"ONNX Runtime cannot read {model.program}: {str(error).splitlines()[0]}") from None
+            raise ModelError(f"ONNX Runtime cannot read {model.program}: {get_reason(error)}") from None
+        self._name = model.name
         self._input = self._session.get_inputs()[0].name
 
     def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run one NCHW batch."""
-        output: NDArray[np.float32] = self._session.run(None, {self._input: array})[0]
+        try:
+            output: NDArray[np.float32] = self._session.run(None, {self._input: array})[0]
+        except Exception as error:  # its own exception classes share no base but Exception
+            raise refuse_input(self._name, array, error) from None
         return output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_ocr.engines.failures import get_reason, refuse_input
 from edge_ocr.errors import ModelError
 from edge_ocr.models import Model
 
@@ -36,15 +37,15 @@ class OpenVinoEngine:
                 },
             )
         except RuntimeError as error:
-            raise ModelError(f"OpenVINO cannot read {model.program}: {_last_line(error)}") from None
+            raise ModelError(f"OpenVINO cannot read {model.program}: {get_reason(error)}") from None
         self._request = compiled.create_infer_request()
+        self._name = model.name
 
     def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run one NCHW batch; the result is a view that the next run overwrites."""
-        self._request.infer([array], share_inputs=True, share_outputs=True)
+        try:
+            self._request.infer([array], share_inputs=True, share_outputs=True)
+        except RuntimeError as error:
+            raise refuse_input(self._name, array, error) from None
         output: NDArray[np.float32] = self._request.get_output_tensor(0).data
         return output
-
-
-def _last_line(error: Exception) -> str:
-    return [line for line in str(error).splitlines() if line.strip()][-1].strip()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import struct
 import warnings
 from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_ocr.engines.failures import get_reason, refuse_input
 from edge_ocr.errors import ModelError, ToolchainError
 from edge_ocr.models import Model
 
@@ -16,6 +19,20 @@ SHAPE_CACHE_CAPACITY = 10
 
 # Memory that Paddle sets aside on a GPU at start, MB; it grows when needed.
 GPU_MEMORY_MB = 500
+
+# Of the data types that parameters have.
+_ITEM_BYTES = {
+    "BOOL": 1,
+    "INT8": 1,
+    "UINT8": 1,
+    "INT16": 2,
+    "FP16": 2,
+    "BF16": 2,
+    "INT32": 4,
+    "FP32": 4,
+    "INT64": 8,
+    "FP64": 8,
+}
 
 _WHEELS = {
     "gpu": "paddlepaddle-gpu",
@@ -32,6 +49,8 @@ class PaddleEngine:
 
     def __init__(self, model: Model, device_kind: str, device_id: int, threads: int) -> None:
         paddle = _import_paddle()
+        if model.format == "pdmodel":
+            _check_files(model)
         config = paddle.inference.Config(str(model.program), str(model.params))
         config.disable_glog_info()
         config.enable_memory_optim()
@@ -56,14 +75,18 @@ class PaddleEngine:
         try:
             self._predictor = paddle.inference.create_predictor(config)
         except Exception as error:  # pybind turns C++ errors into several classes
-            raise ModelError(f"Paddle cannot read {model.program}: {_reason(error)}") from None
+            raise ModelError(f"Paddle cannot read {model.program}: {get_reason(error)}") from None
         self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
+        self._name = model.name
         self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
 
     def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run one NCHW batch."""
         self._input.copy_from_cpu(array)
-        self._predictor.run()
+        try:
+            self._predictor.run()
+        except Exception as error:  # pybind turns C++ errors into several classes
+            raise refuse_input(self._name, array, error) from None
         output: NDArray[np.float32] = self._output.copy_to_cpu()
         return output
 
@@ -90,6 +113,40 @@ def check_device(paddle: ModuleType, kind: str, device_id: int) -> None:
         raise ToolchainError(f"there is no {kind}:{device_id}: Paddle sees {available} of that kind")
 
 
+def _check_files(model: Model) -> None:
+    """Raise ModelError for files that Paddle would crash on, or take for whole: it does not check them itself."""
+    from paddle.base.proto import framework_pb2
+
+    program = framework_pb2.ProgramDesc()
+    try:
+        program.ParseFromString(model.program.read_bytes())
+        containers = (framework_pb2.VarType.FEED_MINIBATCH, framework_pb2.VarType.FETCH_LIST)
+        expected = sum(
+            var.persistable and var.type.type not in containers for block in program.blocks for var in block.vars
+        )
+    except Exception as error:  # protobuf's own class, whatever its version calls it
+        raise ModelError(f"{model.program} is not a Paddle program: {error}") from None
+    if not program.blocks:
+        raise ModelError(f"{model.program} is not a Paddle program: it has no blocks")
+    data = memoryview(model.params.read_bytes() if model.params else b"")
+    position = count = 0
+    try:
+        while position < len(data):
+            # Version, level of detail, version, then a description of known length: all little-endian.
+            (length,) = struct.unpack_from("<i", data, position + 16)
+            description = framework_pb2.VarType.TensorDesc.FromString(data[position + 20 : position + 20 + length])
+            item = _ITEM_BYTES[framework_pb2.VarType.Type.Name(description.data_type)]
+            position += 20 + length + math.prod(description.dims) * item
+            count += 1
+    except Exception as error:
+        raise ModelError(f"{model.params} is damaged at byte {position:,}: {error}") from None
+    if position != len(data) or count != expected:
+        raise ModelError(
+            f"{model.params} does not fit {model.program.name}: {count} parameters in {len(data):,} bytes, expected "
+            f"{expected}" + ("; it is truncated" if position > len(data) else "")
+        )
+
+
 def _import_paddle() -> ModuleType:
     with warnings.catch_warnings():
         # It warns of a missing ccache, which only matters to those who compile operators.
@@ -97,8 +154,3 @@ def _import_paddle() -> ModuleType:
         import paddle
         import paddle.inference
     return paddle  # type: ignore[no-any-return]  # the package has no types
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line for line in lines if "Error:" in line), lines[-1] if lines else type(error).__name__)

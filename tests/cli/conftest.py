@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 from typer.testing import CliRunner
 
-START = [sys.executable, "-c", "from edge_ocr.cli.app import main; main()"]
+START = [sys.executable, "-c", "from edge_ocr.cli import main; main()"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,10 @@ def cli() -> Callable[..., Outcome]:
 
 @pytest.fixture
 def cli_env(repository) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(repository), "COLUMNS": "100"}
+    env = {**os.environ, "PYTHONPATH": str(repository), "COLUMNS": "100"}
+    # Unbuffered, Python itself drops the rest of a write that a signal interrupts.
+    env.pop("PYTHONUNBUFFERED", None)
+    return env
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ def test_show_of_a_model_that_is_not_here_fetches_nothing(cli, tmp_path, monkeyp
 
 @pytest.mark.parametrize(
     ("options", "code"),
-    [(["--set", "x"], 2), (["--threads", "0"], 3), (["--set", "Detection.nix=1"], 3), (["--rec-model", "nix"], 5)],
+    [(["--set", "x"], 2), (["--threads", "0"], 2), (["--set", "Detection.nix=1"], 2), (["--rec-model", "nix"], 5)],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_bad_options(cli, options, code):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -46,7 +46,7 @@ def test_what_is_here_is_found(diagnose, default_models):
     assert findings["openvino"]["found"]
     assert findings["openvino"]["found"] in openvino.__version__
     assert all(findings[name]["found"] for name in default_models)
-    assert os.path.exists(findings["uv"]["found"])
+    assert Path(findings["uv"]["found"]).exists()
 
 
 def test_programs_on_the_path_are_found_and_others_are_not(diagnose, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 from converters.toolchain import PYTHON_VARIABLE, find_opt_interpreter
 from edge_ocr.models import resolve_model, store_root
 
-COMMAND = [sys.executable, "-W", "error", "-c", "from edge_ocr.cli.app import main; main()", "export"]
+COMMAND = [sys.executable, "-W", "error", "-c", "from edge_ocr.cli import main; main()", "export"]
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,8 @@ def test_list_in_a_pipe(stored):
     assert lines[0] == ["name", "kind", "where", "size MB", "licence/source"]
     assert [line[0] for line in lines[1:]] == list(REGISTRY)
     assert lines[1] == ["PP-OCRv4_mobile_det", "det", "not here", "-", "Apache-2.0"]
-    assert lines[3] == [NAME, "det", "store", "1.5", "Apache-2.0, store"]
+    assert lines[3][:4] == [NAME, "det", "store", "1.5"]
+    assert lines[3][4].startswith("Apache-2.0, store ")
 
 
 def test_list_as_json(stored):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from edge_ocr.config import PipelineConfig, find_config, find_config_folder, load_config
-from edge_ocr.errors import ConfigError
+from edge_ocr.errors import ConfigError, EdgeOcrError, UsageError
 
 
 @pytest.fixture
@@ -23,9 +23,16 @@ def write(tmp_path):
     return write_file
 
 
-def refuse(path: Path | str, overrides: dict | None = None, origins: dict | None = None) -> ConfigError:
+def refuse(path: Path | str) -> ConfigError:
     with pytest.raises(ConfigError) as error:
-        load_config(path, overrides, origins)
+        load_config(path)
+    assert "\n" not in error.value.message
+    return error.value
+
+
+def refuse_override(key: str, value: object) -> EdgeOcrError:
+    with pytest.raises(UsageError) as error:
+        load_config("OCR", {key: value}, {key: "--set"})
     assert "\n" not in error.value.message
     return error.value
 
@@ -74,7 +81,7 @@ Detection: {limit_side_len: 736, limit_type: min, thresh: 0.2, box_thresh: 0.5, 
 Recognition: {character_dict_path: keys.txt, image_shape: [3, 32, 100], text_score: 0}
 Orientation: {image_shape: [3, 80, 160], thresh: 0.7}
 Runtime: {engine: paddle, threads: 3}
-Input: {max_pixels: 1000, max_download_mb: 2, download_timeout_s: 1.5}
+Input: {max_pixels: 1000, max_file_mb: 3, max_download_mb: 2, download_timeout_s: 1.5}
 """
 
 
@@ -94,7 +101,8 @@ def test_every_key_reaches_its_setting(write):
     orientation = config.orientation
     assert (orientation.image_height, orientation.image_width, orientation.threshold) == (80, 160, 0.7)
     limits = config.input
-    assert (limits.max_pixels, limits.max_download_bytes, limits.download_timeout_s) == (1000, 2 * 2**20, 1.5)
+    assert (limits.max_pixels, limits.download_timeout_s) == (1000, 1.5)
+    assert (limits.max_file_bytes, limits.max_download_bytes) == (3 * 2**20, 2 * 2**20)
     # The file above holds every key there is.
     assert set(config.origins.values()) == {str(find_config(write(FULL)))}
 
@@ -139,14 +147,18 @@ def test_unknown_names_are_refused_with_the_nearest(write, text, message, hint):
         ("Pipeline.text_det_model", "3", "a text that is not empty"),
         ("Pipeline.device", "null", "a text that is not empty"),
         ("Pipeline.device", "0", "a text that is not empty"),
+        ("Pipeline.device", "tpu", "a device (one of cpu, "),
+        ("Pipeline.device", "'cpu:0'", "a device (one of cpu, "),
+        ("Pipeline.device", "'gpu:1,1'", "a device (device 'gpu:1,1' names a number twice)"),
         ("Pipeline.use_text_line_orientation", "1", "true or false"),
         ("Pipeline.use_text_line_orientation", "'true'", "true or false"),
         ("Pipeline.text_rec_batch_size", "0", "a whole number from 1 to 256"),
         ("Pipeline.text_rec_batch_size", "257", "a whole number from 1 to 256"),
         ("Pipeline.text_rec_batch_size", "1.0", "a whole number from 1 to 256"),
         ("Pipeline.text_rec_batch_size", "true", "a whole number from 1 to 256"),
-        ("Detection.limit_side_len", "31", "a whole number from 32 to 8192"),
-        ("Detection.limit_side_len", "'960'", "a whole number from 32 to 8192"),
+        ("Detection.limit_side_len", "31", "a whole number from 32 to 4000"),
+        ("Detection.limit_side_len", "4001", "a whole number from 32 to 4000"),
+        ("Detection.limit_side_len", "'960'", "a whole number from 32 to 4000"),
         ("Detection.limit_type", "both", "one of max, min, long"),
         ("Detection.limit_type", "[max]", "one of max, min, long"),
         ("Detection.thresh", "-0.1", "a number from 0 to 1"),
@@ -166,6 +178,7 @@ def test_unknown_names_are_refused_with_the_nearest(write, text, message, hint):
         ("Recognition.character_dict_path", "5", "a text that is not empty, or null"),
         ("Runtime.engine", "tensorrt", "one of auto, openvino, paddle, onnxruntime"),
         ("Runtime.threads", "0", "a whole number from 1 to 1024, or null"),
+        ("Input.max_file_mb", "0", "a whole number from 1 to 16384"),
         ("Input.download_timeout_s", "0", "a number above 0 to 3600"),
     ],
 )
@@ -211,6 +224,17 @@ def test_what_is_no_pipeline_file_is_refused(write, text, reason):
     assert reason in error.message
 
 
+@pytest.mark.parametrize("place", ["  mean: *b8", "  thresh: *b8", "  ? [*b8]\n  : 1"], ids=["list", "number", "key"])
+def test_aliases_that_stand_for_gigabytes_make_no_long_message(write, place):
+    # 10⁹ texts, were it written out.
+    levels = ["- &b0 [" + ", ".join("a" * 10) + "]"]
+    levels += [f"- &b{i} [" + ", ".join([f"*b{i - 1}"] * 10) + "]" for i in range(1, 9)]
+    path = write("Detection:\n  std:\n" + "".join(f"    {level}\n" for level in levels) + place + "\n")
+    assert len(refuse(path).message) < 2000
+    # The bomb itself as a value, too.
+    assert len(refuse(write("Pipeline: \n" + "".join(f"  {level}\n" for level in levels))).message) < 2000
+
+
 @pytest.mark.parametrize("name", ["OCRR", "ocr.txt", "../OCR", "configs/OCR", "", "/"])
 def test_unknown_pipeline_is_refused_with_the_shipped_ones(name):
     error = refuse(name)
@@ -227,7 +251,9 @@ def test_missing_file_is_refused(tmp_path):
 def test_overrides_win_and_say_where_they_came_from(write):
     path = write("Detection: {thresh: 0.2, box_thresh: 0.4}")
     config = load_config(
-        path, {"Detection.thresh": 0.1, "Runtime.threads": 2}, {"Detection.thresh": "--set", "Runtime.threads": "--threads"}
+        path,
+        {"Detection.thresh": 0.1, "Runtime.threads": 2},
+        {"Detection.thresh": "--set", "Runtime.threads": "--threads"},
     )
     assert config.detection.bin_threshold == 0.1
     assert config.origins["Detection.thresh"] == "--set"
@@ -247,16 +273,26 @@ def test_override_may_take_a_value_back(write):
 
 @pytest.mark.parametrize("value", [None, 2, "0.3"])
 def test_unfit_override_names_its_option(value):
-    error = refuse("OCR", {"Detection.thresh": value}, {"Detection.thresh": "--set"})
-    assert "--set" in error.message
-    assert "Detection.thresh" in error.message
-    assert repr(value) in error.message
+    error = refuse_override("Detection.thresh", value)
+    assert error.message == f"--set: Detection.thresh: expected a number from 0 to 1, got {value!r}"
+    assert error.exit_code == 2
 
 
 def test_unknown_override_is_refused():
-    error = refuse("OCR", {"Detection.tresh": 1}, {"Detection.tresh": "--set"})
+    error = refuse_override("Detection.tresh", 1)
     assert error.message == "--set: unknown key Detection.tresh"
     assert "Detection.thresh" in error.hint
+    assert error.exit_code == 2
+
+
+def test_unfit_device_is_refused_wherever_it_stands():
+    for value in ("tpu", "cpu:0", "", None, 0):
+        assert refuse_override("Pipeline.device", value).message.startswith("--set: Pipeline.device: expected a ")
+
+
+@pytest.mark.parametrize(("given", "device"), [("gpu", "gpu:0"), ("GPU:1,0", "gpu:1,0"), (" cpu ", "cpu")])
+def test_device_is_written_out(given, device):
+    assert load_config("OCR", {"Pipeline.device": given}).device == device
 
 
 def test_models_settings_replace_defaults_only(write):

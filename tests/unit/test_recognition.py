@@ -186,10 +186,9 @@ def test_unsure_line_is_turned_only_where_that_reads_clearly_better():
 
 def test_stages_are_timed():
     reader = TextReader(FixedDetector((0, 0, 200, 48)), make_recognizer())
-    timings = reader.read(make_picture(("a", 255, "x", 0))).timings
-    assert list(timings.stages_ms) == ["detection", "crop", "recognition"]
-    assert timings.total_ms == pytest.approx(sum(timings.stages_ms.values()))
-    assert all(ms >= 0 for ms in timings.stages_ms.values())
+    timings = reader.read(make_picture(("a", 255, "x", 0))).timings_ms
+    assert list(timings) == ["detection", "crop", "recognition"]
+    assert all(ms >= 0 for ms in timings.values())
 
 
 def test_no_boxes_give_no_lines():

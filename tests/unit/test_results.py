@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_ocr.core.types import Reading, StageTimings, TextLine
-from edge_ocr.errors import InputError, UsageError
+from edge_ocr.core.types import Reading, TextLine
+from edge_ocr.errors import UsageError
 from edge_ocr.results import IMAGE_SUFFIXES, OcrResult
 
 KEYS = ["input_path", "dt_polys", "dt_scores", "rec_text", "rec_score"]
@@ -24,15 +24,19 @@ def make_line(text: str, y: float) -> TextLine:
 
 
 def make_result(
-    *texts: str, input_path: str | None = "folder/photo.png", name: str = "photo", size: tuple[int, int] = (100, 120)
+    *texts: str,
+    input_path: str | None = "folder/photo.png",
+    page_index: int | None = None,
+    name: str = "photo",
+    size: tuple[int, int] = (100, 120),
 ) -> OcrResult:
     lines = [make_line(text, 10.0 + 30 * i) for i, text in enumerate(texts)]
-    timings = StageTimings({"decode": 1.0, "detection": 2.0})
-    return OcrResult(Reading(lines, timings), np.full((*size, 3), 255, np.uint8), input_path, None, name)
+    timings = {"decode": 1.0, "detection": 2.0}
+    return OcrResult(Reading(lines, timings), np.full((*size, 3), 255, np.uint8), input_path, page_index, name)
 
 
 def list_files(folder: Path) -> list[str]:
-    return sorted(os.listdir(folder))
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_result_is_a_mapping_with_the_tutorials_keys():
@@ -49,6 +53,14 @@ def test_result_is_a_mapping_with_the_tutorials_keys():
     }
     with pytest.raises(KeyError):
         result["text"]
+
+
+def test_page_number_is_a_key_where_there_are_several_pages():
+    result = make_result("a", page_index=1)
+    assert list(result) == [*KEYS, "page_index"]
+    assert result["page_index"] == result.page_index == 1
+    assert json.loads(result.to_json())["page_index"] == 1
+    assert make_result("a").page_index is None
 
 
 def test_values_are_plain():
@@ -176,7 +188,7 @@ def test_folder_with_the_suffix_of_a_file_is_a_folder(tmp_path):
 def test_folder_in_the_place_of_the_file_is_refused_and_nothing_is_left(tmp_path, method):
     for name in ("photo_res.json", "photo_res.jpg"):
         (tmp_path / name).mkdir()
-    with pytest.raises(InputError, match="cannot write"):
+    with pytest.raises(UsageError, match="cannot write"):
         getattr(make_result("a"), method)(tmp_path)
     assert list_files(tmp_path) == ["photo_res.jpg", "photo_res.json"]
 
@@ -184,7 +196,7 @@ def test_folder_in_the_place_of_the_file_is_refused_and_nothing_is_left(tmp_path
 @pytest.mark.parametrize("place", ["file/photo.json", "file/below/photo.json", "n" * 300 + ".json"])
 def test_place_that_cannot_be_is_refused(tmp_path, place):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(InputError, match="cannot write"):
+    with pytest.raises(UsageError, match="cannot write"):
         make_result("a").save_to_json(tmp_path / place)
     assert (tmp_path / "file").read_text() == "mine"
     assert list_files(tmp_path) == ["file"]
@@ -193,7 +205,7 @@ def test_place_that_cannot_be_is_refused(tmp_path, place):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_read_only_folder_is_refused(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match="cannot write"):
+    with pytest.raises(UsageError, match="cannot write"):
         make_result("a").save_to_json(tmp_path)
     assert list_files(tmp_path) == []
 
@@ -207,7 +219,7 @@ def test_failed_write_leaves_the_older_result(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", fill_disk)
-    with pytest.raises(InputError, match="No space left on device"):
+    with pytest.raises(UsageError, match="No space left on device"):
         make_result("new").save_to_json(tmp_path)
     monkeypatch.undo()
     assert json.loads((tmp_path / "photo_res.json").read_text())["rec_text"] == ["old"]

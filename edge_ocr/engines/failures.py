@@ -1,0 +1,25 @@
+"""What engines say when they fail, as errors of ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edge_ocr.errors import ModelError
+
+
+def get_reason(error: Exception) -> str:
+    """Return the one line of an engine's message that says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # Paddle's messages are stack traces with the reason in the middle, OpenVINO's end with it.
+    return next((line for line in lines if "Error:" in line), lines[-1] if lines else type(error).__name__)
+
+
+def refuse_input(model: str, array: NDArray[Any], error: Exception) -> ModelError:
+    """Return the error for a model that does not run on an array."""
+    shape = "×".join(map(str, array.shape))
+    return ModelError(
+        f"{model} does not run on an input of {shape}: {get_reason(error)}",
+        "is it a model of another kind, or one with a fixed input size?",
+    )
