@@ -258,7 +258,8 @@ def _install_lite(uv: Path, lite_version: str, minor: int, tried: list[str], loc
     folder = _name_environment(lite_version, minor)
     python = folder / "bin" / "python"
     wheel = f"paddlelite=={lite_version}"
-    options = ["--python", str(python), "--no-deps", "--only-binary", ":all:"]
+    # Reinstalled whatever uv finds there: an orphan of an interrupted making may just have been writing into the folder.
+    options = ["--python", str(python), "--no-deps", "--only-binary", ":all:", "--reinstall"]
     try:
         report(f"installing paddlelite {lite_version} for Python 3.{minor} into {folder} (once, about 170 MB)")
         said = _run_uv(uv, ["pip", "install", *options, wheel], lock)
