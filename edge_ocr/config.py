@@ -266,6 +266,14 @@ class PipelineConfig:
         return PipelineConfig(MappingProxyType(values), MappingProxyType(origins))
 
 
+def describe_value(value: object) -> str:
+    """Return a value of a file for an error message, shortened: aliases let a small YAML file stand for gigabytes."""
+    try:
+        return reprlib.repr(value)[:200]
+    except ValueError:  # a whole number of more digits than Python prints
+        return f"a huge {type(value).__name__}"
+
+
 def find_config_folder() -> Path:
     """Return the folder of the shipped pipeline files: inside an installed package, or beside it in a checkout."""
     package = Path(__file__).parent
@@ -321,8 +329,7 @@ def _checked(path: str, value: Any, where: str, error_class: type[EdgeOcrError] 
     try:
         return _FIELDS[path].check(value)
     except ValueError as error:
-        # Shortened: aliases let a small YAML file stand for gigabytes of text.
-        raise error_class(f"{where}: {path}: expected {error}, got {reprlib.repr(value)[:200]}") from None
+        raise error_class(f"{where}: {path}: expected {error}, got {describe_value(value)}") from None
 
 
 def _flatten(content: Any, path: Path) -> dict[str, Any]:
@@ -336,7 +343,7 @@ def _flatten(content: Any, path: Path) -> dict[str, Any]:
         if entries is None:
             continue
         if not isinstance(entries, dict):
-            raise ConfigError(f"{path}: {section}: expected keys with values, got {reprlib.repr(entries)[:200]}")
+            raise ConfigError(f"{path}: {section}: expected keys with values, got {describe_value(entries)}")
         for key, value in entries.items():
             name = f"{section}.{key}"
             if name not in _FIELDS:
@@ -368,7 +375,7 @@ def _construct_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[An
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str):
             raise yaml.constructor.ConstructorError(
-                None, None, f"key {reprlib.repr(key)[:200]} is not a text", key_node.start_mark
+                None, None, f"key {describe_value(key)} is not a text", key_node.start_mark
             )
         if key in mapping:
             raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from edge_ocr.config import describe_value
 from edge_ocr.errors import ModelError
 
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ class _Node:
     keys: str = ""
 
     def refuse(self, expected: str) -> ModelError:
-        # Shortened: aliases let a small file stand for gigabytes of text.
-        actual = reprlib.repr(self.value)[:200]
+        actual = describe_value(self.value)
         where = f"{self.path}: {self.keys}" if self.keys else str(self.path)
         return ModelError(f"{where}: expected {expected}, actual {actual}", "correct it, or export the model again")
 
@@ -162,7 +161,10 @@ class _Node:
             return None
         if isinstance(self.value, bool) or not isinstance(self.value, int | float):
             raise self.refuse("a number")
-        return float(self.value)
+        try:
+            return float(self.value)
+        except OverflowError:
+            raise self.refuse("a number") from None
 
     def integer(self) -> int | None:
         if self.value is None:

@@ -43,7 +43,7 @@ PDF_DPI = 200
 # black. Brightness, 0 to 255, that all but the darkest hundredth must reach.
 LIGHT_ON_TRANSPARENT = 192
 
-_CHUNK_BYTES = 1 << 16
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -200,6 +200,8 @@ def download(url: str, settings: InputSettings) -> bytes:
             outcome.append(_fetch(url, address, settings, too_slow))
         except InputError as error:
             outcome.append(error)
+        except MemoryError:
+            outcome.append(InputError(f"{url} does not fit into memory"))
 
     # A socket's own timeout starts anew with each byte that arrives. The thread is left to itself when time is up.
     thread = threading.Thread(target=fetch, daemon=True)
@@ -267,13 +269,16 @@ def read_stream(stream: BinaryIO, label: str, settings: InputSettings) -> bytes:
 
     Raises InputError where it holds more than `max_file_bytes`.
     """
-    content = stream.read(settings.max_file_bytes + 1)
-    if len(content) > settings.max_file_bytes:
-        raise InputError(
-            f"{label} is larger than {settings.max_file_bytes / 2**20:g} MB",
-            "--set Input.max_file_mb=N raises the limit",
-        )
-    return content
+    # In pieces: one read of that many bytes would reserve them all.
+    content = bytearray()
+    while chunk := stream.read(_CHUNK_BYTES):
+        content += chunk
+        if len(content) > settings.max_file_bytes:
+            raise InputError(
+                f"{label} is larger than {settings.max_file_bytes / 2**20:g} MB",
+                "--set Input.max_file_mb=N raises the limit",
+            )
+    return bytes(content)
 
 
 def _read_file(path: Path, settings: InputSettings) -> bytes:

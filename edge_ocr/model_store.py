@@ -120,7 +120,8 @@ def _remove_stale(area: Path) -> None:
 
 def place(staged: Path, name: str, *, force: bool) -> None:
     """Move a finished model into the store, as `place_folder` does."""
-    place_folder(staged, stored_folder(name), force=force)
+    # A folder without a program is no model: stray files there give way.
+    place_folder(staged, stored_folder(name), force=force or not is_stored(name))
 
 
 def place_folder(staged: Path, target: Path, *, force: bool) -> None:
@@ -136,7 +137,7 @@ def place_folder(staged: Path, target: Path, *, force: bool) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-        if not force and is_stored(name):
+        if not force:
             return
         # Another process may be replacing the same folder: whoever moves it away first, both go on.
         with contextlib.suppress(FileNotFoundError):

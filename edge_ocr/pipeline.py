@@ -78,22 +78,17 @@ class OcrPipeline:
         """
         taken: set[str] = set()
         for source in list_sources(input):
-            yield from self.predict_source(source, self.choose_name(source, taken))
+            yield from self.predict_source(source, taken)
 
-    def choose_name(self, source: Source, taken: set[str]) -> str:
-        """Return a name for the results of a source that is not in `taken`, and put it there."""
-        stem = name_source(source.input_path) if source.input_path else f"image_{next(self._arrays)}"
-        name, number = stem, 2
-        while name in taken:
-            name, number = f"{stem}_{number}", number + 1
-        taken.add(name)
-        return name
+    def predict_source(self, source: Source, taken: set[str]) -> Iterator[OcrResult]:
+        """Read every page of one source.
 
-    def predict_source(self, source: Source, name: str) -> Iterator[OcrResult]:
-        """Read every page of one source; its results are called `name`, or `<name>_p1` and so on.
+        Results are called after the input, pages `<name>_p1` and so on, with a number behind where that is in `taken`;
+        their names are put there.
 
         Raises InputError for what cannot be read.
         """
+        stem = name_source(source.input_path) if source.input_path else f"image_{next(self._arrays)}"
         pages = source.pages(self.config.input)
         while True:
             start = time.perf_counter()
@@ -101,10 +96,10 @@ class OcrPipeline:
             if page is None:
                 return
             decode_ms = (time.perf_counter() - start) * 1000
-            reading = self._read(page.image, source.input_path or name)
+            reading = self._read(page.image, source.input_path or stem)
             reading = replace(reading, timings_ms={"decode": decode_ms, **reading.timings_ms})
-            page_name = name if page.page_index is None else f"{name}_p{page.page_index + 1}"
-            yield OcrResult(reading, page.image, source.input_path, page.page_index, page_name)
+            name = _choose_name(stem if page.page_index is None else f"{stem}_p{page.page_index + 1}", taken)
+            yield OcrResult(reading, page.image, source.input_path, page.page_index, name)
 
     def _read(self, image: BgrImage, label: str) -> Reading:
         turn = next(self._turns) % len(self._readers)
@@ -146,6 +141,14 @@ def create_pipeline(
     extra = dict(overrides or {})
     config = load_config(pipeline, {**extra, **values}, {**dict.fromkeys(extra, "argument overrides"), **origins})
     return OcrPipeline(config, use_hpip, progress)
+
+
+def _choose_name(stem: str, taken: set[str]) -> str:
+    name, number = stem, 2
+    while name in taken:
+        name, number = f"{stem}_{number}", number + 1
+    taken.add(name)
+    return name
 
 
 def _create_reader(config: PipelineConfig, models: Mapping[Kind, Model], engines: Mapping[Kind, Engine]) -> TextReader:

@@ -146,7 +146,7 @@ def _run(reader: OcrPipeline, sources: list[Source], printer: _Printer, save_pat
         try:
             for source in sources:
                 try:
-                    for result in reader.predict_source(source, reader.choose_name(source, taken)):
+                    for result in reader.predict_source(source, taken):
                         with bar.hide(), _hold_ctrl_c():
                             printer.show(result)
                         if save_path is not None:

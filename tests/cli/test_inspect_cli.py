@@ -15,7 +15,7 @@ from converters.opt import run_opt
 from converters.toolchain import find_opt_interpreter
 from edge_ocr.models import resolve_model
 
-COMMAND = [sys.executable, "-W", "error", "-c", "from edge_ocr.cli.app import main; main()", "inspect"]
+COMMAND = [sys.executable, "-W", "error", "-c", "from edge_ocr.cli import main; main()", "inspect"]
 MODELS = {"det": "PP-OCRv4_mobile_det", "rec": "PP-OCRv4_mobile_rec", "cls": "ch_ppocr_mobile_v2_cls"}
 
 

@@ -177,13 +177,6 @@ def test_crop_far_to_the_right_of_a_very_wide_picture():
     np.testing.assert_array_equal(crop, picture[:, 38_000:38_100])
 
 
-def test_crop_as_wide_as_a_very_wide_picture():
-    picture = np.zeros((20, 40_000, 3), np.uint8)
-    picture[:, ::7] = 255
-    crop = crop_polygon(picture, make_box(0, 0, 40_000, 20).polygon)
-    np.testing.assert_array_equal(crop, picture)
-
-
 def test_crop_at_the_far_corner_of_a_very_wide_picture():
     picture = np.zeros((20, 40_000, 3), np.uint8)
     picture[5:, 39_900:] = make_picture(15, 100)

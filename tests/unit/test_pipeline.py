@@ -219,7 +219,7 @@ def test_one_pipeline_serves_several_threads(open_pipeline, read_example, exampl
 def test_sources_of_one_pipeline_may_be_walked_in_turn(open_pipeline, examples):
     pipeline = open_pipeline()
     first, second = (
-        pipeline.predict_source(*list_sources(examples / f"{name}.png"), name) for name in ("sign", "label")
+        pipeline.predict_source(*list_sources(examples / f"{name}.png"), set()) for name in ("sign", "label")
     )
     assert len(next(second)["rec_text"]) == 15
     assert len(next(first)["rec_text"]) == 4
