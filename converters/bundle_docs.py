@@ -66,7 +66,8 @@ Weights: {_PRECISIONS[options.precision]}. Characters: {len(charset.classes) - 1
 {_describe_libraries(target, opt_version, libraries)}
 ## How a picture is read
 
-All numbers are in `pipeline.yaml`; its keys are those of a pipeline file of edge-ocr.
+All numbers are in `pipeline.yaml`, whose keys are those of a pipeline file of edge-ocr, and in `manifest.json` under
+`constants`.
 
 1. Detection: scale the BGR picture so that its longer side is at most `Detection.limit_side_len`
    (`limit_type: max`), each side rounded to a multiple of 32; (x / 255 - mean) / std per channel; run
@@ -79,7 +80,16 @@ All numbers are in `pipeline.yaml`; its keys are those of a pipeline file of edg
    pad with zeros on the right up to the width in `image_shape`, or the next multiple of 64; run
    `models/rec.nb`. Its output is T x classes.
 4. Take the best class at each step, drop repeats, then class 0. Class n is line n of `dict.txt`; one line
-   may be a space.
+   may be a space: do not trim it away.
+{_describe_classifier(exported)}"""
+
+
+def _describe_classifier(exported: tuple[ExportedModel, ...]) -> str:
+    if all(model.source.model.kind != "cls" for model in exported):
+        return ""
+    return """\
+5. Before recognition, `models/cls.nb` finds lines that stand upside down: scale and pad a crop as for recognition, to
+   `Orientation.image_shape`; where its second output exceeds `Orientation.thresh`, turn the crop by 180 degrees.
 """
 
 

@@ -120,18 +120,19 @@ def check_zip(out_dir: Path, *, force: bool = False) -> Path:
 def write_zip(folder: Path, zip_file: Path) -> None:
     """Pack a bundle under its own name; the same files give the same bytes, and a half archive is never seen.
 
+    Stored, not compressed: weights hardly shrink, and what deflate makes of them depends on the machine's zlib.
+
     Raises UsageError where it cannot be written.
     """
     partial = zip_file.with_name(f".{zip_file.name}.{secrets.token_hex(4)}.partial")
     name = Path(os.path.realpath(folder)).name
     try:
         with _explain_failure(zip_file):
-            with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+            with zipfile.ZipFile(partial, "w") as archive:
                 for path in sorted(folder.rglob("*")):
                     if path.is_file():
                         # The time of a ZipInfo made by hand is always the same.
                         entry = zipfile.ZipInfo(f"{name}/{path.relative_to(folder).as_posix()}")
-                        entry.compress_type = zipfile.ZIP_DEFLATED
                         entry.external_attr = (stat.S_IFREG | (0o755 if os.access(path, os.X_OK) else 0o644)) << 16
                         archive.writestr(entry, path.read_bytes())
             partial.replace(zip_file)

@@ -405,4 +405,8 @@ def _describe_pipeline(config: PipelineConfig, exported: tuple[ExportedModel, ..
     nested["Pipeline"]["text_line_orientation_model"] = names.get("cls", unused)
     # The bundle's own dict.txt holds it.
     nested["Recognition"]["character_dict_path"] = None
+    # Where and with what the host runs is nothing to the device.
+    for section in ("Runtime", "Input"):
+        del nested[section]
+    del nested["Pipeline"]["device"]
     return nested

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from converters.runtime_libs import asset_url
 from edge_ocr import __version__
+from edge_ocr.core import detection, geometry, imaging, recognition
+from edge_ocr.core import pipeline as core_pipeline
 from edge_ocr.core.charset import BLANK_INDEX
+from edge_ocr.core.settings import MAX_DETECTION_SIDE
 
 if TYPE_CHECKING:
     from converters.bundle_writer import FileEntry
@@ -73,7 +76,36 @@ def build_manifest(
             model.source.model.kind: _describe_model(model, files[f"models/{model.source.model.kind}.nb"])
             for model in exported
         },
+        "constants": _list_constants(),
         "parity": {"status": "not_run"},
+    }
+
+
+def _list_constants() -> dict[str, Any]:
+    """Return what the stages of `edge_ocr.core` do that no setting changes."""
+    half = [0.5, 0.5, 0.5]
+    return {
+        "detection": {
+            "side_multiple": imaging.DETECTION_STRIDE,
+            "max_side": MAX_DETECTION_SIDE,
+            "min_box_side": detection.MIN_SIDE_PX,
+            "min_grown_box_side": detection.MIN_UNCLIPPED_SIDE_PX,
+        },
+        "geometry": {"row_tolerance": geometry.ROW_TOLERANCE, "vertical_ratio": geometry.VERTICAL_RATIO},
+        "recognition": {
+            "mean": half,
+            "std": half,
+            "pad_value": 0.0,
+            "width_multiple": recognition.WIDTH_STEP,
+            "max_width": recognition.MAX_WIDTH,
+        },
+        "orientation": {
+            "mean": half,
+            "std": half,
+            "pad_value": 0.0,
+            "turned_class": 1,
+            "turned_score_margin": core_pipeline.TURNED_SCORE_MARGIN,
+        },
     }
 
 

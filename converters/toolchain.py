@@ -294,7 +294,7 @@ def _install_lite(uv: Path, wheel: Wheel, minor: int, tried: list[str], lock: in
     folder = _name_environment(wheel, minor)
     python = folder / "bin" / "python"
     package = f"paddlelite=={wheel.version}"
-    # Reinstalled whatever uv finds there: an orphan of an interrupted making may just have been writing into the folder.
+    # Reinstalled whatever uv finds there: an orphan of an interrupted making may just have been writing to it.
     options = ["--python", str(python), "--no-deps", "--only-binary", ":all:", "--reinstall"]
     try:
         report(f"installing paddlelite {wheel.version} for Python 3.{minor} into {folder} (once, about 170 MB)")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import platform
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,10 @@ import cv2
 import numpy as np
 import pytest
 
+from converters.opt import describe_interpreter
+from converters.toolchain import LITE_VERSION, OptToolchain, find_opt_interpreter, find_wheel, list_interpreters
 from edge_ocr import OcrPipeline, OcrResult, create_pipeline, model_store
+from edge_ocr.errors import ToolchainError
 from edge_ocr.models import locate_model
 
 DEFAULT_MODELS = ("PP-OCRv4_mobile_det", "PP-OCRv4_mobile_rec", "ch_ppocr_mobile_v2_cls")
@@ -22,6 +27,25 @@ DEFAULT_MODELS = ("PP-OCRv4_mobile_det", "PP-OCRv4_mobile_rec", "ch_ppocr_mobile
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return Path(__file__).parent.parent
+
+
+def _starts(python: Path) -> bool:
+    with contextlib.suppress(ToolchainError):
+        return bool(describe_interpreter(python))
+    return False
+
+
+@pytest.fixture(scope="session")
+def opt() -> OptToolchain:
+    """The real opt tool; skips where this machine has no Python that its wheels are for, and none can be fetched."""
+    if platform.machine() != "x86_64":
+        pytest.skip("no opt: paddlelite has no wheel for this machine")
+    try:
+        return find_opt_interpreter()
+    except ToolchainError:
+        if any(map(_starts, list_interpreters(find_wheel(LITE_VERSION)))):
+            raise
+        pytest.skip("no opt: this machine has no Python 3.8 to 3.10, and uv could not fetch one")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 import contextlib
 import json
 import os
-import platform
 import re
 import shutil
 import signal
@@ -11,17 +10,10 @@ import time
 
 import pytest
 
-from converters.toolchain import PYTHON_VARIABLE, find_opt_interpreter
+from converters.toolchain import PYTHON_VARIABLE
 from edge_ocr.models import resolve_model, store_root
 
 COMMAND = [sys.executable, "-W", "error", "-c", "from edge_ocr.cli import main; main()", "export"]
-
-
-@pytest.fixture(scope="session")
-def opt():
-    if platform.machine() != "x86_64":
-        pytest.skip("paddlelite has no wheel for this machine")
-    return find_opt_interpreter()
 
 
 @pytest.fixture

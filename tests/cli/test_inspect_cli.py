@@ -1,6 +1,5 @@
 import json
 import os
-import platform
 import pty
 import re
 import shutil
@@ -12,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from converters.opt import run_opt
-from converters.toolchain import find_opt_interpreter
 from edge_ocr.models import resolve_model
 
 COMMAND = [sys.executable, "-W", "error", "-c", "from edge_ocr.cli import main; main()", "inspect"]
@@ -20,16 +18,13 @@ MODELS = {"det": "PP-OCRv4_mobile_det", "rec": "PP-OCRv4_mobile_rec", "cls": "ch
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory):
+def bundle(opt, tmp_path_factory):
     """A folder with the three networks as .nb, as in a bundle."""
-    if platform.machine() != "x86_64":
-        pytest.skip("paddlelite has no wheel for this machine")
-    python = find_opt_interpreter().python
     folder = tmp_path_factory.mktemp("bundle")
     (folder / "models").mkdir()
     for kind, name in MODELS.items():
         model = resolve_model(name, kind)
-        run_opt(python, model.program, model.params, folder / "models" / kind, valid_places="arm")
+        run_opt(opt.python, model.program, model.params, folder / "models" / kind, valid_places="arm")
     return folder
 
 
@@ -129,10 +124,9 @@ def test_tables_on_a_terminal(bundle):
     assert "…" not in text
 
 
-def test_quantisation_is_told(bundle, tmp_path):
+def test_quantisation_is_told(opt, tmp_path):
     model = resolve_model(MODELS["rec"], "rec")
-    python = find_opt_interpreter().python
-    path = run_opt(python, model.program, model.params, tmp_path / "int8", valid_places="arm", precision="int8")
+    path = run_opt(opt.python, model.program, model.params, tmp_path / "int8", valid_places="arm", precision="int8")
     rows = [row[1:] for row in read_rows(run_inspect(path))]
     assert ["quantised", "8", "post_weight_channel_wise_abs_max", "33"] in rows
     assert ["params", "int8", "66", "2613381", "2613381"] in rows

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-import platform
 import shutil
 import subprocess
 import zipfile
@@ -15,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from converters.export import ExportOptions, ExportReport, export_bundle
-from converters.toolchain import OptToolchain, find_opt_interpreter
 from edge_ocr.config import load_config
 from edge_ocr.models import store_root
 
@@ -52,13 +50,6 @@ void Java_com_baidu_paddle_lite_Tensor_getFloatData() {}
 }
 """
 EXTRA = "Error: This model is not supported, because operator '"
-
-
-@pytest.fixture(scope="session")
-def opt() -> OptToolchain:
-    if platform.machine() != "x86_64":
-        pytest.skip("paddlelite has no wheel for this machine")
-    return find_opt_interpreter()
 
 
 @pytest.fixture(scope="session")

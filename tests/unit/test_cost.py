@@ -1,5 +1,4 @@
 import math
-import platform
 from collections import Counter
 from functools import cache
 
@@ -8,7 +7,6 @@ import pytest
 from converters.cost import compute_cost
 from converters.nb import NbBlock, NbHeader, NbModel, NbOp, NbParam, NbVar, read_nb
 from converters.opt import run_opt
-from converters.toolchain import find_opt_interpreter
 from edge_ocr.errors import ModelError
 from edge_ocr.models import resolve_model
 
@@ -304,17 +302,14 @@ def test_the_inputs_must_be_those_of_the_model():
 
 
 @pytest.fixture(scope="session")
-def convert(tmp_path_factory):
+def convert(opt, tmp_path_factory):
     """Make the .nb of a network, by kind."""
-    if platform.machine() != "x86_64":
-        pytest.skip("paddlelite has no wheel for this machine")
-    python = find_opt_interpreter().python
     folder = tmp_path_factory.mktemp("nb")
 
     @cache
     def convert(kind):
         model = resolve_model(MODELS[kind], kind)
-        return read_nb(run_opt(python, model.program, model.params, folder / kind, valid_places="arm"))
+        return read_nb(run_opt(opt.python, model.program, model.params, folder / kind, valid_places="arm"))
 
     return convert
 

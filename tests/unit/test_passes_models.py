@@ -1,7 +1,6 @@
 """The passes on the shipped models, as they are and as Paddle 3 saves them, by Paddle and by the real opt."""
 
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -17,7 +16,6 @@ from converters.opt import run_opt
 from converters.passes import PASSES, PassReport, run_passes
 from converters.passes.restore_attributes import restore_attributes
 from converters.program import get_attr, get_input, get_output, read_program, read_signature
-from converters.toolchain import find_opt_interpreter
 from edge_ocr.errors import ConversionError
 from edge_ocr.models import resolve_model
 
@@ -83,13 +81,9 @@ def models():
 
 
 @pytest.fixture(scope="module")
-def opt():
-    if platform.machine() != "x86_64":
-        pytest.skip("paddlelite has no wheel for this machine")
-    python = find_opt_interpreter().python
-
+def convert(opt):
     def convert(program, params, out):
-        return read_nb(run_opt(python, program, params, out, valid_places="arm"))
+        return read_nb(run_opt(opt.python, program, params, out, valid_places="arm"))
 
     return convert
 
@@ -183,11 +177,11 @@ EVIDENCE = {"det": (243, 138, 14), "rec": (266, 135, 14), "cls": (104, 101, 10)}
 
 
 @pytest.mark.parametrize("kind", ["det", "rec", "cls"])
-def test_ops_after_opt(models, opt, tmp_path, kind):
+def test_ops_after_opt(models, convert, tmp_path, kind):
     model = models[kind]
     _, files = edit(model.program, model.params, tmp_path / kind)
-    alone = opt(model.program, model.params, tmp_path / "alone")
-    folded = opt(*files, tmp_path / "folded")
+    alone = convert(model.program, model.params, tmp_path / "alone")
+    folded = convert(*files, tmp_path / "folded")
     counts = [sum(nb.op_histogram().values()) for nb in (alone, folded)]
     fused = [op for op in folded.blocks[0].ops if op.type == "conv2d" and op.attrs.get("act_type") == "hard_swish"]
     assert (*counts, len(fused)) == EVIDENCE[kind]
@@ -223,7 +217,7 @@ def test_two_runs_give_the_same_bytes(models, tmp_path):
     assert first == second
 
 
-def test_pruned_recogniser(models, run, opt, tmp_path):
+def test_pruned_recogniser(models, run, convert, tmp_path):
     model = models["rec"]
     kept = [0, *(1 + model.dictionary.index(text) for text in "0123456789."), 6624]
     reports, files = edit(model.program, model.params, tmp_path / "rec", kept_classes=kept)
@@ -238,7 +232,7 @@ def test_pruned_recogniser(models, run, opt, tmp_path):
         expected = chosen[clear] / chosen[clear].sum(-1, keepdims=True)
         assert np.abs(pruned[clear] - expected).max() <= 1e-4
         assert clear.any()
-    nb = opt(*files, tmp_path / "pruned")
+    nb = convert(*files, tmp_path / "pruned")
     assert nb.outputs[0].name == read_signature(model.program).outputs[0].name
     assert nb.size_bytes < 7_800_000
 
@@ -252,14 +246,14 @@ def test_without_optimize_a_shipped_model_stays_as_it_is(models, tmp_path):
 
 @pytest.mark.parametrize(("kind", "alone"), [("det", True), ("rec", False), ("cls", True), ("cnn", False)])
 @pytest.mark.parametrize("optimize", [False, True])
-def test_what_paddle_3_saved_converts(saved_by_paddle_3, run, opt, tmp_path, kind, alone, optimize):
+def test_what_paddle_3_saved_converts(saved_by_paddle_3, run, convert, tmp_path, kind, alone, optimize):
     program, params = saved_by_paddle_3 / f"{kind}.pdmodel", saved_by_paddle_3 / f"{kind}.pdiparams"
     reports, files = edit(program, params, tmp_path / kind, optimize=optimize)
     assert (reports[0].changed > 0) == (kind in ("rec", "cnn"))
     for array in make_inputs(kind):
         before, after = run(program, params, array), run(*files, array)
         assert np.abs(after - before).max() <= 1e-4
-    nb = opt(*files, tmp_path / "converted")
+    nb = convert(*files, tmp_path / "converted")
     assert all(op.attrs["beta"] == 1.0 for op in nb.blocks[0].ops if op.type == "swish")
     if kind in EVIDENCE:
         assert sum(nb.op_histogram().values()) == EVIDENCE[kind][1 if optimize else 0]
@@ -269,15 +263,16 @@ def test_what_paddle_3_saved_converts(saved_by_paddle_3, run, opt, tmp_path, kin
     if optimize or alone:
         return
     with pytest.raises(ConversionError, match="killed by SIG"):
-        opt(program, params, tmp_path / "raw")
+        convert(program, params, tmp_path / "raw")
 
 
-def test_restored_rec_is_the_one_that_paddle_2_saved(saved_by_paddle_3, models, opt, tmp_path):
+def test_restored_rec_is_the_one_that_paddle_2_saved(saved_by_paddle_3, models, convert, tmp_path):
     files = saved_by_paddle_3 / "rec.pdmodel", saved_by_paddle_3 / "rec.pdiparams"
     _, restored = edit(*files, tmp_path / "restored")
     _, original = edit(models["rec"].program, models["rec"].params, tmp_path / "original")
     assert restored[1].read_bytes() == original[1].read_bytes()
-    ops = [[(op.type, dict(op.inputs)) for op in opt(*pair, pair[0]).blocks[0].ops] for pair in (restored, original)]
+    blocks = [convert(*pair, pair[0]).blocks[0] for pair in (restored, original)]
+    ops = [[(op.type, dict(op.inputs)) for op in block.ops] for block in blocks]
     assert ops[0] == ops[1]
 
 
@@ -291,7 +286,7 @@ def test_restored_rec_is_the_one_that_paddle_2_saved(saved_by_paddle_3, models, 
         ("dropout", "Mask"),
     ],
 )
-def test_an_output_that_is_missing_is_restored(models, opt, tmp_path, op_type, slot):
+def test_an_output_that_is_missing_is_restored(models, convert, tmp_path, op_type, slot):
     model = models["rec"]
     program = read_program(model.program, model.params)
     stripped = [op for op in program.ops if op.type == op_type]
@@ -300,13 +295,13 @@ def test_an_output_that_is_missing_is_restored(models, opt, tmp_path, op_type, s
     files = tmp_path / "m.pdmodel", tmp_path / "m.pdiparams"
     program.write(*files)
     if op_type == "dropout":
-        assert opt(*files, tmp_path / "raw").op_histogram()["dropout"] == len(stripped)
+        assert convert(*files, tmp_path / "raw").op_histogram()["dropout"] == len(stripped)
     else:
         with pytest.raises(ConversionError, match="killed by SIG"):
-            opt(*files, tmp_path / "raw")
+            convert(*files, tmp_path / "raw")
     reports, files = edit(*files, tmp_path / "restored", optimize=False)
     assert reports[0].changed == len(stripped)
-    assert sum(opt(*files, tmp_path / "restored").op_histogram().values()) == EVIDENCE["rec"][0]
+    assert sum(convert(*files, tmp_path / "restored").op_histogram().values()) == EVIDENCE["rec"][0]
 
 
 def test_each_restored_thing(saved_by_paddle_3):
