@@ -32,6 +32,12 @@ _PRECISIONS = {
     "int8": "8-bit integers with a scale for each output channel; computed in 32-bit floats",
 }
 
+_LIMITS = {
+    "max": "its longer side is at most",
+    "min": "its shorter side is at least",
+    "long": "its longer side is exactly",
+}
+
 _KINDS = {"det": "finds text lines", "rec": "reads a line", "cls": "finds lines that stand upside down"}
 
 
@@ -42,8 +48,9 @@ def write_readme(
     exported: tuple[ExportedModel, ...],
     charset: Charset,
     libraries: Mapping[str, RuntimeLibrary | None],
+    limit_type: str,
 ) -> str:
-    """Return the README of one bundle."""
+    """Return the README of one bundle; `limit_type` is that of its detection."""
     rows = "".join(_describe_model(model) for model in exported)
     files = "".join(f"| `{name}` | {text} |\n" for name, text in _list_files(target, libraries).items())
     return f"""\
@@ -64,13 +71,16 @@ Weights: {_PRECISIONS[options.precision]}. Characters: {len(charset.classes) - 1
 ## The Paddle-Lite library
 
 {_describe_libraries(target, opt_version, libraries)}
+## How a program loads a model
+
+{target.usage}
 ## How a picture is read
 
 All numbers are in `pipeline.yaml`, whose keys are those of a pipeline file of edge-ocr, and in `manifest.json` under
 `constants`.
 
-1. Detection: scale the BGR picture so that its longer side is at most `Detection.limit_side_len`
-   (`limit_type: max`), each side rounded to a multiple of 32; (x / 255 - mean) / std per channel; run
+1. Detection: scale the BGR picture so that {_LIMITS[limit_type]} `Detection.limit_side_len`,
+   each side rounded to a multiple of 32; (x / 255 - mean) / std per channel; run
    `models/det.nb` on 1 x 3 x H x W. Its output is the probability of text at each pixel. Binarise at
    `thresh`, take outlines, fit rotated rectangles, drop those with a mean below `box_thresh`, grow them
    by area x `unclip_ratio` / perimeter, scale them back.
@@ -102,7 +112,7 @@ def _list_files(target: Target, libraries: Mapping[str, RuntimeLibrary | None]) 
     files = {
         "manifest.json": "versions, sha256 of every file, what the models were made from",
         "dict.txt": "the characters, one a line, in the order of the classes",
-        "pipeline.yaml": "every constant of pre- and post-processing",
+        "pipeline.yaml": "the settings of pre- and post-processing; what never changes is in manifest.json",
     }
     for abi, library in libraries.items():
         if library is not None:

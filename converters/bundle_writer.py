@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -68,6 +69,7 @@ def open_bundle(out_dir: Path, *, force: bool = False) -> Iterator[BundleWriter]
     """
     place = check_out_dir(out_dir, force=force)
     partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
+    made = [folder for folder in place.parents if not folder.exists()]
     try:
         with _explain_failure(out_dir):
             partial.mkdir(parents=True)
@@ -78,6 +80,10 @@ def open_bundle(out_dir: Path, *, force: bool = False) -> Iterator[BundleWriter]
             _place(partial, place)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        # The folders above it that were made for it go, too, innermost first; one with something in it stays.
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def check_out_dir(out_dir: Path, *, force: bool = False) -> Path:
@@ -118,14 +124,15 @@ def check_zip(out_dir: Path, *, force: bool = False) -> Path:
 
 
 def write_zip(folder: Path, zip_file: Path) -> None:
-    """Pack a bundle under its own name; the same files give the same bytes, and a half archive is never seen.
+    """Pack a bundle into a folder called after the archive; the same files give the same bytes.
 
-    Stored, not compressed: weights hardly shrink, and what deflate makes of them depends on the machine's zlib.
+    A half archive is never seen. Stored, not compressed: weights hardly shrink, and what deflate makes of them
+    depends on the machine's zlib.
 
     Raises UsageError where it cannot be written.
     """
     partial = zip_file.with_name(f".{zip_file.name}.{secrets.token_hex(4)}.partial")
-    name = Path(os.path.realpath(folder)).name
+    name = zip_file.stem
     try:
         with _explain_failure(zip_file):
             with zipfile.ZipFile(partial, "w") as archive:

@@ -22,6 +22,11 @@ NAMED_CHARSETS: Mapping[str, str] = MappingProxyType(
 """`full`, all that the model has, is not among them."""
 
 
+def list_lacking(choice: str, charset: Charset) -> list[str]:
+    """Return the characters of a named charset that the model lacks; empty for `full` and for files."""
+    return sorted(set(NAMED_CHARSETS.get(choice, "")) - set(charset.classes))
+
+
 def select_classes(choice: str, charset: Charset, model: str) -> tuple[int, ...] | None:
     """Return the classes that a bundle keeps, in the model's order, the blank first; None for all of them.
 

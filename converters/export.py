@@ -18,7 +18,7 @@ import yaml
 
 from converters.bundle_docs import LICENSES, write_readme
 from converters.bundle_writer import FileEntry, check_out_dir, check_zip, open_bundle, write_zip
-from converters.charsets import select_classes
+from converters.charsets import list_lacking, select_classes
 from converters.manifest import build_manifest
 from converters.nb import normalise, parse_nb
 from converters.opt import Precision, check_support, run_opt
@@ -141,6 +141,9 @@ def export_bundle(
     recogniser = next(source for source in sources if source.model.kind == "rec")
     charset = _fit_charset(recogniser)
     kept = select_classes(options.charset, charset, recogniser.model.name)
+    lacking = list_lacking(options.charset, charset)
+    if lacking:
+        report(f"WARNING: {recogniser.model.name} cannot read {' '.join(lacking)}")
     if kept is not None:
         charset = Charset(tuple(charset.classes[i] for i in kept))
         report(f"charset: {len(kept) - 1} characters of {options.charset}")
@@ -148,8 +151,6 @@ def export_bundle(
     report("looking for an interpreter that runs opt")
     toolchain = find_opt_interpreter(options.lite_version, report=report)
     report(f"opt {toolchain.opt_version} on Python {toolchain.python_version} ({toolchain.origin})")
-    libraries = _find_libraries(chosen, abis, toolchain, options, report)
-
     with (
         tempfile.TemporaryDirectory(prefix="edge-ocr-") as scratch,
         open_bundle(out_dir, force=options.force) as bundle,
@@ -160,14 +161,17 @@ def export_bundle(
         with ThreadPoolExecutor() as pool:
             try:
                 list(pool.map(_Job.prepare, jobs))
+                # Behind the check of the models: a library that is given goes into the store.
+                libraries = _find_libraries(chosen, abis, toolchain, options, report)
                 exported = tuple(pool.map(_Job.convert, jobs))
             except BaseException:
                 stop.set()  # the pool waits for all its threads; those to come need not start opt any more
                 raise
         report("writing the bundle")
         _write_bundle(bundle, chosen, toolchain, config, options, exported, charset, libraries)
-    if zip_file is not None:
-        write_zip(out_dir, zip_file)
+        if zip_file is not None:
+            # Before the bundle is in its place: when this fails, nothing was exported.
+            write_zip(bundle.folder, zip_file)
     return ExportReport(out_dir, zip_file, chosen.name, toolchain.opt_version, options.precision, exported, libraries)
 
 
@@ -378,15 +382,16 @@ def _write_bundle(
         bundle.add(f"models/{model.source.model.kind}.nb", model.data)
     # The space that a model may have behind its dictionary gets its line: a device needs no rule for it.
     bundle.add("dict.txt", "".join(f"{text}\n" for text in charset.classes[1:]).encode())
-    pipeline = yaml.safe_dump(_describe_pipeline(config, exported), sort_keys=False, allow_unicode=True)
-    bundle.add("pipeline.yaml", pipeline.encode())
+    settings = _describe_pipeline(config, exported)
+    bundle.add("pipeline.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).encode())
     for abi, library in libraries.items():
         if library is not None:
             bundle.add(f"{target.library_folder}/{abi}/{library.library.name}", library.library.read_bytes())
             if library.jar is not None:
                 bundle.add(f"libs/{library.jar.name}", library.jar.read_bytes())
     bundle.add("LICENSES", LICENSES.encode())
-    readme = write_readme(target, toolchain.opt_version, options, exported, charset, libraries)
+    limit_type = str(settings["Detection"]["limit_type"])
+    readme = write_readme(target, toolchain.opt_version, options, exported, charset, libraries, limit_type)
     bundle.add("README.md", readme.encode())
     bundle.add_manifest(build_manifest(target, toolchain, options, exported, charset, libraries, bundle.files))
 

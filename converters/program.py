@@ -152,12 +152,11 @@ class Program:
         block = desc.blocks[0]
         self.ops: list[Op] = list(block.ops)
         self._vars: dict[str, Any] = {var.name: var for var in block.vars}
-        self._in_sub_blocks = {
-            name
-            for sub_block in list(desc.blocks)[1:]
-            for op in sub_block.ops
-            for name in (*list_inputs(op), *list_outputs(op))
-        } | {var.name for sub_block in list(desc.blocks)[1:] for var in sub_block.vars}
+        self.sub_ops: list[Op] = [op for sub_block in list(desc.blocks)[1:] for op in sub_block.ops]
+        """Those of the other blocks: set no more than their attributes."""
+        self._in_sub_blocks = {name for op in self.sub_ops for name in (*list_inputs(op), *list_outputs(op))} | {
+            var.name for sub_block in list(desc.blocks)[1:] for var in sub_block.vars
+        }
         self._readers: dict[str, list[Op]] = {}
         self._writers: dict[str, list[Op]] = {}
         for op in self.ops:
@@ -165,7 +164,7 @@ class Program:
 
     def count_ops(self) -> int:
         """Return the number of ops in all blocks, feed and fetch among them."""
-        return len(self.ops) + sum(len(block.ops) for block in list(self._desc.blocks)[1:])
+        return len(self.ops) + len(self.sub_ops)
 
     def find_shape(self, name: str) -> tuple[int, ...] | None:
         """Return the declared shape of a tensor, -1 for a free side; None where it is not declared."""
@@ -281,6 +280,13 @@ class Program:
         Names of outputs of the program are kept: what makes `source` then writes `result` itself.
         """
         if self.find_writer(result) is not op or source in self._in_sub_blocks:
+            return False
+        # A parameter that is written has one value ahead of that and another behind.
+        if source in self.params and self.list_writers(source):
+            return False
+        # Something else that the op makes, as the Mask of a dropout, may be wanted.
+        others = [name for name in list_outputs(op) if name != result]
+        if any(self.list_readers(name) or name in self._in_sub_blocks for name in others):
             return False
         if not self.is_fetched(result):
             # Another value under the name of the source, later on, would reach the readers of the result.
@@ -445,7 +451,26 @@ def _read_desc(program: Path) -> Any:
         raise ModelError(f"{program}: not a Paddle program: {error}", _HINT) from None
     if not desc.blocks:
         raise ModelError(f"{program}: not a Paddle program: it has no block", _HINT)
+    # The parser takes both, and stumbling over them is left to who reads or writes them.
+    if not desc.IsInitialized():
+        missing = desc.FindInitializationErrors()[0]
+        raise ModelError(f"{program}: not a Paddle program: {missing} is missing", _HINT)
+    damaged = next((name for name in _list_names(desc) if not isinstance(name, str)), None)
+    if damaged is not None:
+        raise ModelError(f"{program}: not a Paddle program: the name {damaged!r} is not UTF-8", _HINT)
     return desc
+
+
+def _list_names(desc: Any) -> Iterator[str | bytes]:
+    """Return all names in a program; protobuf gives those that are not UTF-8 as bytes."""
+    for block in desc.blocks:
+        yield from (var.name for var in block.vars)
+        for op in block.ops:
+            yield op.type
+            yield from (attr.name for attr in op.attrs)
+            for slot in (*op.inputs, *op.outputs):
+                yield slot.parameter
+                yield from slot.arguments
 
 
 def _read_param(data: bytes, position: int, var: Any, where: str) -> tuple[Array, int]:

@@ -23,6 +23,8 @@ class Target:
     """ABI, as its users write it, to the platform of `converters.runtime_libs`; the first one is the default."""
     library_folder: str
     """Of the bundle; a library lies in it under the name of its ABI."""
+    usage: str
+    """For the bundle's README: how a program on the device loads a model."""
 
     def choose_abis(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return the ABIs of a bundle, each once: the given ones, or the default where none is given.
@@ -38,6 +40,30 @@ class Target:
         return tuple(dict.fromkeys(names)) or (next(iter(self.platforms)),)
 
 
+_ARM_USAGE = """\
+Copy this folder to the board. A C++ program, built with `-I` the headers of Paddle-Lite's archive (`cxx/include`) and
+`-L lib/<arch> -lpaddle_light_api_shared`, loads a model with
+
+```cpp
+paddle::lite_api::MobileConfig config;
+config.set_model_from_file("models/det.nb");
+config.set_threads(2);
+auto predictor = paddle::lite_api::CreatePaddlePredictor<paddle::lite_api::MobileConfig>(config);
+```
+"""
+
+_ANDROID_USAGE = """\
+`models/`, `dict.txt`, `pipeline.yaml` and `manifest.json` go to `src/main/assets/` of the app (`noCompress "nb"`),
+`jniLibs/` to `src/main/`, `libs/PaddlePredictor.jar` to `libs/`. Copy a model out of the assets into `filesDir`, then
+
+```java
+MobileConfig config = new MobileConfig();
+config.setModelFromFile(new File(context.getFilesDir(), "det.nb").getPath());
+config.setThreads(2);
+PaddlePredictor predictor = PaddlePredictor.createPaddlePredictor(config);
+```
+"""
+
 TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         target.name: target
@@ -49,6 +75,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
                 abi_option="--arch",
                 platforms=MappingProxyType({"armv8": "armlinux.armv8", "armv7hf": "armlinux.armv7hf"}),
                 library_folder="lib",
+                usage=_ARM_USAGE,
             ),
             Target(
                 "android",
@@ -57,6 +84,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
                 abi_option="--abi",
                 platforms=MappingProxyType({"arm64-v8a": "android.armv8", "armeabi-v7a": "android.armv7"}),
                 library_folder="jniLibs",
+                usage=_ANDROID_USAGE,
             ),
         )
     }

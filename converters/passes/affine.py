@@ -84,12 +84,17 @@ def is_conv(program: Program, op: Op | None) -> bool:
         and program.params[name].ndim == 4
         and program.params[name].shape[0] % _count_groups(op) == 0
         and all(not slot.arguments or slot.parameter in _SLOTS for slot in op.inputs)
-        and get_attr(op, "data_format", "NCHW") in ("NCHW", "AnyLayout")
+        and is_channels_first(op)
         and not get_attr(op, "with_act", False)
         and not get_attr(op, "fuse_relu", False)
         and not get_attr(op, "fuse_activation", "")
         and program.find_writer(get_output(op, "Output") or "") is op
     )
+
+
+def is_channels_first(op: Op) -> bool:
+    """Tell whether a convolution or pooling takes its input as N×C×H×W."""
+    return get_attr(op, "data_format", "NCHW") in ("NCHW", "AnyLayout")
 
 
 def is_unpadded(op: Op) -> bool:

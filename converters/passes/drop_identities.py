@@ -9,10 +9,10 @@ from converters.program import Op, Program, get_attr, get_input, get_output, lis
 def drop_identities(program: Program) -> PassReport:
     """Remove dropouts at inference, scales by one, and copies.
 
-    Exact, to the bit: `dropout` with `is_test` and `upscale_in_train` is defined as Out = X (the other
-    implementation multiplies, and is left); `scale` with scale 1 and bias 0 computes 1·x + 0 = x; `assign` copies
-    a tensor that nothing else writes to later, so reading the original gives the same. Outputs of the program
-    keep their names.
+    Exact, but for the sign of a zero: `dropout` with `is_test` and `upscale_in_train` is defined as Out = X (the other
+    implementation multiplies, and is left), and stays where its Mask is read; `scale` with scale 1 and bias 0
+    computes 1·x + 0 = x, to the bit but for x = -0.0, of which it makes 0.0; `assign` copies a tensor that nothing
+    else writes to later, so reading the original gives the same. Outputs of the program keep their names.
     """
     ops_before = program.count_ops()
     changed = sum(

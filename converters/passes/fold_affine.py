@@ -14,6 +14,7 @@ from converters.passes.affine import (
     count_inputs,
     count_outputs,
     find_bias,
+    is_channels_first,
     is_conv,
     is_unpadded,
     read_affine,
@@ -191,7 +192,7 @@ def _list_uses(program: Program, name: str, seen: set[int]) -> list[tuple[Op, st
 def _passes_scale(program: Program, op: Op, name: str, vector: Vector) -> bool:
     if op.type == "pool2d":
         kind = get_attr(op, "pooling_type")
-        return bool(kind == "avg" or (kind == "max" and vector.min() > 0))
+        return is_channels_first(op) and bool(kind == "avg" or (kind == "max" and vector.min() > 0))
     if op.type != "elementwise_mul" or get_attr(op, "axis", -1) != -1:
         return False
     if any(operand in program.params for operand in list_inputs(op)):
@@ -207,6 +208,8 @@ def _passes_scale(program: Program, op: Op, name: str, vector: Vector) -> bool:
 
 
 def _averages_whole_windows(pool: Op) -> bool:
+    if not is_channels_first(pool):
+        return False
     if get_attr(pool, "global_pooling", False) or get_attr(pool, "adaptive", False):
         return True
     return is_unpadded(pool) and not get_attr(pool, "ceil_mode", False)

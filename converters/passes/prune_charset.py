@@ -15,7 +15,9 @@ _HINT = "the characters of this model cannot be pruned; export it with all of th
 
 
 def prune_charset(program: Program, kept: Sequence[int]) -> PassReport:
-    """Keep the classes `kept` of a network that ends in matmul, bias and softmax, in that order.
+    """Keep the classes `kept` of a network that ends in matmul, bias and softmax, in that order and once each.
+
+    Bias and softmax may be missing.
 
     `kept` are indices of the network's classes: different ones, the blank first. The report counts the classes
     removed.
@@ -59,11 +61,14 @@ def _find_classifier(program: Program) -> tuple[list[str], Op, str | None]:
             break
         results.append(name)
         shape = program.find_shape(name) or ()
-        if op.type == "softmax" and get_attr(op, "axis", -1) in (-1, len(shape) - 1):
+        # The way goes backwards: softmax is the last op, or there is none.
+        if op.type == "softmax" and len(results) == 1 and get_attr(op, "axis", -1) in (-1, len(shape) - 1):
             name = get_input(op, "X")
         elif op.type == "elementwise_add" and bias is None:
             name, bias = get_input(op, "X"), get_input(op, "Y")
             if not program.owns_param(op, bias) or program.params[bias or ""].shape != shape[-1:]:
+                break
+            if not shape or get_attr(op, "axis", -1) not in (-1, len(shape) - 1):
                 break
         elif op.type in ("matmul", "matmul_v2", "mul"):
             weight = get_input(op, "Y")

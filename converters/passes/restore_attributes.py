@@ -32,15 +32,17 @@ def restore_attributes(program: Program) -> PassReport:
 
     Exact: swish is x·sigmoid(beta·x), and where the attribute is missing the model was made by a Paddle that has
     no other beta than 1, so the restored value is the one it was trained and run with. The outputs are new
-    variables that no op reads, so no value in the program depends on them.
+    variables that no op reads, so no value in the program depends on them. Attributes are restored in all blocks,
+    outputs in the main one alone.
     """
     ops_before = program.count_ops()
     changed = 0
-    for op in program.ops:
+    for op in (*program.ops, *program.sub_ops):
         for name, value in _ATTRIBUTES.get(op.type, {}).items():
             if get_attr(op, name) is None:
                 set_attr(op, name, value)
                 changed += 1
+    for op in program.ops:
         slot = _OUTPUTS.get(op.type)
         if slot is not None and get_output(op, slot) is None:
             source = next(iter(list_inputs(op, "X")), None)

@@ -74,9 +74,11 @@ def _read_constant(op: Op) -> int | None:
     if inputs or get_attr(op, "shape") not in ([], [1]):
         return None
     try:
-        return int(value)
-    except (TypeError, ValueError):
+        side = int(value)
+    except (OverflowError, TypeError, ValueError):  # OverflowError: an infinite one
         return None
+    # What the attribute holds are 32 bits.
+    return side if abs(side) < 1 << 31 else None
 
 
 def _fold(program: Program, op: Op) -> bool:

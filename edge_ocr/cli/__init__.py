@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 
 
@@ -15,6 +16,8 @@ def main() -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):
             # A terminal of another encoding gets escapes, not an error, for what it cannot show.
             sys.stdout.reconfigure(errors="backslashreplace")
+        # As Ctrl-C does, it must leave nothing half-written behind.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
         app()
     except KeyboardInterrupt:
         sys.exit(130)

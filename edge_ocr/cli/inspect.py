@@ -71,9 +71,9 @@ def _list_files(path: Path) -> list[Path]:
 
     if not path.is_dir():
         return [path]
-    files = sorted((path / "models").rglob("*.nb"))
+    files = sorted((path / "models").rglob("*.nb")) or sorted(path.glob("*.nb"))
     if not files:
-        raise ModelError(f"{path} is not a bundle: no .nb below {path / 'models'}", "name a .nb, or a bundle's folder")
+        raise ModelError(f"{path} holds no .nb, nor does {path / 'models'}", "name a .nb, or a bundle's folder")
     return files
 
 

@@ -228,7 +228,7 @@ def test_what_is_not_there_exits_5(tmp_path):
     assert "No such file" in ended.stderr
     ended = run_inspect(tmp_path)
     assert ended.returncode == 5
-    assert "is not a bundle" in ended.stderr
+    assert "holds no .nb" in ended.stderr
 
 
 def test_one_bad_model_in_a_bundle_exits_5(bundle, tmp_path):

@@ -188,11 +188,11 @@ def test_archives_of_equal_bundles_are_equal(tmp_path):
         write_bundle(tmp_path / name / "bundle")
         (tmp_path / name / "bundle" / "models" / "run").write_bytes(b"#!")
         (tmp_path / name / "bundle" / "models" / "run").chmod(0o755)
-        write_zip(tmp_path / name / "bundle", tmp_path / f"{name}.zip")
+        write_zip(tmp_path / name / "bundle", tmp_path / name / "bundle.zip")
         os.utime(tmp_path / name / "bundle" / "manifest.json", (time.time() - 1e6,) * 2)
-    write_zip(tmp_path / "b" / "bundle", tmp_path / "b.zip")
-    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
-    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+    write_zip(tmp_path / "b" / "bundle", tmp_path / "b" / "bundle.zip")
+    assert (tmp_path / "a" / "bundle.zip").read_bytes() == (tmp_path / "b" / "bundle.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a" / "bundle.zip") as archive:
         assert archive.testzip() is None
         assert archive.namelist() == ["bundle/manifest.json", "bundle/models/det.nb", "bundle/models/run"]
         modes = [stat.S_IMODE(entry.external_attr >> 16) for entry in archive.infolist()]

@@ -10,8 +10,9 @@ from converters.passes.fold_affine import fold_affine
 from converters.passes.fold_gates import fold_gates
 from converters.passes.merge_convs import merge_convs
 from converters.passes.prune_charset import prune_charset
+from converters.passes.restore_attributes import restore_attributes
 from converters.passes.settle_shapes import settle_shapes
-from converters.program import Program, load_framework_pb2, read_program, set_attr
+from converters.program import Program, get_attr, load_framework_pb2, read_program, set_attr
 from edge_ocr.errors import ModelError, UsageError
 
 FEED, FETCH = 9, 10
@@ -226,6 +227,17 @@ def test_pooling_between(run, options, factor, changed):
     check_same(run, fold_affine, program, changed=changed)
 
 
+@pytest.mark.parametrize("between", [mul, add])
+def test_pooling_over_other_sides_than_rows_and_columns_stops_all(run, between):
+    ops = [
+        act("relu", "x", "t0"),
+        between("t0", "a", "t1", 1),
+        pool("t1", "t2", ksize=[1, 3], strides=[1, 1], data_format="NHWC"),
+        conv("t2", "out", "w"),
+    ]
+    check_same(run, fold_affine, build(ops, {"w": draw(5, 4, 1, 1), "a": draw(4)}), changed=0)
+
+
 def test_what_is_fetched_stays(run):
     ops = [conv("x", "t0", "w"), mul("t0", "a", "t1"), add("t1", "b", "out")]
     params = {"w": draw(4, 4, 1, 1), "a": [1.5], "b": [0.2]}
@@ -301,16 +313,19 @@ def test_the_bias_of_paddle_3_becomes_one_that_opt_fuses(run):
     assert fold_affine(program).changed == 0
 
 
+def add_sub_block(program, op_type, source):
+    desc = load_framework_pb2().ProgramDesc()
+    desc.ParseFromString(program.to_bytes()[0])
+    op = desc.blocks.add(idx=1, parent_idx=0).ops.add(type=op_type)
+    op.inputs.add(parameter="X", arguments=[source])
+    op.outputs.add(parameter="Out", arguments=["inner"])
+    return Program(desc, dict(program.params), "synthetic")
+
+
 def test_what_a_sub_block_touches_stays():
     def build_with_sub_block(name):
         ops = [conv("x", "t0", "w"), mul("t0", "a", "t1"), act("assign", "t1", "out")]
-        program = build(ops, {"w": draw(4, 4, 1, 1), "a": [2]})
-        desc = load_framework_pb2().ProgramDesc()
-        desc.ParseFromString(program.to_bytes()[0])
-        op = desc.blocks.add(idx=1, parent_idx=0).ops.add(type="relu")
-        op.inputs.add(parameter="X", arguments=[name])
-        op.outputs.add(parameter="Out", arguments=["inner"])
-        return Program(desc, dict(program.params), "synthetic")
+        return add_sub_block(build(ops, {"w": draw(4, 4, 1, 1), "a": [2]}), "relu", name)
 
     for name in ("t0", "t1", "w"):
         assert fold_affine(build_with_sub_block(name)).changed == 0, name
@@ -337,6 +352,37 @@ def test_identities_go_and_outputs_keep_their_names(run):
     check_same(run, drop_identities, build([act("assign", "x", "out")], {}), changed=0)
     twice = [act("relu", "x", "t"), act("assign", "t", "out")]
     check_same(run, drop_identities, build(twice, {}, ("t", "out")), changed=0)
+
+
+def test_a_parameter_that_is_written_is_not_read_late(run):
+    ops = [act("assign", "p", "t"), act("scale", "x", "p", scale=3.0, bias=0.0), add("t", "p", "out")]
+    program = build(ops, {"p": X + 1}, shape=X.shape)
+    assert "assign" in check_same(run, drop_identities, program, changed=0)
+    # Behind the write, and with its copy an output.
+    ops = [act("relu", "p", "t"), act("scale", "x", "p", scale=3.0, bias=0.0), act("assign", "p", "out")]
+    program = build(ops, {"p": X + 1}, ("out", "t"), shape=X.shape)
+    check_same(run, drop_identities, program, changed=0)
+
+
+@pytest.mark.parametrize("user", ["op", "output", "sub-block", None])
+def test_a_dropout_whose_mask_is_used_stays(user):
+    attrs = {"is_test": True, "dropout_implementation": "upscale_in_train", "dropout_prob": 0.1}
+    ops = [("dropout", "X=x", "Out=t Mask=m", attrs), act("relu", "t", "out")]
+    if user == "op":
+        ops.append(act("cast", "m", "unused"))
+    program = build(ops, {}, ("out", "m") if user == "output" else ("out",))
+    if user == "sub-block":
+        program = add_sub_block(program, "relu", "m")
+    assert drop_identities(program).changed == (user is None)
+
+
+def test_attributes_are_restored_in_sub_blocks():
+    program = add_sub_block(build([act("swish", "x", "out")], {}), "swish", "x")
+    assert restore_attributes(program).changed == 2
+    desc = load_framework_pb2().ProgramDesc.FromString(program.to_bytes()[0])
+    assert get_attr(desc.blocks[0].ops[1], "beta") == 1.0
+    assert get_attr(desc.blocks[1].ops[0], "beta") == 1.0
+    assert restore_attributes(program).changed == 0
 
 
 def fill(result, value):
@@ -385,6 +431,15 @@ def test_sides_of_a_reshape(run, sides, settled):
         return
     assert check_same(run, settle_shapes, program, changed=1, array=array) == ["reshape2"]
     assert list(program.ops[1].attrs[0].ints) == settled
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e30", str(1 << 31)])
+def test_a_side_that_is_no_number_of_32_bits_is_unknown(value):
+    attrs = {"shape": [1], "dtype": 2, "value": float(value), "str_value": ""}
+    ops = [("fill_constant", "", "Out=n", attrs), fill("four", 4), reshape("x", ["n", "four"])]
+    program = build(ops, {})
+    settle_shapes(program)
+    assert get_attr(next(op for op in program.ops if op.type == "reshape2"), "shape") == [-1, 4]
 
 
 def test_the_shape_of_another_tensor_is_no_copy(run):
@@ -502,6 +557,42 @@ def test_classes_that_cannot_be_kept(kept, words):
 def test_a_network_that_is_no_recogniser_is_not_pruned(options):
     with pytest.raises(ModelError, match="does not end in matmul"):
         prune_charset(build_classifier(**options), [0, 1])
+
+
+SOFTMAX = {"axis": -1}
+
+
+def build_tail(*tail):
+    matmul = ("matmul_v2", "X=x Y=w", "Out=t0", {"trans_x": False, "trans_y": False})
+    shapes = dict.fromkeys(("t0", "t1", "out"), (-1, -1, 5))
+    return build([matmul, *tail], {"w": draw(4, 5), "c": draw(5)}, shape=(-1, -1, 4), shapes=shapes)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        [act("softmax", "t0", "t1", **SOFTMAX), act("softmax", "t1", "out", **SOFTMAX)],
+        [act("softmax", "t0", "t1", **SOFTMAX), add("t1", "c", "out")],
+        [add("t0", "c", "t1", 1), act("softmax", "t1", "out", **SOFTMAX)],
+        [act("softmax", "t0", "out", axis=1)],
+    ],
+    ids=["two softmax", "softmax ahead of the addition", "addition along time", "softmax along time"],
+)
+def test_another_order_at_the_end_is_not_pruned(tail):
+    program = build_tail(*tail)
+    before = program.to_bytes()
+    with pytest.raises(ModelError, match="does not end in matmul"):
+        prune_charset(program, [0, 1])
+    assert program.to_bytes() == before
+
+
+@pytest.mark.parametrize("axis", [-1, 2])
+def test_logits_are_pruned_exactly(run, axis):
+    array, kept = draw(2, 7, 4), [0, 4, 2]
+    program = build_tail(add("t0", "c", "out", axis))
+    whole = run(program, array)["out"]
+    prune_charset(program, kept)
+    np.testing.assert_allclose(run(program, array)["out"], whole[..., kept], rtol=0, atol=1e-6)
 
 
 def test_pruning_needs_a_classifier_of_its_own():

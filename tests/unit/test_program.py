@@ -59,6 +59,39 @@ def test_a_truncated_program_is_refused(tmp_path, det_program):
         read_signature(path)
 
 
+def drop_required(data):
+    # A var whose name is given under a field number that nobody knows.
+    return data.replace(b"\x0a\x04wxyz", b"\x7a\x04wxyz", 1)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (drop_required, "blocks[0].vars[0].name is missing"),
+        (lambda data: data.replace(b"wxyz", b"wx\xffz"), r"the name b'wx\xffz' is not UTF-8"),
+        (lambda data: data.replace(b"sum", b"s\xffm"), r"the name b's\xffm' is not UTF-8"),
+        (lambda data: data.replace(b"SLOT", b"\xffLOT"), r"the name b'\xffLOT' is not UTF-8"),
+        (lambda data: data.replace(b"attr", b"att\xff"), r"the name b'att\xff' is not UTF-8"),
+    ],
+    ids=["required", "variable", "type", "slot", "attribute"],
+)
+def test_a_damaged_program_is_refused(tmp_path, damage, words):
+    desc = load_framework_pb2().ProgramDesc()
+    block = desc.blocks.add(idx=0, parent_idx=-1)
+    op = block.ops.add(type="sum")
+    op.inputs.add(parameter="SLOT", arguments=["x"])
+    set_attr(op, "attr", 1)
+    block.vars.add(name="wxyz", persistable=True).type.type = 7
+    data = desc.SerializeToString()
+    path = tmp_path / "inference.pdmodel"
+    path.write_bytes(damage(data))
+    assert damage(data) != data
+    for read in (read_signature, lambda path: read_program(path, path)):
+        with pytest.raises(ModelError, match=r"inference\.pdmodel: not a Paddle program: ") as caught:
+            read(path)
+        assert words in caught.value.message
+
+
 def test_a_missing_program_is_reported(tmp_path):
     with pytest.raises(ModelError, match="cannot be read"):
         read_signature(tmp_path / "inference.pdmodel")
