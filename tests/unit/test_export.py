@@ -429,7 +429,7 @@ def test_an_unsupported_op_is_refused_before_any_conversion(opt, tmp_path, det, 
         export_bundle("arm", out, configure(det=folder))
     assert str(folder / "inference.pdmodel") in caught.value.message
     assert re.search(r"\n  hard_sigmoid +Y +Y\n", caught.value.message), "opt's table of ops"
-    assert list(out.parent.iterdir()) == []
+    assert not out.parent.exists()
     actions = [json.loads(job.read_bytes())["action"] for job in log.iterdir()]
     assert set(actions) == {"describe", "check"}
 
@@ -445,7 +445,7 @@ def test_a_conversion_that_fails_leaves_nothing(opt, tmp_path, monkeypatch):
     out = tmp_path / "out" / "bundle"
     with pytest.raises(ConversionError, match=r"PP-OCRv4_mobile_\w+/inference\.pdmodel: killed by SIGSEGV.*\n.*out of"):
         export_bundle("arm", out, configure())
-    assert list(out.parent.iterdir()) == []
+    assert not out.parent.exists()
 
 
 @pytest.fixture
@@ -475,7 +475,7 @@ def test_a_full_scratch_disk_is_named_and_leaves_nothing(opt, tmp_path, small_di
     with pytest.raises(UsageError, match=rf"cannot write the edited .* to {small_disk}/.*: No space left") as caught:
         export_bundle("arm", tmp_path / "out" / "bundle", configure())
     assert "TMPDIR" in caught.value.hint
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
     assert list(small_disk.iterdir()) == []
 
 
@@ -486,4 +486,4 @@ def test_a_program_that_cannot_be_written_is_no_bug(opt, tmp_path, monkeypatch):
     monkeypatch.setattr(Program, "write", write)
     with pytest.raises(UsageError, match="cannot write the edited PP-OCRv4_mobile_det"):
         export_bundle("arm", tmp_path / "out" / "bundle", configure())
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
