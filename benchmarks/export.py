@@ -42,7 +42,7 @@ LINE = np.array([[216.6, 127.7], [518.9, 120.6], [519.1, 141.9], [215.9, 148.9]]
 SHAPES = {"det": (1, 3, 960, 960), "rec": (1, 3, 48, 320), "cls": (1, 3, 48, 192)}
 CONFIG = load_config("OCR")
 NAMES = {"det": CONFIG.det_model, "rec": CONFIG.rec_model, "cls": CONFIG.cls_model}
-COMMAND = [sys.executable, "-c", "from edge_ocr.cli.app import main; main()", "export", "--target", "arm", "--out"]
+COMMAND = [sys.executable, "-m", "edge_ocr", "export", "--target", "arm", "--out"]
 
 
 @dataclass(frozen=True)
