@@ -20,7 +20,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from converters.nb_schema import ATTR_FIELDS, DTYPE_SIZES, DTYPES, HINT, LOD_TENSOR, VAR_KINDS, FlatBuffer, FlatTable
+from converters.nb_schema import (
+    ATTR_FIELDS,
+    DTYPE_SIZES,
+    DTYPES,
+    HINT,
+    LOD_TENSOR,
+    VAR_KINDS,
+    FlatBuffer,
+    FlatTable,
+    shorten,
+)
 from edge_ocr.errors import ModelError
 
 if TYPE_CHECKING:
@@ -30,7 +40,7 @@ if TYPE_CHECKING:
 META_VERSION = 2
 
 # PP-OCR programs have a third of a megabyte. Objects in memory take some tens of times what they take in the file.
-TOPOLOGY_LIMIT_BYTES = 32 * 2**20
+TOPOLOGY_LIMIT_BYTES = 8 * 2**20
 
 # Far more than tensors have, and few enough to multiply.
 MAX_RANK = 16
@@ -402,6 +412,9 @@ def _read_param(table: FlatTable, header: NbHeader) -> NbParam:
     dtype, shape, data = _read_dtype(tensor), _read_shape(tensor, "dim"), tensor.read("data")
     if any(side < 0 for side in shape):
         raise tensor.fail("dim", f"{name!r} has the shape {list(shape)}, expected no side below 0")
+    # NumPy cannot hold nothing in a shape whose other sides are absurd, and no op needs nothing.
+    if 0 in shape:
+        raise tensor.fail("dim", f"{name!r} has the shape {list(shape)}, expected no side of 0")
     size_bytes = math.prod(shape) * DTYPE_SIZES[dtype]
     if len(data) != size_bytes:
         raise tensor.fail(
@@ -419,7 +432,8 @@ def _index(params: Iterator[NbParam], where: str) -> Mapping[str, NbParam]:
     by_name: dict[str, NbParam] = {}
     for param in params:
         if by_name.setdefault(param.name, param) is not param:
-            raise ModelError(f"{where}: damaged: parameter {param.name!r} is there twice, expected once", HINT)
+            name = shorten(repr(param.name))
+            raise ModelError(f"{where}: damaged: parameter {name} is there twice, expected once", HINT)
     return MappingProxyType(by_name)
 
 
@@ -434,7 +448,8 @@ def _list_ports(block: NbBlock, op_type: str, where: str) -> tuple[NbVar, ...]:
         variable = block.vars.get(names[0]) if names else None
         if variable is None or not isinstance(column, int) or column in ports:
             raise ModelError(
-                f"{where}: damaged: {op_type} of {list(names)} in column {column!r}, expected one variable a column",
+                f"{where}: damaged: {op_type} of {shorten(str(list(names)))} in column {shorten(repr(column))}, "
+                "expected one variable a column",
                 HINT,
             )
         ports[column] = variable

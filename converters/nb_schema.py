@@ -29,6 +29,9 @@ _SCALARS: Mapping[str, struct.Struct] = MappingProxyType(
         "double": struct.Struct("<d"),
     }
 )
+# What a file puts into a message may be megabytes long.
+_MAX_MESSAGE = 400
+
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
 _I32 = struct.Struct("<i")
@@ -185,6 +188,11 @@ VAR_KINDS: Mapping[int, str] = MappingProxyType(
 )
 
 
+def shorten(text: str) -> str:
+    """Return `text`, or its start where it is too long for a message."""
+    return text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]}…"
+
+
 class FlatBuffer:
     """One FlatBuffers buffer of a file.
 
@@ -207,7 +215,8 @@ class FlatBuffer:
 
     def fail(self, position: int, place: str, message: str) -> ModelError:
         """Return the error for what stands at byte `position` of the buffer."""
-        return ModelError(f"{self._where}: damaged at byte {self._start + position} ({place}): {message}", HINT)
+        where = f"{self._where}: damaged at byte {self._start + position} ({place})"
+        return ModelError(f"{where}: {shorten(message)}", HINT)
 
     def read_field(self, table: FlatTable, field: Field, offset: int) -> Any:
         """Return the field that stands `offset` bytes behind the start of `table`."""

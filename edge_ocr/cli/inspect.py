@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import secrets
 import sys
 from collections import Counter
 from pathlib import Path
@@ -33,6 +36,10 @@ def inspect(
     ] = None,
     top: Annotated[int, typer.Option(metavar="N", min=1, help="How many of the costliest ops to list.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the cost of every op.")] = False,
+    onnx: Annotated[
+        Path | None, typer.Option(metavar="OUT.onnx", help="Also write the graph as ONNX, for Netron or host engines.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT.onnx where it is there.")] = False,
 ) -> None:
     """Tell what a .nb holds: version, ops and kernels, parameters, quantisation, and cost at an input shape.
 
@@ -44,11 +51,19 @@ def inspect(
     files = _list_files(path)
     if shape and len(files) > 1:
         raise UsageError(f"--shape is for one model, but {path} has {len(files)}", f"such as {files[0]}")
+    if onnx is not None and len(files) > 1:
+        raise UsageError(f"--onnx is for one model, but {path} has {len(files)}", f"such as {files[0]}")
+    if onnx is not None:
+        _check_onnx(onnx, files[0], force)
+    elif force:
+        raise UsageError("--force is for --onnx, which is not given")
     described = []
     for file in files:
         model = read_nb(file)
         shapes = _parse_shapes(shape, model.inputs) if shape else _guess_shapes(model)
         described.append(_describe(file, model, shapes))
+        if onnx is not None:
+            _write_onnx(onnx, file, model, force)
     if as_json:
         typer.echo(json.dumps(described, indent=2, ensure_ascii=False))
     elif sys.stdout.isatty():
@@ -75,6 +90,47 @@ def _list_files(path: Path) -> list[Path]:
     if not files:
         raise ModelError(f"{path} holds no .nb, nor does {path / 'models'}", "name a .nb, or a bundle's folder")
     return files
+
+
+def _check_onnx(out: Path, file: Path, force: bool) -> None:
+    from edge_ocr.errors import UsageError
+
+    hint = "give another --onnx"
+    try:
+        if not out.exists():
+            return
+        if not out.is_file():
+            raise UsageError(f"--onnx {out}: is not a file", hint)
+        if file.exists() and out.samefile(file):
+            raise UsageError(f"--onnx {out}: is the model itself", hint)
+    except OSError as error:
+        raise UsageError(f"--onnx {out}: cannot be written: {error.strerror}", hint) from None
+    if not force:
+        raise UsageError(f"--onnx {out}: exists", "--force replaces it")
+
+
+def _write_onnx(out: Path, file: Path, model: NbModel, force: bool) -> None:
+    """Write the graph; whatever happens, a half file is never seen."""
+    from converters.nb_graph import OPSET, build_graph
+    from edge_ocr.errors import UsageError
+
+    graph = build_graph(model, file.name).model
+    data = graph.SerializeToString()
+    # Behind a link, what it points to is replaced.
+    place = Path(os.path.realpath(out))
+    partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
+    try:
+        partial.write_bytes(data)
+        # Again: someone else may have written there by now.
+        _check_onnx(out, file, force)
+        partial.replace(place)
+    except OSError as error:
+        raise UsageError(f"--onnx {out}: cannot be written: {error.strerror}", "give another --onnx") from None
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+    figures = f"opset {OPSET}, {len(graph.graph.node)} nodes, {len(data) / 1e6:.2f} MB"
+    sys.stderr.write(f"wrote {out}: {figures}\n")
 
 
 def _parse_shapes(texts: list[str], inputs: tuple[NbVar, ...]) -> dict[str, tuple[int, ...]]:

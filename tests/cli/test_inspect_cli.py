@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 from converters.opt import run_opt
@@ -239,10 +242,120 @@ def test_one_bad_model_in_a_bundle_exits_5(bundle, tmp_path):
     assert "rec.nb: not a .nb file" in ended.stderr
 
 
+def test_the_graph_is_written_as_onnx_beside_the_usual_output(cls, tmp_path):
+    out = tmp_path / "cls.onnx"
+    ended = run_inspect(cls, "--onnx", out)
+    assert (ended.returncode, ended.stdout) == (0, run_inspect(cls).stdout)
+    assert re.fullmatch(rf"wrote {re.escape(str(out))}: opset 17, \d+ nodes, 0\.\d\d MB\n", ended.stderr)
+    assert list(tmp_path.iterdir()) == [out]
+    graph = onnx.load(out).graph
+    assert graph.name == "cls.nb"
+    assert f"{len(graph.node)} nodes, {out.stat().st_size / 1e6:.2f} MB" in ended.stderr
+    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    (probs,) = session.run(None, {"x": np.zeros((5, 3, 48, 192), dtype=np.float32)})
+    assert probs.shape == (5, 2)
+    np.testing.assert_allclose(probs.sum(1), 1, atol=1e-6)
+
+
+def test_json_stays_alone_on_stdout_beside_onnx(cls, tmp_path):
+    ended = run_inspect(cls, "--json", "--onnx", tmp_path / "cls.onnx")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)[0]["op_count"] == 104
+
+
+def test_the_folder_of_one_model_will_do_for_onnx(cls, tmp_path):
+    shutil.copy(cls, tmp_path)
+    assert run_inspect(tmp_path, "--onnx", tmp_path / "cls.onnx").returncode == 0
+    assert (tmp_path / "cls.onnx").stat().st_size > 100_000
+
+
+def test_an_onnx_file_that_is_there_gives_way_to_force_only(cls, tmp_path):
+    out = tmp_path / "a.onnx"
+    out.write_text("mine")
+    link = tmp_path / "link.onnx"
+    link.symlink_to(out)
+    for path in (out, link):
+        ended = run_inspect(cls, "--onnx", path)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert f"Error: --onnx {path}: exists\nHint: --force replaces it" in ended.stderr
+        assert out.read_text() == "mine"
+    ended = run_inspect(cls, "--onnx", link, "--force")
+    assert ended.returncode == 0, ended.stderr
+    assert link.is_symlink()
+    onnx.checker.check_model(onnx.load(out))
+    assert sorted(tmp_path.iterdir()) == [out, link]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: folder / "none" / "a.onnx", "cannot be written: No such file or directory"),
+        (lambda folder: folder, "is not a file"),
+        (lambda folder: Path(os.devnull), "is not a file"),
+        (lambda folder: folder / "copy.nb", "is the model itself"),
+        (lambda folder: folder / "copy.nb" / "a.onnx", "cannot be written: Not a directory"),
+        (lambda folder: folder / ("a" * 300), "cannot be written: File name too long"),
+        (lambda folder: Path("/proc/a.onnx"), "cannot be written: "),
+    ],
+)
+def test_where_no_onnx_file_can_be_exits_2(cls, tmp_path, make, words):
+    model = tmp_path / "copy.nb"
+    shutil.copy(cls, model)
+    out = make(tmp_path)
+    ended = run_inspect(model, "--onnx", out, "--force")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"Error: --onnx {out}: {words}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert list(tmp_path.iterdir()) == [model]
+    assert model.read_bytes() == cls.read_bytes()
+
+
+def test_onnx_beside_options_that_do_not_fit_exits_2(bundle, tmp_path):
+    ended = run_inspect(bundle, "--onnx", tmp_path / "a.onnx")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"--onnx is for one model, but {bundle} has 3" in ended.stderr
+    ended = run_inspect(bundle, "--force")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "--force is for --onnx" in ended.stderr
+    ended = run_inspect(bundle / "models" / "cls.nb", "--onnx", tmp_path / "a.onnx", "--shape", "y=1")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_op_that_onnx_cannot_have_is_named_and_nothing_is_written(bundle, tmp_path):
+    path, out = tmp_path / "odd.nb", tmp_path / "odd.onnx"
+    path.write_bytes((bundle / "models" / "det.nb").read_bytes().replace(b"hard_swish", b"hard_\x1b[1mx"))
+    ended = run_inspect(path, "--onnx", out)
+    assert (ended.returncode, ended.stdout) == (5, "")
+    assert "Error: odd.nb: op 5: 'hard_\\x1b[1mx' is not known" in ended.stderr
+    assert "\x1b" not in ended.stderr
+    out.write_text("mine")
+    assert run_inspect(path, "--onnx", out, "--force").returncode == 5
+    assert out.read_text() == "mine"
+    assert sorted(tmp_path.iterdir()) == [path, out]
+
+
+def test_a_missing_model_exits_5_whatever_the_onnx_file(tmp_path):
+    out = tmp_path / "a.onnx"
+    out.write_text("mine")
+    ended = run_inspect(tmp_path / "none.nb", "--onnx", out, "--force")
+    assert ended.returncode == 5
+    assert "No such file" in ended.stderr
+    assert out.read_text() == "mine"
+
+
+def test_inspecting_without_onnx_does_not_import_it(cls):
+    code = (
+        "import sys\nfrom edge_ocr.cli.inspect import inspect\nfrom pathlib import Path\n"
+        "inspect(Path(sys.argv[1]))\nassert not {'onnx', 'converters.nb_graph'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, cls], capture_output=True, check=True)
+
+
 def test_help_loads_nothing_heavy():
     code = (
         "import sys\nfrom edge_ocr.cli import inspect\n"
-        "heavy = {'numpy', 'cv2', 'paddle', 'openvino', 'rich.console', 'converters', 'yaml'}\n"
+        "heavy = {'numpy', 'cv2', 'onnx', 'paddle', 'openvino', 'rich.console', 'converters', 'yaml'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
