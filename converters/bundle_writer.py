@@ -35,26 +35,46 @@ class BundleWriter:
 
     folder: Path
     """Where they are until the bundle is whole."""
+    place: Path
+    """Where they go when it is."""
     files: dict[str, FileEntry] = field(default_factory=dict)
-    """By name relative to the bundle, with forward slashes."""
+    """By name relative to the bundle, with forward slashes; without the manifest."""
 
     def add(self, name: str, data: bytes) -> FileEntry:
         """Write one file and note its hash and size.
 
         Raises UsageError where it cannot be written.
         """
-        with _explain_failure(name):
-            path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+        self._write(name, data)
         self.files[name] = FileEntry(hashlib.sha256(data).hexdigest(), len(data))
         return self.files[name]
 
     def add_manifest(self, content: Mapping[str, Any]) -> None:
-        """Write manifest.json: `content`, and under `files` every file added so far."""
+        """Write manifest.json, for the first time or anew: `content`, and under `files` every file added so far."""
         files = {name: {"sha256": entry.sha256, "size_bytes": entry.size_bytes} for name, entry in self.files.items()}
         text = json.dumps({**content, "files": files}, indent=2, sort_keys=True, ensure_ascii=False)
-        self.add(MANIFEST, (text + "\n").encode())
+        self._write(MANIFEST, (text + "\n").encode())
+
+    def keep_failed(self) -> Path:
+        """Move the bundle beside its place, as NAME.failed, and return where it is now; an earlier one there goes.
+
+        What is called so and is no bundle stays; the name then gets a number behind.
+
+        Raises UsageError where it cannot be moved.
+        """
+        failed = self.place.with_name(f"{self.place.name}.failed")
+        if failed.is_symlink() or (failed.exists() and not _is_bundle(failed)):
+            failed = self.place.with_name(f"{failed.name}.{secrets.token_hex(4)}")
+        with _explain_failure(failed):
+            shutil.rmtree(failed, ignore_errors=True)
+            self.folder.rename(failed)
+        return failed
+
+    def _write(self, name: str, data: bytes) -> None:
+        with _explain_failure(name):
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
 
 
 @contextmanager
@@ -73,7 +93,7 @@ def open_bundle(out_dir: Path, *, force: bool = False) -> Iterator[BundleWriter]
     try:
         with _explain_failure(out_dir):
             partial.mkdir(parents=True)
-        yield BundleWriter(partial)
+        yield BundleWriter(partial, place)
         # Again: minutes may have passed since the first look.
         check_out_dir(out_dir, force=force)
         with _explain_failure(out_dir):

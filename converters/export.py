@@ -28,7 +28,7 @@ from converters.runtime_libs import RuntimeLibrary, add_library, find_library
 from converters.targets import Target, find_target
 from converters.toolchain import LITE_VERSION, OptToolchain, find_opt_interpreter, find_wheel
 from edge_ocr.core.charset import Charset
-from edge_ocr.errors import ConversionError, ModelError, UsageError
+from edge_ocr.errors import ConversionError, ModelError, NotVerifiedError, ParityError, UsageError
 from edge_ocr.models import Kind, Model, Progress, resolve_model
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from converters.bundle_writer import BundleWriter
     from converters.nb import NbModel
+    from converters.parity import ParityReport
     from edge_ocr.config import PipelineConfig
 
 Report = Callable[[str], None]
@@ -67,6 +68,8 @@ class ExportOptions:
     """Also write the bundle as `<out_dir>.zip`."""
     force: bool = False
     """Replace a bundle that is there."""
+    verify: bool = True
+    """Compare the bundle with the models it is made from, and refuse it where it does not read the same."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,8 @@ class ExportReport:
     models: tuple[ExportedModel, ...]
     libraries: Mapping[str, RuntimeLibrary | None]
     """By ABI; None where there is no library for it on this machine."""
+    parity: ParityReport | None
+    """None where the bundle was not verified."""
 
 
 def export_bundle(
@@ -129,7 +134,8 @@ def export_bundle(
 
     Raises UsageError for an unknown target or option and an `out_dir` that is taken, ModelError for models,
     dictionaries and libraries that are missing, damaged or do not fit, ToolchainError where opt cannot be had,
-    ConversionError where opt does not take a model.
+    ConversionError where opt does not take a model, ParityError where the bundle does not read as its models do (it is
+    then kept as `<out_dir>.failed`), NotVerifiedError where that could not be found out.
     """
     chosen = find_target(target)
     abis = chosen.choose_abis(options.abis)
@@ -168,11 +174,52 @@ def export_bundle(
                 stop.set()  # the pool waits for all its threads; those to come need not start opt any more
                 raise
         report("writing the bundle")
-        _write_bundle(bundle, chosen, toolchain, config, options, exported, charset, libraries)
+        _write_files(bundle, chosen, toolchain, config, options, exported, charset, libraries)
+
+        def write_manifest(parity: ParityReport | None) -> None:
+            content = build_manifest(chosen, toolchain, options, exported, charset, libraries, bundle.files, parity)
+            bundle.add_manifest(content)
+
+        write_manifest(None)
+        parity = None
+        if options.verify:
+            report("verifying: does it read as its models do?")
+            parity = _verify(bundle, sources)
+            write_manifest(parity)
+            _refuse_failed(bundle, parity)
         if zip_file is not None:
             # Before the bundle is in its place: when this fails, nothing was exported.
             write_zip(bundle.folder, zip_file)
-    return ExportReport(out_dir, zip_file, chosen.name, toolchain.opt_version, options.precision, exported, libraries)
+    return ExportReport(
+        out_dir, zip_file, chosen.name, toolchain.opt_version, options.precision, exported, libraries, parity
+    )
+
+
+def _verify(bundle: BundleWriter, sources: tuple[SourceModel, ...]) -> ParityReport:
+    from converters.verify import verify_bundle
+
+    try:
+        return verify_bundle(bundle.folder, sources={source.model.kind: source.model for source in sources})
+    except NotVerifiedError as error:
+        # It is gone by the time anybody reads this.
+        message = error.message.replace(str(bundle.folder), str(bundle.place))
+        raise NotVerifiedError(
+            f"the bundle could not be verified: {message}",
+            "--no-verify exports without a comparison; `edge-ocr verify` then makes it, on your own pictures",
+        ) from None
+
+
+def _refuse_failed(bundle: BundleWriter, parity: ParityReport) -> None:
+    """Raise ParityError, the bundle set aside, where it does not read as its models do."""
+    if parity.passed:
+        return
+    found = "; ".join(f"{check.name}: {check.detail}" for check in parity.failures[:5])
+    try:
+        kept = bundle.keep_failed()
+        hint = f"it is kept in {kept}; `edge-ocr verify {kept} --trace --report out.html` shows where it differs"
+    except UsageError as error:
+        hint = error.message
+    raise ParityError(f"the bundle does not read as its models do: {found}", hint)
 
 
 def _read_sources(config: PipelineConfig, report: Report, progress: Progress | None) -> tuple[SourceModel, ...]:
@@ -368,7 +415,7 @@ class _Job:
             raise ConversionError(message, error.hint) from None
 
 
-def _write_bundle(
+def _write_files(
     bundle: BundleWriter,
     target: Target,
     toolchain: OptToolchain,
@@ -393,7 +440,6 @@ def _write_bundle(
     limit_type = str(settings["Detection"]["limit_type"])
     readme = write_readme(target, toolchain.opt_version, options, exported, charset, libraries, limit_type)
     bundle.add("README.md", readme.encode())
-    bundle.add_manifest(build_manifest(target, toolchain, options, exported, charset, libraries, bundle.files))
 
 
 def _describe_pipeline(config: PipelineConfig, exported: tuple[ExportedModel, ...]) -> dict[str, dict[str, object]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from edge_ocr.core.settings import MAX_DETECTION_SIDE
 if TYPE_CHECKING:
     from converters.bundle_writer import FileEntry
     from converters.export import ExportedModel, ExportOptions
+    from converters.parity import ParityReport
     from converters.program import Port
     from converters.runtime_libs import RuntimeLibrary
     from converters.targets import Target
@@ -43,10 +45,12 @@ def build_manifest(
     charset: Charset,
     libraries: Mapping[str, RuntimeLibrary | None],
     files: Mapping[str, FileEntry],
+    parity: ParityReport | None = None,
 ) -> dict[str, Any]:
     """Return the manifest of a bundle whose `files` are written, without the list of files itself.
 
-    It holds no time and no path of this machine, so that two exports give the same bytes.
+    It holds no time and no path of this machine, so that two exports give the same bytes. `parity` is None for a bundle
+    that was not verified.
     """
     source_classes = next(m.source.signature.outputs[0].shape[-1] for m in exported if m.source.model.kind == "rec")
     return {
@@ -76,13 +80,13 @@ def build_manifest(
             model.source.model.kind: _describe_model(model, files[f"models/{model.source.model.kind}.nb"])
             for model in exported
         },
-        "constants": _list_constants(),
-        "parity": {"status": "not_run"},
+        "constants": list_constants(),
+        "parity": {"status": "not_run"} if parity is None else _describe_parity(parity),
     }
 
 
-def _list_constants() -> dict[str, Any]:
-    """Return what the stages of `edge_ocr.core` do that no setting changes."""
+def list_constants() -> dict[str, Any]:
+    """Return, as the manifest holds it, what the stages of `edge_ocr.core` do that no setting changes."""
     half = [0.5, 0.5, 0.5]
     return {
         "detection": {
@@ -106,6 +110,19 @@ def _list_constants() -> dict[str, Any]:
             "turned_class": 1,
             "turned_score_margin": core_pipeline.TURNED_SCORE_MARGIN,
         },
+    }
+
+
+def _describe_parity(parity: ParityReport) -> dict[str, Any]:
+    # Differences of the order of rounding move with the processor; two digits are what they are worth.
+    figures = {
+        name: float(f"{value:.2g}" if "diff" in name else f"{value:.4f}") for name, value in parity.figures.items()
+    }
+    return {
+        "status": "passed" if parity.passed else "failed",
+        "runner": parity.runner,
+        "reference": parity.reference,
+        "figures": {name: value for name, value in figures.items() if math.isfinite(value)},
     }
 
 

@@ -55,7 +55,7 @@ class OcrPipeline:
         self.config = config
         self.engines = {kind: choose_engine(config.engine, model, device, use_hpip) for kind, model in models.items()}
         """Name of the engine that runs each kind of model."""
-        threads = config.threads or _count_cores()
+        threads = config.threads or count_cores()
         self._readers = []
         for device_id in device.ids:
             loaded = {
@@ -190,6 +190,6 @@ def _probe(engine: Engine, model: Model, height: int, width: int) -> int:
     return int(shape[-1])
 
 
-def _count_cores() -> int:
+def count_cores() -> int:
     # The cores this process may use, which in containers are fewer than the machine has; not every system can tell.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -65,6 +65,9 @@ def export(
         typer.Option("--allow-version-mismatch", help="Take a library of another version, which may read wrong."),
     ] = False,
     zip_: Annotated[bool, typer.Option("--zip", help="Also write the bundle as DIR.zip.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Compare what the bundle reads with what its models read.")
+    ] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
 ) -> None:
     """Convert models into a bundle for a device; print its folder."""
@@ -106,6 +109,7 @@ def export(
         allow_version_mismatch=allow_version_mismatch,
         zip=zip_,
         force=force,
+        verify=verify,
     )
     console = Console(stderr=True)
 
@@ -142,3 +146,10 @@ def _print_summary(console: Console, done: ExportReport) -> None:
     table.add_section()
     table.add_row("together", "", f"{before_mb:.2f} → {after_mb:.2f}", f"{sum(m.seconds for m in done.models):.2f}")
     console.print(table)
+    if done.parity is None:
+        console.print("not verified: edge-ocr verify compares it with its models", markup=False, soft_wrap=True)
+    else:
+        figures = done.parity.figures
+        text = f"verified: {figures['texts.count']:g} lines of {figures['images']:g} pictures"
+        equal = figures["texts.equal_share"]
+        console.print(f"{text}, {equal:.1%} read the same", markup=False, highlight=False, soft_wrap=True)

@@ -33,6 +33,15 @@ class TextReader:
     def read(self, image: BgrImage) -> Reading:
         """Detect and read; lines whose score is below `text_score` are left out. No text gives no lines."""
         timings: dict[str, float] = {}
+        least = self.recognizer.settings.text_score
+        lines = [line for line in self.read_all(image, timings) if line.text and line.rec_score >= least]
+        return Reading(lines, timings)
+
+    def read_all(self, image: BgrImage, timings: dict[str, float]) -> list[TextLine]:
+        """Return a line for each box, whatever its score, with "" where nothing was read.
+
+        The time of each stage in milliseconds is put into `timings`.
+        """
         with _timed(timings, "detection"):
             boxes = self.detector.detect(image)
         with _timed(timings, "crop"):
@@ -48,13 +57,7 @@ class TextReader:
             for i, other in zip(unsure, self.recognizer.recognize([turn(crops[i]) for i in unsure])):
                 if other[1] > readings[i][1] + TURNED_SCORE_MARGIN:
                     readings[i] = other
-        least = self.recognizer.settings.text_score
-        lines = [
-            TextLine(box.polygon, box.det_score, text, score)
-            for box, (text, score) in zip(boxes, readings)
-            if text and score >= least
-        ]
-        return Reading(lines, timings)
+        return [TextLine(box.polygon, box.det_score, text, score) for box, (text, score) in zip(boxes, readings)]
 
 
 @contextmanager

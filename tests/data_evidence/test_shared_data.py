@@ -308,3 +308,19 @@ def test_demo_photos_are_read(read, judge, capsys):
     assert texts == 337
     # 315 of 337 (0.9347) measured.
     assert found / texts >= 0.93
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int16", "int8"])
+def test_bundles_read_the_boarding_pass_as_their_models_do(opt, tmp_path, precision):
+    from converters.export import ExportOptions, export_bundle
+    from converters.verify import VerifyOptions, verify_bundle
+    from edge_ocr.config import load_config
+
+    options = ExportOptions(precision=precision, verify=False)
+    bundle = export_bundle("arm", tmp_path / "bundle", load_config("OCR"), options).out_dir
+    report = verify_bundle(bundle, VerifyOptions(truth=DATA / "general_ocr" / "gt.jsonl"))
+    assert report.passed, report.failures
+    assert report.figures["texts.count"] >= 31
+    if precision == "fp32":
+        assert report.figures["rec.probs.max_abs_diff"] < 3e-4
+        assert report.figures["texts.equal_share"] == 1

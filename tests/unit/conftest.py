@@ -78,7 +78,8 @@ def export(opt, make_home, tmp_path_factory) -> Callable[..., ExportReport]:
             patch.setenv("EDGE_OCR_HOME", str(home))
             patch.delenv("EDGE_OCR_LITE_LIB", raising=False)
             out = tmp_path_factory.mktemp("export") / "bundle"
-            return export_bundle(target, out, config, ExportOptions(**options))
+            # Tests of verification ask for it; the others would pay a second each.
+            return export_bundle(target, out, config, ExportOptions(**{"verify": False, **options}))
 
     return make
 

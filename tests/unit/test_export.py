@@ -264,7 +264,7 @@ def test_characters_that_the_model_lacks_stop_the_export(no_opt, tmp_path):
 
 
 def test_two_exports_differ_in_no_byte(export, opt, make_home, tmp_path, monkeypatch):
-    first = export(with_cls=True, zip=True)
+    first = export(with_cls=True, zip=True, verify=True)
     monkeypatch.setenv("EDGE_OCR_HOME", str(make_home()))
     # Where this machine fetches from is no business of the bundle's.
     monkeypatch.setenv("EDGE_OCR_LITE_URL", "https://mirror.example/lite")

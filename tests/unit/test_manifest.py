@@ -191,5 +191,7 @@ def test_a_wrong_value_or_unknown_key_is_refused(default, path, value):
 
 
 def test_figures_go_with_a_comparison(default):
-    VALIDATOR.validate(change(default, "parity", {"status": "passed", "figures": {"det": {"max_abs_diff": 4.2e-5}}}))
+    VALIDATOR.validate(
+        change(default, "parity", {"status": "passed", "figures": {"det.prob_map.max_abs_diff": 4.2e-5}})
+    )
     VALIDATOR.validate(change(default, "parity", {"status": "failed"}))

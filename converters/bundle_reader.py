@@ -1,0 +1,295 @@
+"""Reads a bundle and looks whether it is whole and consistent; what it finds wrong are failed checks, not errors."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast, get_args
+
+from converters.bundle_writer import MANIFEST
+from converters.manifest import SCHEMA_VERSION, list_constants, read_schema
+from converters.nb import NbModel, NbVar, read_nb
+from converters.opt import Precision
+from converters.parity import Check, clean_text
+from edge_ocr import __version__
+from edge_ocr.config import PipelineConfig, load_config
+from edge_ocr.core.charset import Charset
+from edge_ocr.errors import ConfigError, ModelError, NotVerifiedError
+from edge_ocr.models import Kind
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
+
+# Ours have 40 KB.
+_MAX_MANIFEST_BYTES = 16 * 2**20
+# Of dictionary and settings: ours have 30 KB.
+_MAX_TEXT_BYTES = 16 * 2**20
+
+_CHUNK_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that is whole."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    """Valid by its schema."""
+    config: PipelineConfig
+    """Of pipeline.yaml."""
+    charset: Charset
+    models: Mapping[Kind, NbModel]
+    notes: tuple[str, ...]
+    """What is no fault, but worth a word."""
+
+    @property
+    def precision(self) -> Precision:
+        """Return that of the weights."""
+        return cast(Precision, self.manifest["precision"])
+
+    def find_model(self, kind: Kind) -> Path:
+        """Return the .nb of a kind of model that the bundle has."""
+        return self.folder / str(self.manifest["models"][kind]["file"])
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What looking at a bundle gave."""
+
+    checks: tuple[Check, ...]
+    bundle: Bundle | None
+    """None where a check failed."""
+    manifest: Mapping[str, Any]
+    """Empty where it is damaged."""
+
+
+def inspect_bundle(folder: Path) -> Inspection:
+    """Check manifest, files, dictionary and models of the bundle in `folder`; runs no network.
+
+    Raises ModelError where there is no bundle, NotVerifiedError for a manifest newer than this edge-ocr.
+    """
+    content = _read_manifest(folder)
+    try:
+        manifest = json.loads(content)
+    # RecursionError: of a file of nothing but brackets.
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if isinstance(error, ValueError) else "too deep"
+        return _fail_early("manifest", f"{MANIFEST} is not JSON: {reason}")
+    if not isinstance(manifest, dict):
+        return _fail_early("manifest", f"{MANIFEST} holds no object")
+    version = manifest.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise NotVerifiedError(
+            f"{folder / MANIFEST} has schema_version {version}, this edge-ocr {__version__} knows up to "
+            f"{SCHEMA_VERSION}",
+            "verify it with the edge-ocr that made it, or a newer one",
+        )
+    problems = list(_list_schema_problems(manifest))
+    if problems:
+        return _fail_early("manifest", "; ".join(problems), manifest)
+    checks = [Check("files", "manifest", True, f"schema_version {version}, valid")]
+    files = list(_check_files(folder, manifest))
+    checks += files
+    if not all(check.passed for check in files):
+        return Inspection(tuple(checks), None, manifest)
+    for abi, library in sorted(manifest["lite"]["libraries"].items()):
+        if library["file"] is not None:
+            known = manifest["files"].get(library["file"], {}).get("sha256") == library["sha256"]
+            found = (
+                "is the one in the list of files" if known else "is not in the list of files, or with another sha256"
+            )
+            checks.append(Check("files", f"library for {abi}", known, f"{library['file']} {found}"))
+    constants = manifest["constants"] == list_constants()
+    made_by = f"made by edge-ocr {manifest['edge_ocr_version']}, this is {__version__}"
+    text = "as this edge-ocr has them" if constants else f"differ from those of this edge-ocr ({made_by})"
+    checks.append(Check("files", "constants", constants, f"constants {text}"))
+    config, check = _read_config(folder, manifest)
+    checks.append(check)
+    charset, check = _read_charset(folder, manifest)
+    checks.append(check)
+    models: dict[Kind, NbModel] = {}
+    for kind in get_args(Kind):
+        if kind in manifest["models"]:
+            model, problems = _read_model(folder, kind, manifest)
+            detail = "; ".join(problems) or f"{manifest['models'][kind]['file']} is what the manifest says"
+            checks.append(Check("models", kind, not problems, detail))
+            if model is not None:
+                models[kind] = model
+    if config is not None:
+        has_cls = "cls" in models or "cls" in manifest["models"]
+        same = has_cls == config.use_orientation
+        found = f"pipeline.yaml turns lines: {config.use_orientation}; there is a classifier: {has_cls}"
+        checks.append(Check("models", "orientation", same, found))
+    notes = tuple(f"{clean_text(name)} is not in the manifest" for name in sorted(_list_strangers(folder, manifest)))
+    bundle = None
+    if config is not None and charset is not None and all(check.passed for check in checks):
+        bundle = Bundle(folder, manifest, config, charset, models, notes)
+    return Inspection(tuple(checks), bundle, manifest)
+
+
+def _fail_early(name: str, detail: str, manifest: Mapping[str, Any] | None = None) -> Inspection:
+    return Inspection((Check("files", name, False, detail),), None, manifest or {})
+
+
+def _read_manifest(folder: Path) -> bytes:
+    path = folder / MANIFEST
+    hint = "give the folder that edge-ocr export made"
+    try:
+        with _open_file(path) as file:
+            content = file.read(_MAX_MANIFEST_BYTES + 1)
+    except FileNotFoundError:
+        raise ModelError(f"{folder} is not a bundle: there is no {MANIFEST}", hint) from None
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}", hint) from None
+    if len(content) > _MAX_MANIFEST_BYTES:
+        raise ModelError(f"{path} has over {_MAX_MANIFEST_BYTES} bytes: not the manifest of a bundle", hint)
+    return content
+
+
+def _open_file(path: Path) -> BinaryIO:
+    """Open a file, and nothing but a file: reading from a pipe may never end."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a file")
+    return file
+
+
+def _list_schema_problems(manifest: Mapping[str, Any]) -> Iterator[str]:
+    import jsonschema
+
+    found = jsonschema.Draft202012Validator(read_schema()).iter_errors(manifest)
+    # The first few tell enough.
+    for _, error in zip(range(5), found, strict=False):
+        yield _describe_problem(error)
+
+
+def _describe_problem(error: ValidationError) -> str:
+    place = ".".join(map(str, error.absolute_path)) or "manifest.json"
+    return f"{place}: {error.message[:200]}"
+
+
+def _check_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
+    """Yield one check for all files that are as the manifest says, or one for each that is not."""
+    root, faults = folder.resolve(), 0
+    for name, entry in sorted(manifest["files"].items()):
+        problem = _find_fault(root, name, entry)
+        if problem:
+            faults += 1
+            yield Check("files", name, False, problem)
+    if not faults:
+        yield Check("files", "sha256", True, f"{len(manifest['files'])} files, each as the manifest says")
+
+
+def _find_fault(root: Path, name: str, entry: Mapping[str, Any]) -> str:
+    try:
+        path = (root / name).resolve()
+        if not path.is_relative_to(root):
+            return "leads out of the bundle"
+        with _open_file(path) as file:
+            size_bytes = os.fstat(file.fileno()).st_size
+            if size_bytes != entry["size_bytes"]:
+                return f"{size_bytes} bytes, expected {entry['size_bytes']}"
+            digest = hashlib.sha256()
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    # Names that no file has, and links that lead in circles.
+    except (OSError, ValueError, RuntimeError) as error:
+        return f"cannot be read: {(isinstance(error, OSError) and error.strerror) or error}"
+    if digest.hexdigest() != entry["sha256"]:
+        return f"sha256 {digest.hexdigest()}, expected {entry['sha256']}"
+    return ""
+
+
+def _list_strangers(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in manifest["files"] and name != MANIFEST:
+            yield name
+
+
+def _is_too_large(name: str, manifest: Mapping[str, Any]) -> str:
+    """Return what is wrong with a file that is read whole, or nothing; its size is known to be the manifest's."""
+    size_bytes = manifest["files"][name]["size_bytes"]
+    return f"{name} has {size_bytes} bytes, expected at most {_MAX_TEXT_BYTES}" if size_bytes > _MAX_TEXT_BYTES else ""
+
+
+def _read_config(folder: Path, manifest: Mapping[str, Any]) -> tuple[PipelineConfig | None, Check]:
+    problem = _is_too_large("pipeline.yaml", manifest)
+    if problem:
+        return None, Check("files", "pipeline.yaml", False, problem)
+    try:
+        config = load_config(folder / "pipeline.yaml")
+    except ConfigError as error:
+        return None, Check("files", "pipeline.yaml", False, error.message)
+    return config, Check("files", "pipeline.yaml", True, "every key is known and in its range")
+
+
+def _read_charset(folder: Path, manifest: Mapping[str, Any]) -> tuple[Charset | None, Check]:
+    entry = manifest["charset"]
+    problem = _is_too_large(entry["file"], manifest)
+    if problem:
+        return None, Check("dictionary", "classes", False, problem)
+    content = (folder / entry["file"]).read_bytes()
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        return None, Check("dictionary", "classes", False, f"{entry['file']} is not UTF-8: {error.reason}")
+    lines = text.split("\n")
+    ended = lines.pop() == ""
+    problems = []
+    if not ended:
+        problems.append("its last line has no end")
+    if len(lines) != entry["classes"] - 1:
+        problems.append(f"{len(lines)} lines, expected {entry['classes'] - 1} for {entry['classes']} classes")
+    if entry["characters"] != entry["classes"] - 1:
+        problems.append(f"the manifest has {entry['characters']} characters for {entry['classes']} classes")
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        problems.append("its sha256 is not that under charset")
+    if problems:
+        return None, Check("dictionary", "classes", False, f"{entry['file']}: " + "; ".join(problems))
+    detail = f"{len(lines)} characters and the blank, {entry['classes']} classes"
+    return Charset(("", *lines)), Check("dictionary", "classes", True, detail)
+
+
+def _read_model(folder: Path, kind: Kind, manifest: Mapping[str, Any]) -> tuple[NbModel | None, list[str]]:
+    """Return a model and what is wrong with it, held against the manifest."""
+    entry = manifest["models"][kind]
+    if entry["file"] not in manifest["files"]:
+        return None, [f"{entry['file']} is not in the list of files"]
+    try:
+        model = read_nb(folder / entry["file"])
+    except ModelError as error:
+        return None, [error.message]
+    problems = []
+    for key in ("sha256", "size_bytes"):
+        if entry[key] != manifest["files"][entry["file"]][key]:
+            problems.append(f"its {key} under models and under files differ")
+    if model.header.opt_version != manifest["lite"]["opt_version"]:
+        problems.append(f"written by opt {model.header.opt_version}, expected {manifest['lite']['opt_version']}")
+    for side, ports in (("input", model.inputs), ("output", model.outputs)):
+        found, expected = [_describe_port(port) for port in ports], entry[side]
+        # Fused ops may leave the name of another tensor at the output; shape and type must hold.
+        if [port[1:] for port in found] != [(tuple(expected["shape"]), expected["dtype"])]:
+            shapes = ", ".join(f"{dtype} {list(shape or ())}" for _, shape, dtype in found)
+            problems.append(f"its {side} is {shapes or 'nothing'}, expected {expected['dtype']} {expected['shape']}")
+    classes = manifest["charset"]["classes"]
+    if kind == "rec" and model.outputs and (model.outputs[0].shape or (0,))[-1] != classes:
+        problems.append(f"its output has not the {classes} classes of the dictionary")
+    if dict(model.op_histogram()) != entry["ops"]:
+        problems.append("its ops are not those that the manifest lists")
+    widths = {op.quantisation.bits for block in model.blocks for op in block.ops if op.quantisation is not None}
+    expected_widths: set[int] = {"fp32": set[int](), "int16": {16}, "int8": {8}}[manifest["precision"]]
+    if widths != expected_widths:
+        problems.append(f"weights of {sorted(widths) or 'no'} bits are marked, expected {manifest['precision']}")
+    return model, problems
+
+
+def _describe_port(port: NbVar) -> tuple[str, tuple[int, ...] | None, str | None]:
+    return port.name, port.shape, port.dtype
