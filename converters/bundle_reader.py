@@ -144,7 +144,8 @@ def _read_manifest(folder: Path) -> bytes:
         with _open_file(path) as file:
             content = file.read(_MAX_MANIFEST_BYTES + 1)
     except FileNotFoundError:
-        raise ModelError(f"{folder} is not a bundle: there is no {MANIFEST}", hint) from None
+        missing = f"there is no {MANIFEST}" if folder.is_dir() else "there is no such folder"
+        raise ModelError(f"{folder} is not a bundle: {missing}", hint) from None
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}", hint) from None
     if len(content) > _MAX_MANIFEST_BYTES:
@@ -178,8 +179,8 @@ def _describe_problem(error: ValidationError) -> str:
 def _check_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
     """Yield one check for all files that are as the manifest says, or one for each that is not."""
     root, faults = folder.resolve(), 0
-    for name, entry in sorted(manifest["files"].items()):
-        problem = _find_fault(root, name, entry)
+    for name in sorted(manifest["files"]):
+        problem = _find_fault(root, name, manifest["files"])
         if problem:
             faults += 1
             yield Check("files", name, False, problem)
@@ -187,14 +188,16 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
         yield Check("files", "sha256", True, f"{len(manifest['files'])} files, each as the manifest says")
 
 
-def _find_fault(root: Path, name: str, entry: Mapping[str, Any]) -> str:
+def _find_fault(root: Path, name: str, files: Mapping[str, Mapping[str, Any]]) -> str:
+    entry = files[name]
     try:
         path = (root / name).resolve()
         if not path.is_relative_to(root):
             return "leads out of the bundle"
         with _open_file(path) as file:
             size_bytes = os.fstat(file.fileno()).st_size
-            if size_bytes != entry["size_bytes"]:
+            twins = {other["sha256"]: name for name, other in files.items() if other["size_bytes"] == size_bytes}
+            if not twins:
                 return f"{size_bytes} bytes, expected {entry['size_bytes']}"
             digest = hashlib.sha256()
             while chunk := file.read(_CHUNK_BYTES):
@@ -203,6 +206,11 @@ def _find_fault(root: Path, name: str, entry: Mapping[str, Any]) -> str:
     except (OSError, ValueError, RuntimeError) as error:
         return f"cannot be read: {(isinstance(error, OSError) and error.strerror) or error}"
     if digest.hexdigest() != entry["sha256"]:
+        twin = twins.get(digest.hexdigest())
+        if twin is not None:
+            return f"holds what belongs into {twin}"
+        if size_bytes != entry["size_bytes"]:
+            return f"{size_bytes} bytes, expected {entry['size_bytes']}"
         return f"sha256 {digest.hexdigest()}, expected {entry['sha256']}"
     return ""
 

@@ -531,6 +531,8 @@ def check_figures(figures: Mapping[str, float], precision: Precision) -> list[Ch
         # Never true for what is no number.
         passed = value <= limit + 1e-12 if tolerance.limit == "at most" else value >= limit - 1e-12
         detail = f"{format_figure(value)}, expected {tolerance.limit} {format_figure(limit)}"
+        if limit != tolerance.values[precision]:
+            detail += f" (one of {figures[_COUNTS[tolerance.figure]]:g} may differ)"
         checks.append(Check(tolerance.layer, tolerance.figure, passed, detail, value, limit))
     return checks
 

@@ -138,7 +138,7 @@ def trace_model(
 def describe_trace(kind: str, trace: Trace) -> str:
     """Return a sentence or two for people about the network `kind`."""
     if trace.first_parted is None:
-        return f"{kind}: no op parts{_describe_agreement(trace)}"
+        return f"{kind}: no op differs{_describe_agreement(trace)}"
     parted = trace.tensors[trace.first_parted]
     where = _name_op(parted)
     if trace.between:

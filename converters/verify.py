@@ -315,6 +315,7 @@ def _open_runner(
 
     arch = _choose_arch(bundle, options)
     library, include_dir = _find_library(bundle, arch)
+    report(f"library: {library}")
     files: dict[Kind, Path] = {kind: bundle.find_model(kind) for kind in bundle.models}
     version = bundle.manifest["lite"]["runtime_version"]
     with open_lite_engines(
@@ -580,6 +581,8 @@ def _check_finite(images: Sequence[ImageParity]) -> list[Check]:
 
 
 def _describe_progress(image: ImageParity) -> str:
+    if not image.text_pairs:
+        return f"{image.name}: no text found"
     equal = sum(pair.is_equal for pair in image.text_pairs)
     return f"{image.name}: {equal} of {len(image.text_pairs)} lines equal"
 

@@ -108,8 +108,17 @@ def verify(
         failed = ", ".join(check.name for check in done.failures)
         raise ParityError(
             f"{bundle}: not what it should be: {failed}",
-            "edge-ocr verify --report out.html shows where" if report is None and done.images else None,
+            _advise(done) if report is None or not done.images else None,
         )
+
+
+def _advise(done: ParityReport) -> str:
+    if done.images:
+        return "edge-ocr verify --report out.html shows where"
+    hint = "the bundle is not as it was exported: export it again"
+    if any(check.name == "pipeline.yaml" for check in done.failures):
+        hint += "; edge-ocr export --pipeline FILE.yaml puts other settings into it"
+    return hint
 
 
 def _write_page(path: Path, done: ParityReport) -> None:
@@ -152,9 +161,13 @@ def _print_result(done: ParityReport, *, trace: bool) -> None:
     for note in done.notes:
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     verdict = "passed" if done.passed else "FAILED"
-    pictures = f" on {len(done.images)} pictures" if done.images else ""
-    text = f"{verdict}: {done.bundle} ({done.target}, {done.precision}), {done.runner}, against {done.reference}"
-    console.print(f"{text}{pictures}", markup=False, highlight=False, soft_wrap=True)
+    text = f"{verdict}: {done.bundle} ({done.target}, {done.precision}), "
+    if done.images:
+        pictures = "1 picture" if len(done.images) == 1 else f"{len(done.images)} pictures"
+        text += f"{done.runner}, against {done.reference} on {pictures}"
+    else:
+        text += "networks not run"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_differences(done: ParityReport, console: Console) -> None:

@@ -114,7 +114,9 @@ def test_no_op_of_a_healthy_bundle_parts(trace, find_model, kind, options):
         assert tensor.op_type == op.type
         assert tensor.variable in {name for names in op.outputs.values() for name in names}
         assert set(tensor.params) <= {name for names in op.inputs.values() for name in names}
-    assert describe_trace(kind, found).startswith(f"{kind}: no op parts: {len(found.tensors)} of {len(found.tensors)}")
+    assert describe_trace(kind, found).startswith(
+        f"{kind}: no op differs: {len(found.tensors)} of {len(found.tensors)}"
+    )
 
 
 def test_what_passes_made_is_found(trace):
@@ -337,4 +339,4 @@ def test_a_tensor_without_reference_is_described():
         "rec: op 1 relu is the first that differs: max |Δ| inf, relative inf, expected at most 0.0001; "
         "it reads the input"
     )
-    assert describe_trace("rec", Trace((lone,), None, None, 1e-4)) == "rec: no op parts"
+    assert describe_trace("rec", Trace((lone,), None, None, 1e-4)) == "rec: no op differs"

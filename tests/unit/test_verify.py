@@ -379,7 +379,9 @@ def test_exchanged_models_are_caught(copy_bundle):
     contents = det.read_bytes(), rec.read_bytes()
     rec.write_bytes(contents[0])
     det.write_bytes(contents[1])
-    assert fail_names(look(bundle)) == {"models/det.nb", "models/rec.nb"}
+    report = look(bundle)
+    assert fail_names(report) == {"models/det.nb", "models/rec.nb"}
+    assert report.failures[0].detail == "holds what belongs into models/rec.nb"
     approve(bundle)
     assert fail_names(look(bundle)) == {"det", "rec"}
 
