@@ -488,7 +488,7 @@ def _name_end(returncode: int) -> str:
         return f"ended with exit code {returncode}"
 
 
-# Before each line of Paddle-Lite's log: "[F 11/22 12:30:26.284 /tmp/lite/core/program.cc RuntimeProgram:316] ", or with
+# Before each line of Paddle-Lite's log: "[F 11/22 12:30:26.284 lite/core/program.cc RuntimeProgram:316] ", or with
 # the number behind a long path. The file's name tells the operator.
 _LOG_PREFIX = re.compile(r"\[[IWEF] [^\]]*?([^\s/\]]+\.\w+)(:\d+)? (\w+)(:\d+)?\] ")
 

@@ -523,7 +523,7 @@ def test_trace_that_does_not_part():
     page = read_page(make_report(make_image(("a", "a")), traces={"rec": make_trace(), "cls": make_trace(count=1)}))
     assert len(page.find("svg")) == 2
     assert not page.find("path", **{"class": "parted"})
-    assert "No op parts" in page.text
+    assert "No op differs" in page.text
 
 
 def test_trace_without_counterparts():
