@@ -155,6 +155,7 @@ def _read_manifest(folder: Path) -> bytes:
 
 def _open_file(path: Path) -> BinaryIO:
     """Open a file, and nothing but a file: reading from a pipe may never end."""
+    # Not in a `with`: the caller closes it.
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from converters.bundle_reader import Bundle, inspect_bundle
-from converters.lite_process import Arch, parse_ssh
+from converters.lite_process import Arch, open_lite_engines, parse_ssh
 from converters.nb_graph import NbGraph, build_graph
 from converters.parity import (
     Check,
@@ -311,8 +311,6 @@ def _open_runner(
                     raise NotVerifiedError(f"cannot write the graph to {scratch}: {error.strerror}") from None
             yield f"graph on {engine}", engines, graphs
         return
-    from converters.lite_process import open_lite_engines
-
     arch = _choose_arch(bundle, options)
     library, include_dir = _find_library(bundle, arch)
     report(f"library: {library}")
@@ -593,7 +591,7 @@ def _describe_progress(image: ImageParity) -> str:
 def _list_pictures(bundle: Bundle, options: VerifyOptions) -> Iterator[_Picture]:
     """Return the pictures to compare on, each decoded when it is its turn.
 
-    Raises InputError for labels that cannot be read or fit no picture; UsageError where there is nothing to read.
+    Raises InputError for labels that cannot be read or fit no picture, and where there is no picture.
     """
     labels = {} if options.truth is None else _read_labels(options.truth)
     images: Sequence[str | Path] = options.images
