@@ -21,7 +21,8 @@ from converters.nb import read_nb
 from converters.nb_graph import build_graph
 from converters.parity import compare_arrays
 from converters.runtime_libs import find_library
-from converters.verify import VerifyOptions, find_pictures_folder, verify_bundle
+from converters.pictures import find_pictures_folder
+from converters.verify import VerifyOptions, verify_bundle
 from edge_ocr.config import load_config
 from edge_ocr.core.detection import find_boxes
 from edge_ocr.core.geometry import crop_polygon

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edge_ocr.core.charset import Charset
 
 LICENSES = """\
-edge-ocr (this bundle's texts and configuration)
+edge-ocr (this bundle's texts, configuration and, for boards, runtime/ and its scripts)
     Apache License 2.0
 PP-OCR models (models/*.nb, made from PaddleOCR's weights unless you exported your own) and dict.txt
     Copyright PaddlePaddle Authors, Apache License 2.0
@@ -51,15 +51,17 @@ def write_readme(
     limit_type: str,
 ) -> str:
     """Return the README of one bundle; `limit_type` is that of its detection."""
+    for_board = target.name == "arm"
     rows = "".join(_describe_model(model) for model in exported)
-    files = "".join(f"| `{name}` | {text} |\n" for name, text in _list_files(target, libraries).items())
+    listed = _list_files(target, libraries, with_onnx=options.with_onnx)
+    files = "".join(f"| `{name}` | {text} |\n" for name, text in listed.items())
     return f"""\
 # OCR bundle for {target.summary}
 
 Made by edge-ocr {__version__}, for **Paddle-Lite {opt_version}** and no other version: a runtime of another
 version only warns, and may then read wrong. Check it in your program: the version that the runtime
 reports must equal `lite.runtime_version` in `manifest.json`.
-
+{_describe_board() if for_board else ""}
 | model | does | made from | size |
 |---|---|---|---|
 {rows}
@@ -76,8 +78,8 @@ Weights: {_PRECISIONS[options.precision]}. Characters: {len(charset.classes) - 1
 {target.usage}
 ## How a picture is read
 
-All numbers are in `pipeline.yaml`, whose keys are those of a pipeline file of edge-ocr, and in `manifest.json` under
-`constants`.
+All numbers are in `manifest.json`, under `settings` and `constants`; `pipeline.yaml` has the settings as a pipeline
+file of edge-ocr, for exporting again.
 
 1. Detection: scale the BGR picture so that {_LIMITS[limit_type]} `Detection.limit_side_len`,
    each side rounded to a multiple of 32; (x / 255 - mean) / std per channel; run
@@ -94,6 +96,32 @@ All numbers are in `pipeline.yaml`, whose keys are those of a pipeline file of e
 {_describe_classifier(exported)}"""
 
 
+def _describe_board() -> str:
+    return """
+## On the board
+
+Copy this folder there, as it is, and in it
+
+```sh
+sh install.sh                     # checks the board, says what is missing, and tests what it made
+./edge-ocr-lite photo.jpg         # reads a picture; --help tells the rest: folders, JSON, bench, camera, selftest
+```
+
+It needs Python 3.9 or newer with NumPy, OpenCV and pyclipper (Debian: `apt install python3-numpy python3-opencv
+python3-pyclipper`); `sh install.sh --pip` brings what is missing into a venv inside this folder. Beside Paddle-Lite it
+runs on ONNX Runtime, where the bundle has `onnx/` and Python has `onnxruntime`. `sh uninstall.sh` removes what
+`install.sh` made. In Python, with `runtime/` in `PYTHONPATH`:
+
+```python
+from edge_ocr_lite import LiteOCR
+
+reader = LiteOCR("path/of/this/folder")
+for line in reader.predict("photo.jpg").lines:
+    print(line.text, line.rec_score, line.polygon)
+```
+"""
+
+
 def _describe_classifier(exported: tuple[ExportedModel, ...]) -> str:
     if all(model.source.model.kind != "cls" for model in exported):
         return ""
@@ -108,12 +136,20 @@ def _describe_model(model: ExportedModel) -> str:
     return f"| `models/{source.kind}.nb` | {_KINDS[source.kind]} | {source.name} | {len(model.data) / 1e6:.2f} MB |\n"
 
 
-def _list_files(target: Target, libraries: Mapping[str, RuntimeLibrary | None]) -> dict[str, str]:
+def _list_files(target: Target, libraries: Mapping[str, RuntimeLibrary | None], *, with_onnx: bool) -> dict[str, str]:
     files = {
-        "manifest.json": "versions, sha256 of every file, what the models were made from",
+        "manifest.json": "versions, settings, sha256 of every file, what the models were made from",
         "dict.txt": "the characters, one a line, in the order of the classes",
-        "pipeline.yaml": "the settings of pre- and post-processing; what never changes is in manifest.json",
+        "pipeline.yaml": "the settings once more, as a pipeline file",
+        "golden.png": "a picture for self-tests; what must be read in it is in manifest.json under `golden`",
     }
+    if with_onnx:
+        files["onnx/"] = "the same graphs as ONNX, with 32-bit weights"
+    if target.name == "arm":
+        files["install.sh`, `uninstall.sh"] = "completes the bundle on the board; takes that back"
+        files["edge-ocr-lite"] = "the command"
+        files["edge-ocr-lite.service"] = "an example of a systemd unit"
+        files["runtime/"] = "the code behind it: the very modules that edge-ocr reads with on the host"
     for abi, library in libraries.items():
         if library is not None:
             files[f"{target.library_folder}/{abi}/{library.library.name}"] = "Paddle-Lite"

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast, get_args
 
-from converters.bundle_writer import MANIFEST
-from converters.manifest import SCHEMA_VERSION, list_constants, read_schema
+from converters.manifest import describe_settings, read_schema
 from converters.nb import NbModel, NbVar, read_nb
 from converters.opt import Precision
 from converters.parity import Check, clean_text
 from edge_ocr import __version__
 from edge_ocr.config import PipelineConfig, load_config
+from edge_ocr.core.bundle import INSTALLED, MANIFEST, SCHEMA_VERSION
 from edge_ocr.core.charset import Charset
-from edge_ocr.errors import ConfigError, ModelError, NotVerifiedError
+from edge_ocr.core.constants import list_constants
+from edge_ocr.errors import ConfigError, EdgeOcrError, ModelError, NotVerifiedError
 from edge_ocr.models import Kind
 
 if TYPE_CHECKING:
@@ -98,13 +99,11 @@ def inspect_bundle(folder: Path) -> Inspection:
     checks += files
     if not all(check.passed for check in files):
         return Inspection(tuple(checks), None, manifest)
-    for abi, library in sorted(manifest["lite"]["libraries"].items()):
-        if library["file"] is not None:
-            known = manifest["files"].get(library["file"], {}).get("sha256") == library["sha256"]
-            found = (
-                "is the one in the list of files" if known else "is not in the list of files, or with another sha256"
-            )
-            checks.append(Check("files", f"library for {abi}", known, f"{library['file']} {found}"))
+    for name, file, sha256 in _list_mentions(manifest):
+        entry = manifest["files"].get(file)
+        known = entry is not None and sha256 in (entry["sha256"], None)
+        found = "is the one in the list of files" if known else "is not in the list of files, or with another sha256"
+        checks.append(Check("files", name, known, f"{file} {found}"))
     constants = manifest["constants"] == list_constants()
     made_by = f"made by edge-ocr {manifest['edge_ocr_version']}, this is {__version__}"
     text = "as this edge-ocr has them" if constants else f"differ from those of this edge-ocr ({made_by})"
@@ -121,6 +120,7 @@ def inspect_bundle(folder: Path) -> Inspection:
             checks.append(Check("models", kind, not problems, detail))
             if model is not None:
                 models[kind] = model
+                checks += _check_graph(folder, kind, model, manifest)
     if config is not None:
         has_cls = "cls" in models or "cls" in manifest["models"]
         same = has_cls == config.use_orientation
@@ -216,9 +216,40 @@ def _find_fault(root: Path, name: str, files: Mapping[str, Mapping[str, Any]]) -
     return ""
 
 
+def _list_mentions(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str | None]]:
+    """Yield what the manifest says of files elsewhere than in their list: of what, which file, and its sha256."""
+    for abi, library in sorted(manifest["lite"]["libraries"].items()):
+        if library["file"] is not None:
+            yield f"library for {abi}", library["file"], library["sha256"]
+            if library.get("shim") is not None:
+                yield f"shim for {abi}", library["shim"], None
+    for kind, graph in sorted((manifest["onnx"] or {}).items()):
+        yield f"graph of {kind}", graph["file"], graph["sha256"]
+    if manifest["golden"] is not None:
+        yield "golden picture", manifest["golden"]["image"], None
+
+
+def _check_graph(folder: Path, kind: Kind, model: NbModel, manifest: Mapping[str, Any]) -> Iterator[Check]:
+    """Yield whether the ONNX file of a model, where the bundle has one, is its graph to the byte."""
+    graph = (manifest["onnx"] or {}).get(kind)
+    if graph is None:
+        return
+    from converters.nb_graph import serialise_graph
+
+    try:
+        same = (folder / graph["file"]).read_bytes() == serialise_graph(model, f"{kind}.nb")
+        detail = f"{graph['file']} {'is' if same else 'is not'} the graph of models/{kind}.nb"
+    except (EdgeOcrError, OSError) as error:
+        same, detail = False, f"{graph['file']} cannot be compared: {error}"
+    yield Check("models", f"{kind} as ONNX", same, detail)
+
+
 def _list_strangers(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
+        # What a board makes in using it is no stranger.
+        if name.startswith(f"{INSTALLED}/") or "__pycache__" in name:
+            continue
         if path.is_file() and name not in manifest["files"] and name != MANIFEST:
             yield name
 
@@ -237,7 +268,10 @@ def _read_config(folder: Path, manifest: Mapping[str, Any]) -> tuple[PipelineCon
         config = load_config(folder / "pipeline.yaml")
     except ConfigError as error:
         return None, Check("files", "pipeline.yaml", False, error.message)
-    return config, Check("files", "pipeline.yaml", True, "every key is known and in its range")
+    if describe_settings(config) != manifest["settings"]:
+        detail = "its values are not those under settings in the manifest"
+        return None, Check("files", "pipeline.yaml", False, detail)
+    return config, Check("files", "pipeline.yaml", True, "every key is known and in its range, as in the manifest")
 
 
 def _read_charset(folder: Path, manifest: Mapping[str, Any]) -> tuple[Charset | None, Check]:

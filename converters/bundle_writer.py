@@ -16,9 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_ocr.core.bundle import MANIFEST
 from edge_ocr.errors import UsageError
-
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,14 @@ class BundleWriter:
     files: dict[str, FileEntry] = field(default_factory=dict)
     """By name relative to the bundle, with forward slashes; without the manifest."""
 
-    def add(self, name: str, data: bytes) -> FileEntry:
+    def add(self, name: str, data: bytes, *, executable: bool = False) -> FileEntry:
         """Write one file and note its hash and size.
 
         Raises UsageError where it cannot be written.
         """
         self._write(name, data)
+        if executable:
+            (self.folder / name).chmod(0o755)
         self.files[name] = FileEntry(hashlib.sha256(data).hexdigest(), len(data))
         return self.files[name]
 

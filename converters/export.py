@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from converters.board_files import Shim, add_runtime, add_shims
 from converters.bundle_docs import LICENSES, write_readme
 from converters.bundle_writer import FileEntry, check_out_dir, check_zip, open_bundle, write_zip
 from converters.charsets import list_lacking, select_classes
+from converters.golden import GOLDEN_FILE, read_golden_lines, read_golden_picture
 from converters.manifest import build_manifest
 from converters.nb import normalise, parse_nb
+from converters.nb_graph import serialise_graph
 from converters.opt import Precision, check_support, run_opt
 from converters.passes import PassReport, run_passes
 from converters.program import Program, Signature, read_program, read_signature
@@ -68,6 +71,8 @@ class ExportOptions:
     """Also write the bundle as `<out_dir>.zip`."""
     force: bool = False
     """Replace a bundle that is there."""
+    with_onnx: bool = False
+    """Also put the graphs into the bundle as ONNX, for boards without a Paddle-Lite library."""
     verify: bool = True
     """Compare the bundle with the models it is made from, and refuse it where it does not read the same."""
 
@@ -114,6 +119,8 @@ class ExportReport:
     models: tuple[ExportedModel, ...]
     libraries: Mapping[str, RuntimeLibrary | None]
     """By ABI; None where there is no library for it on this machine."""
+    shims: Mapping[str, Shim]
+    """By ABI, for boards."""
     parity: ParityReport | None
     """None where the bundle was not verified."""
 
@@ -174,10 +181,15 @@ def export_bundle(
                 stop.set()  # the pool waits for all its threads; those to come need not start opt any more
                 raise
         report("writing the bundle")
+        config = _settle_config(config, exported)
         _write_files(bundle, chosen, toolchain, config, options, exported, charset, libraries)
+        shims = add_shims(bundle, chosen.library_folder, libraries, report) if chosen.name == "arm" else {}
+        golden = _read_golden(bundle, config, options, exported, charset, report)
 
         def write_manifest(parity: ParityReport | None) -> None:
-            content = build_manifest(chosen, toolchain, options, exported, charset, libraries, bundle.files, parity)
+            content = build_manifest(
+                chosen, toolchain, options, config, exported, charset, libraries, shims, golden, bundle.files, parity
+            )
             bundle.add_manifest(content)
 
         write_manifest(None)
@@ -191,7 +203,7 @@ def export_bundle(
             # Before the bundle is in its place: when this fails, nothing was exported.
             write_zip(bundle.folder, zip_file)
     return ExportReport(
-        out_dir, zip_file, chosen.name, toolchain.opt_version, options.precision, exported, libraries, parity
+        out_dir, zip_file, chosen.name, toolchain.opt_version, options.precision, exported, libraries, shims, parity
     )
 
 
@@ -429,6 +441,10 @@ def _write_files(
         bundle.add(f"models/{model.source.model.kind}.nb", model.data)
     # The space that a model may have behind its dictionary gets its line: a device needs no rule for it.
     bundle.add("dict.txt", "".join(f"{text}\n" for text in charset.classes[1:]).encode())
+    if options.with_onnx:
+        for model in exported:
+            kind = model.source.model.kind
+            bundle.add(f"onnx/{kind}.onnx", serialise_graph(model.nb, f"{kind}.nb"))
     settings = _describe_pipeline(config, exported)
     bundle.add("pipeline.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).encode())
     for abi, library in libraries.items():
@@ -436,19 +452,45 @@ def _write_files(
             bundle.add(f"{target.library_folder}/{abi}/{library.library.name}", library.library.read_bytes())
             if library.jar is not None:
                 bundle.add(f"libs/{library.jar.name}", library.jar.read_bytes())
+    if target.name == "arm":
+        add_runtime(bundle)
     bundle.add("LICENSES", LICENSES.encode())
     limit_type = str(settings["Detection"]["limit_type"])
     readme = write_readme(target, toolchain.opt_version, options, exported, charset, libraries, limit_type)
     bundle.add("README.md", readme.encode())
 
 
+def _read_golden(
+    bundle: BundleWriter,
+    config: PipelineConfig,
+    options: ExportOptions,
+    exported: tuple[ExportedModel, ...],
+    charset: Charset,
+    report: Report,
+) -> list[dict[str, object]] | None:
+    """Add the golden picture, and return what the bundle reads in it; None where that cannot be found out."""
+    bundle.add(GOLDEN_FILE, read_golden_picture())
+    try:
+        return read_golden_lines({model.source.model.kind: model.nb for model in exported}, config, charset)
+    except NotVerifiedError as error:
+        if options.verify:
+            raise
+        report(f"WARNING: no golden result, so a device's self-test has nothing to compare: {error.message}")
+        return None
+
+
+def _settle_config(config: PipelineConfig, exported: tuple[ExportedModel, ...]) -> PipelineConfig:
+    """Return the settings in force for these models."""
+    for model in exported:
+        source = model.source.model
+        config = config.with_model_settings(source.settings, f"inference.yml of {source.name}")
+    return config
+
+
 def _describe_pipeline(config: PipelineConfig, exported: tuple[ExportedModel, ...]) -> dict[str, dict[str, object]]:
-    """Return the settings in force for these models, with names where the user's file has folders of this machine."""
-    models = [model.source.model for model in exported]
-    for model in models:
-        config = config.with_model_settings(model.settings, f"inference.yml of {model.name}")
+    """Return the settings with names where the user's file has folders of this machine."""
     nested = config.dump()
-    names = {model.kind: model.name for model in models}
+    names = {model.source.model.kind: model.source.model.name for model in exported}
     nested["Pipeline"]["text_det_model"] = names["det"]
     nested["Pipeline"]["text_rec_model"] = names["rec"]
     # Without the classifier the key still stands there, and may still hold a folder.

@@ -150,6 +150,30 @@ def find_version(data: bytes) -> tuple[str | None, tuple[str, ...]]:
     return None, tuple(sorted(seen))
 
 
+def find_min_glibc(path: Path) -> str | None:
+    """Return the newest version of glibc that a library asks for, such as `2.17`: an older one does not load it.
+
+    None where it asks for none. Raises ModelError where it is no ELF file or damaged.
+    """
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.gnuversions import GNUVerNeedSection
+
+    data = _read(path, str(path))
+    try:
+        versions = [
+            tuple(map(int, need.name.removeprefix("GLIBC_").split(".")))
+            for section in ELFFile(io.BytesIO(data)).iter_sections()
+            if isinstance(section, GNUVerNeedSection)
+            for _, needs in section.iter_versions()
+            for need in needs
+            if re.fullmatch(r"GLIBC_[\d.]+", need.name)
+        ]
+    # pyelftools raises ELFError where it looks, and whatever comes where it does not.
+    except Exception as error:
+        raise ModelError(f"{path}: is a damaged ELF file: {' '.join(str(error).split())}", _HINT) from error
+    return ".".join(map(str, max(versions))) if versions else None
+
+
 def _read(path: Path, where: str) -> bytes:
     try:
         if path.is_dir():

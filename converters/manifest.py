@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from converters.golden import GOLDEN_FILE
 from converters.runtime_libs import asset_url
 from edge_ocr import __version__
-from edge_ocr.core import detection, geometry, imaging, recognition
-from edge_ocr.core import pipeline as core_pipeline
+from edge_ocr.core.bundle import SCHEMA_VERSION
 from edge_ocr.core.charset import BLANK_INDEX
-from edge_ocr.core.settings import MAX_DETECTION_SIDE
+from edge_ocr.core.constants import list_constants
+from edge_ocr.models import Kind
 
 if TYPE_CHECKING:
+    from converters.board_files import Shim
     from converters.bundle_writer import FileEntry
     from converters.export import ExportedModel, ExportOptions
     from converters.parity import ParityReport
@@ -25,10 +27,8 @@ if TYPE_CHECKING:
     from converters.runtime_libs import RuntimeLibrary
     from converters.targets import Target
     from converters.toolchain import OptToolchain
+    from edge_ocr.config import PipelineConfig
     from edge_ocr.core.charset import Charset
-
-SCHEMA_VERSION = 1
-"""Raised when a device that reads the older manifest would do something wrong with the newer."""
 
 
 def read_schema() -> dict[str, Any]:
@@ -41,16 +41,19 @@ def build_manifest(
     target: Target,
     toolchain: OptToolchain,
     options: ExportOptions,
+    config: PipelineConfig,
     exported: tuple[ExportedModel, ...],
     charset: Charset,
     libraries: Mapping[str, RuntimeLibrary | None],
+    shims: Mapping[str, Shim],
+    golden: Sequence[Mapping[str, Any]] | None,
     files: Mapping[str, FileEntry],
     parity: ParityReport | None = None,
 ) -> dict[str, Any]:
     """Return the manifest of a bundle whose `files` are written, without the list of files itself.
 
-    It holds no time and no path of this machine, so that two exports give the same bytes. `parity` is None for a bundle
-    that was not verified.
+    It holds no time and no path of this machine, so that two exports give the same bytes. `golden` is what it reads in
+    the golden picture, None where that is not known; `parity` is None for a bundle that was not verified.
     """
     source_classes = next(m.source.signature.outputs[0].shape[-1] for m in exported if m.source.model.kind == "rec")
     return {
@@ -63,7 +66,7 @@ def build_manifest(
             "opt_version": toolchain.opt_version,
             "runtime_version": toolchain.opt_version,
             "libraries": {
-                abi: _describe_library(target, abi, toolchain.opt_version, library, files)
+                abi: _describe_library(target, abi, toolchain.opt_version, library, shims.get(abi), files)
                 for abi, library in libraries.items()
             },
         },
@@ -80,37 +83,24 @@ def build_manifest(
             model.source.model.kind: _describe_model(model, files[f"models/{model.source.model.kind}.nb"])
             for model in exported
         },
+        "onnx": _describe_onnx(files) or None,
+        "settings": describe_settings(config),
         "constants": list_constants(),
+        "golden": None if golden is None else {"image": GOLDEN_FILE, "lines": list(golden)},
         "parity": {"status": "not_run"} if parity is None else _describe_parity(parity),
     }
 
 
-def list_constants() -> dict[str, Any]:
-    """Return, as the manifest holds it, what the stages of `edge_ocr.core` do that no setting changes."""
-    half = [0.5, 0.5, 0.5]
-    return {
-        "detection": {
-            "side_multiple": imaging.DETECTION_STRIDE,
-            "max_side": MAX_DETECTION_SIDE,
-            "min_box_side": detection.MIN_SIDE_PX,
-            "min_grown_box_side": detection.MIN_UNCLIPPED_SIDE_PX,
-        },
-        "geometry": {"row_tolerance": geometry.ROW_TOLERANCE, "vertical_ratio": geometry.VERTICAL_RATIO},
-        "recognition": {
-            "mean": half,
-            "std": half,
-            "pad_value": 0.0,
-            "width_multiple": recognition.WIDTH_STEP,
-            "max_width": recognition.MAX_WIDTH,
-        },
-        "orientation": {
-            "mean": half,
-            "std": half,
-            "pad_value": 0.0,
-            "turned_class": 1,
-            "turned_score_margin": core_pipeline.TURNED_SCORE_MARGIN,
-        },
+def describe_settings(config: PipelineConfig) -> dict[str, Any]:
+    """Return the settings of the stages, under the names of `edge_ocr.core.settings`, as the manifest holds them."""
+    stages: dict[str, Any] = {
+        "detection": config.detection,
+        "recognition": config.recognition,
+        "orientation": config.orientation,
     }
+    # Tuples are lists in JSON.
+    content: dict[str, Any] = json.loads(json.dumps({stage: asdict(settings) for stage, settings in stages.items()}))
+    return content
 
 
 def _describe_parity(parity: ParityReport) -> dict[str, Any]:
@@ -132,7 +122,12 @@ def _describe_parity(parity: ParityReport) -> dict[str, Any]:
 
 
 def _describe_library(
-    target: Target, abi: str, version: str, library: RuntimeLibrary | None, files: Mapping[str, FileEntry]
+    target: Target,
+    abi: str,
+    version: str,
+    library: RuntimeLibrary | None,
+    shim: Shim | None,
+    files: Mapping[str, FileEntry],
 ) -> dict[str, Any]:
     if library is None:
         # Not a mirror of this machine's: the same export gives the same bytes anywhere.
@@ -144,6 +139,7 @@ def _describe_library(
         "version": library.actual_version,
         "version_matches": library.version_matches,
         "fits_16k_pages": library.info.fits_16k_pages,
+        **({} if shim is None else {"shim": shim.file, "min_glibc": shim.min_glibc}),
     }
 
 
@@ -170,6 +166,11 @@ def _describe_model(model: ExportedModel, entry: FileEntry) -> dict[str, Any]:
             sorted(Counter(f"{k.target}/{k.precision}/{k.layout}" for k in kernels if k is not None).items())
         ),
     }
+
+
+def _describe_onnx(files: Mapping[str, FileEntry]) -> dict[str, Any]:
+    found = {kind: f"onnx/{kind}.onnx" for kind in get_args(Kind)}
+    return {kind: {"file": name, **asdict(files[name])} for kind, name in found.items() if name in files}
 
 
 def _describe_port(port: Port) -> dict[str, Any]:

@@ -100,6 +100,14 @@ def build_graph(model: NbModel, name: str = "nb") -> NbGraph:
     return NbGraph(made, tuple(builder.tensors))
 
 
+def serialise_graph(model: NbModel, name: str) -> bytes:
+    """Return `build_graph` as the bytes of an ONNX file, the same each time.
+
+    Raises as `build_graph`.
+    """
+    return build_graph(model, name).model.SerializeToString(deterministic=True)
+
+
 @dataclass(frozen=True)
 class _Value:
     """One tensor of the ONNX graph."""

@@ -41,7 +41,7 @@ class Target:
 
 
 _ARM_USAGE = """\
-Copy this folder to the board. A C++ program, built with `-I` the headers of Paddle-Lite's archive (`cxx/include`) and
+`./edge-ocr-lite` and `LiteOCR` do all of this. A C++ program of your own, built with `-I` the headers of Paddle-Lite's archive (`cxx/include`) and
 `-L lib/<arch> -lpaddle_light_api_shared`, loads a model with
 
 ```cpp

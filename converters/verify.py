@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,8 +14,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from converters.bundle_reader import Bundle, inspect_bundle
-from converters.lite_process import Arch, open_lite_engines, parse_ssh
-from converters.nb_graph import NbGraph, build_graph
+from converters.graph_engines import open_graph_engines
+from converters.lite_process import Arch, open_lite_engines
+from converters.nb_graph import NbGraph
 from converters.parity import (
     Check,
     ClassDiff,
@@ -32,20 +32,22 @@ from converters.parity import (
     pair_lines,
     score_truth,
 )
+from converters.pictures import find_pictures_folder
 from converters.runtime_libs import find_library
+from converters.ssh import parse_ssh
 from converters.targets import find_target
 from edge_ocr.core.charset import Charset
 from edge_ocr.core.detection import TextDetector
+from edge_ocr.core.engines.base import count_cores
 from edge_ocr.core.imaging import prepare_detection
 from edge_ocr.core.orientation import OrientationClassifier
 from edge_ocr.core.pipeline import TextReader
 from edge_ocr.core.recognition import TextRecognizer
 from edge_ocr.devices import parse_device
-from edge_ocr.engines import FAST_ENGINES, choose_engine, create_engine, is_installed
+from edge_ocr.engines import choose_engine, create_engine
 from edge_ocr.errors import EdgeOcrError, InputError, ModelError, NotVerifiedError, UsageError
 from edge_ocr.inputs import list_sources
 from edge_ocr.models import Kind, Model, Progress, resolve_model
-from edge_ocr.pipeline import count_cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,15 +98,6 @@ class _Picture:
     words: Sequence[Mapping[str, Any]] | None
 
 
-def find_pictures_folder() -> Path:
-    """Return the folder of the pictures that ship with edge-ocr: inside an installed package, or in a checkout."""
-    import edge_ocr
-
-    package = Path(edge_ocr.__file__).parent
-    installed = package / "images"
-    return installed if installed.is_dir() else package.parent / "examples" / "images"
-
-
 def verify_bundle(
     folder: Path,
     options: VerifyOptions = VerifyOptions(),
@@ -135,7 +128,7 @@ def verify_bundle(
     pictures = _list_pictures(bundle, options)
     threads = options.threads or count_cores()
     with ExitStack() as stack:
-        runner, engines, graphs = stack.enter_context(_open_runner(bundle, models, options, threads, report))
+        runner, engines, graphs = stack.enter_context(_open_runner(bundle, options, threads, report))
         names = {}
         for kind, model in models.items():
             names[kind] = _choose_reference_engine(options, model)
@@ -288,28 +281,12 @@ def _compare_dictionaries(bundle: Bundle, model: Model) -> tuple[list[int], Chec
 
 @contextmanager
 def _open_runner(
-    bundle: Bundle, models: Mapping[Kind, Model], options: VerifyOptions, threads: int, report: Report
+    bundle: Bundle, options: VerifyOptions, threads: int, report: Report
 ) -> Iterator[tuple[str, Mapping[Kind, Engine], Mapping[Kind, NbGraph]]]:
     """Yield the runner's name, its engines, and the graphs where they were built."""
     if options.runner == "graph":
-        graphs: dict[Kind, NbGraph] = {}
-        engine = next((name for name in FAST_ENGINES if is_installed(name)), None)
-        if engine is None:
-            raise NotVerifiedError("no engine runs ONNX here", "pip install openvino, or edge-ocr[onnx]")
-        with tempfile.TemporaryDirectory(prefix="edge-ocr-") as scratch:
-            engines: dict[Kind, Engine] = {}
-            for kind, nb in bundle.models.items():
-                try:
-                    graphs[kind] = build_graph(nb, f"{kind}.nb")
-                    path = Path(scratch) / f"{kind}.onnx"
-                    path.write_bytes(graphs[kind].model.SerializeToString())
-                    model = replace(models[kind], name=f"{kind}.nb", format="onnx", program=path, params=None)
-                    engines[kind] = create_engine(engine, model, "cpu", 0, threads)
-                except EdgeOcrError as error:
-                    raise NotVerifiedError(f"the bundle cannot be run: {error.message}", error.hint) from None
-                except OSError as error:
-                    raise NotVerifiedError(f"cannot write the graph to {scratch}: {error.strerror}") from None
-            yield f"graph on {engine}", engines, graphs
+        with open_graph_engines(bundle.models, threads) as opened:
+            yield f"graph on {opened.name}", opened.engines, opened.graphs
         return
     arch = _choose_arch(bundle, options)
     library, include_dir = _find_library(bundle, arch)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edge_ocr.config import InputSettings
+from edge_ocr.core.pictures import convert_array, flatten_alpha, narrow_grey
 from edge_ocr.core.types import BgrImage
 from edge_ocr.errors import InputError, ToolchainError
 
@@ -38,10 +39,6 @@ SUFFIXES = frozenset(_SUFFIXES_TEXT.split())
 
 # Pages of a PDF are drawn at this resolution; a line of 10 pt text is then 28 px high.
 PDF_DPI = 200
-
-# Transparent pictures are laid over white, unless everything visible is itself light (a logo for dark pages): then over
-# black. Brightness, 0 to 255, that all but the darkest hundredth must reach.
-LIGHT_ON_TRANSPARENT = 192
 
 _CHUNK_BYTES = 1 << 20
 
@@ -157,31 +154,6 @@ def name_source(input_path: str | None) -> str:
         last = unquote(path).replace("\\", "/").rsplit("/", 1)[-1]
         return re.sub(r"[^\w.-]", "_", Path(last).stem).strip(".") or "image"
     return Path(input_path).stem or "image"
-
-
-def convert_array(array: NDArray[Any]) -> BgrImage:
-    """Check an array and return it as H × W × 3 BGR uint8.
-
-    Takes uint8 or uint16 (scaled to 8 bits): H × W or H × W × 1 grey, H × W × 3 BGR, H × W × 4 BGRA, laid over white,
-    or over black where all that is visible is light. The result shares no memory with the array.
-
-    Raises InputError for other types and shapes, and for empty arrays.
-    """
-    shape, kind = "×".join(map(str, array.shape)), array.dtype
-    if array.dtype == np.uint16:
-        array = (array >> 8).astype(np.uint8)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise InputError(
-            f"cannot read a {kind} array of shape {shape}",
-            "expected uint8 or uint16, H×W grey, H×W×3 BGR or H×W×4 BGRA",
-        )
-    if array.size == 0:
-        raise InputError(f"the array is empty (shape {shape})")
-    if array.ndim == 2 or array.shape[2] == 1:
-        return np.asarray(cv2.cvtColor(array, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
-    if array.shape[2] == 4:
-        return _flatten_alpha(array)
-    return np.array(array, order="C")
 
 
 def download(url: str, settings: InputSettings) -> bytes:
@@ -373,30 +345,15 @@ def _to_bgr(picture: ImageFile) -> BgrImage:
     picture.load()
     upright: Image.Image = ImageOps.exif_transpose(picture)
     if upright.mode.startswith("I"):
-        # Grey of up to 16 bits, which Pillow calls I;16 or widens to 32-bit I. Scanners often fill 10 or 12 of them.
-        grey = np.clip(np.asarray(upright), 0, 0xFFFF).astype(np.uint16)
-        spare_bits = max(int(grey.max()).bit_length() - 8, 0)
-        return convert_array((grey >> spare_bits).astype(np.uint8))
+        # Grey of up to 16 bits, which Pillow calls I;16 or widens to 32-bit I.
+        return convert_array(narrow_grey(np.clip(np.asarray(upright), 0, 0xFFFF).astype(np.uint16)))
     if upright.mode == "F":
         raise InputError("a picture with floating-point pixels has no fixed white", "convert it to 8 or 16 bits")
     if upright.has_transparency_data:
         rgba = np.asarray(upright.convert("RGBA"))
-        return _flatten_alpha(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))
+        return flatten_alpha(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))
     rgb = np.asarray(upright.convert("RGB"))
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), dtype=np.uint8)
-
-
-def _flatten_alpha(bgra: NDArray[Any]) -> BgrImage:
-    alpha = bgra[:, :, 3:]
-    visible = bgra[:, :, :3].max(axis=2)[alpha[:, :, 0] > 127]
-    light = visible.size > 0 and float(np.percentile(visible, 1)) >= LIGHT_ON_TRANSPARENT
-    # In 16 bits: 255 × 255 + 127 still fits.
-    flat = bgra[:, :, :3] * alpha.astype(np.uint16)
-    if not light:
-        flat += 255 * (255 - alpha.astype(np.uint16))
-    flat += 127
-    flat //= 255
-    return flat.astype(np.uint8)
 
 
 def _decode_pdf(content: bytes, label: str, settings: InputSettings) -> Iterator[Page]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,8 @@ import numpy as np
 from edge_ocr.config import PipelineConfig, load_config
 from edge_ocr.core.charset import Charset
 from edge_ocr.core.detection import TextDetector
-from edge_ocr.core.engines.base import Engine
+from edge_ocr.core.engines.base import Engine, count_cores
+from edge_ocr.core.files import choose_name
 from edge_ocr.core.orientation import OrientationClassifier
 from edge_ocr.core.pipeline import TextReader
 from edge_ocr.core.recognition import TextRecognizer
@@ -98,7 +98,7 @@ class OcrPipeline:
             decode_ms = (time.perf_counter() - start) * 1000
             reading = self._read(page.image, source.input_path or stem)
             reading = replace(reading, timings_ms={"decode": decode_ms, **reading.timings_ms})
-            name = _choose_name(stem if page.page_index is None else f"{stem}_p{page.page_index + 1}", taken)
+            name = choose_name(stem if page.page_index is None else f"{stem}_p{page.page_index + 1}", taken)
             yield OcrResult(reading, page.image, source.input_path, page.page_index, name)
 
     def _read(self, image: BgrImage, label: str) -> Reading:
@@ -143,14 +143,6 @@ def create_pipeline(
     return OcrPipeline(config, use_hpip, progress)
 
 
-def _choose_name(stem: str, taken: set[str]) -> str:
-    name, number = stem, 2
-    while name in taken:
-        name, number = f"{stem}_{number}", number + 1
-    taken.add(name)
-    return name
-
-
 def _create_reader(config: PipelineConfig, models: Mapping[Kind, Model], engines: Mapping[Kind, Engine]) -> TextReader:
     recognition, orientation = config.recognition, config.orientation
     _probe(engines["det"], models["det"], 32, 32)
@@ -188,8 +180,3 @@ def _probe(engine: Engine, model: Model, height: int, width: int) -> int:
             "are detection and recognition models exchanged?",
         )
     return int(shape[-1])
-
-
-def count_cores() -> int:
-    # The cores this process may use, which in containers are fewer than the machine has; not every system can tell.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

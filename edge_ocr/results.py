@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import secrets
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import cv2
 
+from edge_ocr.core.files import write_file
 from edge_ocr.core.types import BgrImage, Reading
 from edge_ocr.errors import UsageError
 
@@ -39,13 +38,7 @@ class OcrResult(Mapping[str, Any]):
         """From 0, in files of several pages; None in files of one."""
         self.name = name
         """Of the files that are saved into a folder, without suffix."""
-        self._values: dict[str, Any] = {
-            "input_path": input_path,
-            "dt_polys": [line.polygon.astype(int).tolist() for line in reading.lines],
-            "dt_scores": [line.det_score for line in reading.lines],
-            "rec_text": [line.text for line in reading.lines],
-            "rec_score": [line.rec_score for line in reading.lines],
-        }
+        self._values = reading.describe(input_path)
         if page_index is not None:
             self._values["page_index"] = page_index
 
@@ -83,7 +76,7 @@ class OcrResult(Mapping[str, Any]):
         path = self._place(save_path, (".json",), "_res.json")
         text = self.to_json(indent=indent, ensure_ascii=ensure_ascii) + "\n"
         # An input's name may hold bytes that are no UTF-8, surrogates in Python; as backslash escapes they are JSON.
-        _write(path, text.encode("utf-8", "backslashreplace"))
+        write_file(path, text.encode("utf-8", "backslashreplace"))
         return path
 
     def save_to_img(self, save_path: str | Path) -> Path:
@@ -104,7 +97,7 @@ class OcrResult(Mapping[str, Any]):
         # Other encoders warn of the option on stderr.
         options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix.lower() in (".jpg", ".jpeg") else []
         _, content = cv2.imencode(path.suffix, picture, options)
-        _write(path, content.tobytes())
+        write_file(path, content.tobytes())
         return path
 
     def _place(self, save_path: str | Path, suffixes: tuple[str, ...], ending: str) -> Path:
@@ -120,18 +113,3 @@ class OcrResult(Mapping[str, Any]):
                 f"cannot save into {path}: it is a file", f"give a folder, or a file ending in {' '.join(suffixes)}"
             )
         return path / (self.name + ending)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write beside the target and rename, so that a reader never sees half a file."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        # Gone after a rename; where the folder is none, or the name too long, it never was.
-        with suppress(OSError):
-            temporary.unlink()

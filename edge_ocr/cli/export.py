@@ -64,6 +64,9 @@ def export(
         bool,
         typer.Option("--allow-version-mismatch", help="Take a library of another version, which may read wrong."),
     ] = False,
+    with_onnx: Annotated[
+        bool, typer.Option("--with-onnx", help="Add the graphs as ONNX, for boards without a Paddle-Lite library.")
+    ] = False,
     zip_: Annotated[bool, typer.Option("--zip", help="Also write the bundle as DIR.zip.")] = False,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare what the bundle reads with what its models read.")
@@ -107,6 +110,7 @@ def export(
         abis=() if names is None else tuple(name.strip() for name in names.split(",")),
         lite_lib=lite_lib,
         allow_version_mismatch=allow_version_mismatch,
+        with_onnx=with_onnx,
         zip=zip_,
         force=force,
         verify=verify,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import ModelError
+
+if TYPE_CHECKING:
+    # NumPy before 1.21, which Debian 11 has, knows no NDArray.
+    from numpy.typing import NDArray
 
 BLANK_INDEX = 0
 

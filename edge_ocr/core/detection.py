@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from .engines.base import Engine
 from .geometry import fit_quad, sort_reading_order, unclip
 from .imaging import prepare_detection
 from .settings import DetectionSettings
 from .types import BgrImage, Polygon, TextBox
+
+if TYPE_CHECKING:
+    # NumPy before 1.21, which Debian 11 has, knows no NDArray.
+    from numpy.typing import NDArray
 
 # Shorter side in pixels of the prob map below which a box is noise, before and after unclip; PP-OCR's values.
 MIN_SIDE_PX = 3

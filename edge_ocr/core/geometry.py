@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import pyclipper
-from numpy.typing import NDArray
 
 from .types import BgrImage, Polygon, TextBox
+
+if TYPE_CHECKING:
+    # NumPy before 1.21, which Debian 11 has, knows no NDArray.
+    from numpy.typing import NDArray
 
 # Boxes whose top-left corners differ in y by less than this share of the median box height are one row. PP-OCR's own
 # sorting takes 10 px whatever the size of the picture, which is half the height of lines of 20 px.

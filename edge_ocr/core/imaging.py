@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from .settings import MAX_DETECTION_SIDE, DetectionSettings
 from .types import BgrImage
+
+if TYPE_CHECKING:
+    # NumPy before 1.21, which Debian 11 has, knows no NDArray.
+    from numpy.typing import NDArray
 
 # The detection network halves its input five times.
 DETECTION_STRIDE = 32

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-BgrImage = NDArray[np.uint8]
-"""H × W × 3, channels blue, green, red."""
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-Polygon = NDArray[np.float32]
-"""4 × 2, (x, y) in pixels of the original image, corners TL TR BR BL as they lie in it,
-whichever way the text reads."""
+    BgrImage = NDArray[np.uint8]
+    """H × W × 3, channels blue, green, red."""
+
+    Polygon = NDArray[np.float32]
+    """4 × 2, (x, y) in pixels of the original image, corners TL TR BR BL as they lie in it,
+    whichever way the text reads."""
+else:
+    # NumPy before 1.21, which Debian 11 has, knows no NDArray.
+    BgrImage = Polygon = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -42,3 +48,16 @@ class Reading:
     lines: list[TextLine]
     timings_ms: dict[str, float]
     """Time spent in each stage."""
+
+    def describe(self, input_path: str | None) -> dict[str, Any]:
+        """Return the reading in plain values, under the keys that every interface of edge-ocr uses.
+
+        `input_path`, `dt_polys` (N × 4 × 2 whole pixels), `dt_scores`, `rec_text`, `rec_score` (N each).
+        """
+        return {
+            "input_path": input_path,
+            "dt_polys": [line.polygon.astype(int).tolist() for line in self.lines],
+            "dt_scores": [line.det_score for line in self.lines],
+            "rec_text": [line.text for line in self.lines],
+            "rec_score": [line.rec_score for line in self.lines],
+        }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ocr.engines.failures import get_reason, refuse_input
+from edge_ocr.core.engines.failures import get_reason, refuse_input
 from edge_ocr.errors import ModelError
 from edge_ocr.models import Model
 

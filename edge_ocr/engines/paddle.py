@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ocr.engines.failures import get_reason, refuse_input
+from edge_ocr.core.engines.failures import get_reason, refuse_input
 from edge_ocr.errors import ModelError, ToolchainError
 from edge_ocr.models import Model
 

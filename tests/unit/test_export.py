@@ -1,6 +1,7 @@
 import errno
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
+import edge_ocr.core
 from converters.charsets import select_classes
 from converters.cost import compute_cost
 from converters.export import ExportOptions, export_bundle
@@ -23,6 +25,7 @@ from converters.runtime_libs import PLATFORMS, asset_url
 from converters.targets import TARGETS, find_target
 from converters.toolchain import PYTHON_VARIABLE, find_wheel, list_interpreters
 from edge_ocr.config import load_config
+from edge_ocr.core.bundle import iterate_files
 from edge_ocr.core.charset import Charset
 from edge_ocr.errors import ConversionError, ModelError, ToolchainError, UsageError
 from edge_ocr.models import resolve_model
@@ -93,8 +96,14 @@ def test_export_of_the_shipped_models(export, det, rec):
     report = export(with_cls=True, zip=True)
     out = report.out_dir
     models = ["models/cls.nb", "models/det.nb", "models/rec.nb"]
-    names = ["LICENSES", "README.md", "dict.txt", "manifest.json", *models, "pipeline.yaml"]
+    core = Path(edge_ocr.core.__file__).parent
+    runtime = [f"runtime/edge_ocr_lite/{path.relative_to(core).as_posix()}" for path in iterate_files(core)]
+    scripts = ["edge-ocr-lite", "edge-ocr-lite.service", "install.sh", "uninstall.sh"]
+    own = ["LICENSES", "README.md", "dict.txt", "golden.png", "manifest.json", "pipeline.yaml"]
+    names = sorted([*own, *models, *runtime, *scripts])
     assert list_all(out) == names
+    assert sum(path.stat().st_size for path in (out / "runtime").rglob("*.py")) <= 150_000
+    assert [os.access(out / name, os.X_OK) for name in scripts] == [True, False, True, True]
     assert list_all(out.parent) == sorted(["bundle.zip", *(f"bundle/{name}" for name in names)])
     assert [model.source.model.kind for model in report.models] == ["det", "rec", "cls"]
     assert report.opt_version == "v2.13-rc"
@@ -149,7 +158,7 @@ def test_the_readme_of_a_bundle_is_its_own(export):
     ):
         assert words in text
     for name in re.findall(r"^\| `(\S+)` \|", text, re.MULTILINE):
-        assert (report.out_dir / name).is_file(), name
+        assert (report.out_dir / name).exists(), name
 
 
 # The Evidence table of the export: what fewer ops, smaller weights and fewer characters give.

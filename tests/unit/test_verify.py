@@ -20,7 +20,8 @@ from converters.export import ExportOptions, export_bundle
 from converters.nb import parse_nb
 from converters.parity import ParityReport
 from converters.program import get_input
-from converters.verify import VerifyOptions, find_pictures_folder, verify_bundle
+from converters.pictures import find_pictures_folder
+from converters.verify import VerifyOptions, verify_bundle
 from edge_ocr.config import load_config
 from edge_ocr.errors import InputError, ModelError, NotVerifiedError, ParityError, UsageError
 
@@ -225,6 +226,40 @@ def test_a_library_that_is_not_in_the_list_is_caught(copy_bundle):
     }
     edit_manifest(bundle, lambda m: m["lite"]["libraries"].update(armv8=library))
     assert fail_names(look(bundle)) == {"library for armv8"}
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda m: m["settings"]["detection"].update(box_threshold=0.7), "pipeline.yaml"),
+        (lambda m: m["settings"]["recognition"].update(batch_size=2), "pipeline.yaml"),
+        (lambda m: m["onnx"]["det"].update(file="models/det.nb"), "graph of det"),
+        (lambda m: m["golden"].update(image="none.png"), "golden picture"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_caught(copy_bundle, change, name):
+    bundle = copy_bundle(with_onnx=True)
+    edit_manifest(bundle, change)
+    assert name in fail_names(look(bundle))
+
+
+def test_a_graph_of_other_weights_is_caught(copy_bundle):
+    bundle = copy_bundle(with_onnx=True)
+    assert look(bundle).passed
+    edit(bundle, "onnx/det.onnx", lambda data: data[:-40] + bytes([data[-40] ^ 1]) + data[-39:])
+    approve(bundle)
+    assert fail_names(look(bundle)) == {"graph of det", "det as ONNX"}
+    edit_manifest(bundle, lambda m: m["onnx"]["det"].update(m["files"]["onnx/det.onnx"]))
+    assert fail_names(look(bundle)) == {"det as ONNX"}
+
+
+def test_what_a_board_makes_in_a_bundle_is_no_stranger(copy_bundle):
+    bundle = copy_bundle()
+    (bundle / ".installed").mkdir()
+    (bundle / ".installed" / "python").write_text("/usr/bin/python3")
+    (bundle / "runtime/edge_ocr_lite/__pycache__").mkdir()
+    (bundle / "runtime/edge_ocr_lite/__pycache__/x.pyc").write_bytes(b"")
+    assert look(bundle).notes == ()
 
 
 def test_names_of_strangers_cannot_write_lines_of_their_own(copy_bundle):

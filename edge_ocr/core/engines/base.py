@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import os
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    # NumPy before 1.21, which Debian 11 has, knows no NDArray.
+    from numpy.typing import NDArray
 
 
 class Engine(Protocol):
@@ -20,3 +24,9 @@ class Engine(Protocol):
         The returned array may be a view of the engine's own buffer, good until the next run.
         """
         ...
+
+
+def count_cores() -> int:
+    """Return how many cores this process may use, which in containers are fewer than the machine has."""
+    # Not every system can tell.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

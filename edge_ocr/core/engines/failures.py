@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
+from ..errors import ModelError
 
-from edge_ocr.errors import ModelError
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def get_reason(error: Exception) -> str:

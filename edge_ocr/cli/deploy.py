@@ -1,0 +1,144 @@
+"""`edge-ocr deploy`: bring a bundle onto a board, and measure it there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from converters.deploy import DeployPlan, DeployReport, Figures
+
+
+class BoardEngine(str, Enum):
+    """What runs the networks on a board."""
+
+    auto = "auto"
+    paddle_lite = "paddle_lite"
+    onnxruntime = "onnxruntime"
+
+
+def deploy(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that edge-ocr export --target arm made.")],
+    ssh: Annotated[
+        str,
+        typer.Option(
+            metavar="[USER@]HOST[:DIR]", help="Board, as the system's ssh knows it; DIR is edge-ocr in the home there."
+        ),
+    ],
+    port: Annotated[int | None, typer.Option(help="Of the ssh server, if not the one that ssh knows.")] = None,
+    python: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Python of the board, if not its python3 (3.9 or newer).")
+    ] = None,
+    pip: Annotated[
+        bool, typer.Option("--pip", help="Let pip install there what its Python lacks, into the bundle.")
+    ] = False,
+    engine: Annotated[BoardEngine | None, typer.Option(help="What to measure there.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads to measure with; all cores by default.")] = None,
+    runs: Annotated[
+        int | None, typer.Option(metavar="N", help="How often to read the golden picture; 10 times by default.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the bundle and say what would be done; connects to nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Copy a bundle to a board over ssh, install it, let it test itself there, and print how fast it reads.
+
+    A bundle that is there is replaced once the new one has passed its selftest; until then it stays as it is.
+    """
+    from rich.console import Console
+
+    from converters.deploy import DEFAULT_PATH, RUNS, DeployOptions, deploy_bundle, plan_deployment
+    from converters.ssh import parse_place
+
+    address = parse_place(ssh, port=port, default_path=DEFAULT_PATH)
+    chosen = DeployOptions(
+        python=python,
+        pip=pip,
+        engine=engine.value if engine else "auto",
+        threads=threads,
+        runs=RUNS if runs is None else runs,
+    )
+    if dry_run:
+        plan = plan_deployment(bundle, address, chosen)
+        if as_json:
+            _print_json(plan.to_json())
+        else:
+            _print_plan(plan)
+        return
+    console = Console(stderr=True)
+
+    def show(step: str) -> None:
+        console.print(step, markup=False, highlight=False, soft_wrap=True)
+
+    done = deploy_bundle(bundle, address, chosen, report=show)
+    if as_json:
+        _print_json(done.to_json())
+    else:
+        _print_report(done)
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    json.dump(content, sys.stdout, ensure_ascii=False, indent=2)
+    sys.stdout.write("\n")
+
+
+def _print_plan(plan: DeployPlan) -> None:
+    sizes: dict[str, list[int]] = {}
+    for name, size_bytes in plan.files.items():
+        # Of a folder, its files together: the runtime has dozens.
+        top, slash, _ = name.partition("/")
+        sizes.setdefault(top + slash, []).append(size_bytes)
+    width = max(map(len, sizes))
+    for name, found in sizes.items():
+        count = f"{len(found)} files" if name.endswith("/") else ""
+        sys.stdout.write(f"{name:{width}}  {sum(found) / 1e6:7.3f} MB  {count}".rstrip() + "\n")
+    sys.stdout.write("Nothing is done. Without --dry-run:\n")
+    for number, step in enumerate(plan.steps, 1):
+        sys.stdout.write(f"{number}. {step}\n")
+
+
+def _print_report(done: DeployReport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    board, host = done.board, done.host
+    table = Table()
+    table.add_column("ms")
+    for name in ("board p50", "board p95", *(() if host is None else ("host p50", "host p95", "board / host"))):
+        table.add_column(name, justify="right")
+    for stage, there in board.stages_ms.items():
+        row = [stage, f"{there.p50:.1f}", f"{there.p95:.1f}"]
+        here = None if host is None else host.stages_ms.get(stage)
+        if here is not None:
+            row += [f"{here.p50:.1f}", f"{here.p95:.1f}", f"{there.p50 / here.p50:.1f}×" if here.p50 else ""]
+        if stage == "total":
+            table.add_section()
+        table.add_row(*row)
+    console.print(table)
+    temperature = "temperature unknown" if board.temperature_c is None else f"{board.temperature_c:.1f} °C"
+    lines = [
+        f"golden picture, {board.lines} lines, read {board.runs} times",
+        f"board: {_describe(board)}, Python {done.python_version}; models loaded in {board.load_ms:.0f} ms, "
+        f"at most {board.peak_rss_mb:.0f} MB of memory; {temperature}, governor {board.governor or 'unknown'}",
+    ]
+    if host is not None:
+        lines.append(f"host:  {_describe(host)}; models loaded in {host.load_ms:.0f} ms")
+    lines += [f"note: {note}" for note in done.notes]
+    lines.append(
+        f"{'replaced' if done.replaced else 'deployed'}: {done.plan.login}:{done.place}, "
+        f"{done.plan.size_bytes / 1e6:.1f} MB copied in {done.copy_s:.1f} s, installed in {done.install_s:.1f} s"
+    )
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _describe(figures: Figures) -> str:
+    threads = "1 thread" if figures.threads == 1 else f"{figures.threads} threads"
+    return f"{figures.machine}, {figures.engine}, {threads}"

@@ -1,0 +1,86 @@
+"""How long each stage takes, and what memory that needs."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .types import Reading
+
+_Image = TypeVar("_Image")
+
+_THERMAL = Path("/sys/class/thermal")
+_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+
+
+def measure(read: Callable[[_Image], Reading], images: Sequence[_Image], *, warmup: int, runs: int) -> dict[str, Any]:
+    """Read all `images` `runs` times, after `warmup` readings that do not count, and return figures in plain values.
+
+    `stages_ms`: p50 and p95 of each stage and of the whole (`total`), in milliseconds; `rss_mb`: resident memory of
+    the process after the warm-up (`first`), at the end (`last`), and the most it ever had (`peak`), in 10^6 bytes;
+    `lines`: how many were read in one round.
+    """
+    for index in range(warmup):
+        read(images[index % len(images)])
+    first = get_rss_mb()
+    times: dict[str, list[float]] = {}
+    lines = 0
+    for run in range(runs):
+        for image in images:
+            started = time.perf_counter()
+            reading = read(image)
+            total = (time.perf_counter() - started) * 1000
+            for stage, spent in {**reading.timings_ms, "total": total}.items():
+                times.setdefault(stage, []).append(spent)
+            lines += len(reading.lines) if run == 0 else 0
+    return {
+        "images": len(images),
+        "lines": lines,
+        "runs": runs,
+        "warmup": warmup,
+        "stages_ms": {stage: _describe(spent) for stage, spent in times.items()},
+        "rss_mb": {"first": first, "last": get_rss_mb(), "peak": _get_peak_mb()},
+    }
+
+
+def get_rss_mb() -> float:
+    """Return the resident memory of this process, in 10^6 bytes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return round(pages * resource.getpagesize() / 1e6, 1)
+
+
+def _get_peak_mb() -> float:
+    # In units of 1024 bytes on Linux.
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1)
+
+
+def read_temperature() -> float | None:
+    """Return the temperature of the hottest place that the kernel knows, in °C; None where it tells none."""
+    found = [_read(zone) for zone in _list(_THERMAL, "thermal_zone*/temp")]
+    return max((int(text) / 1000 for text in found if text.lstrip("-").isdigit()), default=None)
+
+
+def read_governor() -> str | None:
+    """Return how the kernel chooses the clock of the first core, such as `ondemand`; None where it does not tell."""
+    return _read(_GOVERNOR) or None
+
+
+def _list(folder: Path, pattern: str) -> Iterable[Path]:
+    return folder.glob(pattern) if folder.is_dir() else ()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _describe(spent: list[float]) -> dict[str, float]:
+    p50, p95 = np.percentile(spent, [50, 95])
+    return {"p50": round(float(p50), 2), "p95": round(float(p95), 2)}

@@ -1,0 +1,322 @@
+"""A bundle as a board sees it: manifest, settings, files and what can run them. Needs nothing but Python to read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import platform
+import struct
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .errors import ModelError, ToolchainError
+from .settings import DetectionSettings, OrientationSettings, RecognitionSettings
+
+if TYPE_CHECKING:
+    from .charset import Charset
+
+MANIFEST = "manifest.json"
+
+SCHEMA_VERSION = 1
+"""Of the manifest. Raised when a device that reads the older one would do something wrong with the newer."""
+
+ENGINES = ("paddle_lite", "onnxruntime")
+"""What runs a bundle on a board, the first choice first."""
+
+POWER_MODES = ("high", "low", "full", "no-bind", "rand-high", "rand-low")
+"""Which cores Paddle-Lite computes on, in the order of its own numbers."""
+
+LIBRARY = "libpaddle_light_api_shared.so"
+SHIM = "libedge_ocr_lite.so"
+"""Ours, between Python and `LIBRARY`."""
+
+INSTALLED = ".installed"
+"""Folder of the bundle with what install.sh made."""
+
+_CHUNK_BYTES = 1 << 20
+
+_Settings = TypeVar("_Settings", DetectionSettings, RecognitionSettings, OrientationSettings)
+
+
+@dataclass(frozen=True)
+class DeviceBundle:
+    """A bundle whose manifest was read; its files are checked as they are needed."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    detection: DetectionSettings
+    recognition: RecognitionSettings
+    orientation: OrientationSettings
+    kinds: tuple[str, ...]
+    """Of its models: det, rec and often cls."""
+
+    @property
+    def runtime_version(self) -> str:
+        """Return the version of Paddle-Lite that the models are for, such as `v2.13-rc`."""
+        return str(self.manifest["lite"]["runtime_version"])
+
+    def find_model(self, kind: str, engine: str) -> Path:
+        """Return the file of a model for `engine`, checked.
+
+        Raises ModelError where it is missing or damaged.
+        """
+        section = "onnx" if engine == "onnxruntime" else "models"
+        return self.check_file(str(self.manifest[section][kind]["file"]))
+
+    def read_charset(self) -> Charset:
+        """Return the classes of the recogniser.
+
+        Raises ModelError where the dictionary is missing, damaged or does not fit.
+        """
+        from .charset import Charset
+
+        path = self.check_file(str(self.manifest["charset"]["file"]))
+        classes = ("", *path.read_text(encoding="utf-8").split("\n")[:-1])
+        expected = self.manifest["charset"]["classes"]
+        if len(classes) != expected:
+            raise ModelError(f"{path} makes {len(classes)} classes, expected {expected}", _EXPORT_AGAIN)
+        return Charset(classes)
+
+    def check_file(self, name: str) -> Path:
+        """Return the path of a file of the bundle that is as the manifest says.
+
+        Raises ModelError where it is missing or damaged.
+        """
+        path = self.folder / name
+        entry = self.manifest["files"].get(name)
+        if entry is None:
+            raise ModelError(f"{name} is not in the manifest of {self.folder}", _EXPORT_AGAIN)
+        digest = hashlib.sha256()
+        try:
+            size_bytes = path.stat().st_size
+            if size_bytes != entry["size_bytes"]:
+                raise ModelError(f"{path} has {size_bytes} bytes, expected {entry['size_bytes']}", _COPY_AGAIN)
+            with path.open("rb") as file:
+                for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""):
+                    digest.update(chunk)
+        except OSError as error:
+            raise ModelError(f"{path} cannot be read: {error.strerror}", _COPY_AGAIN) from None
+        if digest.hexdigest() != entry["sha256"]:
+            raise ModelError(f"{path} is damaged: its sha256 is not the manifest's", _COPY_AGAIN)
+        return path
+
+    def check_files(self) -> int:
+        """Check every file and return how many there are.
+
+        Raises ModelError for the first that is missing or damaged.
+        """
+        for name in sorted(self.manifest["files"]):
+            self.check_file(name)
+        return len(self.manifest["files"])
+
+    def explain_engines(self) -> dict[str, str | None]:
+        """Return for each engine why it cannot run the bundle on this machine; None where it can."""
+        return {"paddle_lite": self._explain_lite(), "onnxruntime": self._explain_onnxruntime()}
+
+    def choose_engine(self, wanted: str) -> str:
+        """Return the engine to take: `wanted`, or for `auto` the first that runs here.
+
+        Raises ToolchainError, with all reasons, where there is none.
+        """
+        reasons = self.explain_engines()
+        if wanted != "auto":
+            reasons = {wanted: reasons[wanted]}
+        for engine, reason in reasons.items():
+            if reason is None:
+                return engine
+        found = "; ".join(f"{engine}: {reason}" for engine, reason in reasons.items())
+        raise ToolchainError(
+            f"nothing runs {self.folder} here: {found}",
+            "on the host, `edge-ocr export` with --lite-lib puts the library into a bundle, with --with-onnx graphs "
+            "for ONNX Runtime; on the board, ./install.sh completes it",
+        )
+
+    def find_library(self, abi: str) -> Path:
+        """Return Paddle-Lite's library for an ABI, checked.
+
+        Raises ModelError where it is damaged or of another version.
+        """
+        path = self.check_file(str(self.manifest["lite"]["libraries"][abi]["file"]))
+        # Loading a model of another version may abort, so nothing is loaded to find out. The version stands in the
+        # library's bytes, at the end of a string.
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content.find(f"{self.runtime_version}\0".encode()) < 0:
+                raise ModelError(
+                    f"{path} is not Paddle-Lite {self.runtime_version}, which the models are for: it may read them "
+                    "wrong without saying so",
+                    "export the bundle again with the library of that version (edge-ocr libs fetch)",
+                )
+        return path
+
+    def find_shim(self, abi: str) -> Path | None:
+        """Return our library beside Paddle-Lite's: the one that install.sh built, or that came along, or None."""
+        built = self.folder / INSTALLED / "lib" / abi / SHIM
+        if built.is_file():
+            return built
+        name = self.manifest["lite"]["libraries"][abi].get("shim")
+        return None if name is None else self.check_file(str(name))
+
+    def _explain_lite(self) -> str | None:
+        libraries, abi = self.manifest["lite"]["libraries"], find_abi()
+        if abi is None or abi not in libraries:
+            machine = abi or f"{platform.machine()} with a Python of {8 * struct.calcsize('P')} bits"
+            return f"the bundle is for {', '.join(libraries)}, this machine is {machine}"
+        if libraries[abi].get("file") is None:
+            return f"the bundle has no Paddle-Lite library for {abi}"
+        if not libraries[abi].get("version_matches"):
+            return f"its Paddle-Lite is {libraries[abi].get('version')}, the models are for {self.runtime_version}"
+        if not (self.folder / INSTALLED / "lib" / abi / SHIM).is_file() and libraries[abi].get("shim") is None:
+            return f"{SHIM} is not built yet (./install.sh)"
+        return None
+
+    def _explain_onnxruntime(self) -> str | None:
+        if self.manifest.get("onnx") is None:
+            return "the bundle has no ONNX graphs"
+        if find_spec("onnxruntime") is None:
+            return f"onnxruntime is not installed for {sys.executable}"
+        return None
+
+
+_EXPORT_AGAIN = "export the bundle again"
+_COPY_AGAIN = "copy the bundle again"
+
+
+def find_own_bundle() -> Path:
+    """Return the bundle that this very code lies in.
+
+    Raises ModelError where it lies in none.
+    """
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / MANIFEST).is_file():
+        raise ModelError(f"{folder} is not a bundle: there is no {MANIFEST}", "name one with --bundle")
+    return folder
+
+
+def open_bundle(folder: Path) -> DeviceBundle:
+    """Read the manifest of the bundle in `folder`.
+
+    Raises ModelError where there is none for boards, or one that is damaged or newer than this code.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"{folder} is not a bundle: {MANIFEST}: {error.strerror}") from None
+    # RecursionError: of a file of nothing but brackets.
+    except (ValueError, RecursionError):
+        raise ModelError(f"{path} is damaged: not JSON", _COPY_AGAIN) from None
+    try:
+        _check_shape(manifest, {"schema_version": int, "target": str}, "")
+        if manifest["schema_version"] > SCHEMA_VERSION:
+            raise ModelError(
+                f"{path} has schema_version {manifest['schema_version']}, this runtime knows up to {SCHEMA_VERSION}",
+                "use the runtime that lies in the bundle",
+            )
+        if manifest["target"] != "arm":
+            raise ModelError(
+                f"{folder} is a bundle for {manifest['target']}, expected arm", "export one with --target arm"
+            )
+        _check_shape(manifest, _SHAPE, "")
+    except TypeError as error:
+        raise ModelError(f"{path} is damaged: {error}", _COPY_AGAIN) from None
+    settings = manifest["settings"]
+    return DeviceBundle(
+        folder,
+        manifest,
+        _read_settings(DetectionSettings, settings["detection"]),
+        _read_settings(RecognitionSettings, settings["recognition"]),
+        _read_settings(OrientationSettings, settings["orientation"]),
+        tuple(kind for kind in ("det", "rec", "cls") if kind in manifest["models"]),
+    )
+
+
+def _read_settings(kind: type[_Settings], values: Mapping[str, Any]) -> _Settings:
+    # JSON knows no tuples.
+    known = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return kind(**{field.name: known[field.name] for field in fields(kind)})
+
+
+def _describe_settings(kind: type[Any]) -> dict[str, Any]:
+    shapes: dict[str, Any] = {"int": int, "float": (int, float), "str": str}
+    return {field.name: shapes.get(str(field.type), [(int, float)]) for field in fields(kind)}
+
+
+_MODELS = {"det": {"file": str}, "rec": {"file": str}, "cls?": {"file": str}}
+_LINE = {"polygon": [[(int, float)]], "det_score": (int, float), "text": str, "rec_score": (int, float)}
+
+# What this package reads in a manifest. A key with a question mark may be missing, or null; an asterisk is any key.
+_SHAPE: dict[str, Any] = {
+    "edge_ocr_version": str,
+    "precision": str,
+    "lite": {"runtime_version": str, "libraries": {"*": {"file?": str, "shim?": str}}},
+    "charset": {"file": str, "classes": int},
+    "models": _MODELS,
+    "onnx?": _MODELS,
+    "settings": {
+        "detection": _describe_settings(DetectionSettings),
+        "recognition": _describe_settings(RecognitionSettings),
+        "orientation": _describe_settings(OrientationSettings),
+    },
+    "golden?": {"image": str, "lines": [_LINE]},
+    "files": {"*": {"sha256": str, "size_bytes": int}},
+}
+
+
+def _check_shape(value: Any, shape: Any, place: str) -> None:
+    """Raise TypeError, naming the place, where a value of a JSON file is not of `shape`."""
+    kind = type(shape) if isinstance(shape, (dict, list)) else shape
+    if not isinstance(value, kind):
+        raise TypeError(f"{place or 'the whole'} is {json.dumps(value, ensure_ascii=False)[:60]}")
+    if isinstance(shape, list):
+        for index, item in enumerate(value):
+            _check_shape(item, shape[0], f"{place}[{index}]")
+    elif isinstance(shape, dict):
+        for name, inner in shape.items():
+            key = name.rstrip("?")
+            if name == key and key != "*" and key not in value:
+                raise TypeError(f"{place}.{key} is missing".lstrip("."))
+            for found in value if key == "*" else (key,):
+                if not (name != key and value.get(found) is None):
+                    _check_shape(value[found], inner, f"{place}.{found}".lstrip("."))
+
+
+def find_abi() -> str | None:
+    """Return which of Paddle-Lite's libraries this Python could load: `armv8`, `armv7hf`, or None for neither.
+
+    It is Python's own ABI that counts: many boards have a 32-bit system on a 64-bit kernel.
+    """
+    machine = platform.machine().lower()
+    is_64_bit = sys.maxsize > 2**32
+    if is_64_bit:
+        return "armv8" if machine in ("aarch64", "arm64") else None
+    # Where floats are passed in other registers, Debian's name ends with gnueabi.
+    is_soft = str(sysconfig.get_config_var("MULTIARCH") or "").endswith("gnueabi")
+    return "armv7hf" if machine in ("armv7l", "armv8l", "aarch64", "arm64") and not is_soft else None
+
+
+def describe_machine(bundle: DeviceBundle) -> dict[str, Any]:
+    """Return, in plain values, what `edge-ocr-lite info` tells."""
+    modules = ("numpy", "cv2", "pyclipper", "onnxruntime")
+    libc, version = platform.libc_ver()
+    return {
+        "bundle": str(bundle.folder),
+        "edge_ocr_version": bundle.manifest["edge_ocr_version"],
+        "precision": bundle.manifest["precision"],
+        "abi": find_abi(),
+        "python": platform.python_version(),
+        "glibc": version if libc == "glibc" else None,
+        "modules": {name: find_spec(name) is not None for name in modules},
+        "engines": bundle.explain_engines(),
+    }
+
+
+def iterate_files(folder: Path) -> Iterator[Path]:
+    """Yield what of this package goes into a bundle: its Python files, and the sources of the shim."""
+    yield from sorted(folder.rglob("*.py"))
+    yield from (folder / "engines" / "lite_shim" / name for name in ("edge_ocr_lite.cpp", "edge_ocr_lite.h"))

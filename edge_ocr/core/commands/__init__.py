@@ -1,0 +1,150 @@
+"""The command of boards, `edge-ocr-lite`: its arguments, and the one place where errors become exit codes.
+
+Only what is needed for --help is imported here: a board takes seconds for NumPy and OpenCV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+from ..bundle import ENGINES, POWER_MODES
+from ..errors import EdgeOcrError, ToolchainError, UsageError
+
+INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"{self.prog} --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with `arguments`, by default those of the process, and return its exit code."""
+    signal.signal(signal.SIGTERM, _end)
+    if hasattr(sys.stdout, "reconfigure"):
+        # A terminal of another encoding gets escapes, not an error, for what it cannot show.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        options = _parse(sys.argv[1:] if arguments is None else arguments)
+        status = int(import_module(f".{options.command}", __name__).run(options))
+        sys.stdout.flush()
+        return status
+    except EdgeOcrError as error:
+        report_error(error)
+        return error.exit_code
+    except ImportError as error:
+        # A module that is there may need a library that is not: OpenCV, for one, asks for libGL.so.1.
+        is_there = not isinstance(error, ModuleNotFoundError)
+        reason = f"cannot be loaded: {' '.join(str(error).split())}" if is_there else "is missing"
+        missing = ToolchainError(
+            f"the Python module {error.name or ''} for {sys.executable} {reason}",
+            "./install.sh tells which packages have what is missing",
+        )
+        report_error(missing)
+        return missing.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted.\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`head`, a pager) has gone; stdout must not complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        # What commands do not foresee: a full disk behind stdout.
+        what = f": {error.filename}" if error.filename else ""
+        report_error(UsageError(f"{error.strerror or error}{what}"))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UsageError.exit_code
+
+
+def report_error(error: EdgeOcrError) -> None:
+    """Write an error to stderr: a line for the message, one for the hint."""
+    sys.stderr.write(f"Error: {error.message}\n")
+    if error.hint:
+        sys.stderr.write(f"Hint: {error.hint}\n")
+
+
+def _end(number: int, frame: object) -> None:
+    # As Ctrl-C does, it must leave nothing half-written behind.
+    sys.exit(128 + number)
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser, names = _build_parser()
+    # A picture alone is enough: `edge-ocr-lite photo.jpg`.
+    if arguments and arguments[0] not in (*names, "-h", "--help"):
+        arguments = ["predict", *arguments]
+    return parser.parse_args(arguments)
+
+
+def _build_parser() -> tuple[_Parser, tuple[str, ...]]:
+    prog = "edge-ocr-lite"
+    common = _Parser(add_help=False)
+    common.add_argument("--bundle", metavar="DIR", type=Path, help="default: the one that this command lies in")
+    running = _Parser(add_help=False, parents=[common])
+    running.add_argument("--engine", choices=("auto", *ENGINES), default="auto", help="default: the first that runs")
+    running.add_argument("--threads", metavar="N", type=_natural, help="default: all cores")
+    running.add_argument(
+        "--power-mode", choices=POWER_MODES, default="no-bind", help="which cores Paddle-Lite takes (default: any)"
+    )
+    parser = _Parser(
+        prog=prog,
+        description="Read text in pictures with the models of a bundle.",
+        epilog=f"{prog} PICTURE is short for {prog} predict PICTURE. {prog} COMMAND --help tells more.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    predict = commands.add_parser("predict", parents=[running], help="read pictures")
+    predict.add_argument("images", metavar="IMAGE", nargs="+", help="picture, folder, or - for standard input")
+    predict.add_argument(
+        "--format",
+        choices=("text", "json", "jsonl"),
+        default="text",
+        help="text: a line a text line; json: one object, or an array for more than one picture; jsonl: an object a "
+        "line, as they are read",
+    )
+    predict.add_argument(
+        "--save-path", metavar="DIR", type=Path, help="save NAME_res.json and NAME_res.jpg with the boxes there"
+    )
+
+    bench = commands.add_parser("bench", parents=[running], help="measure time and memory")
+    bench.add_argument(
+        "images", metavar="IMAGE", nargs="*", help="pictures or folders; default: the bundle's golden picture"
+    )
+    bench.add_argument("--warmup", metavar="N", type=_count, default=2, help="readings that do not count (default: 2)")
+    bench.add_argument("--runs", metavar="N", type=_natural, default=10, help="rounds over the pictures (default: 10)")
+    bench.add_argument("--json", action="store_true", help="print JSON")
+
+    commands.add_parser(
+        "selftest", parents=[running], help="check every file, and read the golden picture as the host did"
+    )
+
+    camera = commands.add_parser("camera", parents=[running], help="read what a camera sees, lines as they change")
+    camera.add_argument(
+        "--device", metavar="N|PATH", default="0", help="number of /dev/videoN, or a video file (default: 0)"
+    )
+    camera.add_argument("--frames", metavar="N", type=_natural, help="stop after as many pictures")
+    camera.add_argument(
+        "--format", choices=("text", "jsonl"), default="text", help="text: new lines; jsonl: all lines at a change"
+    )
+
+    commands.add_parser("info", parents=[common], help="tell what this machine has to run the bundle, as JSON")
+    return parser, tuple(commands.choices)
+
+
+def _natural(text: str) -> int:
+    return _count(text, least=1)
+
+
+def _count(text: str, least: int = 0) -> int:
+    number = int(text) if text.isdecimal() else -1
+    if not least <= number < 10**6:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number from {least}")
+    return number

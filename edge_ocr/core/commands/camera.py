@@ -1,0 +1,77 @@
+"""`edge-ocr-lite camera`: read what a camera sees, and print lines as they change."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from ..errors import InputError
+from ..lite_ocr import LiteOCR
+from ..types import BgrImage, Reading
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read frames until the camera ends, or as many as asked for."""
+    with _open_camera(options.device) as frames:
+        reader = LiteOCR(options.bundle, engine=options.engine, threads=options.threads, power_mode=options.power_mode)
+        before: list[str] = []
+        for number, frame in enumerate(frames, 1):
+            reading = reader.read(frame, options.device)
+            texts = [line.text for line in reading.lines]
+            if texts != before:
+                _write(reading, texts, before, options)
+            before = texts
+            if number == options.frames:
+                break
+    return 0
+
+
+@contextmanager
+def _open_camera(device: str) -> Iterator[Iterator[BgrImage]]:
+    path = Path(f"/dev/video{device}") if device.isdecimal() else Path(device)
+    # Before OpenCV, which would only print warnings.
+    if not path.exists():
+        raise InputError(f"no camera: there is no {path}", "--device names another; `ls /dev/video*` lists them")
+    is_camera = path.is_char_device()
+    capture = cv2.VideoCapture(str(path), cv2.CAP_V4L2 if is_camera else cv2.CAP_ANY)
+    try:
+        if not capture.isOpened():
+            raise InputError(
+                f"{path} gives no pictures: not a camera or video, in use, or not for this user",
+                "is another program using it? Users of the group video may",
+            )
+        # The newest picture, not one that waited while the last was read. Not every camera obeys.
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        yield _grab(capture, path, is_camera)
+    finally:
+        capture.release()
+
+
+def _grab(capture: Any, path: Path, is_camera: bool) -> Iterator[BgrImage]:
+    seen = False
+    while True:
+        success, frame = capture.read()
+        if not success:
+            # A video has an end, a camera has none.
+            if is_camera or not seen:
+                raise InputError(f"{path} gives no more pictures", "was the camera unplugged?")
+            return
+        seen = True
+        yield frame
+
+
+def _write(reading: Reading, texts: list[str], before: list[str], options: argparse.Namespace) -> None:
+    if options.format == "jsonl":
+        result = {"time": round(time.time(), 3), **reading.describe(options.device)}
+        sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write("".join(f"{text}\n" for text in texts if text not in before))
+    sys.stdout.flush()

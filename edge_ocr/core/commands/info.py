@@ -1,0 +1,16 @@
+"""`edge-ocr-lite info`: what this machine has to run the bundle."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from ..bundle import describe_machine, find_own_bundle, open_bundle
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print it as JSON."""
+    bundle = open_bundle(find_own_bundle() if options.bundle is None else options.bundle)
+    sys.stdout.write(json.dumps(describe_machine(bundle), ensure_ascii=False, indent=2) + "\n")
+    return 0

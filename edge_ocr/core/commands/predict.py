@@ -1,0 +1,102 @@
+"""`edge-ocr-lite predict`: read pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from ..errors import EdgeOcrError, UsageError
+from ..files import choose_name, write_file
+from ..lite_ocr import LiteOCR
+from ..pictures import decode_picture, list_pictures, read_picture
+from ..types import BgrImage, Reading
+from . import report_error
+
+_BOX_COLOUR = (0, 160, 0)
+_JPEG_QUALITY = 92
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read every picture; return the exit code of the first failure, or 0."""
+    if options.save_path is not None and options.save_path.exists() and not options.save_path.is_dir():
+        raise UsageError(f"--save-path {options.save_path} is a file", "give a folder")
+    failures: list[EdgeOcrError] = []
+    sources = list(_list_sources(options.images, failures))
+    # One picture was asked for, not a folder: one object is expected.
+    single = len(options.images) == 1 and sources in ([], [Path(options.images[0])])
+    results: list[dict[str, Any]] = []
+    if sources:
+        reader = LiteOCR(options.bundle, engine=options.engine, threads=options.threads, power_mode=options.power_mode)
+        taken: set[str] = set()
+        for source in sources:
+            try:
+                result = _read(reader, source, options.save_path, taken)
+            except EdgeOcrError as error:
+                failures.append(error)
+                continue
+            if options.format == "json":
+                results.append(result)
+            else:
+                _write_result(result, options.format, titled=not single)
+    if options.format == "json" and (results or not single):
+        _write(json.dumps(results[0] if single else results, ensure_ascii=False, indent=2))
+    for failure in failures:
+        report_error(failure)
+    if failures and len(sources) > 1:
+        sys.stderr.write(f"{len(failures)} not read or not saved.\n")
+    return failures[0].exit_code if failures else 0
+
+
+def _list_sources(images: list[str], failures: list[EdgeOcrError]) -> Iterator[Path]:
+    for given in images:
+        try:
+            # An empty text, such as an unset shell variable, would be the current folder.
+            if given == "":
+                raise UsageError("the path is empty")
+            yield from [Path("-")] if given == "-" else list_pictures(Path(given))
+        except EdgeOcrError as error:
+            failures.append(error)
+
+
+def _read(reader: LiteOCR, source: Path, folder: Path | None, taken: set[str]) -> dict[str, Any]:
+    is_stdin = str(source) == "-"
+    image = decode_picture(sys.stdin.buffer.read(), "standard input") if is_stdin else read_picture(source)
+    reading = reader.read(image, str(source))
+    result = reading.describe(str(source))
+    if folder is not None:
+        name = choose_name("stdin" if is_stdin else source.stem, taken)
+        text = json.dumps(result, ensure_ascii=False, indent=4) + "\n"
+        # A name may hold bytes that are no UTF-8, surrogates in Python; as backslash escapes they are JSON.
+        write_file(folder / f"{name}_res.json", text.encode("utf-8", "backslashreplace"))
+        write_file(folder / f"{name}_res.jpg", _draw(image, reading))
+    return result
+
+
+def _draw(image: BgrImage, reading: Reading) -> bytes:
+    """Return the picture with its boxes, as a JPEG file."""
+    canvas = image.copy()
+    outlines = [line.polygon.astype("int32").reshape(-1, 1, 2) for line in reading.lines]
+    cv2.polylines(canvas, outlines, True, _BOX_COLOUR, max(1, round(max(canvas.shape[:2]) / 600)), cv2.LINE_AA)
+    _, content = cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return bytes(content.tobytes())
+
+
+def _write_result(result: dict[str, Any], style: str, *, titled: bool) -> None:
+    if style == "jsonl":
+        _write(json.dumps(result, ensure_ascii=False))
+        return
+    title = [f"{result['input_path']}:"] if titled else []
+    _write("\n".join([*title, *result["rec_text"]]))
+
+
+def _write(text: str) -> None:
+    if text:
+        # At once: whoever reads a pipe must not wait for the last picture.
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()

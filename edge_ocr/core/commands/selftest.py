@@ -1,0 +1,35 @@
+"""`edge-ocr-lite selftest`: check every file, and read the golden picture as the host did."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from ..bundle import find_own_bundle, open_bundle
+from ..errors import NotVerifiedError
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check and print a line for each layer."""
+    bundle = open_bundle(find_own_bundle() if options.bundle is None else options.bundle)
+    _write("files", f"{bundle.check_files()} files, each as the manifest says")
+    # Only now: a damaged file of this package may not even be Python.
+    from ..lite_ocr import LiteOCR
+    from ..selftest import compare_golden
+
+    reader = LiteOCR(options.bundle, engine=options.engine, threads=options.threads, power_mode=options.power_mode)
+    _write("engine", f"{reader.engine}, {reader.threads} threads, models loaded in {reader.load_ms:.0f} ms")
+    golden = bundle.manifest.get("golden")
+    if golden is None:
+        raise NotVerifiedError("the bundle has no golden picture: what it reads was not compared", "export it again")
+    started = time.perf_counter()
+    reading = reader.predict(bundle.check_file(golden["image"]))
+    spent_ms = (time.perf_counter() - started) * 1000
+    _write("golden", f"{compare_golden(reading, golden)}, in {spent_ms:.0f} ms")
+    return 0
+
+
+def _write(layer: str, text: str) -> None:
+    sys.stdout.write(f"{layer:8}ok  {text}\n")
+    sys.stdout.flush()

@@ -1,0 +1,127 @@
+"""Paddle-Lite on ARM boards, through our small library over its light API (lite_shim/edge_ocr_lite.h)."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..bundle import POWER_MODES
+from ..errors import ModelError, ToolchainError
+
+if TYPE_CHECKING:
+    # NumPy before 1.21, which Debian 11 has, knows no NDArray.
+    from numpy.typing import NDArray
+
+
+class PaddleLiteEngine:
+    """One network on Paddle-Lite. For one thread at a time.
+
+    Where Paddle-Lite was built without exceptions, as its releases are, what it does not like ends the process: it
+    prints why and calls abort().
+    """
+
+    name = "paddle_lite"
+
+    def __init__(
+        self, model: Path, *, library: Path, shim: Path, version: str, threads: int, power_mode: str = "no-bind"
+    ) -> None:
+        """Load a .nb file.
+
+        `library` is libpaddle_light_api_shared.so, `shim` libedge_ocr_lite.so; `version` is what the library must say
+        of itself. Threads and power mode are the process's: those of the model that runs last count.
+
+        Raises ToolchainError where a library cannot be loaded, ModelError for a model that Paddle-Lite refuses and
+        for a library of another version.
+        """
+        self._lib = _load(shim, library)
+        self._label = model.name
+        self._model = ctypes.c_void_p()
+        self._check(
+            self._lib.edge_ocr_lite_create(
+                os.fsencode(model), threads, POWER_MODES.index(power_mode), ctypes.byref(self._model)
+            )
+        )
+        actual = self._lib.edge_ocr_lite_get_version(self._model).decode(errors="replace")
+        if actual != version:
+            self.close()
+            raise ModelError(
+                f"{library} is Paddle-Lite {actual}, the models are for {version}: it may read them wrong without "
+                "saying so",
+                "export the bundle again with the library of that version",
+            )
+        self.version = actual
+
+    def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run one NCHW batch; the result is a view of Paddle-Lite's memory that the next run overwrites.
+
+        Raises ModelError where Paddle-Lite refuses it.
+        """
+        dims = (ctypes.c_int64 * array.ndim)(*array.shape)
+        data = ctypes.POINTER(ctypes.c_float)()
+        self._check(self._lib.edge_ocr_lite_borrow_input(self._model, 0, dims, array.ndim, ctypes.byref(data)))
+        _view(data, array.shape)[...] = array
+        self._check(self._lib.edge_ocr_lite_run(self._model))
+        out_dims, rank = ctypes.POINTER(ctypes.c_int64)(), ctypes.c_size_t()
+        self._check(
+            self._lib.edge_ocr_lite_borrow_output(
+                self._model, 0, ctypes.byref(data), ctypes.byref(out_dims), ctypes.byref(rank)
+            )
+        )
+        return _view(data, tuple(out_dims[: rank.value]))
+
+    def close(self) -> None:
+        """Give the model's memory back; arrays that `run` returned must not be used any more."""
+        model, self._model = self._model, ctypes.c_void_p()
+        self._lib.edge_ocr_lite_destroy(model)
+
+    def _check(self, status: int) -> None:
+        if status != 0:
+            reason = self._lib.edge_ocr_lite_get_error().decode(errors="replace")
+            raise ModelError(f"{self._label}: {' '.join(reason.split())}")
+
+
+def _view(data: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return the memory that a pointer to floats shows, without copying it."""
+    # Not numpy.ctypeslib.as_array: it keeps a type for every shape it ever saw.
+    memory: Any = (ctypes.c_float * math.prod(shape)).from_address(ctypes.addressof(data.contents))
+    array: NDArray[np.float32] = np.frombuffer(memory, dtype=np.float32).reshape(shape)
+    return array
+
+
+@cache
+def _load(shim: Path, library: Path) -> Any:
+    try:
+        # First, so that the shim finds it wherever it lies.
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+        lib = ctypes.CDLL(str(shim))
+    except OSError as error:
+        raise ToolchainError(
+            f"Paddle-Lite cannot be loaded: {error}",
+            "a library it names is missing (apt install libgomp1 libstdc++6), or this system is older than the one "
+            "that it was built on; --engine onnxruntime needs neither",
+        ) from None
+    model, text, status = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
+    floats, longs = ctypes.POINTER(ctypes.c_float), ctypes.POINTER(ctypes.c_int64)
+    size = ctypes.c_size_t
+    signatures: dict[str, tuple[Any, tuple[Any, ...]]] = {
+        "get_error": (text, ()),
+        "create": (status, (text, ctypes.c_int, ctypes.c_int, ctypes.POINTER(model))),
+        "destroy": (None, (model,)),
+        "get_version": (text, (model,)),
+        "borrow_input": (status, (model, size, longs, size, ctypes.POINTER(floats))),
+        "run": (status, (model,)),
+        "borrow_output": (
+            status,
+            (model, size, ctypes.POINTER(floats), ctypes.POINTER(longs), ctypes.POINTER(size)),
+        ),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(lib, f"edge_ocr_lite_{name}")
+        function.restype, function.argtypes = result, list(arguments)
+    return lib

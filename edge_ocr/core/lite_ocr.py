@@ -1,0 +1,131 @@
+"""Read pictures with a bundle: the Python API of boards."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from .bundle import ENGINES, POWER_MODES, DeviceBundle, find_abi, find_own_bundle, open_bundle
+from .constants import list_constants
+from .detection import TextDetector
+from .engines.base import Engine, count_cores
+from .engines.paddle_lite import PaddleLiteEngine
+from .errors import InputError, ModelError, UsageError
+from .orientation import OrientationClassifier
+from .pictures import convert_array, decode_picture, read_picture
+from .pipeline import TextReader
+from .recognition import TextRecognizer
+from .types import BgrImage, Reading
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_THREADS = 256
+"""As in lite_shim/edge_ocr_lite.h."""
+
+
+class LiteOCR:
+    """Reads pictures with the models of a bundle. Safe to use from several threads, which take turns."""
+
+    def __init__(
+        self,
+        bundle: str | Path | None = None,
+        *,
+        engine: str = "auto",
+        threads: int | None = None,
+        power_mode: str = "no-bind",
+    ) -> None:
+        """Load the models of `bundle`, by default of the one that this package lies in.
+
+        `engine`: `paddle_lite`, `onnxruntime`, or `auto` for the first that runs here. `threads`: all cores by default.
+        `power_mode`: which cores Paddle-Lite takes, one of `POWER_MODES`.
+
+        Raises UsageError for an option that makes no sense, ModelError for a bundle that is damaged or for something
+        else, ToolchainError where nothing here runs it.
+        """
+        if engine not in ("auto", *ENGINES):
+            raise UsageError(f"engine {engine!r}, expected auto, {' or '.join(ENGINES)}")
+        if power_mode not in POWER_MODES:
+            raise UsageError(f"power mode {power_mode!r}, expected one of {', '.join(POWER_MODES)}")
+        if threads is not None and not 1 <= threads <= MAX_THREADS:
+            raise UsageError(f"{threads} threads, expected 1 to {MAX_THREADS}")
+        self.bundle = open_bundle(find_own_bundle() if bundle is None else Path(bundle))
+        self.engine = self.bundle.choose_engine(engine)
+        """Name of the engine in use."""
+        self.threads = threads or count_cores()
+        self.power_mode = power_mode
+        if self.bundle.manifest.get("constants") != list_constants():
+            raise ModelError(
+                f"{self.bundle.folder} was made for other code than this: its constants differ",
+                "use the runtime that lies in the bundle",
+            )
+        started = time.perf_counter()
+        self._reader = self._load()
+        self.load_ms = (time.perf_counter() - started) * 1000
+        """Milliseconds for loading the models."""
+        self._lock = threading.Lock()
+
+    def predict(self, image: str | Path | bytes | NDArray[Any]) -> Reading:
+        """Read one picture: a path, the bytes of a file, or an array (H × W × 3 BGR, H × W grey, H × W × 4 BGRA).
+
+        Raises InputError for what is not a whole picture.
+        """
+        started = time.perf_counter()
+        if isinstance(image, np.ndarray):
+            picture = convert_array(image)
+        elif isinstance(image, bytes):
+            picture = decode_picture(image, "picture")
+        else:
+            picture = read_picture(Path(image))
+        decode_ms = (time.perf_counter() - started) * 1000
+        reading = self.read(picture, "picture" if isinstance(image, (bytes, np.ndarray)) else str(image))
+        return replace(reading, timings_ms={"decode": decode_ms, **reading.timings_ms})
+
+    def read(self, image: BgrImage, label: str = "picture") -> Reading:
+        """Read a picture that is H × W × 3 BGR already; `label` names it in errors.
+
+        Raises InputError for one that does not fit into memory.
+        """
+        try:
+            with self._lock:
+                return self._reader.read(image)
+        except (MemoryError, cv2.error) as error:
+            # OpenCV says so for want of memory, and for sizes that it does not handle.
+            reason = " ".join(str(error).split()) or "out of memory"
+            raise InputError(f"{label} ({image.shape[1]}×{image.shape[0]}) cannot be processed: {reason}") from None
+
+    def _load(self) -> TextReader:
+        bundle = self.bundle
+        charset = bundle.read_charset()
+        engines = {kind: self._load_engine(bundle, kind) for kind in bundle.kinds}
+        classifier = OrientationClassifier(engines["cls"], bundle.orientation) if "cls" in engines else None
+        return TextReader(
+            TextDetector(engines["det"], bundle.detection),
+            TextRecognizer(engines["rec"], charset, bundle.recognition),
+            classifier,
+        )
+
+    def _load_engine(self, bundle: DeviceBundle, kind: str) -> Engine:
+        model = bundle.find_model(kind, self.engine)
+        if self.engine == "onnxruntime":
+            from .engines.onnxruntime import OnnxRuntimeEngine
+
+            return OnnxRuntimeEngine(model, model.name, self.threads)
+        abi = find_abi()
+        shim = None if abi is None else bundle.find_shim(abi)
+        if abi is None or shim is None:  # choose_engine has seen to that
+            raise ModelError(f"{bundle.folder} has no library for this machine")
+        return PaddleLiteEngine(
+            model,
+            library=bundle.find_library(abi),
+            shim=shim,
+            version=bundle.runtime_version,
+            threads=self.threads,
+            power_mode=self.power_mode,
+        )

@@ -1,0 +1,209 @@
+"""From files and arrays to BGR images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import cv2
+import numpy as np
+
+from .errors import InputError
+from .types import BgrImage
+
+if TYPE_CHECKING:
+    # NumPy before 1.21, which Debian 11 has, knows no NDArray.
+    from numpy.typing import NDArray
+
+SUFFIXES = frozenset([".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"])
+"""Files of a folder that a board takes as pictures, in any case; what every build of OpenCV reads."""
+
+# Transparent pictures are laid over white, unless everything visible is itself light (a logo for dark pages): then over
+# black. Brightness, 0 to 255, that all but the darkest hundredth must reach.
+LIGHT_ON_TRANSPARENT = 192
+
+
+def list_pictures(path: Path) -> list[Path]:
+    """Return the pictures in a folder, by name, without those of folders below it; or the one file that is named.
+
+    Raises InputError for a file that is not there and a folder without pictures.
+    """
+    try:
+        if not path.is_dir():
+            if not path.exists():
+                raise InputError(f"no such file: {path}")
+            return [path]
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+    except OSError as error:  # a name too long, a folder that may not be entered
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    if not found:
+        raise InputError(f"no pictures in folder {path}", "looked for " + " ".join(sorted(SUFFIXES)))
+    return found
+
+
+def read_picture(path: Path) -> BgrImage:
+    """Return the picture in a file, upright, H × W × 3 BGR.
+
+    Raises InputError where there is none, or not a whole one.
+    """
+    try:
+        if not path.is_file():
+            raise InputError(f"{path} is not a regular file" if path.exists() else f"no such file: {path}")
+        return decode_picture(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    except MemoryError:
+        raise InputError(f"{path} does not fit into memory") from None
+
+
+def decode_picture(content: bytes, label: str) -> BgrImage:
+    """Return the picture in a file's `content`, upright, H × W × 3 BGR; OpenCV decodes it. `label` names it in errors.
+
+    Raises InputError for what is not a whole picture.
+    """
+    if not content:
+        raise InputError(f"{label} is empty (0 bytes)")
+    # OpenCV fills up a picture that was cut off, and says so on stderr only.
+    if content.startswith(_JPEG):
+        is_cut = _is_cut_jpeg(content)
+    else:
+        is_cut = content.startswith(_PNG) and b"IEND" not in content
+    if is_cut:
+        raise InputError(f"{label} is truncated")
+    try:
+        # The only mode that keeps transparency and depth. It turns no photo as the camera says, which other modes do
+        # for some formats, and not in every version.
+        image: NDArray[Any] | None = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise InputError(f"{label} cannot be decoded: {' '.join(str(error).split())}") from None
+    if image is None:
+        raise InputError(f"{label} is not a picture that can be read, or damaged")
+    if image.dtype == np.uint16 and image.ndim == 2:
+        image = narrow_grey(image)
+    try:
+        return _turn_upright(convert_array(image), _read_orientation(_find_exif(content)))
+    except InputError as error:
+        raise InputError(f"{label}: {error.message}", error.hint) from None
+
+
+_JPEG = b"\xff\xd8\xff"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_START_OF_SCAN, _APP1 = 0xDA, 0xE1
+
+
+def _is_cut_jpeg(content: bytes) -> bool:
+    """Tell whether the end is missing behind the last header; a preview inside a header has an end, too."""
+    marker, start = 0, 0
+    for marker, start, _ in _walk_jpeg(content):
+        pass
+    return marker != _START_OF_SCAN or content.find(b"\xff\xd9", start) < 0
+
+
+def _walk_jpeg(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and end of each header, up to the first that pixels follow."""
+    place = 2
+    while content[place : place + 1] == b"\xff" and place + 1 < len(content):
+        marker = content[place + 1]
+        if marker == 0xFF:  # of which any number may stand before a marker
+            place += 1
+            continue
+        start, place = place + 4, place + 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+        yield marker, start, place
+        if marker == _START_OF_SCAN:
+            return
+
+
+def _find_exif(content: bytes) -> bytes:
+    """Return the EXIF block of a JPEG, PNG or WebP file; of a TIFF file, OpenCV's decoder heeds it itself."""
+    head = b"Exif\0\0"
+    if content.startswith(_JPEG):
+        for marker, start, end in _walk_jpeg(content):
+            if marker == _APP1 and content.startswith(head, start):
+                return content[start + len(head) : end]
+    elif content.startswith(_PNG):
+        place = len(_PNG)
+        while place < len(content):
+            size = int.from_bytes(content[place : place + 4], "big")
+            if content[place + 4 : place + 8] == b"eXIf":
+                return content[place + 8 : place + 8 + size]
+            place += 12 + size
+    elif content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+        place = 12
+        while place < len(content):
+            size = int.from_bytes(content[place + 4 : place + 8], "little")
+            if content[place : place + 4] == b"EXIF":
+                block = content[place + 8 : place + 8 + size]
+                return block[len(head) :] if block.startswith(head) else block
+            place += 8 + size + size % 2
+    return b""
+
+
+def _read_orientation(exif: bytes) -> int:
+    """Return how a camera was held, 1 to 8, from an EXIF block, which is laid out like a TIFF file; 1 is upright."""
+    order: Literal["little", "big"] = "little" if exif.startswith(b"II") else "big"
+
+    def read(place: int, size: int) -> int:
+        return int.from_bytes(exif[place : place + size], order)
+
+    first = read(4, 4)
+    for entry in range(first + 2, first + 2 + 12 * read(first, 2), 12):
+        if read(entry, 2) == 0x0112:
+            value = read(entry + 8, 2)
+            return value if 1 <= value <= 8 else 1
+    return 1
+
+
+def _turn_upright(image: BgrImage, orientation: int) -> BgrImage:
+    if orientation > 4:
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def narrow_grey(grey: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Return grey of up to 16 bits in 8. Scanners often fill 10 or 12 of them: the brightest pixel tells."""
+    spare_bits = max(int(grey.max()).bit_length() - 8, 0)
+    return (grey >> spare_bits).astype(np.uint8)
+
+
+def convert_array(array: NDArray[Any]) -> BgrImage:
+    """Check an array and return it as H × W × 3 BGR uint8.
+
+    Takes uint8 or uint16 (scaled to 8 bits): H × W or H × W × 1 grey, H × W × 3 BGR, H × W × 4 BGRA, laid over white,
+    or over black where all that is visible is light. The result shares no memory with the array.
+
+    Raises InputError for other types and shapes, and for empty arrays.
+    """
+    shape, kind = "×".join(map(str, array.shape)), array.dtype
+    if array.dtype == np.uint16:
+        array = (array >> 8).astype(np.uint8)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise InputError(
+            f"cannot read a {kind} array of shape {shape}",
+            "expected uint8 or uint16, H×W grey, H×W×3 BGR or H×W×4 BGRA",
+        )
+    if array.size == 0:
+        raise InputError(f"the array is empty (shape {shape})")
+    if array.ndim == 2 or array.shape[2] == 1:
+        return np.asarray(cv2.cvtColor(array, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
+    if array.shape[2] == 4:
+        return flatten_alpha(array)
+    return np.array(array, order="C")
+
+
+def flatten_alpha(bgra: NDArray[Any]) -> BgrImage:
+    """Lay an H × W × 4 BGRA picture over white, or over black where all that is visible is light."""
+    alpha = bgra[:, :, 3:]
+    visible = bgra[:, :, :3].max(axis=2)[alpha[:, :, 0] > 127]
+    light = visible.size > 0 and float(np.percentile(visible, 1)) >= LIGHT_ON_TRANSPARENT
+    # In 16 bits: 255 × 255 + 127 still fits.
+    flat = bgra[:, :, :3] * alpha.astype(np.uint16)
+    if not light:
+        flat += 255 * (255 - alpha.astype(np.uint16))
+    flat += 127
+    flat //= 255
+    return flat.astype(np.uint8)
