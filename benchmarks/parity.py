@@ -20,8 +20,8 @@ from converters.lite_process import open_lite_engines
 from converters.nb import read_nb
 from converters.nb_graph import build_graph
 from converters.parity import compare_arrays
-from converters.runtime_libs import find_library
 from converters.pictures import find_pictures_folder
+from converters.runtime_libs import find_library
 from converters.verify import VerifyOptions, verify_bundle
 from edge_ocr.config import load_config
 from edge_ocr.core.detection import find_boxes

@@ -7,17 +7,12 @@ its process, an abort included, thus becomes an error that says what it printed.
 
 from __future__ import annotations
 
-import io
-import os
 import re
 import secrets
-import select
 import shlex
 import shutil
-import signal
 import struct
 import subprocess
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,18 +20,36 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Literal, TypeVar
-from urllib.parse import unquote
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.child_process import (
+    Child,
+    EndedError,
+    LateError,
+    make_environment,
+    name_end,
+)
 from converters.library_elf import inspect_library
-from converters.opt import clean_environment, list_last_lines
+from converters.opt import list_last_lines
+from converters.ssh import (
+    CONNECT_TIMEOUT_S,
+    OUR_MARK,
+    SSH_FAILED,
+    SshAddress,
+    add_file,
+    explain_ssh,
+    make_connection,
+    parse_ssh,
+    receive_facts,
+    send_archive,
+)
 from edge_ocr.core.engines import base
-from edge_ocr.errors import ModelError, NotVerifiedError, UsageError
+from edge_ocr.errors import ModelError, NotVerifiedError, ToolchainError, UsageError
 
-__all__ = ["Arch", "LiteProcess", "SshAddress", "build_program", "find_compiler", "open_lite_engines", "parse_ssh"]
+__all__ = ["Arch", "LiteProcess", "build_program", "find_compiler", "open_lite_engines"]
 
 Arch = Literal["armv8", "armv7hf"]
 """Of boards; what `edge-ocr export --arch` calls them."""
@@ -50,12 +63,9 @@ START_TIMEOUT_S = 300.0
 """For loading a model; emulated, that is seconds on an idle machine."""
 RUN_TIMEOUT_S = 1800.0
 """For one run; the detector at 960 × 960 takes half a minute on an idle machine."""
-CONNECT_TIMEOUT_S = 15
 COPY_TIMEOUT_S = 900.0
 CLOSE_TIMEOUT_S = 5.0
 REMOVE_TIMEOUT_S = 30.0
-
-STDERR_TAIL_BYTES = 32 * 1024
 
 SOURCES = Path(base.__file__).with_name("lite_shim")
 PROGRAM = "edge-ocr-lite-serve"
@@ -67,9 +77,6 @@ MAX_THREADS = 256
 _MAGIC = b"EOCRLITE"
 _PROTOCOL = 1
 _MAX_TEXT_BYTES = 2**16
-
-_SSH_FAILED = 255
-_OUR_MARK = "edge-ocr "
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,7 @@ def build_program(arch: Arch, library: Path, include_dir: Path, folder: Path) ->
     command += [f"-L{library.parent}", f"-l:{library.name}", "-Wl,-rpath,$ORIGIN", "-Wl,--allow-shlib-undefined"]
     try:
         ended = subprocess.run(
-            command, capture_output=True, env=_make_environment(), timeout=COMPILE_TIMEOUT_S, check=False
+            command, capture_output=True, env=make_environment(), timeout=COMPILE_TIMEOUT_S, check=False
         )
     except OSError as error:
         raise NotVerifiedError(f"{compiler} does not start: {error.strerror}", _advise(_MACHINES[arch])) from None
@@ -148,7 +155,7 @@ def build_program(arch: Arch, library: Path, include_dir: Path, folder: Path) ->
         raise NotVerifiedError(f"{compiler} did not end within {COMPILE_TIMEOUT_S:g} s") from None
     if ended.returncode != 0:
         raise NotVerifiedError(
-            f"the program for {library} does not build: {_name_end(ended.returncode)}{_quote_last(ended.stderr)}",
+            f"the program for {library} does not build: {name_end(ended.returncode)}{_quote_last(ended.stderr)}",
             "headers and library must be of one release; with GCC's own standard library, as for `armlinux`",
         )
     return program
@@ -185,134 +192,12 @@ def _advise(machine: _Machine) -> str:
     return f"apt install {machine.compiler_package} qemu-user-static"
 
 
-def _make_environment() -> dict[str, str]:
-    # Messages are told apart by their English words.
-    return {**clean_environment(), "LC_ALL": "C"}
-
-
 # --- one process
 
 
-class _EndedError(Exception):
-    """The child closed its stdout."""
-
-
-class _LateError(Exception):
-    """The deadline has passed."""
-
-
-class _Child:
-    """A process whose three pipes one loop serves: nothing blocks beyond a deadline, whatever the child does."""
-
-    def __init__(self, command: Sequence[str], cwd: Path | None) -> None:
-        # A session of its own: Ctrl-C is for us, who then end it in order.
-        self._process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            cwd=cwd,
-            env=_make_environment(),
-            start_new_session=True,
-        )
-        pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
-        self._stdin, self._stdout, self._stderr = (pipe.fileno() for pipe in pipes if pipe is not None)
-        for descriptor in (self._stdin, self._stdout, self._stderr):
-            os.set_blocking(descriptor, False)
-        self._stderr_open = True
-        self._stdin_open = True
-        self.tail = bytearray()
-        """The last that it wrote to stderr."""
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def send(self, data: bytes | memoryview, deadline: float) -> None:
-        """Write all of `data`, unless the child has stopped reading: what it says or how it ends tells why."""
-        view = memoryview(data)
-        while view and self._stdin_open:
-            self._wait(deadline, self._stdin, select.POLLOUT)
-            try:
-                view = view[os.write(self._stdin, view) :]
-            except BlockingIOError:
-                continue
-            except BrokenPipeError:
-                self.close_stdin()
-
-    def receive(self, count: int, deadline: float) -> bytearray:
-        """Return exactly `count` bytes of its stdout."""
-        data = bytearray(count)
-        done = 0
-        while done < count:
-            self._wait(deadline, self._stdout, select.POLLIN)
-            try:
-                got = os.readv(self._stdout, [memoryview(data)[done:]])
-            except BlockingIOError:
-                continue
-            if got == 0:
-                raise _EndedError
-            done += got
-        return data
-
-    def receive_line(self, deadline: float) -> str:
-        line = bytearray()
-        while not line.endswith(b"\n") and len(line) < _MAX_TEXT_BYTES:
-            line += self.receive(1, deadline)
-        return line.decode(errors="replace").strip()
-
-    def close_stdin(self) -> None:
-        if self._stdin_open and self._process.stdin is not None:
-            self._stdin_open = False
-            self._process.stdin.close()
-
-    def end(self, timeout_s: float) -> int:
-        """Close its stdin and return its exit code once it has ended, which it is made to after `timeout_s`."""
-        self.close_stdin()
-        deadline = time.monotonic() + timeout_s
-        with suppress(_LateError):
-            while self._stderr_open:
-                self._wait(deadline, None, 0)
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(max(0.0, deadline - time.monotonic()))
-        self.kill()
-        return self._process.returncode
-
-    def kill(self) -> None:
-        """End it at once, with all that it started on this machine."""
-        if self._process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        self.close_stdin()
-        self._stderr_open = False
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
-
-    def _wait(self, deadline: float, descriptor: int | None, event: int) -> None:
-        """Return when `descriptor` is ready, or when stderr had something, which is kept."""
-        poll = select.poll()
-        if descriptor is not None:
-            poll.register(descriptor, event)
-        if self._stderr_open:
-            poll.register(self._stderr, select.POLLIN)
-        ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-        # A child that never stops talking is late, too.
-        if not ready or time.monotonic() > deadline:
-            raise _LateError
-        if any(found == self._stderr for found, _ in ready):
-            with suppress(BlockingIOError):
-                got = os.read(self._stderr, 65536)
-                self._stderr_open = bool(got)
-                self.tail += got
-                del self.tail[:-STDERR_TAIL_BYTES]
-
-
-def _start_child(command: Sequence[str], cwd: Path | None = None) -> _Child:
+def _start_child(command: Sequence[str], cwd: Path | None = None) -> Child:
     try:
-        return _Child(command, cwd)
+        return Child(command, cwd)
     except OSError as error:
         raise NotVerifiedError(f"{command[0]} does not start: {error.strerror}") from None
 
@@ -359,7 +244,7 @@ class LiteProcess:
         self._start_timeout_s = start_timeout_s
         self._run_timeout_s = run_timeout_s
         self._explain = explain
-        self._child: _Child | None = None
+        self._child: Child | None = None
 
     def __enter__(self) -> LiteProcess:
         return self
@@ -413,7 +298,7 @@ class LiteProcess:
         if child is not None:
             child.kill()
 
-    def _start(self) -> _Child:
+    def _start(self) -> Child:
         child = self._child = _start_child(self._command, self._cwd)
         with self._watch(child, self._start_timeout_s, "load") as deadline:
             # In two steps: a foreign text, such as a greeting of a login shell, may be shorter than a hello.
@@ -433,7 +318,7 @@ class LiteProcess:
             raise _refuse_version(f"Paddle-Lite {self._place}", text, self._expected_version)
         return child
 
-    def _receive_array(self, child: _Child, deadline: float) -> NDArray[np.float32]:
+    def _receive_array(self, child: Child, deadline: float) -> NDArray[np.float32]:
         (rank,) = struct.unpack("<I", child.receive(4, deadline))
         if not 1 <= rank <= MAX_RANK:
             raise NotVerifiedError(f"{self._model} {self._place}: gave {rank} dims, expected 1 to {MAX_RANK}")
@@ -446,28 +331,28 @@ class LiteProcess:
         return np.frombuffer(child.receive(4 * count, deadline), dtype="<f4").reshape(dims)
 
     @contextmanager
-    def _watch(self, child: _Child, timeout_s: float, doing: Literal["load", "run"]) -> Iterator[float]:
+    def _watch(self, child: Child, timeout_s: float, doing: Literal["load", "run"]) -> Iterator[float]:
         """Yield a deadline; the ways in which a process can fail to answer become errors."""
         try:
             yield time.monotonic() + timeout_s
-        except _LateError:
+        except LateError:
             raise self._refuse(f"did not {doing} within {timeout_s:g} s{_quote_last(child.tail)}", child) from None
-        except _EndedError:
+        except EndedError:
             returncode = child.end(CLOSE_TIMEOUT_S)
             better = self._explain(returncode, bytes(child.tail))
             if better is not None:
                 raise better from None
-            end = f"did not {doing}: {_name_end(returncode)}{_quote_last(child.tail)}"
+            end = f"did not {doing}: {name_end(returncode)}{_quote_last(child.tail)}"
             raise self._refuse(end, child) from None
 
-    def _refuse(self, what: str, child: _Child) -> NotVerifiedError:
+    def _refuse(self, what: str, child: Child) -> NotVerifiedError:
         return NotVerifiedError(
             f"{self._model} {self._place}: {what}",
             _find_hint(bytes(child.tail)) or f"edge-ocr inspect {self._model} tells its version and operators",
         )
 
 
-def _receive_text(child: _Child, deadline: float) -> str:
+def _receive_text(child: Child, deadline: float) -> str:
     (length,) = struct.unpack("<I", child.receive(4, deadline))
     return child.receive(min(length, _MAX_TEXT_BYTES), deadline).decode(errors="replace")
 
@@ -477,15 +362,6 @@ def _refuse_version(what: str, actual: str, expected: str) -> NotVerifiedError:
         f"{what} is of version {actual}, expected {expected}: it may read the models wrong without saying so",
         "edge-ocr libs fetch, or edge-ocr libs add FILE, gets the library of that version",
     )
-
-
-def _name_end(returncode: int) -> str:
-    # A shell reports a signal as 128 + its number.
-    number = -returncode if returncode < 0 else returncode - 128
-    try:
-        return f"killed by {signal.Signals(number).name}"
-    except ValueError:
-        return f"ended with exit code {returncode}"
 
 
 # Before each line of Paddle-Lite's log: "[F 11/22 12:30:26.284 lite/core/program.cc RuntimeProgram:316] ", or with
@@ -614,53 +490,6 @@ def _check_library(library: Path, arch: Arch, expected_version: str) -> str:
 # --- over ssh
 
 
-@dataclass(frozen=True)
-class SshAddress:
-    """A folder on a board."""
-
-    user: str | None
-    host: str
-    port: int | None
-    path: str
-    """Absolute."""
-
-
-_SSH_URL = re.compile(
-    r"ssh://(?:(?P<user>[^@/]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^@/:\[\]]*)(?::(?P<port>[^/]*))?(?P<path>/.*)?",
-    re.DOTALL,
-)
-_SSH_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-
-
-def parse_ssh(runner: str) -> SshAddress:
-    """Read `ssh://[user@]host[:port]/path`; what is missing, ssh's own configuration tells.
-
-    In the path, `%20` and the like stand for characters.
-
-    Raises UsageError for anything else.
-    """
-    hint = "qemu, or such as ssh://pi@raspberrypi.local/tmp"
-    match = _SSH_URL.fullmatch(runner)
-    if match is None:
-        raise UsageError(f"runner {runner!r}: expected qemu or ssh://[user@]host[:port]/path", hint)
-    user, host, port, path = match["user"], match["host"], match["port"], match["path"] or "/"
-    if user is not None and _SSH_WORD.fullmatch(user) is None:
-        raise UsageError(f"runner {runner!r}: {user!r} is no user; a password has no place here", hint)
-    if not host.startswith("[") and _SSH_WORD.fullmatch(host) is None:
-        raise UsageError(f"runner {runner!r}: {host!r} is no host", hint)
-    if port is not None and not (re.fullmatch("[0-9]{1,5}", port) and 1 <= int(port) <= 65535):
-        raise UsageError(f"runner {runner!r}: port {port!r}, expected 1 to 65535", hint)
-    if re.search(r"[?#]|%(?![0-9A-Fa-f]{2})", path):
-        raise UsageError(f"runner {runner!r}: ?, # and % in the path are written %3F, %23 and %25", hint)
-    try:
-        path = unquote(path, errors="strict")
-    except UnicodeDecodeError:
-        raise UsageError(f"runner {runner!r}: the path is not UTF-8", hint) from None
-    if not path.isprintable() or not path.strip("/"):
-        raise UsageError(f"runner {runner!r}: expected the path of a folder, actual {path!r}", hint)
-    return SshAddress(user, host.strip("[]"), None if port is None else int(port), path)
-
-
 class _Board:
     """A folder of ours on a machine that ssh reaches.
 
@@ -672,7 +501,10 @@ class _Board:
         self._address = address
         self._arch = arch
         self._machine = _MACHINES[arch]
-        self._connection = _make_connection(address)
+        try:
+            self._connection = make_connection(address)
+        except ToolchainError as error:
+            raise NotVerifiedError(error.message, error.hint) from None
         self._folder = f"{address.path.rstrip('/')}/edge-ocr-verify-{secrets.token_hex(8)}"
         self._emulator = ""
         self._made = False
@@ -684,7 +516,7 @@ class _Board:
     def open(self) -> None:
         """Make the folder, and find out how the machine runs our programs."""
         with self._watch("make a folder", 4 * CONNECT_TIMEOUT_S) as deadline:
-            facts = self._receive_facts("probed", deadline)
+            facts = receive_facts(self._keeper, ["probed"], deadline)
         self._made = True
         actual = facts.get("machine", "unknown")
         sysroot = _debian_sysroot(self._machine)
@@ -711,22 +543,25 @@ class _Board:
         size_bytes = sum(path.stat().st_size for path in files.values())
         report(f"copying {size_bytes / 1e6:.1f} MB to {self._address.host}")
         with self._watch("copy the files", COPY_TIMEOUT_S) as deadline:
-            with tarfile.open(fileobj=_Sender(self._keeper, deadline), mode="w|") as archive:
+            with send_archive(self._keeper, deadline) as archive:
                 for name, path in files.items():
-                    _add_file(archive, name, path)
-            self._receive_facts("copied", deadline)
+                    add_file(archive, name, path, 0o700 if name == PROGRAM else 0o600)
+            receive_facts(self._keeper, ["copied"], deadline)
 
     def make_command(self, model: str, threads: int) -> list[str]:
         """Return the command that serves a model there."""
         pid_file = shlex.quote(f"{model}.pid")
         # The inner shell becomes the program; the outer one stays, as ssh itself does not tell a signal.
         inner = f"echo $$ >{pid_file}; exec {self._emulator}./{PROGRAM} {shlex.quote(model)} {threads}"
-        outer = f"sh -c {shlex.quote(inner)}; s=$?; rm -f {pid_file}; exit $s"
+        outer = f"sh -c {shlex.quote(inner)}; s=$?; rm -f {pid_file}; [ $s -ne {SSH_FAILED} ] || s=254; exit $s"
         return [*self._connection, f"sh -c {shlex.quote(f'cd {shlex.quote(self._folder)} || exit 1; {outer}')}"]
 
     def explain(self, returncode: int, stderr: bytes) -> NotVerifiedError | None:
         """Return the error for an ssh that failed itself; None where the command at its other end did."""
-        return _explain_ssh(self._address, stderr) if returncode == _SSH_FAILED else None
+        if returncode != SSH_FAILED:
+            return None
+        error = explain_ssh(self._address, stderr, _quote_last(stderr))
+        return NotVerifiedError(error.message, error.hint)
 
     def close(self, report: Report) -> None:
         """Remove the folder."""
@@ -740,28 +575,15 @@ class _Board:
         what = f"{self._address.host}: could not {doing} in {self._address.path}"
         try:
             yield time.monotonic() + timeout_s
-        except _LateError:
+        except LateError:
             raise NotVerifiedError(f"{what} within {timeout_s:g} s{_quote_last(self._keeper.tail)}") from None
-        except _EndedError:
+        except EndedError:
             returncode = self._keeper.end(CLOSE_TIMEOUT_S)
             better = self.explain(returncode, bytes(self._keeper.tail))
             raise better or NotVerifiedError(
                 f"{what}{_quote_last(self._keeper.tail)}",
                 "name a folder where you may write and programs may run, with room for library and models",
             ) from None
-
-    def _receive_facts(self, last: str, deadline: float) -> dict[str, str]:
-        facts: dict[str, str] = {}
-        while last not in facts:
-            line = self._keeper.receive_line(deadline)
-            if line.startswith(_OUR_MARK):
-                key, _, value = line.removeprefix(_OUR_MARK).partition(" ")
-                facts[key] = value
-            else:
-                # A login shell said it: a greeting, or why there is no login.
-                self._keeper.tail += f"{line}\n".encode()
-                del self._keeper.tail[:-STDERR_TAIL_BYTES]
-        return facts
 
 
 @contextmanager
@@ -788,7 +610,7 @@ def _write_keeper(machine: _Machine, folder: str) -> str:
         (
             "umask 077",
             f"d={quoted}",
-            f'say() {{ echo "{_OUR_MARK}$*"; }}',
+            f'say() {{ echo "{OUR_MARK}$*"; }}',
             f'mkdir "$d" || exit {_NOT_MADE}',
             f"trap {shlex.quote(remove)} EXIT",
             'trap "exit 1" HUP INT TERM',
@@ -803,60 +625,3 @@ def _write_keeper(machine: _Machine, folder: str) -> str:
             "cat >/dev/null",
         )
     )
-
-
-class _Sender(io.RawIOBase):
-    """A file for tarfile that writes to a child."""
-
-    def __init__(self, child: _Child, deadline: float) -> None:
-        self._child = child
-        self._deadline = deadline
-
-    def write(self, data: Any) -> int:
-        self._child.send(data, self._deadline)
-        return len(data)
-
-
-def _add_file(archive: tarfile.TarFile, name: str, path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            member = tarfile.TarInfo(name)
-            member.size = os.fstat(file.fileno()).st_size
-            member.mode = 0o700 if name == PROGRAM else 0o600
-            archive.addfile(member, file)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _make_connection(address: SshAddress) -> list[str]:
-    ssh = shutil.which("ssh")
-    if ssh is None:
-        raise NotVerifiedError("ssh is missing, which reaches the board", "apt install openssh-client")
-    # BatchMode: nobody is there to type a password. A connection that breaks must not look like a slow board.
-    command = [ssh, "-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_TIMEOUT_S}"]
-    command += ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]
-    if address.port is not None:
-        command += ["-p", str(address.port)]
-    if address.user is not None:
-        command += ["-l", address.user]
-    return [*command, "--", address.host]
-
-
-def _explain_ssh(address: SshAddress, stderr: bytes) -> NotVerifiedError:
-    port = f" -p {address.port}" if address.port is not None else ""
-    name = f"{address.user}@{address.host}" if address.user else address.host
-    by_hand = f"ssh{port} {name}"
-    said = _quote_last(stderr)
-    if b"REMOTE HOST IDENTIFICATION HAS CHANGED" in stderr:
-        return NotVerifiedError(f"{address.host}: its host key is not the one that ssh knows{said}", f"see: {by_hand}")
-    if b"Host key verification failed" in stderr:
-        return NotVerifiedError(
-            f"{address.host}: ssh does not know its host key{said}", f"connect once by hand and check it: {by_hand}"
-        )
-    if b"Permission denied (" in stderr:
-        return NotVerifiedError(
-            f"{address.host}: refuses our key{said}", f"ssh-copy-id{port} {name}; this must work unasked: {by_hand}"
-        )
-    if re.search(rb"resolve hostname|refused|timed out|No route|unreachable", stderr):
-        return NotVerifiedError(f"{address.host}: cannot be reached{said}", f"does this work? {by_hand}")
-    return NotVerifiedError(f"{address.host}: the connection failed{said}", f"does this work? {by_hand}")

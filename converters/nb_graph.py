@@ -105,7 +105,8 @@ def serialise_graph(model: NbModel, name: str) -> bytes:
 
     Raises as `build_graph`.
     """
-    return build_graph(model, name).model.SerializeToString(deterministic=True)
+    data: bytes = build_graph(model, name).model.SerializeToString(deterministic=True)
+    return data
 
 
 @dataclass(frozen=True)

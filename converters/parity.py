@@ -346,9 +346,9 @@ def _count(pairs: Sequence[LinePair], side: int) -> int:
     return sum((pair.reference, pair.exported)[side] is not None for pair in pairs)
 
 
-def clean_text(text: str) -> str:
-    """Return text of a file with what a terminal or a reader of lines would act on spelt out, and shortened."""
-    shown = text if len(text) <= 200 else f"{text[:200]}…"
+def clean_text(text: str, most: int = 200) -> str:
+    """Return foreign text with what a terminal or a reader of lines would act on spelt out, and shortened."""
+    shown = text if len(text) <= most else f"{text[:most]}…"
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
 
 

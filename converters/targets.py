@@ -41,8 +41,8 @@ class Target:
 
 
 _ARM_USAGE = """\
-`./edge-ocr-lite` and `LiteOCR` do all of this. A C++ program of your own, built with `-I` the headers of Paddle-Lite's archive (`cxx/include`) and
-`-L lib/<arch> -lpaddle_light_api_shared`, loads a model with
+`./edge-ocr-lite` and `LiteOCR` do all of this. A C++ program of your own, built with `-I` the headers of Paddle-Lite's
+archive (`cxx/include`) and `-L lib/<arch> -lpaddle_light_api_shared`, loads a model with
 
 ```cpp
 paddle::lite_api::MobileConfig config;

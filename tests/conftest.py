@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import os
 import platform
+import pwd
+import shutil
+import socket
+import subprocess
+import time
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +22,13 @@ import cv2
 import numpy as np
 import pytest
 
+from converters.export import ExportOptions, ExportReport, export_bundle
 from converters.opt import describe_interpreter
 from converters.toolchain import LITE_VERSION, OptToolchain, find_opt_interpreter, find_wheel, list_interpreters
 from edge_ocr import OcrPipeline, OcrResult, create_pipeline, model_store
+from edge_ocr.config import load_config
 from edge_ocr.errors import ToolchainError
-from edge_ocr.models import locate_model
+from edge_ocr.models import locate_model, store_root
 
 DEFAULT_MODELS = ("PP-OCRv4_mobile_det", "PP-OCRv4_mobile_rec", "ch_ppocr_mobile_v2_cls")
 
@@ -100,6 +109,60 @@ def read_example(open_pipeline, examples) -> Callable[..., OcrResult]:
     return read_picture
 
 
+@pytest.fixture(scope="session")
+def make_home(default_models, tmp_path_factory) -> Callable[[], Path]:
+    """Make a store with the models and the tools of this machine's own, and with no libraries."""
+
+    def make() -> Path:
+        home = tmp_path_factory.mktemp("home")
+        for area in ("models", "opt"):
+            (store_root() / area).mkdir(parents=True, exist_ok=True)
+            (home / area).symlink_to(store_root().absolute() / area, target_is_directory=True)
+        return home
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def export(opt, make_home, tmp_path_factory) -> Callable[..., ExportReport]:
+    """Export the default models, or return the bundle that was made with the same arguments; do not change it."""
+    home = make_home()
+
+    @functools.cache
+    def make(target: str = "arm", *, with_cls: bool = False, **options: object) -> ExportReport:
+        config = load_config("OCR", {"Pipeline.use_text_line_orientation": with_cls})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("EDGE_OCR_HOME", str(home))
+            patch.delenv("EDGE_OCR_LITE_LIB", raising=False)
+            out = tmp_path_factory.mktemp("export") / "bundle"
+            # Tests of verification ask for it; the others would pay a second each.
+            return export_bundle(target, out, config, ExportOptions(**{"verify": False, **options}))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def board_bundle(export) -> Path:
+    """A bundle without a Paddle-Lite library, with graphs for ONNX Runtime and the classifier; do not change it."""
+    return export(with_cls=True, with_onnx=True).out_dir
+
+
+@pytest.fixture
+def edit_bundle(board_bundle, tmp_path) -> Callable[[Callable[[Any], object]], Path]:
+    """Return a copy of it whose manifest was edited; its other files are the same, so replace them, do not write."""
+
+    def copy(edit: Callable[[Any], object]) -> Path:
+        folder = tmp_path / "edited"
+        shutil.copytree(board_bundle, folder, copy_function=os.link)
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        edit(manifest)
+        (folder / "manifest.json").unlink()
+        (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        return folder
+
+    return copy
+
+
 @dataclass(frozen=True)
 class Match:
     """How a result fits its labels."""
@@ -175,3 +238,99 @@ def read_labels(folder: Path) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="session")
 def example_labels(examples) -> dict[str, dict[str, Any]]:
     return read_labels(examples)
+
+
+SSH_SERVER = "/usr/sbin/sshd"
+
+
+class SshServer:
+    """An OpenSSH server on this machine that only this test run can log in to."""
+
+    def __init__(self, folder: Path, programs: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        for tool in ("ssh", "ssh-keygen", SSH_SERVER):
+            if shutil.which(tool) is None:
+                pytest.skip(f"{tool} is not installed (apt install openssh-client openssh-server)")
+        self.folder = folder
+        self.root = folder / "a folder's root"
+        self.home = folder / "home"
+        self.path = folder / "server-bin"
+        bin_folder = folder / "bin"
+        for made in (self.root, self.home, self.path, bin_folder):
+            made.mkdir()
+        for name in ("host", "user", "other"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+        shutil.copy(folder / "user.pub", folder / "authorized_keys")
+        for name in programs:
+            (self.path / name).symlink_to(shutil.which(name) or pytest.skip(f"{name} is not installed"))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        (folder / "sshd_config").write_text(
+            f"ListenAddress 127.0.0.1\nHostKey {folder / 'host'}\nAuthorizedKeysFile {folder / 'authorized_keys'}\n"
+            "PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+            f"PermitRootLogin prohibit-password\nSetEnv PATH={self.path} HOME={self.home}\n",
+            encoding="utf-8",
+        )
+        self.know(self.folder / "host.pub")
+        self.use_key("user")
+        # ssh looks for its files where the user's password entry says, so it must be told.
+        ssh = bin_folder / "ssh"
+        ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F "{folder}/ssh_config" "$@"\n', encoding="utf-8")
+        ssh.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{bin_folder}:{os.environ['PATH']}")
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        command = [SSH_SERVER, "-D", "-e", "-f", folder / "sshd_config", "-p", str(self.port)]
+        with (folder / "sshd.log").open("wb") as log:
+            self.process = subprocess.Popen(command, stderr=log)
+        for _ in range(100):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.05)
+        pytest.fail((folder / "sshd.log").read_text(encoding="utf-8"))
+
+    @property
+    def login(self) -> str:
+        return f"{pwd.getpwuid(os.geteuid()).pw_name}@127.0.0.1"
+
+    @property
+    def runner(self) -> str:
+        return f"ssh://{self.login}:{self.port}{str(self.root).replace(' ', '%20')}"
+
+    def know(self, public_key: Path) -> None:
+        kind, key, _ = public_key.read_text(encoding="utf-8").split(maxsplit=2)
+        line = f"[127.0.0.1]:{self.port} {kind} {key}\n"
+        (self.folder / "known_hosts").write_text(line, encoding="utf-8")
+
+    def use_key(self, name: str) -> None:
+        (self.folder / "ssh_config").write_text(
+            f'IdentityFile "{self.folder / name}"\nIdentitiesOnly yes\nIdentityAgent none\n'
+            f'UserKnownHostsFile "{self.folder / "known_hosts"}"\nGlobalKnownHostsFile /dev/null\n',
+            encoding="utf-8",
+        )
+
+    def put(self, name: str, script: str) -> None:
+        """Let the server find a program of our own first."""
+        (self.path / name).unlink(missing_ok=True)
+        (self.path / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        (self.path / name).chmod(0o755)
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+@pytest.fixture
+def start_ssh_server(tmp_path, monkeypatch) -> Iterator[Callable[[Sequence[str]], SshServer]]:
+    """Start a server that finds the named programs of this machine, and no others."""
+    started: list[SshServer] = []
+
+    def start(programs: Sequence[str]) -> SshServer:
+        started.append(SshServer(tmp_path, programs, monkeypatch))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from edge_ocr import __version__
-from edge_ocr.cli import config, doctor, export, inspect, libs, models, predict, verify
+from edge_ocr.cli import config, deploy, doctor, export, inspect, libs, models, predict, verify
 from edge_ocr.errors import EdgeOcrError, UsageError
 
 INTERRUPTED = 130
@@ -67,6 +67,7 @@ app = typer.Typer(
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
+app.command("deploy")(deploy.deploy)
 app.command("inspect")(inspect.inspect)
 app.add_typer(models.app, name="models", help="List, fetch and locate models.")
 app.add_typer(libs.app, name="libs", help="List, add and fetch Paddle-Lite's runtime libraries.")

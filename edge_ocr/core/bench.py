@@ -22,12 +22,12 @@ def measure(read: Callable[[_Image], Reading], images: Sequence[_Image], *, warm
     """Read all `images` `runs` times, after `warmup` readings that do not count, and return figures in plain values.
 
     `stages_ms`: p50 and p95 of each stage and of the whole (`total`), in milliseconds; `rss_mb`: resident memory of
-    the process after the warm-up (`first`), at the end (`last`), and the most it ever had (`peak`), in 10^6 bytes;
-    `lines`: how many were read in one round.
+    the process after the warm-up (`first`), half-way (`half`), at the end (`last`), and the most it ever had (`peak`),
+    in 10^6 bytes; `lines`: how many were read in one round.
     """
     for index in range(warmup):
         read(images[index % len(images)])
-    first = get_rss_mb()
+    memory = [get_rss_mb()]
     times: dict[str, list[float]] = {}
     lines = 0
     for run in range(runs):
@@ -38,13 +38,19 @@ def measure(read: Callable[[_Image], Reading], images: Sequence[_Image], *, warm
             for stage, spent in {**reading.timings_ms, "total": total}.items():
                 times.setdefault(stage, []).append(spent)
             lines += len(reading.lines) if run == 0 else 0
+            memory.append(get_rss_mb())
     return {
         "images": len(images),
         "lines": lines,
         "runs": runs,
         "warmup": warmup,
         "stages_ms": {stage: _describe(spent) for stage, spent in times.items()},
-        "rss_mb": {"first": first, "last": get_rss_mb(), "peak": _get_peak_mb()},
+        "rss_mb": {
+            "first": memory[0],
+            "half": memory[len(memory) // 2],
+            "last": memory[-1],
+            "peak": _get_peak_mb(),
+        },
     }
 
 

@@ -171,6 +171,11 @@ class DeviceBundle:
             return f"the bundle has no Paddle-Lite library for {abi}"
         if not libraries[abi].get("version_matches"):
             return f"its Paddle-Lite is {libraries[abi].get('version')}, the models are for {self.runtime_version}"
+        glibc, needed = find_glibc(), libraries[abi].get("min_glibc")
+        if glibc is None:
+            return "it needs glibc, this system has another C library"
+        if needed is not None and _order(glibc) < _order(needed):
+            return f"it needs glibc {needed}, this system has {glibc}"
         if not (self.folder / INSTALLED / "lib" / abi / SHIM).is_file() and libraries[abi].get("shim") is None:
             return f"{SHIM} is not built yet (./install.sh)"
         return None
@@ -232,14 +237,17 @@ def open_bundle(folder: Path) -> DeviceBundle:
         _read_settings(DetectionSettings, settings["detection"]),
         _read_settings(RecognitionSettings, settings["recognition"]),
         _read_settings(OrientationSettings, settings["orientation"]),
-        tuple(kind for kind in ("det", "rec", "cls") if kind in manifest["models"]),
+        tuple(kind for kind in ("det", "rec", "cls") if manifest["models"].get(kind)),
     )
 
 
 def _read_settings(kind: type[_Settings], values: Mapping[str, Any]) -> _Settings:
-    # JSON knows no tuples.
-    known = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return kind(**{field.name: known[field.name] for field in fields(kind)})
+    known: dict[str, Any] = {}
+    for field in fields(kind):
+        value = values[field.name]
+        # JSON knows no tuples.
+        known[field.name] = tuple(value) if isinstance(value, list) else value
+    return kind(**known)
 
 
 def _describe_settings(kind: type[Any]) -> dict[str, Any]:
@@ -270,7 +278,7 @@ _SHAPE: dict[str, Any] = {
 
 def _check_shape(value: Any, shape: Any, place: str) -> None:
     """Raise TypeError, naming the place, where a value of a JSON file is not of `shape`."""
-    kind = type(shape) if isinstance(shape, (dict, list)) else shape
+    kind: Any = type(shape) if isinstance(shape, (dict, list)) else shape
     if not isinstance(value, kind):
         raise TypeError(f"{place or 'the whole'} is {json.dumps(value, ensure_ascii=False)[:60]}")
     if isinstance(shape, list):
@@ -278,12 +286,14 @@ def _check_shape(value: Any, shape: Any, place: str) -> None:
             _check_shape(item, shape[0], f"{place}[{index}]")
     elif isinstance(shape, dict):
         for name, inner in shape.items():
-            key = name.rstrip("?")
-            if name == key and key != "*" and key not in value:
-                raise TypeError(f"{place}.{key} is missing".lstrip("."))
+            key, is_optional = name.rstrip("?"), name.endswith("?")
             for found in value if key == "*" else (key,):
-                if not (name != key and value.get(found) is None):
-                    _check_shape(value[found], inner, f"{place}.{found}".lstrip("."))
+                where = f"{place}.{found}".lstrip(".")
+                if is_optional and value.get(found) is None:
+                    continue
+                if found not in value:
+                    raise TypeError(f"{where} is missing")
+                _check_shape(value[found], inner, where)
 
 
 def find_abi() -> str | None:
@@ -300,17 +310,26 @@ def find_abi() -> str | None:
     return "armv7hf" if machine in ("armv7l", "armv8l", "aarch64", "arm64") and not is_soft else None
 
 
+def find_glibc() -> str | None:
+    """Return the version of glibc that this Python runs on, such as `2.36`; None for another C library."""
+    library, version = platform.libc_ver()
+    return version if library == "glibc" else None
+
+
+def _order(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
 def describe_machine(bundle: DeviceBundle) -> dict[str, Any]:
     """Return, in plain values, what `edge-ocr-lite info` tells."""
     modules = ("numpy", "cv2", "pyclipper", "onnxruntime")
-    libc, version = platform.libc_ver()
     return {
         "bundle": str(bundle.folder),
         "edge_ocr_version": bundle.manifest["edge_ocr_version"],
         "precision": bundle.manifest["precision"],
         "abi": find_abi(),
         "python": platform.python_version(),
-        "glibc": version if libc == "glibc" else None,
+        "glibc": find_glibc(),
         "modules": {name: find_spec(name) is not None for name in modules},
         "engines": bundle.explain_engines(),
     }

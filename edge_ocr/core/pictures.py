@@ -65,11 +65,8 @@ def decode_picture(content: bytes, label: str) -> BgrImage:
     if not content:
         raise InputError(f"{label} is empty (0 bytes)")
     # OpenCV fills up a picture that was cut off, and says so on stderr only.
-    if content.startswith(_JPEG):
-        is_cut = _is_cut_jpeg(content)
-    else:
-        is_cut = content.startswith(_PNG) and b"IEND" not in content
-    if is_cut:
+    is_cut_png = content.startswith(_PNG) and b"IEND" not in content
+    if is_cut_png or (content.startswith(_JPEG) and _is_cut_jpeg(content)):
         raise InputError(f"{label} is truncated")
     try:
         # The only mode that keeps transparency and depth. It turns no photo as the camera says, which other modes do
@@ -94,10 +91,10 @@ _START_OF_SCAN, _APP1 = 0xDA, 0xE1
 
 def _is_cut_jpeg(content: bytes) -> bool:
     """Tell whether the end is missing behind the last header; a preview inside a header has an end, too."""
-    marker, start = 0, 0
     for marker, start, _ in _walk_jpeg(content):
-        pass
-    return marker != _START_OF_SCAN or content.find(b"\xff\xd9", start) < 0
+        if marker == _START_OF_SCAN:
+            return content.find(b"\xff\xd9", start) < 0
+    return True
 
 
 def _walk_jpeg(content: bytes) -> Iterator[tuple[int, int, int]]:

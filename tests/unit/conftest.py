@@ -1,4 +1,4 @@
-"""Shared by the tests of the export: opt, bundles that are made once, and Paddle-Lite libraries of a few functions."""
+"""Shared by the tests of the export and of boards: Paddle-Lite libraries of a few functions, made by compilers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from converters.export import ExportOptions, ExportReport, export_bundle
-from edge_ocr.config import load_config
-from edge_ocr.models import store_root
 
 COMPILERS = {
     "armv8": ["aarch64-linux-gnu-g++"],
@@ -49,39 +45,35 @@ void Java_com_baidu_paddle_lite_Tensor_nativeResize() {}
 void Java_com_baidu_paddle_lite_Tensor_getFloatData() {}
 }
 """
+STAND_IN = Path(__file__).with_name("stand_in")
 EXTRA = "Error: This model is not supported, because operator '"
 
 
 @pytest.fixture(scope="session")
-def make_home(default_models, tmp_path_factory) -> Callable[[], Path]:
-    """Make a store with the models and the tools of this machine's own, and with no libraries."""
-
-    def make() -> Path:
-        home = tmp_path_factory.mktemp("home")
-        for area in ("models", "opt"):
-            (store_root() / area).mkdir(parents=True, exist_ok=True)
-            (home / area).symlink_to(store_root().absolute() / area, target_is_directory=True)
-        return home
-
-    return make
+def headers(tmp_path_factory) -> Path:
+    """A folder with Paddle-Lite's header, or as much of it as our programs need."""
+    folder = tmp_path_factory.mktemp("include")
+    shutil.copy(STAND_IN / "paddle_api.h", folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def export(opt, make_home, tmp_path_factory) -> Callable[..., ExportReport]:
-    """Export the default models, or return the bundle that was made with the same arguments; do not change it."""
-    home = make_home()
+def compile_stand_in(headers, tmp_path_factory) -> Callable[..., Path]:
+    """Compile a library that does to a model what the model's file says."""
 
     @functools.cache
-    def make(target: str = "arm", *, with_cls: bool = False, **options: object) -> ExportReport:
-        config = load_config("OCR", {"Pipeline.use_text_line_orientation": with_cls})
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("EDGE_OCR_HOME", str(home))
-            patch.delenv("EDGE_OCR_LITE_LIB", raising=False)
-            out = tmp_path_factory.mktemp("export") / "bundle"
-            # Tests of verification ask for it; the others would pay a second each.
-            return export_bundle(target, out, config, ExportOptions(**{"verify": False, **options}))
+    def compile_library(
+        compiler: str, *, version: str = "v2.13-rc", soname: str = "libpaddle_light_api_shared.so"
+    ) -> Path:
+        if shutil.which(compiler) is None:
+            pytest.skip(f"{compiler} is not installed")
+        out = tmp_path_factory.mktemp("library") / "libpaddle_light_api_shared.so"
+        command = [compiler, "-O1", "-fPIC", "-shared", "-I", headers, f'-DVERSION="{version}"']
+        command += [*([f"-Wl,-soname,{soname}"] if soname else []), STAND_IN / "paddle_lite.cpp", "-o", out]
+        subprocess.run(command, check=True)
+        return out
 
-    return make
+    return compile_library
 
 
 @pytest.fixture(scope="session")

@@ -158,7 +158,7 @@ def test_importing_is_cheap(module):
     [
         "--version",
         "--help",
-        *(f"{name} --help" for name in ("predict", "config show", "doctor", "export", "models list")),
+        *(f"{name} --help" for name in ("predict", "config show", "doctor", "export", "deploy", "models list")),
     ],
 )
 def test_help_and_version_are_cheap(arguments):

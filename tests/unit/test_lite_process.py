@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -23,8 +21,9 @@ from elftools.elf.elffile import ELFFile
 
 from converters import lite_process
 from converters.library_elf import inspect_library
-from converters.lite_process import LiteProcess, SshAddress, build_program, find_compiler, open_lite_engines, parse_ssh
+from converters.lite_process import LiteProcess, build_program, find_compiler, open_lite_engines
 from converters.nb_graph import build_graph
+from converters.ssh import SshAddress, parse_ssh
 from edge_ocr.errors import ModelError, NotVerifiedError, UsageError
 
 pytestmark = pytest.mark.board
@@ -33,142 +32,16 @@ VERSION = "v2.13-rc"
 COMPILERS = {"armv8": "aarch64-linux-gnu-g++", "armv7hf": "arm-linux-gnueabihf-g++"}
 EMULATORS = {"armv8": "qemu-aarch64-static", "armv7hf": "qemu-arm-static"}
 PROGRAM = "edge-ocr-lite-serve"
-SERVER = "/usr/sbin/sshd"
-
-# As much of the light API as the program needs.
-HEADER = """
-#pragma once
-#include <cstdint>
-#include <memory>
-#include <string>
-#include <vector>
-namespace paddle { namespace lite_api {
-enum class PrecisionType : int { kUnk = 0, kFloat = 1, kInt8 = 2, kInt32 = 3 };
-typedef enum { LITE_POWER_HIGH = 0, LITE_POWER_NO_BIND = 3 } PowerMode;
-using shape_t = std::vector<int64_t>;
-struct Tensor {
-  explicit Tensor(void* raw) : raw_(raw) {}
-  void Resize(const shape_t& shape);
-  template <typename T> const T* data() const;
-  template <typename T> T* mutable_data(int target = 0) const;
-  shape_t shape() const;
-  PrecisionType precision() const;
- private:
-  void* raw_;
-};
-class PaddlePredictor {
- public:
-  virtual std::unique_ptr<Tensor> GetInput(int i) = 0;
-  virtual std::unique_ptr<const Tensor> GetOutput(int i) const = 0;
-  virtual void Run() = 0;
-  virtual std::string GetVersion() const = 0;
-  virtual std::vector<std::string> GetInputNames() = 0;
-  virtual std::vector<std::string> GetOutputNames() = 0;
-  virtual void Unused(int ignored) {}
-  virtual ~PaddlePredictor() = default;
-};
-struct ConfigBase { void set_threads(int threads); void set_power_mode(PowerMode mode); int threads_ = 0; };
-struct MobileConfig : ConfigBase { void set_model_from_file(const std::string& path); std::string path_; };
-template <typename C> std::shared_ptr<PaddlePredictor> CreatePaddlePredictor(const C&);
-} }
-"""
-
-# A model file is one word that says what becomes of it; the output is twice the input.
-LIBRARY = r"""
-#include "paddle_api.h"
-#include <unistd.h>
-#include <cstdio>
-#include <cstdlib>
-#include <fstream>
-#include <new>
-#include <stdexcept>
-namespace paddle { namespace lite_api {
-struct Raw { shape_t shape; std::vector<float> data; PrecisionType precision = PrecisionType::kFloat; };
-Raw* raw(void* pointer) { return static_cast<Raw*>(pointer); }
-void Tensor::Resize(const shape_t& shape) {
-  if (shape[0] == 13) throw std::runtime_error("13 is too many");
-  raw(raw_)->shape = shape;
-}
-shape_t Tensor::shape() const { return raw(raw_)->shape; }
-PrecisionType Tensor::precision() const { return raw(raw_)->precision; }
-template <> const float* Tensor::data<float>() const { return raw(raw_)->data.data(); }
-template <> float* Tensor::mutable_data<float>(int) const {
-  size_t count = 1;
-  for (int64_t dim : raw(raw_)->shape) count *= dim;
-  raw(raw_)->data.resize(count);
-  return raw(raw_)->data.data();
-}
-void ConfigBase::set_threads(int threads) { threads_ = threads; }
-void ConfigBase::set_power_mode(PowerMode) {}
-void MobileConfig::set_model_from_file(const std::string& path) { path_ = path; }
-
-class Predictor : public PaddlePredictor {
- public:
-  explicit Predictor(const MobileConfig& config) : threads_(config.threads_) {
-    std::ifstream(config.path_) >> word_;
-    std::fprintf(stderr, "[I 11/22  9:19: 6.755 /a/b/device_info.cc Setup:1308] processor\n");
-    if (word_ == "sleep-load") sleep(60);
-    if (word_ == "abort-load") Abort("[F 11/22  9:19: 6.755 /a/b/model_parser.cc Load:7] Check failed: no model");
-    if (word_ == "throw-load") throw std::runtime_error("Paddle-Lite C++ Exception: \n[F 11/22 12:30:26.284 "
-      "/a/core/program.cc RuntimeProgram:316] Check failed: op:\nError: no operator 'comv2d'\n\n");
-  }
-  std::unique_ptr<Tensor> GetInput(int) override { return std::unique_ptr<Tensor>(new Tensor(&in_)); }
-  std::unique_ptr<const Tensor> GetOutput(int) const override {
-    return std::unique_ptr<const Tensor>(new Tensor(const_cast<Raw*>(&out_)));
-  }
-  void Run() override {
-    if (word_ == "print") for (int i = 0; i < 100; ++i) std::printf("%01000d\n", i);
-    if (word_ == "log") for (int i = 0; i < 3000; ++i) std::fprintf(stderr, "line %d %01000d\n", i, 0);
-    if (word_ == "log" || word_ == "abort-run") Abort(
-      "[F 11/22  9:19: 6.755 ...uddle-Lite/lite/operators/conv_op.cc:35 InferShape] Check failed: 3!=4");
-    if (word_ == "throw-run") throw std::runtime_error("no such broadcast");
-    if (word_ == "throw-memory") throw std::bad_alloc();
-    if (word_ == "throw-int") throw 5;
-    if (word_ == "sleep-run") { std::fprintf(stderr, "thinking\n"); sleep(60); }
-    out_ = in_;
-    for (float& value : out_.data) value *= 2;
-    if (word_ == "threads") out_.data[0] = threads_;
-    if (word_ == "int-output") out_.precision = PrecisionType::kInt32;
-    if (word_ == "nine-dims") out_.shape = shape_t(9, 1);
-    if (word_ == "negative") out_.shape[0] = -1;
-  }
-  std::string GetVersion() const override { return VERSION; }
-  std::vector<std::string> GetInputNames() override { return std::vector<std::string>(word_ == "two" ? 2 : 1, "x"); }
-  std::vector<std::string> GetOutputNames() override { return {"y"}; }
- private:
-  static void Abort(const char* text) { std::fprintf(stderr, "%s\n", text); std::abort(); }
-  int threads_;
-  std::string word_;
-  Raw in_, out_;
-};
-template <> std::shared_ptr<PaddlePredictor> CreatePaddlePredictor(const MobileConfig& config) {
-  return std::make_shared<Predictor>(config);
-}
-} }
-extern const char kVersion[] = "\0" VERSION "\0abc1234";
-"""
 
 X = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
 
 
 @pytest.fixture(scope="session")
-def headers(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("include")
-    (folder / "paddle_api.h").write_text(HEADER, encoding="utf-8")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def build_library(headers, tmp_path_factory) -> Callable[..., Path]:
-    def build(arch: str = "armv8", version: str = VERSION, soname: str = "libpaddle_light_api_shared.so") -> Path:
-        for tool in (COMPILERS[arch], EMULATORS[arch]):
-            if shutil.which(tool) is None:
-                pytest.skip(f"{tool} is not installed")
-        out = tmp_path_factory.mktemp("library") / "libpaddle_light_api_shared.so"
-        command = [COMPILERS[arch], "-x", "c++", "-", "-O1", "-fPIC", "-shared", "-o", str(out), "-I", str(headers)]
-        command += [f'-DVERSION="{version}"', *([f"-Wl,-soname,{soname}"] if soname else [])]
-        subprocess.run(command, input=LIBRARY.encode(), check=True)
-        return out
+def build_library(compile_stand_in) -> Callable[..., Path]:
+    def build(arch: str = "armv8", **options: str) -> Path:
+        if shutil.which(EMULATORS[arch]) is None:
+            pytest.skip(f"{EMULATORS[arch]} is not installed")
+        return compile_stand_in(COMPILERS[arch], **options)
 
     return build
 
@@ -732,86 +605,12 @@ def test_addresses_that_make_no_sense_are_refused(runner, message):
         parse_ssh(runner)
 
 
-class Server:
-    """An OpenSSH server on this machine that only this test run can log in to."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        for tool in ("ssh", "ssh-keygen", SERVER):
-            if shutil.which(tool) is None:
-                pytest.skip(f"{tool} is not installed (apt install openssh-client openssh-server)")
-        self.folder = folder
-        self.root = folder / "a folder's root"
-        self.path = folder / "server-bin"
-        bin_folder = folder / "bin"
-        for made in (self.root, self.path, bin_folder):
-            made.mkdir()
-        for name in ("host", "user", "other"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
-        shutil.copy(folder / "user.pub", folder / "authorized_keys")
-        for name in ("sh", "uname", "mkdir", "tar", "head", "cat", "rm", "qemu-aarch64-static"):
-            (self.path / name).symlink_to(shutil.which(name) or pytest.skip(f"{name} is not installed"))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        (folder / "sshd_config").write_text(
-            f"ListenAddress 127.0.0.1\nHostKey {folder / 'host'}\nAuthorizedKeysFile {folder / 'authorized_keys'}\n"
-            "PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-            f"PermitRootLogin prohibit-password\nSetEnv PATH={self.path}\n",
-            encoding="utf-8",
-        )
-        self.know(self.folder / "host.pub")
-        self.use_key("user")
-        # ssh looks for its files where the user's password entry says, so it must be told.
-        ssh = bin_folder / "ssh"
-        ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F "{folder}/ssh_config" "$@"\n', encoding="utf-8")
-        ssh.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{bin_folder}:{os.environ['PATH']}")
-        if os.geteuid() == 0:
-            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        command = [SERVER, "-D", "-e", "-f", folder / "sshd_config", "-p", str(self.port)]
-        with (folder / "sshd.log").open("wb") as log:
-            self.process = subprocess.Popen(command, stderr=log)
-        for _ in range(100):
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
-                return
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.05)
-        pytest.fail((folder / "sshd.log").read_text(encoding="utf-8"))
-
-    @property
-    def runner(self) -> str:
-        user = pwd.getpwuid(os.geteuid()).pw_name
-        return f"ssh://{user}@127.0.0.1:{self.port}{str(self.root).replace(' ', '%20')}"
-
-    def know(self, public_key: Path) -> None:
-        kind, key, _ = public_key.read_text(encoding="utf-8").split(maxsplit=2)
-        line = f"[127.0.0.1]:{self.port} {kind} {key}\n"
-        (self.folder / "known_hosts").write_text(line, encoding="utf-8")
-
-    def use_key(self, name: str) -> None:
-        (self.folder / "ssh_config").write_text(
-            f'IdentityFile "{self.folder / name}"\nIdentitiesOnly yes\nIdentityAgent none\n'
-            f'UserKnownHostsFile "{self.folder / "known_hosts"}"\nGlobalKnownHostsFile /dev/null\n',
-            encoding="utf-8",
-        )
-
-    def put(self, name: str, script: str) -> None:
-        """Let the server find a program of our own first."""
-        (self.path / name).unlink(missing_ok=True)
-        (self.path / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
-        (self.path / name).chmod(0o755)
-
-    def close(self) -> None:
-        self.process.terminate()
-        self.process.wait()
+PROGRAMS = ("sh", "uname", "mkdir", "tar", "head", "cat", "rm", "qemu-aarch64-static")
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch, library) -> Iterator[Server]:
-    opened = Server(tmp_path, monkeypatch)
-    yield opened
-    opened.close()
+def server(library, start_ssh_server):
+    return start_ssh_server(PROGRAMS)
 
 
 def test_models_run_over_ssh_and_nothing_is_left(server, library, headers):

@@ -19,8 +19,8 @@ from converters.bundle_reader import inspect_bundle
 from converters.export import ExportOptions, export_bundle
 from converters.nb import parse_nb
 from converters.parity import ParityReport
-from converters.program import get_input
 from converters.pictures import find_pictures_folder
+from converters.program import get_input
 from converters.verify import VerifyOptions, verify_bundle
 from edge_ocr.config import load_config
 from edge_ocr.errors import InputError, ModelError, NotVerifiedError, ParityError, UsageError

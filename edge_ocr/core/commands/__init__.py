@@ -40,13 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report_error(error)
         return error.exit_code
     except ImportError as error:
-        # A module that is there may need a library that is not: OpenCV, for one, asks for libGL.so.1.
-        is_there = not isinstance(error, ModuleNotFoundError)
-        reason = f"cannot be loaded: {' '.join(str(error).split())}" if is_there else "is missing"
-        missing = ToolchainError(
-            f"the Python module {error.name or ''} for {sys.executable} {reason}",
-            "./install.sh tells which packages have what is missing",
-        )
+        what = f"the Python module {error.name} is missing for {sys.executable}"
+        if not isinstance(error, ModuleNotFoundError):
+            # It may need a library that is not there: OpenCV, for one, asks for libGL.so.1.
+            what = f"a Python module cannot be loaded by {sys.executable}: {' '.join(str(error).split())}"
+        missing = ToolchainError(what, "./install.sh tells which packages have what is missing")
         report_error(missing)
         return missing.exit_code
     except KeyboardInterrupt:

@@ -55,7 +55,8 @@ def _print(figures: dict[str, Any]) -> None:
         f"readings\n{figures['engine']}, {figures['precision']}, {figures['threads']} threads, "
         f"power mode {figures['power_mode']}, {figures['machine']}\n"
         f"models loaded in {figures['load_ms']:.0f} ms\n"
-        f"memory {memory['first']:.0f} MB first, {memory['last']:.0f} MB last, {memory['peak']:.0f} MB at most\n"
+        f"memory {memory['first']:.0f} MB first, {memory['half']:.0f} MB half-way, {memory['last']:.0f} MB last, "
+        f"{memory['peak']:.0f} MB at most\n"
         f"{'temperature unknown' if temperature is None else f'{temperature:.1f} °C'}, "
         f"governor {figures['governor'] or 'unknown'}\n"
     )

@@ -1,5 +1,8 @@
 #include "edge_ocr_lite.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -18,6 +21,14 @@
 #include "paddle_api.h"
 #pragma GCC diagnostic pop
 #pragma GCC visibility pop
+
+#if defined(__GLIBC__)
+// What newer compilers make of shared_ptr asks glibc 2.32 for this, and boards have older ones. 0 is always right: it says
+// that there may be threads.
+extern "C" {
+__attribute__((visibility("hidden"))) char __libc_single_threaded = 0;
+}
+#endif
 
 namespace lite = paddle::lite_api;
 
@@ -53,6 +64,32 @@ int Guard(const char* what, const Body& body) noexcept {
   } catch (...) {
     return Refuse(EDGE_OCR_LITE_FAILED, what, "an exception without a text");
   }
+}
+
+// Keeps stderr from the screen for as long as it lives.
+class Silence {
+ public:
+  Silence() : stderr_(dup(STDERR_FILENO)) {
+    const int nothing = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (stderr_ >= 0 && nothing >= 0) dup2(nothing, STDERR_FILENO);
+    if (nothing >= 0) close(nothing);
+  }
+  ~Silence() {
+    if (stderr_ < 0) return;
+    dup2(stderr_, STDERR_FILENO);
+    close(stderr_);
+  }
+  Silence(const Silence&) = delete;
+  Silence& operator=(const Silence&) = delete;
+
+ private:
+  int stderr_;
+};
+
+// Making its first config, Paddle-Lite describes the processor in twenty lines; of the model it knows nothing then.
+std::unique_ptr<lite::MobileConfig> MakeConfig() {
+  const Silence silence;
+  return std::unique_ptr<lite::MobileConfig>(new lite::MobileConfig);
 }
 
 // Paddle-Lite aborts on a file that it cannot open.
@@ -96,12 +133,12 @@ int edge_ocr_lite_create(const char* path, int threads, int power_mode, edge_ocr
   }
   return Guard("Paddle-Lite does not load the model", [&]() -> int {
     if (!CanRead(path)) return EDGE_OCR_LITE_BAD_ARGUMENT;
-    lite::MobileConfig config;
-    config.set_model_from_file(path);
-    config.set_threads(threads);
-    config.set_power_mode(static_cast<lite::PowerMode>(power_mode));
+    const std::unique_ptr<lite::MobileConfig> config = MakeConfig();
+    config->set_model_from_file(path);
+    config->set_threads(threads);
+    config->set_power_mode(static_cast<lite::PowerMode>(power_mode));
     std::unique_ptr<edge_ocr_lite> made(new edge_ocr_lite);
-    made->predictor = lite::CreatePaddlePredictor<lite::MobileConfig>(config);
+    made->predictor = lite::CreatePaddlePredictor<lite::MobileConfig>(*config);
     if (made->predictor == nullptr) return Refuse(EDGE_OCR_LITE_FAILED, "Paddle-Lite made no predictor");
     made->version = made->predictor->GetVersion();
     made->inputs = made->predictor->GetInputNames();

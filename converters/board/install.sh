@@ -1,0 +1,237 @@
+#!/bin/sh
+# Makes this bundle ready on a board. All that it makes goes to .installed/ in the bundle; uninstall.sh removes it.
+set -u
+
+usage="Usage: ./install.sh [--python PATH] [--pip] [--no-selftest]
+
+  --python PATH   the Python to run on, 3.9 or newer; else python3
+  --pip           install the modules that are missing by pip, into an environment in the bundle
+  --no-selftest   do not read the bundle's own picture at the end"
+
+say() {
+  printf '%s\n' "$1" >&2
+}
+
+# fail CODE MESSAGE HINT; the codes are those of edge-ocr-lite.
+fail() {
+  say "Error: $2"
+  say "Hint: $3"
+  exit "$1"
+}
+
+given=
+pip=
+selftest=yes
+while [ $# -gt 0 ]; do
+  case $1 in
+    --python)
+      [ $# -gt 1 ] || fail 2 "--python needs the path of an interpreter" "./install.sh --python /usr/bin/python3"
+      given=$2
+      shift
+      ;;
+    --python=*) given=${1#*=} ;;
+    --pip) pip=yes ;;
+    --no-selftest) selftest= ;;
+    -h | --help)
+      printf '%s\n' "$usage"
+      exit 0
+      ;;
+    *) fail 2 "unknown argument $1" "./install.sh --help" ;;
+  esac
+  shift
+done
+if [ -n "$given" ]; then
+  found=$(command -v "$given") || fail 6 "--python $given: there is no such program" "without --python, it is python3"
+  case $found in
+    /*) given=$found ;;
+    *) given=$PWD/$found ;;
+  esac
+fi
+
+here=$(dirname "$(readlink -f "$0")")
+cd "$here" || fail 5 "$here cannot be entered" "make it readable for $(id -un)"
+case $here in
+  *:*) fail 2 "$here: Python finds no modules in a folder with a colon in its path" "move the bundle" ;;
+esac
+if [ ! -f manifest.json ] || [ ! -f runtime/edge_ocr_lite/__main__.py ]; then
+  fail 5 "$here: is no whole bundle, as manifest.json or runtime/ is missing" "copy or unpack it again"
+fi
+# What fails must leave nothing behind, and Python would leave __pycache__ in runtime/.
+export PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1 PYTHONPATH="$here/runtime"
+
+# Until an installation is finished, the one before it, or an empty folder if there was none, is .installed.old.
+settle() {
+  rm -rf .installed.new
+  if [ -d .installed.old ]; then
+    rm -rf .installed
+    mv .installed.old .installed
+    rmdir .installed 2>/dev/null
+  fi
+}
+settle
+trap settle EXIT
+trap 'exit 130' INT
+trap 'exit 143' HUP PIPE TERM
+
+# --- Python: the one that ./edge-ocr-lite would take, unless another is given
+
+python=$given
+if [ -z "$python" ]; then
+  python=$here/.installed/venv/bin/python
+  [ -x "$python" ] || python=$(cat .installed/python 2>/dev/null)
+  [ -x "$python" ] || python=$(command -v python3) || fail 6 "python3 is not here" "sudo apt install python3"
+fi
+version=$("$python" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])') ||
+  fail 6 "$python does not start" "give another: ./install.sh --python PATH"
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 9))' ||
+  fail 6 "$python is Python $version, expected 3.9 or newer" "give a newer one: ./install.sh --python PATH"
+
+# --- what bundle and board have in common
+
+info=$("$python" -m edge_ocr_lite info --bundle "$here") || exit
+# Sets abi; code, problem and hint, where Paddle-Lite cannot be used here; build, where its shim is not in the bundle;
+# onnx, where the graphs are.
+facts=$(
+  "$python" - "$info" <<'END'
+import json, shlex, sys
+
+info = json.loads(sys.argv[1])
+with open("manifest.json", encoding="utf-8") as file:
+    manifest = json.load(file)
+abi, glibc = info["abi"], info["glibc"]
+library = manifest["lite"]["libraries"].get(abi, {})
+needed = library.get("min_glibc")
+
+
+def parse(version):
+    return [int(number) for number in version.split(".")]
+
+
+code, problem, hint, build = 0, "", "export the bundle again with --with-onnx", ""
+if not library.get("file") or not library.get("version_matches"):
+    code, problem = 5, info["engines"]["paddle_lite"]
+    if abi:
+        fetch = f"edge-ocr libs fetch --platform armlinux.{abi}"
+        hint = f"on the host: {fetch}; then export the bundle again with --arch {abi}, or with --with-onnx"
+elif glibc is None:
+    code, problem = 6, "Paddle-Lite needs glibc, this system has another C library"
+elif needed and parse(glibc) < parse(needed):
+    code, problem = 6, f"glibc is {glibc}, Paddle-Lite's library needs {needed}"
+elif not library.get("shim"):
+    build = "yes"
+onnx = "yes" if manifest.get("onnx") else ""
+for name in ("abi", "code", "problem", "hint", "build", "onnx"):
+    print(f"{name}={shlex.quote(str(globals()[name]))}")
+END
+) || fail 5 "$here/manifest.json: cannot be understood" "copy or unpack the bundle again"
+abi='' code='' problem='' hint='' build='' onnx=''
+eval "$facts"
+
+modules="numpy cv2 pyclipper"
+if [ "$code" = 0 ]; then
+  say "engine: paddle_lite ($abi)"
+elif [ -n "$onnx" ]; then
+  say "engine: onnxruntime ($problem)"
+  modules="$modules onnxruntime"
+else
+  fail "$code" "$problem" "$hint"
+fi
+
+# find_missing PYTHON
+find_missing() {
+  # shellcheck disable=SC2086  # a word is a module
+  "$1" -c '
+import sys
+from importlib.util import find_spec
+print(*[name for name in sys.argv[1:] if find_spec(name) is None])' $modules
+}
+
+missing=$(find_missing "$python") || fail 6 "$python does not start" "give another: ./install.sh --python PATH"
+if [ -n "$missing" ] && [ -z "$pip" ]; then
+  packages=$(echo " $missing" | sed 's/ onnxruntime//; s/ cv2/ opencv/; s/ / python3-/g')
+  hint="./install.sh --pip installs them into an environment in the bundle"
+  [ -z "$packages" ] || hint="sudo apt install$packages (for Debian's python3); or $hint"
+  fail 6 "Python modules are missing for $python: $missing" "$hint"
+fi
+
+library=lib/$abi/libpaddle_light_api_shared.so
+sources=runtime/edge_ocr_lite/engines/lite_shim
+if [ -n "$build" ]; then
+  [ -f include/paddle_api.h ] ||
+    fail 5 "the bundle has neither $library's shim nor include/, from which it is built" "export the bundle again"
+  command -v g++ >/dev/null || fail 6 "g++ is not here, which builds the shim of $library" "sudo apt install g++"
+fi
+
+# --- what is to be there, compared with what is
+
+venv=
+[ "$python" != "$here/.installed/venv/bin/python" ] || venv=kept
+[ -z "$missing" ] || venv=new
+interpreter=venv
+if [ -z "$venv" ]; then
+  # Not the name: pyenv's, for one, is another Python in another folder.
+  interpreter=$("$python" -c 'import sys; print(sys.executable)')
+fi
+state="python: $interpreter"
+[ -z "$build" ] || state="$state
+$(sha256sum "$library" "$sources"/* include/*.h)" || fail 5 "$library cannot be read" "copy or unpack the bundle again"
+
+give_up() {
+  fail 2 "$here: cannot be written" "run this as its owner; is there room on the disk?"
+}
+
+make_venv() {
+  say "making an environment for: $missing"
+  hint="sudo apt install python3-pip python3-venv"
+  "$python" -m venv --system-site-packages --without-pip "$new/venv" || fail 6 "$python has no working venv" "$hint"
+  python=$here/$new/venv/bin/python
+  # Debian's pip serves for the environment, too.
+  "$python" -c 'import pip' 2>/dev/null || "$python" -m ensurepip >&2 || fail 6 "$python has no pip" "$hint"
+  # It sees the system's modules, but not those of another environment.
+  packages=$(find_missing "$python" | sed 's/cv2/opencv-python-headless/')
+  # --no-deps: the modules that are needed are all in the list; onnxruntime, for one, asks for more than it imports.
+  # --only-binary: to compile OpenCV takes a board hours.
+  # shellcheck disable=SC2086  # a word is a package
+  "$python" -m pip install --disable-pip-version-check --no-deps --only-binary :all: $packages >&2 ||
+    fail 6 "pip could not install $packages" "is there a network, and room on the disk? pip's own words are above"
+}
+
+build_shim() {
+  say "building the shim of $library"
+  mkdir -p "$new/lib/$abi" || give_up
+  # shellcheck disable=SC2016  # $ORIGIN is the loader's word
+  g++ -std=c++11 -O2 -fPIC -shared -s -fvisibility=hidden -Wfatal-errors -I "$sources" -I include \
+    "$sources/edge_ocr_lite.cpp" -o "$new/lib/$abi/libedge_ocr_lite.so" \
+    -L "lib/$abi" -l:libpaddle_light_api_shared.so -Wl,-rpath,'$ORIGIN/../../../lib/'"$abi" ||
+    fail 6 "the shim does not build" "the compiler's own words are above; a bundle from export --with-onnx needs none"
+}
+
+new=.installed.new
+made=
+if [ "$venv" = new ] || [ "$(cat .installed/state 2>/dev/null)" != "$state" ]; then
+  mkdir "$new" || give_up
+  case $venv in
+    new) make_venv ;;
+    kept) cp -RPp .installed/venv "$new/" || give_up ;;
+    *) printf '%s\n' "$interpreter" >"$new/python" || give_up ;;
+  esac
+  [ -z "$build" ] || build_shim
+  printf '%s\n' "$state" >"$new/state" || give_up
+  if [ -d .installed ]; then mv .installed .installed.old; else mkdir .installed.old; fi || give_up
+  mv "$new" .installed || give_up
+  made=yes
+fi
+
+if [ -n "$selftest" ]; then
+  sh edge-ocr-lite selftest
+  status=$?
+  if [ $status -ne 0 ]; then
+    say "Error: the selftest ended with $status${made:+; what was installed is removed again}"
+    exit $status
+  fi
+fi
+# From here on it stays.
+[ -z "$made" ] || mv .installed.old "$new"
+# Some ways of copying lose the mode.
+if [ -x edge-ocr-lite ]; then shell=''; else shell='sh '; fi
+say "ready: $shell$here/edge-ocr-lite photo.jpg"

@@ -1,0 +1,187 @@
+"""Processes that are talked to through their pipes, none of which can make the caller wait forever."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from converters.opt import clean_environment
+
+STDERR_TAIL_BYTES = 32 * 1024
+
+_MAX_LINE_BYTES = 2**16
+
+
+class EndedError(Exception):
+    """The child closed its stdout."""
+
+
+class LateError(Exception):
+    """The deadline has passed."""
+
+
+class Child:
+    """A process whose three pipes one loop serves: nothing blocks beyond a deadline, whatever the child does."""
+
+    def __init__(
+        self, command: Sequence[str], cwd: Path | None = None, hear: Callable[[bytes], None] = lambda said: None
+    ) -> None:
+        """Start `command`; `hear` is given what it writes to stderr, as it comes.
+
+        Raises OSError where it does not start.
+        """
+        # A session of its own: Ctrl-C is for us, who then end it in order.
+        self._process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            cwd=cwd,
+            env=make_environment(),
+            start_new_session=True,
+        )
+        pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
+        self._stdin, self._stdout, self._stderr = (pipe.fileno() for pipe in pipes if pipe is not None)
+        for descriptor in (self._stdin, self._stdout, self._stderr):
+            os.set_blocking(descriptor, False)
+        self._stderr_open = True
+        self._stdin_open = True
+        self._hear = hear
+        self.tail = bytearray()
+        """The last that it wrote to stderr."""
+
+    @property
+    def pid(self) -> int:
+        """Return its id on this machine."""
+        return self._process.pid
+
+    def send(self, data: bytes | memoryview, deadline: float) -> None:
+        """Write all of `data`, unless the child has stopped reading: what it says or how it ends tells why.
+
+        Raises LateError; `deadline` is of time.monotonic, here and below.
+        """
+        view = memoryview(data)
+        while view and self._stdin_open:
+            self._wait(deadline, self._stdin, select.POLLOUT)
+            try:
+                view = view[os.write(self._stdin, view) :]
+            except BlockingIOError:
+                continue
+            except BrokenPipeError:
+                self.close_stdin()
+
+    def receive(self, count: int, deadline: float) -> bytearray:
+        """Return exactly `count` bytes of its stdout.
+
+        Raises EndedError where it closes before, LateError.
+        """
+        data = bytearray(count)
+        done = 0
+        while done < count:
+            self._wait(deadline, self._stdout, select.POLLIN)
+            try:
+                got = os.readv(self._stdout, [memoryview(data)[done:]])
+            except BlockingIOError:
+                continue
+            if got == 0:
+                raise EndedError
+            done += got
+        return data
+
+    def receive_line(self, deadline: float) -> str:
+        """Return the next line of its stdout, without blanks around it.
+
+        Raises as `receive`.
+        """
+        line = bytearray()
+        while not line.endswith(b"\n") and len(line) < _MAX_LINE_BYTES:
+            line += self.receive(1, deadline)
+        return line.decode(errors="replace").strip()
+
+    def receive_rest(self, most: int, deadline: float) -> bytes:
+        """Return what its stdout gives until it is closed, the first `most` bytes of it.
+
+        Raises LateError.
+        """
+        data = bytearray()
+        while True:
+            self._wait(deadline, self._stdout, select.POLLIN)
+            try:
+                got = os.read(self._stdout, 65536)
+            except BlockingIOError:
+                continue
+            if not got:
+                return bytes(data)
+            data += got[: most - len(data)]
+
+    def close_stdin(self) -> None:
+        """Let it see the end of its input."""
+        if self._stdin_open and self._process.stdin is not None:
+            self._stdin_open = False
+            self._process.stdin.close()
+
+    def end(self, timeout_s: float) -> int:
+        """Close its stdin and return its exit code once it has ended, which it is made to after `timeout_s`."""
+        self.close_stdin()
+        deadline = time.monotonic() + timeout_s
+        with suppress(LateError):
+            while self._stderr_open:
+                self._wait(deadline, None, 0)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+        self.kill()
+        return self._process.returncode
+
+    def kill(self) -> None:
+        """End it at once, with all that it started on this machine."""
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self.close_stdin()
+        self._stderr_open = False
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def _wait(self, deadline: float, descriptor: int | None, event: int) -> None:
+        """Return when `descriptor` is ready, or when stderr had something, which is kept."""
+        poll = select.poll()
+        if descriptor is not None:
+            poll.register(descriptor, event)
+        if self._stderr_open:
+            poll.register(self._stderr, select.POLLIN)
+        ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        # A child that never stops talking is late, too.
+        if not ready or time.monotonic() > deadline:
+            raise LateError
+        if any(found == self._stderr for found, _ in ready):
+            with suppress(BlockingIOError):
+                got = os.read(self._stderr, 65536)
+                self._stderr_open = bool(got)
+                self._hear(got)
+                self.tail += got
+                del self.tail[:-STDERR_TAIL_BYTES]
+
+
+def make_environment() -> dict[str, str]:
+    """Return the environment of a child whose messages we read."""
+    # Messages are told apart by their English words.
+    return {**clean_environment(), "LC_ALL": "C"}
+
+
+def name_end(returncode: int) -> str:
+    """Tell how a process ended."""
+    # A shell reports a signal as 128 + its number.
+    number = -returncode if returncode < 0 else returncode - 128
+    try:
+        return f"killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"ended with exit code {returncode}"

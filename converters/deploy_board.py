@@ -1,0 +1,343 @@
+"""The board's side of a deployment: a new folder beside the place of a bundle, and what is done in it over ssh."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import MappingProxyType
+
+from converters.child_process import Child, EndedError, LateError, name_end
+from converters.opt import list_last_lines
+from converters.parity import clean_text
+from converters.ssh import (
+    CONNECT_TIMEOUT_S,
+    OUR_MARK,
+    SSH_FAILED,
+    SshAddress,
+    add_file,
+    explain_ssh,
+    make_connection,
+    receive_facts,
+    send_archive,
+)
+from edge_ocr.errors import (
+    ConfigError,
+    ConversionError,
+    EdgeOcrError,
+    InputError,
+    ModelError,
+    NotVerifiedError,
+    ParityError,
+    ToolchainError,
+    UsageError,
+)
+
+Report = Callable[[str], None]
+
+COPY_TIMEOUT_S = 1800.0
+RUN_TIMEOUT_S = 3600.0
+"""For the installer, where pip may fetch, and for measuring."""
+SWITCH_TIMEOUT_S = 600.0
+"""A slow card may first have much to write."""
+CLOSE_TIMEOUT_S = 5.0
+REMOVE_TIMEOUT_S = 60.0
+
+_KEEPER = Path(__file__).with_name("deploy_keeper.sh")
+_PROGRAMS = ("edge-ocr-lite", "install.sh", "uninstall.sh")
+_MAX_OUTPUT_BYTES = 2**20
+_MAX_LINE = 2000
+
+# What a command of ours that ended with a code means there, it means here.
+_ERRORS: Mapping[int, type[EdgeOcrError]] = MappingProxyType(
+    {
+        error.exit_code: error
+        for error in (
+            UsageError,
+            ConfigError,
+            InputError,
+            ModelError,
+            ToolchainError,
+            ConversionError,
+            ParityError,
+            NotVerifiedError,
+        )
+    }
+)
+
+_BEGINS = f"{OUR_MARK}begins"
+# Runs a command in a folder there. The keeper knows by the file what to end. 255 would be taken for ssh's own failure.
+_JOB = f"""\
+cd "$1" || exit 1
+shift
+read -r _ _ _ _ group _ </proc/$$/stat
+echo "$group" >.deploy-job || exit 1
+echo "{_BEGINS}"
+echo "{_BEGINS}" >&2
+"$@"
+status=$?
+rm -f .deploy-job
+[ $status -ne {SSH_FAILED} ] || status=254
+exit $status"""
+
+
+class Board:
+    """The place of a bundle on a machine that ssh reaches, and a new folder beside it.
+
+    One connection, the keeper, stays open; when it closes, what runs there for us ends, and the new folder goes.
+    """
+
+    def __init__(self, address: SshAddress, python: str, report: Report) -> None:
+        """Connect; `python` is the name or path of the one there that its version is asked of.
+
+        Raises ToolchainError where there is no ssh.
+        """
+        self._address = address
+        self._report = report
+        self._connection = make_connection(address)
+        self._token = secrets.token_hex(4)
+        self._made = False
+        self._free_bytes: int | None = None
+        self._needed_bytes = 0
+        self.place = address.path
+        """Absolute, and where links lead, once it is open."""
+        self.machine = ""
+        """What `uname -m` says."""
+        self.python_version = ""
+        """Empty where there is no such Python."""
+        self.replaces = False
+        """Whether a bundle is there."""
+        script = _KEEPER.read_text(encoding="utf-8")
+        self._keeper = self._start(script, "keeper", address.path, self._token, python)
+
+    @property
+    def _new(self) -> str:
+        return f"{self.place}.new-{self._token}"
+
+    def open(self, needed_bytes: int) -> None:
+        """Make the new folder, and find out whether the bundle fits.
+
+        Raises ToolchainError where the board cannot be reached or lacks tar, UsageError for a place that is not a
+        bundle's, that cannot be written or that has not `needed_bytes` free.
+        """
+        self._needed_bytes = needed_bytes
+        with self._watch("make a folder", 4 * CONNECT_TIMEOUT_S) as deadline:
+            facts = self._ask("ready", deadline)
+        self._made = True
+        self.machine, self.python_version = (clean_text(facts.get(key, "")) for key in ("machine", "python"))
+        self.replaces = "replaces" in facts
+        # Blocks of 1024 bytes: all, used, free, then how full it is. The name of the file system may have blanks.
+        match = re.search(r" (\d+) +\d+% ", facts.get("free", ""))
+        room = "room unknown"
+        if match is not None:
+            self._free_bytes = int(match[1]) * 1024
+            room = f"{self._free_bytes / 1e6:.0f} MB free"
+        self._report(f"{self._address.host}: {self.machine}, Python {self.python_version or 'missing'}, {room}")
+        if "left" in facts:
+            self._report(f"WARNING: {clean_text(facts['left'])} is there, of a deployment that runs or was cut off")
+        if self._free_bytes is not None and self._free_bytes < needed_bytes:
+            raise self._refuse_full()
+
+    def copy(self, files: Mapping[str, Path]) -> None:
+        """Copy `files`, by their names there, into the new folder.
+
+        Raises ModelError for a file that cannot be read, UsageError where the disk there is full, ToolchainError.
+        """
+        with self._run("copy the files", COPY_TIMEOUT_S, self._new, ["tar", "-xmf", "-"]) as (child, deadline):
+            with send_archive(child, deadline) as archive:
+                for name, path in files.items():
+                    add_file(archive, name, path, 0o755 if name in _PROGRAMS else 0o644)
+            child.close_stdin()
+            child.receive_rest(0, deadline)
+            status = child.end(CLOSE_TIMEOUT_S)
+        if status != 0:
+            if b"No space left" in child.tail:
+                raise self._refuse_full()
+            raise self._explain(status, child) or ToolchainError(
+                f"{self._address.host}: could not copy the files to {self.place}{self._quote(child)}"
+            )
+
+    def install(self, arguments: Sequence[str]) -> None:
+        """Run the installer in the new folder; it ends with the selftest.
+
+        Raises as `run`.
+        """
+        self._run_ours("install.sh", self._new, ["sh", "-c", 'exec sh ./install.sh "$@" >&2', "install.sh", *arguments])
+
+    def switch(self) -> list[str]:
+        """Put the new folder in place; return what is worth a note.
+
+        Raises UsageError where it cannot be renamed; the old bundle is then there as before.
+        """
+        with self._watch("put the bundle in place", SWITCH_TIMEOUT_S) as deadline:
+            self._keeper.send(b"switch\n", deadline)
+            facts = self._ask("switched", deadline)
+        self._made = False
+        return [f"could not remove {clean_text(facts['left'])} on {self._address.host}"] if "left" in facts else []
+
+    def run(self, name: str, command: Sequence[str]) -> bytes:
+        """Run a command of the bundle that is in place, called `name` in errors, and return its stdout.
+
+        Raises the class of its exit code with the error that it wrote; ToolchainError where it ended in another way.
+        """
+        return self._run_ours(name, self.place, command)
+
+    def close(self) -> None:
+        """End the keeper, which removes what is not in place."""
+        self._keeper.close_stdin()
+        tidied = not self._made
+        if self._made:
+            with suppress(EndedError, LateError):
+                receive_facts(self._keeper, ["tidied"], time.monotonic() + REMOVE_TIMEOUT_S)
+                tidied = True
+        self._keeper.end(CLOSE_TIMEOUT_S)
+        if not tidied:
+            self._report(f"WARNING: could not make sure that {self._new} on {self._address.host} is gone")
+
+    def _start(self, script: str, *arguments: str, hear: Callable[[bytes], None] = lambda said: None) -> Child:
+        command = [*self._connection, shlex.join(["sh", "-c", script, *arguments])]
+        try:
+            return Child(command, hear=hear)
+        except OSError as error:
+            raise ToolchainError(f"{command[0]} does not start: {error.strerror}") from None
+
+    def _ask(self, last: str, deadline: float) -> dict[str, str]:
+        """Return what the keeper says up to `last`."""
+        facts = receive_facts(self._keeper, [last, "refused"], deadline)
+        self.place = facts.get("place", self.place)
+        if "refused" in facts:
+            # Behind it, nothing of ours is there any more.
+            self.close()
+            self._made = False
+            raise self._describe_refusal(facts["refused"])
+        return facts
+
+    def _describe_refusal(self, reason: str) -> EdgeOcrError:
+        host, place, said = self._address.host, clean_text(self.place), self._quote(self._keeper)
+        by_hand = self._address.by_hand
+        parent = place.rpartition("/")[0]
+        if reason == "foreign":
+            return UsageError(
+                f"{host}: {place} is there and is not a bundle, so it is not replaced",
+                f"name another folder: --ssh {self._address.login}:DIR",
+            )
+        if reason == "parent":
+            return UsageError(f"{host}: there is no folder {parent} for {place}", f"{by_hand} mkdir -p {parent!r}")
+        if reason == "home":
+            return UsageError(f"{host}: the user has no home there{said}", f"--ssh {self._address.login}:/ABSOLUTE/DIR")
+        if reason == "tar":
+            return ToolchainError(f"{host}: tar is missing there", f"{by_hand} sudo apt install tar")
+        if reason == "unwritable":
+            return UsageError(f"{host}: cannot write in {parent or '/'}{said}", "name a folder where you may write")
+        if reason == "switch":
+            return UsageError(f"{host}: {place} could not be renamed{said}", "is something mounted there?")
+        return ToolchainError(f"{host}: refused: {clean_text(reason)}{said}", f"does this work? {by_hand}")
+
+    def _refuse_full(self) -> UsageError:
+        free = "" if self._free_bytes is None else f", {self._free_bytes / 1e6:.1f} MB were free"
+        return UsageError(
+            f"{self._address.host}: no room for {self.place}: it needs {self._needed_bytes / 1e6:.1f} MB{free}",
+            f"{self._address.by_hand} df -h",
+        )
+
+    @contextmanager
+    def _run(
+        self, doing: str, timeout_s: float, folder: str, command: Sequence[str], listener: _Listener | None = None
+    ) -> Iterator[tuple[Child, float]]:
+        """Yield a command there and its deadline; it is ended in any case."""
+        hear = (listener or _Listener(lambda line: None)).hear
+        child = self._start(_JOB, "job", folder, *command, hear=hear)
+        try:
+            yield child, time.monotonic() + timeout_s
+        except LateError:
+            said = self._quote(child)
+            raise ToolchainError(f"{self._address.host}: could not {doing} within {timeout_s:g} s{said}") from None
+        finally:
+            child.kill()
+
+    def _run_ours(self, name: str, folder: str, command: Sequence[str]) -> bytes:
+        # The new folder is gone, or has another name, by the time anybody does what is said.
+        listener = _Listener(lambda line: self._report(line.replace(self._new, self.place)))
+        with self._run(f"run {name}", RUN_TIMEOUT_S, folder, command, listener) as (child, deadline):
+            child.close_stdin()
+            said = child.receive_rest(_MAX_OUTPUT_BYTES, deadline)
+            status = child.end(CLOSE_TIMEOUT_S)
+        if status == 0:
+            # Before the mark, a login shell may have greeted.
+            return said.partition(f"{_BEGINS}\n".encode())[2]
+        better = self._explain(status, child)
+        if better is not None:
+            raise better
+        what = listener.error or f"{name}: {name_end(status)}{self._quote(child)}"
+        message = f"{self._address.host}: {what}".replace(self._new, self.place)
+        hint = listener.hint and listener.hint.replace("./install.sh", "edge-ocr deploy")
+        raise _ERRORS.get(status, ToolchainError)(message, hint)
+
+    @contextmanager
+    def _watch(self, doing: str, timeout_s: float) -> Iterator[float]:
+        """Yield a deadline; the ways in which the keeper can fail to answer become errors."""
+        what = f"{self._address.host}: could not {doing} for {self.place}"
+        try:
+            yield time.monotonic() + timeout_s
+        except LateError:
+            raise ToolchainError(f"{what} within {timeout_s:g} s{self._quote(self._keeper)}") from None
+        except EndedError:
+            better = self._explain(self._keeper.end(CLOSE_TIMEOUT_S), self._keeper)
+            raise better or ToolchainError(
+                f"{what}{self._quote(self._keeper)}", f"does this work? {self._address.by_hand}"
+            ) from None
+
+    def _explain(self, status: int, child: Child) -> ToolchainError | None:
+        """Return the error for an ssh that failed itself; None where the command at its other end did."""
+        if status != SSH_FAILED:
+            return None
+        return explain_ssh(self._address, bytes(child.tail), self._quote(child))
+
+    def _quote(self, child: Child) -> str:
+        """Return the last line that it wrote to stderr, as the end of a message."""
+        said = bytes(child.tail).rpartition(f"{_BEGINS}\n".encode())[2]
+        return "".join(f": {clean_text(line)}" for line in list_last_lines(said, 1))
+
+
+@contextmanager
+def open_board(address: SshAddress, python: str, needed_bytes: int, report: Report) -> Iterator[Board]:
+    """Yield a board with a new folder; whatever the end is, what is then not in place goes.
+
+    Raises as `Board` and `Board.open`.
+    """
+    board = Board(address, python, report)
+    try:
+        board.open(needed_bytes)
+        yield board
+    finally:
+        board.close()
+
+
+class _Listener:
+    """Hears the stderr of a command there: tells its lines on as they come, but for the error that it ends with."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._rest = b""
+        self._begun = False
+        self.error: str | None = None
+        """The first: those behind it follow from it."""
+        self.hint: str | None = None
+
+    def hear(self, said: bytes) -> None:
+        *lines, self._rest = (self._rest + said).split(b"\n")
+        for raw in lines:
+            line = clean_text(raw.decode(errors="replace").rstrip(), _MAX_LINE)
+            # Before, a server may greet.
+            if not self._begun:
+                self._begun = line == _BEGINS
+            elif line.startswith("Error: "):
+                self.error = self.error or line.removeprefix("Error: ")
+            elif line.startswith("Hint: "):
+                self.hint = self.hint or line.removeprefix("Hint: ")
+            else:
+                self._report(line)

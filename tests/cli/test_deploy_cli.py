@@ -1,0 +1,20 @@
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["none"], 2, "--ssh"),
+        (["none", "--ssh", "pi@board:~"], 2, "expected the name of a folder"),
+        (["none", "--ssh", "pi@board", "--port", "0"], 2, "--port 0"),
+        (["none", "--ssh", "pi@board", "--engine", "paddle"], 2, "paddle_lite"),
+        (["none", "--ssh", "pi@board"], 5, "none is not a bundle: there is no such folder"),
+        (["none", "--ssh", "pi@board", "--dry-run"], 5, "none is not a bundle"),
+    ],
+)
+def test_what_makes_no_sense_is_told_before_anything_is_connected_to(cli, arguments, code, message, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    done = cli("deploy", *arguments)
+    assert done.code == code
+    assert message in done.err
+    assert done.out == ""

@@ -1,0 +1,689 @@
+"""Deployments without a server: a program called ssh runs the board's side in a folder of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from converters import deploy_board
+from converters.deploy import DeployOptions, DeployReport, deploy_bundle, plan_deployment
+from converters.deploy_board import open_board
+from converters.ssh import SshAddress, explain_ssh, parse_place
+from edge_ocr.errors import EdgeOcrError, ModelError, NotVerifiedError, ParityError, ToolchainError, UsageError
+
+PROGRAMS = (
+    "cat",
+    "cp",
+    "cut",
+    "df",
+    "grep",
+    "ls",
+    "mkdir",
+    "mv",
+    "rm",
+    "sleep",
+    "sync",
+    "tail",
+    "tar",
+    "uname",
+)
+
+
+# --- addresses
+
+
+@pytest.mark.parametrize(
+    ("place", "address"),
+    [
+        ("board", SshAddress(None, "board", None, "edge-ocr")),
+        ("pi@board.local", SshAddress("pi", "board.local", None, "edge-ocr")),
+        ("pi@board:", SshAddress("pi", "board", None, "edge-ocr")),
+        ("pi@board:apps/my ocr/", SshAddress("pi", "board", None, "apps/my ocr")),
+        ("pi@board:~/ocr", SshAddress("pi", "board", None, "ocr")),
+        ("board:/opt/ocr", SshAddress(None, "board", None, "/opt/ocr")),
+        ("board:../文字;'$(id)", SshAddress(None, "board", None, "../文字;'$(id)")),
+        ("board:-rf", SshAddress(None, "board", None, "-rf")),
+        ("pi@[fe80::1]:ocr", SshAddress("pi", "fe80::1", None, "ocr")),
+        ("[::1]", SshAddress(None, "::1", None, "edge-ocr")),
+    ],
+)
+def test_places_are_read(place, address):
+    assert parse_place(place, default_path="edge-ocr") == address
+
+
+def test_the_port_is_kept():
+    address = parse_place("pi@board", port=2222, default_path="edge-ocr")
+    assert address == SshAddress("pi", "board", 2222, "edge-ocr")
+    assert address.by_hand == "ssh -p 2222 pi@board"
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("", "is no host"),
+        (":ocr", "is no host"),
+        ("-oProxyCommand=x", "is no host"),
+        ("$(id):ocr", "is no host"),
+        ("a b:ocr", "is no host"),
+        ("@board:ocr", "is no user"),
+        ("-l@board:ocr", "is no user"),
+        ("pi:secret@board:ocr", "without `:`"),
+        ("ssh://pi@board/ocr", r"expected \[user@\]host"),
+        ("fe80::1", "around an address of IPv6"),
+        ("pi@2001:db8::1", "around an address of IPv6"),
+        ("[fe80::g]:ocr", r"expected \[user@\]host"),
+        ("board:/", "name of a folder"),
+        ("board:~", "name of a folder"),
+        ("board:~/", "name of a folder"),
+        ("board:~pi/ocr", "name of a folder"),
+        ("board:.", "name of a folder"),
+        ("board:ocr/..", "name of a folder"),
+        ("board:a:b", "name of a folder"),
+        ("board:a\nb", "name of a folder"),
+    ],
+)
+def test_places_that_make_no_sense_are_refused(place, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        parse_place(place, default_path="edge-ocr")
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("port", [0, 65536, -1])
+def test_ports_that_make_no_sense_are_refused(port):
+    with pytest.raises(UsageError, match=f"--port {port}: expected 1 to 65535"):
+        parse_place("board", port=port, default_path="edge-ocr")
+
+
+@pytest.mark.parametrize(
+    ("stderr", "message", "hint"),
+    [
+        (b"REMOTE HOST IDENTIFICATION HAS CHANGED", "not the one that ssh knows", "see: ssh -p 22 pi@board"),
+        (b"Host key verification failed.", "does not know its host key", "connect once by hand"),
+        (b"pi@board: Permission denied (publickey).", "refuses our key", "ssh-copy-id -p 22 pi@board"),
+        (b"ssh: connect to host board port 22: Connection timed out", "cannot be reached", "does this work"),
+        (b"client_loop: send disconnect: Broken pipe", "the connection failed", "does this work"),
+    ],
+)
+def test_each_failure_of_ssh_is_told_with_a_way_out(stderr, message, hint):
+    error = explain_ssh(SshAddress("pi", "board", 22, "ocr"), stderr, ": said")
+    assert error.message.startswith("board: ")
+    assert message in error.message
+    assert error.message.endswith(": said")
+    assert hint in error.hint
+
+
+# --- the bundle
+
+
+@pytest.fixture(scope="session")
+def bundle(export) -> Path:
+    """A real bundle, which is not to be changed."""
+    return export("arm", precision="int8").out_dir
+
+
+@pytest.fixture
+def own_bundle(bundle, tmp_path) -> Path:
+    return Path(shutil.copytree(bundle, tmp_path / "own"))
+
+
+ADDRESS = SshAddress("pi", "board", None, "ocr")
+
+
+def test_a_plan_has_every_file_and_step(bundle):
+    options = DeployOptions(python="/opt/python3", pip=True, engine="onnxruntime", threads=3, runs=7)
+    plan = plan_deployment(bundle, SshAddress("pi", "board", 2222, "my ocr"), options)
+    sizes = {path.relative_to(bundle).as_posix(): path.stat().st_size for path in bundle.rglob("*") if path.is_file()}
+    assert plan.files == sizes
+    assert plan.size_bytes == sum(sizes.values())
+    assert plan.needed_bytes == pytest.approx(1.2 * plan.size_bytes, abs=1)
+    text = "\n".join(plan.steps)
+    for part in (
+        "ssh -p 2222 pi@board",
+        "~/my ocr",
+        f"copy {len(sizes)} files",
+        "./install.sh --python /opt/python3 --pip",
+        "bench --json --warmup 2 --runs 7 --engine onnxruntime --threads 3",
+    ):
+        assert part in text
+    assert json.loads(json.dumps(plan.to_json()))["size_bytes"] == plan.size_bytes
+
+
+def test_a_damaged_bundle_is_refused_with_what_is_wrong(own_bundle):
+    with (own_bundle / "models" / "det.nb").open("r+b") as file:
+        file.write(b"x")
+    with pytest.raises(ParityError, match=r"not what it should be: models/det\.nb: sha256 .*, expected") as caught:
+        plan_deployment(own_bundle, ADDRESS)
+    assert "export it again" in caught.value.hint
+
+
+def test_what_is_no_bundle_is_refused(tmp_path):
+    with pytest.raises(ModelError, match=r"is not a bundle: there is no manifest\.json"):
+        plan_deployment(tmp_path, ADDRESS)
+
+
+def change_manifest(bundle: Path, change: Callable[[dict], None]) -> None:
+    content = json.loads((bundle / "manifest.json").read_bytes())
+    change(content)
+    (bundle / "manifest.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_a_bundle_for_phones_is_refused(export):
+    with pytest.raises(UsageError, match="is for android, expected a bundle for arm"):
+        plan_deployment(export("android").out_dir, ADDRESS)
+
+
+def test_a_bundle_without_installer_is_refused(own_bundle):
+    change_manifest(own_bundle, lambda content: content["files"].pop("install.sh"))
+    with pytest.raises(ModelError, match=r"has no install\.sh, so boards cannot run it") as caught:
+        plan_deployment(own_bundle, ADDRESS)
+    assert "export it again" in caught.value.hint
+
+
+def test_a_newer_bundle_is_refused(own_bundle):
+    change_manifest(own_bundle, lambda content: content.update(schema_version=99))
+    with pytest.raises(NotVerifiedError, match="schema_version 99"):
+        plan_deployment(own_bundle, ADDRESS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (DeployOptions(python="env/bin/python"), "expected an absolute path on the board, or a name"),
+        (DeployOptions(python=""), "expected an absolute path on the board, or a name"),
+        (DeployOptions(runs=0), "--runs 0: expected 1 to"),
+        (DeployOptions(threads=0), "--threads 0: expected 1 to 256"),
+        (DeployOptions(threads=257), "--threads 257: expected 1 to 256"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(bundle, options, message):
+    with pytest.raises(UsageError, match=message):
+        plan_deployment(bundle, ADDRESS, options)
+
+
+# --- the board's side
+
+
+class FakeBoard:
+    """A board whose ssh is a program on this machine."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.home = folder / "home"
+        self.programs = folder / "programs"
+        here = folder / "bin"
+        for made in (self.home, self.programs, here):
+            made.mkdir()
+        for name in PROGRAMS:
+            (self.programs / name).symlink_to(shutil.which(name) or pytest.skip(f"{name} is not installed"))
+        self.use_shell("sh")
+        # What is called python3 may be a script that looks for one.
+        self.put("python3", f'exec {sys.executable} "$@"')
+        ssh = here / "ssh"
+        # Only the command, the last argument, matters.
+        ssh.write_text(
+            "#!/bin/sh\nfor command; do :; done\ncd /\n"
+            f'HOME="{self.home}" PATH="{self.programs}" exec "{self.programs}/sh" -c "$command"\n',
+            encoding="utf-8",
+        )
+        ssh.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{here}:{os.environ['PATH']}")
+        self.steps: list[str] = []
+
+    def use_shell(self, name: str) -> None:
+        (self.programs / "sh").unlink(missing_ok=True)
+        (self.programs / "sh").symlink_to(shutil.which(name) or pytest.skip(f"{name} is not installed"))
+
+    def put(self, name: str, script: str) -> None:
+        (self.programs / name).unlink(missing_ok=True)
+        (self.programs / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        (self.programs / name).chmod(0o755)
+
+    def open(self, path: str = "ocr", needed_bytes: int = 1, python: str = "python3"):
+        return open_board(SshAddress("pi", "board", None, path), python, needed_bytes, self.steps.append)
+
+    def list_home(self) -> list[str]:
+        return sorted(path.name for path in self.home.iterdir())
+
+
+@pytest.fixture
+def board(tmp_path, monkeypatch) -> FakeBoard:
+    return FakeBoard(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def make_files(tmp_path) -> Callable[..., dict[str, Path]]:
+    """Make what is taken for a bundle there, with an installer of our own."""
+
+    def make(install: str = "exit 0", launcher: str = "exit 0", name: str = "new") -> dict[str, Path]:
+        folder = tmp_path / f"files of {name}"
+        contents = {
+            "manifest.json": f'{{"edge_ocr_version": "{name}"}}',
+            "install.sh": f"#!/bin/sh\n{install}\n",
+            "edge-ocr-lite": f"#!/bin/sh\n{launcher}\n",
+            "models/a b.nb": "x" * 100_000,
+        }
+        for file, content in contents.items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text(content, encoding="utf-8")
+        return {file: folder / file for file in contents}
+
+    return make
+
+
+def deploy(board: FakeBoard, files: dict[str, Path], path: str = "ocr", arguments: tuple[str, ...] = ()) -> list[str]:
+    with board.open(path) as opened:
+        opened.copy(files)
+        opened.install(arguments)
+        return opened.switch()
+
+
+def read_name(place: Path) -> str:
+    return json.loads((place / "manifest.json").read_bytes())["edge_ocr_version"]
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
+def test_a_bundle_comes_into_its_place_and_replaces_the_one_before(board, make_files, shell):
+    board.use_shell(shell)
+    install = "echo one; echo two >&2; pwd >where; printf '%s|' \"$@\" >arguments; ls -A >names"
+    assert deploy(board, make_files(install, name="1"), "my ocr", ("--python", "a b")) == []
+    place = board.home / "my ocr"
+    assert board.list_home() == ["my ocr"]
+    assert (place / "arguments").read_text() == "--python|a b|"
+    assert (place / "where").read_text().startswith(f"{place}.new-")
+    assert board.steps[1:] == ["one", "two"]
+    assert os.access(place / "install.sh", os.X_OK)
+    assert not os.access(place / "manifest.json", os.X_OK)
+    assert not (place / ".deploy-job").exists()
+    assert (place / "models" / "a b.nb").stat().st_size == 100_000
+    (place / "mine").touch()
+    assert deploy(board, make_files(name="2"), "my ocr") == []
+    assert board.list_home() == ["my ocr"]
+    assert read_name(place) == "2"
+    assert not (place / "mine").exists()
+
+
+def test_what_is_there_is_told(board, make_files):
+    with board.open() as opened:
+        assert opened.place == str(board.home / "ocr")
+        assert opened.machine == os.uname().machine
+        assert opened.python_version.startswith("3.")
+        assert not opened.replaces
+    (line,) = board.steps
+    assert line.startswith(f"board: {os.uname().machine}, Python 3.")
+    assert line.endswith(" MB free")
+    deploy(board, make_files())
+    with board.open(python="no-such-python") as opened:
+        assert opened.replaces
+        assert opened.python_version == ""
+    assert "Python missing" in board.steps[-1]
+
+
+def test_a_link_to_a_bundle_stays_a_link(board, make_files):
+    (board.home / "disk").mkdir()
+    (board.home / "ocr").symlink_to("disk/real")
+    with pytest.raises(UsageError, match="is not a bundle"), board.open():
+        pass
+    (board.home / "disk" / "real").mkdir()
+    deploy(board, make_files(name="1"))
+    deploy(board, make_files(name="2"))
+    assert (board.home / "ocr").is_symlink()
+    assert [path.name for path in (board.home / "disk").iterdir()] == ["real"]
+    assert read_name(board.home / "ocr") == "2"
+
+
+@pytest.mark.parametrize("kind", ["folder", "other manifest", "file", "link", "home", "above"])
+def test_what_is_not_a_bundle_is_never_replaced(board, kind):
+    place, path = board.home / "ocr", "ocr"
+    if kind == "folder":
+        (place / "photos").mkdir(parents=True)
+    elif kind == "other manifest":
+        place.mkdir()
+        (place / "manifest.json").write_text('{"name": "web page"}')
+    elif kind == "file":
+        place.write_text("mine")
+    elif kind == "link":
+        place.symlink_to("nowhere")
+    else:
+        place, path = board.home, str(board.home if kind == "home" else board.home.parent)
+        (Path(path) / "manifest.json").write_text('{"edge_ocr_version": "0.1.0"}')
+    before = board.list_home()
+    with pytest.raises(UsageError, match=r"board: .* is there and is not a bundle") as caught, board.open(path):
+        pass
+    assert "--ssh pi@board:DIR" in caught.value.hint
+    assert board.list_home() == before
+
+
+def test_what_comes_into_the_way_meanwhile_is_not_replaced(board, make_files):
+    with board.open() as opened:
+        opened.copy(make_files())
+        (board.home / "ocr").mkdir()
+        (board.home / "ocr" / "photo.jpg").touch()
+        with pytest.raises(UsageError, match="is not a bundle"):
+            opened.switch()
+    assert board.list_home() == ["ocr"]
+    assert (board.home / "ocr" / "photo.jpg").exists()
+
+
+def test_an_empty_folder_is_replaced(board, make_files):
+    (board.home / "ocr").mkdir()
+    deploy(board, make_files())
+    assert board.list_home() == ["ocr"]
+    assert read_name(board.home / "ocr") == "new"
+
+
+def test_a_folder_above_that_is_missing_is_told(board):
+    with pytest.raises(UsageError, match=r"there is no folder apps for apps/ocr") as caught, board.open("apps/ocr"):
+        pass
+    assert "mkdir -p" in caught.value.hint
+
+
+def test_a_folder_that_cannot_be_written_is_told(board):
+    with pytest.raises(UsageError, match=r"board: cannot write in /proc: mkdir: .*ocr\.new"), board.open("/proc/ocr"):
+        pass
+
+
+def test_a_user_without_a_home_is_told(board, tmp_path):
+    board.home.rmdir()
+    with pytest.raises(UsageError, match="board: the user has no home there") as caught, board.open():
+        pass
+    assert caught.value.hint == "--ssh pi@board:/ABSOLUTE/DIR"
+    with board.open(str(tmp_path / "ocr")) as opened:
+        assert opened.place == str(tmp_path / "ocr")
+
+
+def test_a_board_without_tar_is_told(board):
+    (board.programs / "tar").unlink()
+    with pytest.raises(ToolchainError, match="tar is missing") as caught, board.open():
+        pass
+    assert "apt install tar" in caught.value.hint
+    assert board.list_home() == []
+
+
+def test_a_board_without_room_is_told_before_anything_is_copied(board):
+    row = "/dev/my disk          1000  995     5 100% /home"
+    board.put("df", f"echo 'Filesystem 1024-blocks Used Available Capacity Mounted on'; echo '{row}'")
+    message = r"board: no room for .*/home/ocr: it needs 6\.0 MB, 0\.0 MB were free"
+    with pytest.raises(UsageError, match=message), board.open(needed_bytes=6_000_000):
+        pass
+    assert board.list_home() == []
+    with board.open(needed_bytes=5 * 1024):
+        pass
+
+
+def test_a_df_that_says_something_else_does_not_hinder(board):
+    board.put("df", "exit 1")
+    with board.open(needed_bytes=10**15):
+        pass
+    assert "room unknown" in board.steps[0]
+
+
+def test_a_disk_that_fills_up_is_told(board, make_files):
+    board.put("tar", "echo 'tar: models/a: Cannot write: No space left on device' >&2; exit 2")
+    with pytest.raises(UsageError, match="no room for"), board.open() as opened:
+        opened.copy(make_files())
+    assert board.list_home() == []
+
+
+def test_a_copy_that_fails_is_told(board, make_files):
+    board.put("tar", "echo 'tar: broken' >&2; exit 2")
+    with (
+        pytest.raises(ToolchainError, match=r"could not copy the files to .*/ocr: tar: broken"),
+        board.open() as opened,
+    ):
+        opened.copy(make_files())
+    assert board.list_home() == []
+
+
+def test_a_file_that_is_gone_is_told(board, make_files):
+    files = make_files()
+    files["models/a b.nb"].unlink()
+    with pytest.raises(ModelError, match=r"a b\.nb: cannot be read"), board.open() as opened:
+        opened.copy(files)
+    assert board.list_home() == []
+
+
+ERROR = "echo 'Error: no numpy for '$PWD >&2; echo 'Hint: sudo apt install python3-numpy; or ./install.sh --pip' >&2"
+
+
+@pytest.mark.parametrize(
+    ("install", "kind", "message", "hint"),
+    [
+        (f"{ERROR}; exit 6", ToolchainError, "board: no numpy for {place}", "or edge-ocr deploy --pip"),
+        (f"{ERROR}; echo 'Error: selftest: 8' >&2; exit 8", ParityError, "board: no numpy for {place}", "numpy"),
+        ("echo 'Error: damaged' >&2; exit 5", ModelError, "board: damaged", None),
+        ("echo 'Error: no golden' >&2; exit 9", NotVerifiedError, "board: no golden", None),
+        ("echo 'g++: bad' >&2; exit 1", ToolchainError, "board: install.sh: ended with exit code 1: g++: bad", None),
+        ("exit 2", UsageError, "board: install.sh: ended with exit code 2: working", None),
+        ("kill -9 $$", ToolchainError, "board: install.sh: killed by SIGKILL: Killed", None),
+        ("exit 255", ToolchainError, "board: install.sh: ended with exit code 254: working", None),
+    ],
+)
+def test_what_the_installer_fails_with_is_raised_and_the_old_bundle_stays(
+    board, make_files, install, kind, message, hint
+):
+    deploy(board, make_files(name="old"))
+    with pytest.raises(EdgeOcrError) as caught:
+        deploy(board, make_files(f"echo working >&2; {install}"))
+    assert type(caught.value) is kind
+    assert caught.value.message == message.format(place=board.home / "ocr")
+    assert caught.value.hint is None if hint is None else hint in caught.value.hint
+    assert board.list_home() == ["ocr"]
+    assert read_name(board.home / "ocr") == "old"
+    assert "working" in board.steps
+    assert not [step for step in board.steps if step.startswith(("Error:", "Hint:"))]
+
+
+def test_what_the_board_says_cannot_steer_the_terminal(board, make_files):
+    deploy(board, make_files(r"printf 'a\033[2Jb\n' >&2"))
+    assert board.steps[-1] == r"a\x1b[2Jb"
+
+
+def test_greetings_are_not_taken_for_answers(board, make_files):
+    greeted = board.programs / "greeted"
+    greeted.symlink_to((board.programs / "sh").readlink())
+    board.put("sh", f'[ $# -ne 2 ] || {{ echo Welcome; echo Hello >&2; }}; exec {greeted} "$@"')
+    with board.open() as opened:
+        opened.copy(make_files(launcher="echo '{}'"))
+        opened.install(())
+        opened.switch()
+        assert opened.run("bench", ["./edge-ocr-lite"]) == b"{}\n"
+    assert [step for step in board.steps if "Hello" in step] == []
+
+
+def test_a_rename_that_fails_leaves_the_old_bundle(board, make_files):
+    deploy(board, make_files(name="old"))
+    real = (board.programs / "mv").readlink()
+    board.put("mv", f'case $2 in *.new-*) echo "mv: busy" >&2; exit 1;; esac; exec {real} "$@"')
+    with pytest.raises(UsageError, match=r"board: .*/ocr could not be renamed: mv: busy"):
+        deploy(board, make_files())
+    assert board.list_home() == ["ocr"]
+    assert read_name(board.home / "ocr") == "old"
+    board.put("mv", 'echo "mv: mounted" >&2; exit 1')
+    with pytest.raises(UsageError, match="could not be renamed: mv: mounted"):
+        deploy(board, make_files())
+    assert board.list_home() == ["ocr"]
+    assert read_name(board.home / "ocr") == "old"
+
+
+def test_an_old_bundle_that_cannot_be_removed_is_told(board, make_files):
+    deploy(board, make_files(name="old"))
+    real = (board.programs / "rm").readlink()
+    board.put("rm", f'case $3 in *.old-*) exit 1;; esac; exec {real} "$@"')
+    (note,) = deploy(board, make_files())
+    assert note.startswith(f"could not remove {board.home / 'ocr'}.old-")
+    assert read_name(board.home / "ocr") == "new"
+    with board.open():
+        pass
+    assert board.steps[-1].startswith(f"WARNING: {board.home / 'ocr'}.old-")
+
+
+def test_a_new_folder_that_cannot_be_removed_is_told(board):
+    with board.open():
+        board.put("rm", "exit 1")
+        board.put("sleep", "exit 0")
+    assert board.steps[-1].startswith("WARNING: could not make sure that ")
+
+
+def wait_until(check: Callable[[], bool], seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not check() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return check()
+
+
+def list_sleepers(folder: Path) -> list[int]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = (process / "cmdline").read_bytes().split(b"\0")[0]
+            if str(folder) in str((process / "cwd").readlink()) and command.endswith(b"sleep"):
+                found.append(int(process.name))
+    return found
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
+def test_what_hangs_is_ended_with_all_that_it_started(board, make_files, monkeypatch, shell):
+    board.use_shell(shell)
+    deploy(board, make_files(name="old"))
+    monkeypatch.setattr(deploy_board, "RUN_TIMEOUT_S", 1.0)
+    with pytest.raises(ToolchainError, match=r"board: could not run install\.sh within 1 s: thinking"):
+        deploy(board, make_files("echo thinking >&2; sleep 100 & sleep 100; echo late >&2"))
+    assert wait_until(lambda: list_sleepers(board.home) == [])
+    assert board.list_home() == ["ocr"]
+    assert read_name(board.home / "ocr") == "old"
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
+def test_a_job_of_another_connection_is_ended_when_the_keeper_is(board, shell):
+    board.use_shell(shell)
+    with board.open() as opened:
+        job = opened._start(deploy_board._JOB, "job", opened._new, "sh", "-c", "sleep 100 & sleep 100")
+        assert wait_until(lambda: len(list_sleepers(board.home)) >= 2)
+    assert wait_until(lambda: list_sleepers(board.home) == [])
+    job.kill()
+    assert board.list_home() == []
+
+
+def test_a_command_of_the_bundle_in_place_is_ended_when_the_keeper_is(board, make_files):
+    with board.open() as opened:
+        opened.copy(make_files())
+        opened.switch()
+        job = opened._start(deploy_board._JOB, "job", opened.place, "sleep", "100")
+        assert wait_until(lambda: len(list_sleepers(board.home)) >= 1)
+    assert wait_until(lambda: list_sleepers(board.home) == [])
+    job.kill()
+    assert sorted(path.name for path in (board.home / "ocr").iterdir()) == sorted(
+        path.split("/")[0] for path in make_files()
+    )
+
+
+def test_a_missing_ssh_is_told(board, monkeypatch, tmp_path):
+    (tmp_path / "nothing").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    with pytest.raises(ToolchainError, match="ssh is missing") as caught, board.open():
+        pass
+    assert "openssh-client" in caught.value.hint
+
+
+# --- all of it
+
+
+FIGURES = {
+    "edge_ocr_version": "0.1.0",
+    "machine": "aarch64",
+    "engine": "paddle_lite",
+    "threads": 4,
+    "power_mode": "no-bind",
+    "precision": "int8",
+    "load_ms": 123.4,
+    "images": 1,
+    "lines": 4,
+    "runs": 10,
+    "warmup": 2,
+    "stages_ms": {"detection": {"p50": 500.0, "p95": 600.5}, "total": {"p50": 900.0, "p95": 1000.0}},
+    "rss_mb": {"first": 100.0, "last": 101.0, "peak": 150.5},
+    "temperature_c": 51.2,
+    "governor": "ondemand",
+}
+
+
+def replace_programs(board: FakeBoard, launcher: str) -> None:
+    """Let the board unpack a bundle of which only the files are real."""
+    real = (board.programs / "tar").readlink()
+    board.put(
+        "tar",
+        f"{real} \"$@\" || exit\nprintf '#!/bin/sh\\nexit 0\\n' >install.sh\n"
+        f"cat >edge-ocr-lite <<'END'\n#!/bin/sh\n{launcher}\nEND",
+    )
+
+
+def test_a_deployment_reports_the_boards_figures_beside_the_hosts(board, bundle):
+    figures = board.home.parent / "figures.json"
+    figures.write_text(json.dumps(FIGURES))
+    replace_programs(board, f'echo "$@" >arguments; cat {figures}')
+    steps: list[str] = []
+    report = deploy_bundle(bundle, ADDRESS, DeployOptions(runs=1, threads=1), report=steps.append)
+    assert isinstance(report, DeployReport)
+    assert report.place == str(board.home / "ocr")
+    assert not report.replaced
+    expected = "bench --json --warmup 2 --runs 1 --engine auto --threads 1\n"
+    assert (board.home / "ocr" / "arguments").read_text() == expected
+    assert report.board.engine == "paddle_lite"
+    assert report.board.stages_ms["detection"].p95 == 600.5
+    assert report.board.peak_rss_mb == 150.5
+    assert (report.board.temperature_c, report.board.governor) == (51.2, "ondemand")
+    assert report.host is not None
+    assert report.host.threads == 1
+    assert report.host.lines == 4
+    assert set(report.host.stages_ms) == {"decode", "detection", "crop", "recognition", "total"}
+    assert report.host.stages_ms["total"].p50 > report.host.stages_ms["detection"].p50 > 0
+    content = json.loads(json.dumps(report.to_json()))
+    assert content["board"]["stages_ms"]["total"] == {"p50": 900.0, "p95": 1000.0}
+    assert content["login"] == "pi@board"
+    assert [step.split()[0] for step in steps] == ["connecting", "board:", "copying", "installing", "in", "measuring"]
+    copied = {path.relative_to(board.home / "ocr").as_posix() for path in (board.home / "ocr").rglob("*.nb")}
+    assert copied == {"models/det.nb", "models/rec.nb"}
+
+
+def test_files_that_are_not_the_bundles_are_not_copied(board, own_bundle):
+    (own_bundle / ".installed").mkdir()
+    (own_bundle / ".installed" / "python").touch()
+    replace_programs(board, "exit 0")
+    with pytest.raises(ToolchainError, match="its bench printed what is no result"):
+        deploy_bundle(own_bundle, ADDRESS)
+    assert not (board.home / "ocr" / ".installed").exists()
+    assert (board.home / "ocr" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("answer", ["", "[]", "{}", json.dumps({**FIGURES, "threads": None}), "Segmentation fault"])
+def test_figures_that_are_none_are_told(board, bundle, answer):
+    replace_programs(board, f"printf '%s' '{answer}'")
+    with pytest.raises(ToolchainError, match="the bundle is in place, but its bench printed") as caught:
+        deploy_bundle(bundle, ADDRESS)
+    assert "bench --json" in caught.value.hint
+    assert board.list_home() == ["ocr"]
+
+
+def test_a_bench_that_fails_is_told_and_the_bundle_stays(board, bundle):
+    replace_programs(board, "echo 'Error: paddle_lite cannot be used' >&2; echo 'Hint: no library' >&2; exit 6")
+    message = r"^board: the bundle is in place, but not measured: paddle_lite cannot be used$"
+    with pytest.raises(ToolchainError, match=message) as caught:
+        deploy_bundle(bundle, ADDRESS, DeployOptions(engine="paddle_lite"))
+    assert caught.value.hint == "no library"
+    assert board.list_home() == ["ocr"]
+
+
+def test_a_host_that_cannot_measure_is_a_note(board, bundle, monkeypatch):
+    monkeypatch.setattr("converters.graph_engines.is_installed", lambda name: False)
+    replace_programs(board, f"cat <<'FIGURES'\n{json.dumps(FIGURES)}\nFIGURES")
+    report = deploy_bundle(bundle, ADDRESS)
+    assert report.host is None
+    assert report.to_json()["host"] is None
+    assert report.notes == ("nothing to compare with: no engine runs ONNX here",)
