@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import edge_ocr.core
+from converters.child_process import make_environment
 from converters.library_elf import find_min_glibc
 from converters.lite_process import COMPILE_TIMEOUT_S, SOURCES, Arch, find_compiler
-from converters.opt import clean_environment
 from edge_ocr.core.bundle import SHIM, iterate_files
 from edge_ocr.errors import NotVerifiedError
 
@@ -106,7 +106,7 @@ def build_shim(arch: Arch, library: Path, include_dir: Path) -> tuple[bytes, str
             ended = subprocess.run(
                 command,
                 capture_output=True,
-                env={**clean_environment(), "LC_ALL": "C"},
+                env=make_environment(),
                 timeout=COMPILE_TIMEOUT_S,
                 check=False,
             )

@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from converters.opt import clean_environment
-
 STDERR_TAIL_BYTES = 32 * 1024
 
 _MAX_LINE_BYTES = 2**16
@@ -169,6 +167,12 @@ class Child:
                 self._hear(got)
                 self.tail += got
                 del self.tail[:-STDERR_TAIL_BYTES]
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment without what points a child at another interpreter's packages."""
+    dropped = ("VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
+    return {name: value for name, value in os.environ.items() if name not in dropped and not name.startswith("PYTHON")}
 
 
 def make_environment() -> dict[str, str]:

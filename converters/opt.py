@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from converters.child_process import clean_environment, name_end
 from edge_ocr.errors import ConversionError, ToolchainError
 
 WORKER = Path(__file__).with_name("opt_worker.py")
@@ -55,12 +54,6 @@ class Interpreter:
     import_error: str | None
 
 
-def clean_environment() -> dict[str, str]:
-    """Return the environment without what points a child at another interpreter's packages."""
-    dropped = ("VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
-    return {name: value for name, value in os.environ.items() if name not in dropped and not name.startswith("PYTHON")}
-
-
 def describe_interpreter(python: Path) -> Interpreter:
     """Start `python` and ask it for its version and its paddlelite.
 
@@ -74,7 +67,7 @@ def describe_interpreter(python: Path) -> Interpreter:
         raise ToolchainError(f"{python} does not answer within {DESCRIBE_TIMEOUT_S:g} s") from None
     if ended.returncode != 0:
         said = sum_up(ended.stderr)
-        raise ToolchainError(f"{python} does not run: {_name_end(ended.returncode)}" + (f": {said}" if said else ""))
+        raise ToolchainError(f"{python} does not run: {name_end(ended.returncode)}" + (f": {said}" if said else ""))
     try:
         return Interpreter(python, **json.loads(ended.stdout))
     except (ValueError, TypeError):
@@ -90,7 +83,7 @@ def check_support(python: Path, program: Path, params: Path, *, valid_places: st
     ended = _start(python, job, program, CONVERT_TIMEOUT_S)
     # opt ends the process with 1 whatever it found; only what it prints tells.
     if _SUPPORTED not in ended.stderr:
-        raise _refuse(program, _name_end(ended.returncode), ended.stderr)
+        raise _refuse(program, name_end(ended.returncode), ended.stderr)
 
 
 def run_opt(
@@ -117,7 +110,7 @@ def run_opt(
     }
     ended = _start(python, job, program, timeout_s)
     if ended.returncode != 0:
-        raise _refuse(program, _name_end(ended.returncode), ended.stderr)
+        raise _refuse(program, name_end(ended.returncode), ended.stderr)
     written = Path(f"{out}.nb")
     if not written.is_file():
         raise _refuse(program, "ended well but wrote no file", ended.stderr)
@@ -168,12 +161,3 @@ def _refuse(program: Path, end: str, output: bytes) -> ConversionError:
         "opt reads inference programs in .pdmodel form, with the .pdiparams of the same export; fetch or export the "
         "model again",
     )
-
-
-def _name_end(returncode: int) -> str:
-    # A shell script between us and Python reports a signal as 128 + its number.
-    number = -returncode if returncode < 0 else returncode - 128
-    try:
-        return f"killed by {signal.Signals(number).name}"
-    except ValueError:
-        return f"exit code {returncode}"

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from converters.opt import Interpreter, clean_environment, describe_interpreter, sum_up
+from converters.child_process import clean_environment
+from converters.opt import Interpreter, describe_interpreter, sum_up
 from edge_ocr.errors import ModelError, ToolchainError, UsageError
 from edge_ocr.model_store import find_uv
 from edge_ocr.models import store_root

@@ -322,5 +322,5 @@ def test_bundles_read_the_boarding_pass_as_their_models_do(opt, tmp_path, precis
     assert report.passed, report.failures
     assert report.figures["texts.count"] >= 31
     if precision == "fp32":
-        assert report.figures["rec.probs.max_abs_diff"] < 3e-4
+        assert report.figures["rec.probs.max_abs_diff"] < 5e-4
         assert report.figures["texts.equal_share"] == 1

@@ -182,3 +182,35 @@ def test_crop_at_the_far_corner_of_a_very_wide_picture():
     picture[5:, 39_900:] = make_picture(15, 100)
     crop = crop_polygon(picture, make_box(39_900, 5, 100, 15).polygon)
     np.testing.assert_array_equal(crop, picture[5:, 39_900:])
+
+
+def weigh_cubic(part: np.ndarray) -> np.ndarray:
+    """Weights of four neighbours for a place that lies `part` behind the second; OpenCV's A = −0.75."""
+    a = -0.75
+    far, near = 1 + part, part
+    first = ((a * far - 5 * a) * far + 8 * a) * far - 4 * a
+    second = ((a + 2) * near - (a + 3)) * near * near + 1
+    third = ((a + 2) * (1 - near) - (a + 3)) * (1 - near) ** 2 + 1
+    return np.stack([first, second, third, 1 - first - second - third], axis=-1)
+
+
+def test_a_crop_does_not_depend_on_the_version_of_opencv():
+    # What OpenCV 4 and 5 make of a transform differs; the same sums without OpenCV must give the same pixels.
+    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (60, 120, 3), dtype=np.uint8), (0, 0), 1)
+    polygon = np.array([[20, 12], [100, 20], [98, 43], [18, 35]], np.float32)
+    crop = crop_polygon(image, polygon)
+    height, width = crop.shape[:2]
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    matrix = cv2.getPerspectiveTransform(corners, polygon)
+    places = np.stack([*np.meshgrid(np.arange(width), np.arange(height)), np.ones((height, width))], axis=-1) @ matrix.T
+    places = np.rint(places[..., :2] / places[..., 2:] * 32) / 32
+    whole = np.floor(places).astype(int)
+    across, down = np.moveaxis(weigh_cubic(places - whole), 2, 0)
+    expected = np.zeros(crop.shape)
+    for row in range(4):
+        for column in range(4):
+            found = image[whole[..., 1] + row - 1, whole[..., 0] + column - 1]
+            expected += found * (down[..., row] * across[..., column])[..., np.newaxis]
+    difference = np.abs(crop - np.clip(np.rint(expected), 0, 255))
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 0.001

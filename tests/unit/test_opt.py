@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from converters.child_process import clean_environment
 from converters.nb import read_header, read_nb
 from converters.opt import (
     WORKER,
     check_support,
-    clean_environment,
     describe_interpreter,
     list_last_lines,
     run_opt,

@@ -157,7 +157,7 @@ def test_a_named_interpreter_that_is_missing_or_broken_is_refused(monkeypatch, t
     with pytest.raises(ToolchainError, match="no such program"):
         find_opt_interpreter()
     monkeypatch.setenv(PYTHON_VARIABLE, str(add_program(tmp_path / "broken", "exit 9")))
-    with pytest.raises(ToolchainError, match="does not run: exit code 9"):
+    with pytest.raises(ToolchainError, match="does not run: ended with exit code 9"):
         find_opt_interpreter()
 
 
@@ -170,7 +170,7 @@ def test_without_python_and_network_everything_tried_is_listed(empty_cache, no_p
         find_opt_interpreter()
     message = caught.value.message
     assert f"this interpreter (Python {platform.python_version()}) has no paddlelite" in message
-    assert "python3.10 does not run: exit code 127: pyenv: python3.10: command not found" in message
+    assert "python3.10 does not run: ended with exit code 127: pyenv: python3.10: command not found" in message
     assert "python3.9 is PyPy 3.9.1" in message
     assert "uv venv --python 3.10: " in message
     assert "\n" not in message

@@ -126,7 +126,10 @@ def _build_parser() -> tuple[_Parser, tuple[str, ...]]:
 
     camera = commands.add_parser("camera", parents=[running], help="read what a camera sees, lines as they change")
     camera.add_argument(
-        "--device", metavar="N|PATH", default="0", help="number of /dev/videoN, or a video file (default: 0)"
+        "--device",
+        metavar="N|PATH|URL",
+        default="0",
+        help="number of /dev/videoN, a video file, or the URL of a stream (default: 0)",
     )
     camera.add_argument("--frames", metavar="N", type=_natural, help="stop after as many pictures")
     camera.add_argument(

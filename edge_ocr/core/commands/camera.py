@@ -36,33 +36,34 @@ def run(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _open_camera(device: str) -> Iterator[Iterator[BgrImage]]:
-    path = Path(f"/dev/video{device}") if device.isdecimal() else Path(device)
+    name = f"/dev/video{device}" if device.isdecimal() else device
+    is_stream = "://" in name
     # Before OpenCV, which would only print warnings.
-    if not path.exists():
-        raise InputError(f"no camera: there is no {path}", "--device names another; `ls /dev/video*` lists them")
-    is_camera = path.is_char_device()
-    capture = cv2.VideoCapture(str(path), cv2.CAP_V4L2 if is_camera else cv2.CAP_ANY)
+    if not is_stream and not Path(name).exists():
+        raise InputError(f"no camera: there is no {name}", "--device names another; `ls /dev/video*` lists them")
+    is_file = not is_stream and Path(name).is_file()
+    capture = cv2.VideoCapture(name, cv2.CAP_ANY if is_stream or is_file else cv2.CAP_V4L2)
     try:
         if not capture.isOpened():
             raise InputError(
-                f"{path} gives no pictures: not a camera or video, in use, or not for this user",
+                f"{name} gives no pictures: not a camera or video, in use, or not for this user",
                 "is another program using it? Users of the group video may",
             )
         # The newest picture, not one that waited while the last was read. Not every camera obeys.
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        yield _grab(capture, path, is_camera)
+        yield _grab(capture, name, is_file)
     finally:
         capture.release()
 
 
-def _grab(capture: Any, path: Path, is_camera: bool) -> Iterator[BgrImage]:
+def _grab(capture: Any, name: str, is_file: bool) -> Iterator[BgrImage]:
     seen = False
     while True:
         success, frame = capture.read()
         if not success:
             # A video has an end, a camera has none.
-            if is_camera or not seen:
-                raise InputError(f"{path} gives no more pictures", "was the camera unplugged?")
+            if not is_file or not seen:
+                raise InputError(f"{name} gives no more pictures", "was the camera unplugged?")
             return
         seen = True
         yield frame
