@@ -32,7 +32,8 @@ SCRIPTS = ("edge-ocr-lite", "install.sh", "uninstall.sh")
 
 _SERVICE = "edge-ocr-lite.service"
 
-_INCLUDE = re.compile(rb'^\s*#\s*include\s*"([\w./-]+)"', re.MULTILINE)
+# Of its own folder; nothing that leads out of it.
+_INCLUDE = re.compile(rb'^\s*#\s*include\s*"(\w[\w-]*\.h)"', re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -228,7 +228,8 @@ def open_bundle(folder: Path) -> DeviceBundle:
                 f"{folder} is a bundle for {manifest['target']}, expected arm", "export one with --target arm"
             )
         _check_shape(manifest, _SHAPE, "")
-    except TypeError as error:
+        _check_values(manifest)
+    except (TypeError, ValueError) as error:
         raise ModelError(f"{path} is damaged: {error}", _COPY_AGAIN) from None
     settings = manifest["settings"]
     return DeviceBundle(
@@ -239,6 +240,22 @@ def open_bundle(folder: Path) -> DeviceBundle:
         _read_settings(OrientationSettings, settings["orientation"]),
         tuple(kind for kind in ("det", "rec", "cls") if manifest["models"].get(kind)),
     )
+
+
+def _check_values(manifest: Mapping[str, Any]) -> None:
+    """Raise ValueError for what has the right type and makes no sense."""
+    for name in manifest["files"]:
+        if name.startswith("/") or ".." in name.split("/") or "\\" in name or "\0" in name:
+            raise ValueError(f"the file {name!r} leads out of the bundle")
+    lacking = [kind for kind in manifest["models"] if kind not in (manifest.get("onnx") or manifest["models"])]
+    if lacking:
+        raise ValueError(f"onnx has no {', '.join(lacking)}")
+    detection = manifest["settings"]["detection"]
+    if detection["limit_type"] not in ("max", "min", "long"):
+        raise ValueError(f"settings.detection.limit_type is {detection['limit_type']!r}")
+    for name in ("mean", "std"):
+        if len(detection[name]) != 3:
+            raise ValueError(f"settings.detection.{name} has {len(detection[name])} numbers, expected 3")
 
 
 def _read_settings(kind: type[_Settings], values: Mapping[str, Any]) -> _Settings:
@@ -262,7 +279,7 @@ _LINE = {"polygon": [[(int, float)]], "det_score": (int, float), "text": str, "r
 _SHAPE: dict[str, Any] = {
     "edge_ocr_version": str,
     "precision": str,
-    "lite": {"runtime_version": str, "libraries": {"*": {"file?": str, "shim?": str}}},
+    "lite": {"runtime_version": str, "libraries": {"*": {"file?": str, "shim?": str, "min_glibc?": str}}},
     "charset": {"file": str, "classes": int},
     "models": _MODELS,
     "onnx?": _MODELS,

@@ -58,6 +58,8 @@ class LiteOCR:
         self.bundle = open_bundle(find_own_bundle() if bundle is None else Path(bundle))
         self.engine = self.bundle.choose_engine(engine)
         """Name of the engine in use."""
+        if self.engine != "paddle_lite" and power_mode != "no-bind":
+            raise UsageError(f"power mode {power_mode!r}: {self.engine} has none", "leave it out")
         self.threads = threads or count_cores()
         self.power_mode = power_mode
         if self.bundle.manifest.get("constants") != list_constants():

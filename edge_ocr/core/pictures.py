@@ -50,20 +50,23 @@ def read_picture(path: Path) -> BgrImage:
     try:
         if not path.is_file():
             raise InputError(f"{path} is not a regular file" if path.exists() else f"no such file: {path}")
-        return decode_picture(path.read_bytes(), str(path))
+        content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     except MemoryError:
         raise InputError(f"{path} does not fit into memory") from None
+    return decode_picture(content, str(path))
 
 
 def decode_picture(content: bytes, label: str) -> BgrImage:
     """Return the picture in a file's `content`, upright, H × W × 3 BGR; OpenCV decodes it. `label` names it in errors.
 
-    Raises InputError for what is not a whole picture.
+    Raises InputError for what is not a whole picture, has several pages or does not fit into memory.
     """
     if not content:
         raise InputError(f"{label} is empty (0 bytes)")
+    if _has_more_pages(content):
+        raise InputError(f"{label} has several pages; a board reads pictures of one", "tiffsplit takes them apart")
     # OpenCV fills up a picture that was cut off, and says so on stderr only.
     is_cut_png = content.startswith(_PNG) and b"IEND" not in content
     if is_cut_png or (content.startswith(_JPEG) and _is_cut_jpeg(content)):
@@ -72,21 +75,39 @@ def decode_picture(content: bytes, label: str) -> BgrImage:
         # The only mode that keeps transparency and depth. It turns no photo as the camera says, which other modes do
         # for some formats, and not in every version.
         image: NDArray[Any] | None = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise InputError(f"{label} cannot be decoded: {' '.join(str(error).split())}") from None
-    if image is None:
-        raise InputError(f"{label} is not a picture that can be read, or damaged")
-    if image.dtype == np.uint16 and image.ndim == 2:
-        image = narrow_grey(image)
-    try:
-        return _turn_upright(convert_array(image), _read_orientation(_find_exif(content)))
+        if image is not None:
+            return _turn_upright(_convert(image, content), _read_orientation(_find_exif(content)))
     except InputError as error:
         raise InputError(f"{label}: {error.message}", error.hint) from None
+    except (MemoryError, cv2.error) as error:
+        # OpenCV says so for want of memory, and for more pixels than it is allowed.
+        reason = " ".join(str(error).split()) or "out of memory"
+        raise InputError(f"{label} cannot be decoded: {reason}") from None
+    raise InputError(f"{label} is not a picture that can be read, or damaged")
+
+
+def _convert(image: NDArray[Any], content: bytes) -> BgrImage:
+    if image.dtype == np.uint16 and image.ndim == 2:
+        image = narrow_grey(image)
+    # Of most BMP files the fourth channel is nothing at all.
+    if content.startswith(b"BM") and image.ndim == 3 and image.shape[2] == 4 and not image[:, :, 3].any():
+        image = image[:, :, :3]
+    return convert_array(image)
 
 
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _START_OF_SCAN, _APP1 = 0xDA, 0xE1
+
+
+def _has_more_pages(content: bytes) -> bool:
+    """Tell whether a TIFF file has a second page, of which OpenCV would say nothing."""
+    if content[:4] not in (b"II*\0", b"MM\0*"):
+        return False
+    order: Literal["little", "big"] = "little" if content.startswith(b"II") else "big"
+    first = int.from_bytes(content[4:8], order)
+    end = first + 2 + 12 * int.from_bytes(content[first : first + 2], order)
+    return any(content[end : end + 4])
 
 
 def _is_cut_jpeg(content: bytes) -> bool:

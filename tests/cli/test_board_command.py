@@ -190,6 +190,29 @@ def test_names_and_texts_in_any_encoding(board, blank):
 # --- saving
 
 
+def test_a_file_called_like_standard_input_is_read(board, blank):
+    blank.rename(blank.with_name("-"))
+    assert board("./-") == Outcome(0, "", "")
+
+
+def test_a_picture_too_wide_for_jpeg_is_told_and_the_next_is_read(board, blank, tmp_path):
+    wide = tmp_path / "a.png"
+    cv2.imwrite(str(wide), np.full((32, 70_000, 3), 255, np.uint8))
+    done = board("--save-path", tmp_path / "out", wide, blank)
+    assert (done.code, [path.name for path in sorted((tmp_path / "out").iterdir())]) == (
+        2,
+        ["blank_res.jpg", "blank_res.json"],
+    )
+    assert "a picture of 70000×32 cannot be saved as JPEG" in done.err
+
+
+def test_more_pixels_than_the_host_takes_are_refused(board, tmp_path):
+    cv2.imwrite(str(tmp_path / "bomb.png"), np.zeros((14_000, 14_000), np.uint8))
+    done = board("bomb.png")
+    assert (done.code, done.out) == (4, "")
+    assert "bomb.png" in done.err
+
+
 def test_results_are_saved_under_names_of_their_own(board, sign, tmp_path):
     folder, out = make_folder(tmp_path / "folder", sign), tmp_path / "new" / "out"
     done = board(sign, folder / "c.jpg", folder, "--save-path", out, "--format", "jsonl")
@@ -368,7 +391,7 @@ def edit_golden(manifest: Any) -> None:
             None,
             9,
             2,
-            "no golden picture: what it reads was not compared",
+            "no golden result: what it reads was not compared",
         ),
         (lambda manifest: manifest.update(onnx=None), None, 6, 1, "onnxruntime: the bundle has no ONNX graphs"),
     ],

@@ -43,6 +43,14 @@ def encode_16(array: np.ndarray, suffix: str) -> bytes:
     return cv2.imencode(suffix, array)[1].tobytes()
 
 
+def encode_bgrx() -> bytes:
+    """A BMP as screenshots of Windows are: four bytes a pixel, the fourth of which is 0 and means nothing."""
+    height, width = COLOURS.shape[:2]
+    pixels = np.dstack([COLOURS[::-1], np.zeros((height, width), np.uint8)]).tobytes()
+    head = struct.pack("<2sIHHI", b"BM", 54 + len(pixels), 0, 0, 54)
+    return head + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 32, 0, len(pixels), 0, 0, 0, 0) + pixels
+
+
 def hold(orientation: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -86,6 +94,8 @@ PLAIN: dict[str, Callable[[], bytes]] = {
     "PNG 3 × 16 bits": lambda: encode_16(RGB_16, ".png"),
     "PNG 4 × 16 bits": lambda: encode_16(np.dstack([RGB_16, GREY_16]), ".png"),
     "BMP": lambda: encode(RGB, "BMP"),
+    "BMP 32 bits": lambda: encode(RGB.convert("RGBA"), "BMP"),
+    "BMP 32 bits, the last unused": encode_bgrx,
     "BMP grey": lambda: encode(GREY, "BMP"),
     "BMP palette": lambda: encode(PALETTE, "BMP"),
     "BMP 1 bit": lambda: encode(RGB.convert("1"), "BMP"),
@@ -97,7 +107,6 @@ PLAIN: dict[str, Callable[[], bytes]] = {
     "TIFF LZW": lambda: encode(RGB, "TIFF", compression="tiff_lzw"),
     "TIFF palette": lambda: encode(PALETTE, "TIFF"),
     "TIFF cut out": lambda: encode(CUT_OUT, "TIFF"),
-    "TIFF of two pages": lambda: encode(RGB, "TIFF", save_all=True, append_images=[GREY]),
     "WebP": lambda: encode(RGB, "WEBP", lossless=True),
     "WebP lossy": lambda: encode(RGB, "WEBP", quality=80),
     "WebP alpha": lambda: encode(RGBA, "WEBP", lossless=True),
@@ -249,6 +258,7 @@ def test_a_png_with_a_changed_byte_is_refused(name):
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 99 + b"IEND", r"^a\.bin is not a picture"),
         (b"RIFF\0\0\0\0WEBPEXIF", r"^a\.bin is not a picture"),
         (encode(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"), r"^a\.bin: cannot read a float32 array"),
+        (encode(RGB, "TIFF", save_all=True, append_images=[GREY]), r"^a\.bin has several pages"),
         # More pixels than OpenCV takes: it throws.
         (encode(RGB, "BMP")[:18] + struct.pack("<ii", 2**20, 2**20), r"^a\.bin (cannot be decoded|is not a picture)"),
     ],

@@ -199,6 +199,14 @@ def test_a_key_that_is_missing_is_named(write_bundle, path):
         ("golden", [], r"golden is \[\]"),
         ("golden.lines", [{"text": "a"}], r"golden.lines\[0\].polygon is missing"),
         ("files", [], r"files is \[\]"),
+        ("settings.detection.limit_type", "foo", "settings.detection.limit_type is 'foo'"),
+        ("settings.detection.std", [], "settings.detection.std has 0 numbers, expected 3"),
+        ("lite.libraries.armv8.min_glibc", 2.17, "lite.libraries.armv8.min_glibc is 2.17"),
+        ("models.cls", {"file": "cls.nb"}, "onnx has no cls"),
+        *(
+            ("files", {name: {"sha256": "x", "size_bytes": 1}}, "the file .* leads out of the bundle")
+            for name in ("../a", "/etc/passwd", "a/../../b", "a\\b", "a\0b")
+        ),
         ("files", {"a": {"sha256": "x"}}, "files.a.size_bytes is missing"),
     ],
 )

@@ -116,6 +116,7 @@ def test_threads_take_turns(reader, examples):
         ({"engine": "openvino"}, "engine 'openvino', expected auto, paddle_lite or onnxruntime"),
         ({"threads": 0}, "0 threads, expected 1 to 256"),
         ({"threads": 257}, "257 threads, expected 1 to 256"),
+        ({"power_mode": "high"}, "power mode 'high': onnxruntime has none"),
         ({"power_mode": "turbo"}, "power mode 'turbo', expected one of high, low, full, no-bind"),
     ],
 )
@@ -223,6 +224,21 @@ def test_a_reading_that_differs_is_told(lines, words):
     with pytest.raises(ParityError, match=words) as caught:
         compare_golden(Reading(lines, {}), GOLDEN)
     assert "export the bundle again" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("key", ["det_score", "rec_score", "polygon"])
+def test_what_is_not_a_number_is_never_near_enough(key):
+    golden = json.loads(json.dumps(GOLDEN))
+    golden["lines"][0][key] = [[float("nan")] * 2] * 4 if key == "polygon" else float("nan")
+    with pytest.raises(ParityError):
+        compare_golden(Reading([make_line("one"), make_line("two")], {}), golden)
+
+
+@pytest.mark.parametrize("polygon", [[], [[1, 2]], [[1, 2]] * 3, [[1]] * 4, [[1, 2, 3]] * 4])
+def test_a_golden_line_without_four_corners_is_refused(polygon):
+    golden = {**GOLDEN, "lines": [{**GOLDEN["lines"][0], "polygon": polygon}]}
+    with pytest.raises(ModelError, match="no four corners"):
+        compare_golden(Reading([make_line("one")], {}), golden)
 
 
 def test_a_reading_that_is_near_enough_passes():

@@ -195,6 +195,61 @@ def test_a_closed_model_gives_its_memory_back(load):
     assert get_rss_mb() - before < 2 * MEMORY_LIMIT_MB
 
 
+def test_a_model_that_nobody_has_gives_its_memory_back(libraries, tmp_path):
+    (tmp_path / "a.nb").write_text("double", encoding="utf-8")
+
+    def drop() -> None:
+        PaddleLiteEngine(tmp_path / "a.nb", **libraries, version=VERSION, threads=1).run(
+            np.ones((1, 3, 512, 1024), np.float32)
+        )
+        gc.collect()
+
+    drop()
+    before = get_rss_mb()
+    for _ in range(10):
+        drop()
+    assert get_rss_mb() - before < 2 * MEMORY_LIMIT_MB
+
+
+def test_an_output_outlives_its_engine(libraries, tmp_path):
+    (tmp_path / "a.nb").write_text("double", encoding="utf-8")
+    engine = PaddleLiteEngine(tmp_path / "a.nb", **libraries, version=VERSION, threads=1)
+    output = engine.run(np.full((1, 3, 64, 64), 4, np.float32))
+    del engine
+    gc.collect()
+    np.testing.assert_array_equal(output, np.full((1, 3, 64, 64), 8, np.float32))
+
+
+def test_a_closed_model_does_not_run(load):
+    engine = load("double")
+    engine.close()
+    engine.close()
+    with pytest.raises(ModelError, match=r"double\.nb is closed"):
+        engine.run(np.ones((1, 2), np.float32))
+
+
+def test_models_loaded_side_by_side_leave_stderr_as_it_was(libraries, tmp_path):
+    (tmp_path / "a.nb").write_text("double", encoding="utf-8")
+    code = """
+import os, sys, threading
+from pathlib import Path
+from edge_ocr.core.engines.paddle_lite import PaddleLiteEngine
+model, library, shim = map(Path, sys.argv[1:])
+def load():
+    for _ in range(20):
+        PaddleLiteEngine(model, library=library, shim=shim, version="v2.13-rc", threads=1).close()
+before = os.fstat(2)
+threads = [threading.Thread(target=load) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert os.path.samestat(before, os.fstat(2))
+print("same", len(os.listdir("/proc/self/fd")))
+"""
+    arguments = [tmp_path / "a.nb", libraries["library"], libraries["shim"]]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("same")
+
+
 # --- a whole bundle
 
 

@@ -19,6 +19,9 @@ from ..errors import EdgeOcrError, ToolchainError, UsageError
 
 INTERRUPTED = 130
 
+MAX_PIXELS = 178_956_970
+"""Of a picture; as `Input.max_pixels` of the host."""
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -28,6 +31,8 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments`, by default those of the process, and return its exit code."""
     signal.signal(signal.SIGTERM, _end)
+    # OpenCV reads it when it is loaded. The host, too, refuses larger pictures.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
     if hasattr(sys.stdout, "reconfigure"):
         # A terminal of another encoding gets escapes, not an error, for what it cannot show.
         sys.stdout.reconfigure(errors="backslashreplace")

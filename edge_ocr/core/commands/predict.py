@@ -53,28 +53,30 @@ def run(options: argparse.Namespace) -> int:
     return failures[0].exit_code if failures else 0
 
 
-def _list_sources(images: list[str], failures: list[EdgeOcrError]) -> Iterator[Path]:
+def _list_sources(images: list[str], failures: list[EdgeOcrError]) -> Iterator[Path | None]:
+    """Yield each picture; None stands for standard input."""
     for given in images:
         try:
             # An empty text, such as an unset shell variable, would be the current folder.
             if given == "":
                 raise UsageError("the path is empty")
-            yield from [Path("-")] if given == "-" else list_pictures(Path(given))
+            yield from [None] if given == "-" else list_pictures(Path(given))
         except EdgeOcrError as error:
             failures.append(error)
 
 
-def _read(reader: LiteOCR, source: Path, folder: Path | None, taken: set[str]) -> dict[str, Any]:
-    is_stdin = str(source) == "-"
-    image = decode_picture(sys.stdin.buffer.read(), "standard input") if is_stdin else read_picture(source)
-    reading = reader.read(image, str(source))
-    result = reading.describe(str(source))
+def _read(reader: LiteOCR, source: Path | None, folder: Path | None, taken: set[str]) -> dict[str, Any]:
+    image = decode_picture(sys.stdin.buffer.read(), "standard input") if source is None else read_picture(source)
+    input_path = "-" if source is None else str(source)
+    reading = reader.read(image, input_path)
+    result = reading.describe(input_path)
     if folder is not None:
-        name = choose_name("stdin" if is_stdin else source.stem, taken)
+        picture = _draw(image, reading)
+        name = choose_name("stdin" if source is None else source.stem, taken)
         text = json.dumps(result, ensure_ascii=False, indent=4) + "\n"
         # A name may hold bytes that are no UTF-8, surrogates in Python; as backslash escapes they are JSON.
         write_file(folder / f"{name}_res.json", text.encode("utf-8", "backslashreplace"))
-        write_file(folder / f"{name}_res.jpg", _draw(image, reading))
+        write_file(folder / f"{name}_res.jpg", picture)
     return result
 
 
@@ -83,7 +85,13 @@ def _draw(image: BgrImage, reading: Reading) -> bytes:
     canvas = image.copy()
     outlines = [line.polygon.astype("int32").reshape(-1, 1, 2) for line in reading.lines]
     cv2.polylines(canvas, outlines, True, _BOX_COLOUR, max(1, round(max(canvas.shape[:2]) / 600)), cv2.LINE_AA)
-    _, content = cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    try:
+        done, content = cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    except cv2.error:
+        done = False
+    if not done:
+        height, width = image.shape[:2]
+        raise UsageError(f"a picture of {width}×{height} cannot be saved as JPEG", "leave --save-path out")
     return bytes(content.tobytes())
 
 

@@ -22,7 +22,10 @@ def run(options: argparse.Namespace) -> int:
     _write("engine", f"{reader.engine}, {reader.threads} threads, models loaded in {reader.load_ms:.0f} ms")
     golden = bundle.manifest.get("golden")
     if golden is None:
-        raise NotVerifiedError("the bundle has no golden picture: what it reads was not compared", "export it again")
+        raise NotVerifiedError(
+            "the bundle has no golden result: what it reads was not compared",
+            "export it again on a host that can run it: pip install openvino",
+        )
     started = time.perf_counter()
     reading = reader.predict(bundle.check_file(golden["image"]))
     spent_ms = (time.perf_counter() - started) * 1000

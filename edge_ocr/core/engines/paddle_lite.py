@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import weakref
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,8 @@ class PaddleLiteEngine:
                 os.fsencode(model), threads, POWER_MODES.index(power_mode), ctypes.byref(self._model)
             )
         )
+        # What frees the model when nobody has the engine any more.
+        self._finalizer = weakref.finalize(self, self._lib.edge_ocr_lite_destroy, self._model)
         actual = self._lib.edge_ocr_lite_get_version(self._model).decode(errors="replace")
         if actual != version:
             self.close()
@@ -60,12 +63,14 @@ class PaddleLiteEngine:
     def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run one NCHW batch; the result is a view of Paddle-Lite's memory that the next run overwrites.
 
-        Raises ModelError where Paddle-Lite refuses it.
+        Raises ModelError where Paddle-Lite refuses it, or the engine is closed.
         """
+        if not self._finalizer.alive:
+            raise ModelError(f"{self._label} is closed")
         dims = (ctypes.c_int64 * array.ndim)(*array.shape)
         data = ctypes.POINTER(ctypes.c_float)()
         self._check(self._lib.edge_ocr_lite_borrow_input(self._model, 0, dims, array.ndim, ctypes.byref(data)))
-        _view(data, array.shape)[...] = array
+        self._view(data, array.shape)[...] = array
         self._check(self._lib.edge_ocr_lite_run(self._model))
         out_dims, rank = ctypes.POINTER(ctypes.c_int64)(), ctypes.c_size_t()
         self._check(
@@ -73,25 +78,24 @@ class PaddleLiteEngine:
                 self._model, 0, ctypes.byref(data), ctypes.byref(out_dims), ctypes.byref(rank)
             )
         )
-        return _view(data, tuple(out_dims[: rank.value]))
+        return self._view(data, tuple(out_dims[: rank.value]))
 
     def close(self) -> None:
         """Give the model's memory back; arrays that `run` returned must not be used any more."""
-        model, self._model = self._model, ctypes.c_void_p()
-        self._lib.edge_ocr_lite_destroy(model)
+        self._finalizer()
+
+    def _view(self, data: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return the memory that a pointer to floats shows, without copying it; it keeps the engine alive."""
+        # Not numpy.ctypeslib.as_array: it keeps a type for every shape it ever saw.
+        memory: Any = (ctypes.c_float * math.prod(shape)).from_address(ctypes.addressof(data.contents))
+        memory.engine = self
+        array: NDArray[np.float32] = np.frombuffer(memory, dtype=np.float32).reshape(shape)
+        return array
 
     def _check(self, status: int) -> None:
         if status != 0:
             reason = self._lib.edge_ocr_lite_get_error().decode(errors="replace")
             raise ModelError(f"{self._label}: {' '.join(reason.split())}")
-
-
-def _view(data: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return the memory that a pointer to floats shows, without copying it."""
-    # Not numpy.ctypeslib.as_array: it keeps a type for every shape it ever saw.
-    memory: Any = (ctypes.c_float * math.prod(shape)).from_address(ctypes.addressof(data.contents))
-    array: NDArray[np.float32] = np.frombuffer(memory, dtype=np.float32).reshape(shape)
-    return array
 
 
 @cache

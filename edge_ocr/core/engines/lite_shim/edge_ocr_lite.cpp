@@ -69,7 +69,7 @@ int Guard(const char* what, const Body& body) noexcept {
 // Keeps stderr from the screen for as long as it lives.
 class Silence {
  public:
-  Silence() : stderr_(dup(STDERR_FILENO)) {
+  Silence() : stderr_(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1)) {
     const int nothing = open("/dev/null", O_WRONLY | O_CLOEXEC);
     if (stderr_ >= 0 && nothing >= 0) dup2(nothing, STDERR_FILENO);
     if (nothing >= 0) close(nothing);
@@ -86,10 +86,11 @@ class Silence {
   int stderr_;
 };
 
-// Making its first config, Paddle-Lite describes the processor in twenty lines; of the model it knows nothing then.
-std::unique_ptr<lite::MobileConfig> MakeConfig() {
+// Making its first config, Paddle-Lite describes the processor in twenty lines; of any model it knows nothing then.
+bool MakeFirstConfig() {
   const Silence silence;
-  return std::unique_ptr<lite::MobileConfig>(new lite::MobileConfig);
+  const lite::MobileConfig config;
+  return true;
 }
 
 // Paddle-Lite aborts on a file that it cannot open.
@@ -133,12 +134,15 @@ int edge_ocr_lite_create(const char* path, int threads, int power_mode, edge_ocr
   }
   return Guard("Paddle-Lite does not load the model", [&]() -> int {
     if (!CanRead(path)) return EDGE_OCR_LITE_BAD_ARGUMENT;
-    const std::unique_ptr<lite::MobileConfig> config = MakeConfig();
-    config->set_model_from_file(path);
-    config->set_threads(threads);
-    config->set_power_mode(static_cast<lite::PowerMode>(power_mode));
+    // One thread makes it, the others wait.
+    static const bool is_silenced = MakeFirstConfig();
+    (void)is_silenced;
+    lite::MobileConfig config;
+    config.set_model_from_file(path);
+    config.set_threads(threads);
+    config.set_power_mode(static_cast<lite::PowerMode>(power_mode));
     std::unique_ptr<edge_ocr_lite> made(new edge_ocr_lite);
-    made->predictor = lite::CreatePaddlePredictor<lite::MobileConfig>(*config);
+    made->predictor = lite::CreatePaddlePredictor<lite::MobileConfig>(config);
     if (made->predictor == nullptr) return Refuse(EDGE_OCR_LITE_FAILED, "Paddle-Lite made no predictor");
     made->version = made->predictor->GetVersion();
     made->inputs = made->predictor->GetInputNames();
