@@ -121,6 +121,7 @@ class ExportReport:
     """By ABI; None where there is no library for it on this machine."""
     shims: Mapping[str, Shim]
     """By ABI, for boards."""
+    with_onnx: bool
     parity: ParityReport | None
     """None where the bundle was not verified."""
 
@@ -203,7 +204,16 @@ def export_bundle(
             # Before the bundle is in its place: when this fails, nothing was exported.
             write_zip(bundle.folder, zip_file)
     return ExportReport(
-        out_dir, zip_file, chosen.name, toolchain.opt_version, options.precision, exported, libraries, shims, parity
+        out_dir,
+        zip_file,
+        chosen.name,
+        toolchain.opt_version,
+        options.precision,
+        exported,
+        libraries,
+        shims,
+        options.with_onnx,
+        parity,
     )
 
 

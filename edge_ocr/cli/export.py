@@ -123,9 +123,27 @@ def export(
     with show_download() as progress:
         done = export_bundle(target, out, config, chosen, report=report, progress=progress)
     _print_summary(console, done)
+    _warn_of_missing_library(console, done)
     sys.stdout.write(f"{done.out_dir}\n")
     if done.zip_file is not None:
         sys.stdout.write(f"{done.zip_file}\n")
+
+
+def _warn_of_missing_library(console: Console, done: ExportReport) -> None:
+    """Say it last, where it is seen: such a bundle is of little use."""
+    lacking = [abi for abi, library in done.libraries.items() if library is None]
+    if lacking and not done.with_onnx:
+        from converters.targets import find_target
+
+        platform = find_target(done.target).platforms[lacking[0]]
+        also = ", or --with-onnx here" if done.target == "arm" else ""
+        console.print(
+            f"WARNING: nothing runs it on {' and '.join(lacking)} yet, as it has no Paddle-Lite library: "
+            f"`edge-ocr libs fetch --platform {platform}` and export again{also}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _print_summary(console: Console, done: ExportReport) -> None:

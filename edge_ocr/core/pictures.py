@@ -32,7 +32,8 @@ def list_pictures(path: Path) -> list[Path]:
     try:
         if not path.is_dir():
             if not path.exists():
-                raise InputError(f"no such file: {path}")
+                hint = "a board reads files: curl -O fetches one" if ":/" in str(path) else None
+                raise InputError(f"no such file: {path}", hint)
             return [path]
         found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
     except OSError as error:  # a name too long, a folder that may not be entered

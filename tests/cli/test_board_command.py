@@ -251,7 +251,7 @@ def test_a_place_that_cannot_be_written_is_told(board, blank, place):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "Error: the following arguments are required: COMMAND\nHint: edge-ocr-lite --help\n"),
+        (("bnech",), "Error: bnech is no command, and there is no such file\nHint: edge-ocr-lite PICTURE, or one of predict, "),
         (("predict",), "required: IMAGE\nHint: edge-ocr-lite predict --help\n"),
         (("a.png", "--fast"), "Error: unrecognized arguments: --fast\n"),
         (("a.png", "--engine", "tensorrt"), "argument --engine: invalid choice: 'tensorrt'"),
@@ -433,7 +433,7 @@ def test_bench_reads_pictures_and_prints_a_table(board, blank):
     done = board("bench", blank, blank.parent, "--runs", 3, "--warmup", 0)
     assert (done.code, done.err) == (0, "")
     assert [line.split()[0] for line in done.out.splitlines()[:3]] == ["p50", "decode", "detection"]
-    assert "2 pictures, 0 lines, 3 rounds after 0 readings\nonnxruntime, fp32, " in done.out
+    assert "pictures: 2, lines: 0, rounds: 3, readings before: 0\nonnxruntime, fp32, " in done.out
 
 
 def test_bench_has_nothing_to_measure(board, blank, edit_bundle):

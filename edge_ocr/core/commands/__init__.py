@@ -81,10 +81,14 @@ def _end(number: int, frame: object) -> None:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser, names = _build_parser()
+    first = arguments[0] if arguments else "--help"
     # A picture alone is enough: `edge-ocr-lite photo.jpg`.
-    if arguments and arguments[0] not in (*names, "-h", "--help"):
-        arguments = ["predict", *arguments]
-    return parser.parse_args(arguments)
+    if first in (*names, "-h", "--help"):
+        return parser.parse_args(arguments or [first])
+    # As long as a word is, so that it may be one that was mistyped.
+    if first.isalpha() and len(first) <= 10 and not Path(first).exists():
+        raise UsageError(f"{first} is no command, and there is no such file", f"edge-ocr-lite PICTURE, or one of {', '.join(names)}")
+    return parser.parse_args(["predict", *arguments])
 
 
 def _build_parser() -> tuple[_Parser, tuple[str, ...]]:

@@ -51,8 +51,8 @@ def _print(figures: dict[str, Any]) -> None:
     rows += [(stage, f"{one['p50']:.1f}", f"{one['p95']:.1f}") for stage, one in figures["stages_ms"].items()]
     text = "".join(f"{stage:12}{p50:>10}{p95:>10}\n" for stage, p50, p95 in rows)
     text += (
-        f"\n{figures['images']} pictures, {figures['lines']} lines, {figures['runs']} rounds after {figures['warmup']} "
-        f"readings\n{figures['engine']}, {figures['precision']}, {figures['threads']} threads, "
+        f"\npictures: {figures['images']}, lines: {figures['lines']}, rounds: {figures['runs']}, readings before: "
+        f"{figures['warmup']}\n{figures['engine']}, {figures['precision']}, {figures['threads']} threads, "
         f"power mode {figures['power_mode']}, {figures['machine']}\n"
         f"models loaded in {figures['load_ms']:.0f} ms\n"
         f"memory {memory['first']:.0f} MB first, {memory['half']:.0f} MB half-way, {memory['last']:.0f} MB last, "
