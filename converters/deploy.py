@@ -45,7 +45,7 @@ class DeployOptions:
     pip: bool = False
     """Whether pip may install there what Python lacks."""
     engine: Literal["auto", "paddle_lite", "onnxruntime"] = "auto"
-    """To measure there."""
+    """To test and measure there."""
     threads: int | None = None
     """To measure with, there and here; None for all cores of each."""
     runs: int = RUNS
@@ -175,7 +175,8 @@ def deploy_bundle(
     """Copy the bundle in `folder` to a board, install and test it there, put it in place and measure it.
 
     What is at `address.path` is replaced by rename once the new bundle has passed its selftest; whatever happens before
-    leaves it as it was, and nothing else behind. `report` is told each step, and what the installer says.
+    leaves it as it was, and nothing else behind. Files there that its manifest does not list are taken along. `report`
+    is told each step, and what the installer says.
 
     Raises as `plan_deployment`; ToolchainError where the board cannot be reached or lacks something, UsageError where
     its folder is not a bundle's, cannot be written or has not the room; what installer, selftest or bench fail with
@@ -258,7 +259,7 @@ def _plan(bundle: Bundle, address: SshAddress, options: DeployOptions) -> Deploy
         "free",
         f"copy {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB, to {new}",
         f"there: {on_board}",
-        f"rename {new} to {place}; a bundle that is there goes",
+        f"rename {new} to {place}; of a bundle that is there, only files of yours stay",
         f"there: {' '.join(_list_bench_command(options))}",
         "measure the same here",
     )
@@ -266,7 +267,9 @@ def _plan(bundle: Bundle, address: SshAddress, options: DeployOptions) -> Deploy
 
 
 def _list_install_options(options: DeployOptions) -> list[str]:
-    return [*([] if options.python is None else ["--python", options.python]), *(["--pip"] if options.pip else [])]
+    python = [] if options.python is None else ["--python", options.python]
+    engine = [] if options.engine == "auto" else ["--engine", options.engine]
+    return [*python, *(["--pip"] if options.pip else []), *engine]
 
 
 def _list_bench_command(options: DeployOptions) -> list[str]:

@@ -97,6 +97,7 @@ class Board:
         Raises ToolchainError where there is no ssh.
         """
         self._address = address
+        self._python = python
         self._report = report
         self._connection = make_connection(address)
         self._token = secrets.token_hex(4)
@@ -121,8 +122,8 @@ class Board:
     def open(self, needed_bytes: int) -> None:
         """Make the new folder, and find out whether the bundle fits.
 
-        Raises ToolchainError where the board cannot be reached or lacks tar, UsageError for a place that is not a
-        bundle's, that cannot be written or that has not `needed_bytes` free.
+        Raises ToolchainError where the board cannot be reached or lacks tar or Python, UsageError for a place that is
+        not a bundle's, that cannot be written or that has not `needed_bytes` free.
         """
         self._needed_bytes = needed_bytes
         with self._watch("make a folder", 4 * CONNECT_TIMEOUT_S) as deadline:
@@ -138,7 +139,14 @@ class Board:
             room = f"{self._free_bytes / 1e6:.0f} MB free"
         self._report(f"{self._address.host}: {self.machine}, Python {self.python_version or 'missing'}, {room}")
         if "left" in facts:
-            self._report(f"WARNING: {clean_text(facts['left'])} is there, of a deployment that runs or was cut off")
+            left = clean_text(facts["left"])
+            files = "; files of yours may be in it" if ".old-" in left else ""
+            self._report(f"WARNING: {left} is there, of a deployment that runs or was cut off{files}")
+        if not self.python_version:
+            raise ToolchainError(
+                f"{self._address.host}: there is no {self._python} that starts",
+                f"{self._address.by_hand} sudo apt install python3; or --python names another",
+            )
         if self._free_bytes is not None and self._free_bytes < needed_bytes:
             raise self._refuse_full()
 
@@ -169,7 +177,7 @@ class Board:
         self._run_ours("install.sh", self._new, ["sh", "-c", 'exec sh ./install.sh "$@" >&2', "install.sh", *arguments])
 
     def switch(self) -> list[str]:
-        """Put the new folder in place; return what is worth a note.
+        """Put the new folder in place, with the files in the old one that are not the bundle's; return notes.
 
         Raises UsageError where it cannot be renamed; the old bundle is then there as before.
         """
@@ -177,7 +185,17 @@ class Board:
             self._keeper.send(b"switch\n", deadline)
             facts = self._ask("switched", deadline)
         self._made = False
-        return [f"could not remove {clean_text(facts['left'])} on {self._address.host}"] if "left" in facts else []
+        host, notes = self._address.host, []
+        if "kept" in facts:
+            count = clean_text(facts["kept"])
+            notes.append(f"kept {count} {'file' if count == '1' else 'files'} of yours")
+        if "stuck" in facts:
+            notes.append(
+                f"{clean_text(facts['stuck'])} on {host} stays: it may hold files of yours that cannot be moved"
+            )
+        if "left" in facts:
+            notes.append(f"could not remove {clean_text(facts['left'])} on {host}")
+        return notes
 
     def run(self, name: str, command: Sequence[str]) -> bytes:
         """Run a command of the bundle that is in place, called `name` in errors, and return its stdout.
@@ -209,6 +227,9 @@ class Board:
         """Return what the keeper says up to `last`."""
         facts = receive_facts(self._keeper, [last, "refused"], deadline)
         self.place = facts.get("place", self.place)
+        if "restored" in facts:
+            old, place = clean_text(facts["restored"]), clean_text(self.place)
+            self._report(f"WARNING: a deployment was cut off before: the bundle {old} is {place} again")
         if "refused" in facts:
             # Behind it, nothing of ours is there any more.
             self.close()
@@ -220,15 +241,22 @@ class Board:
         host, place, said = self._address.host, clean_text(self.place), self._quote(self._keeper)
         by_hand = self._address.by_hand
         parent = place.rpartition("/")[0]
+        named = f"[{host}]" if ":" in host else host
+        if self._address.user is not None:
+            named = f"{self._address.user}@{named}"
         if reason == "foreign":
             return UsageError(
                 f"{host}: {place} is there and is not a bundle, so it is not replaced",
-                f"name another folder: --ssh {self._address.login}:DIR",
+                f"name another folder: --ssh {shlex.quote(f'{named}:DIR')}",
             )
         if reason == "parent":
-            return UsageError(f"{host}: there is no folder {parent} for {place}", f"{by_hand} mkdir -p {parent!r}")
+            # Two shells read it: the one here, and the one there.
+            make = shlex.quote(shlex.join(["mkdir", "-p", "--", parent]))
+            return UsageError(f"{host}: there is no folder {parent} for {place}", f"{by_hand} {make}")
         if reason == "home":
-            return UsageError(f"{host}: the user has no home there{said}", f"--ssh {self._address.login}:/ABSOLUTE/DIR")
+            return UsageError(
+                f"{host}: the user has no home there{said}", f"--ssh {shlex.quote(f'{named}:/ABSOLUTE/DIR')}"
+            )
         if reason == "tar":
             return ToolchainError(f"{host}: tar is missing there", f"{by_hand} sudo apt install tar")
         if reason == "unwritable":

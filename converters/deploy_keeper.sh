@@ -1,7 +1,8 @@
 # Runs on a board while a bundle is deployed: sh -c SCRIPT keeper PLACE TOKEN PYTHON
 # It makes PLACE.new-TOKEN, in which other connections copy and install, and puts that in place when it reads "switch".
 # When its stdin closes, be it that the other side was killed, it ends what these run; before the switch, it removes the
-# folder, too. So PLACE is always a whole bundle: the old one or the new one.
+# folder, too. So PLACE is a whole bundle, the old one or the new one, but for the moment between two renames: if power
+# fails in that, the next deployment puts the old one back.
 set -u
 place=$1
 token=$2
@@ -18,12 +19,106 @@ refuse() {
   exit 1
 }
 
-# A bundle of ours, an empty folder or nothing may be replaced. That a file is called manifest.json proves nothing.
+is_there() {
+  [ -e "$1" ] || [ -L "$1" ]
+}
+
+# Links lead to what is not ours.
+is_folder() {
+  [ -d "$1" ] && [ ! -L "$1" ]
+}
+
+# That a file is called manifest.json proves nothing.
+is_bundle() {
+  grep -q '"edge_ocr_version"' "$1/manifest.json" 2>/dev/null
+}
+
+# A bundle of ours, an empty folder or nothing may be replaced.
 check_place() {
   if [ -d "$place" ]; then
-    grep -q '"edge_ocr_version"' "$place/manifest.json" 2>/dev/null || [ -z "$(ls -A "$place")" ] || refuse foreign
-  elif [ -e "$place" ] || [ -L "$place" ]; then
+    is_bundle "$place" || [ -z "$(ls -A "$place")" ] || refuse foreign
+  elif is_there "$place"; then
     refuse foreign
+  fi
+}
+
+# put_back PLACE, which is missing: a deployment may have been cut off between its two renames.
+put_back() {
+  found=
+  for left in "$1".old-*; do
+    if ! is_folder "$left" || ! is_bundle "$left"; then continue; fi
+    # Which of two was the last, nobody knows.
+    [ -z "$found" ] || return
+    found=$left
+  done
+  [ -z "$found" ] || { mv -- "$found" "$1" && say restored "$found"; }
+}
+
+# is_listed NAME END: whether a line of $listed begins with NAME and END; END is a line feed for a file, / for a folder.
+is_listed() {
+  case $1 in *"$feed"*) return 1 ;; esac
+  case $listed in *"$feed$1$2"*) ;; *) return 1 ;; esac
+}
+
+# count_files FOLDER, and add that to $kept.
+count_files() {
+  for path in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+    if is_folder "$path"; then
+      count_files "$path"
+    elif is_there "$path"; then
+      kept=$((kept + 1))
+    fi
+  done
+}
+
+# take_along FOLDER: move what is the user's from FOLDER, '' or with a / at its end, of the old bundle to the new one.
+take_along() {
+  for path in "$old/$1"* "$old/$1".[!.]* "$old/$1"..?*; do
+    is_there "$path" || continue
+    name=${path#"$old/"}
+    case $name in
+      manifest.json | .installed | .installed.new | .installed.old | .deploy-job | __pycache__ | */__pycache__) continue ;;
+    esac
+    if is_folder "$path"; then end=/; else end=$feed; fi
+    if is_listed "$name" "$end"; then is_ours=yes; else is_ours=; fi
+    if [ -n "$is_ours" ] && [ "$end" != / ]; then
+      continue
+    elif [ -z "$is_ours" ] && ! is_there "$place/$name"; then
+      before=$kept
+      if [ "$end" = / ]; then count_files "$path"; else kept=$((kept + 1)); fi
+      # A process less for each of many pictures.
+      [ -d "$place/$1" ] || mkdir -p -- "$place/$1"
+      if ! mv -- "$old/$name" "$place/$name"; then
+        kept=$before
+        stuck=yes
+      fi
+    elif [ "$end" = / ] && { is_folder "$place/$name" || ! is_there "$place/$name"; }; then
+      take_along "$name/"
+    else
+      stuck=yes
+    fi
+  done
+}
+
+# The old bundle goes; what its manifest does not list is the user's.
+clear_old() {
+  kept=0
+  stuck=
+  feed='
+'
+  listed=
+  if [ -f "$old/manifest.json" ]; then
+    # Sorted and indented, as the exporter writes it.
+    listed=$(sed -n '/^  "files": {$/,/^  }/s/^    "\(.*\)": {$/\1/p' "$old/manifest.json")
+    [ -n "$listed" ] || stuck=yes
+  fi
+  listed=$feed$listed$feed
+  [ -n "$stuck" ] || take_along ''
+  [ "$kept" = 0 ] || say kept "$kept"
+  if [ -n "$stuck" ]; then
+    say stuck "$old"
+  else
+    rm -rf -- "$old" || say left "$old"
   fi
 }
 
@@ -58,6 +153,10 @@ case $place in
     place=$home/$place
     ;;
 esac
+if [ ! -e "$place" ]; then
+  missing=$(readlink -f "$place" 2>/dev/null)
+  put_back "${missing:-$place}"
+fi
 # Where a link leads: the new folder must be on the file system of the old one.
 if [ -d "$place" ]; then
   place=$(cd "$place" && pwd -P) || refuse unreadable
@@ -100,7 +199,7 @@ if ! mv -- "$folder" "$place"; then
 fi
 folder=$place
 trap 'end_job; rm -f -- "$folder/.deploy-job"' EXIT
+[ ! -e "$old" ] || clear_old
 trap 'exit 1' HUP INT TERM
-rm -rf -- "$old" || say left "$old"
 say switched
 read -r word

@@ -132,7 +132,8 @@ def test_a_bundle_is_deployed_works_there_and_is_replaced(server, bundle, reposi
     done = run_cli(bundle, "--ssh", f"{server.login}:{place}", *options, env=env)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in server.root.iterdir()] == ["ocr"]
-    assert not (place / "mine").exists()
+    assert (place / "mine").exists()
+    assert "kept 1 file of yours" in done.stdout
     for stage in stages:
         assert f"│ {stage} " in done.stdout
     assert "board / host" in done.stdout

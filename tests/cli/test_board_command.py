@@ -251,7 +251,10 @@ def test_a_place_that_cannot_be_written_is_told(board, blank, place):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("bnech",), "Error: bnech is no command, and there is no such file\nHint: edge-ocr-lite PICTURE, or one of predict, "),
+        (
+            ("bnech",),
+            "Error: bnech is no command, and there is no such file\nHint: edge-ocr-lite PICTURE, or one of p",
+        ),
         (("predict",), "required: IMAGE\nHint: edge-ocr-lite predict --help\n"),
         (("a.png", "--fast"), "Error: unrecognized arguments: --fast\n"),
         (("a.png", "--engine", "tensorrt"), "argument --engine: invalid choice: 'tensorrt'"),

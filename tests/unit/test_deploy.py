@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -28,7 +29,9 @@ PROGRAMS = (
     "ls",
     "mkdir",
     "mv",
+    "readlink",
     "rm",
+    "sed",
     "sleep",
     "sync",
     "tail",
@@ -149,7 +152,7 @@ def test_a_plan_has_every_file_and_step(bundle):
         "ssh -p 2222 pi@board",
         "~/my ocr",
         f"copy {len(sizes)} files",
-        "./install.sh --python /opt/python3 --pip",
+        "./install.sh --python /opt/python3 --pip --engine onnxruntime",
         "bench --json --warmup 2 --runs 7 --engine onnxruntime --threads 3",
     ):
         assert part in text
@@ -261,14 +264,24 @@ def board(tmp_path, monkeypatch) -> FakeBoard:
 def make_files(tmp_path) -> Callable[..., dict[str, Path]]:
     """Make what is taken for a bundle there, with an installer of our own."""
 
-    def make(install: str = "exit 0", launcher: str = "exit 0", name: str = "new") -> dict[str, Path]:
+    def make(
+        install: str = "exit 0", launcher: str = "exit 0", name: str = "new", others: tuple[str, ...] = ()
+    ) -> dict[str, Path]:
         folder = tmp_path / f"files of {name}"
         contents = {
-            "manifest.json": f'{{"edge_ocr_version": "{name}"}}',
             "install.sh": f"#!/bin/sh\n{install}\n",
             "edge-ocr-lite": f"#!/bin/sh\n{launcher}\n",
             "models/a b.nb": "x" * 100_000,
+            **dict.fromkeys(others, name),
         }
+        manifest = {
+            "edge_ocr_version": name,
+            "files": {file: {"sha256": "0", "size_bytes": len(text)} for file, text in contents.items()},
+            # As deep as the names of files.
+            "lite": {"libraries": {"armv8": None}, "photos": {"a": 1}},
+        }
+        # As the exporter writes it.
+        contents["manifest.json"] = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         for file, content in contents.items():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_text(content, encoding="utf-8")
@@ -303,10 +316,152 @@ def test_a_bundle_comes_into_its_place_and_replaces_the_one_before(board, make_f
     assert not (place / ".deploy-job").exists()
     assert (place / "models" / "a b.nb").stat().st_size == 100_000
     (place / "mine").touch()
-    assert deploy(board, make_files(name="2"), "my ocr") == []
+    assert deploy(board, make_files(name="2"), "my ocr") == ["kept 4 files of yours"]
     assert board.list_home() == ["my ocr"]
     assert read_name(place) == "2"
-    assert not (place / "mine").exists()
+    assert (place / "mine").exists()
+
+
+def write_files(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"mine: {name}", encoding="utf-8")
+
+
+def list_files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
+def test_files_of_the_user_are_taken_along(board, make_files, shell):
+    board.use_shell(shell)
+    place = board.home / "ocr"
+    deploy(board, make_files(name="1", others=("gone.txt", "lib/old/x.so", "runtime/a.py")))
+    mine = (
+        "photo 1.jpg",
+        "-rf",
+        ".hidden",
+        "..two",
+        "results/a/b.json",
+        "results/.c",
+        "photos/x.jpg",  # the name of another key of the manifest
+        "models/*.nb",  # in a folder of the bundle
+        "lib/old/mine.so",  # in one that the new bundle has not
+        "two\nlines/manifest.json",
+        "fonts/of/mine.ttf",  # in one that only the new bundle has
+        ".installed.txt",
+    )
+    write_files(place, *mine, ".installed/python", ".installed.old/python", "runtime/__pycache__/a.pyc")
+    outside = board.home.parent / "outside"
+    write_files(outside, "not ours.jpg", "gone.txt")
+    for name in ("pictures", "results/link", "models/broken"):
+        (place / name).symlink_to(outside if name != "models/broken" else "nowhere")
+    new = make_files(name="2", others=("fonts/a.ttf", "fonts/of/b.ttf"))
+    assert deploy(board, new) == ["kept 15 files of yours"]
+    assert list_files(place) == {*new, *mine, "pictures", "results/link", "models/broken"}
+    assert {(place / name).read_text() for name in mine} == {f"mine: {name}" for name in mine}
+    assert (place / "pictures").readlink() == outside
+    assert list_files(outside) == {"not ours.jpg", "gone.txt"}
+    assert board.list_home() == ["ocr"]
+    # Next time, too.
+    assert deploy(board, make_files(name="3")) == ["kept 15 files of yours"]
+
+
+def test_links_instead_of_the_bundles_folders_are_not_followed(board, make_files):
+    place, outside = board.home / "ocr", board.home.parent / "outside"
+    deploy(board, make_files(name="1"))
+    (place / "models").rename(outside)
+    (place / "models").symlink_to(outside)
+    write_files(outside, "mine.nb")
+    (note,) = deploy(board, make_files(name="2"))
+    assert "stays: it may hold files of yours" in note
+    assert list_files(outside) == {"a b.nb", "mine.nb"}
+    assert list_files(place) == set(make_files())
+
+
+def test_a_file_of_the_user_that_the_new_bundle_has_stays_in_the_old_folder(board, make_files):
+    place = board.home / "ocr"
+    deploy(board, make_files(name="1"))
+    write_files(place, "onnx/det.onnx", "mine", "plan")
+    assert board.list_home() == ["ocr"]
+    kept, note = deploy(board, make_files(name="2", others=("onnx/det.onnx", "plan/b")))
+    _, old = board.list_home()
+    assert kept == "kept 1 file of yours"
+    assert note == f"{board.home / old} on board stays: it may hold files of yours that cannot be moved"
+    assert old.startswith("ocr.old-")
+    assert (board.home / old / "onnx" / "det.onnx").read_text() == "mine: onnx/det.onnx"
+    assert (board.home / old / "plan").read_text() == "mine: plan"
+    assert (place / "onnx" / "det.onnx").read_text() == "2"
+    assert (place / "mine").exists()
+
+
+def test_a_file_that_cannot_be_moved_stays_in_the_old_folder(board, make_files):
+    deploy(board, make_files(name="1"))
+    write_files(board.home / "ocr", "busy/photo.jpg", "mine")
+    real = (board.programs / "mv").readlink()
+    board.put("mv", f'case $2 in */busy) echo "mv: busy" >&2; exit 1;; esac; exec {real} "$@"')
+    kept, note = deploy(board, make_files(name="2"))
+    assert kept == "kept 1 file of yours"
+    assert "stays: it may hold files of yours" in note
+    _, old = board.list_home()
+    assert (board.home / old / "busy" / "photo.jpg").exists()
+
+
+@pytest.mark.parametrize("lack", ["files", "sed"])
+def test_where_nobody_knows_whose_the_files_are_the_old_folder_stays(board, make_files, lack):
+    deploy(board, make_files(name="1"))
+    write_files(board.home / "ocr", "mine")
+    if lack == "files":
+        (board.home / "ocr" / "manifest.json").write_text('{"edge_ocr_version": "1"}')
+    else:
+        (board.programs / "sed").unlink()
+    (note,) = deploy(board, make_files(name="2"))
+    assert "stays: it may hold files of yours" in note
+    _, old = board.list_home()
+    assert (board.home / old / "mine").exists()
+    assert list_files(board.home / "ocr") == set(make_files())
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_bundle_that_a_cut_off_switch_moved_away_comes_back(board, make_files, linked):
+    place = board.home / "ocr"
+    if linked:
+        (board.home / "disk").mkdir()
+        place.symlink_to("disk/real")
+        place = board.home / "disk" / "real"
+        place.mkdir()
+    deploy(board, make_files(name="1"))
+    # What power failure leaves.
+    place.rename(f"{place}.old-0123abcd")
+    (place.parent / f"{place.name}.new-0123abcd").mkdir()
+    with board.open() as opened:
+        assert opened.replaces
+        assert read_name(board.home / "ocr") == "1"
+    old = f"{place}.old-0123abcd"
+    assert f"WARNING: a deployment was cut off before: the bundle {old} is {place} again" in board.steps
+    assert not Path(old).exists()
+    assert read_name(place) == "1"
+
+
+@pytest.mark.parametrize("kind", ["two", "no bundle", "link", "place is there"])
+def test_what_may_be_something_else_does_not_come_back(board, make_files, kind):
+    place, old = board.home / "ocr", board.home / "ocr.old-1"
+    deploy(board, make_files(name="1"))
+    place.rename(old)
+    if kind == "two":
+        shutil.copytree(old, board.home / "ocr.old-2")
+    elif kind == "no bundle":
+        (old / "manifest.json").write_text("{}")
+    elif kind == "link":
+        old.rename(board.home / "elsewhere")
+        old.symlink_to("elsewhere")
+    else:
+        place.mkdir()
+    before = board.list_home()
+    with board.open() as opened:
+        assert not opened.replaces
+    assert board.list_home() == before
+    assert board.steps[-1].endswith("cut off; files of yours may be in it")
 
 
 def test_what_is_there_is_told(board, make_files):
@@ -319,9 +474,11 @@ def test_what_is_there_is_told(board, make_files):
     assert line.startswith(f"board: {os.uname().machine}, Python 3.")
     assert line.endswith(" MB free")
     deploy(board, make_files())
-    with board.open(python="no-such-python") as opened:
-        assert opened.replaces
-        assert opened.python_version == ""
+    with (
+        pytest.raises(ToolchainError, match="there is no no-such-python that starts"),
+        board.open(python="no-such-python"),
+    ):
+        pass
     assert "Python missing" in board.steps[-1]
 
 
@@ -381,7 +538,24 @@ def test_an_empty_folder_is_replaced(board, make_files):
 def test_a_folder_above_that_is_missing_is_told(board):
     with pytest.raises(UsageError, match=r"there is no folder apps for apps/ocr") as caught, board.open("apps/ocr"):
         pass
-    assert "mkdir -p" in caught.value.hint
+    assert caught.value.hint == "ssh pi@board 'mkdir -p -- apps'"
+    with pytest.raises(UsageError) as caught, board.open("my $(id)'s/ocr"):
+        pass
+    *_, command = shlex.split(caught.value.hint)
+    assert shlex.split(command) == ["mkdir", "-p", "--", "my $(id)'s"]
+
+
+@pytest.mark.parametrize(("user", "named"), [("pi", "pi@[fe80::1]"), (None, "[fe80::1]")])
+def test_hints_can_be_typed_for_an_address_of_ipv6(board, user, named):
+    (board.home / "ocr" / "photos").mkdir(parents=True)
+    with (
+        pytest.raises(UsageError) as caught,
+        open_board(SshAddress(user, "fe80::1", None, "ocr"), "python3", 1, board.steps.append),
+    ):
+        pass
+    *_, option, place = shlex.split(caught.value.hint)
+    assert (option, place) == ("--ssh", f"{named}:DIR")
+    assert parse_place(place, default_path="edge-ocr") == SshAddress(user, "fe80::1", None, "DIR")
 
 
 def test_a_folder_that_cannot_be_written_is_told(board):

@@ -87,7 +87,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         return parser.parse_args(arguments or [first])
     # As long as a word is, so that it may be one that was mistyped.
     if first.isalpha() and len(first) <= 10 and not Path(first).exists():
-        raise UsageError(f"{first} is no command, and there is no such file", f"edge-ocr-lite PICTURE, or one of {', '.join(names)}")
+        raise UsageError(
+            f"{first} is no command, and there is no such file", f"edge-ocr-lite PICTURE, or one of {', '.join(names)}"
+        )
     return parser.parse_args(["predict", *arguments])
 
 
