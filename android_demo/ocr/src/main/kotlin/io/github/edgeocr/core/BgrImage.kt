@@ -1,0 +1,45 @@
+package io.github.edgeocr.core
+
+/** A picture: [pixels] are [height] × [width] × 3 bytes, of each pixel blue, green, red. */
+public class BgrImage(public val width: Int, public val height: Int, public val pixels: ByteArray) {
+    init {
+        require(width > 0 && height > 0) { "a picture of $width×$height pixels" }
+        require(pixels.size.toLong() == 3L * width * height) { "${pixels.size} bytes for $width×$height pixels" }
+    }
+
+    /** The picture turned by 90° counter-clockwise. */
+    public fun turnLeft(): BgrImage = BgrImage(height, width, move { x, y -> (width - 1 - x) * height + y })
+
+    /** The picture turned by 180°. */
+    public fun turnAround(): BgrImage = BgrImage(width, height, move { x, y -> (height - y) * width - 1 - x })
+
+    private inline fun move(place: (x: Int, y: Int) -> Int): ByteArray {
+        val moved = ByteArray(pixels.size)
+        var from = 0
+        for (y in 0 until height) {
+            for (x in 0 until width) {
+                val to = 3 * place(x, y)
+                moved[to] = pixels[from]
+                moved[to + 1] = pixels[from + 1]
+                moved[to + 2] = pixels[from + 2]
+                from += 3
+            }
+        }
+        return moved
+    }
+
+    public companion object {
+        /** Takes [height] × [width] ints 0xAARRGGBB, as Android's Bitmap gives them; alpha does not count. */
+        @JvmStatic
+        public fun fromArgb(width: Int, height: Int, argb: IntArray): BgrImage {
+            require(argb.size == width * height) { "${argb.size} ints for $width×$height pixels" }
+            val pixels = ByteArray(3 * argb.size)
+            for (i in argb.indices) {
+                pixels[3 * i] = argb[i].toByte()
+                pixels[3 * i + 1] = (argb[i] shr 8).toByte()
+                pixels[3 * i + 2] = (argb[i] shr 16).toByte()
+            }
+            return BgrImage(width, height, pixels)
+        }
+    }
+}

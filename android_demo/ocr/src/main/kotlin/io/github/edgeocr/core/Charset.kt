@@ -1,0 +1,55 @@
+package io.github.edgeocr.core
+
+/** The text of each class of the recogniser; [blankIndex] is the class of CTC that stands for none. */
+public class Charset(private val classes: List<String>, private val blankIndex: Int) {
+    /** How many classes there are. */
+    public val size: Int get() = classes.size
+
+    /**
+     * Decodes the probs of one line: [steps] × [size] floats of [probs] from [start] on.
+     *
+     * Repeats are dropped, then blanks. The score is the mean probability of the characters; nothing but blanks give ""
+     * and 0.0.
+     */
+    public fun decode(probs: FloatArray, start: Int, steps: Int): DecodedText {
+        val text = StringBuilder()
+        var sum = 0.0
+        var count = 0
+        var previous = blankIndex
+        for (step in 0 until steps) {
+            val row = start + step * size
+            var best = 0
+            var bestProb = probs[row]
+            for (i in 1 until size) {
+                val prob = probs[row + i]
+                if (prob > bestProb) {
+                    best = i
+                    bestProb = prob
+                }
+            }
+            if (best != blankIndex && best != previous) {
+                text.append(classes[best])
+                sum += bestProb
+                count++
+            }
+            previous = best
+        }
+        return DecodedText(text.toString(), if (count == 0) 0.0 else sum / count)
+    }
+
+    public companion object {
+        /**
+         * Reads a dictionary: one character a line, line n being class n, each ended by LF.
+         *
+         * Throws [BundleException] where it does not make [classCount] classes.
+         */
+        @JvmStatic
+        public fun parse(dictionary: String, classCount: Int, blankIndex: Int): Charset {
+            val classes = listOf("") + dictionary.split("\n").dropLast(1)
+            if (classes.size != classCount) {
+                throw BundleException("the dictionary makes ${classes.size} classes, expected $classCount")
+            }
+            return Charset(classes, blankIndex)
+        }
+    }
+}

@@ -1,0 +1,146 @@
+package io.github.edgeocr.core
+
+import kotlin.math.abs
+import kotlin.math.ceil
+import kotlin.math.floor
+import kotlin.math.max
+import kotlin.math.min
+
+/** Finds text lines with a DB network. */
+public class TextDetector(
+    private val engine: Engine,
+    private val settings: DetectionSettings,
+    private val geometry: GeometrySettings,
+) {
+    /**
+     * The boxes of the text lines in reading order; an empty list where there is no text.
+     *
+     * Throws [BundleException] where the network gives no prob map.
+     */
+    public fun detect(image: BgrImage): List<TextBox> {
+        val input = prepareDetection(image, settings)
+        val (_, _, height, width) = input.shape
+        val output = engine.run(input)
+        if (!output.shape.contentEquals(intArrayOf(1, 1, height, width))) {
+            throw BundleException("det gives ${output.shape.joinToString("×")}, expected 1×1×$height×$width")
+        }
+        return findBoxes(output.data, Size(height, width), Size(image.height, image.width), settings, geometry)
+    }
+}
+
+/**
+ * Turns a prob map (values in 0..1, [mapSize]) into boxes in pixels of the original picture of [imageSize].
+ *
+ * DB post-processing: binarise, outline, fit a rotated rectangle, score, grow, fit again, scale. Corners are whole
+ * pixels inside the picture. In reading order; empty where nothing passes the thresholds.
+ */
+internal fun findBoxes(
+    probMap: FloatArray,
+    mapSize: Size,
+    imageSize: Size,
+    settings: DetectionSettings,
+    geometry: GeometrySettings,
+): List<TextBox> {
+    val fitter = RectangleFitter()
+    val scorer = QuadScorer(probMap, mapSize)
+    val boxes = ArrayList<TextBox>()
+    val outlines = OutlineFinder(mapSize.width, mapSize.height)
+        .find(probMap, settings.binThreshold, settings.maxCandidates)
+    for (outline in outlines) {
+        val shrunk = fitter.fit(outline)
+        if (shrunk.side < settings.minBoxSide) continue
+        val score = scorer.score(shrunk.corners)
+        if (score < settings.boxThreshold) continue
+        val grown = fitter.fit(unclip(shrunk.corners, settings.unclipRatio) ?: continue)
+        if (grown.side < settings.minGrownBoxSide) continue
+        boxes += TextBox(scaleCorners(grown.corners, mapSize, imageSize), score)
+    }
+    return sortReadingOrder(boxes, geometry.rowTolerance)
+}
+
+private fun scaleCorners(corners: FloatArray, mapSize: Size, imageSize: Size): FloatArray {
+    val scaleX = imageSize.width.toDouble() / mapSize.width
+    val scaleY = imageSize.height.toDouble() / mapSize.height
+    return FloatArray(8) { i ->
+        val (scale, side) = if (i % 2 == 0) scaleX to imageSize.width else scaleY to imageSize.height
+        Math.rint(corners[i] * scale).coerceIn(0.0, side.toDouble()).toFloat()
+    }
+}
+
+private const val FIXED_BITS = 16
+
+/** Takes the mean of a prob map inside quadrilaterals, whose pixels are those that OpenCV's fillPoly paints. */
+internal class QuadScorer(private val probMap: FloatArray, private val size: Size) {
+    private var first = IntArray(64)
+    private var last = IntArray(64)
+
+    /** The mean probability inside a quadrilateral (8 floats) of the map, in 0..1. */
+    fun score(quad: FloatArray): Double {
+        val left = floor(minOf(quad[0], quad[2], quad[4], quad[6])).toInt().coerceIn(0, size.width - 1)
+        val top = floor(minOf(quad[1], quad[3], quad[5], quad[7])).toInt().coerceIn(0, size.height - 1)
+        val bottom = ceil(maxOf(quad[1], quad[3], quad[5], quad[7])).toInt().coerceIn(0, size.height - 1)
+        val rows = bottom - top + 1
+        if (first.size < rows) {
+            first = IntArray(2 * rows)
+            last = IntArray(2 * rows)
+        }
+        first.fill(Int.MAX_VALUE, 0, rows)
+        last.fill(Int.MIN_VALUE, 0, rows)
+        for (i in 0 until 4) {
+            val k = (i + 1) and 3
+            // Corners are cut off to whole pixels, as PP-OCR's own scoring does.
+            val x0 = (quad[2 * i] - left).toInt()
+            val y0 = (quad[2 * i + 1] - top).toInt()
+            val x1 = (quad[2 * k] - left).toInt()
+            val y1 = (quad[2 * k + 1] - top).toInt()
+            if (y0 <= y1) markCrossings(x0, y0, x1, y1, rows) else markCrossings(x1, y1, x0, y0, rows)
+            if (x0 <= x1) markLine(x0, y0, x1, y1, rows) else markLine(x1, y1, x0, y0, rows)
+        }
+        var sum = 0.0
+        var count = 0
+        for (row in 0 until rows) {
+            if (first[row] == Int.MAX_VALUE) continue
+            val start = (top + row) * size.width
+            val from = max(left + first[row], 0)
+            val to = min(left + last[row], size.width - 1)
+            for (i in start + from..start + to) sum += probMap[i]
+            count += max(to - from + 1, 0)
+        }
+        return if (count == 0) 0.0 else sum / count
+    }
+
+    /** Widens each row to where a side, given from top to bottom, crosses its middle. */
+    private fun markCrossings(x0: Int, y0: Int, x1: Int, y1: Int, rows: Int) {
+        if (y0 == y1) return
+        val step = ((x1 - x0).toLong() shl FIXED_BITS) / (y1 - y0)
+        for (row in max(y0, 0) until min(y1, rows)) {
+            val x = (x0.toLong() shl FIXED_BITS) + step * (row - y0)
+            // What begins between two pixels begins with the second, and ends with the first.
+            first[row] = min(first[row], ((x + (1L shl FIXED_BITS) - 1) shr FIXED_BITS).toInt())
+            last[row] = max(last[row], (x shr FIXED_BITS).toInt())
+        }
+    }
+
+    /** Widens each row to the pixels of Bresenham's line, given from left to right. */
+    private fun markLine(x0: Int, y0: Int, x1: Int, y1: Int, rows: Int) {
+        val dx = x1 - x0
+        val dy = abs(y1 - y0)
+        val stepY = if (y1 > y0) 1 else -1
+        val isFlat = dx >= dy
+        val (long, short) = if (isFlat) dx to dy else dy to dx
+        var error = long - 2 * short
+        var x = x0
+        var y = y0
+        repeat(long + 1) {
+            if (y in 0 until rows) {
+                first[y] = min(first[y], x)
+                last[y] = max(last[y], x)
+            }
+            val isStep = error < 0
+            if (isStep) error += 2 * long
+            error -= 2 * short
+            if (isFlat || isStep) x++
+            if (!isFlat || isStep) y += stepY
+        }
+    }
+}

@@ -1,0 +1,213 @@
+package io.github.edgeocr.core
+
+import kotlin.math.PI
+import kotlin.math.abs
+import kotlin.math.acos
+import kotlin.math.atan2
+import kotlin.math.cos
+import kotlin.math.floor
+import kotlin.math.hypot
+import kotlin.math.max
+import kotlin.math.min
+import kotlin.math.roundToInt
+import kotlin.math.sin
+import kotlin.math.sqrt
+
+// How far in pixels an arc's polygon may lie inside the arc; Clipper's and pyclipper's own.
+private const val ARC_TOLERANCE = 0.25
+
+/**
+ * Grows a convex quadrilateral (8 floats) by area × [ratio] / perimeter pixels on every side, its corners rounded.
+ *
+ * Corners are cut off to whole pixels first, as PP-OCR's own post-processing does. Null where no area is left.
+ */
+internal fun unclip(quad: FloatArray, ratio: Double): Points? {
+    var doubledArea = 0.0
+    var perimeter = 0.0
+    for (i in 0 until 4) {
+        val k = (i + 1) and 3
+        val (x, y) = quad[2 * i].toDouble() to quad[2 * i + 1].toDouble()
+        val (nextX, nextY) = quad[2 * k].toDouble() to quad[2 * k + 1].toDouble()
+        doubledArea += x * nextY - nextX * y
+        perimeter += sqrt((nextX - x) * (nextX - x) + (nextY - y) * (nextY - y))
+    }
+    if (doubledArea == 0.0 || perimeter == 0.0) return null
+    val distance = abs(doubledArea) / 2 * ratio / perimeter
+    val corners = truncate(quad)
+    return if (corners.size < 6) null else growOutline(corners, distance)
+}
+
+/** The corners in whole pixels, x and y by turns, without repeats; clockwise as seen in the picture. */
+private fun truncate(quad: FloatArray): IntArray {
+    val corners = ArrayList<Int>(8)
+    for (i in 0 until 4) {
+        val x = quad[2 * i].toInt()
+        val y = quad[2 * i + 1].toInt()
+        val count = corners.size
+        if (count == 0 || corners[count - 2] != x || corners[count - 1] != y) {
+            corners += x
+            corners += y
+        }
+    }
+    if (corners.size > 2 && corners[0] == corners[corners.size - 2] && corners[1] == corners.last()) {
+        repeat(2) { corners.removeAt(corners.size - 1) }
+    }
+    return corners.toIntArray()
+}
+
+/** Shifts the sides of a convex polygon outwards by [distance] and joins them by arcs of whole pixels. */
+private fun growOutline(corners: IntArray, distance: Double): Points {
+    val count = corners.size / 2
+    val tolerance = min(ARC_TOLERANCE, distance * ARC_TOLERANCE)
+    val stepsAround = min(PI / acos(1 - tolerance / distance), distance * PI)
+    val stepSine = sin(2 * PI / stepsAround)
+    val stepCosine = cos(2 * PI / stepsAround)
+    val normals = DoubleArray(2 * count)
+    for (i in 0 until count) {
+        val k = (i + 1) % count
+        val dx = (corners[2 * k] - corners[2 * i]).toDouble()
+        val dy = (corners[2 * k + 1] - corners[2 * i + 1]).toDouble()
+        val length = hypot(dx, dy)
+        normals[2 * i] = dy / length
+        normals[2 * i + 1] = -dx / length
+    }
+    val grown = Points(32)
+    for (i in 0 until count) {
+        val before = (i + count - 1) % count
+        var x = normals[2 * before]
+        var y = normals[2 * before + 1]
+        val angle = atan2(
+            x * normals[2 * i + 1] - normals[2 * i] * y,
+            x * normals[2 * i] + y * normals[2 * i + 1],
+        )
+        val steps = max(roundAway(stepsAround / (2 * PI) * abs(angle)), 1)
+        repeat(steps) {
+            addShifted(grown, corners, i, x * distance, y * distance)
+            val turnedX = x * stepCosine - y * stepSine
+            y = x * stepSine + y * stepCosine
+            x = turnedX
+        }
+        addShifted(grown, corners, i, normals[2 * i] * distance, normals[2 * i + 1] * distance)
+    }
+    return grown
+}
+
+private fun addShifted(points: Points, corners: IntArray, i: Int, dx: Double, dy: Double) =
+    points.add(roundAway(corners[2 * i] + dx), roundAway(corners[2 * i + 1] + dy))
+
+/** The nearest whole number; halves go away from zero. */
+private fun roundAway(value: Double): Int = (if (value < 0) value - 0.5 else value + 0.5).toInt()
+
+/**
+ * The boxes from top to bottom, and from left to right within a row.
+ *
+ * A row is a run of boxes whose top left corners differ in y by less than [rowTolerance] of the median height from the
+ * one before.
+ */
+internal fun sortReadingOrder(boxes: List<TextBox>, rowTolerance: Double): List<TextBox> {
+    if (boxes.isEmpty()) return boxes
+    // Along the left side of each box: for slanted lines that is their height, not their extent.
+    val heights = boxes.map { measure(it.polygon, 0, 3) }.sorted()
+    val tolerance = rowTolerance * heights[heights.size / 2]
+    val ordered = boxes.sortedWith(compareBy({ it.polygon[1] }, { it.polygon[0] })).toMutableList()
+    for (end in 1 until ordered.size) {
+        for (i in end downTo 1) {
+            val above = ordered[i - 1].polygon
+            val below = ordered[i].polygon
+            if (!(abs(below[1] - above[1]) < tolerance && below[0] < above[0])) break
+            ordered[i - 1] = ordered[i].also { ordered[i] = ordered[i - 1] }
+        }
+    }
+    return ordered
+}
+
+/** The distance of two corners of a polygon. */
+private fun measure(polygon: FloatArray, from: Int, to: Int): Double = hypot(
+    polygon[2 * to].toDouble() - polygon[2 * from],
+    polygon[2 * to + 1].toDouble() - polygon[2 * from + 1],
+)
+
+/**
+ * Cuts a quadrilateral out of the image and straightens it; upright text lies horizontally afterwards.
+ *
+ * A crop at least `verticalRatio` times taller than wide is turned by 90° counter-clockwise. Sides are at least 1 px.
+ */
+internal fun cropPolygon(image: BgrImage, polygon: FloatArray, settings: GeometrySettings): BgrImage {
+    val width = max(1, max(measure(polygon, 0, 1), measure(polygon, 3, 2)).toInt())
+    val height = max(1, max(measure(polygon, 0, 3), measure(polygon, 1, 2)).toInt())
+    val crop = Perspective(polygon, width, height).warp(image)
+    return if (height >= width * settings.verticalRatio) crop.turnLeft() else crop
+}
+
+// Between pixels there are 32 places with weights of their own, as in OpenCV.
+private const val PLACE_BITS = 5
+private const val PLACES = 1 shl PLACE_BITS
+
+/** For each place between two pixels, the weights of the four pixels around it: cubic convolution, a = −0.75. */
+private val CUBIC_WEIGHTS = FloatArray(4 * PLACES).also { weights ->
+    val a = -0.75f
+    for (place in 0 until PLACES) {
+        val x = place.toFloat() / PLACES
+        val (far, near, opposite) = listOf(x + 1, x, 1 - x)
+        weights[4 * place] = ((a * far - 5 * a) * far + 8 * a) * far - 4 * a
+        weights[4 * place + 1] = ((a + 2) * near - (a + 3)) * near * near + 1
+        weights[4 * place + 2] = ((a + 2) * opposite - (a + 3)) * opposite * opposite + 1
+        weights[4 * place + 3] = 1 - weights[4 * place] - weights[4 * place + 1] - weights[4 * place + 2]
+    }
+}
+
+/** The mapping from the pixels of an upright rectangle of [width] × [height] to those of a [quad] (8 floats). */
+private class Perspective(quad: FloatArray, private val width: Int, private val height: Int) {
+    private val perColumn: DoubleArray
+    private val perRow: DoubleArray
+    private val origin = doubleArrayOf(quad[0].toDouble(), quad[1].toDouble(), 1.0)
+
+    init {
+        val x = DoubleArray(4) { quad[2 * it].toDouble() }
+        val y = DoubleArray(4) { quad[2 * it + 1].toDouble() }
+        val (dx1, dx2) = x[1] - x[2] to x[3] - x[2]
+        val (dy1, dy2) = y[1] - y[2] to y[3] - y[2]
+        val bendX = x[0] - x[1] + x[2] - x[3]
+        val bendY = y[0] - y[1] + y[2] - y[3]
+        val area = dx1 * dy2 - dx2 * dy1
+        // A quadrilateral that has collapsed into a line is read as a parallelogram.
+        val g = if (area == 0.0) 0.0 else (bendX * dy2 - dx2 * bendY) / area
+        val h = if (area == 0.0) 0.0 else (dx1 * bendY - bendX * dy1) / area
+        perColumn = doubleArrayOf((x[1] - x[0] + g * x[1]) / width, (y[1] - y[0] + g * y[1]) / width, g / width)
+        perRow = doubleArrayOf((x[3] - x[0] + h * x[3]) / height, (y[3] - y[0] + h * y[3]) / height, h / height)
+    }
+
+    /** The rectangle's pixels, bicubic; beyond the image's edge its last pixels go on. */
+    fun warp(image: BgrImage): BgrImage {
+        val pixels = ByteArray(3 * width * height)
+        val columns = IntArray(4)
+        val rows = IntArray(4)
+        var to = 0
+        for (y in 0 until height) {
+            for (x in 0 until width) {
+                val scale = PLACES / (perColumn[2] * x + perRow[2] * y + origin[2])
+                val sourceX = Math.rint((perColumn[0] * x + perRow[0] * y + origin[0]) * scale).toInt()
+                val sourceY = Math.rint((perColumn[1] * x + perRow[1] * y + origin[1]) * scale).toInt()
+                for (i in 0 until 4) {
+                    columns[i] = 3 * ((sourceX shr PLACE_BITS) + i - 1).coerceIn(0, image.width - 1)
+                    rows[i] = 3 * image.width * ((sourceY shr PLACE_BITS) + i - 1).coerceIn(0, image.height - 1)
+                }
+                val weightsX = 4 * (sourceX and (PLACES - 1))
+                val weightsY = 4 * (sourceY and (PLACES - 1))
+                for (channel in 0 until 3) {
+                    var sum = 0f
+                    for (i in 0 until 4) {
+                        val row = rows[i] + channel
+                        var rowSum = 0f
+                        for (k in 0 until 4) {
+                            rowSum += CUBIC_WEIGHTS[weightsX + k] * (image.pixels[row + columns[k]].toInt() and 0xFF)
+                        }
+                        sum += CUBIC_WEIGHTS[weightsY + i] * rowSum
+                    }
+                    pixels[to++] = floor(sum + 0.5f).toInt().coerceIn(0, 255).toByte()
+                }
+            }
+        }
+        return BgrImage(width, height, pixels)
+    }
+}

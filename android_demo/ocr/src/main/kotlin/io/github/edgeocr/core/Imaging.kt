@@ -1,0 +1,145 @@
+package io.github.edgeocr.core
+
+import kotlin.math.floor
+import kotlin.math.max
+import kotlin.math.min
+import kotlin.math.roundToInt
+
+/** Rows and columns. */
+public data class Size(val height: Int, val width: Int)
+
+/** Size of the detection input for a picture: scaled to the limit, each side rounded to the network's multiple. */
+internal fun planDetectionSize(height: Int, width: Int, settings: DetectionSettings): Size {
+    val limit = settings.limitSideLen.toDouble()
+    val (shortest, longest) = min(height, width) to max(height, width)
+    val wanted = when (settings.limitType) {
+        LimitType.LONG -> limit / longest
+        LimitType.MAX -> min(1.0, limit / longest)
+        LimitType.MIN -> max(1.0, limit / shortest)
+    }
+    val ratio = min(wanted, settings.maxSide.toDouble() / longest)
+    val step = settings.sideMultiple
+
+    // Halves go to the even side, as on the host.
+    fun fit(side: Int) = max(Math.rint((side * ratio).toInt().toDouble() / step).toInt() * step, step)
+
+    return Size(fit(height), fit(width))
+}
+
+/** The detection input: 1 × 3 × H × W, resized and normalised. */
+internal fun prepareDetection(image: BgrImage, settings: DetectionSettings): Tensor {
+    val size = planDetectionSize(image.height, image.width, settings)
+    val data = FloatArray(3 * size.height * size.width)
+    fillPlanes(resize(image, size), data, 0, size.width, settings.normalization.tabulate())
+    return Tensor(intArrayOf(1, 3, size.height, size.width), data)
+}
+
+/** A text line scaled to [height] rows, its ratio kept, at most [maxWidth] wide. */
+internal fun resizeLine(crop: BgrImage, height: Int, maxWidth: Int): BgrImage {
+    val width = (crop.width.toLong() * height + crop.height - 1) / crop.height
+    return resize(crop, Size(height, width.coerceIn(1, maxWidth.toLong()).toInt()))
+}
+
+/**
+ * N × 3 × H × [width], normalised, [padValue] to the right of the lines.
+ *
+ * All lines have the same height H and are at most [width] wide.
+ */
+internal fun prepareLines(lines: List<BgrImage>, width: Int, normalization: Normalization, padValue: Float): Tensor {
+    val height = lines[0].height
+    val data = FloatArray(lines.size * 3 * height * width)
+    if (padValue != 0f) data.fill(padValue)
+    val table = normalization.tabulate()
+    lines.forEachIndexed { i, line -> fillPlanes(line, data, i * 3 * height * width, width, table) }
+    return Tensor(intArrayOf(lines.size, 3, height, width), data)
+}
+
+/** Puts an image into three planes of rows of [width], from [start] on, each byte as [table] has it. */
+private fun fillPlanes(image: BgrImage, data: FloatArray, start: Int, width: Int, table: FloatArray) {
+    val plane = image.height * width
+    var from = 0
+    for (y in 0 until image.height) {
+        var to = start + y * width
+        repeat(image.width) {
+            data[to] = table[image.pixels[from].toInt() and 0xFF]
+            data[to + plane] = table[256 + (image.pixels[from + 1].toInt() and 0xFF)]
+            data[to + 2 * plane] = table[512 + (image.pixels[from + 2].toInt() and 0xFF)]
+            from += 3
+            to++
+        }
+    }
+}
+
+// Weights are whole numbers of 11 bits, as in OpenCV's INTER_LINEAR of bytes, which the networks see on the host.
+private const val WEIGHT_BITS = 11
+private const val ONE = 1 shl WEIGHT_BITS
+
+/** The image scaled to [size], bilinear between the centres of pixels. */
+internal fun resize(image: BgrImage, size: Size): BgrImage {
+    if (size.width == image.width && size.height == image.height) return image
+    val columns = Samples(image.width, size.width)
+    val rows = Samples(image.height, size.height)
+    val scaled = ByteArray(3 * size.width * size.height)
+    // Two rows of the image at the new width; the next row of the result mostly needs the same.
+    var upper = IntArray(3 * size.width)
+    var lower = IntArray(3 * size.width)
+    var upperRow = -1
+    var lowerRow = -1
+    var to = 0
+    for (y in 0 until size.height) {
+        val first = rows.first[y]
+        val second = min(first + 1, image.height - 1)
+        if (first == lowerRow) {
+            upper = lower.also { lower = upper }
+            upperRow = lowerRow.also { lowerRow = upperRow }
+        }
+        if (first != upperRow) scaleRow(image, first, columns, upper)
+        if (second != lowerRow) scaleRow(image, second, columns, lower)
+        upperRow = first
+        lowerRow = second
+        val weight = rows.weight[y]
+        for (x in upper.indices) {
+            val above = ((ONE - weight) * (upper[x] shr 4)) shr 16
+            val below = (weight * (lower[x] shr 4)) shr 16
+            scaled[to++] = ((above + below + 2) shr 2).toByte()
+        }
+    }
+    return BgrImage(size.width, size.height, scaled)
+}
+
+/** For each place of a side of the result: the pixel that it lies at or behind ([first]), the [weight] of the next. */
+private class Samples(from: Int, to: Int) {
+    val first = IntArray(to)
+    val weight = IntArray(to)
+
+    init {
+        val scale = from.toDouble() / to
+        for (i in 0 until to) {
+            val place = ((i + 0.5) * scale - 0.5).toFloat()
+            val whole = floor(place).toInt()
+            // Beyond the centres of the first and last pixel there is but one.
+            if (whole in 0 until from - 1) {
+                first[i] = whole
+                weight[i] = ((place - whole) * ONE).roundToInt()
+            } else {
+                first[i] = whole.coerceIn(0, from - 1)
+            }
+        }
+    }
+}
+
+private fun scaleRow(image: BgrImage, row: Int, columns: Samples, scaled: IntArray) {
+    val start = row * image.width
+    val last = image.width - 1
+    var to = 0
+    for (x in columns.first.indices) {
+        val weight = columns.weight[x]
+        val left = 3 * (start + columns.first[x])
+        val right = 3 * (start + min(columns.first[x] + 1, last))
+        for (channel in 0 until 3) {
+            val a = image.pixels[left + channel].toInt() and 0xFF
+            val b = image.pixels[right + channel].toInt() and 0xFF
+            scaled[to++] = a * (ONE - weight) + b * weight
+        }
+    }
+}

@@ -1,0 +1,90 @@
+package io.github.edgeocr.core
+
+/** Size and hash that a file of the bundle must have; [sha256] in lower-case hexadecimal digits. */
+public data class FileEntry(val sizeBytes: Long, val sha256: String)
+
+/** The picture of a bundle, [image] its file, whose [lines] are known. */
+public class Golden(public val image: String, public val lines: List<TextLine>)
+
+/** manifest.json of a bundle: its files, and how they are to be used. */
+public class Manifest private constructor(
+    /** The only version of Paddle-Lite that reads the models right, such as `v2.13-rc`. */
+    public val runtimeVersion: String,
+    /** Files of the networks by what they do: `det`, `rec` and often `cls`. */
+    public val models: Map<String, String>,
+    /** The dictionary's file. */
+    public val charsetFile: String,
+    /** Length of the last axis of the recogniser's output. */
+    public val classCount: Int,
+    /** The class that stands for no character. */
+    public val blankIndex: Int,
+    public val settings: Settings,
+    /** Null where the bundle has none. */
+    public val golden: Golden?,
+    /** Every file of the bundle but the manifest itself, by its path with forward slashes. */
+    public val files: Map<String, FileEntry>,
+) {
+    public companion object {
+        /** Name of the manifest in a bundle. */
+        public const val FILE: String = "manifest.json"
+
+        /** The version of the format that this code was written for. */
+        public const val SCHEMA_VERSION: Int = 1
+
+        private const val TARGET = "android"
+
+        /**
+         * Reads the text of a manifest.
+         *
+         * Throws [BundleException] for one that is damaged, newer than this code, or for another target.
+         */
+        @JvmStatic
+        public fun parse(text: String): Manifest {
+            val manifest = JsonFields.parse(text, FILE)
+            val version = manifest.getInt("schema_version")
+            if (version > SCHEMA_VERSION) {
+                throw BundleException(
+                    "$FILE has schema_version $version, this app knows up to $SCHEMA_VERSION",
+                    "build the app with the edge-ocr that exported the bundle",
+                )
+            }
+            val target = manifest.getText("target")
+            if (target != TARGET) throw BundleException("the bundle is for $target, expected $TARGET")
+            val files = manifest.getFields("files")
+            val models = manifest.getFields("models")
+            val charset = manifest.getFields("charset")
+            val read = Manifest(
+                manifest.getFields("lite").getText("runtime_version"),
+                MODELS.filter { models.has(it) || it in REQUIRED }
+                    .associateWith { models.getFields(it).getText("file") },
+                charset.getText("file"),
+                charset.getInt("classes"),
+                charset.getInt("blank_index"),
+                Settings.read(manifest.getFields("settings"), manifest.getFields("constants")),
+                if (manifest.has("golden")) readGolden(manifest.getFields("golden")) else null,
+                files.keys.associateWith { name ->
+                    files.getFields(name).let { FileEntry(it.getLong("size_bytes"), it.getText("sha256")) }
+                },
+            )
+            for (name in read.models.values + read.charsetFile + listOfNotNull(read.golden?.image)) {
+                if (name !in read.files) throw BundleException("$FILE: $name is not among the files")
+            }
+            return read
+        }
+
+        private val REQUIRED = listOf("det", "rec")
+        private val MODELS = REQUIRED + "cls"
+
+        private fun readGolden(golden: JsonFields) = Golden(
+            golden.getText("image"),
+            golden.getFieldsList("lines").map { line ->
+                TextLine(
+                    line.getRows("polygon"),
+                    line.getDouble("det_score"),
+                    line.getText("text"),
+                    line.getDouble("rec_score"),
+                )
+            },
+        )
+    }
+}

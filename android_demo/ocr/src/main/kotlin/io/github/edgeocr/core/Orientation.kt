@@ -1,0 +1,34 @@
+package io.github.edgeocr.core
+
+/** Indexes of crops that stand upside down, and of those that the classifier is not sure of. */
+public class TurnedCrops(public val turned: List<Int>, public val unsure: List<Int>)
+
+/** Tells lines that stand upside down. */
+public class OrientationClassifier(private val engine: Engine, private val settings: OrientationSettings) {
+    /**
+     * Classifies crops, [batchSize] at a time; [beforeBatch] may throw to end it.
+     *
+     * Throws [BundleException] where the network does not give two probs a crop.
+     */
+    public fun findTurned(crops: List<BgrImage>, batchSize: Int, beforeBatch: () -> Unit = {}): TurnedCrops {
+        val turned = ArrayList<Int>()
+        val unsure = ArrayList<Int>()
+        var index = 0
+        for (batch in crops.chunked(batchSize)) {
+            beforeBatch()
+            val lines = batch.map { resizeLine(it, settings.imageHeight, settings.imageWidth) }
+            val output = engine.run(
+                prepareLines(lines, settings.imageWidth, settings.normalization, settings.padValue),
+            )
+            if (!output.shape.contentEquals(intArrayOf(batch.size, 2))) {
+                throw BundleException("cls gives ${output.shape.joinToString("×")}, expected ${batch.size}×2")
+            }
+            for (i in batch.indices) {
+                val prob = output.data[2 * i + settings.turnedClass]
+                if (prob > settings.threshold) turned += index else if (prob > 1 - settings.threshold) unsure += index
+                index++
+            }
+        }
+        return TurnedCrops(turned, unsure)
+    }
+}

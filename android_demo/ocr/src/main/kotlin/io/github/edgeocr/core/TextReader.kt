@@ -1,0 +1,63 @@
+package io.github.edgeocr.core
+
+import java.util.concurrent.CancellationException
+
+/** Reads every text line of a picture: detection, crops, orientation and recognition in their order. */
+public class TextReader(
+    private val detector: TextDetector,
+    private val recognizer: TextRecognizer,
+    private val classifier: OrientationClassifier?,
+    private val settings: Settings,
+) {
+    /**
+     * Detects and reads; lines whose score is below `textScore` are left out. No text gives no lines.
+     *
+     * Throws [CancellationException] soon after [cancellation] says so, [BundleException] where a network does not fit.
+     */
+    @JvmOverloads
+    public fun read(image: BgrImage, cancellation: Cancellation = Cancellation { false }): Reading {
+        val timings = LinkedHashMap<String, Double>()
+        val least = recognizer.settings.textScore
+        val lines = readAll(image, timings, cancellation).filter { it.text.isNotEmpty() && it.recScore >= least }
+        return Reading(lines, timings)
+    }
+
+    /** A line for each box, whatever its score, with "" where nothing was read; times in ms go into [timings]. */
+    internal fun readAll(
+        image: BgrImage,
+        timings: MutableMap<String, Double>,
+        cancellation: Cancellation,
+    ): List<TextLine> {
+        val goOn = { if (cancellation.isCancelled()) throw CancellationException("the reading was cancelled") }
+        goOn()
+        val boxes = timings.time("detection") { detector.detect(image) }
+        goOn()
+        val crops = timings.time("crop") {
+            boxes.map { cropPolygon(image, it.polygon, settings.geometry) }.toMutableList()
+        }
+        var unsure = emptyList<Int>()
+        if (classifier != null) {
+            timings.time("orientation") {
+                val found = classifier.findTurned(crops, recognizer.settings.batchSize, goOn)
+                for (i in found.turned) crops[i] = crops[i].turnAround()
+                unsure = found.unsure
+            }
+        }
+        val readings = timings.time("recognition") {
+            val upright = recognizer.recognize(crops, goOn).toMutableList()
+            val turned = recognizer.recognize(unsure.map { crops[it].turnAround() }, goOn)
+            unsure.zip(turned) { i, other ->
+                if (other.score > upright[i].score + settings.orientation.turnedScoreMargin) upright[i] = other
+            }
+            upright
+        }
+        return boxes.zip(readings) { box, reading ->
+            TextLine(box.polygon, box.detScore, reading.text, reading.score)
+        }
+    }
+}
+
+private inline fun <T> MutableMap<String, Double>.time(stage: String, work: () -> T): T {
+    val start = System.nanoTime()
+    return work().also { put(stage, (System.nanoTime() - start) / 1e6) }
+}

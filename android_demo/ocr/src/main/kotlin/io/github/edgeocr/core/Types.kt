@@ -1,0 +1,57 @@
+package io.github.edgeocr.core
+
+/*
+ * A polygon is a FloatArray of 8: x and y of four corners in pixels of the original picture, in the order top left, top
+ * right, bottom right, bottom left as they lie in it, whichever way the text reads.
+ */
+
+/**
+ * One detected text line.
+ *
+ * [polygon]: 8 floats, as above. [detScore]: mean probability inside the box, in 0..1.
+ */
+public class TextBox(public val polygon: FloatArray, public val detScore: Double)
+
+/**
+ * One line that was detected and read.
+ *
+ * [polygon]: 8 floats, as above. [recScore]: mean probability of the characters, in 0..1.
+ */
+public class TextLine(
+    public val polygon: FloatArray,
+    public val detScore: Double,
+    public val text: String,
+    public val recScore: Double,
+)
+
+/**
+ * What was read in one picture.
+ *
+ * [lines] from top to bottom, left to right within a row; [timingsMs] the time spent in each stage, in its order.
+ */
+public class Reading(public val lines: List<TextLine>, public val timingsMs: Map<String, Double>)
+
+/** A text and the mean probability of its characters, in 0..1; "" and 0.0 where nothing was read. */
+public data class DecodedText(val text: String, val score: Double)
+
+/** An array of floats, its last axis running fastest. Images are N × channels × rows × columns. */
+public class Tensor(public val shape: IntArray, public val data: FloatArray) {
+    init {
+        require(shape.fold(1, Int::times) == data.size) { "${data.size} values for shape ${shape.joinToString("×")}" }
+    }
+}
+
+/** One network, ready to run. */
+public fun interface Engine {
+    /**
+     * Runs the network on one N × C × H × W batch and returns its one output.
+     *
+     * The output may be the engine's own buffer, good until the next run.
+     */
+    public fun run(input: Tensor): Tensor
+}
+
+/** Asked between the steps of a reading whether it is still wanted. */
+public fun interface Cancellation {
+    public fun isCancelled(): Boolean
+}

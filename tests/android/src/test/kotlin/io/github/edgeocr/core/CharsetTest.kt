@@ -1,0 +1,34 @@
+package io.github.edgeocr.core
+
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertThrows
+import org.junit.jupiter.api.DynamicTest
+import org.junit.jupiter.api.DynamicTest.dynamicTest
+import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.TestFactory
+
+class CharsetTest {
+    @TestFactory
+    fun `texts are the host's`(): List<DynamicTest> = GoldenFiles.expected.items("ctc").map { row ->
+        dynamicTest(row.getString("name")) {
+            val charset = Charset(row.getJSONArray("classes").map { it as String }, 0)
+            val probs = GoldenFiles.readTensor(row.getString("name"))
+            val decoded = charset.decode(probs.data, 0, probs.shape[0])
+            assertEquals(row.getString("text"), decoded.text)
+            assertEquals(row.getDouble("score"), decoded.score, 1e-4)
+        }
+    }
+
+    @Test
+    fun `a dictionary keeps its space and its order`() {
+        val charset = Charset.parse("a\n \n文\n", 4, 0)
+        val probs = floatArrayOf(0f, 0f, 0f, 1f, 0f, 0f, 1f, 0f, 0f, 1f, 0f, 0f)
+        assertEquals(DecodedText("文 a", 1.0), charset.decode(probs, 0, 3))
+    }
+
+    @Test
+    fun `a dictionary of another length is refused`() {
+        val error = assertThrows(BundleException::class.java) { Charset.parse("a\nb\n", 4, 0) }
+        assertEquals("the dictionary makes 3 classes, expected 4", error.message)
+    }
+}

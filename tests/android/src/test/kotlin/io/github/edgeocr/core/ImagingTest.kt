@@ -1,0 +1,104 @@
+package io.github.edgeocr.core
+
+import org.junit.jupiter.api.Assertions.assertArrayEquals
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertThrows
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.DynamicTest
+import org.junit.jupiter.api.DynamicTest.dynamicTest
+import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.TestFactory
+import kotlin.math.abs
+
+class ImagingTest {
+    private val expected = GoldenFiles.expected
+    private val settings = Manifest.parse(GoldenFiles.manifest).settings
+
+    @Test
+    fun `detection sizes are the host's`() {
+        for (row in expected.items("detection_sizes")) {
+            val changed = settings.detection.copy(
+                limitSideLen = row.getInt("limit_side_len"),
+                limitType = LimitType.valueOf(row.getString("limit_type").uppercase()),
+            )
+            val size = planDetectionSize(row.getInt("height"), row.getInt("width"), changed)
+            assertEquals(row.getJSONArray("size").map { it as Int }, listOf(size.height, size.width), "$row")
+        }
+    }
+
+    @Test
+    fun `line widths are the host's`() {
+        for (row in expected.items("line_widths")) {
+            val (height, width) = row.getInt("height") to row.getInt("width")
+            val crop = BgrImage(width, height, ByteArray(3 * width * height))
+            val line = resizeLine(crop, 48, settings.recognition.maxWidth)
+            assertEquals(48 to row.getInt("line_width"), line.height to line.width, "$row")
+        }
+    }
+
+    @Test
+    fun `input widths are the host's`() {
+        for (row in expected.items("widths")) {
+            val changed = settings.recognition.copy(minWidth = row.getInt("min_width"))
+            assertEquals(row.getInt("width"), planWidth(row.getInt("line_width"), changed), "$row")
+        }
+    }
+
+    @TestFactory
+    fun `detection inputs are the host's`(): List<DynamicTest> = expected.items("detection_inputs").map { row ->
+        dynamicTest(row.getString("name")) {
+            val changed = GoldenFiles.readDetectionSettings(row.getJSONObject("settings"))
+            assertNear(row.getString("name"), prepareDetection(GoldenFiles.readView(row), changed), MIN_STD)
+        }
+    }
+
+    @TestFactory
+    fun `line inputs are the host's`(): List<DynamicTest> = expected.items("line_inputs").map { row ->
+        dynamicTest(row.getString("name")) {
+            val lines = row.items("views").map {
+                resizeLine(GoldenFiles.readView(it), row.getInt("image_height"), row.getInt("max_width"))
+            }
+            val (normalization, padValue) = settings.recognition.run { normalization to padValue }
+            assertNear(row.getString("name"), prepareLines(lines, row.getInt("width"), normalization, padValue), 0.5f)
+        }
+    }
+
+    /** At most one level of 255 apart, and hardly ever that. */
+    private fun assertNear(name: String, found: Tensor, std: Float) {
+        val wanted = GoldenFiles.readTensor(name)
+        assertArrayEquals(wanted.shape, found.shape)
+        val level = 1 / (255 * std)
+        val differences = wanted.data.indices.map { abs(wanted.data[it] - found.data[it]) }
+        assertTrue(differences.max() <= 1.01f * level, "$name: ${differences.max() / level} levels")
+        val share = differences.count { it > 0.01f * level }.toDouble() / differences.size
+        assertTrue(share <= 0.01, "$name: $share differ")
+    }
+
+    @Test
+    fun `pictures turn`() {
+        val image = BgrImage(3, 2, ByteArray(18) { (it / 3).toByte() })
+        fun show(turned: BgrImage) = turned.pixels.filterIndexed { i, _ -> i % 3 == 1 }.map { it.toInt() }
+        assertEquals(listOf(2, 5, 1, 4, 0, 3), show(image.turnLeft()))
+        assertEquals(2 to 3, image.turnLeft().let { it.width to it.height })
+        assertEquals(listOf(5, 4, 3, 2, 1, 0), show(image.turnAround()))
+    }
+
+    @Test
+    fun `colours come in their order`() {
+        val image = BgrImage.fromArgb(1, 1, intArrayOf(0x80112233.toInt()))
+        assertEquals(listOf<Byte>(0x33, 0x22, 0x11), image.pixels.toList())
+    }
+
+    @Test
+    fun `sizes that do not fit are refused`() {
+        assertThrows(IllegalArgumentException::class.java) { BgrImage(2, 2, ByteArray(11)) }
+        assertThrows(IllegalArgumentException::class.java) { BgrImage(0, 2, ByteArray(0)) }
+        assertThrows(IllegalArgumentException::class.java) { BgrImage.fromArgb(2, 2, IntArray(3)) }
+        assertThrows(IllegalArgumentException::class.java) { Tensor(intArrayOf(2, 3), FloatArray(5)) }
+    }
+
+    private companion object {
+        // Of the three channels of detection.
+        const val MIN_STD = 0.224f
+    }
+}

@@ -1,0 +1,49 @@
+package io.github.edgeocr.core
+
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.Test
+import kotlin.random.Random
+
+/** Prints how long the slow loops take after a warm-up; how fast a machine is fails no test. */
+class SpeedTest {
+    @Test
+    fun `post-processing of a large map`() {
+        val settings = Manifest.parse(GoldenFiles.manifest).settings
+        val side = 960
+        val map = FloatArray(side * side)
+        // A hundred slanted strokes of 70 × 14 pixels.
+        for (i in 0 until 100) {
+            val (left, top) = 10 + 95 * (i % 10) to 10 + 95 * (i / 10)
+            for (x in 0 until 70) for (y in 0 until 14) map[(top + y + x / 5) * side + left + x] = 0.9f
+        }
+        val size = Size(side, side)
+        var boxes = emptyList<TextBox>()
+        val median = measureMedianMs(20, 30) {
+            boxes = findBoxes(map, size, size, settings.detection, settings.geometry)
+        }
+        assertEquals(100, boxes.size)
+        println("speed: post-processing of 960×960 with 100 boxes: %.2f ms".format(median))
+    }
+
+    @Test
+    fun `decoding of a line`() {
+        val classes = 6625
+        val random = Random(5)
+        val probs = FloatArray(40 * classes) { random.nextFloat() / classes }
+        val charset = Charset(List(classes) { "x" }, 0)
+        var length = 0
+        val median = measureMedianMs(100, 100) { length += charset.decode(probs, 0, 40).text.length }
+        assertTrue(length > 0)
+        println("speed: CTC decoding of 40×6625: %.3f ms".format(median))
+    }
+
+    private fun measureMedianMs(warmUp: Int, runs: Int, work: () -> Unit): Double {
+        repeat(warmUp) { work() }
+        return List(runs) {
+            val start = System.nanoTime()
+            work()
+            (System.nanoTime() - start) / 1e6
+        }.sorted()[runs / 2]
+    }
+}

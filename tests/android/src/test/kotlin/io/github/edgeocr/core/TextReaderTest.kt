@@ -1,0 +1,129 @@
+package io.github.edgeocr.core
+
+import org.json.JSONObject
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertThrows
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.DynamicTest
+import org.junit.jupiter.api.DynamicTest.dynamicTest
+import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.TestFactory
+import java.util.concurrent.CancellationException
+import kotlin.math.abs
+
+class TextReaderTest {
+    private val expected = GoldenFiles.expected.items("cases").associateBy { it.getString("name") }
+    private val cases = GoldenFiles.recorded.items("cases")
+    private val stride = GoldenFiles.expected.getInt("crop_stride")
+
+    private fun open(case: JSONObject, classes: List<String> = GoldenFiles.classes): TextReader {
+        val name = case.getString("name")
+        val settings = GoldenFiles.readSettings(case)
+        return TextReader(
+            TextDetector(
+                ReplayEngine(case, "det", GoldenFiles.readMap("$name.det")),
+                settings.detection,
+                settings.geometry,
+            ),
+            TextRecognizer(
+                ReplayEngine(case, "rec", GoldenFiles.readTensor("$name.rec")),
+                Charset(classes, 0),
+                settings.recognition,
+            ),
+            // In other batches than the host's, which change nothing.
+            OrientationClassifier(TableEngine(GoldenFiles.readTensor("$name.cls")), settings.orientation),
+            settings,
+        )
+    }
+
+    @TestFactory
+    fun `pictures read as on the host`(): List<DynamicTest> = cases.map { case ->
+        dynamicTest(case.getString("name")) {
+            val wanted = expected.getValue(case.getString("name"))
+            val image = GoldenFiles.readView(case)
+            val timings = LinkedHashMap<String, Double>()
+            val lines = open(case).readAll(image, timings) { false }
+            assertEquals(wanted.items("lines").map { it.getString("text") }, lines.map { it.text })
+            wanted.items("lines").zip(lines) { row, line ->
+                assertEquals(row.getDouble("rec_score"), line.recScore, 1e-4)
+            }
+            assertEquals(listOf("detection", "crop", "orientation", "recognition"), timings.keys.toList())
+            val reading = open(case).read(image)
+            assertEquals(wanted.getJSONArray("read").toList(), reading.lines.map { it.text })
+        }
+    }
+
+    @TestFactory
+    fun `crops are the host's`(): List<DynamicTest> = cases.map { case ->
+        val name = case.getString("name")
+        dynamicTest(name) {
+            val image = GoldenFiles.readView(case)
+            val settings = GoldenFiles.readSettings(case).geometry
+            val row = expected.getValue(name)
+            val pixels = GoldenFiles.readBytes("$name.crops")
+            var place = 0
+            var worst = 0.0
+            row.items("boxes").forEachIndexed { i, box ->
+                val crop = cropPolygon(image, box.rows("polygon"), settings)
+                val (height, width) = row.getJSONArray("crops").getJSONArray(i).map { it as Int }
+                assertEquals(height to width, crop.height to crop.width, "crop $i")
+                var sum = 0
+                var count = 0
+                for (y in 0 until height step stride) {
+                    for (x in 0 until width step stride) {
+                        for (channel in 0 until 3) {
+                            val found = crop.pixels[3 * (y * width + x) + channel].toInt() and 0xFF
+                            sum += abs(found - (pixels[place++].toInt() and 0xFF))
+                            count++
+                        }
+                    }
+                }
+                worst = maxOf(worst, sum.toDouble() / count)
+            }
+            assertEquals(pixels.size, place)
+            assertTrue(worst <= MAX_CROP_DIFF, "$worst of 255")
+            if (place > 0) println("$name: crops within ${"%.3f".format(worst)} of 255 on average")
+        }
+    }
+
+    @Test
+    fun `another dictionary reads other texts`() {
+        val case = cases[0]
+        val swapped = GoldenFiles.classes.map { mapOf("A" to "B", "B" to "A")[it] ?: it }
+        val lines = open(case, swapped).read(GoldenFiles.readView(case)).lines
+        assertTrue(lines.map { it.text } != expected.getValue("label").getJSONArray("read").toList())
+    }
+
+    @Test
+    fun `a reading can be cancelled at each step`() {
+        val case = cases.first { it.getString("name") == "sign" }
+        val image = GoldenFiles.readView(case)
+        var asked = 0
+        open(case).read(image) { asked++; false }
+        assertTrue(asked > 5)
+        for (step in 0 until asked) {
+            var left = step
+            assertThrows(CancellationException::class.java) { open(case).read(image) { left-- == 0 } }
+        }
+    }
+
+    @Test
+    fun `a recogniser of other classes is refused`() {
+        val case = cases[0]
+        val error = assertThrows(BundleException::class.java) {
+            open(case, GoldenFiles.classes.dropLast(1)).read(GoldenFiles.readView(case))
+        }
+        assertTrue("expected 1×T×${GoldenFiles.classes.size - 1}" in error.message!!, error.message)
+    }
+
+    @Test
+    fun `lines that score too low are left out`() {
+        val case = JSONObject(cases[0].toString())
+        case.getJSONObject("settings").getJSONObject("recognition").put("text_score", 1.01)
+        assertTrue(open(case).read(GoldenFiles.readView(case)).lines.isEmpty())
+    }
+
+    private companion object {
+        const val MAX_CROP_DIFF = 2.0
+    }
+}

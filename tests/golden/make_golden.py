@@ -1,0 +1,633 @@
+"""Golden arrays: what Python, boards and Kotlin must all make of the same inputs.
+
+    python tests/golden/make_golden.py             # works out again what is expected, from what was recorded
+    python tests/golden/make_golden.py --record    # runs the default models again first
+
+`recorded.json` holds the cases and what networks gave for them, `expected.json` what `edge_ocr.core` makes of that,
+`manifest.json` is the manifest of a bundle for Android, `arrays/NAME.bin` are raw little-endian arrays deflated by zlib
+(java.util.zip inflates them), `pictures/` what is not in `examples/images`. `index.json` tells of every file its
+sha256 (of arrays: inflated), and of arrays dtype and shape.
+
+A picture of a case is a view: `picture` (path from the repository), `crop` ([left, top, width, height]) of it, then
+`turns` quarter turns counter-clockwise. Outputs are recorded as they are then used: prob maps in 255 steps, probs of
+the recogniser the best `KEPT_CLASSES` a time step and no others, over the classes that occur in any of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge_ocr.config import load_config
+from edge_ocr.core.charset import Charset
+from edge_ocr.core.detection import TextDetector, find_boxes
+from edge_ocr.core.geometry import crop_polygon, fit_quad, order_corners, sort_reading_order, unclip
+from edge_ocr.core.imaging import plan_detection_size, prepare_detection, prepare_lines, resize_line
+from edge_ocr.core.orientation import OrientationClassifier
+from edge_ocr.core.pipeline import TextReader
+from edge_ocr.core.recognition import MAX_WIDTH, TextRecognizer, plan_width
+from edge_ocr.core.settings import DetectionSettings, OrientationSettings, RecognitionSettings
+from edge_ocr.core.types import TextBox
+
+FOLDER = Path(__file__).resolve().parent
+REPOSITORY = FOLDER.parents[1]
+
+# Of which the results are the work: two machines with these give the same bytes.
+LIBRARIES = ("numpy", "opencv-python", "pyclipper")
+
+KEPT_CLASSES = 2
+
+# Of a crop, every so many rows and columns are kept.
+CROP_STRIDE = 3
+
+# Two machines round the last digits in other ways.
+DIGITS = 5
+
+
+@dataclass(frozen=True)
+class View:
+    """Part of a picture."""
+
+    picture: str
+    crop: tuple[int, int, int, int]
+    turns: int = 0
+
+    def cut(self) -> np.ndarray:
+        image = cv2.imread(str(REPOSITORY / self.picture))
+        if image is None:
+            raise SystemExit(f"{self.picture} cannot be read")
+        left, top, width, height = self.crop
+        return np.ascontiguousarray(np.rot90(image[top : top + height, left : left + width], self.turns))
+
+
+_LABEL, _SIGN = "examples/images/label.png", "examples/images/sign.png"
+_TURNED = "examples/images/upside_down.png"
+_RECEIPT, _SLANTED = "tests/golden/pictures/receipt.png", "tests/golden/pictures/slanted.png"
+
+# Name, view, changes of the settings of detection, pictures in a batch.
+CASES: tuple[tuple[str, View, dict[str, Any], int], ...] = (
+    ("label", View(_LABEL, (0, 0, 640, 460)), {"limit_side_len": 640}, 1),
+    ("label_small", View(_LABEL, (0, 0, 640, 460)), {}, 6),
+    ("label_head", View(_LABEL, (40, 60, 330, 210)), {}, 1),
+    ("label_downwards", View(_LABEL, (340, 80, 260, 320)), {}, 1),
+    ("label_left_turn", View(_LABEL, (40, 60, 320, 320), 1), {}, 4),
+    ("label_right_turn", View(_LABEL, (60, 150, 300, 240), 3), {"limit_type": "long"}, 1),
+    ("label_turned", View(_LABEL, (40, 60, 320, 200), 2), {}, 1),
+    ("sign", View(_SIGN, (0, 0, 640, 430)), {"limit_side_len": 640}, 6),
+    ("sign_small", View(_SIGN, (0, 0, 640, 430)), {"unclip_ratio": 2.0}, 1),
+    ("sign_tall", View(_SIGN, (60, 60, 200, 310)), {"limit_side_len": 256}, 1),
+    ("sign_turned", View(_SIGN, (0, 0, 640, 430), 2), {"limit_side_len": 480}, 1),
+    ("card", View(_TURNED, (0, 0, 680, 240)), {"limit_side_len": 480}, 1),
+    ("card_upright", View(_TURNED, (0, 0, 680, 240), 2), {"box_threshold": 0.5}, 1),
+    ("card_enlarged", View(_TURNED, (330, 70, 120, 60), 2), {"limit_type": "min", "limit_side_len": 128}, 1),
+    ("receipt", View(_RECEIPT, (0, 0, 300, 260)), {}, 6),
+    ("receipt_half", View(_RECEIPT, (0, 100, 300, 160)), {"limit_side_len": 224}, 1),
+    ("slanted", View(_SLANTED, (0, 0, 300, 260)), {}, 6),
+    ("slanted_part", View(_SLANTED, (20, 90, 200, 150)), {"bin_threshold": 0.2}, 1),
+    ("bricks", View(_SIGN, (0, 0, 640, 40)), {}, 1),
+)
+
+
+# --- Files ---
+
+
+def write_arrays(out: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays, and their dtypes and shapes beside them for `write_index`."""
+    (out / "arrays").mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        raw = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+        (out / "arrays" / f"{name}.bin").write_bytes(zlib.compress(raw, 9))
+
+
+def read_array(folder: Path, name: str) -> np.ndarray:
+    """Return an array of `folder`. Raises ValueError where it is not the one that index.json tells of."""
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    entry = index["files"][f"arrays/{name}.bin"]
+    content = zlib.decompress((folder / "arrays" / f"{name}.bin").read_bytes())
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise ValueError(f"arrays/{name}.bin is not what index.json tells of")
+    return np.frombuffer(content, entry["dtype"]).reshape(entry["shape"])
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON with one line an item of each list or mapping at the top."""
+    parts = []
+    for key, value in content.items():
+        items = value if isinstance(value, list) else None
+        if isinstance(value, dict):
+            lines = [f"{json.dumps(name)}: {_dump(item)}" for name, item in value.items()]
+            text = "{\n  " + ",\n  ".join(lines) + "\n }"
+        elif items and not isinstance(items[0], str):
+            text = "[\n  " + ",\n  ".join(map(_dump, items)) + "\n ]"
+        else:
+            text = _dump(value)
+        parts.append(f" {json.dumps(key)}: {text}")
+    path.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def write_index(out: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write index.json, which tells of every file."""
+    files: dict[str, Any] = {
+        f"arrays/{name}.bin": {
+            "sha256": hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest(),
+            "dtype": array.dtype.name,
+            "shape": list(array.shape),
+        }
+        for name, array in sorted(arrays.items())
+    }
+    for path in (*sorted((out / "pictures").glob("*.png")), *(out / f"{n}.json" for n in _JSON_FILES)):
+        files[path.relative_to(out).as_posix()] = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    write_json(out / "index.json", {"made_with": find_versions(), "files": files})
+
+
+_JSON_FILES = ("recorded", "expected", "manifest")
+
+
+def find_versions() -> dict[str, str]:
+    return {name: version(name) for name in LIBRARIES}
+
+
+# --- Recording: needs the default models and opt ---
+
+
+class RecordingEngine:
+    """Hands on what another engine gives, rounded to what is kept of it, and keeps it."""
+
+    name = "recording"
+
+    def __init__(self, engine: Any, kind: str, runs: list[tuple[str, tuple[int, ...], np.ndarray]]) -> None:
+        self.engine = engine
+        self.kind = kind
+        self.runs = runs
+
+    def run(self, array: np.ndarray) -> np.ndarray:
+        output = np.array(self.engine.run(array), dtype=np.float32)
+        if self.kind == "det":
+            output = np.round(output * 255).astype(np.uint8).astype(np.float32) / np.float32(255)
+        else:
+            if self.kind == "rec":
+                least = np.partition(output, -KEPT_CLASSES, axis=-1)[..., -KEPT_CLASSES, np.newaxis]
+                output[output < least] = 0
+            output = output.astype(np.float16).astype(np.float32)
+        self.runs.append((self.kind, array.shape, output))
+        return output
+
+
+def record(cases: Sequence[tuple[str, View, dict[str, Any], int]] = CASES) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Run the default models on `cases`; return what recorded.json holds, and the arrays."""
+    from edge_ocr.engines import create_engine
+    from edge_ocr.models import resolve_model
+
+    config = load_config("OCR", {"Pipeline.use_text_line_orientation": True})
+    names = {"det": config.det_model, "rec": config.rec_model, "cls": config.cls_model}
+    models = {kind: resolve_model(name, kind) for kind, name in names.items()}
+    engines = {kind: create_engine("openvino", model, "cpu", 0, 2) for kind, model in models.items()}
+    charset = Charset(("", *models["rec"].dictionary, " "))
+    described, arrays, rec_outputs = [], {}, {}
+    for name, view, changes, batch_size in cases:
+        detection = replace(config.detection, **{"limit_side_len": 320, **changes})
+        recognition = replace(config.recognition, batch_size=batch_size)
+        runs: list[tuple[str, tuple[int, ...], np.ndarray]] = []
+        kept = {kind: RecordingEngine(engine, kind, runs) for kind, engine in engines.items()}
+        TextReader(
+            TextDetector(kept["det"], detection),
+            TextRecognizer(kept["rec"], charset, recognition),
+            OrientationClassifier(kept["cls"], config.orientation),
+        ).read(view.cut())
+        arrays[f"{name}.det"] = np.round(runs[0][2][0, 0] * 255).astype(np.uint8)
+        cls_outputs = [output for kind, _, output in runs if kind == "cls"]
+        arrays[f"{name}.cls"] = np.concatenate([*cls_outputs, np.zeros((0, 2), np.float32)])
+        rec_outputs[name] = [output for kind, _, output in runs if kind == "rec"]
+        settings = {"detection": detection, "recognition": recognition, "orientation": config.orientation}
+        described.append(
+            {
+                "name": name,
+                **asdict(view),
+                "settings": {stage: asdict(values) for stage, values in settings.items()},
+                "runs": [{"model": kind, "input": shape, "output": output.shape} for kind, shape, output in runs],
+            }
+        )
+    # Those that were kept somewhere, the blank in any case, keep their order.
+    used = {0, *(int(i) for outputs in rec_outputs.values() for o in outputs for i in np.unique(np.nonzero(o)[-1]))}
+    order = sorted(used)
+    for case in described:
+        sizes = [run["output"] for run in case["runs"] if run["model"] == "rec"]
+        slices = [output[..., order].reshape(-1, len(order)) for output in rec_outputs[case["name"]]]
+        arrays[f"{case['name']}.rec"] = np.concatenate([*slices, np.zeros((0, len(order)), np.float32)])
+        for run, size in zip([r for r in case["runs"] if r["model"] == "rec"], sizes, strict=True):
+            run["output"] = (*size[:-1], len(order))
+    # Tuples are lists in JSON.
+    recorded = json.loads(json.dumps({"classes": [charset.classes[i] for i in order], "cases": described}))
+    return recorded, arrays
+
+
+def render_pictures(out: Path) -> None:
+    """Write the pictures that are not in examples/images: a piece of the receipt, upright and slanted."""
+    receipt = cv2.imread(str(REPOSITORY / "examples/images/receipt.jpg"))
+    upright = receipt[150:410, 210:510]
+    matrix = cv2.getRotationMatrix2D((360.0, 600.0), 11, 1.0)
+    slanted = cv2.warpAffine(receipt, matrix, (720, 1100), flags=cv2.INTER_AREA)[480:740, 120:420]
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
+    for name, image in (("receipt", upright), ("slanted", slanted)):
+        # In 16 levels a channel they take a third of the space.
+        levels = np.minimum(np.round(image / 17.0) * 17, 255).astype(np.uint8)
+        cv2.imwrite(str(out / "pictures" / f"{name}.png"), levels, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+
+
+def write_manifest(out: Path) -> None:
+    """Export a bundle for Android and keep its manifest."""
+    from converters.export import ExportOptions, export_bundle
+
+    config = load_config("OCR", {"Pipeline.use_text_line_orientation": True})
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = Path(folder) / "bundle"
+        export_bundle("android", bundle, config, ExportOptions(verify=False))
+        (out / "manifest.json").write_bytes((bundle / "manifest.json").read_bytes())
+
+
+# --- What is expected: edge_ocr.core on what was recorded ---
+
+
+class ReplayEngine:
+    """Gives what was recorded, run after run. Raises ValueError where it is asked for something else."""
+
+    name = "replay"
+
+    def __init__(self, runs: Iterator[tuple[list[int], np.ndarray]]) -> None:
+        self.runs = runs
+
+    def run(self, array: np.ndarray) -> np.ndarray:
+        shape, output = next(self.runs)
+        if list(array.shape) != shape:
+            raise ValueError(f"the input is {array.shape}, recorded was {shape}")
+        return output
+
+
+def read_settings(settings: dict[str, Any]) -> tuple[DetectionSettings, RecognitionSettings, OrientationSettings]:
+    detection = {key: tuple(v) if isinstance(v, list) else v for key, v in settings["detection"].items()}
+    return (
+        DetectionSettings(**detection),
+        RecognitionSettings(**settings["recognition"]),
+        OrientationSettings(**settings["orientation"]),
+    )
+
+
+def read_view(case: dict[str, Any]) -> np.ndarray:
+    return View(case["picture"], tuple(case["crop"]), case["turns"]).cut()
+
+
+def open_reader(case: dict[str, Any], classes: Sequence[str], arrays: dict[str, np.ndarray]) -> TextReader:
+    """Return a reader whose networks give what was recorded for `case`."""
+
+    def replay(kind: str) -> ReplayEngine:
+        flat = arrays[f"{case['name']}.{kind}"]
+        flat = flat.astype(np.float32) / np.float32(255) if kind == "det" else flat
+
+        def iterate() -> Iterator[tuple[list[int], np.ndarray]]:
+            start = 0
+            for run in case["runs"]:
+                if run["model"] == kind:
+                    size = int(np.prod(run["output"]))
+                    yield run["input"], flat.reshape(-1)[start : start + size].reshape(run["output"])
+                    start += size
+
+        return ReplayEngine(iterate())
+
+    detection, recognition, orientation = read_settings(case["settings"])
+    return TextReader(
+        TextDetector(replay("det"), detection),
+        TextRecognizer(replay("rec"), Charset(tuple(classes)), recognition),
+        OrientationClassifier(replay("cls"), orientation),
+    )
+
+
+def expect(recorded: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return what expected.json holds, and its arrays."""
+    made: dict[str, np.ndarray] = {}
+    content = {
+        "crop_stride": CROP_STRIDE,
+        "cases": [_expect_case(case, recorded["classes"], arrays, made) for case in recorded["cases"]],
+        "maps": list(_expect_maps(made)),
+        "detection_sizes": list(_expect_detection_sizes()),
+        "widths": [
+            {"line_width": w, "min_width": m, "width": plan_width(w, m)}
+            for m in (32, 320)
+            for w in (1, 32, 63, 64, 65, 319, 320, 321, 384, 385, 3199, 3200)
+        ],
+        "line_widths": [
+            {"height": h, "width": w, "line_width": resize_line(np.zeros((h, w, 3), np.uint8), 48, MAX_WIDTH).shape[1]}
+            for h, w in ((48, 100), (1, 1), (100, 1), (7, 53), (31, 997), (5, 600), (96, 333), (47, 47))
+        ],
+        "quads": list(_expect_quads()),
+        "unclipped": list(_expect_unclipped()),
+        "corner_orders": list(_expect_corner_orders()),
+        "reading_orders": list(_expect_reading_orders()),
+        "detection_inputs": list(_expect_detection_inputs(made)),
+        "line_inputs": list(_expect_line_inputs(made)),
+        "ctc": list(_expect_texts(made)),
+        "orientations": list(_expect_orientations(made)),
+    }
+    return json.loads(json.dumps(content)), made
+
+
+def _round(values: Any) -> Any:
+    return np.round(np.asarray(values, dtype=np.float64), DIGITS).tolist()
+
+
+def _describe_boxes(boxes: list[TextBox]) -> list[dict[str, Any]]:
+    return [{"polygon": box.polygon.astype(int).tolist(), "det_score": _round(box.det_score)} for box in boxes]
+
+
+def _expect_case(case: Any, classes: Sequence[str], arrays: Any, made: dict[str, np.ndarray]) -> dict[str, Any]:
+    image = read_view(case)
+    lines = open_reader(case, classes, arrays).read_all(image, {})
+    boxes = [TextBox(line.polygon, line.det_score) for line in lines]
+    crops = [crop_polygon(image, box.polygon) for box in boxes]
+    thin = [crop[::CROP_STRIDE, ::CROP_STRIDE].reshape(-1) for crop in crops]
+    made[f"{case['name']}.crops"] = np.concatenate([*thin, np.zeros(0, np.uint8)])
+    return {
+        "name": case["name"],
+        "height": image.shape[0],
+        "width": image.shape[1],
+        "boxes": _describe_boxes(boxes),
+        "crops": [list(crop.shape[:2]) for crop in crops],
+        "lines": [{"text": line.text, "rec_score": _round(line.rec_score)} for line in lines],
+        "read": [line.text for line in open_reader(case, classes, arrays).read(image).lines],
+    }
+
+
+def _expect_maps(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    """Yield drawn maps: shapes at the border, with holes, touching corners, too small, faint and slanted."""
+    rows, columns = np.mgrid[0:160, 0:192]
+    edges = np.zeros((160, 192), np.uint8)
+    edges[0:9, 0:40] = 255
+    edges[150:, 170:] = 230
+    edges[60:70, 188:] = 255
+    # Squares that touch at a corner are one shape.
+    edges[30:42, 20:50] = edges[42:54, 50:80] = 200
+    rings = np.zeros((160, 192), np.uint8)
+    for x, y, inner, outer in ((50, 50, 30, 44), (140, 60, 4, 30), (90, 120, 12, 20)):
+        distance = np.hypot(columns - x, rows - y)
+        rings[(distance >= inner) & (distance < outer)] = 220
+    rings[45:56, 40:60] = 255
+    rings[112:129, 20:60] = 180
+    rings[116:124, 24:56] = 90
+    slanted = np.zeros((160, 192), np.uint8)
+    for x, y, angle, length, width in (
+        (60, 40, 20, 50, 7),
+        (130, 60, -35, 40, 5),
+        (60, 110, 78, 35, 6),
+        (140, 130, 3, 45, 8),
+    ):
+        cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+        along = (columns - x) * cosine + (rows - y) * sine
+        across = (rows - y) * cosine - (columns - x) * sine
+        slanted[(np.abs(along) < length) & (np.abs(across) < width)] = 240
+    specks = np.zeros((160, 192), np.uint8)
+    for i in range(12):
+        specks[4 + 12 * i : 4 + 13 * i, 10 : 12 + 14 * i] = 255
+    specks[20:40, 150:190:2] = 255
+    specks[100:120, 180:190] = 100
+    settings = load_config("OCR").detection
+    for name, array, changes in (
+        ("edges", edges, {}),
+        ("rings", rings, {}),
+        ("rings_faint", rings, {"box_threshold": 0.1, "unclip_ratio": 0.4}),
+        ("slanted", slanted, {"unclip_ratio": 1.8}),
+        ("specks", specks, {}),
+        ("specks_few", specks, {"max_candidates": 3}),
+        ("empty", np.zeros((32, 32), np.uint8), {}),
+        ("full", np.full((32, 64), 255, np.uint8), {}),
+    ):
+        changed = replace(settings, **changes)
+        height, width = 2 * array.shape[0] + 13, array.shape[1] - 11
+        made[f"map_{name}"] = array
+        boxes = find_boxes(array.astype(np.float32) / np.float32(255), height, width, changed)
+        yield {
+            "name": f"map_{name}",
+            "settings": asdict(changed),
+            "height": height,
+            "width": width,
+            "boxes": _describe_boxes(boxes),
+        }
+
+
+def _expect_detection_sizes() -> Iterator[dict[str, Any]]:
+    settings = load_config("OCR").detection
+    for limit_type, limit in (("max", 960), ("max", 320), ("min", 736), ("long", 960), ("min", 4000)):
+        for height, width in (
+            (1, 1),
+            (48, 48),
+            (460, 640),
+            (960, 960),
+            (1000, 2000),
+            (9000, 12000),
+            (30, 5000),
+            (721, 1),
+        ):
+            changed = replace(settings, limit_type=limit_type, limit_side_len=limit)
+            yield {
+                "height": height,
+                "width": width,
+                "limit_type": limit_type,
+                "limit_side_len": limit,
+                "size": plan_detection_size(height, width, changed),
+            }
+
+
+def _expect_quads() -> Iterator[dict[str, Any]]:
+    random = np.random.default_rng(6)
+    clouds = [random.integers(0, 200, (n, 2)) for n in (3, 4, 5, 9, 40, 200)]
+    # Points along a slanted stroke, as outlines of text have them.
+    for angle in (3, 17, 44, 61, 88, -12, -45):
+        cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+        stroke = random.uniform(-1, 1, (60, 2)) * (90, 11)
+        clouds.append(np.round(stroke @ [[cosine, sine], [-sine, cosine]] + (200, 200)).astype(int))
+    clouds += [np.array([[5, 5], [45, 5], [45, 20], [5, 20]]), np.array([[3, 4]]), np.array([[1, 1], [4, 5], [7, 9]])]
+    for points in clouds:
+        quad, side = fit_quad(points.astype(np.float32))
+        yield {"points": points.tolist(), "quad": _round(quad), "side": _round(side)}
+
+
+def _expect_unclipped() -> Iterator[dict[str, Any]]:
+    for x, y, width, height, angle, ratio in (
+        (80, 60, 60, 12, 0, 1.5),
+        (80.5, 60.5, 61, 11.5, 9, 1.5),
+        (90, 90, 70, 9, -31, 1.5),
+        (90, 90, 100, 30, 45, 2.0),
+        (120, 90, 4, 3, 20, 1.5),
+        (120, 90, 40, 5, 77, 0.2),
+        (120, 90, 12, 12, 5, 3.0),
+        (300, 300, 400, 90, 13, 1.5),
+        # Truncated to whole pixels it is a line, and then a point.
+        (80.5, 60.5, 60, 0.6, 0, 1.5),
+        (80.5, 60.5, 0.5, 0.5, 0, 1.5),
+    ):
+        quad = order_corners(cv2.boxPoints(((x, y), (width, height), angle)))
+        outline = unclip(quad, ratio)
+        # Corners in the order of the offsetting library say nothing.
+        grown, side = (None, None) if outline is None else fit_quad(outline)
+        yield {
+            # In float32 to the last bit, as what is truncated hangs on it.
+            "quad": quad.astype(float).tolist(),
+            "ratio": ratio,
+            "grown": None if grown is None else _round(grown),
+            "side": None if side is None else _round(side),
+        }
+
+
+def _expect_corner_orders() -> Iterator[dict[str, Any]]:
+    for corners in (
+        [[0, 0], [9, 0], [9, 4], [0, 4]],
+        [[9, 4], [0, 4], [0, 0], [9, 0]],
+        [[4, 0], [8, 4], [4, 8], [0, 4]],
+        [[2, 9], [0, 1], [7, 0], [9, 8]],
+        [[10, 3], [2, 6], [0, 2], [8, -1]],
+    ):
+        yield {"corners": corners, "ordered": order_corners(np.array(corners, np.float32)).tolist()}
+
+
+def _expect_reading_orders() -> Iterator[dict[str, Any]]:
+    random = np.random.default_rng(7)
+    for count, jitter in ((0, 0), (1, 0), (12, 4), (30, 9), (30, 14), (40, 40)):
+        polygons = []
+        for i in range(count):
+            x, y = 90 * (i % 4), 24 * (i // 4) + random.integers(-jitter, jitter + 1)
+            polygons.append([[x, y], [x + 70, y], [x + 70, y + 20], [x, y + 20]])
+        random.shuffle(polygons)
+        boxes = [TextBox(np.array(polygon, np.float32), float(i)) for i, polygon in enumerate(polygons)]
+        yield {"polygons": np.array(polygons).tolist(), "order": [int(b.det_score) for b in sort_reading_order(boxes)]}
+
+
+def _expect_detection_inputs(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    settings = load_config("OCR").detection
+    for name, view, changes in (
+        ("shrunk", View(_LABEL, (60, 80, 150, 110)), {"limit_side_len": 96}),
+        ("enlarged", View(_SIGN, (100, 130, 50, 37)), {"limit_side_len": 64, "limit_type": "min"}),
+        ("halved", View(_SIGN, (100, 130, 128, 64)), {"limit_side_len": 64}),
+        ("as_it_is", View(_TURNED, (300, 90, 64, 32)), {}),
+        ("strip", View(_TURNED, (300, 90, 150, 3), 1), {"limit_side_len": 96}),
+    ):
+        changed = replace(settings, **changes)
+        made[f"input_{name}"] = prepare_detection(view.cut(), changed)
+        yield {"name": f"input_{name}", **asdict(view), "settings": asdict(changed)}
+
+
+def _expect_line_inputs(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    for name, height, max_width, width, views in (
+        ("lines", 32, 200, 192, (View(_LABEL, (60, 90, 130, 24)), View(_SIGN, (150, 150, 90, 61)))),
+        ("narrow", 24, 64, 64, (View(_TURNED, (300, 90, 7, 40)), View(_TURNED, (200, 150, 300, 20)))),
+        ("lost", 16, 100, 32, (View(_TURNED, (300, 90, 1, 1)),)),
+    ):
+        lines = [resize_line(view.cut(), height, max_width) for view in views]
+        made[f"input_{name}"] = prepare_lines(lines, width)
+        yield {
+            "name": f"input_{name}",
+            "image_height": height,
+            "max_width": max_width,
+            "width": width,
+            "views": list(map(asdict, views)),
+        }
+
+
+def _expect_texts(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    # One class is two characters of UTF-16, one is two of Unicode, one is a space.
+    classes = ("", *"abcde", "é", "文", "𠮷", "e\u0301", " ")
+    random = np.random.default_rng(8)
+    for name, path in (
+        ("repeats", [1, 1, 0, 1, 2, 2, 0, 0, 2, 3]),
+        ("blank", [0, 0, 0, 0]),
+        ("step", [7]),
+        ("wide", [8, 8, 10, 9, 0, 9, 6, 7]),
+        ("full", [1, 2, 3, 4, 5]),
+        ("noise", None),
+        ("tie", None),
+    ):
+        probs = random.dirichlet(np.full(len(classes), 0.4), len(path) if path else 40).astype(np.float32)
+        if path:
+            probs[np.arange(len(path)), path] += 1
+            probs /= probs.sum(axis=1, keepdims=True)
+        if name == "tie":
+            # Of equal ones the first counts.
+            probs = np.round(probs, 1)
+        made[f"ctc_{name}"] = probs.astype(np.float32)
+        text, score = Charset(classes).decode(made[f"ctc_{name}"])
+        yield {"name": f"ctc_{name}", "classes": classes, "text": text, "score": _round(score)}
+
+
+class FixedEngine:
+    """Gives rows of a table, as many as are asked for."""
+
+    name = "fixed"
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows = rows
+        self.start = 0
+
+    def run(self, array: np.ndarray) -> np.ndarray:
+        self.start += len(array)
+        return self.rows[self.start - len(array) : self.start]
+
+
+def _expect_orientations(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    settings = load_config("OCR").orientation
+    turned_probs = np.array([0, 0.05, 0.11, 0.3, 0.5, 0.7, 0.89, 0.91, 1, 0.2, 0.95, 0.4, 0.02, 0.99], np.float32)
+    for name, threshold in (("default", settings.threshold), ("even", 0.5), ("eager", 0.25)):
+        rows = np.stack([1 - turned_probs, turned_probs], axis=1)
+        made[f"orientation_{name}"] = rows
+        classifier = OrientationClassifier(FixedEngine(rows), replace(settings, threshold=threshold))
+        turned, unsure = classifier.find_turned([np.zeros((9, 20, 3), np.uint8)] * len(rows))
+        described = asdict(replace(settings, threshold=threshold))
+        yield {"name": f"orientation_{name}", "settings": described, "turned": turned, "unsure": unsure}
+
+
+# --- All of it ---
+
+
+def read_recorded(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return recorded.json of `folder` and its arrays."""
+    recorded = json.loads((folder / "recorded.json").read_text(encoding="utf-8"))
+    names = [f"{case['name']}.{kind}" for case in recorded["cases"] for kind in ("det", "cls", "rec")]
+    return recorded, {name: read_array(folder, name) for name in names}
+
+
+def make_golden(recorded: dict[str, Any], arrays: dict[str, np.ndarray], out: Path) -> None:
+    """Write what was recorded and what is expected to `out`, whose pictures and manifest are there."""
+    expected, made = expect(recorded, arrays)
+    for old in (out / "arrays").glob("*.bin"):
+        old.unlink()
+    write_arrays(out, {**arrays, **made})
+    write_json(out / "recorded.json", recorded)
+    write_json(out / "expected.json", expected)
+    write_index(out, {**arrays, **made})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make the golden arrays again.")
+    parser.add_argument("--record", action="store_true", help="run the models and the exporter again first")
+    if parser.parse_args().record:
+        render_pictures(FOLDER)
+        write_manifest(FOLDER)
+        recorded, arrays = record()
+    else:
+        recorded, arrays = read_recorded(FOLDER)
+    make_golden(recorded, arrays, FOLDER)
+
+
+if __name__ == "__main__":
+    main()
