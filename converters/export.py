@@ -224,11 +224,14 @@ def _verify(bundle: BundleWriter, sources: tuple[SourceModel, ...]) -> ParityRep
         return verify_bundle(bundle.folder, sources={source.model.kind: source.model for source in sources})
     except NotVerifiedError as error:
         # It is gone by the time anybody reads this.
-        message = error.message.replace(str(bundle.folder), str(bundle.place))
-        raise NotVerifiedError(
-            f"the bundle could not be verified: {message}",
-            "--no-verify exports without a comparison; `edge-ocr verify` then makes it, on your own pictures",
-        ) from None
+        raise _explain_unverified(error.message.replace(str(bundle.folder), str(bundle.place))) from None
+
+
+def _explain_unverified(reason: str) -> NotVerifiedError:
+    return NotVerifiedError(
+        f"the bundle could not be verified: {reason}",
+        "--no-verify exports without a comparison; `edge-ocr verify` then makes it, on your own pictures",
+    )
 
 
 def _refuse_failed(bundle: BundleWriter, parity: ParityReport) -> None:
@@ -484,7 +487,7 @@ def _read_golden(
         return read_golden_lines({model.source.model.kind: model.nb for model in exported}, config, charset)
     except NotVerifiedError as error:
         if options.verify:
-            raise
+            raise _explain_unverified(error.message) from None
         report(f"WARNING: no golden result, so a device's self-test has nothing to compare: {error.message}")
         return None
 

@@ -365,7 +365,8 @@ def test_changed_scales_are_caught(copy_bundle, precision):
 
     edit(bundle, "models/rec.nb", change)
     approve(bundle)
-    assert fail_names(look(bundle)) & {"rec.probs.mean_step_diff", "texts.equal_share"}
+    caught = {"rec.probs.mean_step_diff", "rec.log_probs.worst_class_diff", "texts.equal_share"}
+    assert fail_names(look(bundle)) & caught
 
 
 def test_swapped_lines_of_the_dictionary_are_caught(copy_bundle):
