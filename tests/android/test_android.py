@@ -1,4 +1,4 @@
-"""The Kotlin of android_demo that needs no Android, compiled and tested on this machine's JVM by Maven."""
+"""The Kotlin of android_demo, compiled and tested on this machine's JVM by Maven; Robolectric stands for Android."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ pytestmark = pytest.mark.android
 
 FOLDER = Path(__file__).parent
 LEAST_JAVA = 17
-SUITES = {"Charset", "Detection", "Geometry", "Golden", "Imaging", "Manifest", "Orientation", "Speed", "TextReader"}
+SUITES = {
+    *("Charset", "Detection", "Geometry", "Golden", "Imaging", "Manifest", "Orientation", "Speed", "TextReader"),
+    *("Assets", "Bitmaps", "EdgeOcr", "JavaCaller"),
+}
 
 # Maven's own words where it reaches no repository.
 NO_NETWORK = re.compile(r"Unknown host|No route to host|Network is unreachable|Connection (refused|timed out)")
@@ -54,7 +57,7 @@ def built(maven) -> str:
     return done.stdout
 
 
-def test_kotlin_core(built, capfd):
+def test_kotlin(built, capfd):
     counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
     suites = set()
     for report in (FOLDER / "target" / "surefire-reports").glob("TEST-*.xml"):
@@ -76,3 +79,19 @@ def test_core_imports_no_android():
     assert len(sources) > 10
     imports = {name for text in sources.values() for name in re.findall(r"^import (\S+)", text, re.MULTILINE)}
     assert {name for name in imports if not name.startswith(("java.", "kotlin.", "org.json."))} == set()
+
+
+def test_library_needs_nothing_but_android_and_kotlin():
+    folder = FOLDER.parents[1] / "android_demo/ocr/src/main/kotlin"
+    texts = [path.read_text(encoding="utf-8") for path in folder.rglob("*.kt")]
+    imports = {name for text in texts for name in re.findall(r"^import (\S+)", text, re.MULTILINE)}
+    known = ("android.", "com.baidu.paddle.lite.", "io.github.edgeocr.", "java.", "kotlin.", "org.json.")
+    assert "com.baidu.paddle.lite.PaddlePredictor" in imports
+    assert {name for name in imports if not name.startswith(known)} == set()
+
+
+def test_maven_takes_the_kotlin_that_gradle_takes():
+    catalog = (FOLDER.parents[1] / "android_demo/gradle/libs.versions.toml").read_text(encoding="utf-8")
+    kotlin = re.search(r'^kotlin = "(.+)"$', catalog, re.MULTILINE)
+    assert kotlin is not None
+    assert f"<kotlin.version>{kotlin[1]}</kotlin.version>" in (FOLDER / "pom.xml").read_text(encoding="utf-8")

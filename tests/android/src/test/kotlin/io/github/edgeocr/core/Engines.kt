@@ -20,9 +20,9 @@ class ReplayEngine(case: JSONObject, model: String, private val recorded: Tensor
 
     override fun run(input: Tensor): Tensor {
         val run = runs.next()
-        val shape = run.getJSONArray("input").map { it as Int }
+        val shape = run.getJSONArray("input").elements().map { it as Int }
         check(shape == input.shape.toList()) { "the input is ${input.shape.toList()}, recorded was $shape" }
-        val output = run.getJSONArray("output").map { it as Int }.toIntArray()
+        val output = run.getJSONArray("output").elements().map { it as Int }.toIntArray()
         val size = output.fold(1, Int::times)
         start += size
         return Tensor(output, recorded.data.copyOfRange(start - size, start))

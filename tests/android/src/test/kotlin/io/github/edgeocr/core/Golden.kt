@@ -20,7 +20,7 @@ object GoldenFiles {
     val recorded = readJson("recorded.json")
     val manifest = readText("manifest.json")
     internal val constants = JsonFields.parse(manifest, "manifest.json").getFields("constants")
-    val classes: List<String> = recorded.getJSONArray("classes").map { it as String }
+    val classes: List<String> = recorded.getJSONArray("classes").elements().map { it as String }
 
     fun readText(name: String): String = String(File(folder, name).readBytes().also { check(name, it) })
 
@@ -37,7 +37,7 @@ object GoldenFiles {
     }
 
     fun readShape(name: String): IntArray =
-        index.getJSONObject("arrays/$name.bin").getJSONArray("shape").map { it as Int }.toIntArray()
+        index.getJSONObject("arrays/$name.bin").getJSONArray("shape").elements().map { it as Int }.toIntArray()
 
     /** A prob map: its bytes are 255ths. */
     fun readMap(name: String): Tensor {
@@ -59,7 +59,7 @@ object GoldenFiles {
     fun readView(view: JSONObject): BgrImage {
         val name = view.getString("picture")
         val picture = pictures.getOrPut(name) { ImageIO.read(File(root, name)) }
-        val (left, top, width, height) = view.getJSONArray("crop").map { it as Int }
+        val (left, top, width, height) = view.getJSONArray("crop").elements().map { it as Int }
         var image = BgrImage.fromArgb(width, height, picture.getRGB(left, top, width, height, null, 0, width))
         repeat(view.getInt("turns")) { image = image.turnLeft() }
         return image
@@ -74,10 +74,13 @@ object GoldenFiles {
         Settings.readDetection(JsonFields(settings, "settings"), constants.getFields("detection"))
 }
 
-fun JSONObject.items(key: String): List<JSONObject> = getJSONArray(key).map { it as JSONObject }
+/** What an array holds; Android's own is no list. */
+fun JSONArray.elements(): List<Any> = List(length()) { get(it) }
+
+fun JSONObject.items(key: String): List<JSONObject> = getJSONArray(key).elements().map { it as JSONObject }
 
 /** The rows of a list of lists of numbers, one after the other. */
 fun JSONArray.rows(): FloatArray =
-    flatMap { row -> (row as JSONArray).map { (it as Number).toFloat() } }.toFloatArray()
+    elements().flatMap { row -> (row as JSONArray).elements().map { (it as Number).toFloat() } }.toFloatArray()
 
 fun JSONObject.rows(key: String): FloatArray = getJSONArray(key).rows()

@@ -1,0 +1,68 @@
+package io.github.edgeocr;
+
+import static org.junit.Assert.assertEquals;
+import static org.junit.Assert.assertThrows;
+
+import com.baidu.paddle.lite.FakeRuntime;
+import io.github.edgeocr.core.EdgeOcrException;
+import io.github.edgeocr.core.Reading;
+import io.github.edgeocr.core.TextLine;
+import java.io.File;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.CancellationException;
+import org.junit.Before;
+import org.junit.Rule;
+import org.junit.Test;
+import org.junit.rules.TemporaryFolder;
+import org.junit.runner.RunWith;
+import org.robolectric.RobolectricTestRunner;
+
+/** That Java can call the library as it would one of its own. */
+@RunWith(RobolectricTestRunner.class)
+public class JavaCallerTest {
+    @Rule public final TemporaryFolder temporary = new TemporaryFolder();
+
+    private final TestBundle bundle = new TestBundle("card");
+    private File folder;
+
+    @Before
+    public void writeBundle() {
+        FakeRuntime.reset("v2.13-rc");
+        bundle.loadNetworks(model -> kotlin.Unit.INSTANCE);
+        folder = bundle.write(new File(temporary.getRoot(), "bundle"));
+    }
+
+    @Test
+    public void readsBitmap() throws EdgeOcrException {
+        try (EdgeOcr ocr = EdgeOcr.open(folder)) {
+            Reading reading = ocr.recognize(bundle.makeBitmap());
+            List<String> texts = new ArrayList<>();
+            for (TextLine line : reading.getLines()) {
+                texts.add(line.getText());
+            }
+            assertEquals(bundle.getTexts(), texts);
+        }
+    }
+
+    @Test
+    public void cancels() throws EdgeOcrException {
+        try (EdgeOcr ocr = EdgeOcr.open(folder, new OcrOptions(2, PowerMode.FULL))) {
+            assertThrows(CancellationException.class, () -> ocr.recognize(bundle.makeBitmap(), () -> true));
+        }
+    }
+
+    @Test
+    public void catchesWhatIsThrown() {
+        FakeRuntime.version = "v2.9";
+        try {
+            EdgeOcr.open(folder).close();
+        } catch (VersionMismatchException error) {
+            assertEquals("v2.9", error.getLibraryVersion());
+            return;
+        } catch (EdgeOcrException error) {
+            throw new AssertionError(error.getHint(), error);
+        }
+        throw new AssertionError("nothing was thrown");
+    }
+}

@@ -1,0 +1,82 @@
+package io.github.edgeocr
+
+import android.graphics.Bitmap
+import com.baidu.paddle.lite.FakeRuntime
+import io.github.edgeocr.core.BgrImage
+import io.github.edgeocr.core.Engine
+import io.github.edgeocr.core.GoldenFiles
+import io.github.edgeocr.core.ReplayEngine
+import io.github.edgeocr.core.TableEngine
+import io.github.edgeocr.core.Tensor
+import io.github.edgeocr.core.elements
+import io.github.edgeocr.core.items
+import org.json.JSONObject
+import java.io.File
+
+/** A picture of tests/golden, a bundle with its settings, and networks that give what was recorded for it. */
+class TestBundle(name: String = "sign") {
+    private val case = GoldenFiles.recorded.items("cases").first { it.getString("name") == name }
+    private val expected = GoldenFiles.expected.items("cases").first { it.getString("name") == name }
+
+    /** As it is written; a test may change it first. */
+    val manifest = JSONObject(GoldenFiles.manifest)
+
+    /** What the files hold, by their names; a test may change it, too. */
+    val files = sortedMapOf<String, ByteArray>()
+
+    val image: BgrImage = GoldenFiles.readView(case)
+
+    /** The texts that the host read. */
+    val texts: List<String> = expected.getJSONArray("read").elements().map { it as String }
+
+    init {
+        for (file in manifest.getJSONObject("files").keys()) files[file] = "content of $file\n".toByteArray()
+        files["dict.txt"] = GoldenFiles.classes.drop(1).joinToString("") { "$it\n" }.toByteArray()
+        manifest.getJSONObject("charset").put("classes", GoldenFiles.classes.size)
+        val settings = case.getJSONObject("settings")
+        for (stage in settings.keys()) manifest.getJSONObject("settings").put(stage, settings.getJSONObject(stage))
+        val entries = manifest.getJSONObject("files")
+        for ((file, content) in files) {
+            val entry = JSONObject().put("size_bytes", content.size).put("sha256", hash(content.inputStream()))
+            entries.put(file, entry)
+        }
+    }
+
+    /** Writes the bundle into an empty folder. */
+    fun write(folder: File): File {
+        folder.deleteRecursively()
+        for ((name, content) in files) File(folder, name).apply { parentFile.mkdirs() }.writeBytes(content)
+        File(folder, "manifest.json").writeText(manifest.toString())
+        return folder
+    }
+
+    fun makeBitmap(): Bitmap {
+        val argb = IntArray(image.width * image.height) { i ->
+            val (blue, green, red) = List(3) { image.pixels[3 * i + it].toInt() and 0xFF }
+            (0xFF shl 24) or (red shl 16) or (green shl 8) or blue
+        }
+        return Bitmap.createBitmap(argb, image.width, image.height, Bitmap.Config.ARGB_8888)
+    }
+
+    /** Lets the networks of the bundle load; from each run of the detector on, all start with the recorded again. */
+    fun loadNetworks(beforeRun: (model: String) -> Unit = {}) {
+        val name = case.getString("name")
+        val map = GoldenFiles.readMap("$name.det")
+        val texts = GoldenFiles.readTensor("$name.rec")
+        val classes = GoldenFiles.readTensor("$name.cls")
+        val engines = HashMap<String, Engine>()
+        for (model in listOf("det", "rec", "cls")) {
+            FakeRuntime.networks["$model.nb"] = FakeRuntime.Network { shape, data ->
+                beforeRun(model)
+                if (model == "det") {
+                    engines["det"] = ReplayEngine(case, "det", map)
+                    engines["rec"] = ReplayEngine(case, "rec", texts)
+                    // In other batches than the host's, which change nothing.
+                    engines["cls"] = TableEngine(classes)
+                }
+                val output = engines.getValue(model).run(Tensor(shape.map(Long::toInt).toIntArray(), data))
+                FakeRuntime.Output(output.shape.map(Int::toLong).toLongArray(), output.data)
+            }
+        }
+    }
+}
