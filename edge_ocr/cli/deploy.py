@@ -37,7 +37,7 @@ def deploy(
     pip: Annotated[
         bool, typer.Option("--pip", help="Let pip install there what its Python lacks, into the bundle.")
     ] = False,
-    engine: Annotated[BoardEngine | None, typer.Option(help="What to measure there.")] = None,
+    engine: Annotated[BoardEngine | None, typer.Option(help="What to test and measure there.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads to measure with; all cores by default.")] = None,
     runs: Annotated[
         int | None, typer.Option(metavar="N", help="How often to read the golden picture; 10 times by default.")
