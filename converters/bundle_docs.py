@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from converters.charsets import NAMED_CHARSETS
+from converters.toolchain import LITE_VERSION
 from edge_ocr import __version__
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from edge_ocr.core.charset import Charset
 
 LICENSES = """\
-edge-ocr (this bundle's texts, configuration and, for boards, runtime/ and its scripts)
+edge-ocr (texts and configuration; for boards runtime/ and its scripts; for Android the project around this)
     Apache License 2.0
 PP-OCR models (models/*.nb, made from PaddleOCR's weights unless you exported your own) and dict.txt
     Copyright PaddlePaddle Authors, Apache License 2.0
@@ -41,6 +43,14 @@ _LIMITS = {
 _KINDS = {"det": "finds text lines", "rec": "reads a line", "cls": "finds lines that stand upside down"}
 
 
+_ARM_CHECK = """\
+Check it in your program: the version that the runtime
+reports must equal `lite.runtime_version` in `manifest.json`."""
+_ANDROID_CHECK = """\
+Module `ocr` compares them when it opens the
+bundle, and stops where they differ."""
+
+
 def write_readme(
     target: Target,
     opt_version: str,
@@ -56,24 +66,23 @@ def write_readme(
     listed = _list_files(target, libraries, with_onnx=options.with_onnx)
     files = "".join(f"| `{name}` | {text} |\n" for name, text in listed.items())
     return f"""\
-# OCR bundle for {target.summary}
+# {"OCR bundle for " + target.summary if for_board else "An Android app that reads text"}
 
 Made by edge-ocr {__version__}, for **Paddle-Lite {opt_version}** and no other version: a runtime of another
-version only warns, and may then read wrong. Check it in your program: the version that the runtime
-reports must equal `lite.runtime_version` in `manifest.json`.
-{_describe_board() if for_board else ""}
+version only warns, and may then read wrong. {_ARM_CHECK if for_board else _ANDROID_CHECK}
+{_describe_board() if for_board else _describe_app(target, opt_version, options, exported, libraries)}
 | model | does | made from | size |
 |---|---|---|---|
 {rows}
 Weights: {_PRECISIONS[options.precision]}. Characters: {len(charset.classes) - 1}, and the CTC blank is class 0.
 
-| file | holds |
+{f"In `{target.bundle_folder}/`:" + chr(10) * 2 if target.bundle_folder else ""}| file | holds |
 |---|---|
 {files}
 ## The Paddle-Lite library
 
 {_describe_libraries(target, opt_version, libraries)}
-## How a program loads a model
+## {"How a program loads a model" if for_board else "In an app of your own"}
 
 {target.usage}
 ## How a picture is read
@@ -93,7 +102,7 @@ file of edge-ocr, for exporting again.
    `models/rec.nb`. Its output is T x classes.
 4. Take the best class at each step, drop repeats, then class 0. Class n is line n of `dict.txt`; one line
    may be a space: do not trim it away.
-{_describe_classifier(exported)}"""
+{_describe_classifier(exported)}{"" if for_board else _ANDROID_LIMITS}"""
 
 
 def _describe_board() -> str:
@@ -119,6 +128,74 @@ reader = LiteOCR("path/of/this/folder")
 for line in reader.predict("photo.jpg").lines:
     print(line.text, line.rec_score, line.polygon)
 ```
+"""
+
+
+_ANDROID_LIMITS = """
+## What to know
+
+- Paddle-Lite has libraries for ARM only: emulators on x86 cannot run the app.
+- The APK that Gradle makes is a debug one, signed with this machine's debug key. A release needs a key of yours.
+- The libraries stay uncompressed in the APK and are mapped from there (`extractNativeLibs="false"`,
+  `useLegacyPackaging = false`): no second copy on the device, and the build aligns them to 16 KB inside the APK. That
+  is not enough for a device with pages of 16 KB (some with Android 15 or newer): the library's own segments must be
+  aligned, too, or the app cannot load it there. Google Play asks the same of apps for Android 15 and newer. A library
+  here that is not aligned is named above.
+- No speed on a phone was measured yet; the app's benchmark measures it on yours.
+"""
+
+
+def _describe_app(
+    target: Target,
+    version: str,
+    options: ExportOptions,
+    exported: tuple[ExportedModel, ...],
+    libraries: Mapping[str, RuntimeLibrary | None],
+) -> str:
+    return f"""
+## To a running app
+
+1. {_describe_first_step(target, version, options, exported, libraries)}
+2. Open this folder in Android Studio. Or, without it: with Java 17, the Android SDK (`ANDROID_HOME` names its folder)
+   and Gradle 8.13 or a later 8.x, run `gradle :app:assembleDebug` here.
+3. Run `app` on a phone with Android 7 or newer. Or, from the folder above, `edge-ocr deploy THIS_FOLDER --adb`: it
+   builds and installs the app, lets it read a picture on the phone, and compares with what the host read.
+
+`ocr/` is the library, with everything that reading takes; `app/` shows what it does. To put a newer bundle into a
+project that you changed, export to another folder, and copy `{target.bundle_folder}`, `ocr/libs` and
+`{target.library_folder}` from there.
+"""
+
+
+def _describe_first_step(
+    target: Target,
+    version: str,
+    options: ExportOptions,
+    exported: tuple[ExportedModel, ...],
+    libraries: Mapping[str, RuntimeLibrary | None],
+) -> str:
+    lacking = [target.platforms[abi] for abi, library in libraries.items() if library is None]
+    if not lacking:
+        return "Paddle-Lite's libraries are in their places: nothing is to be fetched."
+    given = f"--target {target.name} {target.abi_option} {','.join(libraries)}"
+    if options.precision != "fp32":
+        given += f" --quantize {options.precision}"
+    if options.charset != "full":
+        given += f" --charset {options.charset if options.charset in NAMED_CHARSETS else 'FILE'}"
+    if any(model.source.model.kind == "cls" for model in exported):
+        given += " --with-cls"
+    if not options.optimize:
+        given += " --no-optimize"
+    if options.lite_version != LITE_VERSION:
+        given += f" --lite-version {options.lite_version}"
+    fetch = "".join(f"   edge-ocr libs fetch --platform {platform} --version {version}\n" for platform in lacking)
+    return f"""\
+Paddle-Lite's library is missing, without which the build stops. This gets it; then export again, with the models and
+   the pipeline file that you gave, if you did:
+
+   ```sh
+{fetch}   edge-ocr export {given} --force --out THIS_FOLDER
+   ```
 """
 
 
@@ -151,10 +228,9 @@ def _list_files(target: Target, libraries: Mapping[str, RuntimeLibrary | None], 
         files["edge-ocr-lite.service"] = "an example of a systemd unit"
         files["runtime/"] = "the code behind it: the very modules that edge-ocr reads with on the host"
     for abi, library in libraries.items():
-        if library is not None:
-            files[f"{target.library_folder}/{abi}/{library.library.name}"] = "Paddle-Lite"
-            if library.jar is not None:
-                files[f"libs/{library.jar.name}"] = "Paddle-Lite's Java classes"
+        # In a project they are not part of the bundle.
+        if library is not None and not target.bundle_folder:
+            files.update(dict.fromkeys(target.place_library(abi, library), "Paddle-Lite"))
     files["LICENSES"] = "who made what, under which licence"
     return files
 
@@ -164,11 +240,12 @@ def _describe_libraries(target: Target, version: str, libraries: Mapping[str, Ru
     for abi, library in libraries.items():
         if library is None:
             text += (
-                f"- `{abi}`: not in this bundle. This gets it; then export again:\n"
+                f"- `{abi}`: not there. This gets it; then export again:\n"
                 f"  `edge-ocr libs fetch --platform {target.platforms[abi]} --version {version}`\n"
                 "  The place of the official archive is in `manifest.json` under `lite.libraries`.\n"
             )
             continue
-        text += f"- `{abi}`: `{target.library_folder}/{abi}/{library.library.name}`, {library.actual_version}.\n"
+        placed = ", ".join(f"`{name}`" for name in target.place_library(abi, library))
+        text += f"- `{abi}`: {placed}, {library.actual_version}.\n"
         text += "".join(f"  **{concern}**\n" for concern in library.concerns)
     return text

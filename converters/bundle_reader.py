@@ -16,6 +16,8 @@ from converters.manifest import describe_settings, read_schema
 from converters.nb import NbModel, NbVar, read_nb
 from converters.opt import Precision
 from converters.parity import Check, clean_text
+from converters.project_record import locate_bundle
+from converters.targets import TARGETS
 from edge_ocr import __version__
 from edge_ocr.config import PipelineConfig, load_config
 from edge_ocr.core.bundle import INSTALLED, MANIFEST, SCHEMA_VERSION
@@ -40,6 +42,8 @@ class Bundle:
     """A bundle that is whole."""
 
     folder: Path
+    project: Path | None
+    """Of Android, the folder of the project around it, where that is known."""
     manifest: Mapping[str, Any]
     """Valid by its schema."""
     config: PipelineConfig
@@ -73,8 +77,12 @@ class Inspection:
 def inspect_bundle(folder: Path) -> Inspection:
     """Check manifest, files, dictionary and models of the bundle in `folder`; runs no network.
 
+    It may be an Android project, whose libraries are then checked, too.
+
     Raises ModelError where there is no bundle, NotVerifiedError for a manifest newer than this edge-ocr.
     """
+    whole, folder = folder, locate_bundle(folder)
+    project = whole if folder != whole else None
     content = _read_manifest(folder)
     try:
         manifest = json.loads(content)
@@ -99,6 +107,8 @@ def inspect_bundle(folder: Path) -> Inspection:
     checks += files
     if not all(check.passed for check in files):
         return Inspection(tuple(checks), None, manifest)
+    if project is not None:
+        checks += _check_libraries(project, manifest)
     for name, file, sha256 in _list_mentions(manifest):
         entry = manifest["files"].get(file)
         known = entry is not None and sha256 in (entry["sha256"], None)
@@ -126,10 +136,12 @@ def inspect_bundle(folder: Path) -> Inspection:
         same = has_cls == config.use_orientation
         found = f"pipeline.yaml turns lines: {config.use_orientation}; there is a classifier: {has_cls}"
         checks.append(Check("models", "orientation", same, found))
-    notes = tuple(f"{clean_text(name)} is not in the manifest" for name in sorted(_list_strangers(folder, manifest)))
+    notes = [f"{clean_text(name)} is not in the manifest" for name in sorted(_list_strangers(folder, manifest))]
+    if project is None and any(file for file, _ in _list_around(manifest)):
+        notes.append("its Paddle-Lite libraries lie in the project around it and were not looked at: give that folder")
     bundle = None
     if config is not None and charset is not None and all(check.passed for check in checks):
-        bundle = Bundle(folder, manifest, config, charset, models, notes)
+        bundle = Bundle(folder, project, manifest, config, charset, models, tuple(notes))
     return Inspection(tuple(checks), bundle, manifest)
 
 
@@ -200,26 +212,25 @@ def _find_fault(root: Path, name: str, files: Mapping[str, Mapping[str, Any]]) -
             twins = {other["sha256"]: name for name, other in files.items() if other["size_bytes"] == size_bytes}
             if not twins:
                 return f"{size_bytes} bytes, expected {entry['size_bytes']}"
-            digest = hashlib.sha256()
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
+            actual = _hash(file)
     # Names that no file has, and links that lead in circles.
     except (OSError, ValueError, RuntimeError) as error:
         return f"cannot be read: {(isinstance(error, OSError) and error.strerror) or error}"
-    if digest.hexdigest() != entry["sha256"]:
-        twin = twins.get(digest.hexdigest())
+    if actual != entry["sha256"]:
+        twin = twins.get(actual)
         if twin is not None:
             return f"holds what belongs into {twin}"
         if size_bytes != entry["size_bytes"]:
             return f"{size_bytes} bytes, expected {entry['size_bytes']}"
-        return f"sha256 {digest.hexdigest()}, expected {entry['sha256']}"
+        return f"sha256 {actual}, expected {entry['sha256']}"
     return ""
 
 
 def _list_mentions(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str | None]]:
     """Yield what the manifest says of files elsewhere than in their list: of what, which file, and its sha256."""
+    in_bundle = not TARGETS[manifest["target"]].bundle_folder
     for abi, library in sorted(manifest["lite"]["libraries"].items()):
-        if library["file"] is not None:
+        if in_bundle and library["file"] is not None:
             yield f"library for {abi}", library["file"], library["sha256"]
             if library.get("shim") is not None:
                 yield f"shim for {abi}", library["shim"], None
@@ -227,6 +238,41 @@ def _list_mentions(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str 
         yield f"graph of {kind}", graph["file"], graph["sha256"]
     if manifest["golden"] is not None:
         yield "golden picture", manifest["golden"]["image"], None
+
+
+def _list_around(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield path and sha256 of the files that the manifest names in the project around the bundle."""
+    if not TARGETS[manifest["target"]].bundle_folder:
+        return
+    for library in manifest["lite"]["libraries"].values():
+        if library["file"] is not None:
+            yield library["file"], library["sha256"]
+            yield from library.get("companions", {}).items()
+
+
+def _check_libraries(project: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
+    root = project.resolve()
+    for name, sha256 in sorted(set(_list_around(manifest))):
+        try:
+            path = (root / name).resolve()
+            if not path.is_relative_to(root):
+                found, detail = False, "leads out of the project"
+            else:
+                with _open_file(path) as file:
+                    actual = _hash(file)
+                found = actual == sha256
+                detail = f"{name} is the manifest's" if found else f"sha256 {actual}, expected {sha256}"
+        # Names that no file has, and links that lead in circles.
+        except (OSError, ValueError, RuntimeError) as error:
+            found, detail = False, f"cannot be read: {(isinstance(error, OSError) and error.strerror) or error}"
+        yield Check("files", name, found, detail)
+
+
+def _hash(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _check_graph(folder: Path, kind: Kind, model: NbModel, manifest: Mapping[str, Any]) -> Iterator[Check]:

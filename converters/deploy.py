@@ -229,7 +229,10 @@ def _open_bundle(folder: Path) -> Bundle:
         )
     target = bundle.manifest["target"]
     if target != "arm":
-        raise UsageError(f"{folder}: is for {target}, expected a bundle for arm", "edge-ocr export --target arm")
+        raise UsageError(
+            f"{folder}: is for {target}, expected a bundle for arm",
+            "edge-ocr export --target arm; an Android project goes onto a phone with --adb",
+        )
     missing = [name for name in _NEEDED_FILES if name not in bundle.manifest["files"]]
     if missing:
         raise ModelError(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from converters.android_project import add_project
 from converters.board_files import Shim, add_runtime, add_shims
 from converters.bundle_docs import LICENSES, write_readme
 from converters.bundle_writer import FileEntry, check_out_dir, check_zip, open_bundle, write_zip
@@ -148,7 +149,9 @@ def export_bundle(
     chosen = find_target(target)
     abis = chosen.choose_abis(options.abis)
     find_wheel(options.lite_version)
-    check_out_dir(out_dir, force=options.force)
+    if options.with_onnx and chosen.bundle_folder:
+        raise UsageError("--with-onnx: is for boards; an app reads the .nb files only", "leave it out")
+    check_out_dir(out_dir, force=options.force, is_project=bool(chosen.bundle_folder))
     zip_file = check_zip(out_dir, force=options.force) if options.zip else None
 
     sources = _read_sources(config, report, progress)
@@ -167,7 +170,7 @@ def export_bundle(
     report(f"opt {toolchain.opt_version} on Python {toolchain.python_version} ({toolchain.origin})")
     with (
         tempfile.TemporaryDirectory(prefix="edge-ocr-") as scratch,
-        open_bundle(out_dir, force=options.force) as bundle,
+        open_bundle(out_dir, force=options.force, inside=chosen.bundle_folder) as bundle,
     ):
         stop = threading.Event()
         jobs = [_Job(source, chosen, toolchain, options, kept, Path(scratch), report, stop) for source in sources]
@@ -188,8 +191,9 @@ def export_bundle(
         golden = _read_golden(bundle, config, options, exported, charset, report)
 
         def write_manifest(parity: ParityReport | None) -> None:
+            files = {**bundle.around, **bundle.files}
             content = build_manifest(
-                chosen, toolchain, options, config, exported, charset, libraries, shims, golden, bundle.files, parity
+                chosen, toolchain, options, config, exported, charset, libraries, shims, golden, files, parity
             )
             bundle.add_manifest(content)
 
@@ -202,7 +206,7 @@ def export_bundle(
             _refuse_failed(bundle, parity)
         if zip_file is not None:
             # Before the bundle is in its place: when this fails, nothing was exported.
-            write_zip(bundle.folder, zip_file)
+            write_zip(bundle.root, zip_file)
     return ExportReport(
         out_dir,
         zip_file,
@@ -221,10 +225,10 @@ def _verify(bundle: BundleWriter, sources: tuple[SourceModel, ...]) -> ParityRep
     from converters.verify import verify_bundle
 
     try:
-        return verify_bundle(bundle.folder, sources={source.model.kind: source.model for source in sources})
+        return verify_bundle(bundle.root, sources={source.model.kind: source.model for source in sources})
     except NotVerifiedError as error:
         # It is gone by the time anybody reads this.
-        raise _explain_unverified(error.message.replace(str(bundle.folder), str(bundle.place))) from None
+        raise _explain_unverified(error.message.replace(str(bundle.root), str(bundle.place))) from None
 
 
 def _explain_unverified(reason: str) -> NotVerifiedError:
@@ -348,6 +352,8 @@ def _find_libraries(
             )
         for concern in library.concerns:
             report(f"WARNING: {abi}: {concern}")
+        if target.name == "android" and library.jni_library is None:
+            libraries[abi] = None
     return libraries
 
 
@@ -460,17 +466,20 @@ def _write_files(
             bundle.add(f"onnx/{kind}.onnx", serialise_graph(model.nb, f"{kind}.nb"))
     settings = _describe_pipeline(config, exported)
     bundle.add("pipeline.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).encode())
+    # In a project, what is no asset lies around the bundle.
+    add = bundle.add_around if target.bundle_folder else bundle.add
     for abi, library in libraries.items():
         if library is not None:
-            bundle.add(f"{target.library_folder}/{abi}/{library.library.name}", library.library.read_bytes())
-            if library.jar is not None:
-                bundle.add(f"libs/{library.jar.name}", library.jar.read_bytes())
+            for name, path in target.place_library(abi, library).items():
+                add(name, path.read_bytes())
     if target.name == "arm":
         add_runtime(bundle)
+    else:
+        add_project(bundle, tuple(libraries))
     bundle.add("LICENSES", LICENSES.encode())
     limit_type = str(settings["Detection"]["limit_type"])
     readme = write_readme(target, toolchain.opt_version, options, exported, charset, libraries, limit_type)
-    bundle.add("README.md", readme.encode())
+    add("README.md", readme.encode())
 
 
 def _read_golden(

@@ -24,6 +24,8 @@ Arch = Literal["armv8", "armv7hf", "armv7"]
 System = Literal["armlinux", "android"]
 
 PAGE_16K_BYTES = 16 * 1024
+CXX_RUNTIME = "libc++_shared.so"
+"""What NDK's C++ programs share; no part of Android, so an app brings it along."""
 MAX_LIBRARY_BYTES = 2**29
 MAX_SYMBOLS = 2_000_000
 """Paddle-Lite exports some thousands; a damaged table could claim any number."""
@@ -57,6 +59,13 @@ _JNI_SYMBOLS: Mapping[str, str] = MappingProxyType(
 # The one class of `with_cv` that is exported.
 _CV_PREFIX = "_ZN6paddle4lite5utils2cv15ImagePreprocess"
 
+# Of glibc and musl, or of libstdc++ (std::__cxx11); none is in bionic's libc, libm and libdl.map.txt.
+_LINUX_SYMBOLS = re.compile(
+    r"__(errno_location|ctype_\w+_loc|isoc(99|23)_\w+|libc_start_main|f?printf_chk|fdelt_chk|longjmp_chk)"
+    r"|gnu_get_libc_version|pthread_cancel|pthread_setcanceltype|secure_getenv|_ZNK?St7__cxx11.*"
+)
+_LINUX_VERSIONS = ("GLIBC_", "GLIBCXX_", "CXXABI_")
+
 # lite/core/program.cc has one of two messages for an operator that is not there, chosen by LITE_BUILD_EXTRA. Stripping
 # does not touch them, and they are too long for a compiler to turn into instructions, as it may an operator's name.
 _WITH_EXTRA_TEXT = b"This model is not supported, because operator '"
@@ -81,6 +90,9 @@ class LibraryInfo:
     soname: str | None
     needed: tuple[str, ...]
     """Libraries that must be there at run time (DT_NEEDED), such as libc++_shared.so."""
+    linux_symbols: tuple[str, ...]
+    """What it asks of Linux's C and C++ libraries and Android's do not have, sorted; such a library loads on no
+    phone."""
     version: str | None
     """Such as `v2.13-rc`; None where its bytes hold none, or several with nothing to choose by."""
     versions_seen: tuple[str, ...]
@@ -100,6 +112,14 @@ class LibraryInfo:
         return min(self.segment_alignments_bytes) >= PAGE_16K_BYTES
 
 
+@dataclass(frozen=True)
+class RuntimeInfo:
+    """What libc++_shared.so says of itself."""
+
+    arch: Arch
+    fits_16k_pages: bool
+
+
 def inspect_library(path: Path, *, name: str | None = None) -> LibraryInfo:
     """Look into a library; `name` stands for the path in errors.
 
@@ -108,27 +128,32 @@ def inspect_library(path: Path, *, name: str | None = None) -> LibraryInfo:
     """
     where = name or str(path)
     data = _read(path, where)
-    if data.startswith(_STATIC_MAGICS):
-        raise ModelError(f"{where}: is a static library, expected a shared one", _HINT)
-    if not data.startswith(b"\x7fELF"):
-        raise ModelError(f"{where}: is not an ELF file: starts with {data[:4].hex(' ') or 'nothing'}", _HINT)
-    try:
-        facts = _read_elf(data, where)
-    except ModelError:
-        raise
-    # pyelftools raises ELFError where it looks, and whatever comes where it does not.
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ModelError(f"{where}: is a damaged ELF file: {reason}", _HINT) from error
+    facts = _read_facts(data, where)
+    symbols = facts.pop("symbols")
     version, versions_seen = find_version(data)
     return LibraryInfo(
         **facts,
+        kind=_check_symbols(symbols, where),
+        with_cv=any(symbol.startswith(_CV_PREFIX) for symbol in symbols),
         version=version,
         versions_seen=versions_seen,
         with_extra=_find_with_extra(data),
         sha256=hashlib.sha256(data).hexdigest(),
         size_bytes=len(data),
     )
+
+
+def inspect_cxx_runtime(path: Path, *, name: str | None = None) -> RuntimeInfo:
+    """Look into a libc++_shared.so; `name` stands for the path in errors.
+
+    Raises ModelError where it is damaged, for no ARM machine, or not Android's C++ library.
+    """
+    where = name or str(path)
+    facts = _read_facts(_read(path, where), where)
+    # NDK's own inline namespace, which keeps it apart from every other libc++.
+    if facts["soname"] != CXX_RUNTIME or not any("St6__ndk1" in symbol for symbol in facts["symbols"]):
+        raise ModelError(f"{where}: is not the {CXX_RUNTIME} of an Android NDK", _HINT)
+    return RuntimeInfo(facts["arch"], min(facts["segment_alignments_bytes"]) >= PAGE_16K_BYTES)
 
 
 def find_version(data: bytes) -> tuple[str | None, tuple[str, ...]]:
@@ -156,17 +181,13 @@ def find_min_glibc(path: Path) -> str | None:
     None where it asks for none. Raises ModelError where it is no ELF file or damaged.
     """
     from elftools.elf.elffile import ELFFile
-    from elftools.elf.gnuversions import GNUVerNeedSection
 
     data = _read(path, str(path))
     try:
         versions = [
-            tuple(map(int, need.name.removeprefix("GLIBC_").split(".")))
-            for section in ELFFile(io.BytesIO(data)).iter_sections()
-            if isinstance(section, GNUVerNeedSection)
-            for _, needs in section.iter_versions()
-            for need in needs
-            if re.fullmatch(r"GLIBC_[\d.]+", need.name)
+            tuple(map(int, name.removeprefix("GLIBC_").split(".")))
+            for name in _iterate_needed_versions(ELFFile(io.BytesIO(data)))
+            if re.fullmatch(r"GLIBC_[\d.]+", name)
         ]
     # pyelftools raises ELFError where it looks, and whatever comes where it does not.
     except Exception as error:
@@ -192,6 +213,21 @@ def _find_with_extra(data: bytes) -> bool | None:
     return True if _WITH_EXTRA_TEXT in data else None
 
 
+def _read_facts(data: bytes, where: str) -> dict[str, Any]:
+    if data.startswith(_STATIC_MAGICS):
+        raise ModelError(f"{where}: is a static library, expected a shared one", _HINT)
+    if not data.startswith(b"\x7fELF"):
+        raise ModelError(f"{where}: is not an ELF file: starts with {data[:4].hex(' ') or 'nothing'}", _HINT)
+    try:
+        return _read_elf(data, where)
+    except ModelError:
+        raise
+    # pyelftools raises ELFError where it looks, and whatever comes where it does not.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(f"{where}: is a damaged ELF file: {reason}", _HINT) from error
+
+
 def _read_elf(data: bytes, where: str) -> dict[str, Any]:
     from elftools.elf.dynamic import DynamicSegment
     from elftools.elf.elffile import ELFFile
@@ -212,15 +248,23 @@ def _read_elf(data: bytes, where: str) -> dict[str, Any]:
     # Its names are attributes that no type checker knows.
     tags: list[Any] = list(dynamic.iter_tags())
     needed = tuple(tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED")
-    symbols = frozenset(_iterate_exports(elf, dynamic, where))
+    symbols = list(_iterate_symbols(elf, dynamic, where))
+    # Without a weak one, a library loads all the same.
+    wanted = {
+        symbol.name
+        for symbol in symbols
+        if symbol["st_shndx"] == "SHN_UNDEF" and symbol["st_info"]["bind"] == "STB_GLOBAL"
+    }
+    linux_symbols = {name for name in wanted if _LINUX_SYMBOLS.fullmatch(name)}
+    linux_symbols.update(name for name in _iterate_needed_versions(elf) if name.startswith(_LINUX_VERSIONS))
     return {
-        "kind": _check_symbols(symbols, where),
+        "symbols": frozenset(symbol.name for symbol in symbols if _is_exported(symbol)),
+        "linux_symbols": tuple(sorted(linux_symbols)),
         "arch": arch,
         "system": _read_system(elf, needed),
         "soname": next((tag.soname for tag in tags if tag.entry.d_tag == "DT_SONAME"), None),
         "needed": needed,
         "segment_alignments_bytes": tuple(int(segment["p_align"]) for segment in loaded),
-        "with_cv": any(symbol.startswith(_CV_PREFIX) for symbol in symbols),
     }
 
 
@@ -248,7 +292,7 @@ def _read_system(elf: ELFFile, needed: tuple[str, ...]) -> System | None:
     return "armlinux" if any(".so." in library for library in needed) else None
 
 
-def _iterate_exports(elf: ELFFile, dynamic: Any, where: str) -> Iterator[str]:
+def _iterate_symbols(elf: ELFFile, dynamic: Any, where: str) -> Iterator[Any]:
     from elftools.elf.sections import SymbolTableSection
 
     section = elf.get_section_by_name(".dynsym")
@@ -257,12 +301,25 @@ def _iterate_exports(elf: ELFFile, dynamic: Any, where: str) -> Iterator[str]:
     for count, symbol in enumerate(table.iter_symbols()):
         if count == MAX_SYMBOLS:
             raise ModelError(f"{where}: claims more than {MAX_SYMBOLS} symbols", _HINT)
-        if (
-            symbol["st_shndx"] != "SHN_UNDEF"
-            and symbol["st_info"]["bind"] in ("STB_GLOBAL", "STB_WEAK")
-            and symbol["st_other"]["visibility"] in ("STV_DEFAULT", "STV_PROTECTED")
-        ):
-            yield symbol.name
+        yield symbol
+
+
+def _iterate_needed_versions(elf: ELFFile) -> Iterator[str]:
+    """Yield the names of symbol versions that other libraries must have, such as GLIBC_2.17."""
+    from elftools.elf.gnuversions import GNUVerNeedSection
+
+    for section in elf.iter_sections():
+        if isinstance(section, GNUVerNeedSection):
+            for _, needs in section.iter_versions():
+                yield from (need.name for need in needs)
+
+
+def _is_exported(symbol: Any) -> bool:
+    return (
+        symbol["st_shndx"] != "SHN_UNDEF"
+        and symbol["st_info"]["bind"] in ("STB_GLOBAL", "STB_WEAK")
+        and symbol["st_other"]["visibility"] in ("STV_DEFAULT", "STV_PROTECTED")
+    )
 
 
 def _check_symbols(symbols: frozenset[str], where: str) -> LibraryKind:

@@ -50,7 +50,7 @@ def build_manifest(
     files: Mapping[str, FileEntry],
     parity: ParityReport | None = None,
 ) -> dict[str, Any]:
-    """Return the manifest of a bundle whose `files` are written, without the list of files itself.
+    """Return the manifest of a bundle whose `files` are written, and the project's around it, without their list.
 
     It holds no time and no path of this machine, so that two exports give the same bytes. `golden` is what it reads in
     the golden picture, None where that is not known; `parity` is None for a bundle that was not verified.
@@ -132,13 +132,14 @@ def _describe_library(
     if library is None:
         # Not a mirror of this machine's: the same export gives the same bytes anywhere.
         return {"file": None, "url": asset_url(target.platforms[abi], version, official=True)}
-    file = f"{target.library_folder}/{abi}/{library.library.name}"
+    file, *companions = target.place_library(abi, library)
     return {
         "file": file,
         "sha256": files[file].sha256,
         "version": library.actual_version,
         "version_matches": library.version_matches,
         "fits_16k_pages": library.info.fits_16k_pages,
+        **({"companions": {name: files[name].sha256 for name in companions}} if companions else {}),
         **({} if shim is None else {"shim": shim.file, "min_glibc": shim.min_glibc}),
     }
 

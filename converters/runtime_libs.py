@@ -18,7 +18,15 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Literal
 
-from converters.library_elf import Arch, LibraryInfo, LibraryKind, System, inspect_library
+from converters.library_elf import (
+    CXX_RUNTIME,
+    Arch,
+    LibraryInfo,
+    LibraryKind,
+    System,
+    inspect_cxx_runtime,
+    inspect_library,
+)
 from edge_ocr import model_store
 from edge_ocr.errors import ModelError, UsageError
 from edge_ocr.models import Progress, store_root
@@ -57,8 +65,19 @@ _CXX_LIBRARY = "cxx/lib/libpaddle_light_api_shared.so"
 _HEADERS = "cxx/include"
 _JNI_LIBRARY = "java/so/libpaddle_lite_jni.so"
 _JAR = "java/jar/PaddlePredictor.jar"
+_CXX_RUNTIME = f"java/so/{CXX_RUNTIME}"
+# Where archives may have it.
+_CXX_RUNTIMES = (_CXX_RUNTIME, f"cxx/lib/{CXX_RUNTIME}")
 _LIBRARIES: Mapping[LibraryKind, str] = MappingProxyType({"cxx": _CXX_LIBRARY, "jni": _JNI_LIBRARY})
 _JAVA_CLASS = "com/baidu/paddle/lite/PaddlePredictor.class"
+# What apps may link with on Android 7, of https://developer.android.com/ndk/guides/stable_apis
+_ANDROID_LIBRARIES = frozenset(
+    f"lib{name}.so"
+    for name in (
+        *("EGL", "GLESv1_CM", "GLESv2", "GLESv3", "OpenMAXAL", "OpenSLES", "android", "c", "camera2ndk", "dl"),
+        *("jnigraphics", "log", "m", "mediandk", "stdc++", "vulkan", "z"),
+    )
+)
 _MAIN_HEADER = "paddle_api.h"
 _SOURCE_FILE = "source.json"
 _HINT_ARCHIVE = "add Paddle-Lite's archive as it was downloaded"
@@ -112,6 +131,8 @@ class RuntimeLibrary:
     """libpaddle_lite_jni.so, Android's."""
     jar: Path | None
     """PaddlePredictor.jar, the classes that go with it."""
+    cxx_runtime: Path | None
+    """libc++_shared.so, which must go along where `info.needed` names it; None where it does not, or is missing."""
     info: LibraryInfo
     """Of `library`."""
     source: str
@@ -321,6 +342,8 @@ def _choose(path: PurePosixPath) -> PurePosixPath | None:
     """Return a file's place, from its path in an archive; None for demos, static libraries and the like."""
     # One folder may stand around everything.
     for inner in (path, PurePosixPath(*path.parts[1:])):
+        if str(inner) in _CXX_RUNTIMES:
+            return PurePosixPath(_CXX_RUNTIME)
         if str(inner) in (_CXX_LIBRARY, _JNI_LIBRARY, _JAR) or (str(inner.parent) == _HEADERS and inner.suffix == ".h"):
             return inner
     return None
@@ -350,6 +373,9 @@ def _copy_folder(folder: Path, staged: Path) -> None:
         raise ModelError(f"{folder}: holds several libraries: {names}", "give one of these folders")
     root = roots[0] if roots else folder
     headers = sorted((root / _HEADERS).glob("*.h"))
+    for place in reversed(_CXX_RUNTIMES):
+        if (root / place).is_file():
+            _copy(root / place, staged / _CXX_RUNTIME)
     for place in (_CXX_LIBRARY, _JNI_LIBRARY, _JAR, *(f"{_HEADERS}/{path.name}" for path in headers)):
         if (root / place).is_file():
             _copy(root / place, staged / place)
@@ -358,6 +384,9 @@ def _copy_folder(folder: Path, staged: Path) -> None:
 def _copy_library(path: Path, staged: Path, include_dir: Path | None) -> None:
     info = inspect_library(path)
     _copy(path, staged / _LIBRARIES[info.kind])
+    beside = path.with_name(CXX_RUNTIME)
+    if info.kind == "jni" and CXX_RUNTIME in info.needed and beside.is_file():
+        _copy(beside, staged / _CXX_RUNTIME)
     if include_dir is None:
         return
     if not (include_dir / _MAIN_HEADER).is_file():
@@ -443,7 +472,7 @@ def _open(
     _check_platform(infos.values(), platform, version, where)
     found = {
         kind: folder / place
-        for kind, place in (*_LIBRARIES.items(), ("jar", _JAR), ("include", _HEADERS))
+        for kind, place in (*_LIBRARIES.items(), ("jar", _JAR), ("include", _HEADERS), ("runtime", _CXX_RUNTIME))
         if (folder / place).exists()
     }
     if "jar" in found:
@@ -471,7 +500,10 @@ def _open_chosen(platform: Platform, version: str) -> RuntimeLibrary | None:
     info = inspect_library(path, name=where)
     if not _fits(info, platform):
         return None
+    _check_system(info, platform, where)
     found: dict[str, Path] = {info.kind: path}
+    if path.with_name(CXX_RUNTIME).is_file():
+        found["runtime"] = path.with_name(CXX_RUNTIME)
     # Where it still lies as in the official archive.
     headers = path.parent.parent / "include"
     if (headers / _MAIN_HEADER).is_file():
@@ -505,6 +537,14 @@ def _describe_library(
     if actual != version and not allow_version_mismatch:
         raise _report_version(where, infos.values(), actual, version, platform)
     main: LibraryKind = "jni" if "jni" in infos else "cxx"
+    runtime = found.get("runtime") if CXX_RUNTIME in infos[main].needed else None
+    runtime_fits_16k = True
+    if runtime is not None:
+        place = f"{where}: {CXX_RUNTIME}"
+        told = inspect_cxx_runtime(runtime, name=place)
+        if told.arch != platform.arch:
+            raise ModelError(f"{place}: is for {told.arch}, expected {platform.arch}", _HINT_ARCHIVE)
+        runtime_fits_16k = told.fits_16k_pages
     library = RuntimeLibrary(
         platform=platform.name,
         version=version,
@@ -516,11 +556,16 @@ def _describe_library(
         include_dir=found.get("include"),
         jni_library=found.get("jni"),
         jar=found.get("jar"),
+        cxx_runtime=runtime,
         info=infos[main],
         source=source,
         concerns=(),
     )
-    return replace(library, concerns=tuple(_list_concerns(library, infos)))
+    concerns = [*_list_concerns(library, infos)]
+    if not runtime_fits_16k and platform.arch == "armv8":
+        devices = _describe_16k_devices(platform)
+        concerns.append(f"{CXX_RUNTIME} is not aligned to 16384 bytes: {devices} cannot load it")
+    return replace(library, concerns=tuple(concerns))
 
 
 def _inspect_all(folder: Path, where: str) -> list[LibraryInfo]:
@@ -549,6 +594,16 @@ def _check_platform(infos: Iterable[LibraryInfo], platform: Platform, version: s
                 f"{where}: is for {_describe([info])}, expected {platform.name}",
                 f"get the right one: {asset_url(platform.name, version)}",
             )
+        _check_system(info, platform, where)
+
+
+def _check_system(info: LibraryInfo, platform: Platform, where: str) -> None:
+    if platform.system == "android" and info.linux_symbols:
+        names = ", ".join(info.linux_symbols[:5])
+        raise ModelError(
+            f"{where}: needs {names}, which Android does not have, so no phone can load it",
+            "it was not built with Android's NDK; edge-ocr libs fetch gets the official library",
+        )
 
 
 def _describe(infos: Iterable[LibraryInfo]) -> str:
@@ -619,6 +674,8 @@ def _list_concerns(library: RuntimeLibrary, infos: Mapping[LibraryKind, LibraryI
         yield f"there is no {_JNI_LIBRARY}, which an Android app in Java or Kotlin needs"
     elif library.jni_library is not None and library.jar is None:
         yield f"there is no {_JAR}, the Java classes that go with the JNI library"
+    if library.jni_library is not None:
+        yield from _list_needed_concerns(library, infos["jni"])
     if platform.system == "armlinux" and library.include_dir is None:
         yield "there are no headers, which compiling a program for the board needs (--include DIR)"
 
@@ -627,12 +684,29 @@ def _list_page_concerns(platform: Platform, file: str, info: LibraryInfo) -> Ite
     # 32-bit systems have pages of 4 KB only.
     if info.fits_16k_pages or platform.arch != "armv8":
         return
-    devices = {
-        "android": "devices with Android 15 or newer and pages of 16 KB",
-        "armlinux": "boards whose kernel has pages of 16 KB, such as the Raspberry Pi 5's default one,",
-    }
     least = min(info.segment_alignments_bytes)
-    yield f"{file} is aligned to {least} bytes: {devices[platform.system]} cannot load it (needs 16384)"
+    yield f"{file} is aligned to {least} bytes: {_describe_16k_devices(platform)} cannot load it (needs 16384)"
+
+
+def _describe_16k_devices(platform: Platform) -> str:
+    if platform.system == "android":
+        return "devices with Android 15 or newer and pages of 16 KB"
+    return "boards whose kernel has pages of 16 KB, such as the Raspberry Pi 5's default one,"
+
+
+def _list_needed_concerns(library: RuntimeLibrary, info: LibraryInfo) -> Iterable[str]:
+    """Yield what an app would have to bring along beside the JNI library."""
+    name = PurePosixPath(_JNI_LIBRARY).name
+    if CXX_RUNTIME in info.needed and library.cxx_runtime is None:
+        yield (
+            f"{name} needs {CXX_RUNTIME}, which did not come with it, so an app cannot load it: get the archive again "
+            f"(`edge-ocr libs fetch --platform {library.platform} --version {library.version} --force`), or put an "
+            "Android NDK's (toolchains/llvm/prebuilt/*/sysroot/usr/lib) into java/so of the unpacked archive and "
+            "`edge-ocr libs add --force` its folder"
+        )
+    others = sorted(set(info.needed) - _ANDROID_LIBRARIES - {CXX_RUNTIME})
+    if others:
+        yield f"{name} needs {', '.join(others)}, which Android does not have: the app must bring it along"
 
 
 # --- source.json

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from edge_ocr.errors import UsageError
+
+if TYPE_CHECKING:
+    from converters.runtime_libs import RuntimeLibrary
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,10 @@ class Target:
     """What its users call an ABI: the option of `edge-ocr export`."""
     platforms: Mapping[str, str]
     """ABI, as its users write it, to the platform of `converters.runtime_libs`; the first one is the default."""
+    bundle_folder: str
+    """Where the bundle lies in what an export writes; empty where it is the whole of it."""
     library_folder: str
-    """Of the bundle; a library lies in it under the name of its ABI."""
+    """Of what an export writes; a library lies in it under the name of its ABI."""
     usage: str
     """For the bundle's README: how a program on the device loads a model."""
 
@@ -39,6 +46,17 @@ class Target:
             )
         return tuple(dict.fromkeys(names)) or (next(iter(self.platforms)),)
 
+    def place_library(self, abi: str, library: RuntimeLibrary) -> dict[str, Path]:
+        """Return the files of a library for one ABI by their place in what an export writes, the library first."""
+        folder = f"{self.library_folder}/{abi}"
+        placed = {f"{folder}/{library.library.name}": library.library}
+        if self.name == "android":
+            if library.cxx_runtime is not None:
+                placed[f"{folder}/{library.cxx_runtime.name}"] = library.cxx_runtime
+            if library.jar is not None:
+                placed[f"ocr/libs/{library.jar.name}"] = library.jar
+        return placed
+
 
 _ARM_USAGE = """\
 `./edge-ocr-lite` and `LiteOCR` do all of this. A C++ program of your own, built with `-I` the headers of Paddle-Lite's
@@ -53,15 +71,25 @@ auto predictor = paddle::lite_api::CreatePaddlePredictor<paddle::lite_api::Mobil
 """
 
 _ANDROID_USAGE = """\
-`models/`, `dict.txt`, `pipeline.yaml` and `manifest.json` go to `src/main/assets/` of the app (`noCompress "nb"`),
-`jniLibs/` to `src/main/`, `libs/PaddlePredictor.jar` to `libs/`. Copy a model out of the assets into `filesDir`, then
+Module `ocr` does all of this. Copy its folder into your own project, `include(":ocr")` in `settings.gradle.kts`,
+`implementation(project(":ocr"))` in your app, the lines of `gradle/libs.versions.toml` and `edgeocr.abis` of
+`gradle.properties`, and in the `android` block of your app `androidResources { noCompress += "nb" }`. Then, off the
+main thread,
+
+```kotlin
+EdgeOcr.open(context).use { ocr ->
+    for (line in ocr.recognize(bitmap).lines) Log.i("OCR", line.text)
+}
+```
 
 ```java
-MobileConfig config = new MobileConfig();
-config.setModelFromFile(new File(context.getFilesDir(), "det.nb").getPath());
-config.setThreads(2);
-PaddlePredictor predictor = PaddlePredictor.createPaddlePredictor(config);
+try (EdgeOcr ocr = EdgeOcr.open(context)) {
+    for (TextLine line : ocr.recognize(bitmap).getLines()) Log.i("OCR", line.getText());
+}
 ```
+
+Opening takes as long as reading several pictures: keep the `EdgeOcr`. It may be used from several threads, which take
+turns.
 """
 
 TARGETS: Mapping[str, Target] = MappingProxyType(
@@ -74,16 +102,18 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
                 valid_places="arm",
                 abi_option="--arch",
                 platforms=MappingProxyType({"armv8": "armlinux.armv8", "armv7hf": "armlinux.armv7hf"}),
+                bundle_folder="",
                 library_folder="lib",
                 usage=_ARM_USAGE,
             ),
             Target(
                 "android",
-                summary="assets of an Android app",
+                summary="a ready Android project",
                 valid_places="arm",
                 abi_option="--abi",
                 platforms=MappingProxyType({"arm64-v8a": "android.armv8", "armeabi-v7a": "android.armv7"}),
-                library_folder="jniLibs",
+                bundle_folder="ocr/src/main/assets/edge-ocr",
+                library_folder="ocr/src/main/jniLibs",
                 usage=_ANDROID_USAGE,
             ),
         )

@@ -1,9 +1,10 @@
-"""`edge-ocr deploy`: bring a bundle onto a board, and measure it there."""
+"""`edge-ocr deploy`: bring a bundle onto a board or a phone, and see how it reads there."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from converters.deploy import DeployPlan, DeployReport, Figures
+    from converters.deploy_android import AppPlan, AppReport
 
 
 class BoardEngine(str, Enum):
@@ -23,13 +25,22 @@ class BoardEngine(str, Enum):
 
 
 def deploy(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that edge-ocr export --target arm made.")],
+    bundle: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="What edge-ocr export made: a bundle for boards, an Android project."),
+    ],
     ssh: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="[USER@]HOST[:DIR]", help="Board, as the system's ssh knows it; DIR is edge-ocr in the home there."
         ),
-    ],
+    ] = None,
+    adb: Annotated[
+        bool, typer.Option("--adb", help="Phone that adb sees: build the project, install the app.")
+    ] = False,
+    serial: Annotated[
+        str | None, typer.Option(metavar="SERIAL", help="Which phone, where adb sees several (adb devices).")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Of the ssh server, if not the one that ssh knows.")] = None,
     python: Annotated[
         str | None, typer.Option(metavar="PATH", help="Python of the board, if not its python3 (3.9 or newer).")
@@ -43,15 +54,35 @@ def deploy(
         int | None, typer.Option(metavar="N", help="How often to read the golden picture; 10 times by default.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the bundle and say what would be done; connects to nothing.")
+        bool, typer.Option("--dry-run", help="Check the folder and say what would be done; connects to nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Copy a bundle to a board over ssh, install it, let it test itself there, and print how fast it reads.
+    """Bring a bundle to a board (--ssh) or an app to a phone (--adb), let it test itself there, print its times.
 
-    A bundle that is there is replaced once the new one has passed its selftest; until then it stays as it is.
+    On a board, a bundle that is there is replaced once the new one has passed its selftest; until then it stays as it
+    is. On a phone, the app is installed over the one that is there.
     """
     from rich.console import Console
+
+    from edge_ocr.errors import UsageError
+
+    console = Console(stderr=True)
+
+    def show(step: str) -> None:
+        console.print(step, markup=False, highlight=False, soft_wrap=True)
+
+    if (ssh is None) != adb:
+        raise UsageError("expected --ssh or --adb, one of them", "--ssh pi@board for a board, --adb for a phone")
+    if ssh is None:
+        of_boards = {"port": port, "python": python, "engine": engine, "threads": threads, "runs": runs}
+        given = [f"--{name}" for name, value in of_boards.items() if value is not None] + ["--pip"] * pip
+        if given:
+            raise UsageError(f"{given[0]}: is for --ssh, not for --adb", "leave it out")
+        _deploy_app(bundle, serial, dry_run=dry_run, as_json=as_json, show=show)
+        return
+    if serial is not None:
+        raise UsageError(f"--serial {serial}: is for --adb, not for --ssh", "leave it out")
 
     from converters.deploy import DEFAULT_PATH, RUNS, DeployOptions, deploy_bundle, plan_deployment
     from converters.ssh import parse_place
@@ -71,16 +102,57 @@ def deploy(
         else:
             _print_plan(plan)
         return
-    console = Console(stderr=True)
-
-    def show(step: str) -> None:
-        console.print(step, markup=False, highlight=False, soft_wrap=True)
-
     done = deploy_bundle(bundle, address, chosen, report=show)
     if as_json:
         _print_json(done.to_json())
     else:
         _print_report(done)
+
+
+def _deploy_app(
+    project: Path, serial: str | None, *, dry_run: bool, as_json: bool, show: Callable[[str], None]
+) -> None:
+    from converters.deploy_android import deploy_app, plan_app
+
+    if dry_run:
+        plan = plan_app(project, serial)
+        if as_json:
+            _print_json(plan.to_json())
+        else:
+            _print_app_plan(plan)
+        return
+    done = deploy_app(project, serial, report=show)
+    if as_json:
+        _print_json(done.to_json())
+    else:
+        _print_app_report(done)
+
+
+def _print_app_plan(plan: AppPlan) -> None:
+    for what, remedy in plan.missing:
+        sys.stdout.write(f"missing: {what}: {remedy}\n")
+    sys.stdout.write("Nothing is done. Without --dry-run:\n")
+    for number, step in enumerate(plan.steps, 1):
+        sys.stdout.write(f"{number}. {step}\n")
+
+
+def _print_app_report(done: AppReport) -> None:
+    from rich.console import Console
+
+    stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in done.timings_ms.items())
+    threads = "1 thread" if done.threads == 1 else f"{done.threads} threads"
+    page = done.device.page_size_bytes
+    lines = [
+        f"golden picture: {done.verdict}",
+        f"phone: {done.device.name}, Android API {done.device.sdk}, {done.abi}, "
+        f"{f'pages of {page} bytes' if page else 'page size unknown'}; {threads}, power mode {done.power_mode}",
+        f"models loaded in {done.load_ms:.0f} ms; read once, in ms: {stages}",
+        *(f"note: {note}" for note in done.notes),
+        f"installed: {done.apk_bytes / 1e6:.1f} MB, built in {done.build_s:.1f} s, copied in {done.install_s:.1f} s",
+    ]
+    console = Console()
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_json(content: dict[str, Any]) -> None:

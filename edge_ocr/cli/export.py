@@ -67,13 +67,15 @@ def export(
     with_onnx: Annotated[
         bool, typer.Option("--with-onnx", help="Add the graphs as ONNX, for boards without a Paddle-Lite library.")
     ] = False,
-    zip_: Annotated[bool, typer.Option("--zip", help="Also write the bundle as DIR.zip.")] = False,
+    zip_: Annotated[bool, typer.Option("--zip", help="Also write it as DIR.zip.")] = False,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare what the bundle reads with what its models read.")
     ] = True,
-    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a bundle or project that is there, but for one you changed.")
+    ] = False,
 ) -> None:
-    """Convert models into a bundle for a device; print its folder."""
+    """Convert models into a bundle for a device, or an Android project with one; print its folder."""
     from rich.console import Console
 
     from converters.export import ExportOptions, export_bundle
@@ -135,11 +137,12 @@ def _warn_of_missing_library(console: Console, done: ExportReport) -> None:
     if lacking and not done.with_onnx:
         from converters.targets import find_target
 
-        platform = find_target(done.target).platforms[lacking[0]]
+        platforms = find_target(done.target).platforms
+        fetch = " and ".join(f"`edge-ocr libs fetch --platform {platforms[abi]}`" for abi in lacking)
         also = ", or --with-onnx here" if done.target == "arm" else ""
         console.print(
             f"WARNING: nothing runs it on {' and '.join(lacking)} yet, as it has no Paddle-Lite library: "
-            f"`edge-ocr libs fetch --platform {platform}` and export again{also}",
+            f"{fetch}, then export again with --force{also}",
             markup=False,
             highlight=False,
             soft_wrap=True,

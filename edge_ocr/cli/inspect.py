@@ -29,7 +29,9 @@ _MAX_SIDE = 2**31 - 1
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="FILE.nb|DIR", help="A converted model, or a bundle of them.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE.nb|DIR", help="A converted model, or a bundle or project of them.")
+    ],
     shape: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=N,N,...", help="Input shape to count the cost at, such as x=1,3,960,960."),
@@ -82,13 +84,15 @@ def inspect(
 
 
 def _list_files(path: Path) -> list[Path]:
+    from converters.project_record import locate_bundle
     from edge_ocr.errors import ModelError
 
     if not path.is_dir():
         return [path]
-    files = sorted((path / "models").rglob("*.nb")) or sorted(path.glob("*.nb"))
+    bundle = locate_bundle(path)
+    files = sorted((bundle / "models").rglob("*.nb")) or sorted(bundle.glob("*.nb"))
     if not files:
-        raise ModelError(f"{path} holds no .nb, nor does {path / 'models'}", "name a .nb, or a bundle's folder")
+        raise ModelError(f"{bundle} holds no .nb, nor does {bundle / 'models'}", "name a .nb, or a bundle's folder")
     return files
 
 

@@ -4,7 +4,14 @@ import pytest
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["none"], 2, "--ssh"),
+        (["none"], 2, "expected --ssh or --adb, one of them"),
+        (["none", "--ssh", "pi@board", "--adb"], 2, "expected --ssh or --adb, one of them"),
+        (["none", "--ssh", "pi@board", "--serial", "A"], 2, "--serial A: is for --adb"),
+        (["none", "--adb", "--runs", "0"], 2, "--runs: is for --ssh"),
+        (["none", "--adb", "--pip"], 2, "--pip: is for --ssh"),
+        (["none", "--adb", "--engine", "paddle_lite"], 2, "--engine: is for --ssh"),
+        (["none", "--adb"], 5, "none is not a bundle: there is no such folder"),
+        (["none", "--adb", "--dry-run"], 5, "none is not a bundle"),
         (["none", "--ssh", "pi@board:~"], 2, "expected the name of a folder"),
         (["none", "--ssh", "pi@board", "--port", "0"], 2, "--port 0"),
         (["none", "--ssh", "pi@board", "--engine", "paddle"], 2, "paddle_lite"),

@@ -72,8 +72,13 @@ def test_every_option_reaches_the_bundle(opt, tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == f"{out}\n{out}.zip\n"
     assert "charset: 18 characters of digits" in ended.stderr
-    assert (out / "models" / "cls.nb").is_file()
-    manifest = json.loads((out / "manifest.json").read_bytes())
+    assert (
+        "`edge-ocr libs fetch --platform android.armv8` and `edge-ocr libs fetch --platform android.armv7`"
+        in ended.stderr
+    )
+    bundle = out / "ocr" / "src" / "main" / "assets" / "edge-ocr"
+    assert (bundle / "models" / "cls.nb").is_file()
+    manifest = json.loads((bundle / "manifest.json").read_bytes())
     assert (manifest["target"], manifest["precision"]) == ("android", "int16")
     assert sorted(manifest["lite"]["libraries"]) == ["arm64-v8a", "armeabi-v7a"]
     assert (manifest["charset"]["classes"], manifest["charset"]["selection"]) == (19, "digits")
@@ -94,6 +99,7 @@ def test_every_option_reaches_the_bundle(opt, tmp_path):
         (["--target", "arm", "--arch", "armv6"], "--arch armv6: the target arm has no such ABI"),
         (["--target", "arm", "--arch", ""], "--arch '': the target arm has no such ABI"),
         (["--target", "android", "--abi", "x86_64,arm64-v8a"], "--abi x86_64: the target android has no such ABI"),
+        (["--target", "android", "--with-onnx"], "--with-onnx: is for boards; an app reads the .nb files only"),
         (["--target", "arm", "--lite-version", "2.9"], "no opt for Paddle-Lite 2.9\nHint: versions: 2.13-rc ("),
         (["--target", "arm", "--quantize", "int4"], "--quantize"),
         (

@@ -252,12 +252,13 @@ def render_pictures(out: Path) -> None:
 def write_manifest(out: Path) -> None:
     """Export a bundle for Android and keep its manifest."""
     from converters.export import ExportOptions, export_bundle
+    from converters.project_record import locate_bundle
 
     config = load_config("OCR", {"Pipeline.use_text_line_orientation": True})
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle"
         export_bundle("android", bundle, config, ExportOptions(verify=False))
-        (out / "manifest.json").write_bytes((bundle / "manifest.json").read_bytes())
+        (out / "manifest.json").write_bytes((locate_bundle(bundle) / "manifest.json").read_bytes())
 
 
 # --- What is expected: edge_ocr.core on what was recorded ---

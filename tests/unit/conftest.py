@@ -13,6 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from converters.export import ExportOptions, ExportReport, export_bundle
+from converters.runtime_libs import add_library
+from edge_ocr.config import load_config
+
 COMPILERS = {
     "armv8": ["aarch64-linux-gnu-g++"],
     "armv7hf": ["arm-linux-gnueabihf-g++"],
@@ -82,7 +86,9 @@ def lite_library(tmp_path_factory) -> Callable[..., Path]:
     folder = tmp_path_factory.mktemp("lite")
 
     @functools.cache
-    def compile_library(arch: str, *, version: str = "v2.13-rc", jni: bool = False, page: int = 16384) -> Path:
+    def compile_library(
+        arch: str, *, version: str = "v2.13-rc", jni: bool = False, android: bool = False, page: int = 16384
+    ) -> Path:
         compiler = COMPILERS[arch]
         if shutil.which(compiler[0]) is None:
             pytest.skip(f"{compiler[0]} is not installed")
@@ -102,7 +108,7 @@ def lite_library(tmp_path_factory) -> Callable[..., Path]:
             f"-Wl,-soname,{out.name}",
         ]
         command += [f"-Wl,-z,max-page-size={page}", "-o", str(out), "-x", "c++", "-", "-x", "none"]
-        if jni:
+        if jni or android:
             # Android's C library is known by its name, which has no number.
             bionic = out.with_name("libc.so")
             empty = [*compiler, "-shared", "-nostdlib", "-Wl,-soname,libc.so", "-o", bionic, "-x", "c++", os.devnull]
@@ -132,3 +138,21 @@ def android_folder(lite_library, tmp_path_factory) -> Callable[[str], Path]:
         return folder
 
     return lay_out
+
+
+@pytest.fixture(scope="session")
+def android_export(opt, make_home, android_folder, tmp_path_factory) -> ExportReport:
+    """An Android project with libraries for both ABIs, the first of which is aligned to 4 KB; do not change it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGE_OCR_HOME", str(make_home()))
+        patch.delenv("EDGE_OCR_LITE_LIB", raising=False)
+        for folder in (android_folder("armv8", page=4096), android_folder("armv7")):
+            add_library(folder)
+        options = ExportOptions(precision="int8", abis=("arm64-v8a", "armeabi-v7a"), verify=False, zip=True)
+        return export_bundle("android", tmp_path_factory.mktemp("android") / "project", load_config("OCR"), options)
+
+
+@pytest.fixture
+def project(android_export, tmp_path) -> Path:
+    """A copy of that project; its files are the same ones, so replace them, do not write."""
+    return shutil.copytree(android_export.out_dir, tmp_path / "project", copy_function=os.link)

@@ -7,6 +7,7 @@ import tarfile
 import pytest
 
 from converters.export import ExportOptions, export_bundle
+from converters.project_record import locate_bundle
 from converters.runtime_libs import add_library, list_stored
 from converters.toolchain import PYTHON_VARIABLE
 from edge_ocr.config import load_config
@@ -28,7 +29,7 @@ def home(opt, make_home, monkeypatch):
 def export_to(out, target="arm", **options):
     steps = []
     report = export_bundle(target, out, load_config("OCR"), ExportOptions(**options), report=steps.append)
-    manifest = json.loads((out / "manifest.json").read_bytes())
+    manifest = json.loads((locate_bundle(out) / "manifest.json").read_bytes())
     return report, manifest["lite"]["libraries"], steps
 
 
@@ -64,7 +65,7 @@ def test_a_given_archive_serves_one_of_two_abis(home, lite_library, tmp_path):
     assert any("no Paddle-Lite v2.13-rc library for armv8: edge-ocr libs fetch" in step for step in steps)
 
 
-def test_an_android_bundle_is_laid_out_as_a_gradle_project_wants_it(home, android_folder, tmp_path):
+def test_libraries_lie_where_gradle_wants_them(home, android_folder, tmp_path):
     add_library(android_folder("armv7"))
     report, libraries, steps = export_to(
         tmp_path / "bundle",
@@ -73,15 +74,15 @@ def test_an_android_bundle_is_laid_out_as_a_gradle_project_wants_it(home, androi
         lite_lib=android_folder("armv8", page=4096),
     )
     assert list_libraries(report.out_dir) == [
-        f"jniLibs/arm64-v8a/{JNI_NAME}",
-        f"jniLibs/armeabi-v7a/{JNI_NAME}",
-        "libs/PaddlePredictor.jar",
+        "ocr/libs/PaddlePredictor.jar",
+        f"ocr/src/main/jniLibs/arm64-v8a/{JNI_NAME}",
+        f"ocr/src/main/jniLibs/armeabi-v7a/{JNI_NAME}",
     ]
-    assert sorted(path.name for path in (report.out_dir / "models").iterdir()) == ["det.nb", "rec.nb"]
     assert (libraries["arm64-v8a"]["fits_16k_pages"], libraries["armeabi-v7a"]["fits_16k_pages"]) == (False, True)
     text = (report.out_dir / "README.md").read_text(encoding="utf-8")
-    assert "assets of an Android app" in text
-    assert "`libs/PaddlePredictor.jar`" in text
+    assert "`ocr/libs/PaddlePredictor.jar`" in text
+    assert "Paddle-Lite's libraries are in their places" in text
+    assert "edge-ocr libs fetch" not in text
     concern = "aligned to 4096 bytes: devices with Android 15 or newer and pages of 16 KB cannot load it"
     assert concern in text
     assert any(step.startswith("WARNING: arm64-v8a: ") and concern in step for step in steps)
@@ -158,4 +159,13 @@ def test_a_bundle_with_libraries_is_the_same_twice(home, android_folder, tmp_pat
     zips = [export_to(tmp_path / name / "bundle", "android", zip=True)[0].zip_file for name in "ab"]
     # The .jar was written with a fixed time; a library's own time and permissions must not matter.
     assert zips[0].read_bytes() == zips[1].read_bytes()
-    assert not os.access(tmp_path / "a" / "bundle" / "jniLibs" / "arm64-v8a" / JNI_NAME, os.X_OK)
+    folder = tmp_path / "a" / "bundle" / "ocr" / "src" / "main" / "jniLibs" / "arm64-v8a"
+    assert not os.access(folder / JNI_NAME, os.X_OK)
+
+
+def test_the_cxx_library_alone_serves_no_app(home, lite_library, tmp_path):
+    library = lite_library("armv8", android=True)
+    report, libraries, steps = export_to(tmp_path / "bundle", "android", lite_lib=library)
+    assert list_libraries(report.out_dir) == []
+    assert libraries["arm64-v8a"]["file"] is None
+    assert "WARNING: arm64-v8a: there is no java/so/libpaddle_lite_jni.so" in " ".join(steps)

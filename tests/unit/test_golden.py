@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 
-from converters.manifest import describe_settings
+from converters.manifest import describe_settings, read_schema
 from edge_ocr.config import load_config
 from edge_ocr.core import geometry
 from edge_ocr.core.constants import list_constants
@@ -173,6 +174,10 @@ def test_the_manifest_is_of_today():
     assert manifest["target"] == "android"
     assert manifest["constants"] == json.loads(json.dumps(list_constants()))
     assert manifest["settings"] == describe_settings(load_config("OCR"))
+    assert not list(Draft202012Validator(read_schema()).iter_errors(manifest))
+    # The assets of a project, and nothing of what lies around them.
+    models = [f"models/{kind}.nb" for kind in ("cls", "det", "rec")]
+    assert list(manifest["files"]) == ["LICENSES", "dict.txt", "golden.png", *models, "pipeline.yaml"]
 
 
 # --- It would be noticed ---

@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from converters.export import ExportOptions, export_bundle
 from converters.manifest import SCHEMA_VERSION, read_schema
+from converters.project_record import locate_bundle
 from converters.runtime_libs import add_library
 from edge_ocr.config import load_config
 
@@ -18,7 +19,7 @@ REMOVED = object()
 
 
 def read_manifest(report):
-    return json.loads((report.out_dir / "manifest.json").read_bytes())
+    return json.loads((locate_bundle(report.out_dir) / "manifest.json").read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,12 @@ def test_a_bundle_with_everything_fits_the_schema(in_full, target):
     assert sorted(manifest["models"]) == ["cls", "det", "rec"]
     assert len(manifest["lite"]["libraries"]) == 2
     for library in manifest["lite"]["libraries"].values():
-        assert library["sha256"] == manifest["files"][library["file"]]["sha256"]
+        named = {library["file"]: library["sha256"], **library.get("companions", {})}
+        for name, sha256 in named.items():
+            assert sha256 == hashlib.sha256((report.out_dir / name).read_bytes()).hexdigest()
+            # What is no asset of the app is not in the list of its assets.
+            assert (name in manifest["files"]) == (target == "arm")
+        assert len(named) == (1 if target == "arm" else 2)
 
 
 def test_the_manifest_says_which_library_does_not_match(in_full):
@@ -97,7 +103,7 @@ def test_the_manifest_says_which_library_does_not_match(in_full):
 def test_every_file_is_in_the_manifest_with_its_hash(export, in_full):
     for report in (export(with_cls=True, zip=True), *in_full.values()):
         manifest = read_manifest(report)
-        out = report.out_dir
+        out = locate_bundle(report.out_dir)
         files = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()}
         assert files.pop("manifest.json")
         assert sorted(files) == sorted(manifest["files"])
@@ -127,6 +133,7 @@ def change(manifest, path, value):
         "files",
         "files dict.txt",
         "files models/rec.nb",
+        "files README.md",
         "files dict.txt sha256",
         "lite runtime_version",
         "lite libraries armv8 url",
@@ -157,6 +164,7 @@ def test_a_missing_key_is_refused(default, path):
         ("lite libraries armv8 url", "http://mirror/lite.tar.gz"),
         ("lite libraries armv8 sha256", "0" * 64),
         ("lite libraries armv8 file", "lib/armv8/libpaddle_light_api_shared.so"),
+        ("lite libraries armv8 companions", {"ocr/libs/a.jar": "0" * 64}),
         ("lite libraries arm64-v8a", {"file": None, "url": "https://a/b"}),
         ("charset sha256", "A" * 64),
         ("charset sha256", "0" * 63),
@@ -188,6 +196,14 @@ def test_a_missing_key_is_refused(default, path):
 def test_a_wrong_value_or_unknown_key_is_refused(default, path, value):
     with pytest.raises(ValidationError):
         VALIDATOR.validate(change(default, path, value))
+
+
+@pytest.mark.parametrize("companions", [{"../a.jar": "0" * 64}, {"ocr/libs/a.jar": "0"}, ["ocr/libs/a.jar"]])
+def test_odd_companions_are_refused(in_full, companions):
+    manifest = read_manifest(in_full["android"])
+    assert "README.md" not in manifest["files"]
+    with pytest.raises(ValidationError):
+        VALIDATOR.validate(change(manifest, "lite libraries arm64-v8a companions", companions))
 
 
 def test_figures_go_with_a_comparison(default):

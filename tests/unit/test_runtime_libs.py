@@ -79,6 +79,7 @@ void Java_com_baidu_paddle_lite_Tensor_getFloatData() {}
 #endif
 }
 """
+CXX_RUNTIME = 'extern "C" { void _ZNSt6__ndk16thread4joinEv() {} }'
 EXTRA = "\\nError: This model is not supported, because operator '"
 BASIC = "ops, which is marked with `with_extra`. Current lib"
 
@@ -134,6 +135,12 @@ def jni(build):
     return functools.partial(build, system="android", source=JNI, soname="libpaddle_lite_jni.so")
 
 
+@pytest.fixture(scope="session")
+def cxx_runtime(build):
+    """Compile what looks like the libc++_shared.so of an Android NDK."""
+    return functools.partial(build, system=None, source=CXX_RUNTIME, soname="libc++_shared.so", texts=())
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path / "home"))
@@ -177,11 +184,12 @@ def armlinux_files(build):
 
 
 @pytest.fixture
-def android_files(build, jni):
+def android_files(build, jni, cxx_runtime):
     return {
         "cxx/lib/libpaddle_light_api_shared.so": build(system="android").read_bytes(),
         "cxx/include/paddle_api.h": b"// api",
         "java/so/libpaddle_lite_jni.so": jni().read_bytes(),
+        "java/so/libc++_shared.so": cxx_runtime().read_bytes(),
         "java/jar/PaddlePredictor.jar": make_jar(),
     }
 
@@ -457,7 +465,9 @@ def test_add_android_archive(android_files, tmp_path):
     assert library.jar.name == "PaddlePredictor.jar"
     assert library.cxx_library.is_file()
     assert library.info.kind == "jni"
+    assert library.cxx_runtime == library.jni_library.with_name("libc++_shared.so")
     assert library.concerns == ()
+    assert "java/so/libc++_shared.so" in json.loads((library.folder / "source.json").read_text())["files"]
 
 
 def test_add_plain_tar(armlinux_files, tmp_path):
@@ -517,8 +527,109 @@ def test_include_is_for_a_bare_library_only(armlinux_files, tmp_path):
 def test_add_bare_jni_library(jni):
     library = add_library(jni("armv7"))
     assert library.platform == "android.armv7"
-    assert library.concerns == (
-        "there is no java/jar/PaddlePredictor.jar, the Java classes that go with the JNI library",
+    assert library.cxx_runtime is None
+    no_jar, no_runtime = library.concerns
+    assert no_jar == "there is no java/jar/PaddlePredictor.jar, the Java classes that go with the JNI library"
+    assert no_runtime.startswith("libpaddle_lite_jni.so needs libc++_shared.so, which did not come with it, so an app")
+    assert "edge-ocr libs fetch --platform android.armv7 --version v2.13-rc --force" in no_runtime
+
+
+def test_the_cxx_runtime_is_found_where_it_lies(android_files, jni, cxx_runtime, tmp_path):
+    # Beside the C++ library, as an archive may have it, and beside a library alone.
+    android_files["cxx/lib/libc++_shared.so"] = android_files.pop("java/so/libc++_shared.so")
+    archive = write_archive(tmp_path, android_files)
+    assert add_library(archive).cxx_runtime is not None
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    assert add_library(tmp_path / "unpacked", force=True).cxx_runtime is not None
+    alone = tmp_path / "libpaddle_lite_jni.so"
+    shutil.copy(jni(), alone)
+    shutil.copy(cxx_runtime(), tmp_path / "libc++_shared.so")
+    assert add_library(alone, force=True).cxx_runtime is not None
+
+
+def test_the_cxx_runtime_of_the_environment(jni, cxx_runtime, tmp_path, monkeypatch):
+    alone = tmp_path / "libpaddle_lite_jni.so"
+    shutil.copy(jni(), alone)
+    monkeypatch.setenv("EDGE_OCR_LITE_LIB", str(alone))
+    assert any("needs libc++_shared.so" in concern for concern in find_library("android.armv8").concerns)
+    shutil.copy(cxx_runtime(), tmp_path / "libc++_shared.so")
+    library = find_library("android.armv8")
+    assert library.cxx_runtime == tmp_path / "libc++_shared.so"
+    assert not any("libc++_shared.so" in concern for concern in library.concerns)
+
+
+def test_a_cxx_runtime_that_is_not_needed_stays_out(android_files, build, tmp_path):
+    bionic = build(system=None, source="", soname="libc.so", texts=())
+    android_files["java/so/libpaddle_lite_jni.so"] = build(
+        system=None, source=JNI, soname="libpaddle_lite_jni.so", flags=("-Wl,--no-as-needed", str(bionic))
+    ).read_bytes()
+    library = add_library(write_archive(tmp_path, android_files))
+    assert library.info.needed == ("libc.so",)
+    assert (library.cxx_runtime, library.concerns) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda build, runtime: runtime("armv7"), "libc\\+\\+_shared.so: is for armv7, expected armv8"),
+        (lambda build, runtime: build(system="android"), "is not the libc\\+\\+_shared.so of an Android NDK"),
+        (lambda build, runtime: build(soname="libc++_shared.so"), "is not the libc\\+\\+_shared.so of an Android NDK"),
+        (lambda build, runtime: None, "is not an ELF file"),
+    ],
+)
+def test_what_is_no_cxx_runtime_is_refused(android_files, build, cxx_runtime, tmp_path, home, make, message):
+    made = make(build, cxx_runtime)
+    android_files["java/so/libc++_shared.so"] = b"text" if made is None else made.read_bytes()
+    with pytest.raises(ModelError, match=message):
+        add_library(write_archive(tmp_path, android_files))
+    assert_store_empty(home)
+
+
+def test_a_cxx_runtime_of_small_pages_is_named(android_files, cxx_runtime, tmp_path):
+    android_files["java/so/libc++_shared.so"] = cxx_runtime(page=4096).read_bytes()
+    (concern,) = add_library(write_archive(tmp_path, android_files)).concerns
+    assert concern.startswith("libc++_shared.so is not aligned to 16384 bytes: devices with Android 15")
+
+
+WANTS = {
+    "of the C library": 'extern "C" int* __errno_location(); extern "C" int* use() { return __errno_location(); }',
+    "of libstdc++": 'extern "C" void _ZNSt7__cxx116stringE(); extern "C" void use() { _ZNSt7__cxx116stringE(); }',
+}
+
+
+@pytest.mark.parametrize("what", WANTS)
+def test_a_library_that_asks_android_for_what_it_has_not_is_refused(jni, home, what):
+    with pytest.raises(ModelError, match=r"needs (__errno_location|_ZNSt7__cxx11\w+), which Android does not have"):
+        add_library(jni(source=JNI + WANTS[what]))
+    assert_store_empty(home)
+
+
+def test_versions_of_glibc_are_seen(build):
+    source = CXX + 'extern "C" int puts(const char*); extern "C" int use() { return puts(""); }'
+    info = inspect_library(build(source=source))
+    assert [name for name in info.linux_symbols if name.startswith("GLIBC_2.")]
+    # What may be missing does no harm.
+    weak = (
+        'extern "C" __attribute__((weak)) int* __errno_location(); extern "C" bool use() { return __errno_location; }'
+    )
+    assert inspect_library(build(system="android", source=CXX + weak)).linux_symbols == ()
+
+
+def test_a_library_that_the_app_must_bring_is_named(build, tmp_path):
+    other = build(system=None, source="", soname="libopencv_java4.so", texts=())
+    (concern,) = [
+        concern
+        for concern in add_library(
+            build(
+                source=JNI, system="android", soname="libpaddle_lite_jni.so", flags=("-Wl,--no-as-needed", str(other))
+            )
+        ).concerns
+        if "libopencv" in concern
+    ]
+    assert (
+        concern
+        == "libpaddle_lite_jni.so needs libopencv_java4.so, which Android does not have: the app must bring it along"
     )
 
 
