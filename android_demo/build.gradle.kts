@@ -1,5 +1,6 @@
 // Named here and applied in the modules, so that all of them share one class loader.
 plugins {
+    alias(libs.plugins.android.application) apply false
     alias(libs.plugins.android.library) apply false
     alias(libs.plugins.kotlin.android) apply false
 }

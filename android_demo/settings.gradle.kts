@@ -16,4 +16,4 @@ dependencyResolutionManagement {
 
 rootProject.name = "edge-ocr-android"
 
-include(":ocr")
+include(":app", ":ocr")

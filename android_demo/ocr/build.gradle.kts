@@ -23,9 +23,6 @@ android {
         targetCompatibility = JavaVersion.toVersion(libs.versions.java.get())
     }
 
-    // Networks hardly compress, and stored as they are they are read without being unpacked.
-    androidResources { noCompress += "nb" }
-
     packaging {
         jniLibs {
             // Libraries stay uncompressed in the APK (extractNativeLibs="false"), aligned to 16 KB by AGP, and the
@@ -62,7 +59,8 @@ val checkPaddleLite by tasks.registering {
     description = "Fails where what edge-ocr export puts into this module is missing."
     // Local, so that the action keeps no hold of this script and the configuration can be cached.
     val folder = projectDir
-    val needed = listOf(paddleJar) + abis.map { file("src/main/jniLibs/$it/libpaddle_lite_jni.so") }
+    val libraries = abis.map { file("src/main/jniLibs/$it/libpaddle_lite_jni.so") }
+    val needed = listOf(paddleJar) + libraries + file("src/main/assets/edge-ocr/manifest.json")
     val command = "edge-ocr export --target android --abi ${abis.joinToString(",")}"
     doLast {
         val missing = needed.filterNot(File::isFile).map { it.relativeTo(folder).invariantSeparatorsPath }

@@ -7,18 +7,31 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks.android import run_kotlin, write_cases
+
 pytestmark = pytest.mark.android
 
 FOLDER = Path(__file__).parent
+APP = FOLDER.parents[1] / "android_demo" / "app" / "src" / "main"
+DATA = Path(os.environ.get("EDGE_OCR_TEST_DATA") or FOLDER.parents[2] / "shared" / "data")
+PHOTOS = {
+    "general_ocr": ["general_ocr_002.png"],
+    "paddleocr_imgs": ["00056221.jpg", "00111002.jpg", "12.jpg", "254.jpg", "det_90.jpg", "img_12.jpg"],
+    "rapidocr_tests": ["ch_en_num.jpg", "img_exif_orientation.jpg", "text_vertical_words.png"],
+}
 LEAST_JAVA = 17
 SUITES = {
     *("Charset", "Detection", "Geometry", "Golden", "Imaging", "Manifest", "Orientation", "Speed", "TextReader"),
-    *("Assets", "Bitmaps", "EdgeOcr", "JavaCaller"),
+    *("GoldenComparison", "Assets", "Bitmaps", "EdgeOcr", "JavaCaller"),
+    # The app's.
+    *("MainActivity", "SettingsActivity", "LiveActivity", "Benchmark", "SelfTest", "OcrWorker", "PictureFile"),
+    *("PhotoProvider", "OverlayView", "ReadingText", "ErrorText", "CameraFrames"),
 }
 
 # Maven's own words where it reaches no repository.
@@ -36,6 +49,8 @@ def maven() -> str:
     found = re.search(r"^Java version: (\d+)", told, re.MULTILINE)
     if found is None or int(found[1]) < LEAST_JAVA:
         pytest.skip(f"no Java {LEAST_JAVA} or newer for mvn")
+    if shutil.which("aapt2") is None:
+        pytest.skip("no aapt2 (Debian: aapt)")
     return program
 
 
@@ -69,8 +84,168 @@ def test_kotlin(built, capfd):
     with capfd.disabled():
         sys.stdout.write("\n" + "\n".join(told) + "\n")
     assert suites == SUITES
-    assert counts["tests"] >= 100
+    assert counts["tests"] >= 300
     assert counts["failures"] == counts["errors"] == counts["skipped"] == 0
+
+
+def assert_reads_alike(bundle: Path, pictures: list[Path], folder: Path, capfd) -> None:
+    write_cases(bundle, pictures, folder)
+    done = run_kotlin(folder, "surefire:test@default-test")
+    told = done.stdout + done.stderr
+    assert done.returncode == 0, told[-6000:]
+    (total,) = re.findall(r"^\| (\d+) pictures \|.*$", told, re.MULTILINE)
+    assert int(total) == len(pictures)
+    with capfd.disabled():
+        sys.stdout.write("\n" + re.search(r"^\| \d+ pictures.*$", told, re.MULTILINE)[0] + "\n")
+
+
+def test_pictures_read_as_in_python(built, board_bundle, examples, tmp_path, capfd):
+    pictures = sorted([*examples.glob("*.png"), *examples.glob("*.jpg")])
+    assert len(pictures) >= 4
+    assert_reads_alike(board_bundle, pictures, tmp_path, capfd)
+
+
+@pytest.mark.skipif(not (DATA / "README.md").is_file(), reason="no shared test data (EDGE_OCR_TEST_DATA)")
+@pytest.mark.slow
+def test_photos_read_as_in_python(built, board_bundle, tmp_path, capfd):
+    pictures = [DATA / folder / name for folder, names in PHOTOS.items() for name in names]
+    assert_reads_alike(board_bundle, pictures, tmp_path, capfd)
+
+
+@pytest.fixture
+def link(built, tmp_path) -> Callable[[Path], str]:
+    """Compile and link resources with the app's manifest; return what aapt2 has to say: nothing where all is well."""
+    app = FOLDER / "target" / "app"
+    framework = (app / "framework.txt").read_text(encoding="utf-8")
+
+    def run(res: Path) -> str:
+        packed = tmp_path / "resources.zip"
+        commands = (
+            ["compile", "--dir", res, "-o", packed],
+            ["link", packed, "--manifest", app / "AndroidManifest.xml", "-I", framework, "-o", tmp_path / "app.apk"],
+        )
+        for command in commands:
+            done = subprocess.run(["aapt2", *command], capture_output=True, text=True, timeout=60)
+            lines = (done.stdout + done.stderr).splitlines()
+            # Of the framework, which is newer than this aapt2.
+            told = "\n".join(line for line in lines if "Unknown chunk type '200'" not in line)
+            if told or done.returncode:
+                return told or f"exit code {done.returncode}"
+        return ""
+
+    return run
+
+
+@pytest.fixture
+def main(tmp_path) -> Path:
+    """A copy of the app, to be spoilt."""
+    return Path(shutil.copytree(APP, tmp_path / "main"))
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def test_resources_link_without_a_warning(link):
+    assert link(APP / "res") == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("</resources>", "", "error"),
+        ("</resources>", '<string name="app_name">twice</string></resources>', "app_name"),
+        ("</resources>", '<string name="lost">@string/nowhere</string></resources>', "nowhere"),
+        ("</resources>", '<string name="loose">%d of %d</string></resources>', "positional"),
+    ],
+)
+def test_damaged_resources_are_refused(link, main, old, new, told):
+    replace(main / "res" / "values" / "strings.xml", old, new)
+    assert told in link(main / "res")
+
+
+def read_texts(main: Path, folder: str) -> dict[str, set[str]]:
+    """Return the arguments that each text in a folder of values takes, such as `%1$d`."""
+    texts = {}
+    for file in (main / "res" / folder).glob("*.xml"):
+        for entry in ElementTree.parse(file).getroot():
+            if entry.tag in ("string", "string-array", "plurals") and entry.get("translatable") != "false":
+                found = re.findall(r"%(?:\d+\$)?[-#+ 0,(]*\d*(?:\.\d+)?[a-zA-Z%]", "".join(entry.itertext()))
+                texts[f"{entry.tag} {entry.attrib['name']}"] = set(found)
+    return texts
+
+
+def find_untranslated(main: Path) -> set[str]:
+    """Return the names of texts that one language lacks, or that take other arguments in it."""
+    english, chinese = read_texts(main, "values"), read_texts(main, "values-zh")
+    assert english
+    return {name for name in english | chinese if english.get(name) != chinese.get(name)}
+
+
+def test_every_text_is_translated(main):
+    assert find_untranslated(main) == set()
+    replace(main / "res" / "values" / "strings.xml", "</resources>", '<string name="new">%1$s</string></resources>')
+    assert find_untranslated(main) == {"string new"}
+    replace(main / "res" / "values-zh" / "strings.xml", "</resources>", '<string name="new">%1$d</string></resources>')
+    assert find_untranslated(main) == {"string new"}
+
+
+def list_resources(main: Path) -> Iterator[tuple[str, str]]:
+    """Yield kind and name, as in R, of what the app declares."""
+    for file in (main / "res").rglob("*.xml"):
+        kind = file.parent.name.split("-")[0]
+        if kind != "values":
+            yield kind, file.stem
+            continue
+        for entry in ElementTree.parse(file).getroot():
+            name = entry.attrib["name"].replace(".", "_")
+            yield {"string-array": "array", "item": entry.get("type", "")}.get(entry.tag, entry.tag), name
+
+
+def find_unused(main: Path) -> set[str]:
+    """Return the resources that neither the Kotlin nor any XML names."""
+    used = {match for file in main.rglob("*.kt") for match in re.findall(r"\bR\.(\w+)\.(\w+)", file.read_text("utf-8"))}
+    for file in main.rglob("*.xml"):
+        text = file.read_text(encoding="utf-8")
+        named = re.findall(r'"@(\w+)/([\w.]+)"|>@(\w+)/([\w.]+)<', text)
+        used |= {(kind or other, (name or last).replace(".", "_")) for kind, name, other, last in named}
+        used |= {("style", parent.replace(".", "_")) for parent in re.findall(r'parent="([\w.]+)"', text)}
+    return {f"{kind}/{name}" for kind, name in set(list_resources(main)) - {(kind, name) for kind, name in used}}
+
+
+def test_no_resource_is_unused(main):
+    assert find_unused(main) == set()
+    replace(main / "res" / "values" / "strings.xml", "</resources>", '<string name="new">a</string></resources>')
+    (main / "res" / "layout" / "empty.xml").write_text("<View />", encoding="utf-8")
+    assert find_unused(main) == {"string/new", "layout/empty"}
+
+
+def find_literals(main: Path) -> list[str]:
+    """Return what layouts, menus and the manifest let a user read without asking the translations."""
+    shown = ("text", "hint", "contentDescription", "title", "label", "summary", "prompt")
+    return [
+        value
+        for file in main.rglob("*.xml")
+        for element in ElementTree.parse(file).iter()
+        for name, value in element.attrib.items()
+        if name.split("}")[-1] in shown and "}" in name and not value.startswith(("@", "?"))
+    ]
+
+
+def test_no_layout_has_words_of_its_own(main):
+    assert find_literals(main) == []
+    layout = next(file for file in (main / "res" / "layout").glob("*.xml") if '"@string/' in file.read_text("utf-8"))
+    layout.write_text(re.sub(r'"@string/\w+"', '"Words"', layout.read_text("utf-8"), count=1), encoding="utf-8")
+    assert find_literals(main) == ["Words"]
+
+
+def test_xml_of_the_library_parses():
+    files = [file for file in FOLDER.parents[1].glob("android_demo/ocr/src/**/*.xml") if "assets" not in file.parts]
+    assert files
+    for file in files:
+        ElementTree.parse(file)
 
 
 def test_core_imports_no_android():
@@ -90,8 +265,9 @@ def test_library_needs_nothing_but_android_and_kotlin():
     assert {name for name in imports if not name.startswith(known)} == set()
 
 
-def test_maven_takes_the_kotlin_that_gradle_takes():
+def test_maven_takes_the_versions_that_gradle_takes():
     catalog = (FOLDER.parents[1] / "android_demo/gradle/libs.versions.toml").read_text(encoding="utf-8")
-    kotlin = re.search(r'^kotlin = "(.+)"$', catalog, re.MULTILINE)
-    assert kotlin is not None
-    assert f"<kotlin.version>{kotlin[1]}</kotlin.version>" in (FOLDER / "pom.xml").read_text(encoding="utf-8")
+    versions = dict(re.findall(r'^(\w+) = "(.+)"$', catalog, re.MULTILINE))
+    pom = (FOLDER / "pom.xml").read_text(encoding="utf-8")
+    assert f"<kotlin.version>{versions['kotlin']}</kotlin.version>" in pom
+    assert f'android:minSdkVersion="{versions["minSdk"]}" android:targetSdkVersion="{versions["compileSdk"]}"' in pom

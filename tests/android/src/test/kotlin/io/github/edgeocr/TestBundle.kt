@@ -11,7 +11,10 @@ import io.github.edgeocr.core.Tensor
 import io.github.edgeocr.core.elements
 import io.github.edgeocr.core.items
 import org.json.JSONObject
+import java.awt.image.BufferedImage
+import java.io.ByteArrayOutputStream
 import java.io.File
+import javax.imageio.ImageIO
 
 /** A picture of tests/golden, a bundle with its settings, and networks that give what was recorded for it. */
 class TestBundle(name: String = "sign") {
@@ -35,11 +38,21 @@ class TestBundle(name: String = "sign") {
         manifest.getJSONObject("charset").put("classes", GoldenFiles.classes.size)
         val settings = case.getJSONObject("settings")
         for (stage in settings.keys()) manifest.getJSONObject("settings").put(stage, settings.getJSONObject(stage))
-        val entries = manifest.getJSONObject("files")
-        for ((file, content) in files) {
-            val entry = JSONObject().put("size_bytes", content.size).put("sha256", hash(content.inputStream()))
-            entries.put(file, entry)
-        }
+        for ((file, content) in files.toList()) putFile(file, content)
+    }
+
+    /** Gives the bundle a file that its manifest knows. */
+    fun putFile(name: String, content: ByteArray) {
+        files[name] = content
+        val entry = JSONObject().put("size_bytes", content.size).put("sha256", hash(content.inputStream()))
+        manifest.getJSONObject("files").put(name, entry)
+    }
+
+    /** The picture as a PNG. That of `sign` is the golden one, whose lines the manifest has. */
+    fun encodePicture(): ByteArray {
+        val picture = BufferedImage(image.width, image.height, BufferedImage.TYPE_INT_RGB)
+        picture.setRGB(0, 0, image.width, image.height, readArgb(), 0, image.width)
+        return ByteArrayOutputStream().also { ImageIO.write(picture, "png", it) }.toByteArray()
     }
 
     /** Writes the bundle into an empty folder. */
@@ -50,12 +63,12 @@ class TestBundle(name: String = "sign") {
         return folder
     }
 
-    fun makeBitmap(): Bitmap {
-        val argb = IntArray(image.width * image.height) { i ->
-            val (blue, green, red) = List(3) { image.pixels[3 * i + it].toInt() and 0xFF }
-            (0xFF shl 24) or (red shl 16) or (green shl 8) or blue
-        }
-        return Bitmap.createBitmap(argb, image.width, image.height, Bitmap.Config.ARGB_8888)
+    fun makeBitmap(): Bitmap =
+        Bitmap.createBitmap(readArgb(), image.width, image.height, Bitmap.Config.ARGB_8888)
+
+    private fun readArgb() = IntArray(image.width * image.height) { i ->
+        val (blue, green, red) = List(3) { image.pixels[3 * i + it].toInt() and 0xFF }
+        (0xFF shl 24) or (red shl 16) or (green shl 8) or blue
     }
 
     /** Lets the networks of the bundle load; from each run of the detector on, all start with the recorded again. */

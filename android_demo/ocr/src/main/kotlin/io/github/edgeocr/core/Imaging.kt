@@ -3,7 +3,6 @@ package io.github.edgeocr.core
 import kotlin.math.floor
 import kotlin.math.max
 import kotlin.math.min
-import kotlin.math.roundToInt
 
 /** Rows and columns. */
 public data class Size(val height: Int, val width: Int)
@@ -87,8 +86,8 @@ internal fun resize(image: BgrImage, size: Size): BgrImage {
     var lowerRow = -1
     var to = 0
     for (y in 0 until size.height) {
-        val first = rows.first[y]
-        val second = min(first + 1, image.height - 1)
+        val first = max(rows.first[y], 0)
+        val second = min(rows.first[y] + 1, image.height - 1)
         if (first == lowerRow) {
             upper = lower.also { lower = upper }
             upperRow = lowerRow.also { lowerRow = upperRow }
@@ -99,6 +98,7 @@ internal fun resize(image: BgrImage, size: Size): BgrImage {
         lowerRow = second
         val weight = rows.weight[y]
         for (x in upper.indices) {
+            // Cut off one by one: above the first row's centre, both are of the same row, and yet their sum is less.
             val above = ((ONE - weight) * (upper[x] shr 4)) shr 16
             val below = (weight * (lower[x] shr 4)) shr 16
             scaled[to++] = ((above + below + 2) shr 2).toByte()
@@ -107,7 +107,11 @@ internal fun resize(image: BgrImage, size: Size): BgrImage {
     return BgrImage(size.width, size.height, scaled)
 }
 
-/** For each place of a side of the result: the pixel that it lies at or behind ([first]), the [weight] of the next. */
+/**
+ * For each place of a side of the result: the pixel that it lies at or behind ([first]), the [weight] of the next.
+ *
+ * Before the first pixel's centre, [first] is −1.
+ */
 private class Samples(from: Int, to: Int) {
     val first = IntArray(to)
     val weight = IntArray(to)
@@ -116,14 +120,8 @@ private class Samples(from: Int, to: Int) {
         val scale = from.toDouble() / to
         for (i in 0 until to) {
             val place = ((i + 0.5) * scale - 0.5).toFloat()
-            val whole = floor(place).toInt()
-            // Beyond the centres of the first and last pixel there is but one.
-            if (whole in 0 until from - 1) {
-                first[i] = whole
-                weight[i] = ((place - whole) * ONE).roundToInt()
-            } else {
-                first[i] = whole.coerceIn(0, from - 1)
-            }
+            first[i] = floor(place).toInt()
+            weight[i] = Math.rint(((place - first[i]) * ONE).toDouble()).toInt()
         }
     }
 }
@@ -134,7 +132,7 @@ private fun scaleRow(image: BgrImage, row: Int, columns: Samples, scaled: IntArr
     var to = 0
     for (x in columns.first.indices) {
         val weight = columns.weight[x]
-        val left = 3 * (start + columns.first[x])
+        val left = 3 * (start + max(columns.first[x], 0))
         val right = 3 * (start + min(columns.first[x] + 1, last))
         for (channel in 0 until 3) {
             val a = image.pixels[left + channel].toInt() and 0xFF

@@ -1,0 +1,59 @@
+package io.github.edgeocr.demo
+
+import android.content.Context
+import android.os.Build
+import android.os.PowerManager
+import android.os.Process
+import android.system.Os
+import android.system.OsConstants
+import io.github.edgeocr.EdgeOcr
+import io.github.edgeocr.core.Manifest
+import org.json.JSONObject
+import java.io.IOException
+import java.math.RoundingMode
+import java.security.MessageDigest
+
+/** What a result of this device must be read with; texts of the maker are cut to what names a device. */
+internal fun describeDevice(): JSONObject = JSONObject()
+    .put("manufacturer", Build.MANUFACTURER.take(NAME_LENGTH))
+    .put("model", Build.MODEL.take(NAME_LENGTH))
+    .put("sdk", Build.VERSION.SDK_INT)
+    .put("abi", findAbi())
+    .put("page_size_bytes", Os.sysconf(OsConstants._SC_PAGESIZE))
+
+/** The ABI of this process, which on a device of 64 bits may be one of 32. */
+private fun findAbi(): String? =
+    (if (Process.is64Bit()) Build.SUPPORTED_64_BIT_ABIS else Build.SUPPORTED_32_BIT_ABIS).firstOrNull()
+
+/** The sha256 of the manifest among the assets, in hexadecimal digits; null where there is none. */
+internal fun hashManifest(context: Context): String? =
+    try {
+        val content = context.assets.open("${EdgeOcr.ASSETS_FOLDER}/${Manifest.FILE}").use { it.readBytes() }
+        MessageDigest.getInstance("SHA-256").digest(content).joinToString("") { "%02x".format(it) }
+    } catch (_: IOException) {
+        null
+    }
+
+/** How far the system slows down because of heat, such as `none` or `severe`; null where it does not tell. */
+internal fun readThermalStatus(context: Context): String? {
+    if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q) return null
+    return when (context.getSystemService(PowerManager::class.java).currentThermalStatus) {
+        PowerManager.THERMAL_STATUS_NONE -> "none"
+        PowerManager.THERMAL_STATUS_LIGHT -> "light"
+        PowerManager.THERMAL_STATUS_MODERATE -> "moderate"
+        PowerManager.THERMAL_STATUS_SEVERE -> "severe"
+        PowerManager.THERMAL_STATUS_CRITICAL -> "critical"
+        PowerManager.THERMAL_STATUS_EMERGENCY -> "emergency"
+        PowerManager.THERMAL_STATUS_SHUTDOWN -> "shutdown"
+        else -> null
+    }
+}
+
+/** The value, or JSON's null, for which [JSONObject] would leave out the key. */
+internal fun Any?.orJsonNull(): Any = this ?: JSONObject.NULL
+
+/** Rounded to [digits] behind the point; null for what JSON has no number for. */
+internal fun Double.round(digits: Int): Double? =
+    takeIf { it.isFinite() }?.let { it.toBigDecimal().setScale(digits, RoundingMode.HALF_EVEN).toDouble() }
+
+private const val NAME_LENGTH = 64

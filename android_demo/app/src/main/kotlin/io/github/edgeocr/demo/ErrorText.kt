@@ -1,0 +1,32 @@
+package io.github.edgeocr.demo
+
+import android.content.Context
+import io.github.edgeocr.LibraryException
+import io.github.edgeocr.PictureException
+import io.github.edgeocr.StorageException
+import io.github.edgeocr.VersionMismatchException
+import io.github.edgeocr.core.BundleException
+import io.github.edgeocr.core.EdgeOcrException
+import java.io.IOException
+
+/** What went wrong, the reason, and what to do about it: a line each, the first in the user's language. */
+internal fun describeError(context: Context, error: Throwable): String {
+    val reason = error.message ?: error.javaClass.simpleName
+    return when (error) {
+        is PictureFileException -> context.getString(error.reason)
+        is EdgeOcrException -> listOfNotNull(context.getString(findTitle(error)), reason, error.hint).joinToString("\n")
+        is OutOfMemoryError -> context.getString(R.string.error_memory)
+        is SecurityException -> context.getString(R.string.error_access)
+        is IOException -> context.getString(R.string.error_io, reason)
+        else -> context.getString(R.string.error_other, "${error.javaClass.simpleName}: $reason")
+    }
+}
+
+private fun findTitle(error: EdgeOcrException) = when (error) {
+    is BundleException -> R.string.error_bundle
+    is VersionMismatchException -> R.string.error_version
+    is LibraryException -> R.string.error_library
+    is PictureException -> R.string.error_picture
+    is StorageException -> R.string.error_storage
+    else -> R.string.error_engine
+}

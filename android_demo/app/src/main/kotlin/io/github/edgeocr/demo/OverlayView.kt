@@ -1,0 +1,177 @@
+package io.github.edgeocr.demo
+
+import android.content.Context
+import android.graphics.Bitmap
+import android.graphics.Canvas
+import android.graphics.Matrix
+import android.graphics.Paint
+import android.graphics.Path
+import android.graphics.RectF
+import android.util.AttributeSet
+import android.view.MotionEvent
+import android.view.View
+import io.github.edgeocr.core.TextLine
+import kotlin.math.hypot
+
+/** A picture, as large as fits, with the boxes and texts of its lines over it. */
+internal class OverlayView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
+    /** Gets the line that was tapped. */
+    var onLineTapped: (TextLine) -> Unit = {}
+
+    /** Whether texts are written over the picture; boxes always are. */
+    var showsTexts = true
+        set(value) {
+            field = value
+            invalidate()
+        }
+
+    private var bitmap: Bitmap? = null
+    private var lines = emptyList<TextLine>()
+    private val imageArea = RectF()
+    private val shownArea = RectF()
+    private var boxes = emptyList<Box>()
+    private var tapped: TextLine? = null
+
+    private val density = resources.displayMetrics.density
+    private val imagePaint = Paint(Paint.FILTER_BITMAP_FLAG)
+    private val boxPaint = Paint(Paint.ANTI_ALIAS_FLAG).apply {
+        style = Paint.Style.STROKE
+        strokeWidth = BOX_DP * density
+        color = context.getColor(R.color.box)
+    }
+    private val paperPaint = Paint(Paint.ANTI_ALIAS_FLAG).apply { color = context.getColor(R.color.paper) }
+
+    // Linear: letters that are stretched must be as wide as was measured.
+    private val textPaint = Paint(Paint.ANTI_ALIAS_FLAG or Paint.LINEAR_TEXT_FLAG).apply {
+        color = context.getColor(R.color.ink)
+    }
+
+    /**
+     * Shows [lines], whose polygons lie in a picture of [imageWidth] × [imageHeight] pixels, over that picture.
+     *
+     * [bitmap] may be of another size, or null where what lies below this view shows the picture.
+     */
+    fun show(bitmap: Bitmap?, lines: List<TextLine>, imageWidth: Int, imageHeight: Int) {
+        this.bitmap = bitmap
+        this.lines = lines
+        imageArea.set(0f, 0f, imageWidth.toFloat(), imageHeight.toFloat())
+        contentDescription = lines.joinToString("\n") { it.text }
+        place()
+    }
+
+    override fun onSizeChanged(width: Int, height: Int, oldWidth: Int, oldHeight: Int) = place()
+
+    private fun place() {
+        val view = RectF(0f, 0f, width.toFloat(), height.toFloat())
+        val toView = Matrix()
+        boxes = if (toView.setRectToRect(imageArea, view, Matrix.ScaleToFit.CENTER)) {
+            lines.map { Box(it, toView) }
+        } else {
+            emptyList()
+        }
+        toView.mapRect(shownArea, imageArea)
+        invalidate()
+    }
+
+    override fun onDraw(canvas: Canvas) {
+        bitmap?.let { canvas.drawBitmap(it, null, shownArea, imagePaint) }
+        for (box in boxes) {
+            if (showsTexts) {
+                canvas.drawPath(box.outline, paperPaint)
+                drawText(canvas, box)
+            }
+            canvas.drawPath(box.outline, boxPaint)
+        }
+    }
+
+    private fun drawText(canvas: Canvas, box: Box) {
+        canvas.save()
+        canvas.concat(box.toView)
+        textPaint.textSize = TEXT_SHARE * box.height
+        textPaint.textScaleX = 1f
+        textPaint.textScaleX = LENGTH_SHARE * box.width / textPaint.measureText(box.line.text)
+        canvas.drawText(box.line.text, (1 - LENGTH_SHARE) / 2 * box.width, BASELINE_SHARE * box.height, textPaint)
+        canvas.restore()
+    }
+
+    override fun onTouchEvent(event: MotionEvent): Boolean {
+        when (event.actionMasked) {
+            MotionEvent.ACTION_DOWN -> return findLine(event.x, event.y) != null
+            MotionEvent.ACTION_UP -> {
+                tapped = findLine(event.x, event.y)
+                performClick()
+            }
+        }
+        return true
+    }
+
+    override fun performClick(): Boolean {
+        super.performClick()
+        tapped?.let(onLineTapped)
+        tapped = null
+        return true
+    }
+
+    /** The line at a place, or the nearest where a finger may well have meant it. */
+    private fun findLine(x: Float, y: Float): TextLine? =
+        boxes.minByOrNull { it.measureDistance(x, y) }?.takeIf { it.measureDistance(x, y) <= FINGER_DP * density }?.line
+
+    /** A line where the view shows it. */
+    private class Box(val line: TextLine, imageToView: Matrix) {
+        private val corners = FloatArray(8).also { imageToView.mapPoints(it, line.polygon) }
+
+        // What is taller than wide reads from top to bottom: its first corner is the top right one.
+        private val turn = if (line.text.length > 1 && measureSide(0, 3) > measureSide(0, 1)) 1 else 0
+        val width = measureSide(turn, turn + 1)
+        val height = measureSide(turn, turn + 3)
+
+        /** From the upright text of [width] × [height] pixels to where it lies. */
+        val toView = Matrix().apply {
+            val upright = floatArrayOf(0f, 0f, width, 0f, 0f, height)
+            val placed = intArrayOf(turn, turn + 1, turn + 3).flatMap { listOf(getX(it), getY(it)) }.toFloatArray()
+            setPolyToPoly(upright, 0, placed, 0, 3)
+        }
+
+        val outline = Path().apply {
+            moveTo(getX(0), getY(0))
+            for (i in 1..3) lineTo(getX(i), getY(i))
+            close()
+        }
+
+        private fun getX(corner: Int) = corners[corner % 4 * 2]
+
+        private fun getY(corner: Int) = corners[corner % 4 * 2 + 1]
+
+        private fun measureSide(from: Int, to: Int) = hypot(getX(to) - getX(from), getY(to) - getY(from))
+
+        /** In pixels of the view; 0 inside. */
+        fun measureDistance(x: Float, y: Float): Float {
+            var isInside = true
+            var least = Float.MAX_VALUE
+            for (i in 0..3) {
+                val (alongX, alongY) = getX(i + 1) - getX(i) to getY(i + 1) - getY(i)
+                val (toX, toY) = x - getX(i) to y - getY(i)
+                // Corners go round clockwise, so that what is inside is right of each side.
+                if (alongX * toY - alongY * toX < 0) isInside = false
+                val share = (alongX * toX + alongY * toY) / maxOf(alongX * alongX + alongY * alongY, Float.MIN_VALUE)
+                val nearest = share.coerceIn(0f, 1f)
+                least = minOf(least, hypot(toX - nearest * alongX, toY - nearest * alongY))
+            }
+            return if (isInside) 0f else least
+        }
+    }
+
+    private companion object {
+        const val BOX_DP = 2f
+
+        /** How far off a finger may be. */
+        const val FINGER_DP = 16f
+
+        /** Of a line's height: size of its letters, and where they stand. */
+        const val TEXT_SHARE = 0.8f
+        const val BASELINE_SHARE = 0.8f
+
+        /** Of a line's width: what its letters take. */
+        const val LENGTH_SHARE = 0.97f
+    }
+}

@@ -1,0 +1,156 @@
+package io.github.edgeocr.demo
+
+import android.content.ContentResolver
+import android.graphics.Bitmap
+import android.graphics.BitmapFactory
+import android.graphics.Matrix
+import android.media.ExifInterface
+import android.net.Uri
+import io.github.edgeocr.core.Cancellation
+import java.io.File
+import java.io.IOException
+import java.io.InputStream
+import java.io.OutputStream
+import java.util.UUID
+import java.util.concurrent.CancellationException
+
+/** A picture that cannot be had or read; [reason] is a string resource. */
+internal class PictureFileException(val reason: Int, cause: Throwable? = null) : IOException(cause)
+
+/** An upright picture that was [width] × [height] pixels in its file and is sampled down in [bitmap] to fit memory. */
+internal class Picture(val bitmap: Bitmap, val width: Int, val height: Int) {
+    /** The same, no larger than a screen shows. */
+    fun shrink(): Picture {
+        val scale = SCREEN_SIDE.toFloat() / maxOf(bitmap.width, bitmap.height)
+        if (scale >= 1) return this
+        val (smallWidth, smallHeight) = (bitmap.width * scale).toInt() to (bitmap.height * scale).toInt()
+        val small = Bitmap.createScaledBitmap(bitmap, maxOf(1, smallWidth), maxOf(1, smallHeight), true)
+        return Picture(small, width, height)
+    }
+
+    private companion object {
+        const val SCREEN_SIDE = 2048
+    }
+}
+
+/** The app's own copy of a picture: it outlives the process, and the right to read the picture where it came from. */
+internal class PictureFile(val file: File) {
+    /**
+     * The picture, upright, of at most [maxPixels] pixels.
+     *
+     * Throws [PictureFileException] where the file is gone or holds no picture, [OutOfMemoryError].
+     */
+    fun decode(maxPixels: Int = countPixels(Runtime.getRuntime().maxMemory())): Picture {
+        if (!file.isFile) throw PictureFileException(R.string.error_gone)
+        val options = BitmapFactory.Options().apply { inJustDecodeBounds = true }
+        BitmapFactory.decodeFile(file.path, options)
+        val (width, height) = options.outWidth to options.outHeight
+        if (width <= 0 || height <= 0) throw PictureFileException(R.string.error_no_picture)
+        options.inJustDecodeBounds = false
+        options.inSampleSize = 1
+        while ((width / options.inSampleSize).toLong() * (height / options.inSampleSize) > maxPixels) {
+            options.inSampleSize *= 2
+        }
+        val bitmap = BitmapFactory.decodeFile(file.path, options)
+            ?: throw PictureFileException(R.string.error_no_picture)
+        val orientation = readOrientation()
+        val turn = makeTurn(orientation) ?: return Picture(bitmap, width, height)
+        val upright = Bitmap.createBitmap(bitmap, 0, 0, bitmap.width, bitmap.height, turn, false)
+        val isOnItsSide = orientation >= ExifInterface.ORIENTATION_TRANSPOSE
+        return if (isOnItsSide) Picture(upright, height, width) else Picture(upright, width, height)
+    }
+
+    fun delete() {
+        file.delete()
+    }
+
+    private fun readOrientation(): Int = try {
+        ExifInterface(file.path).getAttributeInt(ExifInterface.TAG_ORIENTATION, ExifInterface.ORIENTATION_NORMAL)
+    } catch (_: IOException) {
+        // Of a format that has none.
+        ExifInterface.ORIENTATION_NORMAL
+    }
+
+    /** What makes a picture upright whose first row and column lie as [orientation] says; null where it is. */
+    private fun makeTurn(orientation: Int): Matrix? {
+        val (degrees, isMirrored) = when (orientation) {
+            ExifInterface.ORIENTATION_FLIP_HORIZONTAL -> 0f to true
+            ExifInterface.ORIENTATION_ROTATE_180 -> 180f to false
+            ExifInterface.ORIENTATION_FLIP_VERTICAL -> 180f to true
+            ExifInterface.ORIENTATION_TRANSPOSE -> 90f to true
+            ExifInterface.ORIENTATION_ROTATE_90 -> 90f to false
+            ExifInterface.ORIENTATION_TRANSVERSE -> 270f to true
+            ExifInterface.ORIENTATION_ROTATE_270 -> 270f to false
+            else -> return null
+        }
+        return Matrix().apply {
+            setRotate(degrees)
+            if (isMirrored) postScale(-1f, 1f)
+        }
+    }
+
+    companion object {
+        /** The largest file that is copied: several times a photo of 108 million pixels. */
+        const val LIMIT_BYTES = 256L shl 20
+
+        /** What the largest phones take at full size, and the most that Android draws: 100 MB. */
+        private const val MOST_PIXELS = 24_000_000
+
+        /** A pixel's bitmap, and at the same time the turned one or what the library makes of it. */
+        private const val PIXEL_BYTES = 8
+
+        /** How many pixels a picture may have, so that reading it takes at most half of the heap. */
+        fun countPixels(heapBytes: Long): Int = minOf(MOST_PIXELS.toLong(), heapBytes / 2 / PIXEL_BYTES).toInt()
+
+        /**
+         * Copies what another app shares into [folder], and deletes what was left there long ago.
+         *
+         * Throws [PictureFileException] for more than [limitBytes] or what is no content, [IOException],
+         * [SecurityException] where the app may not read it, [CancellationException].
+         */
+        fun copy(
+            resolver: ContentResolver,
+            uri: Uri,
+            folder: File,
+            cancellation: Cancellation,
+            limitBytes: Long = LIMIT_BYTES,
+        ): PictureFile {
+            // Another app could name one of this app's own files.
+            if (uri.scheme != ContentResolver.SCHEME_CONTENT) throw PictureFileException(R.string.error_no_content)
+            deleteOld(folder)
+            folder.mkdirs()
+            val copy = PictureFile(File(folder, UUID.randomUUID().toString()))
+            try {
+                val content = resolver.openInputStream(uri) ?: throw PictureFileException(R.string.error_no_content)
+                content.use { source -> copy.file.outputStream().use { pump(source, it, cancellation, limitBytes) } }
+                return copy
+            } catch (error: Throwable) {
+                copy.delete()
+                throw error
+            }
+        }
+
+        private fun pump(source: InputStream, target: OutputStream, cancellation: Cancellation, limitBytes: Long) {
+            val buffer = ByteArray(BUFFER_BYTES)
+            var left = limitBytes
+            while (true) {
+                if (cancellation.isCancelled()) throw CancellationException("the copy was cancelled")
+                val count = source.read(buffer)
+                if (count < 0) return
+                left -= count
+                if (left < 0) throw PictureFileException(R.string.error_too_large)
+                target.write(buffer, 0, count)
+            }
+        }
+
+        private const val BUFFER_BYTES = 1 shl 16
+    }
+}
+
+/** Deletes what lies in a folder for longer than a day: those who left it there never came back for it. */
+internal fun deleteOld(folder: File) {
+    val tooOld = System.currentTimeMillis() - DAY_MS
+    folder.listFiles()?.filter { it.lastModified() < tooOld }?.forEach(File::delete)
+}
+
+private const val DAY_MS = 24 * 60 * 60 * 1000L

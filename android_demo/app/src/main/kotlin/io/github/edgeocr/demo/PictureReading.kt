@@ -1,0 +1,119 @@
+package io.github.edgeocr.demo
+
+import android.content.ContentResolver
+import android.net.Uri
+import io.github.edgeocr.core.Reading
+import java.io.File
+
+/**
+ * One picture on its way from another app to its text; outlives the activity that shows it when the phone is turned.
+ *
+ * For the main thread. [onChange] is called after each step. What was copied lies in [folder].
+ */
+internal class PictureReading(
+    private val worker: OcrWorker,
+    private val resolver: ContentResolver,
+    private val folder: File,
+) {
+    var onChange: () -> Unit = {}
+
+    /** Where the picture is to be copied from; null once it was. */
+    var source: Uri? = null
+        private set
+
+    var file: PictureFile? = null
+        private set
+
+    var picture: Picture? = null
+        private set
+
+    /** In pixels of the picture's file. */
+    var reading: Reading? = null
+        private set
+
+    var error: Throwable? = null
+        private set
+
+    val isBusy: Boolean get() = job != null
+
+    private var job: OcrWorker.Job? = null
+
+    /** Reads a picture that another app offers, in place of the one before. */
+    fun start(from: Uri) {
+        clear()
+        source = from
+        step(worker.prepare({ job -> PictureFile.copy(resolver, from, folder, job) }, next(::start)))
+    }
+
+    /** Reads a picture that is the app's own. */
+    fun start(own: PictureFile) {
+        if (own !== file) clear()
+        source = null
+        file = own
+        step(worker.prepare({ own.decode() }, next(::read)))
+    }
+
+    /** Goes on with what was cancelled or failed. */
+    fun retry() {
+        source?.let { return start(it) }
+        val found = picture
+        if (found != null) read(found) else file?.let(::start)
+    }
+
+    fun cancel() {
+        job?.cancel()
+        job = null
+        onChange()
+    }
+
+    /** Stops, and deletes the app's own copy. */
+    fun clear() {
+        job?.cancel()
+        job = null
+        file?.delete()
+        file = null
+        source = null
+        picture = null
+        reading = null
+        error = null
+    }
+
+    /** Tells of a failure ahead of reading; what was read before stays. */
+    fun fail(reason: Throwable) {
+        error = reason
+        onChange()
+    }
+
+    private fun read(read: Picture) {
+        picture = read
+        val work = worker.run(
+            { ocr, job ->
+                val found = ocr.recognize(read.bitmap, job)
+                val (byX, byY) = read.width.toFloat() / read.bitmap.width to read.height.toFloat() / read.bitmap.height
+                found.scale(byX, byY) to read.shrink()
+            },
+            next { (found, shrunk) ->
+                reading = found
+                picture = shrunk
+                error = null
+                onChange()
+            },
+        )
+        step(work)
+    }
+
+    private fun step(started: OcrWorker.Job) {
+        job = started
+        error = null
+        onChange()
+    }
+
+    /** Goes on where a step succeeds; ends where it fails. */
+    private fun <T> next(goOn: (T) -> Unit): (Result<T>) -> Unit = { result ->
+        job = null
+        result.onSuccess(goOn).onFailure {
+            error = it
+            onChange()
+        }
+    }
+}

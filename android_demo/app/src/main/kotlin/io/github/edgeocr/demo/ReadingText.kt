@@ -1,0 +1,64 @@
+package io.github.edgeocr.demo
+
+import android.content.ClipData
+import android.content.ClipboardManager
+import android.content.Context
+import android.content.Intent
+import android.os.Build
+import android.os.TransactionTooLargeException
+import android.widget.Toast
+import io.github.edgeocr.core.Reading
+import io.github.edgeocr.core.TextLine
+import org.json.JSONArray
+import org.json.JSONObject
+
+/** The texts of all lines, one below the other. */
+internal fun Reading.toText(): String = lines.joinToString("\n") { it.text }
+
+/**
+ * The reading under the keys that every interface of edge-ocr uses (`Reading.describe` of edge_ocr/core/types.py).
+ *
+ * [width] and [height] are those of the picture that the polygons lie in, in pixels.
+ */
+internal fun Reading.toJson(width: Int, height: Int): JSONObject = JSONObject()
+    .put("image_width", width)
+    .put("image_height", height)
+    .put("dt_polys", JSONArray(lines.map { line -> JSONArray(List(4) { describeCorner(line.polygon, it) }) }))
+    .put("dt_scores", JSONArray(lines.map { it.detScore }))
+    .put("rec_text", JSONArray(lines.map { it.text }))
+    .put("rec_score", JSONArray(lines.map { it.recScore }))
+
+private fun describeCorner(polygon: FloatArray, corner: Int) =
+    JSONArray(listOf(polygon[2 * corner].toInt(), polygon[2 * corner + 1].toInt()))
+
+/** The same lines in a picture that is so many times as wide and high. */
+internal fun Reading.scale(byX: Float, byY: Float): Reading = Reading(
+    lines.map { line ->
+        val polygon = FloatArray(line.polygon.size) { line.polygon[it] * (if (it % 2 == 0) byX else byY) }
+        TextLine(polygon, line.detScore, line.text, line.recScore)
+    },
+    timingsMs,
+)
+
+/** Lets the user choose an app to send [text] to; [context] is the activity that asks. */
+internal fun shareText(context: Context, text: String) = handOver(context) {
+    val send = Intent(Intent.ACTION_SEND).setType("text/plain").putExtra(Intent.EXTRA_TEXT, text)
+    context.startActivity(Intent.createChooser(send, null))
+}
+
+internal fun copyText(context: Context, text: String) = handOver(context) {
+    val clipboard = context.getSystemService(ClipboardManager::class.java)
+    clipboard.setPrimaryClip(ClipData.newPlainText(context.getString(R.string.app_name), text))
+    // From Android 13 on the system itself says so.
+    if (Build.VERSION.SDK_INT < Build.VERSION_CODES.TIRAMISU) tell(context, R.string.copied)
+}
+
+/** Says so where a text is too long: what goes to another app passes through a buffer of 1 MB. */
+private inline fun handOver(context: Context, pass: () -> Unit) = try {
+    pass()
+} catch (error: RuntimeException) {
+    if (error.cause !is TransactionTooLargeException) throw error
+    tell(context, R.string.too_long)
+}
+
+private fun tell(context: Context, text: Int) = Toast.makeText(context, text, Toast.LENGTH_LONG).show()

@@ -1,0 +1,43 @@
+package io.github.edgeocr.demo
+
+import android.os.Handler
+import android.os.Looper
+import io.github.edgeocr.EdgeOcr
+import io.github.edgeocr.core.Cancellation
+
+/**
+ * Work with the networks that goes on while the phone is turned: an activity hands it to the one that takes its place.
+ *
+ * For the main thread; [work] itself runs on the worker's, and says there how many steps are done.
+ */
+internal class Task<T>(worker: OcrWorker, work: (EdgeOcr, Cancellation, tell: (steps: Int) -> Unit) -> T) {
+    /** How many steps are done. */
+    var steps = 0
+        private set
+
+    /** Null while it runs, and for ever if it was cancelled. */
+    var outcome: Result<T>? = null
+        private set
+
+    /** Called after each change. */
+    var onChange: () -> Unit = {}
+
+    private val main = Handler(Looper.getMainLooper())
+    private val job = worker.run({ ocr, cancellation -> work(ocr, cancellation, ::tell) }) {
+        outcome = it
+        onChange()
+    }
+
+    /** Ends it, after which nothing changes any more. */
+    fun cancel() {
+        onChange = {}
+        job.cancel()
+    }
+
+    private fun tell(steps: Int) {
+        main.post {
+            this.steps = steps
+            onChange()
+        }
+    }
+}

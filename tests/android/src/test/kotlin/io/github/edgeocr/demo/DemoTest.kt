@@ -1,0 +1,93 @@
+package io.github.edgeocr.demo
+
+import android.app.Activity
+import android.app.Application
+import android.content.Intent
+import android.os.Looper
+import com.baidu.paddle.lite.FakeRuntime
+import io.github.edgeocr.EdgeOcr
+import io.github.edgeocr.TestBundle
+import org.junit.After
+import org.junit.Before
+import org.junit.Rule
+import org.junit.rules.TemporaryFolder
+import org.junit.runner.RunWith
+import org.robolectric.Robolectric
+import org.robolectric.RobolectricTestRunner
+import org.robolectric.RuntimeEnvironment
+import org.robolectric.Shadows.shadowOf
+import org.robolectric.android.controller.ActivityController
+import java.io.File
+import java.util.concurrent.TimeUnit
+import java.util.concurrent.locks.LockSupport
+import java.util.zip.ZipEntry
+import java.util.zip.ZipOutputStream
+
+/** A test of the app, whose bundle has networks that give what was recorded for its golden picture. */
+@RunWith(RobolectricTestRunner::class)
+abstract class DemoTest {
+    @get:Rule
+    val temporary = TemporaryFolder()
+
+    protected val app: Application get() = RuntimeEnvironment.getApplication()
+
+    /** A test may change it before it installs it. */
+    protected val bundle = TestBundle("sign")
+
+    private val controllers = ArrayList<ActivityController<*>>()
+
+    @Before
+    fun loadNetworks() {
+        FakeRuntime.reset(VERSION)
+        bundle.putFile("golden.png", bundle.encodePicture())
+        bundle.loadNetworks()
+    }
+
+    @After
+    fun destroyActivities() = controllers.forEach { it.close() }
+
+    /** Puts the bundle, as it is now, among the app's assets. */
+    protected fun installBundle() {
+        val apk = temporary.newFile()
+        val folder = bundle.write(temporary.newFolder())
+        ZipOutputStream(apk.outputStream()).use { zip ->
+            for (file in folder.walk().filter(File::isFile)) {
+                val name = file.relativeTo(folder).invariantSeparatorsPath
+                zip.putNextEntry(ZipEntry("assets/${EdgeOcr.ASSETS_FOLDER}/$name"))
+                file.inputStream().use { it.copyTo(zip) }
+            }
+        }
+        // Robolectric takes assets from a built APK only; what replaces this function needs those of the system, too.
+        @Suppress("DEPRECATION")
+        check(app.assets.addAssetPath(apk.path) != 0) { "$apk was not taken" }
+    }
+
+    /** Creates and shows an activity; [destroyActivities] ends it. */
+    protected inline fun <reified T : Activity> start(intent: Intent? = null): ActivityController<T> =
+        keep(Robolectric.buildActivity(T::class.java, intent)).setup()
+
+    protected fun <T : Activity> keep(controller: ActivityController<T>) = controller.also(controllers::add)
+
+    /** Turns the device, or changes what else `qualifiers` name: the system makes the activity anew. */
+    protected fun change(controller: ActivityController<*>, qualifiers: String) {
+        RuntimeEnvironment.setQualifiers(qualifiers)
+        controller.configurationChange(app.resources.configuration)
+    }
+
+    /** Lets the main thread do what waits for it, until other threads have brought about what [isSo] asks for. */
+    protected fun waitUntil(what: String, isSo: () -> Boolean) {
+        val end = System.nanoTime() + TimeUnit.SECONDS.toNanos(PATIENCE_S)
+        while (true) {
+            shadowOf(Looper.getMainLooper()).idle()
+            if (isSo()) return
+            check(System.nanoTime() < end) { "not in $PATIENCE_S s: $what" }
+            LockSupport.parkNanos(STEP_NS)
+        }
+    }
+
+    protected companion object {
+        const val VERSION = "v2.13-rc"
+        private const val PATIENCE_S = 20L
+        private const val STEP_NS = 1_000_000L
+    }
+}

@@ -1,0 +1,142 @@
+package io.github.edgeocr.demo
+
+import android.graphics.Bitmap
+import android.graphics.Canvas
+import android.graphics.Color
+import android.view.MotionEvent
+import android.view.View.MeasureSpec.EXACTLY
+import android.view.View.MeasureSpec.makeMeasureSpec
+import io.github.edgeocr.core.TextLine
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
+import org.junit.Assert.assertNotEquals
+import org.junit.Assert.assertTrue
+import org.junit.Test
+import kotlin.math.abs
+
+class OverlayViewTest : DemoTest() {
+    // Twice as wide as high, in a view that is square: twice as large, with 100 pixels free above and below.
+    private val picture = Bitmap.createBitmap(200, 100, Bitmap.Config.ARGB_8888).apply { eraseColor(Color.BLUE) }
+    private val line = makeLine("wide", 20f, 20f, 120f, 40f)
+    private val other = makeLine("竖排文字", 150f, 10f, 170f, 90f)
+
+    private fun makeLine(text: String, left: Float, top: Float, right: Float, bottom: Float) =
+        TextLine(floatArrayOf(left, top, right, top, right, bottom, left, bottom), 1.0, text, 1.0)
+
+    private fun makeView() = OverlayView(app, null).apply {
+        measure(makeMeasureSpec(400, EXACTLY), makeMeasureSpec(400, EXACTLY))
+        layout(0, 0, 400, 400)
+    }
+
+    private fun draw(view: OverlayView): Bitmap =
+        Bitmap.createBitmap(400, 400, Bitmap.Config.ARGB_8888).also { view.draw(Canvas(it)) }
+
+    private fun assertColor(expected: Int, bitmap: Bitmap, x: Int, y: Int) {
+        val found = bitmap.getPixel(x, y)
+        val parts = listOf<(Int) -> Int>(Color::alpha, Color::red, Color::green, Color::blue)
+        val isNear = parts.all { abs(it(expected) - it(found)) <= 2 }
+        assertTrue("at $x, $y %08x, expected %08x".format(found, expected), isNear)
+    }
+
+    /** Where in the view dark letters lie: left, top, right, bottom. */
+    private fun findInk(bitmap: Bitmap, left: Int, top: Int, right: Int, bottom: Int): List<Int> {
+        val dark = (left..right).flatMap { x -> (top..bottom).map { x to it } }.filter { (x, y) ->
+            bitmap.getPixel(x, y).let { maxOf(Color.red(it), Color.green(it), Color.blue(it)) < 100 }
+        }
+        assertTrue("there are no letters", dark.isNotEmpty())
+        val (xs, ys) = dark.unzip()
+        return listOf(xs.min(), ys.min(), xs.max(), ys.max())
+    }
+
+    @Test
+    fun `the picture is as large as fits, the boxes lie where the lines are`() {
+        val view = makeView()
+        view.showsTexts = false
+        view.show(picture, listOf(line), 200, 100)
+        val drawn = draw(view)
+        assertColor(Color.TRANSPARENT, drawn, 200, 98)
+        assertColor(Color.BLUE, drawn, 200, 102)
+        assertColor(Color.BLUE, drawn, 2, 297)
+        assertColor(Color.TRANSPARENT, drawn, 2, 302)
+        val box = app.getColor(R.color.box)
+        for ((x, y) in listOf(100 to 140, 100 to 180, 40 to 160, 240 to 160)) assertColor(box, drawn, x, y)
+        // Nothing covers the picture in the box.
+        assertColor(Color.BLUE, drawn, 100, 160)
+    }
+
+    @Test
+    fun `a sampled picture takes the place of the whole one`() {
+        val view = makeView()
+        view.showsTexts = false
+        view.show(picture, listOf(makeLine("wide", 200f, 200f, 1200f, 400f)), 2000, 1000)
+        val drawn = draw(view)
+        assertColor(Color.BLUE, drawn, 2, 297)
+        assertColor(app.getColor(R.color.box), drawn, 100, 140)
+    }
+
+    @Test
+    fun `texts fill their boxes`() {
+        val view = makeView()
+        view.show(picture, listOf(line, other), 200, 100)
+        val drawn = draw(view)
+        val (left, top, right, bottom) = findInk(drawn, 44, 144, 236, 176)
+        assertTrue("$left..$right", left < 60 && right > 220)
+        assertTrue("$top..$bottom", bottom - top in 10..32)
+        // The vertical one reads from top to bottom.
+        val vertical = findInk(drawn, 304, 124, 336, 276)
+        assertTrue("$vertical", vertical[1] < 140 && vertical[3] > 260)
+        view.showsTexts = false
+        assertColor(Color.BLUE, draw(view), 100, 160)
+    }
+
+    @Test
+    fun `without a bitmap only boxes and texts are drawn`() {
+        val view = makeView()
+        view.show(null, listOf(line), 200, 100)
+        val drawn = draw(view)
+        assertColor(Color.TRANSPARENT, drawn, 200, 250)
+        assertColor(app.getColor(R.color.box), drawn, 100, 140)
+        view.show(null, emptyList(), 0, 0)
+        assertTrue(draw(view).sameAs(Bitmap.createBitmap(400, 400, Bitmap.Config.ARGB_8888)))
+    }
+
+    @Test
+    fun `a degenerate line does no harm`() {
+        val view = makeView()
+        val point = TextLine(FloatArray(8) { 50f }, 1.0, "", 1.0)
+        view.show(picture, listOf(point, makeLine("x", 5f, 5f, 5f, 9f)), 200, 100)
+        assertColor(Color.BLUE, draw(view), 300, 250)
+    }
+
+    private fun tap(view: OverlayView, x: Float, y: Float): Boolean {
+        val isTaken = view.dispatchTouchEvent(MotionEvent.obtain(0, 0, MotionEvent.ACTION_DOWN, x, y, 0))
+        if (isTaken) view.dispatchTouchEvent(MotionEvent.obtain(0, 9, MotionEvent.ACTION_UP, x, y, 0))
+        return isTaken
+    }
+
+    @Test
+    fun `a tap finds the line under it or near it`() {
+        val view = makeView()
+        val tapped = ArrayList<String>()
+        view.onLineTapped = { tapped += it.text }
+        view.show(picture, listOf(line, other), 200, 100)
+        assertTrue(tap(view, 100f, 160f))
+        assertTrue(tap(view, 320f, 200f))
+        assertTrue(tap(view, 100f, 186f))
+        // Between the two, the nearer.
+        assertTrue(tap(view, 292f, 160f))
+        assertEquals(listOf("wide", "竖排文字", "wide", "竖排文字"), tapped)
+        assertFalse(tap(view, 100f, 250f))
+        view.performClick()
+        assertEquals(4, tapped.size)
+    }
+
+    @Test
+    fun `the texts can be heard`() {
+        val view = makeView()
+        view.show(picture, listOf(line, other), 200, 100)
+        assertEquals("wide\n竖排文字", "${view.contentDescription}")
+        view.show(picture, emptyList(), 200, 100)
+        assertNotEquals("wide\n竖排文字", "${view.contentDescription}")
+    }
+}

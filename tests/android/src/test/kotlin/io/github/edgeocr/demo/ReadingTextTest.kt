@@ -1,0 +1,76 @@
+package io.github.edgeocr.demo
+
+import android.content.ClipboardManager
+import android.content.ContextWrapper
+import android.content.Intent
+import android.os.RemoteException
+import android.os.TransactionTooLargeException
+import io.github.edgeocr.core.GoldenFiles
+import io.github.edgeocr.core.Reading
+import io.github.edgeocr.core.TextLine
+import org.json.JSONObject
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertThrows
+import org.junit.Test
+import org.robolectric.Shadows.shadowOf
+import org.robolectric.shadows.ShadowToast
+
+class ReadingTextTest : DemoTest() {
+    private val first = TextLine(floatArrayOf(1.9f, 2f, 9f, 2f, 9f, 5f, 1f, 5f), 0.75, "山茶书店", 0.5)
+    private val second = TextLine(FloatArray(8), 0.625, "a \"b\"\\", 0.25)
+    private val reading = Reading(listOf(first, second), emptyMap())
+
+    @Test
+    fun `texts stand one below the other`() {
+        assertEquals("山茶书店\na \"b\"\\", reading.toText())
+        assertEquals("", Reading(emptyList(), emptyMap()).toText())
+    }
+
+    @Test
+    fun `JSON has the host's keys and whole pixels`() {
+        val json = JSONObject(reading.toJson(640, 480).toString())
+        val keys = listOf("image_width", "image_height", "dt_polys", "dt_scores", "rec_text", "rec_score")
+        assertEquals(keys.toSet(), json.keys().asSequence().toSet())
+        assertEquals("[[[1,2],[9,2],[9,5],[1,5]],[[0,0],[0,0],[0,0],[0,0]]]", json.getJSONArray("dt_polys").toString())
+        assertEquals("[0.75,0.625]", json.getJSONArray("dt_scores").toString())
+        assertEquals("[0.5,0.25]", json.getJSONArray("rec_score").toString())
+        assertEquals(first.text, json.getJSONArray("rec_text").getString(0))
+        assertEquals(second.text, json.getJSONArray("rec_text").getString(1))
+        assertEquals(640, json.getInt("image_width"))
+        assertEquals(480, json.getInt("image_height"))
+        val host = GoldenFiles.folder.resolve("../../edge_ocr/core/types.py").readText()
+        for (key in keys.drop(2)) assert("\"$key\": " in host) { "the host has no key $key" }
+    }
+
+    @Test
+    fun `lines of a sampled picture are moved to where they are in its file`() {
+        val scaled = reading.scale(4f, 2f)
+        assertEquals(listOf(7.6f, 4f, 36f, 4f, 36f, 10f, 4f, 10f), scaled.lines[0].polygon.toList())
+        assertEquals(reading.lines.map { it.text to it.recScore }, scaled.lines.map { it.text to it.recScore })
+        assertEquals(1.9f, first.polygon[0])
+    }
+
+    @Test
+    fun `a text is copied whole and shared by an app of the user's choice`() {
+        copyText(app, "a\nb")
+        val clipboard = app.getSystemService(ClipboardManager::class.java)
+        assertEquals("a\nb", "${clipboard.primaryClip?.getItemAt(0)?.text}")
+        val controller = start<MainActivity>()
+        shareText(controller.get(), "a\nb")
+        val chooser = shadowOf(app).nextStartedActivity
+        assertEquals(Intent.ACTION_CHOOSER, chooser.action)
+        val send = chooser.getParcelableExtra(Intent.EXTRA_INTENT, Intent::class.java)!!
+        assertEquals(Intent.ACTION_SEND to "text/plain", send.action to send.type)
+        assertEquals("a\nb", send.getStringExtra(Intent.EXTRA_TEXT))
+    }
+
+    @Test
+    fun `a text that is too long for the system is told of`() {
+        fun failWith(cause: Exception) = object : ContextWrapper(app) {
+            override fun startActivity(intent: Intent) = throw RuntimeException("Failure from system", cause)
+        }
+        shareText(failWith(TransactionTooLargeException()), "long")
+        assertEquals(app.getString(R.string.too_long), ShadowToast.getTextOfLatestToast())
+        assertThrows(RuntimeException::class.java) { shareText(failWith(RemoteException()), "short") }
+    }
+}
