@@ -20,13 +20,16 @@ APK = "app/build/outputs/apk/debug/app-debug.apk"
 
 # What the Android Gradle plugin of the project runs with.
 _GRADLE_FROM, _GRADLE_BEFORE = (8, 13), (9, 0)
-_JAVA_FROM = 17
+# Gradle 8.14 runs with Java up to 24.
+_JAVA_FROM, _JAVA_BEFORE = 17, 25
 
 ASK_TIMEOUT_S = 60.0
 BUILD_TIMEOUT_S = 3600.0
 """The first time, Gradle fetches itself and its plugins."""
 _CLOSE_TIMEOUT_S = 5.0
 _MAX_OUTPUT_BYTES = 2**20
+# In the C locale, Java does not find folders with letters beyond ASCII.
+_GRADLE_ENVIRONMENT = ("env", "LC_ALL=C.UTF-8")
 
 
 def list_missing_tools(folder: Path) -> Iterator[tuple[str, str]]:
@@ -38,19 +41,22 @@ def list_missing_tools(folder: Path) -> Iterator[tuple[str, str]]:
         yield "adb", "apt-get install adb, or Android's platform tools"
     java = _find_java()
     version = None if java is None else _read_java_version(java)
-    if version is None or version < _JAVA_FROM:
+    if version is None or not _JAVA_FROM <= version < _JAVA_BEFORE:
         found = f"{java} is {version or 'of unknown version'}" if java else "there is none"
-        yield f"Java {_JAVA_FROM} or newer ({found})", f"apt-get install openjdk-{_JAVA_FROM}-jdk, or set JAVA_HOME"
+        yield (
+            f"Java {_JAVA_FROM} to {_JAVA_BEFORE - 1} ({found})",
+            f"apt-get install openjdk-{_JAVA_FROM}-jdk, or openjdk-21-jdk where there is none; or set JAVA_HOME",
+        )
     gradle = find_gradle(folder)
     wanted = f"Gradle {'.'.join(map(str, _GRADLE_FROM))} or a later {_GRADLE_FROM[0]}.x"
     remedy = (
-        "https://gradle.org/releases, its bin/ in PATH; or open the project once in Android Studio and run it there"
+        "https://gradle.org/releases, its bin/ in PATH; or open the project once in Android Studio, which fetches one"
     )
     if gradle is None:
         yield f"{wanted} (there is none)", remedy
     # Without Java, Gradle cannot tell its version.
     elif version is not None:
-        status, out, said = run_tool([gradle, "--version"], ASK_TIMEOUT_S * 5, folder)
+        status, out, said = run_tool([*_GRADLE_ENVIRONMENT, gradle, "--version"], ASK_TIMEOUT_S * 5, folder)
         match = re.search(r"^Gradle (\d+)\.(\d+)", out, re.MULTILINE) if status == 0 else None
         if match is None:
             yield f"{wanted} ({gradle} --version {name_end(status)}{quote_last_line(said)})", remedy
@@ -74,8 +80,12 @@ def _read_sdk_dir(properties: Path) -> str | None:
         match = re.search(r"(?m)^\s*sdk\.dir\s*[=:]\s*(.*?)\s*$", properties.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         return None
-    # Android Studio writes a backslash before `:` and another backslash.
-    return None if match is None else re.sub(r"\\(.)", r"\1", match[1])
+    # Android Studio writes a backslash before `:` and another backslash, and \u00fc for a letter beyond ASCII.
+    return None if match is None else re.sub(r"\\(?:u([0-9a-fA-F]{4})|(.))", _unescape, match[1])
+
+
+def _unescape(match: re.Match[str]) -> str:
+    return chr(int(match[1], 16)) if match[1] else match[2]
 
 
 def find_adb(sdk: Path | None) -> str | None:
@@ -97,9 +107,21 @@ def _read_java_version(java: str) -> int | None:
 
 
 def find_gradle(folder: Path) -> str | None:
-    """Return Gradle: the wrapper of the project in `folder`, else that of the PATH."""
+    """Return Gradle: the wrapper of the project in `folder`, else what Studio fetched for it, else that of the PATH."""
     wrapper = folder / "gradlew"
-    return str(wrapper.resolve()) if os.access(wrapper, os.X_OK) else shutil.which("gradle")
+    return str(wrapper.resolve()) if os.access(wrapper, os.X_OK) else _find_fetched(folder) or shutil.which("gradle")
+
+
+def _find_fetched(folder: Path) -> str | None:
+    """Return the Gradle that the wrapper's properties name, from where wrappers and Android Studio unpack it."""
+    properties = folder / "gradle" / "wrapper" / "gradle-wrapper.properties"
+    text = properties.read_text(encoding="utf-8", errors="replace") if properties.is_file() else ""
+    match = re.search(r"(?m)^\s*distributionUrl\s*=.*/((gradle-[\w.-]+)-(?:bin|all))\.zip\s*$", text)
+    if match is None:
+        return None
+    home = Path(os.environ.get("GRADLE_USER_HOME") or Path("~/.gradle").expanduser())
+    places = (home / "wrapper" / "dists" / match[1]).glob(f"*/{match[2]}/bin/gradle")
+    return next((str(place) for place in sorted(places) if os.access(place, os.X_OK)), None)
 
 
 def build_app(folder: Path) -> Path:
@@ -108,8 +130,8 @@ def build_app(folder: Path) -> Path:
     Raises ToolchainError, with Gradle's reason, where it made none.
     """
     gradle = str(find_gradle(folder))
-    # No daemon: nothing of ours stays behind. In the C locale, Java does not find folders with letters beyond ASCII.
-    command = ["env", "LC_ALL=C.UTF-8", gradle, "--no-daemon", "--console=plain", "--quiet", TASK]
+    # No daemon: nothing of ours stays behind.
+    command = [*_GRADLE_ENVIRONMENT, gradle, "--no-daemon", "--console=plain", "--quiet", TASK]
     status, out, said = run_tool(command, BUILD_TIMEOUT_S, folder)
     if status != 0:
         reason = re.search(r"^\* What went wrong:\n(.*?)(?=^\* |\Z)", said, re.MULTILINE | re.DOTALL)

@@ -162,8 +162,8 @@ def _describe_app(
    builds and installs the app, lets it read a picture on the phone, and compares with what the host read.
 
 `ocr/` is the library, with everything that reading takes; `app/` shows what it does. To put a newer bundle into a
-project that you changed, export to another folder, and copy `{target.bundle_folder}`, `ocr/libs` and
-`{target.library_folder}` from there.
+project that you changed, export to another folder, and replace `{target.bundle_folder}`, `ocr/libs` and
+`{target.library_folder}` by those from there, and `edgeocr.abis` in `gradle.properties` if you gave other ABIs.
 """
 
 

@@ -135,8 +135,8 @@ def open_bundle(out_dir: Path, *, force: bool = False, inside: str = "") -> Iter
 def check_out_dir(out_dir: Path, *, force: bool = False, is_project: bool = False) -> Path:
     """Return the absolute place of a bundle or project to be written, links resolved.
 
-    Raises UsageError where a file is in the way, or a folder that is not empty: a bundle gives way to `force`, a
-    project in which nothing is its user's gives way to another with `force`, any other folder never does.
+    Raises UsageError where a file is in the way, or a folder that is not empty: a bundle gives way to another with
+    `force`, a project in which nothing is its user's to another with `force`, any other folder never does.
     """
     place = Path(os.path.realpath(out_dir))
     try:
@@ -159,6 +159,9 @@ def check_out_dir(out_dir: Path, *, force: bool = False, is_project: bool = Fals
             f"--out {out_dir}: the folder is not empty, and not a bundle",
             "give another --out, or empty the folder first; --force replaces bundles only",
         )
+    if is_project:
+        # It may be the assets of a project of the user's.
+        raise UsageError(f"--out {out_dir}: there is a bundle, expected a project or nothing", "give another --out")
     if not force:
         raise UsageError(f"--out {out_dir}: there is a bundle already", "--force replaces it")
     return place
@@ -176,8 +179,8 @@ def _refuse_changed(out_dir: Path, place: Path, record: Mapping[str, str]) -> No
         named = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         raise UsageError(
             f"--out {out_dir}: --force would lose what you changed or added there: {named}",
-            "export to another folder, and copy ocr/src/main/assets/edge-ocr, ocr/libs and ocr/src/main/jniLibs from "
-            "there into yours",
+            "export to another folder, and replace ocr/src/main/assets/edge-ocr, ocr/libs and ocr/src/main/jniLibs in "
+            "yours by those",
         )
 
 
@@ -238,7 +241,10 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _copy_along(source: Path, target: Path) -> None:
-    if source.is_dir():
+    if source.is_symlink():
+        # It goes to the same place, so it leads where it led.
+        target.symlink_to(source.readlink())
+    elif source.is_dir():
         shutil.copytree(source, target, symlinks=True)
     elif source.exists():
         shutil.copy2(source, target)
@@ -264,4 +270,4 @@ def _explain_failure(what: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"cannot write {what}: {error.strerror}", "give another --out") from None
+        raise UsageError(f"cannot write {what}: {error.strerror or error}", "give another --out") from None

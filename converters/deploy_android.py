@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -170,9 +171,12 @@ def _open_project(folder: Path) -> Bundle:
     lacking = [abi for abi, library in libraries.items() if library["file"] is None]
     if lacking:
         fetch = f"edge-ocr libs fetch --platform {target.platforms[lacking[0]]}"
+        precision = bundle.manifest["precision"]
+        quantize = "" if precision == "fp32" else f" --quantize {precision}"
         raise ModelError(
             f"{folder}: has no Paddle-Lite library for {' and '.join(lacking)}",
-            f"{fetch}, then edge-ocr export --target android --abi {','.join(libraries)} --force --out {folder}",
+            f"{fetch}, then, with models, pipeline and charset as before: edge-ocr export --target android "
+            f"--abi {','.join(libraries)}{quantize} --force --out {shlex.quote(str(folder))}",
         )
     for abi, library in libraries.items():
         if not any(name.endswith(".jar") for name in library.get("companions", ())):
@@ -203,7 +207,8 @@ def _choose_abi(bundle: Bundle, folder: Path, device: Device) -> str:
     Raises ToolchainError for a device that is too old, ModelError for one that the project's libraries are not for.
     """
     catalog = folder / "gradle" / "libs.versions.toml"
-    found = re.search(r'(?m)^minSdk\s*=\s*"(\d+)"', catalog.read_text(encoding="utf-8")) if catalog.is_file() else None
+    text = catalog.read_text(encoding="utf-8", errors="replace") if catalog.is_file() else ""
+    found = re.search(r'(?m)^minSdk\s*=\s*"(\d+)"', text)
     if found is not None and device.sdk < int(found[1]):
         raise ToolchainError(
             f"{device.name} has Android API {device.sdk}, expected {found[1]} or newer", "take a newer phone"

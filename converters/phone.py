@@ -95,7 +95,7 @@ class Adb:
                 f"adb devices: {name_end(status)}{quote_last_line(said)}", "does this work? adb devices"
             )
         states = dict(line.rstrip().split("\t", 1) for line in out.splitlines() if "\t" in line)
-        wanted = serial or os.environ.get("ANDROID_SERIAL")
+        wanted = serial or os.environ.get("ANDROID_SERIAL") or None
         if wanted is not None and wanted not in states:
             raise ToolchainError(
                 f"adb sees no device {wanted}",
@@ -163,10 +163,11 @@ class Adb:
         tags = ("EdgeOcr:I", "AndroidRuntime:E", "DEBUG:F")
         log = [self._program, "-s", self.serial, "logcat", "-v", "raw", "-T", began, "-s", *tags]
         with start_tool(log) as child:
-            # Stopped first: Android would else only bring one that runs to the front.
-            start = f"am start -S -W -n {ACTIVITY} -a {ACTION} --es token {token}"
+            # Stopped first: Android would else only bring one that runs to the front. Not waited for (-W): behind a
+            # lock screen, that may never end.
+            start = f"am start -S -n {ACTIVITY} -a {ACTION} --es token {token}"
             out = self._shell(f"{start} 2>&1")
-            refused = re.search(r"^(?:Error|Exception|java\.).*", out, re.MULTILINE)
+            refused = re.search(r"^(?:Error|Exception|Security exception|java\.|cmd: ).*", out, re.MULTILINE)
             if refused:
                 raise NotVerifiedError(
                     f"{self.serial}: the self-test did not start: {clean_text(refused[0])}",
@@ -253,7 +254,8 @@ def _read_result(content: Mapping[str, Any]) -> SelfTest:
             tuple(_read_line(line) for line in content["lines"]),
             int(content.get("lines_omitted", 0)),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    # OverflowError: of a number beyond all range, such as 1e999.
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise NotVerifiedError(
             f"the app's self-test wrote what is no result: {error!r}",
             "build the project with the edge-ocr that made it",

@@ -16,14 +16,18 @@ RECORD = "edge-ocr-project.json"
 KEPT = ("local.properties", ".idea")
 """At the top of a project: the user's, but of this machine and not of the project; an export takes them along."""
 
-_TOOLS = frozenset((*KEPT, ".gradle", ".kotlin", "build"))
+_TOOLS = frozenset((".gradle", ".kotlin", "build"))
 
 
 def locate_bundle(folder: Path) -> Path:
     """Return the folder of the bundle: of an Android project its assets, otherwise `folder` itself."""
     inside = folder / TARGETS["android"].bundle_folder
-    is_project = (folder / RECORD).exists() or (inside / MANIFEST).is_file()
-    return inside if is_project and not (folder / MANIFEST).exists() else folder
+    try:
+        is_project = (folder / RECORD).exists() or (inside / MANIFEST).is_file()
+        return inside if is_project and not (folder / MANIFEST).exists() else folder
+    except OSError:
+        # Such as a name that is too long: what reads the manifest says so.
+        return folder
 
 
 def write_record(version: str, files: Mapping[str, str]) -> bytes:
@@ -50,7 +54,9 @@ def list_modules(files: Collection[str]) -> set[str]:
 def is_made_by_tools(name: str, modules: Collection[str]) -> bool:
     """Tell whether a path in a project is what Gradle or Android Studio write, such as `app/build/outputs`."""
     first, *rest = name.split("/")
-    return first in _TOOLS or (first in modules and rest[:1] == ["build"])
+    # Of their folders, only what is inside: a file or a link called `build` is its user's.
+    in_tools_folder = (first in _TOOLS and bool(rest)) or (first in modules and rest[:1] == ["build"] and len(rest) > 1)
+    return first in KEPT or in_tools_folder
 
 
 def list_changes(folder: Path, record: Mapping[str, str]) -> list[str]:
@@ -65,7 +71,7 @@ def list_changes(folder: Path, record: Mapping[str, str]) -> list[str]:
             continue
         path = folder / name
         # A link may show the right content, but where it leads is the user's.
-        if path.is_symlink() or not path.is_file() or _hash(path) != record.get(name):
+        if name not in record or path.is_symlink() or not path.is_file() or _hash(path) != record[name]:
             changed.append(name)
     return sorted(changed)
 

@@ -72,7 +72,8 @@ auto predictor = paddle::lite_api::CreatePaddlePredictor<paddle::lite_api::Mobil
 
 _ANDROID_USAGE = """\
 Module `ocr` does all of this. Copy its folder into your own project, `include(":ocr")` in `settings.gradle.kts`,
-`implementation(project(":ocr"))` in your app, the lines of `gradle/libs.versions.toml` and `edgeocr.abis` of
+`implementation(project(":ocr"))` in your app, all `plugins` of the root `build.gradle.kts` in yours (Gradle refuses a
+plugin of a module that comes with another one there), the lines of `gradle/libs.versions.toml` and `edgeocr.abis` of
 `gradle.properties`, and in the `android` block of your app `androidResources { noCompress += "nb" }`. Then, off the
 main thread,
 

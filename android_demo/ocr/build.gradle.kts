@@ -51,10 +51,6 @@ kotlin {
     }
 }
 
-dependencies {
-    implementation(files(paddleJar))
-}
-
 val checkPaddleLite by tasks.registering {
     description = "Fails where what edge-ocr export puts into this module is missing."
     // Local, so that the action keeps no hold of this script and the configuration can be cached.
@@ -71,3 +67,8 @@ val checkPaddleLite by tasks.registering {
 }
 
 tasks.matching { it.name == "preBuild" }.configureEach { dependsOn(checkPaddleLite) }
+
+dependencies {
+    // An app's tasks, too, that unpack the archive then wait for the check, and do not fail first with words of theirs.
+    implementation(files(paddleJar) { builtBy(checkPaddleLite) })
+}

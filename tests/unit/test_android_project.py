@@ -90,6 +90,8 @@ def test_the_readme_leads_to_a_running_app(export, android_export):
         "2. Open this folder in Android Studio.",
         "3. Run `app`",
         "edge-ocr deploy THIS_FOLDER --adb",
+        "all `plugins` of the root `build.gradle.kts` in yours",
+        "replace `ocr/src/main/assets/edge-ocr`, `ocr/libs` and",
         "EdgeOcr.open(context).use { ocr ->",
         "try (EdgeOcr ocr = EdgeOcr.open(context)) {",
         'extractNativeLibs="false"',
@@ -211,6 +213,43 @@ def test_links_of_the_user_are_no_copies(written, tmp_path):
         path.unlink()
 
 
+@pytest.mark.parametrize("name", ["build", ".gradle", "app/build"])
+def test_what_only_has_the_name_of_a_tools_folder_is_the_users(written, tmp_path, name):
+    replace(written / name, b"#!/bin/sh\nmine\n")
+    with pytest.raises(UsageError, match=f": {name}$"):
+        write_project(written, force=True)
+    (written / name).unlink()
+    (written / name).symlink_to(tmp_path)
+    with pytest.raises(UsageError, match=f": {name}$"):
+        write_project(written, force=True)
+    (written / name).unlink()
+    write_project(written, force=True)
+
+
+def test_links_to_what_is_of_this_machine_stay_links(written, tmp_path):
+    replace(tmp_path / "shared" / "workspace.xml", b"windows")
+    (written / ".idea").symlink_to("../shared")
+    (written / "local.properties").symlink_to(tmp_path / "gone")
+    write_project(written, force=True)
+    assert (written / ".idea").readlink() == Path("../shared")
+    assert (written / "local.properties").readlink() == tmp_path / "gone"
+
+
+def test_what_cannot_be_taken_along_stops_it_and_is_named(written):
+    (written / ".idea").mkdir()
+    os.mkfifo(written / ".idea" / "pipe")
+    with pytest.raises(UsageError, match=r"cannot write .*\.idea/pipe.* is a named pipe"):
+        write_project(written, force=True)
+    assert (written / ".idea" / "pipe").is_fifo()
+
+
+def test_a_large_file_of_the_user_is_not_read(written):
+    with (written / "film.mp4").open("wb") as film:
+        film.truncate(2**40)
+    with pytest.raises(UsageError, match=r"film\.mp4$"):
+        check_out_dir(written, force=True, is_project=True)
+
+
 def test_the_first_few_changes_are_named(written):
     for number in range(7):
         replace(written / f"note{number}.txt", b"mine")
@@ -242,6 +281,13 @@ def test_a_bundle_for_boards_does_not_replace_a_project(written):
     with pytest.raises(UsageError, match="there is an Android project already") as caught:
         check_out_dir(written, force=True)
     assert caught.value.hint == "give another --out"
+
+
+def test_a_project_does_not_replace_the_assets_of_one(written):
+    before = list_files(written)
+    with pytest.raises(UsageError, match="there is a bundle, expected a project or nothing"):
+        write_project(written / ASSETS, force=True)
+    assert list_files(written) == before
 
 
 def test_a_failed_project_is_kept_beside_and_changed_ones_stay(written, tmp_path):
@@ -316,6 +362,11 @@ def test_a_project_without_its_bundle_is_none(project):
     (project / ASSETS / "manifest.json").unlink()
     with pytest.raises(ModelError, match=r"edge-ocr is not a bundle: there is no manifest\.json"):
         inspect_bundle(project)
+
+
+def test_a_name_that_no_folder_has_is_no_bundle():
+    with pytest.raises(ModelError, match="cannot be read: File name too long"):
+        inspect_bundle(Path("a" * 300))
 
 
 def test_a_damaged_asset_fails(project):

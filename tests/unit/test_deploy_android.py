@@ -23,12 +23,6 @@ PROPERTIES = "35\narm64-v8a,armeabi-v7a,armeabi\nGoogle\nPixel 8\n4096\n"
 STARTED = """\
 Stopping: io.github.edgeocr.demo
 Starting: Intent { act=io.github.edgeocr.demo.SELF_TEST cmp=io.github.edgeocr.demo/.SelfTestActivity (has extras) }
-Status: ok
-LaunchState: COLD
-Activity: io.github.edgeocr.demo/.SelfTestActivity
-TotalTime: 532
-WaitTime: 540
-Complete
 """
 DONE = "Performing Streamed Install\nSuccess\n"
 
@@ -52,6 +46,7 @@ class Phone:
         monkeypatch.setenv("FAKE_ADB", str(self.place))
         monkeypatch.setenv("FAKE_GRADLE", "8.14.3")
         monkeypatch.setenv("FAKE_BUILD", "builds")
+        monkeypatch.setenv("GRADLE_USER_HOME", str(folder / "gradle"))
         for name in ("ANDROID_SDK_ROOT", "ANDROID_SERIAL", "JAVA_HOME"):
             monkeypatch.delenv(name, raising=False)
         self.manifest = json.loads((project / ASSETS / "manifest.json").read_bytes())
@@ -160,6 +155,14 @@ def test_a_project_without_libraries_is_refused(export):
     assert "edge-ocr export --target android --abi arm64-v8a --force --out" in caught.value.hint
 
 
+def test_the_way_to_a_library_keeps_the_precision(export, tmp_path):
+    folder = tmp_path / "my app"
+    shutil.copytree(export("android", precision="int8").out_dir, folder)
+    with pytest.raises(ModelError) as caught:
+        plan_app(folder)
+    assert caught.value.hint.endswith(f"--abi arm64-v8a --quantize int8 --force --out '{folder}'")
+
+
 def edit_manifest(phone, edit):
     path = phone.project / ASSETS / "manifest.json"
     edit(phone.manifest)
@@ -193,6 +196,13 @@ def test_every_missing_tool_is_named_at_once(phone, monkeypatch):
         assert words in hint
 
 
+def test_an_sdk_below_an_umlaut(phone, tmp_path):
+    (tmp_path / "jürgen").mkdir()
+    # As Java's Properties write it.
+    (phone.project / "local.properties").write_text(f"sdk.dir={tmp_path}/j\\u00fcrgen\n", encoding="utf-8")
+    assert plan_app(phone.project).missing == ()
+
+
 def test_adb_of_the_sdk_serves_too(phone, tmp_path):
     tools = tmp_path / "sdk" / "platform-tools"
     tools.mkdir()
@@ -217,12 +227,21 @@ def test_the_sdk_is_where_gradle_looks(phone, tmp_path, monkeypatch, properties,
 
 
 @pytest.mark.parametrize(
-    ("version", "words"), [("1.8.0_401", "java is 8"), ("11.0.2", "java is 11"), ("x", "java is of unknown version")]
+    ("version", "words"),
+    [
+        *(("1.8.0_401", "java is 8"), ("11.0.2", "java is 11"), ("25", "java is 25")),
+        ("x", "java is of unknown version"),
+    ],
 )
-def test_an_old_java_is_refused(phone, version, words):
+def test_an_unfit_java_is_refused(phone, version, words):
     phone.put_java(version)
-    hint = refuse(phone, ToolchainError, rf"needs Java 17 or newer \(.*{words}\)$")
+    hint = refuse(phone, ToolchainError, rf"needs Java 17 to 24 \(.*{words}\)$")
     assert "JAVA_HOME" in hint
+
+
+def test_a_newer_java_serves_too(phone):
+    phone.put_java("24.0.1")
+    assert plan_app(phone.project).missing == ()
 
 
 @pytest.mark.parametrize("version", ["8.12.1", "9.0.0", "7.6", "x"])
@@ -235,6 +254,31 @@ def test_another_gradle_is_refused(phone, monkeypatch, version):
 def test_a_gradle_of_the_project_comes_first(phone, monkeypatch, version):
     monkeypatch.setenv("FAKE_GRADLE", version)
     (phone.bin / "gradle").rename(phone.project / "gradlew")
+    assert deploy_app(phone.project).lines == 4
+
+
+def test_a_gradle_that_android_studio_fetched_comes_before_that_of_the_path(phone, tmp_path, monkeypatch):
+    properties = phone.project / "gradle" / "wrapper" / "gradle-wrapper.properties"
+    properties.unlink(missing_ok=True)
+    properties.parent.mkdir(parents=True, exist_ok=True)
+    properties.write_text("distributionUrl=https\\://x.example/distributions/gradle-8.14.3-bin.zip\n", encoding="utf-8")
+    fetched = tmp_path / "gradle" / "wrapper" / "dists" / "gradle-8.14.3-bin" / "0a1b" / "gradle-8.14.3" / "bin"
+    fetched.mkdir(parents=True)
+    shutil.copy2(phone.bin / "gradle", fetched)
+    # Such as Debian's.
+    phone.put("gradle", "#!/bin/sh\necho Gradle 4.4.1\n")
+    assert deploy_app(phone.project).lines == 4
+    (fetched / "gradle").chmod(0o644)
+    refuse(phone, ToolchainError, r"needs Gradle 8\.13 .*is 4\.4\)")
+
+
+def test_gradle_is_always_asked_in_a_locale_with_all_letters(phone):
+    phone.put("gradle", '#!/bin/sh\n[ "$LC_ALL" = C.UTF-8 ] || exit 9\n[ "$1" != --version ] || echo Gradle 8.14\n')
+    refuse(phone, ToolchainError, r"Gradle made no app/build")
+
+
+def test_folders_with_blanks_and_umlauts(phone, tmp_path):
+    phone.project = phone.project.rename(tmp_path / "mein Léser ü")
     assert deploy_app(phone.project).lines == 4
 
 
@@ -284,6 +328,9 @@ def test_a_device_is_chosen(phone, monkeypatch):
     assert "it sees emulator-5554, 1A2B3C4D" in refuse(phone, ToolchainError, "no device other", serial="other")
     # adb's own variable.
     monkeypatch.setenv("ANDROID_SERIAL", "1A2B3C4D")
+    assert deploy_app(phone.project).device.serial == "1A2B3C4D"
+    monkeypatch.setenv("ANDROID_SERIAL", "")
+    phone.play()
     assert deploy_app(phone.project).device.serial == "1A2B3C4D"
 
 
@@ -392,6 +439,7 @@ def test_without_a_golden_result_nothing_is_verified(phone):
         ({"manifest_sha256": "0" * 64}, "has another bundle: its manifest's sha256 is 0000"),
         ({"manifest_sha256": None}, "has another bundle: its manifest's sha256 is None"),
         ({"load_ms": None}, "wrote what is no result"),
+        ({"load_ms": 10**400}, "wrote what is no result: OverflowError"),
         ({"timings_ms": []}, "wrote what is no result"),
         ({"lines": [{"text": "a"}]}, "wrote what is no result: KeyError"),
         ({"lines": [{"text": "a", "polygon": [[0, 0]]}]}, "wrote what is no result: ValueError"),
@@ -448,10 +496,25 @@ def test_a_connection_that_is_lost(phone):
     refuse(phone, NotVerifiedError, "its log ended before the self-test did")
 
 
-def test_an_activity_that_does_not_start(phone):
-    said = "Starting: Intent { }\nError type 3\nError: Activity class {a/b} does not exist.\n"
-    phone.play(start=said)
-    refuse(phone, NotVerifiedError, "the self-test did not start: Error type 3")
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("Starting: Intent { }\nError type 3\nError: Activity class {a/b} does not exist.\n", "Error type 3"),
+        ("\nException occurred while executing 'start':\njava.lang.SecurityException: a\n", "Exception occurred"),
+        ("Security exception: Permission Denial: starting Intent\n", "Security exception: Permission"),
+        ("cmd: Can't find service: activity\n", "cmd: Can't find service"),
+    ],
+)
+def test_an_activity_that_does_not_start(phone, said, words):
+    phone.play(start=said, log=[])
+    refuse(phone, NotVerifiedError, f"the self-test did not start: {words}")
+
+
+def test_other_lines_of_the_log_do_no_harm(phone):
+    result = json.dumps(phone.result, separators=(",", ":"))
+    long = "x" * 200_000
+    phone.play(log=[long, '{"token":"TOKEN"', f"\udcff\udcfe{long}", result[:900], result])
+    assert deploy_app(phone.project).lines == 4
 
 
 # --- the command line
@@ -483,7 +546,8 @@ def test_the_command_prints_report_json_and_plan(phone):
     assert phone.calls == []
 
 
-def test_ctrl_c_ends_what_was_started(phone):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_what_ends_it_ends_what_it_started(phone, number, code):
     phone.play(log=["nothing of ours"])
     process = run_cli(str(phone.project), "--adb", start_new_session=True)
     pid = phone.place.with_suffix(".pid")
@@ -492,9 +556,9 @@ def test_ctrl_c_ends_what_was_started(phone):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "Traceback" not in err
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)

@@ -30,7 +30,7 @@ def shell(script: str) -> None:
         say(scenario["pidof"])
     else:
         found = re.fullmatch(
-            r"am start -S -W -n io\.github\.edgeocr\.demo/\.SelfTestActivity -a io\.github\.edgeocr\.demo\.SELF_TEST "
+            r"am start -S -n io\.github\.edgeocr\.demo/\.SelfTestActivity -a io\.github\.edgeocr\.demo\.SELF_TEST "
             r"--es token ([0-9a-f]+) 2>&1",
             script,
         )
@@ -39,7 +39,7 @@ def shell(script: str) -> None:
         say(scenario["start"])
         lines = "".join(f"{line}\n" for line in scenario["log"]).replace("TOKEN", found[1])
         partial = log.with_suffix(".partial")
-        partial.write_text(lines, encoding="utf-8")
+        partial.write_bytes(lines.encode(errors="surrogateescape"))
         partial.rename(log)
 
 
@@ -49,7 +49,9 @@ def follow() -> None:
     say("--------- beginning of main\nan older line of another app\n")
     while not log.exists():
         time.sleep(0.01)
-    say(log.read_text(encoding="utf-8"))
+    sys.stdout.flush()
+    sys.stdout.buffer.write(log.read_bytes())
+    sys.stdout.flush()
     if not scenario["log_ends"]:
         time.sleep(60)
 
