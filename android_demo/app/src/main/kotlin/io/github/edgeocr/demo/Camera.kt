@@ -1,5 +1,6 @@
 package io.github.edgeocr.demo
 
+import android.annotation.SuppressLint
 import android.graphics.ImageFormat
 import android.hardware.camera2.CameraAccessException
 import android.hardware.camera2.CameraCaptureSession
@@ -98,6 +99,7 @@ internal class Camera(private val manager: CameraManager, private val listener: 
     }
 
     /** Shows the camera's picture on [preview]. Whether it may be used must have been asked before. */
+    @SuppressLint("MissingPermission") // It may have been taken away since; `work` sees to that.
     fun open(choice: CameraChoice, preview: Surface) = work {
         manager.openCamera(
             choice.id,
@@ -194,11 +196,8 @@ internal class Camera(private val manager: CameraManager, private val listener: 
             )
         } catch (_: SecurityException) {
             fail(CameraProblem.DENIED)
-        } catch (_: IllegalArgumentException) {
-            // The camera or the surface went away meanwhile.
-            fail(CameraProblem.FAILED)
-        } catch (_: IllegalStateException) {
-            // So did the camera once it was open.
+        } catch (_: RuntimeException) {
+            // Where camera or surface went away meanwhile, or a maker's camera breaks the rules: of many classes.
             fail(CameraProblem.FAILED)
         }
     }

@@ -7,7 +7,6 @@ import android.content.ClipData
 import android.content.Intent
 import android.content.pm.PackageManager
 import android.net.Uri
-import android.os.BadParcelableException
 import android.os.Build
 import android.os.Bundle
 import android.os.Parcelable
@@ -76,14 +75,16 @@ class MainActivity : Activity() {
     }
 
     private fun readShared(): Uri? = try {
-        if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.TIRAMISU) {
+        // Android 13 has it, too, and it fails there at times with a NullPointerException.
+        if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.UPSIDE_DOWN_CAKE) {
             intent.getParcelableExtra(Intent.EXTRA_STREAM, Uri::class.java)
         } else {
             // What takes its place is not there yet.
             @Suppress("DEPRECATION")
             intent.getParcelableExtra<Parcelable>(Intent.EXTRA_STREAM) as? Uri
         }
-    } catch (_: BadParcelableException) {
+    } catch (_: RuntimeException) {
+        // Extras that cannot be unpacked; what is thrown depends on the version of Android.
         null
     }
 
@@ -146,7 +147,8 @@ class MainActivity : Activity() {
         if (requestCode == TAKE) photo = null
         if (resultCode != RESULT_OK) return
         when (requestCode) {
-            PICK -> data?.data?.let(current::start)
+            // Some pickers answer with a list, of one.
+            PICK -> (data?.data ?: data?.clipData?.getItemAt(0)?.uri)?.let(current::start)
             TAKE -> taken?.let { current.start(PictureFile(PhotoProvider.findFile(this, it))) }
         }
     }
@@ -157,8 +159,7 @@ class MainActivity : Activity() {
         list.show(lines)
         findViewById<ProgressBar>(R.id.progress).isVisible = current.isBusy
         findViewById<Button>(R.id.cancel).isVisible = current.isBusy
-        val isStopped = !current.isBusy && current.reading == null
-        findViewById<Button>(R.id.retry).isVisible = isStopped && (current.file != null || current.source != null)
+        findViewById<Button>(R.id.retry).isVisible = !current.isBusy && current.reading == null && current.isBegun
         findViewById<TextView>(R.id.status).text = describe()
         invalidateOptionsMenu()
     }
@@ -174,7 +175,7 @@ class MainActivity : Activity() {
                 val count = resources.getQuantityString(R.plurals.lines, reading.lines.size, reading.lines.size)
                 getString(R.string.read, count, reading.timingsMs.values.sum().roundToInt())
             }
-            current.picture != null -> getString(R.string.cancelled)
+            current.isBegun -> getString(R.string.cancelled)
             else -> getString(R.string.welcome)
         }
     }

@@ -36,6 +36,9 @@ internal class PictureReading(
 
     val isBusy: Boolean get() = job != null
 
+    /** Whether there is a picture to read, as far as that has come. */
+    val isBegun: Boolean get() = source != null || file != null
+
     private var job: OcrWorker.Job? = null
 
     /** Reads a picture that another app offers, in place of the one before. */

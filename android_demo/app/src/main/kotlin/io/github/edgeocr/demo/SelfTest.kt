@@ -2,7 +2,6 @@ package io.github.edgeocr.demo
 
 import android.content.Context
 import android.content.Intent
-import android.os.BadParcelableException
 import io.github.edgeocr.EdgeOcr
 import io.github.edgeocr.OcrOptions
 import io.github.edgeocr.core.Cancellation
@@ -49,7 +48,8 @@ internal class SelfTestReport(
 internal fun readToken(intent: Intent): String? =
     try {
         intent.getStringExtra("token")?.takeIf(Regex("[A-Za-z0-9-]{1,64}")::matches)
-    } catch (_: BadParcelableException) {
+    } catch (_: RuntimeException) {
+        // Extras that cannot be unpacked; what is thrown depends on the version of Android.
         null
     }
 

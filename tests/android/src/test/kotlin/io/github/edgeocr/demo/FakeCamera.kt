@@ -31,6 +31,10 @@ internal object FakeCamera {
     /** What one tells in place of being opened, as `CameraDevice.StateCallback.ERROR_…`. */
     var error: Int? = null
 
+    /** What taking a frame throws. */
+    @Volatile
+    var frameError: RuntimeException? = null
+
     /** Those that were opened and not closed. */
     val open = CopyOnWriteArrayList<FakeDevice>()
 
@@ -47,6 +51,7 @@ internal object FakeCamera {
     fun reset() {
         refusal = null
         error = null
+        frameError = null
         open.clear()
         readers.clear()
         drawnOn = 0
@@ -129,7 +134,10 @@ internal class FakeReader {
     }
 
     @Implementation
-    fun acquireLatestImage(): Image? = newest.also { newest = null }
+    fun acquireLatestImage(): Image? {
+        FakeCamera.frameError?.let { throw it }
+        return newest.also { newest = null }
+    }
 
     @Implementation
     fun close() {

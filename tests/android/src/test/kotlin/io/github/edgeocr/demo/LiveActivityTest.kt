@@ -356,6 +356,7 @@ class LiveActivityTest : DemoTest() {
             CameraAccessException(CameraAccessException.CAMERA_ERROR) to R.string.live_failed,
             SecurityException("no") to R.string.live_disabled,
             IllegalArgumentException("gone") to R.string.live_failed,
+            NullPointerException("of the maker's own") to R.string.live_failed,
         )) {
             FakeCamera.refusal = refusal
             live.pause().resume()
@@ -383,6 +384,15 @@ class LiveActivityTest : DemoTest() {
             live.pause().resume()
             assertProblem(live, reason)
         }
+    }
+
+    @Test
+    fun `a camera that gives frames of another kind is told of`() {
+        plugCamera()
+        val live = startLive()
+        FakeCamera.frameError = UnsupportedOperationException("another format than was asked for")
+        give()
+        assertProblem(live, R.string.live_failed)
     }
 
     @Test

@@ -2,6 +2,7 @@ package io.github.edgeocr.demo
 
 import android.Manifest
 import android.app.Activity
+import android.content.ClipData
 import android.content.ClipboardManager
 import android.content.Intent
 import android.content.pm.PackageManager.ResolveInfoFlags
@@ -224,6 +225,24 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
+    fun `a picture that comes slowly can be cancelled and asked for again`() {
+        installBundle()
+        val go = CountDownLatch(1)
+        shadowOf(app.contentResolver).registerInputStreamSupplier(uri) {
+            go.await()
+            bundle.encodePicture().inputStream()
+        }
+        val controller = share()
+        controller.find(R.id.cancel).performClick()
+        assertEquals(app.getString(R.string.cancelled), controller.status)
+        go.countDown()
+        waitUntil("the worker is free") { !app.worker.isBusy }
+        assertEquals(emptyList<File>(), pictures)
+        controller.find(R.id.retry).performClick()
+        waitForLines(controller)
+    }
+
+    @Test
     fun `who leaves ends the reading and leaves no copy`() {
         installBundle()
         offer()
@@ -298,6 +317,18 @@ class MainActivityTest : DemoTest() {
         waitForLines(controller)
         assertEquals(1, pictures.size)
         assertTrue(pictures != before)
+    }
+
+    @Test
+    fun `a picker that answers with a list is understood`() {
+        installBundle()
+        offer()
+        val controller = start<MainActivity>()
+        controller.find(R.id.pick).performClick()
+        val asked = shadowOf(controller.get()).nextStartedActivityForResult.intent
+        val answer = Intent().apply { clipData = ClipData.newRawUri(null, uri) }
+        shadowOf(controller.get()).receiveResult(asked, Activity.RESULT_OK, answer)
+        waitForLines(controller)
     }
 
     private fun askForPhoto(controller: ActivityController<MainActivity>): Intent {
@@ -395,6 +426,16 @@ class MainActivityTest : DemoTest() {
         for (stream in listOf(null, Rect(), Uri.parse("file:///etc/hosts"))) {
             assertFails(share(stream), app.getString(R.string.error_no_content))
         }
+    }
+
+    @Test
+    fun `what is shared and cannot be unpacked is told of`() {
+        // Up to Android 12 it is thrown for an object of a class that only the other app has.
+        val intent = object : Intent(ACTION_SEND) {
+            override fun <T> getParcelableExtra(name: String?, type: Class<T>): T? =
+                throw RuntimeException("ClassNotFoundException")
+        }
+        assertFails(start<MainActivity>(intent), app.getString(R.string.error_no_content))
     }
 
     @Test

@@ -28,6 +28,7 @@ import org.robolectric.annotation.Config
 import org.robolectric.shadows.ShadowLog
 import org.robolectric.shadows.ShadowOs
 import java.security.MessageDigest
+import java.util.Locale
 import java.util.concurrent.CountDownLatch
 import java.util.concurrent.atomic.AtomicInteger
 
@@ -211,6 +212,15 @@ class SelfTestTest : DemoTest() {
     }
 
     @Test
+    fun `extras that cannot be unpacked are no token`() {
+        // Up to Android 12 it is thrown for an object of a class that only the other app has.
+        val intent = object : Intent() {
+            override fun getStringExtra(name: String?) = throw RuntimeException("ClassNotFoundException")
+        }
+        assertNull(readToken(intent))
+    }
+
+    @Test
     fun `a second start logs a line of its own`() {
         installBundle()
         val (begun, finish) = CountDownLatch(1) to CountDownLatch(1)
@@ -330,6 +340,26 @@ class SelfTestTest : DemoTest() {
         assertTrue(text.endsWith("…") && text.dropLast(1).last().let { !it.isHighSurrogate() })
         val short = JSONObject(format(Result.failure(BundleException("reason", "hint"))))
         assertEquals("reason; hint", short.getString("error"))
+    }
+
+    @Test
+    fun `numbers are in the log's digits, whatever the user's are`() {
+        val own = Locale.getDefault()
+        Locale.setDefault(Locale.forLanguageTag("ar-EG-u-nu-arab"))
+        try {
+            assertEquals("٠٫٥", "%.1f".format(0.5))
+            val line = TextLine(FloatArray(8), 0.9, "text", 0.9)
+            val golden = Golden("golden.png", listOf(TextLine(FloatArray(8) { 4.5f }, 0.9, "text", 0.5)))
+            val reading = Reading(listOf(line), mapOf("detection" to 1.234))
+            val report = SelfTestReport(GoldenComparison.compare(reading, golden), reading, 5.5, VERSION)
+            val text = format(Result.success(report))
+            assertTrue(text, text.all { it.code < 128 })
+            assertTrue(text, "corners are 6.4 px off" in text)
+            installBundle()
+            assertTrue("${hashManifest(app)}", Regex("[0-9a-f]{64}").matches(hashManifest(app)!!))
+        } finally {
+            Locale.setDefault(own)
+        }
     }
 
     @Test
