@@ -43,7 +43,7 @@ def add_project(bundle: BundleWriter, abis: Sequence[str]) -> None:
         elif name == ".gitignore":
             # To a user's own repository, bundle and libraries belong like everything else.
             content = (content.decode().partition(_IGNORED_BY_GIT)[0].rstrip() + "\n").encode()
-        bundle.add_around(name, content, executable=name == "gradlew")
+        bundle.add_around(name, content)
 
 
 def _list_sources(folder: Path) -> list[str]:

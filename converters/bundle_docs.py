@@ -156,8 +156,8 @@ def _describe_app(
 ## To a running app
 
 1. {_describe_first_step(target, version, options, exported, libraries)}
-2. Open this folder in Android Studio. Or, without it: with Java 17, the Android SDK (`ANDROID_HOME` names its folder)
-   and Gradle 8.13 or a later 8.x, run `gradle :app:assembleDebug` here.
+2. Open this folder in Android Studio. Or, without it: with Java 17, the Android SDK with platform 35 (`ANDROID_HOME`
+   names its folder) and Gradle 8.13 or a later 8.x, run `gradle :app:assembleDebug` here.
 3. Run `app` on a phone with Android 7 or newer. Or, from the folder above, `edge-ocr deploy THIS_FOLDER --adb`: it
    builds and installs the app, lets it read a picture on the phone, and compares with what the host read.
 
@@ -176,6 +176,11 @@ def _describe_first_step(
 ) -> str:
     lacking = [target.platforms[abi] for abi, library in libraries.items() if library is None]
     if not lacking:
+        alone = [abi for abi, library in libraries.items() if library is not None and library.lacks_cxx_runtime]
+        if alone:
+            return (
+                f"Paddle-Lite's library for {' and '.join(alone)} cannot be loaded as it is: see below what it needs."
+            )
         return "Paddle-Lite's libraries are in their places: nothing is to be fetched."
     given = f"--target {target.name} {target.abi_option} {','.join(libraries)}"
     if options.precision != "fp32":

@@ -147,6 +147,9 @@ def check_out_dir(out_dir: Path, *, force: bool = False, is_project: bool = Fals
         raise UsageError(f"--out {out_dir}: cannot be a bundle: {error.strerror}", "give another --out") from None
     if not names:
         return place
+    if force and Path.cwd().is_relative_to(place):
+        # It would go on in a folder that is gone.
+        raise UsageError(f"--out {out_dir}: is the folder that you are in, and would be replaced", "cd .. first")
     record = read_record(place)
     if record is not None:
         if not force or not is_project:
@@ -241,12 +244,15 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _copy_along(source: Path, target: Path) -> None:
+    if not os.path.lexists(source):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_symlink():
         # It goes to the same place, so it leads where it led.
         target.symlink_to(source.readlink())
     elif source.is_dir():
         shutil.copytree(source, target, symlinks=True)
-    elif source.exists():
+    else:
         shutil.copy2(source, target)
 
 

@@ -8,11 +8,12 @@ import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from converters.android_tools import APK, TASK, build_app, find_adb, find_gradle, find_sdk, list_missing_tools
 from converters.bundle_reader import Bundle, inspect_bundle
+from converters.library_elf import CXX_RUNTIME, inspect_library
 from converters.parity import clean_text
 from converters.phone import ACTIVITY, Adb, Device, SelfTest
 from converters.targets import find_target
@@ -183,6 +184,12 @@ def _open_project(folder: Path) -> Bundle:
             raise ModelError(
                 f"{folder}: has no PaddlePredictor.jar for {abi}, so it cannot be built",
                 f"edge-ocr libs fetch --platform {target.platforms[abi]} --force, then export again",
+            )
+        names = [PurePosixPath(name).name for name in library["companions"]]
+        if CXX_RUNTIME in inspect_library(folder / library["file"]).needed and CXX_RUNTIME not in names:
+            raise ModelError(
+                f"{folder}: the library for {abi} needs {CXX_RUNTIME}, which is not there: the app could not load it",
+                "the project's README says under `The Paddle-Lite library` where to get it; then export again",
             )
     return bundle
 

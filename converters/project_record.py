@@ -13,8 +13,8 @@ from edge_ocr.core.bundle import MANIFEST
 
 RECORD = "edge-ocr-project.json"
 
-KEPT = ("local.properties", ".idea")
-"""At the top of a project: the user's, but of this machine and not of the project; an export takes them along."""
+KEPT = ("local.properties", ".idea", "gradlew", "gradlew.bat", "gradle/wrapper/gradle-wrapper.jar")
+"""The user's, but of this machine or made by `gradle wrapper`, not of the project; an export takes them along."""
 
 _TOOLS = frozenset((".gradle", ".kotlin", "build"))
 
@@ -56,7 +56,7 @@ def is_made_by_tools(name: str, modules: Collection[str]) -> bool:
     first, *rest = name.split("/")
     # Of their folders, only what is inside: a file or a link called `build` is its user's.
     in_tools_folder = (first in _TOOLS and bool(rest)) or (first in modules and rest[:1] == ["build"] and len(rest) > 1)
-    return first in KEPT or in_tools_folder
+    return name in KEPT or first in KEPT or in_tools_folder
 
 
 def list_changes(folder: Path, record: Mapping[str, str]) -> list[str]:

@@ -141,6 +141,11 @@ class RuntimeLibrary:
     """What a user should know before relying on it, one sentence each; often empty."""
 
     @property
+    def lacks_cxx_runtime(self) -> bool:
+        """Whether it needs libc++_shared.so, and that is not there: an app cannot load it."""
+        return CXX_RUNTIME in self.info.needed and self.cxx_runtime is None
+
+    @property
     def version_matches(self) -> bool:
         """Whether its own version is the one it stands for; a bundle's manifest must say where not."""
         return self.actual_version == self.version
@@ -697,12 +702,12 @@ def _describe_16k_devices(platform: Platform) -> str:
 def _list_needed_concerns(library: RuntimeLibrary, info: LibraryInfo) -> Iterable[str]:
     """Yield what an app would have to bring along beside the JNI library."""
     name = PurePosixPath(_JNI_LIBRARY).name
-    if CXX_RUNTIME in info.needed and library.cxx_runtime is None:
+    if library.lacks_cxx_runtime:
         yield (
-            f"{name} needs {CXX_RUNTIME}, which did not come with it, so an app cannot load it: get the archive again "
-            f"(`edge-ocr libs fetch --platform {library.platform} --version {library.version} --force`), or put an "
-            "Android NDK's (toolchains/llvm/prebuilt/*/sysroot/usr/lib) into java/so of the unpacked archive and "
-            "`edge-ocr libs add --force` its folder"
+            f"{name} needs {CXX_RUNTIME}, which did not come with it, so an app cannot load it: take the release's "
+            "archive with `c++_static` in its name, whose library needs none (`edge-ocr libs add --force FILE`), or "
+            "put an Android NDK's (toolchains/llvm/prebuilt/*/sysroot/usr/lib) into java/so of the unpacked archive, "
+            "and `edge-ocr libs add --force` its folder"
         )
     others = sorted(set(info.needed) - _ANDROID_LIBRARIES - {CXX_RUNTIME})
     if others:

@@ -73,9 +73,10 @@ auto predictor = paddle::lite_api::CreatePaddlePredictor<paddle::lite_api::Mobil
 _ANDROID_USAGE = """\
 Module `ocr` does all of this. Copy its folder into your own project, `include(":ocr")` in `settings.gradle.kts`,
 `implementation(project(":ocr"))` in your app, all `plugins` of the root `build.gradle.kts` in yours (Gradle refuses a
-plugin of a module that comes with another one there), the lines of `gradle/libs.versions.toml` and `edgeocr.abis` of
-`gradle.properties`, and in the `android` block of your app `androidResources { noCompress += "nb" }`. Then, off the
-main thread,
+plugin of a module that comes with another one there), what `gradle/libs.versions.toml` has and yours has not, and
+`edgeocr.abis` of `gradle.properties`; in the `android` block of your app `androidResources { noCompress += "nb" }`. The
+module is written for AGP 8.13; on AGP 9, which brings Kotlin itself, leave the plugin `kotlin-android` out of it. Then,
+off the main thread,
 
 ```kotlin
 EdgeOcr.open(context).use { ocr ->

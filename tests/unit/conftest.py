@@ -87,7 +87,13 @@ def lite_library(tmp_path_factory) -> Callable[..., Path]:
 
     @functools.cache
     def compile_library(
-        arch: str, *, version: str = "v2.13-rc", jni: bool = False, android: bool = False, page: int = 16384
+        arch: str,
+        *,
+        version: str = "v2.13-rc",
+        jni: bool = False,
+        android: bool = False,
+        needs: tuple[str, ...] = ("libc.so",),
+        page: int = 16384,
     ) -> Path:
         compiler = COMPILERS[arch]
         if shutil.which(compiler[0]) is None:
@@ -110,10 +116,10 @@ def lite_library(tmp_path_factory) -> Callable[..., Path]:
         command += [f"-Wl,-z,max-page-size={page}", "-o", str(out), "-x", "c++", "-", "-x", "none"]
         if jni or android:
             # Android's C library is known by its name, which has no number.
-            bionic = out.with_name("libc.so")
-            empty = [*compiler, "-shared", "-nostdlib", "-Wl,-soname,libc.so", "-o", bionic, "-x", "c++", os.devnull]
-            subprocess.run(empty, check=True)
-            command.append(str(bionic))
+            for name in needs:
+                empty = [*compiler, "-shared", "-nostdlib", f"-Wl,-soname,{name}", "-o", out.with_name(name)]
+                subprocess.run([*empty, "-x", "c++", os.devnull], check=True)
+                command.append(str(out.with_name(name)))
         else:
             command.append("-lc")
         subprocess.run(command, input=((JNI if jni else CXX) + texts).encode(), check=True)

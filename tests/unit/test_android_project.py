@@ -120,7 +120,17 @@ def write_project(out, abis=("arm64-v8a",), **options):
 def test_what_tools_left_among_the_sources_stays_there(tmp_path, monkeypatch):
     make_sources(tmp_path / "sources", monkeypatch)
     for name in (
-        *("build/a", "app/build/outputs/app.apk", ".gradle/a", ".kotlin/a", ".idea/workspace.xml", "local.properties"),
+        *(
+            "gradlew",
+            "gradlew.bat",
+            "gradle/wrapper/gradle-wrapper.jar",
+            "build/a",
+            "app/build/outputs/app.apk",
+            ".gradle/a",
+            ".kotlin/a",
+            ".idea/workspace.xml",
+            "local.properties",
+        ),
         *("ocr/ocr.iml", "ocr/libs/PaddlePredictor.jar", "ocr/src/main/jniLibs/arm64-v8a/a.so", f"{ASSETS}/old.nb"),
         *("README.md", RECORD),
     ):
@@ -151,6 +161,15 @@ def written(tmp_path, monkeypatch):
     return tmp_path / "out"
 
 
+def test_the_folder_one_is_in_is_not_replaced(written, monkeypatch):
+    for place in (written, written / "app"):
+        monkeypatch.chdir(place)
+        with pytest.raises(UsageError, match="the folder that you are in"):
+            check_out_dir(written, force=True, is_project=True)
+    monkeypatch.chdir(written.parent)
+    check_out_dir(written, force=True, is_project=True)
+
+
 def test_a_project_is_kept_without_force(written):
     before = list_files(written)
     with pytest.raises(UsageError, match="there is an Android project already") as caught:
@@ -164,6 +183,9 @@ def test_force_replaces_a_project_in_which_nothing_is_the_users(written):
         replace(written / name, b"made")
     replace(written / ".idea" / "workspace.xml", b"windows")
     replace(written / "local.properties", b"sdk.dir=/sdk")
+    # `gradle wrapper` made these.
+    for name in ("gradlew", "gradle/wrapper/gradle-wrapper.jar"):
+        replace(written / name, b"wrapper")
     (written / "app" / "build.gradle.kts").unlink()
     write_project(written, ("armeabi-v7a",), force=True)
     names = list_files(written)
@@ -174,6 +196,8 @@ def test_force_replaces_a_project_in_which_nothing_is_the_users(written):
     assert (written / "local.properties").read_bytes() == b"sdk.dir=/sdk"
     assert (written / ".idea" / "workspace.xml").read_bytes() == b"windows"
     assert "local.properties" not in read_record(written)
+    for name in ("gradlew", "gradle/wrapper/gradle-wrapper.jar"):
+        assert (written / name).read_bytes() == b"wrapper"
     assert [path.name for path in written.parent.iterdir() if path.name.startswith(".")] == []
 
 

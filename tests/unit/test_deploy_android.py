@@ -177,6 +177,22 @@ def test_a_project_without_java_classes_is_refused(phone):
     refuse(phone, ModelError, r"has no PaddlePredictor\.jar for armeabi-v7a")
 
 
+@pytest.fixture
+def needy_library(lite_library) -> Path:
+    return lite_library("armv8", jni=True, needs=("libc.so", "libc++_shared.so"))
+
+
+# First the library: the phone leaves no compiler in PATH.
+def test_a_library_that_needs_another_is_refused(needy_library, phone):
+    name = "ocr/src/main/jniLibs/arm64-v8a/libpaddle_lite_jni.so"
+    (phone.project / name).unlink()
+    shutil.copy(needy_library, phone.project / name)
+    sha256 = hashlib.sha256(needy_library.read_bytes()).hexdigest()
+    edit_manifest(phone, lambda manifest: manifest["lite"]["libraries"]["arm64-v8a"].update(sha256=sha256))
+    hint = refuse(phone, ModelError, r"arm64-v8a needs libc\+\+_shared\.so")
+    assert "README" in hint
+
+
 def test_a_damaged_project_is_refused_before_anything_starts(phone):
     library = phone.project / "ocr/src/main/jniLibs/arm64-v8a/libpaddle_lite_jni.so"
     library.unlink()

@@ -88,6 +88,16 @@ def test_libraries_lie_where_gradle_wants_them(home, android_folder, tmp_path):
     assert any(step.startswith("WARNING: arm64-v8a: ") and concern in step for step in steps)
 
 
+def test_a_library_that_lacks_another_is_no_running_app(home, android_folder, tmp_path):
+    folder = android_folder("armv8", needs=("libc.so", "libc++_shared.so"))
+    report, _, steps = export_to(tmp_path / "bundle", "android", lite_lib=folder)
+    text = (report.out_dir / "README.md").read_text(encoding="utf-8")
+    assert "nothing is to be fetched" not in text
+    assert "arm64-v8a cannot be loaded as it is" in text
+    assert "c++_static" in text
+    assert any(step.startswith("WARNING: arm64-v8a: ") and "libc++_shared.so" in step for step in steps)
+
+
 @pytest.mark.parametrize(
     ("arch", "options", "words", "expected"),
     [

@@ -531,7 +531,8 @@ def test_add_bare_jni_library(jni):
     no_jar, no_runtime = library.concerns
     assert no_jar == "there is no java/jar/PaddlePredictor.jar, the Java classes that go with the JNI library"
     assert no_runtime.startswith("libpaddle_lite_jni.so needs libc++_shared.so, which did not come with it, so an app")
-    assert "edge-ocr libs fetch --platform android.armv7 --version v2.13-rc --force" in no_runtime
+    assert "c++_static" in no_runtime
+    assert "edge-ocr libs add --force" in no_runtime
 
 
 def test_the_cxx_runtime_is_found_where_it_lies(android_files, jni, cxx_runtime, tmp_path):
