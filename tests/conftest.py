@@ -9,6 +9,7 @@ import os
 import platform
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -31,6 +32,14 @@ from edge_ocr.errors import ToolchainError
 from edge_ocr.models import locate_model, store_root
 
 DEFAULT_MODELS = ("PP-OCRv4_mobile_det", "PP-OCRv4_mobile_rec", "ch_ppocr_mobile_v2_cls")
+
+
+@pytest.fixture
+def hangups() -> Iterator[None]:
+    """Let programs that a test starts hear a SIGHUP, also where nohup started the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session")

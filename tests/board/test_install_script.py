@@ -506,6 +506,7 @@ def test_an_earlier_installation_stays_if_the_new_one_fails(runnable):
 # --- interruptions
 
 
+@pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 @pytest.mark.parametrize("shell", ["dash", "busybox", "bash"])
 def test_interrupted_while_it_builds(make_board, shell, number, code):

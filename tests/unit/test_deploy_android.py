@@ -562,6 +562,7 @@ def test_the_command_prints_report_json_and_plan(phone):
     assert phone.calls == []
 
 
+@pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_what_ends_it_ends_what_it_started(phone, number, code):
     phone.play(log=["nothing of ours"])
