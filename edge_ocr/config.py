@@ -253,6 +253,17 @@ class PipelineConfig:
             nested.setdefault(section, {})[key] = list(value) if isinstance(value, tuple) else value
         return nested
 
+    def with_values(self, overrides: Mapping[str, Any], origin: str) -> PipelineConfig:
+        """Return a copy with `overrides` (key path to value), which come from `origin`.
+
+        Raises UsageError for an unknown key or a value out of range, naming `origin`.
+        """
+        checked = {path: _checked(path, value, origin, UsageError) for path, value in overrides.items()}
+        return PipelineConfig(
+            MappingProxyType({**self.values, **checked}),
+            MappingProxyType({**self.origins, **dict.fromkeys(checked, origin)}),
+        )
+
     def with_model_settings(self, settings: Mapping[str, Any], origin: str) -> PipelineConfig:
         """Return a copy where a model's own `settings` replace defaults, but not what a file or option set.
 

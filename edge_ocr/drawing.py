@@ -124,6 +124,19 @@ def draw_result(
     return np.concatenate([left, right], axis=1)
 
 
+def draw_boxes(image: BgrImage, polygons: Sequence[ArrayLike]) -> BgrImage:
+    """Return a copy of a picture with the outlines of the boxes, in the colours of `draw_result`.
+
+    `image` is uint8 H×W×3 BGR, `polygons` are 4×2 in its pixels and may reach over its border.
+    """
+    picture = image.copy()
+    line_width = max(1, round(max(image.shape) / 500))
+    for index, polygon in enumerate(polygons):
+        outline = np.rint(np.asarray(polygon, np.float32)).astype(np.int32)
+        cv2.polylines(picture, [outline], True, _pick_colour(index)[::-1], line_width, cv2.LINE_AA)
+    return picture
+
+
 # --- Arguments ---
 
 

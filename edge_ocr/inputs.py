@@ -156,8 +156,8 @@ def name_source(input_path: str | None) -> str:
     return Path(input_path).stem or "image"
 
 
-def download(url: str, settings: InputSettings) -> bytes:
-    """Fetch an http(s) URL into memory.
+def download(url: str, settings: InputSettings, opener: urllib.request.OpenerDirector | None = None) -> bytes:
+    """Fetch an http(s) URL into memory, by `opener` or else as urllib does by default.
 
     Raises InputError for a refusal, a timeout of the whole download, or more than `max_download_bytes`.
     """
@@ -169,7 +169,7 @@ def download(url: str, settings: InputSettings) -> bytes:
 
     def fetch() -> None:
         try:
-            outcome.append(_fetch(url, address, settings, too_slow))
+            outcome.append(_fetch(url, address, settings, opener, too_slow))
         except InputError as error:
             outcome.append(error)
         except MemoryError:
@@ -200,14 +200,21 @@ def _encode_url(url: str) -> str:
     return urlunsplit((parts.scheme, netloc, quote(parts.path, safe), quote(parts.query, safe), ""))
 
 
-def _fetch(url: str, address: str, settings: InputSettings, too_slow: InputError) -> bytes:
+def _fetch(
+    url: str,
+    address: str,
+    settings: InputSettings,
+    opener: urllib.request.OpenerDirector | None,
+    too_slow: InputError,
+) -> bytes:
+    open_url = urllib.request.urlopen if opener is None else opener.open
     deadline = time.monotonic() + settings.download_timeout_s
     limit_mb = settings.max_download_bytes / 2**20
     too_large = InputError(f"{url} is larger than {limit_mb:g} MB", "--set Input.max_download_mb=N raises the limit")
     try:
         # The caller checked the scheme.
         request = urllib.request.Request(address, headers={"User-Agent": "edge-ocr"})  # noqa: S310
-        with urllib.request.urlopen(request, timeout=settings.download_timeout_s) as response:  # noqa: S310
+        with open_url(request, timeout=settings.download_timeout_s) as response:
             announced = int(response.headers.get("Content-Length") or 0)
             if announced > settings.max_download_bytes:
                 raise too_large
@@ -227,7 +234,9 @@ def _fetch(url: str, address: str, settings: InputSettings, too_slow: InputError
     except urllib.error.HTTPError as error:
         # It holds the connection open.
         error.close()
-        raise InputError(f"{url}: the server answered {error.code} {error.reason}") from None
+        # Of a redirect in circles, it has several lines.
+        reason = " ".join(str(error.reason).split())
+        raise InputError(f"{url}: the server answered {error.code} {reason}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import threading
 import time
@@ -24,13 +25,17 @@ from edge_ocr.core.recognition import TextRecognizer
 from edge_ocr.core.types import BgrImage, Reading
 from edge_ocr.devices import parse_device
 from edge_ocr.engines import choose_engine, create_engine
-from edge_ocr.errors import InputError, ModelError
+from edge_ocr.errors import InputError, ModelError, UsageError
 from edge_ocr.inputs import Source, list_sources, name_source
 from edge_ocr.models import Kind, Model, Progress, resolve_model
 from edge_ocr.results import OcrResult
 
 # What each kind of network gives for one small image: a smoke test at start that catches exchanged and unfit models.
 _OUTPUTS: Mapping[Kind, str] = {"det": "1 × 1 × H × W", "rec": "1 × T × classes", "cls": "1 × 2"}
+
+# Sections of the config that hold no more than settings of the stages, and what in them belongs to a model.
+_STAGES = ("Detection", "Recognition", "Orientation")
+_LOADED = ("Recognition.character_dict_path",)
 
 
 class OcrPipeline:
@@ -63,9 +68,31 @@ class OcrPipeline:
                 for kind, model in models.items()
             }
             self._readers.append(_create_reader(config, models, loaded))
+        self._models = models
         self._locks = [threading.Lock() for _ in self._readers]
         self._turns = itertools.count()
         self._arrays = itertools.count(1)
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Name of each model, by kind."""
+        return {kind: model.name for kind, model in self._models.items()}
+
+    def derive(self, overrides: Mapping[str, Any]) -> OcrPipeline:
+        """Return a pipeline with other settings of the stages that shares this one's models and turns.
+
+        `overrides`: key path to value, of the sections Detection, Recognition and Orientation, such as
+        {"Detection.limit_side_len": 1280}. This one stays as it is.
+
+        Raises UsageError for other keys and for values out of range.
+        """
+        foreign = [key for key in overrides if key.partition(".")[0] not in _STAGES or key in _LOADED]
+        if foreign:
+            raise UsageError(f"{foreign[0]} cannot be changed on a loaded pipeline", "build another with it")
+        derived = copy.copy(self)
+        derived.config = self.config.with_values(overrides, "derive")
+        derived._readers = [_change_reader(reader, derived.config) for reader in self._readers]
+        return derived
 
     def predict(self, input: Any) -> Iterator[OcrResult]:
         """Read pictures one after the other, as the caller asks for results.
@@ -159,6 +186,16 @@ def _create_reader(config: PipelineConfig, models: Mapping[Kind, Model], engines
         TextDetector(engines["det"], config.detection),
         TextRecognizer(engines["rec"], charset, recognition),
         classifier,
+    )
+
+
+def _change_reader(reader: TextReader, config: PipelineConfig) -> TextReader:
+    """Return a reader on the same engines, with the settings of `config`."""
+    classifier = reader.classifier
+    return TextReader(
+        TextDetector(reader.detector.engine, config.detection),
+        TextRecognizer(reader.recognizer.engine, reader.recognizer.charset, config.recognition),
+        None if classifier is None else OrientationClassifier(classifier.engine, config.orientation),
     )
 
 

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from edge_ocr import __version__
-from edge_ocr.cli import config, deploy, doctor, export, inspect, libs, models, predict, verify
+from edge_ocr.cli import config, deploy, doctor, export, inspect, libs, models, predict, serve, verify
 from edge_ocr.errors import EdgeOcrError, UsageError
 
 INTERRUPTED = 130
@@ -65,6 +65,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("predict")(predict.predict)
+app.command("serve")(serve.serve)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("deploy")(deploy.deploy)

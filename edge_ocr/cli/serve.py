@@ -1,0 +1,92 @@
+"""`edge-ocr serve`: read pictures that come over HTTP."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from edge_ocr.cli import options
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, help="Processes, which share the cores; one that dies is replaced.")
+    ] = 1,
+    queue: Annotated[
+        int, typer.Option(min=0, max=10_000, help="Requests of a worker that may wait; more get 503.")
+    ] = 16,
+    timeout: Annotated[float, typer.Option(min=0.1, max=3600, metavar="SECONDS", help="For a whole request.")] = 60,
+    max_body_mb: Annotated[int, typer.Option(min=1, max=1024, help="Largest request.")] = 32,
+    max_pixels: Annotated[
+        int | None, typer.Option(metavar="N", help="Largest picture, width × height; 50 million by default.")
+    ] = None,
+    no_url: Annotated[bool, typer.Option("--no-url", help="Read Base64 only.")] = False,
+    allow_private_urls: Annotated[
+        bool, typer.Option("--allow-private-urls", help="Also fetch from private and loopback addresses.")
+    ] = False,
+    pipeline: options.Pipeline = "OCR",
+    device: options.Device = None,
+    engine: options.Engine = None,
+    use_hpip: Annotated[
+        bool | None,
+        typer.Option("--use-hpip/--no-hpip", help="Demand a fast engine, or Paddle's own.", show_default=False),
+    ] = None,
+    det_model: options.DetModel = None,
+    rec_model: options.RecModel = None,
+    orientation: options.Orientation = None,
+    limit_side_len: options.LimitSideLen = None,
+    limit_type: options.LimitTypeOption = None,
+    text_score: options.TextScore = None,
+    threads: options.Threads = None,
+    settings: options.Settings = None,
+) -> None:
+    """Serve POST /ocr: {"image": URL or Base64} gives the texts and a picture with the boxes.
+
+    Also GET /health, /metrics (Prometheus), /openapi.json, and / for a browser. Logs are JSON lines on stderr.
+    """
+    from edge_ocr.cli.progress import show_download
+    from edge_ocr.serving.settings import MAX_PIXELS, ServeSettings
+    from edge_ocr.serving.worker import run_service
+
+    # Pillow warns of odd metadata; a user cannot do anything about it.
+    warnings.filterwarnings("ignore", module="PIL")
+    config = options.load_pipeline_config(
+        pipeline,
+        device=device,
+        engine=engine,
+        det_model=det_model,
+        rec_model=rec_model,
+        orientation=orientation,
+        limit_side_len=limit_side_len,
+        limit_type=limit_type,
+        text_score=text_score,
+        threads=threads,
+        settings=settings,
+    )
+    if max_pixels is not None:
+        config = config.with_values({"Input.max_pixels": max_pixels}, "--max-pixels")
+    elif config.origins["Input.max_pixels"] == "default":
+        config = config.with_values({"Input.max_pixels": MAX_PIXELS}, "serve")
+    limits = ServeSettings(
+        max_body_bytes=max_body_mb * 2**20,
+        timeout_s=timeout,
+        queue=queue,
+        allow_urls=not no_url,
+        allow_private_urls=allow_private_urls,
+    )
+    with show_download() as progress:
+        run_service(
+            config,
+            limits,
+            host=host,
+            port=port,
+            workers=workers,
+            use_hpip=use_hpip,
+            progress=progress,
+            ready=lambda url: sys.stderr.write(f"serving on {url}\n"),
+        )

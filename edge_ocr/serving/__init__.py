@@ -1,0 +1,1 @@
+"""The service: `POST /ocr` and what goes with it."""

@@ -1,0 +1,237 @@
+"""The application: routes, and how errors become answers."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+import urllib.request
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+from cv2.typing import MatLike
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+
+from edge_ocr import __version__
+from edge_ocr.drawing import draw_boxes
+from edge_ocr.errors import EdgeOcrError, InputError
+from edge_ocr.inputs import Source, download
+from edge_ocr.pipeline import OcrPipeline
+from edge_ocr.results import JPEG_QUALITY, OcrResult
+from edge_ocr.serving import metrics
+from edge_ocr.serving.frame import CLIENT_GONE, RequestFrame, answer_failure
+from edge_ocr.serving.lanes import BusyError, Lanes
+from edge_ocr.serving.messages import Failure, Health, OcrAnswer, OcrRequest
+from edge_ocr.serving.public_fetch import create_public_opener
+from edge_ocr.serving.settings import ServeSettings
+
+T = TypeVar("T")
+
+READERS = 2
+"""Pictures worked on at a time: while the networks run for one, the other is decoded, or its answer is made."""
+
+FETCHERS = 8
+"""URLs fetched at a time."""
+
+# Of libjpeg.
+_MAX_JPEG_SIDE = 65_500
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
+
+_FAILURES: dict[int | str, dict[str, Any]] = {
+    status: {"model": Failure, "description": description}
+    for status, description in {
+        400: "The body is not JSON.",
+        413: "The body is too large.",
+        422: "The body is not as asked, or the picture cannot be had or read.",
+        500: "A fault of the service.",
+        503: "Too many requests wait; Retry-After says when to try again.",
+        504: "It took too long.",
+    }.items()
+}
+
+
+def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
+    """Return the service of one worker; `pipeline` reads its pictures."""
+    readers = Lanes("reading", READERS, settings.queue)
+    fetchers = Lanes("fetching", FETCHERS, settings.queue)
+    opener = None if settings.allow_private_urls else create_public_opener()
+
+    @asynccontextmanager
+    async def live(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        fetchers.close()
+        readers.close()
+
+    app = FastAPI(
+        title="edge-ocr",
+        version=__version__,
+        description="Reads the text of pictures.",
+        lifespan=live,
+        # Their pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.add_middleware(
+        RequestFrame,
+        max_body_bytes=settings.max_body_bytes,
+        timeout_s=settings.timeout_s,
+        paths=frozenset({"/", "/ocr", "/health", "/metrics", "/openapi.json"}),
+    )
+    page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+
+    @app.post("/ocr", response_model=OcrAnswer, responses=_FAILURES)
+    async def ocr(body: OcrRequest, request: Request) -> Response:
+        """Read the text of one picture."""
+        params = body.inferenceParams
+        chosen = _choose_side(pipeline, None if params is None else params.maxLongSide)
+
+        async def answer() -> dict[str, Any]:
+            content = body.image
+            if _URL.match(content):
+                fetched = await fetchers.run(lambda: _fetch(content, chosen, settings, opener))
+                return await readers.run(lambda: _answer(chosen, fetched, content))
+            return await readers.run(lambda: _answer(chosen, _decode_base64(content), None))
+
+        result = await _unless_gone(answer(), request)
+        if result is None:
+            # Nobody hears it; the log does.
+            return answer_failure(CLIENT_GONE, "the client has gone")
+        request.state.facts.update(result.pop("facts"))
+        return JSONResponse({"errorCode": 0, "errorMsg": "Success", "result": result})
+
+    @app.get("/health")
+    async def health() -> Health:
+        """Tell that the service is ready."""
+        return Health(
+            version=__version__,
+            models=pipeline.models,
+            engines={str(kind): engine for kind, engine in pipeline.engines.items()},
+        )
+
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    def collect_metrics() -> Response:
+        """Return the service's figures for Prometheus."""
+        return Response(metrics.collect(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def show_page() -> HTMLResponse:
+        return HTMLResponse(
+            page,
+            headers={
+                "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+                "connect-src 'self'; img-src blob: data:; frame-ancestors 'none'; base-uri 'none'"
+            },
+        )
+
+    app.add_exception_handler(RequestValidationError, _explain_validation)
+    app.add_exception_handler(HTTPException, _explain_http)
+    app.add_exception_handler(BusyError, _explain_busy)
+    app.add_exception_handler(EdgeOcrError, _explain_error)
+    return app
+
+
+def _choose_side(pipeline: OcrPipeline, max_long_side: int | None) -> OcrPipeline:
+    if max_long_side is None:
+        return pipeline
+    return pipeline.derive({"Detection.limit_side_len": max_long_side, "Detection.limit_type": "max"})
+
+
+def _fetch(
+    url: str, pipeline: OcrPipeline, settings: ServeSettings, opener: urllib.request.OpenerDirector | None
+) -> bytes:
+    if not settings.allow_urls:
+        raise InputError("this service reads no URLs; send the picture as Base64")
+    if not re.match("https?://", url, re.IGNORECASE):
+        raise InputError("image: expected an http or https URL, or Base64")
+    return download(url, pipeline.config.input, opener)
+
+
+def _decode_base64(text: str) -> bytes:
+    text = _DATA_URL.sub("", text, count=1) if text[:5].lower() == "data:" else text
+    try:
+        # Lines of 76 characters are usual; anything else that is not of the alphabet is a mistake.
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InputError(f"image: neither an http(s) URL nor Base64: {error}") from None
+
+
+def _answer(pipeline: OcrPipeline, content: bytes, url: str | None) -> dict[str, Any]:
+    """Read the one page of a picture; return the result, and beside it what the log is to say."""
+    result = next(pipeline.predict_source(Source(content, url), set()))
+    if result.page_index is not None:
+        raise InputError(f"{url or 'the picture'} has several pages, expected one", "send one page at a time")
+    for stage, ms in result.timings_ms.items():
+        metrics.STAGE_SECONDS.labels(stage).observe(ms / 1000)
+    metrics.LINES.inc(len(result["rec_text"]))
+    lines = zip(result["dt_polys"], result["rec_text"], result["rec_score"], strict=True)
+    height, width = result.image.shape[:2]
+    return {
+        "texts": [{"poly": poly, "text": text, "score": score} for poly, text, score in lines],
+        "image": base64.b64encode(_draw(result)).decode(),
+        "facts": {
+            "width": width,
+            "height": height,
+            "lines": len(result["rec_text"]),
+            "stages_ms": {stage: round(ms, 1) for stage, ms in result.timings_ms.items()},
+        },
+    }
+
+
+def _draw(result: OcrResult) -> bytes:
+    picture: MatLike = draw_boxes(result.image, [line.polygon for line in result.reading.lines])
+    scale = _MAX_JPEG_SIDE / max(picture.shape)
+    if scale < 1:
+        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    _, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return content.tobytes()
+
+
+async def _unless_gone(work: Coroutine[Any, Any, T], request: Request) -> T | None:
+    """Return what comes of `work`; None where the client hangs up first, and what has not started then never does."""
+    working = asyncio.ensure_future(work)
+    listening = asyncio.ensure_future(_wait_for_end(request))
+    try:
+        await asyncio.wait([working, listening], return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        listening.cancel()
+
+
+async def _wait_for_end(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _explain_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return answer_failure(400, f"the body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}")
+    place = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
+    return answer_failure(422, f"{place}: {first['msg']}")
+
+
+async def _explain_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    return answer_failure(error.status_code, str(error.detail), dict(error.headers or {}))
+
+
+async def _explain_busy(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BusyError)  # noqa: S101
+    return answer_failure(503, str(error), {"retry-after": str(error.retry_after_s)})
+
+
+async def _explain_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, EdgeOcrError)  # noqa: S101
+    return answer_failure(error.http_status, error.message)

@@ -1,0 +1,126 @@
+"""What happens around every request: its name, its limits, and a line in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from edge_ocr.serving import metrics
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger("edge_ocr.serving")
+
+REQUEST_ID = "x-request-id"
+# Of a proxy in front of us; anything else might forge lines of the log.
+_GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+CLIENT_GONE = 499
+"""What nginx's log says of a client that did not wait for the answer."""
+
+
+def answer_failure(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Return the answer that every failure gets."""
+    return JSONResponse({"errorCode": status, "errorMsg": message}, status, headers)
+
+
+class RequestFrame:
+    """ASGI middleware: a request's id, size and time limits, log line and metrics; no error goes through it."""
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, timeout_s: float, paths: frozenset[str]) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+        self._timeout_s = timeout_s
+        self._paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        headers = dict(scope["headers"])
+        given = headers.get(REQUEST_ID.encode(), b"")
+        request_id = given.decode() if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["facts"] = facts = dict[str, Any]()
+        status = CLIENT_GONE
+        received = 0
+
+        async def receive_counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_body_bytes:
+                raise self._refuse_size()
+            return message
+
+        async def send_named(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (REQUEST_ID.encode(), request_id.encode())]
+            await send(message)
+
+        try:
+            announced = headers.get(b"content-length", b"")
+            if announced.isdigit() and int(announced) > self._max_body_bytes:
+                raise self._refuse_size()
+            await asyncio.wait_for(self._app(scope, receive_counted, send_named), self._timeout_s)
+        except HTTPException as error:
+            await self._fail(error.status_code, error.detail, status, scope, receive, send_named)
+        except asyncio.TimeoutError:
+            message = f"not done within {self._timeout_s:g} s"
+            await self._fail(504, message, status, scope, receive, send_named)
+        except Exception:
+            logger.exception("request failed", extra={"facts": {"request_id": request_id}})
+            await self._fail(500, "internal error", status, scope, receive, send_named)
+        finally:
+            seconds = time.perf_counter() - start
+            # Whatever else clients ask for must not make a metric each.
+            path = scope["path"] if scope["path"] in self._paths else "other"
+            metrics.REQUESTS.labels(path, str(status)).inc()
+            metrics.REQUEST_SECONDS.labels(path).observe(seconds)
+            facts = {
+                "request_id": request_id,
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "duration_ms": round(seconds * 1000, 1),
+                "body_bytes": received,
+                **facts,
+            }
+            logger.info("request", extra={"facts": facts})
+
+    def _refuse_size(self) -> HTTPException:
+        limit_mb = self._max_body_bytes / 2**20
+        # Or a client would go on to send what nobody reads.
+        return HTTPException(413, f"the request is larger than {limit_mb:g} MB", {"connection": "close"})
+
+    async def _fail(self, code: int, message: str, sent: int, scope: Scope, receive: Receive, send: Send) -> None:
+        if sent == CLIENT_GONE:
+            headers = {"connection": "close"} if code == 413 else None
+            await answer_failure(code, message, headers)(scope, receive, send)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record with what it was given as `extra={"facts": …}`."""
+        content: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **getattr(record, "facts", {}),
+        }
+        if record.exc_info:
+            content["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(content, ensure_ascii=False)

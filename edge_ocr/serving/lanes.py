@@ -1,0 +1,73 @@
+"""Takes as many requests as can be answered in time, and works on them off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from edge_ocr.serving import metrics
+
+T = TypeVar("T")
+
+
+class BusyError(Exception):
+    """There are as many requests as may wait."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"busy, try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+class Lanes:
+    """A bounded queue before a few threads."""
+
+    def __init__(self, name: str, threads: int, queue: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._threads = threads
+        self._most = queue + threads
+        self._count = 0
+        self._lock = threading.Lock()
+        # Of one piece of work, smoothed; for Retry-After.
+        self._usual_s = 1.0
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Work in a thread and return what comes of it.
+
+        One that is cancelled while it waits never starts; one that has started goes on to its end, and counts until
+        then.
+
+        Raises BusyError where the queue is full, and whatever `work` raises.
+        """
+        with self._lock:
+            if self._count >= self._most:
+                raise BusyError(max(1, math.ceil(self._usual_s * self._count / self._threads)))
+            self._count += 1
+        metrics.WAITING.inc()
+        try:
+            future = self._pool.submit(self._time, work)
+        except BaseException:
+            self._leave()
+            raise
+        future.add_done_callback(self._leave)
+        return await asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        """Let what has started end, and nothing else start."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _time(self, work: Callable[[], T]) -> T:
+        start = time.monotonic()
+        try:
+            return work()
+        finally:
+            self._usual_s += 0.2 * (time.monotonic() - start - self._usual_s)
+
+    def _leave(self, future: Future[Any] | None = None) -> None:
+        with self._lock:
+            self._count -= 1
+        metrics.WAITING.dec()

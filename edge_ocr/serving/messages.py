@@ -1,0 +1,99 @@
+"""Requests and answers of the service; they make its OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edge_ocr.core.settings import MAX_DETECTION_SIDE
+
+# 16 × 8 pixels, white: short enough to stand in a document.
+_EXAMPLE_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAABAAAAAIAQAAAADYDUI6AAAADklEQVR42mP4/58BGwIAv1gP8dMhLvgAAAAASUVORK5CYII="
+
+
+class InferenceParams(BaseModel):
+    """How one picture is read."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    maxLongSide: Annotated[  # noqa: N815
+        int | None,
+        Field(
+            ge=32,
+            le=MAX_DETECTION_SIDE,
+            strict=True,
+            description="Longest side in pixels at which text is looked for; larger pictures are reduced to it. "
+            "Default: as the service was started, 960.",
+        ),
+    ] = None
+
+
+class OcrRequest(BaseModel):
+    """A picture to read."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"image": _EXAMPLE_IMAGE, "inferenceParams": {"maxLongSide": 960}}]},
+    )
+
+    image: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="http(s) URL of a picture, or its file in Base64: AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, "
+            "TIFF, WebP or PDF, of one page.",
+        ),
+    ]
+    inferenceParams: InferenceParams | None = None  # noqa: N815
+
+
+class Text(BaseModel):
+    """One line of text."""
+
+    poly: Annotated[
+        list[Annotated[list[int], Field(min_length=2, max_length=2)]],
+        Field(
+            min_length=4,
+            max_length=4,
+            description="Corners [x, y] in pixels of the upright picture: top left, top right, bottom right, bottom "
+            "left as they lie in it.",
+        ),
+    ]
+    text: str
+    score: Annotated[float, Field(ge=0, le=1, description="Mean probability of the characters.")]
+
+
+class OcrResultBody(BaseModel):
+    """What was read."""
+
+    texts: Annotated[list[Text], Field(description="From top to bottom, left to right within a row.")]
+    image: Annotated[str, Field(description="The upright picture with the boxes drawn: a JPEG in Base64.")]
+
+
+class OcrAnswer(BaseModel):
+    """Answer to a picture that was read."""
+
+    errorCode: int = 0  # noqa: N815
+    errorMsg: str = "Success"  # noqa: N815
+    result: OcrResultBody
+
+
+class Failure(BaseModel):
+    """Answer to a request that failed."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"errorCode": 422, "errorMsg": "picture is truncated or damaged"}]}
+    )
+
+    errorCode: Annotated[int, Field(description="The HTTP status.")]  # noqa: N815
+    errorMsg: str  # noqa: N815
+
+
+class Health(BaseModel):
+    """Answer of a service that is ready."""
+
+    status: str = "ok"
+    version: str
+    models: dict[str, str]
+    engines: dict[str, str]

@@ -1,0 +1,463 @@
+"""What the service answers, and what it refuses."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.server
+import json
+import logging
+import socket
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_ocr.serving import app as serving_app
+
+
+@pytest.fixture(scope="module")
+def sign(examples) -> bytes:
+    return (examples / "sign.png").read_bytes()
+
+
+# Of a request that is written by hand.
+HEAD = b"POST /ocr HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+def assert_failed(answer, status: int, *words: str) -> None:
+    assert answer.status == status, answer.content[:300]
+    assert set(answer.json) == {"errorCode", "errorMsg"}
+    assert answer.json["errorCode"] == status
+    message = answer.json["errorMsg"]
+    assert len(message) < 300
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+# --- Answers
+
+
+def test_answer_is_what_the_pipeline_reads(start, sign, read_example):
+    answer = start().read(sign)
+    assert answer.status == 200
+    assert {key: answer.json[key] for key in ("errorCode", "errorMsg")} == {"errorCode": 0, "errorMsg": "Success"}
+    expected = read_example("sign.png")
+    texts = answer.json["result"]["texts"]
+    assert [text["text"] for text in texts] == expected["rec_text"]
+    assert [text["poly"] for text in texts] == expected["dt_polys"]
+    assert [text["score"] for text in texts] == pytest.approx(expected["rec_score"])
+
+
+def test_picture_of_the_answer_has_the_boxes(start, sign):
+    result = start().read(sign).json["result"]
+    before = cv2.imdecode(np.frombuffer(sign, np.uint8), cv2.IMREAD_COLOR)
+    after = cv2.imdecode(np.frombuffer(base64.b64decode(result["image"]), np.uint8), cv2.IMREAD_COLOR)
+    assert after.shape == before.shape
+    changed = np.abs(after.astype(int) - before).max(axis=2) > 60
+    for text in result["texts"]:
+        outline = np.zeros(changed.shape, np.uint8)
+        cv2.polylines(outline, [np.array(text["poly"])], True, 255, 1)
+        assert changed[outline > 0].mean() > 0.9
+    # Nothing else is touched.
+    assert changed.mean() < 0.1
+
+
+@pytest.mark.parametrize("wrap", ["data", "lines"])
+def test_usual_ways_of_base64_are_read(start, sign, wrap):
+    text = base64.encodebytes(sign).decode() if wrap == "lines" else base64.b64encode(sign).decode()
+    image = f"data:image/png;base64,{text}" if wrap == "data" else text
+    assert len(start().ask("/ocr", {"image": image}).json["result"]["texts"]) == 4
+
+
+def test_picture_without_text_gives_none(start):
+    _, blank = cv2.imencode(".png", np.full((64, 64, 3), 255, np.uint8))
+    answer = start().read(blank.tobytes())
+    assert (answer.status, answer.json["result"]["texts"]) == (200, [])
+
+
+def test_max_long_side_is_that_of_the_pipeline(start, sign, open_pipeline, examples):
+    service = start()
+    reduced = service.read(sign, inferenceParams={"maxLongSide": 96})
+    (expected,) = open_pipeline(Detection__limit_side_len=96).predict(examples / "sign.png")
+    assert [text["poly"] for text in reduced.json["result"]["texts"]] == expected["dt_polys"]
+    # And it changed nothing for those behind it.
+    full = service.read(sign, inferenceParams={})
+    assert full.json["result"]["texts"] != reduced.json["result"]["texts"]
+    assert full.json["result"]["texts"] == service.read(sign, inferenceParams=None).json["result"]["texts"]
+
+
+def test_turned_photo_is_drawn_upright(start, sign):
+    from io import BytesIO
+
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = BytesIO()
+    Image.open(BytesIO(sign)).convert("RGB").rotate(90, expand=True).save(turned, "JPEG", quality=95, exif=exif)
+    result = start().read(turned.getvalue()).json["result"]
+    after = cv2.imdecode(np.frombuffer(base64.b64decode(result["image"]), np.uint8), cv2.IMREAD_COLOR)
+    assert after.shape[:2] == (430, 640)
+    assert len(result["texts"]) == 4
+
+
+def test_requests_at_once_get_their_own_answers(start, examples, read_example):
+    service = start()
+    names = ["sign.png", "label.png"] * 4
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda name: service.read((examples / name).read_bytes()), names))
+    for name, answer in zip(names, answers, strict=True):
+        assert [text["text"] for text in answer.json["result"]["texts"]] == read_example(name)["rec_text"]
+
+
+def test_health_tells_models_and_engines(start):
+    answer = start().ask("/health")
+    assert answer.status == 200
+    assert answer.json["status"] == "ok"
+    assert answer.json["models"] == {"det": "PP-OCRv4_mobile_det", "rec": "PP-OCRv4_mobile_rec"}
+    assert set(answer.json["engines"].values()) == {"openvino"}
+
+
+def test_metrics_count_requests(start, sign):
+    service = start()
+
+    def count(line: str) -> float:
+        text = service.ask("/metrics").content.decode()
+        return next((float(row.rpartition(" ")[2]) for row in text.splitlines() if row.startswith(line + " ")), 0.0)
+
+    good, bad = (f'edge_ocr_requests_total{{path="/ocr",status="{status}"}}' for status in (200, 400))
+    stage = 'edge_ocr_stage_seconds_count{stage="recognition"}'
+    before = [count(line) for line in (good, bad, stage, "edge_ocr_lines_total")]
+    service.read(sign)
+    service.ask("/ocr", b"{")
+    after = [count(line) for line in (good, bad, stage, "edge_ocr_lines_total")]
+    assert [new - old for new, old in zip(after, before, strict=True)] == [1, 1, 1, 4]
+    assert count("edge_ocr_pictures_in_work") == 0
+
+
+def test_unknown_paths_share_a_metric(start):
+    service = start()
+    for path in ("/a", "/b"):
+        service.ask(path)
+    text = service.ask("/metrics").content.decode()
+    assert 'path="other",status="404"' in text
+    assert 'path="/a"' not in text
+
+
+def test_openapi_tells_the_contract(start):
+    document = start().ask("/openapi.json").json
+    operation = document["paths"]["/ocr"]["post"]
+    assert set(operation["responses"]) == {"200", "400", "413", "422", "500", "503", "504"}
+    request = document["components"]["schemas"]["OcrRequest"]
+    assert request["required"] == ["image"]
+    assert request["examples"]
+
+
+def test_example_of_the_document_works(start):
+    service = start()
+    document = service.ask("/openapi.json").json
+    (example,) = document["components"]["schemas"]["OcrRequest"]["examples"]
+    assert service.ask("/ocr", example).status == 200
+
+
+def test_page_loads_nothing_from_elsewhere(start):
+    answer = start().ask("/")
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert b"http://www.w3.org/2000/svg" in answer.content
+    assert answer.content.count(b"://") == 1
+
+
+# --- Refusals
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "word"),
+    [
+        (b"", 422, "required"),
+        (b"{", 400, "not JSON"),
+        (b"\xff\xfe", 400, ""),
+        (b"[" * 100_000, 400, ""),
+        ([], 422, "object"),
+        ("text", 422, "object"),
+        (None, 405, ""),
+        ({}, 422, "image"),
+        ({"image": 5}, 422, "image"),
+        ({"image": None}, 422, "image"),
+        ({"image": ""}, 422, "image"),
+        ({"image": ["x"]}, 422, "image"),
+        ({"image": "x", "other": 1}, 422, "other"),
+        ({"image": "x", "inferenceParams": 5}, 422, "inferenceParams"),
+        ({"image": "x", "inferenceParams": {"maxLongSide": 0}}, 422, "maxLongSide"),
+        ({"image": "x", "inferenceParams": {"maxLongSide": 10**9}}, 422, "maxLongSide"),
+        ({"image": "x", "inferenceParams": {"maxLongSide": 96.5}}, 422, "maxLongSide"),
+        ({"image": "x", "inferenceParams": {"maxLongSide": True}}, 422, "maxLongSide"),
+        ({"image": "x", "inferenceParams": {"maxlongside": 96}}, 422, "maxlongside"),
+        ({"image": "no Base64 (at all)"}, 422, "Base64"),
+        ({"image": "abc"}, 422, "Base64"),
+        ({"image": "\u5c71\u8336"}, 422, "Base64"),
+        ({"image": "aGVsbG8="}, 422, "not a picture"),
+        ({"image": "file:///etc/passwd"}, 422, "http"),
+        ({"image": "ftp://example.org/a.png"}, 422, "http"),
+        ({"image": "/etc/passwd"}, 422, "Base64"),
+    ],
+)
+def test_bad_bodies_are_refused(start, body, status, word):
+    service = start()
+    answer = service.ask("/ocr", body)
+    if status == 405:
+        assert_failed(answer, 405, "Method Not Allowed")
+    else:
+        assert_failed(answer, status, word)
+    assert service.ask("/health").status == 200
+
+
+def test_unknown_path_is_refused_in_the_same_form(start):
+    assert_failed(start().ask("/other"), 404)
+
+
+def test_damaged_picture_is_refused(start, sign):
+    assert_failed(start().read(sign[: len(sign) // 2]), 422, "truncated")
+
+
+def test_several_pages_are_refused(start):
+    from io import BytesIO
+
+    from PIL import Image
+
+    pages = [Image.new("RGB", (40, 40), colour) for colour in ("white", "black")]
+    content = BytesIO()
+    pages[0].save(content, "TIFF", save_all=True, append_images=pages[1:])
+    assert_failed(start().read(content.getvalue()), 422, "several pages")
+
+
+def make_bomb(side: int) -> bytes:
+    """A PNG of a few KB that says it is side × side."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    row = b"\0" + b"\0" * -(-side // 8)
+    packer = zlib.compressobj(9)
+    body = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def test_png_bomb_is_refused(start, open_pipeline):
+    service = start(open_pipeline(Input__max_pixels=1_000_000))
+    bomb = make_bomb(20_000)
+    assert len(bomb) < 200_000
+    assert_failed(service.read(bomb), 422, "1,000,000 pixels")
+    assert service.ask("/health").status == 200
+
+
+def test_announced_body_is_refused_before_it_comes(start):
+    service = start(max_body_bytes=1000)
+    with socket.create_connection(("127.0.0.1", service.port), 10) as client:
+        client.sendall(HEAD + b"Content-Length: 200000000\r\n\r\n")
+        said = b""
+        while piece := client.recv(65536):
+            said += piece
+    assert said.startswith(b"HTTP/1.1 413 ")
+    assert b"larger than" in said
+
+
+def test_body_that_keeps_coming_is_refused(start):
+    service = start(max_body_bytes=100_000)
+    with socket.create_connection(("127.0.0.1", service.port), 10) as client:
+        client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        piece = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+        sent = 0
+        with contextlib.suppress(OSError):
+            while sent < 2**24:
+                client.sendall(piece)
+                sent += len(piece)
+        with contextlib.suppress(OSError):
+            assert client.recv(65536).startswith(b"HTTP/1.1 413 ")
+    assert sent < 2**24
+    assert service.ask("/health").status == 200
+
+
+def test_body_that_never_ends_is_given_up(start):
+    service = start(timeout_s=0.3)
+    with socket.create_connection(("127.0.0.1", service.port), 10) as client:
+        client.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
+        assert client.recv(65536).startswith(b"HTTP/1.1 504 ")
+
+
+def test_request_id_comes_back(start, caplog):
+    service = start()
+    with caplog.at_level(logging.INFO, "edge_ocr.serving"):
+        given = service.ask("/health", headers={"X-Request-ID": "abc-1.2_X"}).headers["x-request-id"]
+        made = service.ask("/health").headers["x-request-id"]
+        forged = service.ask("/health", headers={"X-Request-ID": 'a" b'}).headers["x-request-id"]
+    assert given == "abc-1.2_X"
+    assert len(made) == len(forged) == 32
+    # The line is written behind the answer.
+    told = lambda: [record.facts["request_id"] for record in caplog.records if hasattr(record, "facts")]  # noqa: E731
+    wait_for(lambda: len(told()) == 3)
+    assert told() == [given, made, forged]
+
+
+def test_a_fault_of_ours_is_500_and_logged(start, sign, monkeypatch, caplog):
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr(serving_app, "_answer", fail)
+    service = start()
+    answer = service.read(sign)
+    assert_failed(answer, 500, "internal error")
+    assert b"secret" not in answer.content
+    assert any(record.exc_info and record.exc_info[0] is ZeroDivisionError for record in caplog.records)
+    assert service.ask("/health").status == 200
+
+
+# --- Limits
+
+
+@pytest.fixture
+def gate(monkeypatch) -> Iterator[threading.Event]:
+    """Holds every reading until it is set."""
+    opened = threading.Event()
+    answer = serving_app._answer
+
+    def wait(*arguments: object) -> object:
+        assert opened.wait(30)
+        return answer(*arguments)
+
+    monkeypatch.setattr(serving_app, "_answer", wait)
+    yield opened
+    opened.set()
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def count_in_work(service) -> float:
+    text = service.ask("/metrics").content.decode()
+    return next(float(row.split()[1]) for row in text.splitlines() if row.startswith("edge_ocr_pictures_in_work "))
+
+
+def test_full_queue_refuses_at_once_and_recovers(start, sign, gate):
+    service = start(queue=1)
+    with ThreadPoolExecutor(3) as pool:
+        # Two are worked on, one waits.
+        first = [pool.submit(service.read, sign) for _ in range(3)]
+        wait_for(lambda: count_in_work(service) == 3)
+        refused = service.read(sign)
+        assert_failed(refused, 503, "busy")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert service.ask("/health").status == 200
+        gate.set()
+        assert [future.result().status for future in first] == [200] * 3
+    assert service.read(sign).status == 200
+
+
+def test_reading_that_takes_too_long_is_given_up(start, sign, gate):
+    service = start(timeout_s=0.3)
+    assert_failed(service.read(sign), 504, "0.3 s")
+    gate.set()
+    wait_for(lambda: count_in_work(service) == 0)
+
+
+def test_request_that_waits_is_dropped_when_the_client_goes(start, sign, gate, monkeypatch):
+    service = start(queue=4)
+    with ThreadPoolExecutor(2) as pool:
+        first = [pool.submit(service.read, sign) for _ in range(2)]
+        wait_for(lambda: count_in_work(service) == 2)
+        body = json.dumps({"image": base64.b64encode(sign).decode()}).encode()
+        with socket.create_connection(("127.0.0.1", service.port), 10) as client:
+            client.sendall(HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            wait_for(lambda: count_in_work(service) == 3)
+        wait_for(lambda: count_in_work(service) == 2)
+        gate.set()
+        assert [future.result().status for future in first] == [200] * 2
+
+
+# --- URLs
+
+
+@pytest.fixture
+def site(sign) -> Iterator[str]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            targets = {"/round": "/round", "/file": "file:///etc/passwd", "/there": "/sign.png"}
+            if self.path in targets:
+                self.send_response(302)
+                self.send_header("Location", targets[self.path])
+                self.end_headers()
+                return
+            self.send_response(200)
+            self.end_headers()
+            if self.path == "/sign.png":
+                self.wfile.write(sign)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def no_proxy(monkeypatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_url_is_read_where_private_ones_may_be(start, site):
+    service = start(allow_private_urls=True)
+    for path in ("/sign.png", "/there"):
+        answer = service.ask("/ocr", {"image": site + path})
+        assert len(answer.json["result"]["texts"]) == 4
+
+
+@pytest.mark.usefixtures("no_proxy")
+@pytest.mark.parametrize("path", ["/round", "/file", "/empty"])
+def test_url_that_leads_to_no_picture_is_refused(start, site, path):
+    service = start(allow_private_urls=True)
+    assert_failed(service.ask("/ocr", {"image": site + path}), 422)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:{port}/sign.png",
+        "http://localhost:{port}/sign.png",
+        "http://[::1]:{port}/sign.png",
+        "http://[::ffff:127.0.0.1]:{port}/sign.png",
+        "http://0.0.0.0:{port}/sign.png",
+        "http://0x7f000001:{port}/sign.png",
+        "http://2130706433:{port}/sign.png",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://10.0.0.1/a.png",
+        "https://192.168.0.1/a.png",
+    ],
+)
+def test_private_urls_are_refused(start, site, url):
+    answer = start().ask("/ocr", {"image": url.format(port=site.rpartition(":")[2])})
+    assert_failed(answer, 422, "not public")
+
+
+def test_urls_can_be_turned_off(start, site):
+    answer = start(allow_urls=False, allow_private_urls=True).ask("/ocr", {"image": site + "/sign.png"})
+    assert_failed(answer, 422, "no URLs")
