@@ -1,0 +1,173 @@
+"""`edge-ocr serve` as a process."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass
+class Process:
+    child: subprocess.Popen[str]
+    url: str
+    said: list[str]
+    """Lines of stderr so far."""
+
+    def post(self, content: bytes) -> tuple[int, dict[str, object]]:
+        body = json.dumps({"image": base64.b64encode(content).decode()}).encode()
+        request = urllib.request.Request(f"{self.url}ocr", body, {"content-type": "application/json"})
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+
+    def list_requests(self) -> list[dict[str, object]]:
+        lines = [json.loads(line) for line in self.said[1:]]
+        return [line for line in lines if line["message"] == "request"]
+
+
+@pytest.fixture
+def serve(make_home) -> Iterator[Callable[..., Process]]:
+    running: list[subprocess.Popen[str]] = []
+    home = str(make_home())
+
+    def start(*options: str) -> Process:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "edge_ocr", "serve", "--port", "0", *options],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "EDGE_OCR_HOME": home},
+            start_new_session=True,
+        )
+        running.append(child)
+        said: list[str] = []
+
+        def listen() -> None:
+            assert child.stderr is not None
+            said.extend(iter(lambda: child.stderr.readline().rstrip("\n"), ""))
+
+        threading.Thread(target=listen, daemon=True).start()
+        wait_for(lambda: said or child.poll() is not None, 60)
+        found = re.fullmatch(r"serving on (http://127\.0\.0\.1:\d+/)", said[0])
+        assert found is not None, said
+        return Process(child, found[1], said)
+
+    yield start
+    for child in running:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def sign(examples: Path) -> bytes:
+    return (examples / "sign.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_it_answers_what_it_has_begun_and_stops(serve, sign, name):
+    process = serve("--threads", "1")
+    status, answer = process.post(sign)
+    assert (status, len(answer["result"]["texts"])) == (200, 4)
+    found: list[int] = []
+    asking = threading.Thread(target=lambda: found.append(process.post(sign)[0]))
+    asking.start()
+    metric = "edge_ocr_pictures_in_work 1.0"
+    wait_for(lambda: metric in urllib.request.urlopen(f"{process.url}metrics").read().decode() or found)
+    process.child.send_signal(getattr(signal, name))
+    asking.join(30)
+    assert found == [200]
+    # As a shell and systemd know it; Ctrl-C is how a service is stopped at a terminal.
+    assert process.child.wait(30) == {"SIGTERM": 128 + signal.SIGTERM, "SIGINT": 0}[name]
+    assert process.child.stdout.read() == ""
+    # Every line but the first is JSON, and each request has its own.
+    assert [line["status"] for line in process.list_requests() if line["path"] == "/ocr"] == [200, 200]
+    with pytest.raises(urllib.error.URLError):
+        process.post(sign)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_replaced(serve, sign):
+    process = serve("--workers", "2")
+    wait_for(lambda: sum("startup complete" in line for line in process.said) == 2, 60)
+    workers = [int(re.search(r"\[(\d+)\]", line)[1]) for line in process.said if "Started server process" in line]
+    assert len(workers) == 2
+    outcomes: list[object] = []
+
+    def ask() -> None:
+        try:
+            outcomes.append(process.post(sign)[0])
+        except OSError as error:
+            outcomes.append(error)
+
+    asking = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in asking:
+        thread.start()
+    time.sleep(0.1)
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
+    for thread in asking:
+        thread.join(60)
+    assert len(outcomes) == 6
+    # Those in the killed workers got an error, not silence.
+    assert any(isinstance(outcome, OSError) for outcome in outcomes)
+    assert process.post(sign)[0] == 200
+    # The figures of the dead count on, but nothing of theirs is in work any more.
+    metrics = urllib.request.urlopen(f"{process.url}metrics").read().decode()
+    assert "edge_ocr_pictures_in_work 0.0" in metrics
+
+
+def run(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edge_ocr", "serve", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_port_that_is_taken_is_told():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        done = run("--port", port)
+    assert done.returncode == 2
+    assert f"port {port}" in done.stderr
+    assert "--port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--host", "256.1.1.1"], 2, "256.1.1.1"),
+        (["--workers", "0"], 2, "--workers"),
+        (["--max-pixels", "0"], 2, "--max-pixels"),
+        (["--set", "Detection.thres=1"], 2, "Detection.thresh"),
+        (["--port", "0", "--rec-model", "no-such-model"], 5, "no-such-model"),
+        (["--port", "0", "--workers", "2", "--rec-model", "no-such-model"], 5, "no-such-model"),
+    ],
+)
+def test_bad_options_are_told_before_anything_is_served(options, code, words):
+    done = run(*options)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "serving on" not in done.stderr
+    assert "Traceback" not in done.stderr
