@@ -1,0 +1,59 @@
+import com.google.gson.Gson;
+import com.google.gson.JsonObject;
+import java.io.IOException;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.Base64;
+import java.util.List;
+import java.util.Locale;
+
+/** Reads the text of a picture with edge-ocr's service: Client IMAGE [URL]. */
+public final class Client {
+    record Line(int[][] poly, String text, double score) {}
+
+    record Result(List<Line> texts, String image) {}
+
+    record Answer(int errorCode, String errorMsg, Result result) {}
+
+    private Client() {}
+
+    public static void main(String[] args) throws InterruptedException {
+        if (args.length < 1 || args.length > 2) {
+            System.err.println("usage: client IMAGE [URL]");
+            System.exit(1);
+        }
+        try {
+            run(Path.of(args[0]), URI.create(args.length == 2 ? args[1] : "http://127.0.0.1:8080/ocr"));
+        } catch (IOException | RuntimeException error) {
+            System.err.println("Error: " + (error.getMessage() == null ? error : error.getMessage()));
+            System.exit(1);
+        }
+    }
+
+    private static void run(Path image, URI url) throws IOException, InterruptedException {
+        JsonObject body = new JsonObject();
+        body.addProperty("image", Base64.getEncoder().encodeToString(Files.readAllBytes(image)));
+        HttpRequest request = HttpRequest.newBuilder(url)
+                .timeout(Duration.ofMinutes(2))
+                .header("Content-Type", "application/json")
+                .POST(HttpRequest.BodyPublishers.ofString(body.toString()))
+                .build();
+        HttpResponse<String> response =
+                HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString());
+        Answer answer = new Gson().fromJson(response.body(), Answer.class);
+        if (answer.errorCode() != 0) {
+            throw new IOException(answer.errorCode() + ": " + answer.errorMsg());
+        }
+        for (Line line : answer.result().texts()) {
+            System.out.printf(Locale.ROOT, "%.3f\t%s%n", line.score(), line.text());
+        }
+        Path saved = Path.of(image.getFileName().toString().replaceFirst("(?<=.)\\.[^.]*$", "") + "_ocr.jpg");
+        Files.write(saved, Base64.getDecoder().decode(answer.result().image()));
+        System.err.println("saved " + saved);
+    }
+}

@@ -1,0 +1,32 @@
+// Reads the text of a picture with edge-ocr's service, on Node.js 18 or newer: node client.mjs IMAGE [URL]
+
+import { readFile, writeFile } from "node:fs/promises";
+import { parse } from "node:path";
+
+const [image, url = "http://127.0.0.1:8080/ocr", ...more] = process.argv.slice(2);
+if (image === undefined || more.length > 0) {
+  console.error("usage: client IMAGE [URL]");
+  process.exit(1);
+}
+
+try {
+  const response = await fetch(url, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ image: (await readFile(image)).toString("base64") }),
+    signal: AbortSignal.timeout(120_000),
+  });
+  const answer = await response.json();
+  if (!response.ok) {
+    throw new Error(`${answer.errorCode}: ${answer.errorMsg}`);
+  }
+  for (const { score, text } of answer.result.texts) {
+    console.log(`${score.toFixed(3)}\t${text}`);
+  }
+  const saved = `${parse(image).name}_ocr.jpg`;
+  await writeFile(saved, Buffer.from(answer.result.image, "base64"));
+  console.error(`saved ${saved}`);
+} catch (error) {
+  console.error(`Error: ${error.cause?.message ?? error.message}`);
+  process.exitCode = 1;
+}
