@@ -1,0 +1,117 @@
+"""The page at /, in a real browser."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from edge_ocr.serving import app as serving_app
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def page(start) -> Iterator[object]:
+    """The page in Chromium; it ends with no error in the console."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright")
+    browser_path = shutil.which("chromium")
+    if browser_path is None:
+        pytest.skip("no chromium")
+    service = start()
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+        opened = context.new_page()
+        errors: list[str] = []
+        opened.on("pageerror", lambda error: errors.append(str(error)))
+        # A refusal of the service is one of the browser's errors, too.
+        opened.on("console", lambda said: errors.append(said.text) if "status of 422" not in said.text else None)
+        asked: list[str] = []
+        opened.on("request", lambda request: asked.append(request.url))
+        opened.goto(service.url)
+        yield opened
+        browser.close()
+    assert errors == []
+    assert all(url.startswith((service.url, "data:")) for url in asked)
+
+
+def read_lines(page) -> list[str]:
+    return page.locator("#lines li span").all_inner_texts()
+
+
+def test_chosen_picture_is_read_and_shown(page, examples, read_example):
+    page.set_input_files("#file", examples / "sign.png")
+    page.wait_for_selector("#result:not([hidden])")
+    expected = read_example("sign.png")
+    assert read_lines(page) == expected["rec_text"]
+    assert page.inner_text("#status").startswith("4 lines in ")
+    assert page.locator("#picture").evaluate("picture => picture.naturalWidth") == 640
+    # The boxes lie over the picture, each at its place.
+    picture = page.locator("#picture").bounding_box()
+    scale = picture["width"] / 640
+    for polygon, corners in zip(page.locator("#boxes polygon").all(), expected["dt_polys"], strict=True):
+        box = polygon.bounding_box()
+        left, top = min(x for x, _ in corners), min(y for _, y in corners)
+        assert box["x"] - picture["x"] == pytest.approx(left * scale, abs=1.5)
+        assert box["y"] - picture["y"] == pytest.approx(top * scale, abs=1.5)
+
+
+def test_lines_are_copied(page, examples, read_example):
+    page.set_input_files("#file", examples / "sign.png")
+    page.wait_for_selector("#lines li")
+    texts = read_example("sign.png")["rec_text"]
+    paste = "navigator.clipboard.readText()"
+    page.click("#lines li:nth-child(3) button")
+    page.wait_for_function("document.querySelector('#status').textContent === 'Copied.'")
+    assert page.evaluate(paste) == texts[2]
+    page.locator("#boxes polygon").nth(1).click()
+    page.wait_for_function(f"async () => (await {paste}) === {texts[1]!r}")
+    page.click("#copy")
+    page.wait_for_function(f"async () => (await {paste}).includes('\\n')")
+    assert page.evaluate(paste) == "\n".join(texts)
+
+
+def test_dropped_picture_is_read(page, examples):
+    content = base64.b64encode((examples / "sign.png").read_bytes()).decode()
+    data = page.evaluate_handle(
+        """async (content) => {
+            const bytes = Uint8Array.from(atob(content), (char) => char.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], "sign.png", { type: "image/png" }));
+            return transfer;
+        }""",
+        content,
+    )
+    page.dispatch_event("body", "drop", {"dataTransfer": data})
+    page.wait_for_selector("#lines li")
+    assert len(read_lines(page)) == 4
+
+
+def test_refusal_is_shown_and_the_next_picture_read(page, examples, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    page.set_input_files("#file", bad)
+    page.wait_for_selector("#status.failed")
+    assert "not a picture" in page.inner_text("#status")
+    assert page.is_hidden("#result")
+    page.set_input_files("#file", examples / "label.png")
+    page.wait_for_selector("#result:not([hidden])")
+    assert page.locator("#status.failed").count() == 0
+
+
+def test_texts_are_no_markup(page, examples, monkeypatch):
+    answer = serving_app._answer
+
+    def forge(*arguments: object) -> dict[str, object]:
+        result = answer(*arguments)
+        result["texts"][0]["text"] = "<img src=x onerror=alert(1)>"
+        return result
+
+    monkeypatch.setattr(serving_app, "_answer", forge)
+    page.set_input_files("#file", examples / "sign.png")
+    page.wait_for_selector("#lines li")
+    assert read_lines(page)[0] == "<img src=x onerror=alert(1)>"
+    assert page.locator("#lines img").count() == 0
