@@ -235,8 +235,8 @@ def _fetch(
         # It holds the connection open.
         error.close()
         # Of a redirect in circles, it has several lines.
-        reason = " ".join(str(error.reason).split())
-        raise InputError(f"{url}: the server answered {error.code} {reason}") from None
+        said = " ".join(str(error.reason).split())
+        raise InputError(f"{url}: the server answered {error.code} {said}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):

@@ -50,11 +50,7 @@ class OcrPipeline:
         Raises ModelError, ToolchainError or UsageError.
         """
         device = parse_device(config.device)
-        det = resolve_model(config.det_model, "det", progress=progress)
-        rec = resolve_model(config.rec_model, "rec", dictionary_path=config.dictionary_path, progress=progress)
-        models: dict[Kind, Model] = {"det": det, "rec": rec}
-        if config.use_orientation:
-            models["cls"] = resolve_model(config.cls_model, "cls", progress=progress)
+        models = find_models(config, progress)
         for model in models.values():
             config = config.with_model_settings(model.settings, f"inference.yml of {model.name}")
         self.config = config
@@ -137,6 +133,20 @@ class OcrPipeline:
             # OpenCV says so for want of memory, and for sizes that it does not handle.
             reason = " ".join(str(error).split()) or "out of memory"
             raise InputError(f"{label} ({image.shape[1]}×{image.shape[0]}) cannot be processed: {reason}") from None
+
+
+def find_models(config: PipelineConfig, progress: Progress | None = None) -> dict[Kind, Model]:
+    """Return the models that `config` names, fetched where they are not on this machine.
+
+    Raises ModelError.
+    """
+    models: dict[Kind, Model] = {
+        "det": resolve_model(config.det_model, "det", progress=progress),
+        "rec": resolve_model(config.rec_model, "rec", dictionary_path=config.dictionary_path, progress=progress),
+    }
+    if config.use_orientation:
+        models["cls"] = resolve_model(config.cls_model, "cls", progress=progress)
+    return models
 
 
 def create_pipeline(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import warnings
 from contextlib import contextmanager
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +17,12 @@ import typer
 from edge_ocr.cli import options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from types import FrameType
 
     from rich.progress import Progress
 
+    from edge_ocr.config import PipelineConfig
     from edge_ocr.errors import EdgeOcrError
     from edge_ocr.inputs import Source
     from edge_ocr.pipeline import OcrPipeline
@@ -37,11 +40,11 @@ class Format(str, Enum):
 
 def predict(
     inputs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="INPUT…", help="Pictures, PDFs, folders, http(s) URLs, or - for a picture on standard input."
         ),
-    ],
+    ] = None,
     pipeline: options.Pipeline = "OCR",
     device: options.Device = None,
     engine: options.Engine = None,
@@ -57,6 +60,18 @@ def predict(
     text_score: options.TextScore = None,
     threads: options.Threads = None,
     settings: options.Settings = None,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also read the folders in folders.")] = False,
+    from_file: Annotated[
+        Path | None,
+        typer.Option("--from-file", metavar="FILE", help="Also read what it names, one a line; - is stdin."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the results here, as JSON lines, as they come.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with --output: read only what is not in it.")] = False,
+    jobs: Annotated[
+        int, typer.Option(min=1, max=256, help="Processes that read, for --output; they share the cores.")
+    ] = 1,
     save_path: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Save each result as <name>_res.json and <name>_res.jpg into this folder."),
@@ -68,21 +83,28 @@ def predict(
 ) -> None:
     """Read the text of pictures.
 
-    json prints one object for one result and an array for more; jsonl prints one object a line.
+    json prints one object for one result and an array for more; jsonl prints one object a line. With --output, pictures
+    are listed as they are read, so there may be any number of them.
     """
     from edge_ocr.cli.app import report_error
     from edge_ocr.cli.progress import show_download
     from edge_ocr.pipeline import OcrPipeline
 
+    _check_options(inputs, from_file, output, resume, jobs, save_path, output_format)
     chosen = output_format or (Format.table if sys.stdout.isatty() else Format.text)
     if save_path is not None:
         _make_folder(save_path)
     # Pillow warns of odd metadata; a user cannot do anything about it.
     warnings.filterwarnings("ignore", module="PIL")
-    sources, failures = _collect(inputs)
+    failures: list[EdgeOcrError] = []
+    given = chain(inputs or (), [] if from_file is None else _read_names(from_file))
+    sources: Iterable[Source] = _walk(given, recursive, failures)
     # One file, URL or stream was asked for: one object is expected, unless it has several pages.
-    single = len(inputs) == 1 and not Path(inputs[0]).is_dir()
+    single = from_file is None and len(inputs or ()) == 1 and not Path((inputs or [""])[0]).is_dir()
     printer = _Printer(chosen, single)
+    if output is None:
+        # Before the models are loaded. With --output there may be more of them than anybody wants to wait for.
+        sources = list(sources)
     if sources:
         config = options.load_pipeline_config(
             pipeline,
@@ -97,17 +119,45 @@ def predict(
             threads=threads,
             settings=settings,
         )
-        with show_download() as progress:
-            reader = OcrPipeline(config, use_hpip, progress)
-        failures += _run(reader, sources, printer, save_path)
+        if output is not None:
+            _run_batch(sources, config, use_hpip, output, resume, jobs, failures)
+        else:
+            with show_download() as progress:
+                reader = OcrPipeline(config, use_hpip, progress)
+            _run(reader, list(sources), printer, save_path, failures)
     else:
         printer.finish()
     for error in failures:
         report_error(error)
     if failures:
-        if len(sources) + len(inputs) > 2:
+        if not single:
             sys.stderr.write(f"{len(failures)} not read or not saved.\n")
         raise typer.Exit(failures[0].exit_code)
+
+
+def _check_options(
+    inputs: list[str] | None,
+    from_file: Path | None,
+    output: Path | None,
+    resume: bool,
+    jobs: int,
+    save_path: Path | None,
+    output_format: Format | None,
+) -> None:
+    from edge_ocr.errors import UsageError
+
+    if not inputs and from_file is None:
+        raise UsageError("no INPUT given", "edge-ocr predict PICTURE, or --from-file LIST")
+    if output is None:
+        for option, used in (("--resume", resume), ("--jobs", jobs > 1)):
+            if used:
+                raise UsageError(f"{option} goes with --output", f"--output FILE.jsonl {option}")
+    elif save_path is not None:
+        raise UsageError("--save-path does not go with --output", "leave one of them out")
+    elif output_format not in (None, Format.jsonl):
+        raise UsageError(f"--output holds JSON lines, not {output_format.value}", "leave --format out")
+    if jobs > 1 and "-" in (inputs or ()):
+        raise UsageError("a picture on standard input does not go with --jobs", "leave --jobs out")
 
 
 def _make_folder(folder: Path) -> None:
@@ -119,29 +169,56 @@ def _make_folder(folder: Path) -> None:
         raise UsageError(f"--save-path {folder}: {error.strerror}", "give a folder that can be written") from None
 
 
-def _collect(inputs: list[str]) -> tuple[list[Source], list[EdgeOcrError]]:
-    from edge_ocr.errors import EdgeOcrError
+def _read_names(file: Path) -> Iterator[str]:
+    """Yield the lines of a file, or of standard input, that are not empty."""
+    from edge_ocr.errors import UsageError
+
+    try:
+        # Names of files need not be UTF-8.
+        opened = sys.stdin.buffer if str(file) == "-" else file.open("rb")
+        with opened:
+            for line in opened:
+                name = os.fsdecode(line.rstrip(b"\r\n"))
+                if name.strip():
+                    yield name
+    except OSError as error:
+        raise UsageError(f"--from-file {file}: {error.strerror}") from None
+
+
+def _walk(given: Iterable[str], recursive: bool, failures: list[EdgeOcrError]) -> Iterator[Source]:
+    """Yield what is to be read; what cannot be found goes into `failures`."""
+    from edge_ocr.batch import list_tree
+    from edge_ocr.errors import EdgeOcrError, InputError
     from edge_ocr.inputs import Source, list_sources
 
-    sources: list[Source] = []
-    failures: list[EdgeOcrError] = []
-    for given in inputs:
+    for name in given:
         try:
-            if given == "-":
-                sources.append(Source(sys.stdin.buffer, "-"))
+            if name == "-":
+                yield Source(sys.stdin.buffer, "-")
+            elif recursive and Path(name).is_dir():
+                found = False
+                for source in list_tree(Path(name)):
+                    found = True
+                    yield source
+                if not found:
+                    raise InputError(f"no pictures in folder {name} and those below it")
             else:
-                sources.extend(list_sources(given))
+                yield from list_sources(name)
         except EdgeOcrError as error:
             failures.append(error)
-    return sources, failures
 
 
-def _run(reader: OcrPipeline, sources: list[Source], printer: _Printer, save_path: Path | None) -> list[EdgeOcrError]:
-    """Read every source and return what failed."""
+def _run(
+    reader: OcrPipeline,
+    sources: list[Source],
+    printer: _Printer,
+    save_path: Path | None,
+    failures: list[EdgeOcrError],
+) -> None:
+    """Read every source; what fails goes into `failures`."""
     from edge_ocr.errors import EdgeOcrError
 
     taken: set[str] = set()
-    failures: list[EdgeOcrError] = []
     with _Bar(len(sources)) as bar:
         try:
             for source in sources:
@@ -159,7 +236,35 @@ def _run(reader: OcrPipeline, sources: list[Source], printer: _Printer, save_pat
             # Ctrl-C comes through here too: what is finished is printed.
             with bar.hide(), _hold_ctrl_c():
                 printer.finish()
-    return failures
+
+
+def _run_batch(
+    sources: Iterable[Source],
+    config: PipelineConfig,
+    use_hpip: bool | None,
+    output: Path,
+    resume: bool,
+    jobs: int,
+    failures: list[EdgeOcrError],
+) -> None:
+    """Read every source that is not in `output` yet, and write the results there."""
+    from edge_ocr.batch import JsonLinesFile, read_many
+    from edge_ocr.cli.progress import show_download
+    from edge_ocr.pipeline import find_models
+
+    # Once, and not in each process.
+    with show_download() as progress:
+        find_models(config, progress)
+    with JsonLinesFile(output, resume=resume) as file, _Bar(None) as bar:
+        if file.done:
+            sys.stderr.write(f"{output}: {len(file.done)} done before\n")
+        left = (source for source in sources if source.input_path not in file.done)
+        for outcome in read_many(left, config, jobs=jobs, use_hpip=use_hpip):
+            if outcome.error is not None:
+                failures.append(outcome.error)
+            with _hold_ctrl_c():
+                file.write(outcome.lines)
+            bar.advance()
 
 
 @contextmanager
@@ -183,10 +288,10 @@ def _hold_ctrl_c() -> Iterator[None]:
 class _Bar:
     """A progress bar on stderr, where there are several pictures and a person is watching."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int | None) -> None:
         self._bar: Progress | None = None
         self._task: Any = None
-        if total < 2 or not sys.stderr.isatty():
+        if total in (0, 1) or not sys.stderr.isatty():
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -1,0 +1,239 @@
+"""Many pictures: read in several processes, in order, into a file of JSON lines that can be gone on with."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import multiprocessing
+import os
+import signal
+import stat
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from edge_ocr.config import PipelineConfig
+from edge_ocr.core.engines.base import count_cores
+from edge_ocr.errors import EdgeOcrError, InputError, UsageError
+from edge_ocr.inputs import SUFFIXES, Source
+from edge_ocr.pipeline import OcrPipeline
+
+# Inputs handed out for each process: enough that none waits for the slowest of the others for long.
+_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one input."""
+
+    source: Source
+    lines: tuple[str, ...]
+    """A JSON object for each page; none where it could not be read."""
+    error: EdgeOcrError | None
+
+
+def list_tree(folder: Path) -> Iterator[Source]:
+    """Yield the pictures in a folder and all folders below it, each folder's own first, by name; links to folders are
+    not followed.
+
+    Raises InputError for a folder that cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename} cannot be read: {error.strerror}")
+
+    for place, below, names in os.walk(folder, onerror=refuse):
+        below.sort()
+        for name in sorted(names):
+            path = Path(place, name)
+            if path.suffix.lower() in SUFFIXES and path.is_file():
+                yield Source(path, str(path))
+
+
+def read_many(
+    sources: Iterable[Source], config: PipelineConfig, *, jobs: int = 1, use_hpip: bool | None = None
+) -> Iterator[Outcome]:
+    """Read pictures in `jobs` processes, which share the cores where `config` leaves the threads open; yield what came
+    of each in the order given.
+
+    A process that dies, of a lack of memory or of a decoder that fails, takes nothing with it but the picture that it
+    read: those it might have been are read again, one by one. Only a few pictures are under way at a time.
+
+    Raises what `OcrPipeline` raises, before anything is read.
+    """
+    # Here, too, where there are several: what is wrong with the models is told once.
+    pipeline = OcrPipeline(config, use_hpip)
+    if jobs == 1:
+        for source in sources:
+            yield _read(pipeline, source)
+        return
+    del pipeline
+    if config.threads is None:
+        config = config.with_values({"Runtime.threads": max(1, count_cores() // jobs)}, "--jobs")
+    yield from _Pool(config, use_hpip, jobs).read(sources)
+
+
+def _read(pipeline: OcrPipeline, source: Source) -> Outcome:
+    try:
+        return Outcome(source, tuple(result.to_json() for result in pipeline.predict_source(source, set())), None)
+    except EdgeOcrError as error:
+        return Outcome(source, (), error)
+
+
+class _Pool:
+    def __init__(self, config: PipelineConfig, use_hpip: bool | None, jobs: int) -> None:
+        self._arguments = (dict(config.values), dict(config.origins), use_hpip)
+        self._jobs = jobs
+
+    def read(self, sources: Iterable[Source]) -> Iterator[Outcome]:
+        remaining = iter(sources)
+        under_way: deque[tuple[Source, Future[Outcome]]] = deque()
+        pool = self._open(self._jobs)
+        try:
+            while True:
+                while len(under_way) < _AHEAD * self._jobs and (source := next(remaining, None)) is not None:
+                    under_way.append((source, pool.submit(_read_here, source)))
+                if not under_way:
+                    return
+                try:
+                    outcome = under_way[0][1].result()
+                    under_way.popleft()
+                    yield outcome
+                except BrokenProcessPool:
+                    # Which of them it was, nobody knows; some may be done, behind one that is not.
+                    pool.shutdown()
+                    for source, future in under_way:
+                        done = future.done() and not future.cancelled() and future.exception() is None
+                        yield future.result() if done else self._read_alone(source)
+                    under_way.clear()
+                    pool = self._open(self._jobs)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _read_alone(self, source: Source) -> Outcome:
+        with self._open(1) as pool:
+            try:
+                return pool.submit(_read_here, source).result()
+            except BrokenProcessPool:
+                error = InputError(
+                    f"{source.input_path}: the process that read it died", "of a lack of memory? --jobs 1 needs less"
+                )
+                return Outcome(source, (), error)
+
+    def _open(self, jobs: int) -> ProcessPoolExecutor:
+        # Engines have threads, which a fork would leave behind.
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(jobs, context, initializer=_set_up, initargs=self._arguments)
+
+
+_pipeline: OcrPipeline
+
+
+def _set_up(values: dict[str, object], origins: dict[str, str], use_hpip: bool | None) -> None:
+    global _pipeline
+    # A Ctrl-C at the terminal reaches every process; the first one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _pipeline = OcrPipeline(PipelineConfig(values, origins), use_hpip)
+
+
+def _read_here(source: Source) -> Outcome:
+    return _read(_pipeline, source)
+
+
+class JsonLinesFile:
+    """Results of many pictures, one JSON object a line; what is in it is always whole.
+
+    The lines of one input are written together. What a process that was killed left half is taken away by the next one
+    that goes on with the file.
+    """
+
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        """Open a new file, or, with `resume`, go on with one that may be there.
+
+        Raises UsageError for a file that is there without `resume`, that another process writes, that cannot be
+        written, or holds something else.
+        """
+        self.path = path
+        self.done: set[str] = set()
+        """`input_path` of what is in it."""
+        try:
+            # Not truncated by opening: the content may be days of work.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | (0 if resume else os.O_EXCL), 0o666)
+        except FileExistsError:
+            raise UsageError(f"{path} exists", "--resume goes on with it; or give another --output") from None
+        except OSError as error:
+            raise UsageError(f"--output {path}: {error.strerror}", "give a file that can be written") from None
+        # Without a buffer: what could not be written must not be tried again at the end.
+        self._file = os.fdopen(descriptor, "r+b", buffering=0)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UsageError(f"--output {path}: is no regular file", "give a file")
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(f"--output {path}: another process writes it", "wait for it to end") from None
+            self._read_done()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def write(self, lines: Iterable[str]) -> None:
+        """Add the lines of one input.
+
+        Raises UsageError where they cannot be written, such as on a full disk; none of them is then in the file.
+        """
+        # An input's name may hold bytes that are no UTF-8, surrogates in Python; as backslash escapes they are JSON.
+        content = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
+        end = self._file.tell()
+        left = memoryview(content)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self._file.truncate(end)
+            self._file.seek(end)
+            raise UsageError(f"--output {self.path}: {error.strerror}") from None
+
+    def __enter__(self) -> JsonLinesFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def _read_done(self) -> None:
+        """Collect what is done, and cut the file behind the last input that is whole."""
+        end = start = 0
+        last: str | None = None
+        lines = io.BufferedReader(self._file)
+        for number, line in enumerate(lines, 1):
+            try:
+                if not line.endswith(b"\n"):
+                    raise ValueError("cut off")
+                path = json.loads(line)["input_path"]
+                if not isinstance(path, str):
+                    raise ValueError("no input_path")
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                if lines.read(1):
+                    raise UsageError(
+                        f"--output {self.path}: line {number} is no result of predict: {error}",
+                        "--resume goes on with a file that predict --output wrote",
+                    ) from None
+                # The writing was cut off: of this input, pages may be missing.
+                if last is not None:
+                    self.done.discard(last)
+                end = start
+                break
+            if path != last:
+                start, last = end, path
+            end += len(line)
+            self.done.add(path)
+        lines.detach()
+        self._file.seek(end)
+        self._file.truncate()

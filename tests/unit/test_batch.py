@@ -1,0 +1,214 @@
+"""Many pictures: several processes, order, and files that are gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from edge_ocr.batch import JsonLinesFile, Outcome, list_tree, read_many
+from edge_ocr.config import load_config
+from edge_ocr.errors import InputError, ModelError, UsageError
+from edge_ocr.inputs import Source
+
+NAMES = ("sign", "label", "upside_down", "receipt")
+
+
+@pytest.fixture(scope="module")
+def tree(examples, tmp_path_factory) -> Path:
+    """Pictures in folders, one of them bad."""
+    folder = tmp_path_factory.mktemp("tree")
+    for place in ("b", "a/deep", "a", "."):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        shutil.copy(examples / "sign.png", folder / place / "sign.png")
+    (folder / "b" / "note.txt").write_text("no picture")
+    (folder / "a" / "bad.png").write_bytes(b"no picture")
+    (folder / "link").symlink_to(folder, target_is_directory=True)
+    return folder
+
+
+def test_tree_is_listed_in_order(tree):
+    found = [str(Path(source.input_path).relative_to(tree)) for source in list_tree(tree)]
+    assert found == ["sign.png", "a/bad.png", "a/sign.png", "a/deep/sign.png", "b/sign.png"]
+
+
+def test_tree_that_cannot_be_read_is_refused(tmp_path):
+    with pytest.raises(InputError, match="gone cannot be read"):
+        list(list_tree(tmp_path / "gone"))
+
+
+def describe(outcomes: list[Outcome]) -> list[tuple[str | None, list[str] | str]]:
+    return [
+        (
+            o.source.input_path,
+            o.error.message if o.error else [text for line in o.lines for text in json.loads(line)["rec_text"]],
+        )
+        for o in outcomes
+    ]
+
+
+@pytest.mark.usefixtures("default_models")
+def test_one_process_reads_as_the_pipeline(tree, read_example):
+    outcomes = list(read_many(list_tree(tree), load_config("OCR")))
+    texts = read_example("sign.png")["rec_text"]
+    found = [found for _, found in describe(outcomes)]
+    assert found == [texts, f"{tree}/a/bad.png is not a picture that can be read", texts, texts, texts]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("default_models")
+def test_several_processes_keep_the_order(tree):
+    config = load_config("OCR")
+    alone = describe(list(read_many(list_tree(tree), config)))
+    assert describe(list(read_many(list_tree(tree), config, jobs=2))) == alone
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("default_models")
+def test_process_that_dies_takes_one_picture_with_it(tree, examples, read_example):
+    class Deadly:
+        """Ends the process that it is sent to."""
+
+        def __reduce__(self):
+            return os._exit, (9,)
+
+    good = [Source(examples / "sign.png", str(index)) for index in range(6)]
+    sources = [*good[:3], Source(Deadly(), "deadly"), *good[3:]]
+    outcomes = describe(list(read_many(sources, load_config("OCR"), jobs=2)))
+    texts = read_example("sign.png")["rec_text"]
+    assert outcomes == [
+        *((str(index), texts) for index in range(3)),
+        ("deadly", "deadly: the process that read it died"),
+        *((str(index), texts) for index in range(3, 6)),
+    ]
+
+
+@pytest.mark.usefixtures("default_models")
+def test_only_a_few_are_under_way(examples):
+    asked = 0
+
+    def give():
+        nonlocal asked
+        for index in range(1000):
+            asked += 1
+            yield Source(examples / "sign.png", str(index))
+
+    reading = read_many(give(), load_config("OCR"), jobs=2)
+    assert next(reading).source.input_path == "0"
+    assert asked <= 10
+    reading.close()
+
+
+def test_bad_models_are_told_before_anything_is_read():
+    config = load_config("OCR", {"Pipeline.text_rec_model": "no-such-model"})
+    with pytest.raises(ModelError):
+        next(read_many([], config, jobs=2))
+
+
+# --- The file
+
+
+def make_line(path: str, text: str = "a") -> str:
+    return json.dumps({"input_path": path, "rec_text": [text]})
+
+
+def test_lines_are_written_as_they_come(tmp_path):
+    path = tmp_path / "out.jsonl"
+    with JsonLinesFile(path) as file:
+        file.write([make_line("a")])
+        assert path.read_text() == make_line("a") + "\n"
+        file.write([make_line("b", "1"), make_line("b", "2")])
+        file.write([])
+    assert path.read_text().splitlines() == [make_line("a"), make_line("b", "1"), make_line("b", "2")]
+
+
+def test_file_that_is_there_is_not_touched(tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.write_text("days of work\n")
+    with pytest.raises(UsageError, match="exists"):
+        JsonLinesFile(path)
+    assert path.read_text() == "days of work\n"
+
+
+@pytest.mark.parametrize("cut", range(1, len(make_line("c", "2")) + 1))
+def test_resume_takes_away_what_is_half(tmp_path, cut):
+    path = tmp_path / "out.jsonl"
+    whole = "".join(make_line(name) + "\n" for name in "ab")
+    # Of the third input, one page is there and the next was cut off.
+    path.write_text(whole + make_line("c", "1") + "\n" + make_line("c", "2")[:cut])
+    with JsonLinesFile(path, resume=True) as file:
+        assert file.done == {"a", "b"}
+        file.write([make_line("c")])
+    assert path.read_text() == whole + make_line("c") + "\n"
+
+
+def test_resume_of_a_whole_or_new_file_changes_nothing(tmp_path):
+    path = tmp_path / "out.jsonl"
+    for content in ("", "".join(make_line(name) + "\n" for name in "aab")):
+        path.write_text(content)
+        with JsonLinesFile(path, resume=True) as file:
+            assert file.done == set("ab" if content else "")
+        assert path.read_text() == content
+    with JsonLinesFile(tmp_path / "new.jsonl", resume=True) as file:
+        assert file.done == set()
+
+
+@pytest.mark.parametrize("content", ["text\nmore\n", '{"a": 1}\n{"a": 2}\n', "[]\n[]\n", "[" * 100_000 + "\n\n"])
+def test_resume_of_another_file_is_refused(tmp_path, content):
+    path = tmp_path / "out.jsonl"
+    path.write_text(content)
+    with pytest.raises(UsageError, match="line 1 is no result"):
+        JsonLinesFile(path, resume=True)
+    assert path.read_text() == content
+
+
+def test_odd_names_are_found_again(tmp_path):
+    path = tmp_path / "out.jsonl"
+    names = ["caf\udce9.png", "山茶.png", 'a"b\\c.png', "a\u2028b"]
+    with JsonLinesFile(path) as file:
+        for name in names:
+            file.write([json.dumps({"input_path": name}, ensure_ascii=False)])
+    with JsonLinesFile(path, resume=True) as file:
+        assert file.done == set(names)
+
+
+def test_two_processes_do_not_write_one_file(tmp_path):
+    path = tmp_path / "out.jsonl"
+    with JsonLinesFile(path), pytest.raises(UsageError, match="another process"):
+        JsonLinesFile(path, resume=True)
+
+
+def test_place_that_cannot_be_written_is_told(tmp_path):
+    for path in (tmp_path, tmp_path / "none" / "out.jsonl"):
+        with pytest.raises(UsageError):
+            JsonLinesFile(path)
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/zero"), tmp_path / "pipe"):
+        with pytest.raises(UsageError, match="no regular file"):
+            JsonLinesFile(path, resume=True)
+
+
+def test_full_disk_leaves_whole_lines(tmp_path):
+    path = tmp_path / "out.jsonl"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with JsonLinesFile(path) as file:
+        file.write([make_line("a")])
+        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
+        try:
+            with pytest.raises(UsageError, match=r"out\.jsonl: File too large"):
+                file.write([make_line("b"), make_line("b")])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, before)
+        assert path.read_text() == make_line("a") + "\n"
+        file.write([make_line("c")])
+    assert path.read_text() == make_line("a") + "\n" + make_line("c") + "\n"
