@@ -1,0 +1,147 @@
+"""`edge-ocr predict` on many pictures: --output, --resume, --jobs, --recursive, --from-file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("default_models")
+
+
+@pytest.fixture(scope="module")
+def tree(examples, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for name in ("a.png", "b/c.png", "b/d/e.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(examples / "sign.png", folder / name)
+    return folder
+
+
+def list_paths(output: Path, root: Path) -> list[str]:
+    return [str(Path(json.loads(line)["input_path"]).relative_to(root)) for line in output.read_text().splitlines()]
+
+
+def test_tree_goes_into_a_file(cli, tree, tmp_path):
+    output = tmp_path / "out.jsonl"
+    done = cli("predict", tree, "--recursive", "--output", output)
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert list_paths(output, tree) == ["a.png", "b/c.png", "b/d/e.png"]
+    assert all(len(json.loads(line)["rec_text"]) == 4 for line in output.read_text().splitlines())
+
+
+def test_folder_stays_flat_without_recursive(cli, tree):
+    done = cli("predict", tree, "--format", "jsonl")
+    assert [json.loads(line)["input_path"] for line in done.out.splitlines()] == [str(tree / "a.png")]
+
+
+def test_tree_is_printed_too(cli, tree):
+    done = cli("predict", tree, "-r", "--format", "json")
+    assert len(json.loads(done.out)) == 3
+
+
+def test_resume_reads_what_is_left(cli, tree, tmp_path):
+    output = tmp_path / "out.jsonl"
+    assert cli("predict", tree / "b", "-r", "--output", output).code == 0
+    before = output.read_bytes()
+    refused = cli("predict", tree, "-r", "--output", output)
+    assert refused.code == 2
+    assert "--resume" in refused.err
+    assert output.read_bytes() == before
+    done = cli("predict", tree, "-r", "--output", output, "--resume")
+    assert (done.code, done.err) == (0, f"{output}: 2 done before\n")
+    assert output.read_bytes().startswith(before)
+    assert list_paths(output, tree) == ["b/c.png", "b/d/e.png", "a.png"]
+
+
+@pytest.mark.parametrize("stdin", [False, True], ids=["file", "stdin"])
+def test_list_of_names_is_read(cli, tree, tmp_path, stdin):
+    # A blank line, Windows line ends, a name that is no UTF-8.
+    odd = os.fsdecode(b"caf\xe9.png")
+    shutil.copy(tree / "a.png", tmp_path / odd)
+    names = f"{tree / 'b/c.png'}\r\n\n{tree / 'none.png'}\n".encode() + os.fsencode(tmp_path / odd)
+    (tmp_path / "list.txt").write_bytes(names)
+    given = "-" if stdin else tmp_path / "list.txt"
+    output = tmp_path / "out.jsonl"
+    done = cli("predict", "--from-file", given, "--output", output, stdin=names if stdin else None)
+    assert done.code == 4
+    assert "no such file" in done.err
+    assert "1 not read" in done.err
+    paths = [json.loads(line)["input_path"] for line in output.read_text().splitlines()]
+    assert paths == [str(tree / "b/c.png"), str(tmp_path / odd)]
+
+
+def test_bad_picture_is_told_and_tried_again(cli, tree, tmp_path):
+    folder = tmp_path / "in"
+    shutil.copytree(tree, folder)
+    (folder / "bad.png").write_bytes(b"")
+    output = tmp_path / "out.jsonl"
+    first = cli("predict", folder, "--output", output)
+    assert first.code == 4
+    assert "bad.png is empty" in first.err
+    shutil.copy(tree / "a.png", folder / "bad.png")
+    assert cli("predict", folder, "--output", output, "--resume").code == 0
+    assert list_paths(output, folder) == ["a.png", "bad.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "no INPUT"),
+        (["a.png", "--resume"], "--output"),
+        (["a.png", "--jobs", "2"], "--output"),
+        (["a.png", "--output", "o", "--save-path", "p"], "--save-path"),
+        (["a.png", "--output", "o", "--format", "table"], "table"),
+        (["-", "--output", "o", "--jobs", "2"], "standard input"),
+        (["--from-file", "none.txt"], "none.txt"),
+        (["a.png", "--output", "."], "--output"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(cli, options, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = cli("predict", *options)
+    assert done.code == 2, done.err
+    assert words in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_empty_tree_is_told(cli, tmp_path):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    done = cli("predict", tmp_path / "in", "-r", "--output", tmp_path / "out.jsonl")
+    assert done.code == 4
+    assert "no pictures" in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
+def test_cut_off_run_is_gone_on_with(tree, tmp_path, cli_env, cli_process, name):
+    names = tmp_path / "list.txt"
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(40):
+        (folder / f"{index:02d}.png").symlink_to(tree / "a.png")
+    names.write_text("".join(f"{path}\n" for path in sorted(folder.iterdir())))
+    output = tmp_path / "out.jsonl"
+    options = ["predict", "--from-file", str(names), "--output", str(output), "--jobs", "2"]
+    child = subprocess.Popen([sys.executable, "-m", "edge_ocr", *options], env=cli_env, start_new_session=True)
+    deadline = time.monotonic() + 90
+    while not (output.exists() and output.read_bytes().count(b"\n") >= 3):
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.02)
+    # Ctrl-C at a terminal reaches every process of the command.
+    os.killpg(child.pid, getattr(signal, name))
+    assert child.wait(60) == {"SIGINT": 130, "SIGKILL": -9}[name]
+    count = output.read_bytes().count(b"\n")
+    assert count < 40
+    done = cli_process(*options, "--resume")
+    assert done.code == 0, done.err
+    assert f"{count} done before" in done.err
+    assert list_paths(output, folder) == [f"{index:02d}.png" for index in range(40)]
