@@ -18,7 +18,7 @@ from edge_ocr.core.settings import (
     OrientationSettings,
     RecognitionSettings,
 )
-from edge_ocr.devices import parse_device
+from edge_ocr.devices import Precision, parse_device
 from edge_ocr.errors import ConfigError, EdgeOcrError, UsageError
 
 _Check = Callable[[Any], Any]
@@ -141,6 +141,7 @@ _FIELDS: Mapping[str, _Field] = MappingProxyType(
         "Orientation.image_shape": _Field((3, 48, 192), _image_shape),
         "Orientation.thresh": _Field(0.9, _number(0, 1)),
         "Runtime.engine": _Field("auto", _choice("auto", "openvino", "paddle", "onnxruntime")),
+        "Runtime.precision": _Field("f32", _choice("f32", "bf16", "f16")),
         "Runtime.threads": _Field(None, _optional(_integer(1, 1024))),
         # Pillow, too, refuses pictures above this number of pixels.
         "Input.max_pixels": _Field(178_956_970, _integer(1, 2**31 - 1)),
@@ -197,6 +198,10 @@ class PipelineConfig:
     @property
     def engine(self) -> str:
         return str(self.values["Runtime.engine"])
+
+    @property
+    def precision(self) -> Precision:
+        return self.values["Runtime.precision"]  # type: ignore[no-any-return]  # checked by its field
 
     @property
     def threads(self) -> int | None:

@@ -1,11 +1,15 @@
-"""Device strings such as `cpu`, `gpu:0` and `gpu:0,1`."""
+"""What networks run on, such as `cpu`, `gpu:0` and `gpu:0,1`, and what they compute in."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from edge_ocr.errors import UsageError
+
+Precision = Literal["f32", "bf16", "f16"]
+"""All but f32 read a little otherwise, on processors that have them."""
 
 KINDS = ("cpu", "gpu", "npu", "xpu", "mlu")
 

@@ -60,7 +60,7 @@ class OcrPipeline:
         self._readers = []
         for device_id in device.ids:
             loaded = {
-                kind: create_engine(self.engines[kind], model, device.kind, device_id, threads)
+                kind: create_engine(self.engines[kind], model, device.kind, device_id, threads, config.precision)
                 for kind, model in models.items()
             }
             self._readers.append(_create_reader(config, models, loaded))

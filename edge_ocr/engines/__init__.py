@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from edge_ocr.core.engines.base import Engine
-from edge_ocr.devices import Device
+from edge_ocr.devices import Device, Precision
 from edge_ocr.errors import ToolchainError, UsageError
 from edge_ocr.models import Model, ModelFormat
 
@@ -76,11 +76,20 @@ def choose_engine(engine: str, model: Model, device: Device, use_hpip: bool | No
     )
 
 
-def create_engine(name: str, model: Model, device_kind: str, device_id: int, threads: int) -> Engine:
+def create_engine(
+    name: str, model: Model, device_kind: str, device_id: int, threads: int, precision: Precision = "f32"
+) -> Engine:
     """Load a model into an engine.
 
-    Raises ModelError where the engine cannot read it, ToolchainError where it lacks the device.
+    Raises ModelError where the engine cannot read it, ToolchainError where it lacks the device, UsageError for a
+    `precision` that it does not compute in.
     """
     module, _, attribute = ENGINES[name].home.partition(":")
-    create: Callable[[Model, str, int, int], Engine] = getattr(import_module(module), attribute)
-    return create(model, device_kind, device_id, threads)
+    create: Callable[..., Engine] = getattr(import_module(module), attribute)
+    if precision == "f32":
+        return create(model, device_kind, device_id, threads)
+    if name != "openvino":
+        raise UsageError(
+            f"{name} computes in f32 here, not in {precision}", "--engine openvino, or Runtime.precision=f32"
+        )
+    return create(model, device_kind, device_id, threads, precision)

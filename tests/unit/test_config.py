@@ -80,7 +80,7 @@ Detection: {limit_side_len: 736, limit_type: min, thresh: 0.2, box_thresh: 0.5, 
   mean: [0.5, 0.4, 0.3], std: [0.1, 0.2, 0.3]}
 Recognition: {character_dict_path: keys.txt, image_shape: [3, 32, 100], text_score: 0}
 Orientation: {image_shape: [3, 80, 160], thresh: 0.7}
-Runtime: {engine: paddle, threads: 3}
+Runtime: {engine: paddle, threads: 3, precision: bf16}
 Input: {max_pixels: 1000, max_file_mb: 3, max_download_mb: 2, download_timeout_s: 1.5}
 """
 
@@ -177,6 +177,7 @@ def test_unknown_names_are_refused_with_the_nearest(write, text, message, hint):
         ("Recognition.image_shape", "[3, 7, 320]", "a list [3, height, width]"),
         ("Recognition.character_dict_path", "5", "a text that is not empty, or null"),
         ("Runtime.engine", "tensorrt", "one of auto, openvino, paddle, onnxruntime"),
+        ("Runtime.precision", "int8", "one of f32, bf16, f16"),
         ("Runtime.threads", "0", "a whole number from 1 to 1024, or null"),
         ("Input.max_file_mb", "0", "a whole number from 1 to 16384"),
         ("Input.download_timeout_s", "0", "a number above 0 to 3600"),

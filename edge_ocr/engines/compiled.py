@@ -1,0 +1,81 @@
+"""Networks that OpenVINO has compiled, kept on disk: the next process starts with them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_ocr.core.files import write_file
+from edge_ocr.errors import UsageError
+from edge_ocr.model_store import hash_file, store_root
+
+if TYPE_CHECKING:
+    import openvino as ov
+
+    from edge_ocr.models import Model
+
+FOLDER = "compiled"
+"""In the store; it may be deleted at any time."""
+
+MAX_FILES = 16
+"""The default models take two of 16 MB together; those that were not used for longest go."""
+
+_DIGEST_BYTES = 32
+
+
+def open_compiled(
+    core: ov.Core, model: Model, properties: Mapping[str, object], compile_model: Callable[[], ov.CompiledModel]
+) -> ov.CompiledModel:
+    """Return the network from disk, or else what `compile_model` makes, which is then kept.
+
+    A file counts for the very bytes of the model, this version of OpenVINO, this processor and `properties`, and only
+    if it is whole: a damaged network would read wrong without saying so. A store that cannot be written is no error.
+
+    Raises what `compile_model` raises.
+    """
+    file = store_root() / FOLDER / f"{_name(core, model, properties)}.blob"
+    compiled = _import(core, file, properties)
+    if compiled is None:
+        compiled = compile_model()
+        content = compiled.export_model().getvalue()
+        with suppress(UsageError, OSError):
+            write_file(file, hashlib.sha256(content).digest() + content)
+            _prune(file.parent)
+    return compiled
+
+
+def _name(core: ov.Core, model: Model, properties: Mapping[str, object]) -> str:
+    import openvino as ov
+
+    files = [hash_file(path) for path in (model.program, model.params) if path is not None]
+    processor = [core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
+    facts = json.dumps([ov.get_version(), files, list(map(str, processor)), sorted(properties.items())], default=str)
+    return hashlib.sha256(facts.encode()).hexdigest()
+
+
+def _import(core: ov.Core, file: Path, properties: Mapping[str, object]) -> ov.CompiledModel | None:
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    digest, blob = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    if hashlib.sha256(blob).digest() != digest:
+        return None
+    with suppress(OSError):
+        file.touch()
+    try:
+        return core.import_model(io.BytesIO(blob), "CPU", dict(properties))
+    except RuntimeError:
+        # Whatever it has against it: the model itself will do.
+        return None
+
+
+def _prune(folder: Path) -> None:
+    files = sorted(folder.glob("*.blob"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in files[MAX_FILES:]:
+        file.unlink()

@@ -1,0 +1,126 @@
+"""Compiled networks on disk: they are used, and only where they are right."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import pytest
+
+from edge_ocr.engines import compiled as compiled_module
+from edge_ocr.engines import create_engine
+from edge_ocr.engines.openvino import OpenVinoEngine
+from edge_ocr.errors import UsageError
+from edge_ocr.models import Model
+
+LINE = np.random.default_rng(0).uniform(-1, 1, (1, 3, 48, 320)).astype(np.float32)
+
+
+@pytest.fixture
+def model(default_models) -> Model:
+    return default_models["PP-OCRv4_mobile_rec"]
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path))
+    return tmp_path / "compiled"
+
+
+@pytest.fixture
+def compilations(monkeypatch) -> list[str]:
+    """The models that were compiled."""
+    done: list[str] = []
+    compile_model = ov.Core.compile_model
+
+    def count(self, *arguments, **options):
+        done.append("compiled")
+        return compile_model(self, *arguments, **options)
+
+    monkeypatch.setattr(ov.Core, "compile_model", count)
+    return done
+
+
+def run(model: Model, threads: int = 1, precision: str = "f32") -> np.ndarray:
+    return OpenVinoEngine(model, "cpu", 0, threads, precision).run(LINE).copy()
+
+
+def test_second_start_takes_what_the_first_compiled(model, store, compilations):
+    first = run(model)
+    assert len(compilations) == len(list(store.iterdir())) == 1
+    np.testing.assert_array_equal(run(model), first)
+    assert len(compilations) == 1
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other"])
+def test_damaged_file_is_made_anew(model, store, compilations, damage):
+    first = run(model)
+    (file,) = store.iterdir()
+    content = file.read_bytes()
+    middle = len(content) // 2
+    file.write_bytes(
+        {
+            # A weight: OpenVINO itself would take it.
+            "flip": content[:middle] + bytes([content[middle] ^ 0x40]) + content[middle + 1 :],
+            "cut": content[:middle],
+            "empty": b"",
+            "other": os.urandom(1000),
+        }[damage]
+    )
+    np.testing.assert_array_equal(run(model), first)
+    assert len(compilations) == 2
+    np.testing.assert_array_equal(run(model), first)
+    assert len(compilations) == 2
+
+
+def test_file_that_openvino_refuses_is_made_anew(model, store, compilations):
+    import hashlib
+
+    first = run(model)
+    (file,) = store.iterdir()
+    # Whole by its sha256, and no network.
+    file.write_bytes(hashlib.sha256(b"no network").digest() + b"no network")
+    np.testing.assert_array_equal(run(model), first)
+    assert len(compilations) == 2
+
+
+def test_what_it_depends_on_has_a_file_of_its_own(model, store, tmp_path, compilations):
+    run(model)
+    run(model, threads=2)
+    run(model, precision="bf16")
+    assert len(list(store.iterdir())) == len(compilations) == 3
+    # The same names, other weights.
+    folder = tmp_path / "changed"
+    folder.mkdir()
+    for path in (model.program, model.params):
+        (folder / path.name).write_bytes(path.read_bytes())
+    weights = bytearray((folder / model.params.name).read_bytes())
+    weights[-3] ^= 0x10
+    (folder / model.params.name).write_bytes(weights)
+    changed = Model(**{**vars(model), "program": folder / model.program.name, "params": folder / model.params.name})
+    assert not np.array_equal(run(changed), run(model))
+    assert len(list(store.iterdir())) == 4
+
+
+def test_store_that_cannot_be_written_is_no_error(model, tmp_path, monkeypatch, compilations):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path / "file"))
+    run(model)
+    run(model)
+    assert len(compilations) == 2
+
+
+def test_old_files_go(model, store, monkeypatch):
+    monkeypatch.setattr(compiled_module, "MAX_FILES", 2)
+    for threads in (1, 2, 3):
+        run(model, threads)
+        for age, file in enumerate(sorted(store.iterdir(), key=lambda file: file.stat().st_mtime, reverse=True), 1):
+            os.utime(file, (1e9 - age, 1e9 - age))
+    assert len(list(store.iterdir())) == 2
+
+
+def test_precision_of_other_engines_is_refused(model):
+    with pytest.raises(UsageError, match="paddle computes in f32"):
+        create_engine("paddle", model, "cpu", 0, 1, "bf16")
