@@ -5,6 +5,8 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import shutil
+import threading
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import edge_ocr.pipeline as pipeline_module
 from edge_ocr import create_pipeline
 from edge_ocr.config import load_config
 from edge_ocr.core.detection import TextDetector
@@ -268,6 +271,78 @@ def test_what_cannot_be_built_is_refused(default_models, arguments, error):
     with pytest.raises(error) as raised:
         create_pipeline(**arguments)
     assert "\n" not in raised.value.message
+
+
+@pytest.fixture
+def devices(monkeypatch) -> Counter[tuple[str, str, int]]:
+    """Devices that this machine does not have; counts kind of network and device of every run."""
+    runs: Counter[tuple[str, str, int]] = Counter()
+    create_engine = pipeline_module.create_engine
+
+    def create(name, model, device_kind, device_id, threads, precision):
+        engine = create_engine("openvino", model, "cpu", 0, threads, precision)
+
+        class Counted:
+            def run(self, array):
+                runs[model.kind, device_kind, device_id] += 1
+                return engine.run(array)
+
+        return Counted()
+
+    monkeypatch.setattr(pipeline_module, "create_engine", create)
+    return runs
+
+
+def test_pictures_are_spread_over_devices(devices, default_models, examples, read_example):
+    pipeline = create_pipeline(device="gpu:0,2")
+    devices.clear()
+    for _ in range(4):
+        assert read_one(pipeline, examples / "sign.png")["rec_text"] == read_example("sign.png")["rec_text"]
+    assert devices["det", "gpu", 0] == devices["det", "gpu", 2] == 2
+    assert devices["rec", "gpu", 0] == devices["rec", "gpu", 2] == 8
+    assert {device[1:] for device in devices} == {("gpu", 0), ("gpu", 2)}
+
+
+def test_devices_read_at_the_same_time(devices, default_models, examples, monkeypatch):
+    pipeline = create_pipeline(device="npu:0,1")
+    both = threading.Barrier(2, timeout=30)
+    for reader in pipeline._readers:
+        run = reader.detector.engine.run
+        # Each waits for the other: were there turns, neither would come.
+        monkeypatch.setattr(reader.detector.engine, "run", lambda array, run=run: (both.wait(), run(array))[1])
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: read_one(pipeline, examples / "sign.png"), range(2)))
+    assert [len(result["rec_text"]) for result in found] == [4, 4]
+
+
+def test_derived_pipeline_has_other_settings_and_the_same_models(open_pipeline, examples):
+    pipeline = open_pipeline()
+    before = dict(read_one(pipeline, examples / "sign.png"))
+    derived = pipeline.derive({"Detection.limit_side_len": 96, "Recognition.text_score": 0.99})
+    small = read_one(derived, examples / "sign.png")
+    assert derived.config.detection.limit_side_len == 96
+    assert derived._locks is pipeline._locks
+    assert small["dt_polys"] != before["dt_polys"]
+    assert all(score >= 0.99 for score in small["rec_score"])
+    assert dict(read_one(pipeline, examples / "sign.png")) == before
+    again = derived.derive({"Recognition.text_score": 0})
+    assert (again.config.detection.limit_side_len, again.config.recognition.text_score) == (96, 0)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"Pipeline.text_rec_model": "x"},
+        {"Recognition.character_dict_path": "x"},
+        {"Runtime.threads": 1},
+        {"Detection.limit_side_len": 0},
+        {"Detection.nix": 0},
+    ],
+    ids=str,
+)
+def test_what_a_loaded_pipeline_cannot_change_is_refused(open_pipeline, overrides):
+    with pytest.raises(UsageError):
+        open_pipeline().derive(overrides)
 
 
 @pytest.fixture(scope="module")
