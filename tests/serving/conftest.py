@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,28 +66,38 @@ class Service:
         return self.ask("/ocr", {"image": base64.b64encode(content).decode(), **more})
 
 
-@pytest.fixture
-def start(open_pipeline) -> Iterator[Callable[..., Service]]:
-    """Start services in threads of this process; they end with the test."""
-    running: list[tuple[uvicorn.Server, threading.Thread, socket.socket]] = []
-
-    def run(pipeline: OcrPipeline | None = None, **settings: Any) -> Service:
-        app = create_app(pipeline or open_pipeline(), ServeSettings(**settings))
-        listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        running.append((server, thread, listener))
+@contextmanager
+def run_service(pipeline: OcrPipeline, **settings: Any) -> Iterator[Service]:
+    """Serve in a thread of this process."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    app = create_app(pipeline, ServeSettings(**settings))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
         deadline = time.monotonic() + 30
         while not server.started:
             assert time.monotonic() < deadline, "the service did not start"
             time.sleep(0.01)
-        return Service(listener.getsockname()[1])
-
-    yield run
-    for server, _, _ in running:
+        yield Service(listener.getsockname()[1])
+    finally:
         server.should_exit = True
-    for _, thread, listener in running:
         thread.join(30)
         listener.close()
         assert not thread.is_alive()
+
+
+@pytest.fixture
+def start(open_pipeline) -> Iterator[Callable[..., Service]]:
+    """Start services that end with the test."""
+    with ExitStack() as running:
+        yield lambda pipeline=None, **settings: running.enter_context(
+            run_service(pipeline or open_pipeline(), **settings)
+        )
+
+
+@pytest.fixture(scope="session")
+def service(open_pipeline) -> Iterator[Service]:
+    """One for all tests that need nothing special."""
+    with run_service(open_pipeline()) as running:
+        yield running

@@ -45,8 +45,8 @@ def assert_failed(answer, status: int, *words: str) -> None:
 # --- Answers
 
 
-def test_answer_is_what_the_pipeline_reads(start, sign, read_example):
-    answer = start().read(sign)
+def test_answer_is_what_the_pipeline_reads(service, sign, read_example):
+    answer = service.read(sign)
     assert answer.status == 200
     assert {key: answer.json[key] for key in ("errorCode", "errorMsg")} == {"errorCode": 0, "errorMsg": "Success"}
     expected = read_example("sign.png")
@@ -56,8 +56,8 @@ def test_answer_is_what_the_pipeline_reads(start, sign, read_example):
     assert [text["score"] for text in texts] == pytest.approx(expected["rec_score"])
 
 
-def test_picture_of_the_answer_has_the_boxes(start, sign):
-    result = start().read(sign).json["result"]
+def test_picture_of_the_answer_has_the_boxes(service, sign):
+    result = service.read(sign).json["result"]
     before = cv2.imdecode(np.frombuffer(sign, np.uint8), cv2.IMREAD_COLOR)
     after = cv2.imdecode(np.frombuffer(base64.b64decode(result["image"]), np.uint8), cv2.IMREAD_COLOR)
     assert after.shape == before.shape
@@ -71,20 +71,19 @@ def test_picture_of_the_answer_has_the_boxes(start, sign):
 
 
 @pytest.mark.parametrize("wrap", ["data", "lines"])
-def test_usual_ways_of_base64_are_read(start, sign, wrap):
+def test_usual_ways_of_base64_are_read(service, sign, wrap):
     text = base64.encodebytes(sign).decode() if wrap == "lines" else base64.b64encode(sign).decode()
     image = f"data:image/png;base64,{text}" if wrap == "data" else text
-    assert len(start().ask("/ocr", {"image": image}).json["result"]["texts"]) == 4
+    assert len(service.ask("/ocr", {"image": image}).json["result"]["texts"]) == 4
 
 
-def test_picture_without_text_gives_none(start):
+def test_picture_without_text_gives_none(service):
     _, blank = cv2.imencode(".png", np.full((64, 64, 3), 255, np.uint8))
-    answer = start().read(blank.tobytes())
+    answer = service.read(blank.tobytes())
     assert (answer.status, answer.json["result"]["texts"]) == (200, [])
 
 
-def test_max_long_side_is_that_of_the_pipeline(start, sign, open_pipeline, examples):
-    service = start()
+def test_max_long_side_is_that_of_the_pipeline(service, sign, open_pipeline, examples):
     reduced = service.read(sign, inferenceParams={"maxLongSide": 96})
     (expected,) = open_pipeline(Detection__limit_side_len=96).predict(examples / "sign.png")
     assert [text["poly"] for text in reduced.json["result"]["texts"]] == expected["dt_polys"]
@@ -94,7 +93,7 @@ def test_max_long_side_is_that_of_the_pipeline(start, sign, open_pipeline, examp
     assert full.json["result"]["texts"] == service.read(sign, inferenceParams=None).json["result"]["texts"]
 
 
-def test_turned_photo_is_drawn_upright(start, sign):
+def test_turned_photo_is_drawn_upright(service, sign):
     from io import BytesIO
 
     from PIL import Image
@@ -103,14 +102,13 @@ def test_turned_photo_is_drawn_upright(start, sign):
     exif[0x0112] = 6
     turned = BytesIO()
     Image.open(BytesIO(sign)).convert("RGB").rotate(90, expand=True).save(turned, "JPEG", quality=95, exif=exif)
-    result = start().read(turned.getvalue()).json["result"]
+    result = service.read(turned.getvalue()).json["result"]
     after = cv2.imdecode(np.frombuffer(base64.b64decode(result["image"]), np.uint8), cv2.IMREAD_COLOR)
     assert after.shape[:2] == (430, 640)
     assert len(result["texts"]) == 4
 
 
-def test_requests_at_once_get_their_own_answers(start, examples, read_example):
-    service = start()
+def test_requests_at_once_get_their_own_answers(service, examples, read_example):
     names = ["sign.png", "label.png"] * 4
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda name: service.read((examples / name).read_bytes()), names))
@@ -118,16 +116,15 @@ def test_requests_at_once_get_their_own_answers(start, examples, read_example):
         assert [text["text"] for text in answer.json["result"]["texts"]] == read_example(name)["rec_text"]
 
 
-def test_health_tells_models_and_engines(start):
-    answer = start().ask("/health")
+def test_health_tells_models_and_engines(service):
+    answer = service.ask("/health")
     assert answer.status == 200
     assert answer.json["status"] == "ok"
     assert answer.json["models"] == {"det": "PP-OCRv4_mobile_det", "rec": "PP-OCRv4_mobile_rec"}
     assert set(answer.json["engines"].values()) == {"openvino"}
 
 
-def test_metrics_count_requests(start, sign):
-    service = start()
+def test_metrics_count_requests(service, sign):
 
     def count(line: str) -> float:
         text = service.ask("/metrics").content.decode()
@@ -143,8 +140,7 @@ def test_metrics_count_requests(start, sign):
     assert count("edge_ocr_pictures_in_work") == 0
 
 
-def test_unknown_paths_share_a_metric(start):
-    service = start()
+def test_unknown_paths_share_a_metric(service):
     for path in ("/a", "/b"):
         service.ask(path)
     text = service.ask("/metrics").content.decode()
@@ -152,8 +148,8 @@ def test_unknown_paths_share_a_metric(start):
     assert 'path="/a"' not in text
 
 
-def test_openapi_tells_the_contract(start):
-    document = start().ask("/openapi.json").json
+def test_openapi_tells_the_contract(service):
+    document = service.ask("/openapi.json").json
     operation = document["paths"]["/ocr"]["post"]
     assert set(operation["responses"]) == {"200", "400", "413", "422", "500", "503", "504"}
     request = document["components"]["schemas"]["OcrRequest"]
@@ -161,15 +157,14 @@ def test_openapi_tells_the_contract(start):
     assert request["examples"]
 
 
-def test_example_of_the_document_works(start):
-    service = start()
+def test_example_of_the_document_works(service):
     document = service.ask("/openapi.json").json
     (example,) = document["components"]["schemas"]["OcrRequest"]["examples"]
     assert service.ask("/ocr", example).status == 200
 
 
-def test_page_loads_nothing_from_elsewhere(start):
-    answer = start().ask("/")
+def test_page_loads_nothing_from_elsewhere(service):
+    answer = service.ask("/")
     assert answer.status == 200
     assert answer.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in answer.headers["content-security-policy"]
@@ -211,8 +206,7 @@ def test_page_loads_nothing_from_elsewhere(start):
         ({"image": "/etc/passwd"}, 422, "Base64"),
     ],
 )
-def test_bad_bodies_are_refused(start, body, status, word):
-    service = start()
+def test_bad_bodies_are_refused(service, body, status, word):
     answer = service.ask("/ocr", body)
     if status == 405:
         assert_failed(answer, 405, "Method Not Allowed")
@@ -221,15 +215,15 @@ def test_bad_bodies_are_refused(start, body, status, word):
     assert service.ask("/health").status == 200
 
 
-def test_unknown_path_is_refused_in_the_same_form(start):
-    assert_failed(start().ask("/other"), 404)
+def test_unknown_path_is_refused_in_the_same_form(service):
+    assert_failed(service.ask("/other"), 404)
 
 
-def test_damaged_picture_is_refused(start, sign):
-    assert_failed(start().read(sign[: len(sign) // 2]), 422, "truncated")
+def test_damaged_picture_is_refused(service, sign):
+    assert_failed(service.read(sign[: len(sign) // 2]), 422, "truncated")
 
 
-def test_several_pages_are_refused(start):
+def test_several_pages_are_refused(service):
     from io import BytesIO
 
     from PIL import Image
@@ -237,7 +231,7 @@ def test_several_pages_are_refused(start):
     pages = [Image.new("RGB", (40, 40), colour) for colour in ("white", "black")]
     content = BytesIO()
     pages[0].save(content, "TIFF", save_all=True, append_images=pages[1:])
-    assert_failed(start().read(content.getvalue()), 422, "several pages")
+    assert_failed(service.read(content.getvalue()), 422, "several pages")
 
 
 def make_bomb(side: int) -> bytes:
@@ -453,8 +447,8 @@ def test_url_that_leads_to_no_picture_is_refused(start, site, path):
         "https://192.168.0.1/a.png",
     ],
 )
-def test_private_urls_are_refused(start, site, url):
-    answer = start().ask("/ocr", {"image": url.format(port=site.rpartition(":")[2])})
+def test_private_urls_are_refused(service, site, url):
+    answer = service.ask("/ocr", {"image": url.format(port=site.rpartition(":")[2])})
     assert_failed(answer, 422, "not public")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 
 import pytest
 from uv import find_uv_bin
@@ -23,6 +24,7 @@ def folders(tmp_path_factory) -> dict[str, str]:
     root = tmp_path_factory.mktemp("v6")
     # Without what it needs: another OpenCV would take the place of ours.
     command = [find_uv_bin(), "pip", "install", "-q", "--no-deps", "--target", str(root / "wheel"), WHEEL]
+    command += ["--python", sys.executable]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     if done.returncode:
         pytest.skip(f"no {WHEEL}, which carries PP-OCRv6: {done.stderr.strip().splitlines()[-1:]}")
