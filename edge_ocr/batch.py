@@ -21,7 +21,8 @@ from edge_ocr.config import PipelineConfig
 from edge_ocr.core.engines.base import count_cores
 from edge_ocr.errors import EdgeOcrError, InputError, UsageError
 from edge_ocr.inputs import SUFFIXES, Source
-from edge_ocr.pipeline import OcrPipeline
+from edge_ocr.pipeline import OcrPipeline, check_models
+from edge_ocr.processes import end_with_parent
 
 # Inputs handed out for each process: enough that none waits for the slowest of the others for long.
 _AHEAD = 4
@@ -37,22 +38,30 @@ class Outcome:
     error: EdgeOcrError | None
 
 
-def list_tree(folder: Path) -> Iterator[Source]:
+def list_tree(folder: Path, failures: list[EdgeOcrError]) -> Iterator[Source]:
     """Yield the pictures in a folder and all folders below it, each folder's own first, by name; links to folders are
     not followed.
 
-    Raises InputError for a folder that cannot be read.
+    A folder that cannot be read goes into `failures`, and the next is read.
     """
 
     def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename} cannot be read: {error.strerror}")
+        failures.append(InputError(f"{error.filename} cannot be read: {error.strerror}"))
 
     for place, below, names in os.walk(folder, onerror=refuse):
         below.sort()
         for name in sorted(names):
             path = Path(place, name)
-            if path.suffix.lower() in SUFFIXES and path.is_file():
+            if path.suffix.lower() in SUFFIXES and _may_be_file(path):
                 yield Source(path, str(path))
+
+
+def _may_be_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        # A folder whose names may be listed but not followed. Who reads it tells.
+        return True
 
 
 def read_many(
@@ -66,13 +75,13 @@ def read_many(
 
     Raises what `OcrPipeline` raises, before anything is read.
     """
-    # Here, too, where there are several: what is wrong with the models is told once.
-    pipeline = OcrPipeline(config, use_hpip)
     if jobs == 1:
+        pipeline = OcrPipeline(config, use_hpip)
         for source in sources:
             yield _read(pipeline, source)
         return
-    del pipeline
+    # Here, too: what is wrong with the models is told once.
+    check_models(config, use_hpip)
     if config.threads is None:
         config = config.with_values({"Runtime.threads": max(1, count_cores() // jobs)}, "--jobs")
     yield from _Pool(config, use_hpip, jobs).read(sources)
@@ -97,7 +106,7 @@ class _Pool:
         try:
             while True:
                 while len(under_way) < _AHEAD * self._jobs and (source := next(remaining, None)) is not None:
-                    under_way.append((source, pool.submit(_read_here, source)))
+                    under_way.append((source, self._submit(pool, source)))
                 if not under_way:
                     return
                 try:
@@ -114,6 +123,16 @@ class _Pool:
                     pool = self._open(self._jobs)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    @staticmethod
+    def _submit(pool: ProcessPoolExecutor, source: Source) -> Future[Outcome]:
+        try:
+            return pool.submit(_read_here, source)
+        except BrokenProcessPool as error:
+            # A process died since the last result was asked for; this one's turn tells.
+            future = Future[Outcome]()
+            future.set_exception(error)
+            return future
 
     def _read_alone(self, source: Source) -> Outcome:
         with self._open(1) as pool:
@@ -138,6 +157,7 @@ def _set_up(values: dict[str, object], origins: dict[str, str], use_hpip: bool |
     global _pipeline
     # A Ctrl-C at the terminal reaches every process; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     _pipeline = OcrPipeline(PipelineConfig(values, origins), use_hpip)
 
 
@@ -211,12 +231,14 @@ class JsonLinesFile:
         """Collect what is done, and cut the file behind the last input that is whole."""
         end = start = 0
         last: str | None = None
+        maybe_cut = False
         lines = io.BufferedReader(self._file)
         for number, line in enumerate(lines, 1):
             try:
                 if not line.endswith(b"\n"):
                     raise ValueError("cut off")
-                path = json.loads(line)["input_path"]
+                result = json.loads(line)
+                path = result["input_path"]
                 if not isinstance(path, str):
                     raise ValueError("no input_path")
             except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -225,15 +247,17 @@ class JsonLinesFile:
                         f"--output {self.path}: line {number} is no result of predict: {error}",
                         "--resume goes on with a file that predict --output wrote",
                     ) from None
-                # The writing was cut off: of this input, pages may be missing.
-                if last is not None:
-                    self.done.discard(last)
-                end = start
+                maybe_cut = True
                 break
             if path != last:
                 start, last = end, path
+            maybe_cut = result.get("page_index") is not None
             end += len(line)
             self.done.add(path)
         lines.detach()
+        if maybe_cut and last is not None:
+            # The writing may have been cut off, perhaps between two lines: of this input, pages may be missing.
+            self.done.discard(last)
+            end = start
         self._file.seek(end)
         self._file.truncate()

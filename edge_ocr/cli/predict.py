@@ -180,7 +180,8 @@ def _read_names(file: Path) -> Iterator[str]:
             for line in opened:
                 name = os.fsdecode(line.rstrip(b"\r\n"))
                 if name.strip():
-                    yield name
+                    # Standard input is no name; a file may be called so.
+                    yield "./-" if name == "-" else name
     except OSError as error:
         raise UsageError(f"--from-file {file}: {error.strerror}") from None
 
@@ -196,16 +197,19 @@ def _walk(given: Iterable[str], recursive: bool, failures: list[EdgeOcrError]) -
             if name == "-":
                 yield Source(sys.stdin.buffer, "-")
             elif recursive and Path(name).is_dir():
-                found = False
-                for source in list_tree(Path(name)):
+                found, before = False, len(failures)
+                for source in list_tree(Path(name), failures):
                     found = True
                     yield source
-                if not found:
+                if not found and len(failures) == before:
                     raise InputError(f"no pictures in folder {name} and those below it")
             else:
                 yield from list_sources(name)
         except EdgeOcrError as error:
             failures.append(error)
+        except OSError as error:
+            # Of a name that is too long, or below a folder that may not be entered.
+            failures.append(InputError(f"{name} cannot be read: {error.strerror}"))
 
 
 def _run(

@@ -34,10 +34,13 @@ def open_compiled(
     """Return the network from disk, or else what `compile_model` makes, which is then kept.
 
     A file counts for the very bytes of the model, this version of OpenVINO, this processor and `properties`, and only
-    if it is whole: a damaged network would read wrong without saying so. A store that cannot be written is no error.
+    if it is whole: a damaged network would read wrong without saying so. ONNX with its weights in other files is not
+    kept. A store that cannot be written is no error.
 
     Raises what `compile_model` raises.
     """
+    if _has_weights_elsewhere(model):
+        return compile_model()
     file = store_root() / FOLDER / f"{_name(core, model, properties)}.blob"
     compiled = _import(core, file, properties)
     if compiled is None:
@@ -47,6 +50,15 @@ def open_compiled(
             write_file(file, hashlib.sha256(content).digest() + content)
             _prune(file.parent)
     return compiled
+
+
+def _has_weights_elsewhere(model: Model) -> bool:
+    """Whether an ONNX file may name others, which hold its weights, each under the key `location`."""
+    try:
+        return model.format == "onnx" and b"location" in model.program.read_bytes()
+    except OSError:
+        # Who compiles it tells.
+        return True
 
 
 def _name(core: ov.Core, model: Model, properties: Mapping[str, object]) -> str:

@@ -45,6 +45,7 @@ FETCHERS = 8
 _MAX_JPEG_SIDE = 65_500
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_JSON_TYPE = re.compile(r"application/([\w.-]+\+)?json\b", re.IGNORECASE)
 _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
 
 _FAILURES: dict[int | str, dict[str, Any]] = {
@@ -191,7 +192,9 @@ def _draw(result: OcrResult) -> bytes:
     picture: MatLike = draw_boxes(result.image, [line.polygon for line in result.reading.lines])
     scale = _MAX_JPEG_SIDE / max(picture.shape)
     if scale < 1:
-        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        # Of a line of pixels, none would be left.
+        size = [max(1, int(side * scale)) for side in (picture.shape[1], picture.shape[0])]
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     _, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return content.tobytes()
 
@@ -218,6 +221,8 @@ async def _explain_validation(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return answer_failure(400, f"the body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}")
+    if first["loc"] == ("body",) and not _JSON_TYPE.match(request.headers.get("content-type", "")):
+        return answer_failure(422, "the body is not called JSON: send it with Content-Type: application/json")
     place = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
     return answer_failure(422, f"{place}: {first['msg']}")
 

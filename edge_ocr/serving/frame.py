@@ -27,9 +27,14 @@ _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CLIENT_GONE = 499
 """What nginx's log says of a client that did not wait for the answer."""
 
+_MAX_MESSAGE = 1000
+
 
 def answer_failure(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """Return the answer that every failure gets."""
+    if len(message) > _MAX_MESSAGE:
+        # It repeats a URL or a key of the request, of any length; what is wrong with it stands behind.
+        message = f"{message[: _MAX_MESSAGE // 2]}…{message[-_MAX_MESSAGE // 2 + 1 :]}"
     return JSONResponse({"errorCode": status, "errorMsg": message}, status, headers)
 
 
@@ -53,10 +58,12 @@ class RequestFrame:
         scope.setdefault("state", {})["facts"] = facts = dict[str, Any]()
         status = CLIENT_GONE
         received = 0
+        gone = False
 
         async def receive_counted() -> Message:
-            nonlocal received
+            nonlocal received, gone
             message = await receive()
+            gone = message["type"] == "http.disconnect"
             received += len(message.get("body", b""))
             if received > self._max_body_bytes:
                 raise self._refuse_size()
@@ -65,7 +72,8 @@ class RequestFrame:
         async def send_named(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                # Half a body is a bad request to FastAPI, also where the other half cannot come any more.
+                status = CLIENT_GONE if gone else message["status"]
                 message["headers"] = [*message.get("headers", ()), (REQUEST_ID.encode(), request_id.encode())]
             await send(message)
 
@@ -123,4 +131,5 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             content["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(content, ensure_ascii=False)
+        # In ASCII: paths may hold U+2028 or U+009B, which end lines and steer terminals.
+        return json.dumps(content)

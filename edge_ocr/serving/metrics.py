@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -35,7 +36,9 @@ def collect() -> bytes:
     for file in Path(folder).glob("gauge_live*_*.db"):
         worker = int(file.stem.rpartition("_")[2])
         if not _is_alive(worker):
-            mark_process_dead(worker, folder)  # type: ignore[no-untyped-call]
+            # Another worker may be at it.
+            with suppress(FileNotFoundError):
+                mark_process_dead(worker, folder)  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
     return generate_latest(registry)

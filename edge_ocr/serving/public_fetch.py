@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import http.client
 import ipaddress
+import math
 import socket
 import ssl
+import time
 import urllib.request
 from typing import Any
 
 from edge_ocr.errors import InputError
+
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+_EXAMPLES = ipaddress.ip_network("3fff::/20")
 
 
 def create_public_opener() -> urllib.request.OpenerDirector:
@@ -20,9 +25,11 @@ def create_public_opener() -> urllib.request.OpenerDirector:
     Opening raises InputError for an address that is not public.
     """
     opener = urllib.request.OpenerDirector()
+    tls = ssl.create_default_context()
+    tls.sslsocket_class = _TlsSocket
     for handler in (
         _HttpHandler(),
-        _HttpsHandler(context=ssl.create_default_context()),
+        _HttpsHandler(context=tls),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
         urllib.request.HTTPRedirectHandler(),
@@ -30,6 +37,36 @@ def create_public_opener() -> urllib.request.OpenerDirector:
     ):
         opener.add_handler(handler)
     return opener
+
+
+class _Socket(socket.socket):
+    """Ends in time even where one byte comes after the other.
+
+    A timeout starts anew with each, and a server could keep a thread and a connection for as long as it likes.
+    """
+
+    until = math.inf
+
+    def recv_into(self, *arguments: Any, **options: Any) -> int:
+        self.settimeout(_measure_left(self.until))
+        return super().recv_into(*arguments, **options)
+
+
+class _TlsSocket(ssl.SSLSocket):
+    until = math.inf
+
+    def recv_into(self, *arguments: Any, **options: Any) -> int:
+        self.settimeout(_measure_left(self.until))
+        return super().recv_into(*arguments, **options)
+
+
+def _measure_left(until: float) -> float | None:
+    if until == math.inf:
+        return None
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    return left
 
 
 class _HttpConnection(http.client.HTTPConnection):
@@ -45,10 +82,13 @@ class _HttpsConnection(http.client.HTTPSConnection):
     def connect(self) -> None:
         sock = _connect(self.host, self.port, self.timeout)
         try:
-            self.sock = self._tls.wrap_socket(sock, server_hostname=self.host)
+            wrapped = self._tls.wrap_socket(sock, server_hostname=self.host)
         except BaseException:
             sock.close()
             raise
+        if isinstance(wrapped, _TlsSocket):
+            wrapped.until = sock.until
+        self.sock = wrapped
 
 
 class _HttpHandler(urllib.request.HTTPHandler):
@@ -68,7 +108,7 @@ class _HttpsHandler(urllib.request.HTTPSHandler):
         return self.do_open(create, req)
 
 
-def _connect(host: str, port: int, timeout_s: float | None) -> socket.socket:
+def _connect(host: str, port: int, timeout_s: float | None) -> _Socket:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     # All of them, before the first is tried: a name with one private address is no public name.
     if not all(is_public(address[0]) for *_, address in found):
@@ -78,9 +118,15 @@ def _connect(host: str, port: int, timeout_s: float | None) -> socket.socket:
     failure: OSError | None = None
     for *_, address in found:
         try:
-            return socket.create_connection((str(address[0]), port), timeout_s)
+            plain = socket.create_connection((str(address[0]), port), timeout_s)
         except OSError as error:
             failure = error
+            continue
+        sock = _Socket(plain.family, plain.type, plain.proto, plain.detach())
+        sock.settimeout(timeout_s)
+        if timeout_s is not None:
+            sock.until = time.monotonic() + timeout_s
+        return sock
     raise failure or OSError(f"{host} has no address")
 
 
@@ -102,4 +148,8 @@ def is_public(address: str | int) -> bool:
             wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if wrapped is not None:
             return is_public(str(wrapped))
+        # Only these are handed out; among the others are more ways to write IPv4 (RFC 4291 2.5.5.1, 2765, 8215), which
+        # Python takes for public, as it does with the examples of RFC 9637.
+        if ip not in _GLOBAL_UNICAST or ip in _EXAMPLES:
+            return False
     return ip.is_global and not ip.is_multicast

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import tempfile
@@ -15,7 +16,8 @@ import uvicorn
 from edge_ocr.config import PipelineConfig, load_config
 from edge_ocr.core.engines.base import count_cores
 from edge_ocr.errors import UsageError
-from edge_ocr.pipeline import OcrPipeline
+from edge_ocr.pipeline import OcrPipeline, check_models
+from edge_ocr.processes import end_with_parent
 from edge_ocr.serving.settings import METRICS_VARIABLE, ServeSettings
 
 if TYPE_CHECKING:
@@ -59,16 +61,20 @@ def run_service(
     if config.threads is None and workers > 1:
         config = config.with_values({"Runtime.threads": max(1, count_cores() // workers)}, "serve")
     with _listen(host, port) as listener, tempfile.TemporaryDirectory(prefix="edge-ocr-") as scratch:
-        # With several workers, too: what is wrong with the models is told here, once.
-        pipeline = OcrPipeline(config, use_hpip, progress)
         shown = f"[{host}]" if ":" in host else host
-        ready(f"http://{shown}:{listener.getsockname()[1]}/")
+        address = f"http://{shown}:{listener.getsockname()[1]}/"
         if workers == 1:
+            pipeline = OcrPipeline(config, use_hpip, progress)
+            ready(address)
+            # One process counts in its memory, whatever others left in the environment.
+            os.environ.pop(METRICS_VARIABLE, None)
             from edge_ocr.serving.app import create_app
 
             _run(create_app(pipeline, settings), listener, settings)
             return
-        del pipeline
+        # Here, too: what is wrong with the models is told once.
+        check_models(config, use_hpip, progress)
+        ready(address)
         content = {"values": dict(config.values), "settings": asdict(settings), "use_hpip": use_hpip}
         os.environ[WORKER_VARIABLE] = json.dumps(content)
         os.environ[METRICS_VARIABLE] = scratch
@@ -79,20 +85,29 @@ def create_worker() -> FastAPI:
     """Return the application of one of several workers, as the parent says."""
     from edge_ocr.serving.app import create_app
 
+    # Or the port would stay taken.
+    end_with_parent()
     content = json.loads(os.environ[WORKER_VARIABLE])
     config = load_config("OCR", content["values"])
     return create_app(OcrPipeline(config, content["use_hpip"]), ServeSettings(**content["settings"]))
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not host:
+        # Such as an unset shell variable; to sockets it would mean every address.
+        raise UsageError("--host is empty", "0.0.0.0 listens on every address")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
         raise UsageError(
             f"cannot listen on {host}, port {port}: {getattr(error, 'strerror', None) or error}",
             "--port names another, --host another address of this machine",
         ) from None
+    # Connections inherit it. asyncio sets it where it knows that a socket is TCP, which uvicorn hides from it; without,
+    # the second part of each answer waits 40 ms for the client's acknowledgement of the first.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _run(app: Any, listener: socket.socket, settings: ServeSettings, **options: Any) -> None:
@@ -102,6 +117,6 @@ def _run(app: Any, listener: socket.socket, settings: ServeSettings, **options: 
         log_config=_LOGGING,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=round(settings.timeout_s),
+        timeout_graceful_shutdown=math.ceil(settings.timeout_s),
         **options,
     )

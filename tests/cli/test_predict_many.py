@@ -145,3 +145,17 @@ def test_cut_off_run_is_gone_on_with(tree, tmp_path, cli_env, cli_process, name)
     assert done.code == 0, done.err
     assert f"{count} done before" in done.err
     assert list_paths(output, folder) == [f"{index:02d}.png" for index in range(40)]
+
+
+def test_one_odd_name_does_not_end_the_list(cli, tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(tree / "a.png", "-")
+    names = ["x" * 5000, "a\0b", "-", str(tree / "b/c.png")]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    output = tmp_path / "out.jsonl"
+    done = cli("predict", "-r", "--from-file", tmp_path / "list.txt", "--output", output)
+    assert done.code == 4
+    assert "File name too long" in done.err
+    assert "2 not read" in done.err
+    paths = [json.loads(line)["input_path"] for line in output.read_text().splitlines()]
+    assert paths == ["./-", names[3]]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
+import time
 import urllib.error
 
 import pytest
@@ -33,6 +35,10 @@ def test_public_addresses(address):
             "2002:a00:1::",
             "64:ff9b::7f00:1",
             "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::7f00:1",
+            "::7f00:1",
+            "::ffff:0:7f00:1",
+            "3fff::1",
         ),
         *("2001:0:53aa:64c:0:0:0:1", "nonsense", ""),
     ],
@@ -135,6 +141,31 @@ def test_redirect_that_leads_inside_is_refused(inside, target, error, words):
     if isinstance(caught.value, urllib.error.HTTPError):
         caught.value.close()
     assert len(heard) == 1
+
+
+def test_server_that_drips_is_left_in_time(monkeypatch):
+    monkeypatch.setattr(public_fetch, "is_public", lambda address: True)
+    ended = threading.Event()
+
+    def drip() -> None:
+        client, _ = listener.accept()
+        # Each of these is an answer to go on from, and none takes long.
+        with client, contextlib.suppress(OSError):
+            while not ended.is_set():
+                client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                time.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip)
+        thread.start()
+        start = time.monotonic()
+        try:
+            with pytest.raises(OSError, match="timed out"):
+                create_public_opener().open(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=0.5)
+        finally:
+            ended.set()
+            thread.join(10)
+        assert 0.4 < time.monotonic() - start < 5
 
 
 def test_proxies_of_the_environment_are_not_asked(lead, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
 import re
@@ -139,6 +140,57 @@ def test_a_worker_that_is_killed_is_replaced(serve, sign):
     assert "edge_ocr_pictures_in_work 0.0" in metrics
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_workers_stop_with_their_parent(serve, sign, name):
+    process = serve("--workers", "2")
+    wait_for(lambda: sum("startup complete" in line for line in process.said) == 2, 60)
+    assert process.post(sign)[0] == 200
+    process.child.send_signal(getattr(signal, name))
+    # It was a segmentation fault, which left the workers with the port.
+    assert process.child.wait(30) == 0
+    assert sum("Finished server process" in line for line in process.said) == 2
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_parent_that_is_killed(serve):
+    process = serve("--workers", "2")
+    wait_for(lambda: sum("startup complete" in line for line in process.said) == 2, 60)
+    process.child.kill()
+    process.child.wait(10)
+    # Or they would keep the port, and the next service could not have it.
+    port = int(process.url.rstrip("/").rpartition(":")[2])
+
+    def is_free() -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            return True
+        return False
+
+    wait_for(is_free, 30)
+
+
+def test_answers_do_not_wait_for_acknowledgements(serve):
+    process = serve("--threads", "1")
+    connection = http.client.HTTPConnection(process.url.split("/")[2], timeout=10)
+    seconds = []
+    for _ in range(20):
+        start = time.perf_counter()
+        connection.request("GET", "/health")
+        connection.getresponse().read()
+        seconds.append(time.perf_counter() - start)
+    connection.close()
+    # 40 ms and more where the answer's second packet waits for the client to acknowledge the first.
+    assert sorted(seconds)[10] < 0.03
+
+
+def test_metrics_of_others_are_not_asked_for(serve, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "gone"))
+    process = serve("--threads", "1")
+    assert urllib.request.urlopen(f"{process.url}metrics").status == 200
+
+
 def run(*options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edge_ocr", "serve", *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -158,6 +210,7 @@ def test_port_that_is_taken_is_told():
     ("options", "code", "words"),
     [
         (["--host", "256.1.1.1"], 2, "256.1.1.1"),
+        (["--host", ""], 2, "--host is empty"),
         (["--workers", "0"], 2, "--workers"),
         (["--max-pixels", "0"], 2, "--max-pixels"),
         (["--set", "Detection.thres=1"], 2, "Detection.thresh"),

@@ -7,6 +7,7 @@ import contextlib
 import http.server
 import json
 import logging
+import re
 import socket
 import struct
 import threading
@@ -20,6 +21,9 @@ import numpy as np
 import pytest
 
 from edge_ocr.serving import app as serving_app
+from edge_ocr.serving import metrics
+from edge_ocr.serving.frame import JsonFormatter
+from edge_ocr.serving.settings import METRICS_VARIABLE
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +219,50 @@ def test_bad_bodies_are_refused(service, body, status, word):
     assert service.ask("/health").status == 200
 
 
+def test_body_that_is_not_called_json_is_told_so(service):
+    body = json.dumps({"image": "x"}).encode()
+    for kind in ("text/plain", "application/x-www-form-urlencoded"):
+        answer = service.ask("/ocr", body, headers={"content-type": kind})
+        assert_failed(answer, 422, "Content-Type: application/json")
+
+
+@pytest.mark.parametrize("body", [{"image": f"http://x:y/{'a' * 100_000}"}, {"image": "x", "k" * 100_000: 1}])
+def test_long_requests_are_not_repeated(service, body):
+    answer = service.ask("/ocr", body)
+    assert answer.status == 422
+    assert len(answer.json["errorMsg"]) <= 1000
+    assert re.search("Port|not permitted", answer.json["errorMsg"])
+
+
+def test_longest_line_of_pixels_is_drawn(start, open_pipeline):
+    # Reduced to the longest side of a JPEG, its height would be nothing.
+    content = make_png(200_000, 1)
+    image = start(open_pipeline()).read(content).json["result"]["image"]
+    assert cv2.imdecode(np.frombuffer(base64.b64decode(image), np.uint8), cv2.IMREAD_COLOR).shape[:2] == (1, 65_500)
+
+
+def test_log_is_ascii():
+    record = logging.LogRecord("x", logging.INFO, "", 0, "request", None, None)
+    record.facts = {"path": "/\n\u2028\x9b\x1b\u5c71"}
+    line = JsonFormatter().format(record)
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["path"] == record.facts["path"]
+
+
+def test_worker_whose_figures_another_takes_away_is_no_fault(tmp_path, monkeypatch):
+    monkeypatch.setenv(METRICS_VARIABLE, str(tmp_path))
+    (tmp_path / "gauge_livesum_1.db").touch()
+
+    def take_away(worker: int, folder: str) -> None:
+        (tmp_path / "gauge_livesum_1.db").unlink()
+        raise FileNotFoundError
+
+    monkeypatch.setattr(metrics, "_is_alive", lambda worker: False)
+    monkeypatch.setattr(metrics, "mark_process_dead", take_away)
+    assert metrics.collect() == b""
+
+
 def test_unknown_path_is_refused_in_the_same_form(service):
     assert_failed(service.ask("/other"), 404)
 
@@ -235,15 +283,20 @@ def test_several_pages_are_refused(service):
 
 
 def make_bomb(side: int) -> bytes:
-    """A PNG of a few KB that says it is side × side."""
+    """A PNG of a few KB that is side × side."""
+    return make_png(side, side)
+
+
+def make_png(width: int, height: int) -> bytes:
+    """A black PNG, packed as far as can be."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    row = b"\0" + b"\0" * -(-side // 8)
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    row = b"\0" + b"\0" * -(-width // 8)
     packer = zlib.compressobj(9)
-    body = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+    body = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
@@ -289,17 +342,30 @@ def test_body_that_never_ends_is_given_up(start):
         assert client.recv(65536).startswith(b"HTTP/1.1 504 ")
 
 
+def test_client_that_goes_in_the_middle_of_its_body_is_told_in_the_log(start, caplog):
+    service = start()
+    with caplog.at_level(logging.INFO, "edge_ocr.serving"):
+        with socket.create_connection(("127.0.0.1", service.port), 10) as client:
+            client.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
+            time.sleep(0.2)
+        deadline = time.monotonic() + 10
+        while not (found := [record.facts for record in caplog.records if record.message == "request"]):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert [(facts["status"], facts["body_bytes"]) for facts in found] == [(499, 1)]
+
+
 def test_request_id_comes_back(start, caplog):
     service = start()
+    told = lambda: [record.facts["request_id"] for record in caplog.records if hasattr(record, "facts")]  # noqa: E731
     with caplog.at_level(logging.INFO, "edge_ocr.serving"):
         given = service.ask("/health", headers={"X-Request-ID": "abc-1.2_X"}).headers["x-request-id"]
         made = service.ask("/health").headers["x-request-id"]
         forged = service.ask("/health", headers={"X-Request-ID": 'a" b'}).headers["x-request-id"]
+        # The line is written behind the answer, and only kept at this level.
+        wait_for(lambda: len(told()) == 3)
     assert given == "abc-1.2_X"
     assert len(made) == len(forged) == 32
-    # The line is written behind the answer.
-    told = lambda: [record.facts["request_id"] for record in caplog.records if hasattr(record, "facts")]  # noqa: E731
-    wait_for(lambda: len(told()) == 3)
     assert told() == [given, made, forged]
 
 

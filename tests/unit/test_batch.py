@@ -7,13 +7,16 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from edge_ocr.batch import JsonLinesFile, Outcome, list_tree, read_many
 from edge_ocr.config import load_config
-from edge_ocr.errors import InputError, ModelError, UsageError
+from edge_ocr.errors import EdgeOcrError, InputError, ModelError, UsageError
 from edge_ocr.inputs import Source
 
 NAMES = ("sign", "label", "upside_down", "receipt")
@@ -33,13 +36,39 @@ def tree(examples, tmp_path_factory) -> Path:
 
 
 def test_tree_is_listed_in_order(tree):
-    found = [str(Path(source.input_path).relative_to(tree)) for source in list_tree(tree)]
+    found = [str(Path(source.input_path).relative_to(tree)) for source in list_tree(tree, [])]
     assert found == ["sign.png", "a/bad.png", "a/sign.png", "a/deep/sign.png", "b/sign.png"]
 
 
-def test_tree_that_cannot_be_read_is_refused(tmp_path):
-    with pytest.raises(InputError, match="gone cannot be read"):
-        list(list_tree(tmp_path / "gone"))
+def test_folder_that_cannot_be_read_is_told_and_the_next_is_read(examples, tmp_path):
+    for place in ("a", "b", "c"):
+        (tmp_path / place).mkdir()
+        shutil.copy(examples / "sign.png", tmp_path / place)
+    failures: list[EdgeOcrError] = []
+    listing = list_tree(tmp_path, failures)
+    found = [next(listing)]
+    shutil.rmtree(tmp_path / "b")
+    found += listing
+    assert [source.input_path for source in found] == [str(tmp_path / place / "sign.png") for place in "ac"]
+    assert [error.message for error in failures] == [f"{tmp_path}/b cannot be read: No such file or directory"]
+    assert failures[0].exit_code == InputError.exit_code
+
+
+def test_names_that_cannot_be_followed_are_told_by_who_reads_them(tmp_path, monkeypatch):
+    (tmp_path / "a.png").touch()
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    assert [source.input_path for source in list_tree(tmp_path, [])] == [str(tmp_path / "a.png")]
+
+
+class Deadly:
+    """Ends the process that it is sent to."""
+
+    def __reduce__(self):
+        return os._exit, (9,)
 
 
 def describe(outcomes: list[Outcome]) -> list[tuple[str | None, list[str] | str]]:
@@ -54,7 +83,7 @@ def describe(outcomes: list[Outcome]) -> list[tuple[str | None, list[str] | str]
 
 @pytest.mark.usefixtures("default_models")
 def test_one_process_reads_as_the_pipeline(tree, read_example):
-    outcomes = list(read_many(list_tree(tree), load_config("OCR")))
+    outcomes = list(read_many(list_tree(tree, []), load_config("OCR")))
     texts = read_example("sign.png")["rec_text"]
     found = [found for _, found in describe(outcomes)]
     assert found == [texts, f"{tree}/a/bad.png is not a picture that can be read", texts, texts, texts]
@@ -64,19 +93,13 @@ def test_one_process_reads_as_the_pipeline(tree, read_example):
 @pytest.mark.usefixtures("default_models")
 def test_several_processes_keep_the_order(tree):
     config = load_config("OCR")
-    alone = describe(list(read_many(list_tree(tree), config)))
-    assert describe(list(read_many(list_tree(tree), config, jobs=2))) == alone
+    alone = describe(list(read_many(list_tree(tree, []), config)))
+    assert describe(list(read_many(list_tree(tree, []), config, jobs=2))) == alone
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("default_models")
 def test_process_that_dies_takes_one_picture_with_it(tree, examples, read_example):
-    class Deadly:
-        """Ends the process that it is sent to."""
-
-        def __reduce__(self):
-            return os._exit, (9,)
-
     good = [Source(examples / "sign.png", str(index)) for index in range(6)]
     sources = [*good[:3], Source(Deadly(), "deadly"), *good[3:]]
     outcomes = describe(list(read_many(sources, load_config("OCR"), jobs=2)))
@@ -86,6 +109,54 @@ def test_process_that_dies_takes_one_picture_with_it(tree, examples, read_exampl
         ("deadly", "deadly: the process that read it died"),
         *((str(index), texts) for index in range(3, 6)),
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("default_models")
+def test_process_may_die_while_nobody_waits_for_it(examples):
+    names = [str(index) for index in range(12)]
+    sources = [Source(Deadly() if name == "3" else examples / "sign.png", name) for name in names]
+    outcomes = []
+    for outcome in read_many(sources, load_config("OCR"), jobs=2):
+        if not outcomes:
+            # What comes next is handed out to processes of which one is dead.
+            time.sleep(5)
+        outcomes.append(outcome)
+    assert [outcome.source.input_path for outcome in outcomes] == names
+    assert [outcome.source.input_path for outcome in outcomes if outcome.error is not None] == ["3"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("default_models")
+def test_processes_end_with_one_that_is_killed(examples):
+    program = """
+import multiprocessing, sys, time
+from pathlib import Path
+from edge_ocr.batch import read_many
+from edge_ocr.config import load_config
+from edge_ocr.inputs import Source
+
+reading = read_many([Source(Path(sys.argv[1]), str(turn)) for turn in range(2)], load_config("OCR"), jobs=2)
+[next(reading), next(reading)]
+print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+time.sleep(100)
+"""
+    command = [sys.executable, "-c", program, str(examples / "sign.png")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        children = parent.stdout.readline().split()
+        parent.kill()
+    assert 1 <= len(children) <= 2
+    deadline = time.monotonic() + 20
+    while any(is_running(child) for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(process: str) -> bool:
+    try:
+        return Path("/proc", process, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.mark.usefixtures("default_models")
@@ -113,8 +184,8 @@ def test_bad_models_are_told_before_anything_is_read():
 # --- The file
 
 
-def make_line(path: str, text: str = "a") -> str:
-    return json.dumps({"input_path": path, "rec_text": [text]})
+def make_line(path: str, text: str = "a", **more: object) -> str:
+    return json.dumps({"input_path": path, "rec_text": [text], **more})
 
 
 def test_lines_are_written_as_they_come(tmp_path):
@@ -145,6 +216,16 @@ def test_resume_takes_away_what_is_half(tmp_path, cut):
         assert file.done == {"a", "b"}
         file.write([make_line("c")])
     assert path.read_text() == whole + make_line("c") + "\n"
+
+
+def test_resume_reads_pages_again_that_may_not_be_all(tmp_path):
+    path = tmp_path / "out.jsonl"
+    whole = make_line("a") + "\n" + "".join(make_line("b", page_index=page) + "\n" for page in range(2))
+    # Cut off between the lines of a PDF: nothing tells how many more there were.
+    path.write_text(whole + make_line("c", page_index=0) + "\n")
+    with JsonLinesFile(path, resume=True) as file:
+        assert file.done == {"a", "b"}
+    assert path.read_text() == whole
 
 
 def test_resume_of_a_whole_or_new_file_changes_nothing(tmp_path):

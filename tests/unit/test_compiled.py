@@ -104,6 +104,29 @@ def test_what_it_depends_on_has_a_file_of_its_own(model, store, tmp_path, compil
     assert len(list(store.iterdir())) == 4
 
 
+def test_onnx_with_weights_in_another_file_is_not_kept(tmp_path, store, compilations):
+    onnx = pytest.importorskip("onnx")
+    helper = onnx.helper
+
+    def run_with(weight: float) -> float:
+        weights = onnx.numpy_helper.from_array(np.full((1, 3, 48, 320), weight, np.float32), "w")
+        values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 48, 320]) for name in "xy"]
+        graph = helper.make_graph([helper.make_node("Mul", ["x", "w"], ["y"])], "g", values[:1], values[1:], [weights])
+        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        (tmp_path / "weights.bin").unlink(missing_ok=True)
+        onnx.save_model(
+            proto, str(tmp_path / "m.onnx"), save_as_external_data=True, location="weights.bin", size_threshold=0
+        )
+        model = Model("m", "det", "onnx", tmp_path / "m.onnx", None, None, {}, "test")
+        return float((run(model) / LINE).mean())
+
+    assert run_with(2.0) == pytest.approx(2)
+    # The program is the same to the byte.
+    assert run_with(5.0) == pytest.approx(5)
+    assert len(compilations) == 2
+    assert not store.exists()
+
+
 def test_store_that_cannot_be_written_is_no_error(model, tmp_path, monkeypatch, compilations):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path / "file"))
