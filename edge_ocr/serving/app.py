@@ -134,10 +134,10 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
             },
         )
 
-    app.add_exception_handler(RequestValidationError, _explain_validation)
-    app.add_exception_handler(HTTPException, _explain_http)
-    app.add_exception_handler(BusyError, _explain_busy)
-    app.add_exception_handler(EdgeOcrError, _explain_error)
+    app.exception_handler(RequestValidationError)(_explain_validation)
+    app.exception_handler(HTTPException)(_explain_http)
+    app.exception_handler(BusyError)(_explain_busy)
+    app.exception_handler(EdgeOcrError)(_explain_error)
     return app
 
 
@@ -216,8 +216,7 @@ async def _wait_for_end(request: Request) -> None:
         pass
 
 
-async def _explain_validation(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101
+async def _explain_validation(request: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return answer_failure(400, f"the body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}")
@@ -227,16 +226,13 @@ async def _explain_validation(request: Request, error: Exception) -> Response:
     return answer_failure(422, f"{place}: {first['msg']}")
 
 
-async def _explain_http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101
+async def _explain_http(request: Request, error: HTTPException) -> Response:
     return answer_failure(error.status_code, str(error.detail), dict(error.headers or {}))
 
 
-async def _explain_busy(request: Request, error: Exception) -> Response:
-    assert isinstance(error, BusyError)  # noqa: S101
+async def _explain_busy(request: Request, error: BusyError) -> Response:
     return answer_failure(503, str(error), {"retry-after": str(error.retry_after_s)})
 
 
-async def _explain_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, EdgeOcrError)  # noqa: S101
+async def _explain_error(request: Request, error: EdgeOcrError) -> Response:
     return answer_failure(error.http_status, error.message)

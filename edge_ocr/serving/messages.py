@@ -17,7 +17,7 @@ class InferenceParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    maxLongSide: Annotated[  # noqa: N815
+    maxLongSide: Annotated[
         int | None,
         Field(
             ge=32,
@@ -45,7 +45,7 @@ class OcrRequest(BaseModel):
             "TIFF, WebP or PDF, of one page.",
         ),
     ]
-    inferenceParams: InferenceParams | None = None  # noqa: N815
+    inferenceParams: InferenceParams | None = None
 
 
 class Text(BaseModel):
@@ -74,8 +74,8 @@ class OcrResultBody(BaseModel):
 class OcrAnswer(BaseModel):
     """Answer to a picture that was read."""
 
-    errorCode: int = 0  # noqa: N815
-    errorMsg: str = "Success"  # noqa: N815
+    errorCode: int = 0
+    errorMsg: str = "Success"
     result: OcrResultBody
 
 
@@ -86,8 +86,8 @@ class Failure(BaseModel):
         json_schema_extra={"examples": [{"errorCode": 422, "errorMsg": "picture is truncated or damaged"}]}
     )
 
-    errorCode: Annotated[int, Field(description="The HTTP status.")]  # noqa: N815
-    errorMsg: str  # noqa: N815
+    errorCode: Annotated[int, Field(description="The HTTP status.")]
+    errorMsg: str
 
 
 class Health(BaseModel):

@@ -38,9 +38,9 @@ def collect() -> bytes:
         if not _is_alive(worker):
             # Another worker may be at it.
             with suppress(FileNotFoundError):
-                mark_process_dead(worker, folder)  # type: ignore[no-untyped-call]
+                mark_process_dead(worker, folder)  # type: ignore[no-untyped-call]  # theirs
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]  # theirs
     return generate_latest(registry)
 
 
