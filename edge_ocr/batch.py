@@ -21,7 +21,7 @@ from edge_ocr.config import PipelineConfig
 from edge_ocr.core.engines.base import count_cores
 from edge_ocr.errors import EdgeOcrError, InputError, UsageError
 from edge_ocr.inputs import SUFFIXES, Source
-from edge_ocr.pipeline import OcrPipeline, check_models
+from edge_ocr.pipeline import OcrPipeline
 from edge_ocr.processes import end_with_parent
 
 # Inputs handed out for each process: enough that none waits for the slowest of the others for long.
@@ -81,7 +81,7 @@ def read_many(
             yield _read(pipeline, source)
         return
     # Here, too: what is wrong with the models is told once.
-    check_models(config, use_hpip)
+    OcrPipeline(config, use_hpip)
     if config.threads is None:
         config = config.with_values({"Runtime.threads": max(1, count_cores() // jobs)}, "--jobs")
     yield from _Pool(config, use_hpip, jobs).read(sources)

@@ -7,7 +7,6 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,21 +147,6 @@ def find_models(config: PipelineConfig, progress: Progress | None = None) -> dic
     if config.use_orientation:
         models["cls"] = resolve_model(config.cls_model, "cls", progress=progress)
     return models
-
-
-def check_models(config: PipelineConfig, use_hpip: bool | None = None, progress: Progress | None = None) -> None:
-    """Load the models of `config` and drop them: what is wrong with them is told before processes are started.
-
-    Raises what `OcrPipeline` raises.
-    """
-
-    def check() -> None:
-        OcrPipeline(config, use_hpip, progress)
-
-    # In a thread of its own: OpenVINO 2026 gives the thread that loads a stack for signals and frees it with the
-    # network, but leaves it set; the next SIGTERM or Ctrl-C would end the process with a segmentation fault.
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(check).result()
 
 
 def create_pipeline(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,10 +36,18 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": threads,
             "CPU_RUNTIME_CACHE_CAPACITY": SHAPE_CACHE_CAPACITY,
         }
-        try:
-            compiled = open_compiled(
+
+        def build() -> ov.CompiledModel:
+            return open_compiled(
                 core, model, properties, lambda: core.compile_model(core.read_model(model.program), "CPU", properties)
             )
+
+        try:
+            # In a thread that ends: OpenVINO 2026 gives the one that builds a network a stack for signals and frees it
+            # with the network, but leaves it set; the next signal with a handler, such as Ctrl-C, would be a
+            # segmentation fault.
+            with ThreadPoolExecutor(1) as pool:
+                compiled = pool.submit(build).result()
         except RuntimeError as error:
             raise ModelError(f"OpenVINO cannot read {model.program}: {get_reason(error)}") from None
         self._request = compiled.create_infer_request()

@@ -85,6 +85,8 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
     app.add_middleware(
         RequestFrame,
         max_body_bytes=settings.max_body_bytes,
+        # As much as a full queue may hold: bodies that are still coming count, too.
+        max_bodies_bytes=settings.max_body_bytes * (settings.queue + READERS),
         timeout_s=settings.timeout_s,
         paths=frozenset({"/", "/ocr", "/health", "/metrics", "/openapi.json"}),
     )
@@ -110,6 +112,7 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
         request.state.facts.update(result.pop("facts"))
         return JSONResponse({"errorCode": 0, "errorMsg": "Success", "result": result})
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health")
     async def health() -> Health:
         """Tell that the service is ready."""
@@ -124,6 +127,7 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
         """Return the service's figures for Prometheus."""
         return Response(metrics.collect(), media_type=CONTENT_TYPE_LATEST)
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def show_page() -> HTMLResponse:
         return HTMLResponse(

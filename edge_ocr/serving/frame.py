@@ -8,6 +8,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
@@ -27,6 +28,9 @@ _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CLIENT_GONE = 499
 """What nginx's log says of a client that did not wait for the answer."""
 
+# Or a client would go on to send what nobody reads.
+_CLOSE = {"connection": "close"}
+
 _MAX_MESSAGE = 1000
 
 
@@ -39,11 +43,18 @@ def answer_failure(status: int, message: str, headers: dict[str, str] | None = N
 
 
 class RequestFrame:
-    """ASGI middleware: a request's id, size and time limits, log line and metrics; no error goes through it."""
+    """ASGI middleware: a request's id, size and time limits, log line and metrics; no error goes through it.
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, timeout_s: float, paths: frozenset[str]) -> None:
+    `max_bodies_bytes` is for the bodies of all requests at a time, those that are still on their way included.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, max_body_bytes: int, max_bodies_bytes: int, timeout_s: float, paths: frozenset[str]
+    ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._max_bodies_bytes = max_bodies_bytes
+        self._bodies_bytes = 0
         self._timeout_s = timeout_s
         self._paths = paths
 
@@ -64,9 +75,14 @@ class RequestFrame:
             nonlocal received, gone
             message = await receive()
             gone = message["type"] == "http.disconnect"
-            received += len(message.get("body", b""))
+            count = len(message.get("body", b""))
+            received += count
+            self._bodies_bytes += count
+            metrics.BODY_BYTES.inc(count)
             if received > self._max_body_bytes:
                 raise self._refuse_size()
+            if self._bodies_bytes > self._max_bodies_bytes:
+                raise HTTPException(503, "busy, try again in 1 s", {"retry-after": "1", **_CLOSE})
             return message
 
         async def send_named(message: Message) -> None:
@@ -83,7 +99,7 @@ class RequestFrame:
                 raise self._refuse_size()
             await asyncio.wait_for(self._app(scope, receive_counted, send_named), self._timeout_s)
         except HTTPException as error:
-            await self._fail(error.status_code, error.detail, status, scope, receive, send_named)
+            await self._fail(error.status_code, error.detail, status, scope, receive, send_named, error.headers)
         except asyncio.TimeoutError:
             message = f"not done within {self._timeout_s:g} s"
             await self._fail(504, message, status, scope, receive, send_named)
@@ -91,6 +107,8 @@ class RequestFrame:
             logger.exception("request failed", extra={"facts": {"request_id": request_id}})
             await self._fail(500, "internal error", status, scope, receive, send_named)
         finally:
+            self._bodies_bytes -= received
+            metrics.BODY_BYTES.dec(received)
             seconds = time.perf_counter() - start
             # Whatever else clients ask for must not make a metric each.
             path = scope["path"] if scope["path"] in self._paths else "other"
@@ -109,13 +127,20 @@ class RequestFrame:
 
     def _refuse_size(self) -> HTTPException:
         limit_mb = self._max_body_bytes / 2**20
-        # Or a client would go on to send what nobody reads.
-        return HTTPException(413, f"the request is larger than {limit_mb:g} MB", {"connection": "close"})
+        return HTTPException(413, f"the request is larger than {limit_mb:g} MB", _CLOSE)
 
-    async def _fail(self, code: int, message: str, sent: int, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _fail(
+        self,
+        code: int,
+        message: str,
+        sent: int,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         if sent == CLIENT_GONE:
-            headers = {"connection": "close"} if code == 413 else None
-            await answer_failure(code, message, headers)(scope, receive, send)
+            await answer_failure(code, message, dict(headers or {}))(scope, receive, send)
 
 
 class JsonFormatter(logging.Formatter):

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from edge_ocr.config import PipelineConfig, load_config
 from edge_ocr.core.engines.base import count_cores
-from edge_ocr.errors import UsageError
-from edge_ocr.pipeline import OcrPipeline, check_models
-from edge_ocr.processes import end_with_parent
+from edge_ocr.errors import EdgeOcrError, UsageError
+from edge_ocr.pipeline import OcrPipeline
+from edge_ocr.processes import end_with_parent, is_alive
+from edge_ocr.serving.connections import TimedProtocol
 from edge_ocr.serving.settings import METRICS_VARIABLE, ServeSettings
 
 if TYPE_CHECKING:
@@ -25,8 +29,19 @@ if TYPE_CHECKING:
 
     from edge_ocr.models import Progress
 
+logger = logging.getLogger("edge_ocr.serving")
+
 WORKER_VARIABLE = "EDGE_OCR_WORKER"
 """How the parent tells its workers what to serve; JSON."""
+
+MAX_FAILED_STARTS = 3
+"""Workers that end before they are ready, one after the other, until no more are started."""
+
+# Tells the parent, in its folder, why it was ended.
+_GIVEN_UP = "given_up"
+
+UNREAD_MS = 60_000
+"""How long a client may leave an answer unread."""
 
 # uvicorn's own tells access in lines of its own; ours has more to say.
 _LOGGING: dict[str, Any] = {
@@ -56,7 +71,7 @@ def run_service(
     Several workers are processes that share the port; one that dies is replaced. Where `config` leaves the number of
     threads open, they share the cores. `ready` is told the address once the models are loaded.
 
-    Raises UsageError where the port cannot be had, and what `OcrPipeline` raises.
+    Raises UsageError where the port cannot be had, and what `OcrPipeline` raises, here or in worker after worker.
     """
     if config.threads is None and workers > 1:
         config = config.with_values({"Runtime.threads": max(1, count_cores() // workers)}, "serve")
@@ -70,26 +85,56 @@ def run_service(
             os.environ.pop(METRICS_VARIABLE, None)
             from edge_ocr.serving.app import create_app
 
-            _run(create_app(pipeline, settings), listener, settings)
+            uvicorn.run(create_app(pipeline, settings), **_list_options(listener, settings))
             return
         # Here, too: what is wrong with the models is told once.
-        check_models(config, use_hpip, progress)
+        OcrPipeline(config, use_hpip, progress)
         ready(address)
         content = {"values": dict(config.values), "settings": asdict(settings), "use_hpip": use_hpip}
         os.environ[WORKER_VARIABLE] = json.dumps(content)
         os.environ[METRICS_VARIABLE] = scratch
-        _run("edge_ocr.serving.worker:create_worker", listener, settings, factory=True, workers=workers)
+        app = "edge_ocr.serving.worker:create_worker"
+        uvicorn.run(app, factory=True, workers=workers, **_list_options(listener, settings))
+        if (Path(scratch) / _GIVEN_UP).exists():
+            # Told as at a start; what only workers meet, such as a lack of memory for all of them, is in the log.
+            OcrPipeline(config, use_hpip, progress)
+            raise EdgeOcrError(
+                f"{MAX_FAILED_STARTS} workers in a row ended before they were ready",
+                "the log says why; where memory is short, fewer --workers",
+            )
 
 
 def create_worker() -> FastAPI:
-    """Return the application of one of several workers, as the parent says."""
+    """Return the application of one of several workers, as the parent says.
+
+    Ends the process where that cannot be; and the parent, too, where it could not be for several workers in a row, for
+    uvicorn would go on for ever to start them.
+    """
     from edge_ocr.serving.app import create_app
 
     # Or the port would stay taken.
     end_with_parent()
+    folder = Path(os.environ[METRICS_VARIABLE])
+    failed = [file for file in folder.glob("*.starting") if not is_alive(int(file.stem))]
+    if len(failed) >= MAX_FAILED_STARTS:
+        (folder / _GIVEN_UP).touch()
+        os.kill(os.getppid(), signal.SIGTERM)
+        raise SystemExit(1)
+    starting = folder / f"{os.getpid()}.starting"
+    starting.touch()
     content = json.loads(os.environ[WORKER_VARIABLE])
-    config = load_config("OCR", content["values"])
-    return create_app(OcrPipeline(config, content["use_hpip"]), ServeSettings(**content["settings"]))
+    try:
+        pipeline = OcrPipeline(load_config("OCR", content["values"]), content["use_hpip"])
+    except EdgeOcrError as error:
+        logger.error("worker cannot start", extra={"facts": {"reason": error.message}})
+        raise SystemExit(1) from None
+    except Exception:
+        logger.exception("worker cannot start")
+        raise SystemExit(1) from None
+    app = create_app(pipeline, ServeSettings(**content["settings"]))
+    for file in (*failed, starting):
+        file.unlink(missing_ok=True)
+    return app
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -107,16 +152,18 @@ def _listen(host: str, port: int) -> socket.socket:
     # Connections inherit it. asyncio sets it where it knows that a socket is TCP, which uvicorn hides from it; without,
     # the second part of each answer waits 40 ms for the client's acknowledgement of the first.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # Or who never reads an answer would keep the connection for ever.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
     return listener
 
 
-def _run(app: Any, listener: socket.socket, settings: ServeSettings, **options: Any) -> None:
-    uvicorn.run(
-        app,
-        fd=listener.fileno(),
-        log_config=_LOGGING,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=math.ceil(settings.timeout_s),
-        **options,
-    )
+def _list_options(listener: socket.socket, settings: ServeSettings) -> dict[str, Any]:
+    """Return what uvicorn is told."""
+    return {
+        "fd": listener.fileno(),
+        "http": TimedProtocol,
+        "log_config": _LOGGING,
+        "access_log": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": math.ceil(settings.timeout_s),
+    }

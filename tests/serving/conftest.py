@@ -19,6 +19,7 @@ import uvicorn
 
 from edge_ocr import OcrPipeline
 from edge_ocr.serving.app import create_app
+from edge_ocr.serving.connections import TimedProtocol
 from edge_ocr.serving.settings import ServeSettings
 
 
@@ -67,11 +68,19 @@ class Service:
 
 
 @contextmanager
-def run_service(pipeline: OcrPipeline, **settings: Any) -> Iterator[Service]:
+def run_service(pipeline: OcrPipeline, header_timeout_s: float = 5, **settings: Any) -> Iterator[Service]:
     """Serve in a thread of this process."""
     listener = socket.create_server(("127.0.0.1", 0))
     app = create_app(pipeline, ServeSettings(**settings))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+    config = uvicorn.Config(
+        app,
+        http=TimedProtocol,
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=header_timeout_s,
+        timeout_graceful_shutdown=5,
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import errno
 import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from edge_ocr.serving import worker as worker_module
 
 
 @dataclass
@@ -138,6 +142,77 @@ def test_a_worker_that_is_killed_is_replaced(serve, sign):
     # The figures of the dead count on, but nothing of theirs is in work any more.
     metrics = urllib.request.urlopen(f"{process.url}metrics").read().decode()
     assert "edge_ocr_pictures_in_work 0.0" in metrics
+
+
+@pytest.fixture
+def det_folder(default_models, tmp_path) -> Path:
+    model = default_models["PP-OCRv4_mobile_det"]
+    folder = tmp_path / "det"
+    folder.mkdir()
+    for path in (model.program, model.params):
+        shutil.copy(path, folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_start_are_given_up(serve, det_folder):
+    process = serve("--workers", "2", "--det-model", str(det_folder))
+    wait_for(lambda: sum("startup complete" in line for line in process.said) == 2, 60)
+    shutil.rmtree(det_folder)
+    (worker, _) = (int(re.search(r"\[(\d+)\]", line)[1]) for line in process.said if "Started server" in line)
+    os.kill(worker, signal.SIGKILL)
+    # As at a start without the model.
+    assert process.child.wait(120) == 5
+    wait_for(lambda: process.said[-1].startswith("Hint: "))
+    _, *log, error, _ = process.said
+    assert re.fullmatch(f"Error: .*{re.escape(str(det_folder))}.*", error)
+    failures = [line for line in map(json.loads, log) if line["message"] == "worker cannot start"]
+    assert len(failures) == 3
+    assert all(str(det_folder) in line["reason"] and line["level"] == "error" for line in failures)
+    assert not any("traceback" in line for line in map(json.loads, log))
+
+
+@pytest.mark.slow
+def test_worker_that_comes_up_again_ends_the_count(serve, det_folder):
+    process = serve("--workers", "2", "--det-model", str(det_folder))
+
+    def list_workers() -> list[int]:
+        return [int(re.search(r"\[(\d+)\]", line)[1]) for line in process.said if "Started server" in line]
+
+    def count_failures() -> int:
+        return sum("worker cannot start" in line for line in process.said)
+
+    wait_for(lambda: len(list_workers()) == 2, 60)
+    aside = det_folder.with_name("aside")
+    for round_ in (1, 2):
+        det_folder.rename(aside)
+        os.kill(list_workers()[-1], signal.SIGKILL)
+        wait_for(lambda wanted=2 * round_: count_failures() >= wanted, 60)
+        aside.rename(det_folder)
+        wait_for(lambda wanted=2 + round_: len(list_workers()) == wanted, 60)
+    # Two and two, and it serves.
+    assert count_failures() == 4
+    assert process.child.poll() is None
+
+
+def test_connection_that_asks_nothing_is_closed(serve):
+    process = serve("--threads", "1")
+    port = int(process.url.rstrip("/").rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), 20) as client:
+        client.sendall(b"GET /health HTTP/1.1\r\n")
+        assert client.recv(100) == b""
+
+
+def test_answer_that_nobody_reads_is_given_up(monkeypatch):
+    monkeypatch.setattr(worker_module, "UNREAD_MS", 300)
+    with worker_module._listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(20)
+            with pytest.raises(OSError) as raised:  # noqa: PT012
+                while True:
+                    connection.sendall(bytes(2**20))
+            assert raised.value.errno == errno.ETIMEDOUT
 
 
 @pytest.mark.slow

@@ -167,6 +167,15 @@ def test_example_of_the_document_works(service):
     assert service.ask("/ocr", example).status == 200
 
 
+@pytest.mark.parametrize("path", ["/", "/health"])
+def test_head_is_get_without_its_body(service, path):
+    whole, head = service.ask(path), service.ask(path, method="HEAD")
+    assert (head.status, head.content) == (200, b"")
+    same = ("content-type", "content-length")
+    assert [head.headers[name] for name in same] == [whole.headers[name] for name in same]
+    assert len(whole.content) == int(head.headers["content-length"])
+
+
 def test_page_loads_nothing_from_elsewhere(service):
     answer = service.ask("/")
     assert answer.status == 200
@@ -258,7 +267,7 @@ def test_worker_whose_figures_another_takes_away_is_no_fault(tmp_path, monkeypat
         (tmp_path / "gauge_livesum_1.db").unlink()
         raise FileNotFoundError
 
-    monkeypatch.setattr(metrics, "_is_alive", lambda worker: False)
+    monkeypatch.setattr(metrics, "is_alive", lambda worker: False)
     monkeypatch.setattr(metrics, "mark_process_dead", take_away)
     assert metrics.collect() == b""
 
@@ -340,6 +349,87 @@ def test_body_that_never_ends_is_given_up(start):
     with socket.create_connection(("127.0.0.1", service.port), 10) as client:
         client.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
         assert client.recv(65536).startswith(b"HTTP/1.1 504 ")
+
+
+def read_to_end(client: socket.socket) -> bytes:
+    """What the service says until it closes the connection; TimeoutError where it does not."""
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+ASK_HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "answers"),
+    [
+        (b"", 0),
+        (b"GE", 0),
+        (HEAD, 0),
+        (ASK_HEALTH, 1),
+        (ASK_HEALTH + HEAD, 1),
+        (ASK_HEALTH + ASK_HEALTH + HEAD, 2),
+    ],
+    ids=["nothing", "begun", "half", "no second", "half of the second", "half of the third"],
+)
+def test_connection_without_whole_headers_is_closed(start, sent, answers):
+    service = start(header_timeout_s=0.2)
+    with socket.create_connection(("127.0.0.1", service.port), 10) as client:
+        client.sendall(sent)
+        assert read_to_end(client).count(b"HTTP/1.1 200 ") == answers
+
+
+@pytest.mark.parametrize("before", [b"", ASK_HEALTH], ids=["first", "second"])
+def test_headers_that_trickle_do_not_keep_a_connection(start, before):
+    service = start(header_timeout_s=0.2)
+    with socket.create_connection(("127.0.0.1", service.port), 10) as client:
+        client.sendall(before + HEAD)
+        # One header after the other, for far longer than it may take; in the end nobody listens.
+        with pytest.raises(OSError):  # noqa: PT012
+            for _ in range(200):
+                client.sendall(b"X: y\r\n")
+                time.sleep(0.05)
+
+
+def test_headers_in_time_may_be_followed_by_a_body_that_takes_longer(start, sign, gate):
+    service = start(header_timeout_s=0.2)
+    body = json.dumps({"image": base64.b64encode(sign).decode()}).encode()
+    with socket.create_connection(("127.0.0.1", service.port), 10) as client:
+        client.sendall(HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body[:100])
+        time.sleep(0.5)
+        client.sendall(body[100:])
+        # As may the answer.
+        time.sleep(0.5)
+        gate.set()
+        assert read_to_end(client).startswith(b"HTTP/1.1 200 ")
+
+
+def test_bodies_on_their_way_are_refused_where_memory_has_no_room(start):
+    # Two are worked on and none waits: twice the largest body.
+    service = start(queue=0, max_body_bytes=100_000)
+
+    def count_bytes() -> float:
+        text = service.ask("/metrics").content.decode()
+        return next(float(row.split()[1]) for row in text.splitlines() if row.startswith("edge_ocr_body_bytes "))
+
+    def send(count: int) -> socket.socket:
+        client = running.enter_context(socket.create_connection(("127.0.0.1", service.port), 10))
+        client.sendall(HEAD + b"Content-Length: 90000\r\n\r\n" + b" " * count)
+        return client
+
+    with contextlib.ExitStack() as running:
+        first, second = send(80_000), send(80_000)
+        wait_for(lambda: count_bytes() == 160_000)
+        said = read_to_end(send(60_000))
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1" in said
+        assert b"busy" in said
+        # Those that were there go on, and then there is room again.
+        for client in (first, second):
+            client.sendall(b" " * 10_000)
+            assert client.recv(65536).startswith(b"HTTP/1.1 400 ")
+        assert count_bytes() == 0
+        third = send(90_000)
+        assert third.recv(65536).startswith(b"HTTP/1.1 400 ")
 
 
 def test_client_that_goes_in_the_middle_of_its_body_is_told_in_the_log(start, caplog):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,27 @@ def test_second_start_takes_what_the_first_compiled(model, store, compilations):
     assert len(compilations) == len(list(store.iterdir())) == 1
     np.testing.assert_array_equal(run(model), first)
     assert len(compilations) == 1
+
+
+def test_signals_are_heard_when_the_networks_are_gone(examples, make_home):
+    # OpenVINO leaves the thread that builds a network with a stack for signals that is freed with the network.
+    code = (
+        "import gc, os, signal, sys; from edge_ocr import create_pipeline\n"
+        "heard = []; signal.signal(signal.SIGTERM, lambda *_: heard.append(1))\n"
+        "pipeline = create_pipeline(engine='openvino'); list(pipeline.predict(sys.argv[1]))\n"
+        "del pipeline; gc.collect(); os.kill(os.getpid(), signal.SIGTERM); print(len(heard))"
+    )
+    home = make_home()
+    # What was compiled, then what was kept.
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", code, examples / "sign.png"],
+            env={**os.environ, "EDGE_OCR_HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    assert list((home / "compiled").iterdir())
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other"])

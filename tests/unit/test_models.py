@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_ocr import model_store, models
+from edge_ocr import OcrPipeline, create_pipeline, model_store, models
 from edge_ocr.errors import ModelError
 from edge_ocr.models import REGISTRY, locate_model, pull_model, read_dictionary, resolve_model
 
@@ -955,6 +955,123 @@ def test_characters_as_paddleocr_dumps_them(tmp_path):
     characters = [chr(code) for code in (*range(0x20, 0x7F), 0xA0, 0x2028, 0x3000, 0xFEFF, 0x1F600)]
     dumped = yaml.dump({"PostProcess": {"name": "CTCLabelDecode", "character_dict": characters}}, allow_unicode=True)
     assert resolve_yml(tmp_path, "rec", dumped).dictionary == tuple(characters)
+
+
+# --- rows whose weights no wheel carries: the mobile models under their names, with an inference.yml of PaddleX's form
+
+
+def make_yml(name: str, operations: list[dict[str, object]], post: dict[str, object]) -> bytes:
+    import yaml
+
+    content = {
+        "Global": {"model_name": name},
+        "Hpi": {"backend_configs": {"paddle_infer": {"trt_dynamic_shapes": {"x": [[1, 3, 48, 160]] * 3}}}},
+        "PreProcess": {
+            "transform_ops": [{"DecodeImage": {"channel_first": False, "img_mode": "BGR"}}, *operations],
+        },
+        "PostProcess": post,
+    }
+    return yaml.dump(content, allow_unicode=True, sort_keys=False).encode()
+
+
+def build_row(mirror: Mirror, default_models, name: str, yml: bytes) -> OcrPipeline:
+    """The pipeline with a registry row that is fetched by its name."""
+    kind = REGISTRY[name].kind
+    model = default_models[f"PP-OCRv4_mobile_{kind}"]
+    files = {path.name: path.read_bytes() for path in (model.program, model.params)}
+    mirror.serve(name, make_tar({**files, "inference.yml": yml}, f"{name}_infer/"))
+    pipeline = create_pipeline(engine="openvino", overrides={f"Pipeline.text_{kind}_model": name})
+    assert mirror.requests == [f"/{name}_infer.tar"]
+    assert pipeline.models[kind] == name
+    return pipeline
+
+
+def read_sign(pipeline: OcrPipeline, examples: Path) -> dict[str, object]:
+    (result,) = pipeline.predict(examples / "sign.png")
+    return {key: result[key] for key in ("dt_polys", "rec_text", "rec_score")}
+
+
+@pytest.mark.parametrize(
+    ("side", "thresh", "box_thresh", "unclip_ratio"), [(960, 0.3, 0.6, 1.5), (320, 0.4, 0.7, 1.9)], ids=["usual", "own"]
+)
+def test_det_row_finds_what_its_yml_says(
+    mirror, default_models, read_example, examples, side, thresh, box_thresh, unclip_ratio
+):
+    name = "PP-OCRv4_server_det"
+    yml = make_yml(
+        name,
+        [
+            {"DetLabelEncode": None},
+            {"DetResizeForTest": {"resize_long": side}},
+            {
+                "NormalizeImage": {
+                    "mean": [0.485, 0.456, 0.406],
+                    "order": "hwc",
+                    "scale": "1./255.",
+                    "std": [0.229, 0.224, 0.225],
+                }
+            },
+            {"ToCHWImage": None},
+            {"KeepKeys": {"keep_keys": ["image", "shape", "polys", "ignore_tags"]}},
+        ],
+        {
+            "name": "DBPostProcess",
+            "thresh": thresh,
+            "box_thresh": box_thresh,
+            "max_candidates": 1000,
+            "unclip_ratio": unclip_ratio,
+        },
+    )
+    pipeline = build_row(mirror, default_models, name, yml)
+    taken = pipeline.config.detection
+    assert (taken.limit_side_len, taken.limit_type) == (side, "max")
+    assert (taken.bin_threshold, taken.box_threshold, taken.unclip_ratio) == (thresh, box_thresh, unclip_ratio)
+    assert pipeline.config.origins["Detection.thresh"] == f"inference.yml of {name}"
+    expected = read_example(
+        "sign.png",
+        Detection__limit_side_len=side,
+        Detection__thresh=thresh,
+        Detection__box_thresh=box_thresh,
+        Detection__unclip_ratio=unclip_ratio,
+    )
+    found = read_sign(pipeline, examples)
+    assert found == {key: expected[key] for key in found}
+    assert (found["dt_polys"] == read_example("sign.png")["dt_polys"]) == (side == 960)
+
+
+@pytest.mark.parametrize("name", ["PP-OCRv4_server_rec", "ch_SVTRv2_rec", "ch_RepSVTR_rec"])
+@pytest.mark.parametrize("order", ["usual", "with the space", "turned round"])
+def test_rec_row_reads_what_its_yml_says(mirror, default_models, read_example, examples, name, order):
+    usual = default_models["PP-OCRv4_mobile_rec"].dictionary
+    characters = {"usual": usual, "with the space": (*usual, " "), "turned round": usual[::-1]}[order]
+    width = 640 if order == "turned round" else 320
+    yml = make_yml(
+        name,
+        [
+            {"MultiLabelEncode": {"gtc_encode": "NRTRLabelEncode"}},
+            {"RecResizeImg": {"image_shape": [3, 48, width]}},
+            {"KeepKeys": {"keep_keys": ["image", "label_ctc", "label_gtc", "length", "valid_ratio"]}},
+        ],
+        {"name": "CTCLabelDecode", "character_dict": list(characters)},
+    )
+    pipeline = build_row(mirror, default_models, name, yml)
+    assert (pipeline.config.recognition.image_height, pipeline.config.recognition.min_width) == (48, width)
+    assert pipeline.config.origins["Recognition.image_shape"] == f"inference.yml of {name}"
+    found = read_sign(pipeline, examples)
+    expected = read_example("sign.png", Recognition__image_shape=[3, 48, width])
+    # The networks are the same, so another order of the characters is other texts, one for one.
+    translation = str.maketrans("".join(usual), "".join(characters[: len(usual)]))
+    assert found["rec_text"] == [text.translate(translation) for text in expected["rec_text"]]
+    assert (found["rec_text"] == expected["rec_text"]) == (order != "turned round")
+    assert (found["rec_score"], found["dt_polys"]) == (expected["rec_score"], expected["dt_polys"])
+    assert (found["rec_score"] == read_example("sign.png")["rec_score"]) == (width == 320)
+
+
+@pytest.mark.parametrize("name", ["PP-OCRv4_server_rec", "ch_SVTRv2_rec", "ch_RepSVTR_rec"])
+def test_rec_row_with_a_dictionary_that_does_not_fit_is_refused(mirror, default_models, name):
+    yml = make_yml(name, [], {"name": "CTCLabelDecode", "character_dict": ["a", "b"]})
+    with pytest.raises(ModelError, match=f"the dictionary does not fit {name}: 2 characters"):
+        build_row(mirror, default_models, name, yml)
 
 
 @needs_carrier
