@@ -93,6 +93,10 @@ def crop_polygon(image: BgrImage, polygon: Polygon) -> BgrImage:
     top_left, top_right, bottom_right, bottom_left = polygon
     width = max(1, int(max(math.dist(top_left, top_right), math.dist(bottom_left, bottom_right))))
     height = max(1, int(max(math.dist(top_left, bottom_left), math.dist(top_right, bottom_right))))
+    if _is_upright(polygon, image.shape[0], image.shape[1]):
+        # Nothing to straighten, as for two of three lines of a scan: the warp would find each pixel where it is.
+        left, top = int(top_left[0]), int(top_left[1])
+        return _lay(image[top : top + height, left : left + width])
     # Only the part around the quadrilateral is handed on: OpenCV 4 refuses pictures with a side above 32766. Cubic
     # interpolation looks two pixels to each side.
     left, top = np.maximum(np.floor(polygon.min(axis=0)).astype(int) - 3, 0)
@@ -100,8 +104,25 @@ def crop_polygon(image: BgrImage, polygon: Polygon) -> BgrImage:
     part = image[top:bottom, left:right]
     corners = (polygon - [left, top]).astype(np.float32)
     target = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
-    crop = _warp(part, cv2.getPerspectiveTransform(target, corners), height, width)
-    if height >= width * VERTICAL_RATIO:
+    return _lay(_warp(part, cv2.getPerspectiveTransform(target, corners), height, width))
+
+
+def _is_upright(polygon: Polygon, height: int, width: int) -> bool:
+    """Tell whether a quadrilateral is a rectangle of whole pixels, along the sides of the image and inside it."""
+    left, top = polygon[0]
+    right, bottom = polygon[2]
+    corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
+    return bool(
+        0 <= left < right <= width
+        and 0 <= top < bottom <= height
+        and np.array_equal(polygon, corners)
+        and np.array_equal(polygon, np.rint(polygon))
+    )
+
+
+def _lay(crop: BgrImage) -> BgrImage:
+    """Turn vertical text by 90° counter-clockwise."""
+    if crop.shape[0] >= crop.shape[1] * VERTICAL_RATIO:
         return np.asarray(cv2.rotate(crop, cv2.ROTATE_90_COUNTERCLOCKWISE), dtype=np.uint8)
     return crop
 

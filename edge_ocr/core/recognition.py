@@ -13,6 +13,9 @@ from .types import BgrImage
 # Input widths are multiples of this, so that an engine sees few different shapes.
 WIDTH_STEP = 64
 
+# Lines together are at most this wide, in pixels: more at a time gains nothing on a CPU.
+BATCH_WIDTH = 1280
+
 # Widest input; longer lines are squeezed into it. PaddleX's MAX_IMG_W.
 MAX_WIDTH = 3200
 
@@ -23,6 +26,25 @@ def plan_width(line_width: int, min_width: int) -> int:
     It depends on the line alone, so a line reads the same whatever else is in its batch.
     """
     return max(min_width, min(MAX_WIDTH, -(-line_width // WIDTH_STEP) * WIDTH_STEP))
+
+
+def plan_batches(widths: list[int], batch_size: int) -> list[list[int]]:
+    """Return the indices of the lines to run together, given the input width of each.
+
+    Those of one batch have one width. Batches have 1, 2, 4, 8 … lines, at most `batch_size`: each shape that an engine
+    meets for the first time costs it a lot.
+    """
+    order = sorted(range(len(widths)), key=lambda i: widths[i])
+    batches = []
+    start = 0
+    while start < len(order):
+        width = widths[order[start]]
+        alike = sum(widths[i] == width for i in order[start : start + batch_size])
+        size = min(alike, max(1, BATCH_WIDTH // width))
+        size = 1 << (size.bit_length() - 1)
+        batches.append(order[start : start + size])
+        start += size
+    return batches
 
 
 class TextRecognizer:
@@ -38,14 +60,9 @@ class TextRecognizer:
         settings = self.settings
         lines = [resize_line(crop, settings.image_height, MAX_WIDTH) for crop in crops]
         widths = [plan_width(line.shape[1], settings.min_width) for line in lines]
-        order = sorted(range(len(lines)), key=lambda i: widths[i])
         readings: list[tuple[str, float]] = [("", 0.0)] * len(crops)
-        start = 0
-        while start < len(order):
-            width = widths[order[start]]
-            batch = [i for i in order[start : start + settings.batch_size] if widths[i] == width]
-            probs = self.engine.run(prepare_lines([lines[i] for i in batch], width))
+        for batch in plan_batches(widths, settings.batch_size):
+            probs = self.engine.run(prepare_lines([lines[i] for i in batch], widths[batch[0]]))
             for i, line_probs in zip(batch, np.asarray(probs)):
                 readings[i] = self.charset.decode(line_probs)
-            start += len(batch)
         return readings

@@ -39,7 +39,7 @@ class RecognitionSettings:
     min_width: int
     """Narrowest input in pixels; narrower crops are padded to it."""
     batch_size: int
-    """Crops run together."""
+    """Crops run together, at most."""
     text_score: float
     """Lines with a lower `rec_score` are left out of the result."""
 

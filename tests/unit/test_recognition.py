@@ -9,7 +9,7 @@ from edge_ocr.config import load_config
 from edge_ocr.core.charset import Charset
 from edge_ocr.core.orientation import BATCH_SIZE, OrientationClassifier, turn
 from edge_ocr.core.pipeline import TextReader
-from edge_ocr.core.recognition import MAX_WIDTH, TextRecognizer, plan_width
+from edge_ocr.core.recognition import MAX_WIDTH, TextRecognizer, plan_batches, plan_width
 from edge_ocr.core.settings import RecognitionSettings
 from edge_ocr.core.types import TextBox
 
@@ -65,6 +65,15 @@ def test_batches_hold_one_width_and_no_more_lines_than_asked_for():
     recognizer = make_recognizer(batch_size=2)
     recognizer.recognize([make_crop("a", width) for width in (100, 600, 200, 610, 300)])
     assert sorted(recognizer.engine.shapes) == [(1, 3, 48, 320), (2, 3, 48, 320), (2, 3, 48, 640)]
+
+
+def test_batches_have_few_sizes_and_a_bounded_area():
+    widths = [192] * 7 + [640] * 3 + [1280, 3200, 3200]
+    batches = plan_batches(widths, 8)
+    assert [len(batch) for batch in batches] == [4, 2, 1, 2, 1, 1, 1, 1]
+    assert sorted(i for batch in batches for i in batch) == list(range(len(widths)))
+    assert [len(batch) for batch in plan_batches([192] * 7, 3)] == [2, 2, 2, 1]
+    assert plan_batches([], 8) == []
 
 
 def test_no_crops_run_nothing():
