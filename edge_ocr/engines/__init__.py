@@ -29,7 +29,7 @@ class EngineSpec:
 
 # Fastest first (on CPUs).
 ENGINES = {
-    "openvino": EngineSpec("openvino", ("pdmodel", "onnx"), "openvino", "edge_ocr.engines.openvino:OpenVinoEngine"),
+    "openvino": EngineSpec("openvino", ("pdmodel", "onnx"), "openvino", "edge_ocr.engines.openvino:create"),
     "onnxruntime": EngineSpec("onnxruntime", ("onnx",), "edge-ocr[onnx]", "edge_ocr.engines.onnxruntime:create"),
     "paddle": EngineSpec("paddle", ("pdmodel", "json"), "paddlepaddle", "edge_ocr.engines.paddle:PaddleEngine"),
 }

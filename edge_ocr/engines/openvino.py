@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_ocr.core.engines.base import Engine
 from edge_ocr.core.engines.failures import get_reason, refuse_input
 from edge_ocr.devices import Precision
+from edge_ocr.engines.checked import CheckedEngine
 from edge_ocr.engines.compiled import open_compiled
 from edge_ocr.errors import ModelError
 from edge_ocr.models import Model
@@ -18,14 +20,28 @@ from edge_ocr.models import Model
 SHAPE_CACHE_CAPACITY = 16
 
 
+def create(model: Model, device_kind: str, device_id: int, threads: int, precision: Precision = "f32") -> Engine:
+    """Load a model; it runs on the CPU whatever the device, in `precision` a recogniser only.
+
+    Raises ModelError where OpenVINO cannot read it.
+    """
+    import openvino as ov
+
+    exact = OpenVinoEngine(model, threads)
+    if precision == "f32" or model.kind != "rec":
+        return exact
+    if not {"BF16", "FP16"} & set(ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")):
+        # It would compute in f32, and lines in doubt twice.
+        return exact
+    return CheckedEngine(OpenVinoEngine(model, threads, precision), exact)
+
+
 class OpenVinoEngine:
     """One network on OpenVINO's CPU plugin, in float32 unless `precision` says otherwise."""
 
     name = "openvino"
 
-    def __init__(
-        self, model: Model, device_kind: str, device_id: int, threads: int, precision: Precision = "f32"
-    ) -> None:
+    def __init__(self, model: Model, threads: int, precision: Precision = "f32") -> None:
         import openvino as ov
 
         core = ov.Core()

@@ -46,7 +46,7 @@ def compilations(monkeypatch) -> list[str]:
 
 
 def run(model: Model, threads: int = 1, precision: str = "f32") -> np.ndarray:
-    return OpenVinoEngine(model, "cpu", 0, threads, precision).run(LINE).copy()
+    return OpenVinoEngine(model, threads, precision).run(LINE).copy()
 
 
 def test_second_start_takes_what_the_first_compiled(model, store, compilations):
