@@ -51,6 +51,8 @@ class OpenVinoEngine:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
             "CPU_RUNTIME_CACHE_CAPACITY": SHAPE_CACHE_CAPACITY,
+            # Every process would be pinned to the same first cores: two with a thread each would share one.
+            "ENABLE_CPU_PINNING": False,
         }
 
         def build() -> ov.CompiledModel:

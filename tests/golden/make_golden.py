@@ -36,7 +36,7 @@ from edge_ocr.core.geometry import crop_polygon, fit_quad, order_corners, sort_r
 from edge_ocr.core.imaging import plan_detection_size, prepare_detection, prepare_lines, resize_line
 from edge_ocr.core.orientation import OrientationClassifier
 from edge_ocr.core.pipeline import TextReader
-from edge_ocr.core.recognition import MAX_WIDTH, TextRecognizer, plan_width
+from edge_ocr.core.recognition import MAX_WIDTH, TextRecognizer, plan_batches, plan_width
 from edge_ocr.core.settings import DetectionSettings, OrientationSettings, RecognitionSettings
 from edge_ocr.core.types import TextBox
 
@@ -327,8 +327,13 @@ def expect(recorded: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dic
         "detection_sizes": list(_expect_detection_sizes()),
         "widths": [
             {"line_width": w, "min_width": m, "width": plan_width(w, m)}
-            for m in (32, 320)
+            for m in (32, 192, 320)
             for w in (1, 32, 63, 64, 65, 319, 320, 321, 384, 385, 3199, 3200)
+        ],
+        "batches": [
+            {"widths": widths, "batch_size": size, "batches": plan_batches(widths, size)}
+            for size in (1, 3, 8)
+            for widths in ([], [192], [192] * 7 + [640] * 3 + [1280, 3200, 3200], [384, 192, 320, 192, 192, 384, 192])
         ],
         "line_widths": [
             {"height": h, "width": w, "line_width": resize_line(np.zeros((h, w, 3), np.uint8), 48, MAX_WIDTH).shape[1]}

@@ -1,5 +1,6 @@
 package io.github.edgeocr.core
 
+import org.json.JSONArray
 import org.junit.jupiter.api.Assertions.assertArrayEquals
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertThrows
@@ -41,6 +42,15 @@ class ImagingTest {
         for (row in expected.items("widths")) {
             val changed = settings.recognition.copy(minWidth = row.getInt("min_width"))
             assertEquals(row.getInt("width"), planWidth(row.getInt("line_width"), changed), "$row")
+        }
+    }
+
+    @Test
+    fun `batches are the host's`() {
+        for (row in expected.items("batches")) {
+            val widths = row.getJSONArray("widths").let { array -> List(array.length()) { array.getInt(it) } }
+            val planned = planBatches(widths, row.getInt("batch_size"))
+            assertEquals(row.getJSONArray("batches").toString(), JSONArray(planned).toString(), "$row")
         }
     }
 
