@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from edge_ocr.core.engines.base import Engine
 
 LEAST_MARGIN = 0.1
-"""Between the two best classes of a step. Over the 503 lines of our photos, bf16 changed 12 texts: 2 of them above this,
-where one line of four is read twice; of clean print that is one of a hundred (benchmarks/README.md)."""
+"""Between the two best classes of a step. Of 503 lines of photos, bf16 changed 12; with those below read again, 2
+(benchmarks/README.md)."""
 
 
 class CheckedEngine:

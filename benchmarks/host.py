@@ -1,0 +1,336 @@
+"""edge-ocr and its peers on the same pictures: time, memory and accuracy, as tables, JSON and a chart.
+
+    python -m benchmarks.host --images DIR [--images DIR2 ...] [--gt FILE ...] [--against rapidocr,paddleocr]
+
+Each system reads every folder in a process of its own, one after the other, and again in each further round, with the
+same number of threads. A process loads once, reads one picture that does not count, then each picture of the folder;
+the time of a picture is from its path to its texts, decoding included. `edge-ocr:ENGINE` is edge-ocr on another engine,
+`edge-ocr:bf16` at that precision, `edge-ocr:pad320` with PP-OCR's padding, `rapidocr:960` is RapidOCR with edge-ocr's side length of the detection input instead of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.host_chart import draw_chart
+from benchmarks.peers import find_peer
+from converters.child_process import clean_environment
+from converters.parity import MATCH_IOU, Truth, measure_iou, pair_lines, score_truth
+from edge_ocr.core.pictures import list_pictures
+from edge_ocr.core.types import TextLine
+from edge_ocr.errors import EdgeOcrError, InputError, ToolchainError
+from edge_ocr.models import Kind, resolve_model
+
+ROOT = Path(__file__).parent.parent
+WARMUP = ROOT / "examples/images/receipt.jpg"
+OWN = "edge-ocr"
+MODELS: dict[str, Kind] = {"PP-OCRv4_mobile_det": "det", "PP-OCRv4_mobile_rec": "rec", "ch_ppocr_mobile_v2_cls": "cls"}
+JOBS = (1, 2)
+
+STAGES = ("decode", "det pre", "det infer", "det post", "crop", "rec pre", "rec infer", "rec post")
+"""Of edge-ocr; peers tell of `det` and `rec`."""
+
+# What the tables call each figure, and how it is printed.
+ROWS = {
+    "median_ms": ("median, ms", "{:.0f}"),
+    "fastest_ms": ("median of each picture's fastest round, ms", "{:.0f}"),
+    "p95_ms": ("p95, ms", "{:.0f}"),
+    "cpu_ms": ("processor time, median, ms", "{:.0f}"),
+    "load_ms": ("import and load, ms", "{:.0f}"),
+    "peak_mb": ("memory at most, MB", "{:.0f}"),
+    "outside_share": ("time outside the networks", "{:.1%}"),
+    "lines": ("lines", "{:d}"),
+    "equal_share": (f"of {OWN}'s lines, read the same", "{:.2%}"),
+    "hmean": ("boxes, H-mean", "{:.4f}"),
+    "exact_share": ("lines read exactly", "{:.4f}"),
+    "one_minus_ned": ("1-NED of lines found", "{:.4f}"),
+    "texts_share": ("texts without boxes, found", "{:.4f}"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, action="append", required=True, metavar="DIR", help="may be repeated")
+    parser.add_argument(
+        "--gt", type=Path, action="append", default=[], metavar="FILE", help="as verify takes it; default: DIR/gt.jsonl"
+    )
+    parser.add_argument("--against", default="", metavar="NAME,...", help="rapidocr, paddleocr, edge-ocr:paddle, ...")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--throughput", action="store_true", help="also pictures a second of edge-ocr predict --jobs")
+    parser.add_argument("--out", type=Path, help="folder for host.json and host.png")
+    options = parser.parse_args()
+    if options.gt and len(options.gt) != len(options.images):
+        parser.error(f"{len(options.gt)} --gt for {len(options.images)} --images, expected one for each")
+    try:
+        compare(options)
+    except EdgeOcrError as error:
+        raise SystemExit(f"{error.message}\n{error.hint or ''}") from None
+
+
+def compare(options: argparse.Namespace) -> None:
+    systems = list(dict.fromkeys([OWN, *(name for name in options.against.split(",") if name)]))
+    folders = {folder.absolute().name: list_pictures(folder) for folder in options.images}
+    if len(folders) < len(options.images):
+        raise InputError("two folders have the same name", "rename one: the tables go by it")
+    files = options.gt or [folder / "gt.jsonl" for folder in options.images]
+    labels = {name: read_labels(file, required=bool(options.gt)) for name, file in zip(folders, files, strict=True)}
+    content = {
+        "date": str(date.today()),
+        "machine": describe_machine(),
+        "load_before": os.getloadavg()[0],
+        "threads": options.threads,
+        "rounds": options.rounds,
+    }
+    runs, rates = measure(systems, folders, options)
+    content["versions"] = {system: runs[next(iter(folders))][system][0]["versions"] for system in systems}
+    content["pictures_per_second"] = rates
+    content["figures"] = {
+        name: {system: summarise(found, by_system[OWN], labels[name]) for system, found in by_system.items()}
+        for name, by_system in runs.items()
+    }
+    report(content, {name: len(pictures) for name, pictures in folders.items()})
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({**content, "runs": runs}, ensure_ascii=False)
+        (options.out / "host.json").write_text(text + "\n", encoding="utf-8")
+        caption = f"{describe(content)}. Stages: shares of the mean."
+        draw_chart(content["figures"], caption, options.out / "host.png")
+
+
+def measure(
+    systems: Sequence[str], folders: Mapping[str, Sequence[Path]], options: argparse.Namespace
+) -> tuple[dict[str, dict[str, list[dict[str, Any]]]], dict[str, dict[str, list[float]]]]:
+    """Return, for each folder, the runs of each system, and pictures a second of each way to read many."""
+    interpreters = {system: find_interpreter(system) for system in systems}
+    runs: dict[str, dict[str, list[dict[str, Any]]]] = {name: {system: [] for system in systems} for name in folders}
+    rates: dict[str, dict[str, list[float]]] = {name: {} for name in folders}
+    for number in range(options.rounds):
+        for name, pictures in folders.items():
+            for system in systems:
+                print(f"round {number + 1}: {system} reads {name}", file=sys.stderr)
+                run = run_system(system, interpreters[system], pictures, options.threads)
+                runs[name][system].append(run)
+            if options.throughput:
+                spent = [image["ms"] for image in runs[name][OWN][-1]["images"]]
+                rates[name].setdefault("loaded pipeline", []).append(1000 * len(spent) / sum(spent))
+                for jobs in JOBS:
+                    rate = measure_command(pictures, jobs, options.threads)
+                    rates[name].setdefault(f"edge-ocr predict --jobs {jobs}", []).append(rate)
+    return runs, rates
+
+
+# --- running
+
+
+def find_interpreter(system: str) -> Path:
+    name = system.partition(":")[0]
+    return Path(sys.executable) if name == OWN else find_peer(name)
+
+
+def run_system(system: str, python: Path, pictures: Sequence[Path], threads: int) -> dict[str, Any]:
+    """Read pictures in a process; return `load_ms`, `images`, `peak_mb` and `versions`, as the process tells them.
+
+    Raises ToolchainError where it fails.
+    """
+    folders = {kind: str(resolve_model(name, kind).program.parent) for name, kind in MODELS.items()}
+    job = {
+        "system": system,
+        "threads": threads,
+        "models": folders,
+        "warmup": str(WARMUP),
+        "pictures": [str(picture.absolute()) for picture in pictures],
+    }
+    # Else the names of this folder would stand before those of packages.
+    environment = {**clean_environment(), "OMP_NUM_THREADS": str(threads), "PYTHONSAFEPATH": "1"}
+    if system.partition(":")[0] == OWN:
+        environment["PYTHONPATH"] = str(ROOT)
+    worker = Path(__file__).with_name("host_worker.py")
+    said = run_process([python, worker], environment, json.dumps(job))
+    first, *images, end = map(json.loads, said.splitlines())
+    return {**first, **end, "images": images}
+
+
+def measure_command(pictures: Sequence[Path], jobs: int, threads: int) -> float:
+    """Return the pictures a second of a whole `edge-ocr predict`, its start included; the jobs share the threads.
+
+    Raises ToolchainError where it fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "edge_ocr", "predict", *pictures, "--output", Path(folder) / "texts.jsonl"]
+        command += ["--jobs", str(jobs), "--threads", str(max(1, threads // jobs))]
+        started = time.perf_counter()
+        run_process(command, {**clean_environment(), "PYTHONPATH": str(ROOT)})
+        return len(pictures) / (time.perf_counter() - started)
+
+
+def run_process(command: Sequence[str | Path], environment: Mapping[str, str], given: str = "") -> str:
+    """Return what a process writes to stdout; raise ToolchainError where it fails."""
+    done = subprocess.run(command, input=given, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        name = " ".join(Path(part).name for part in command[:4])
+        raise ToolchainError(
+            f"{name} ended with exit code {done.returncode}: {last}",
+            "of a peer, remove the environment (python -m benchmarks.peers names it) and run this again",
+        )
+    return done.stdout
+
+
+def describe_machine() -> dict[str, Any]:
+    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    processor = found[1] if found else platform.machine()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    cores = len(os.sched_getaffinity(0))
+    return {"processor": processor, "cores": cores, "memory_gb": round(memory, 1), "system": platform.platform()}
+
+
+# --- figures
+
+
+def read_labels(path: Path, *, required: bool) -> dict[str, list[dict[str, Any]]]:
+    """Return the words of each picture; none where the file is not there and not `required`."""
+    if not path.is_file():
+        if required:
+            raise InputError(f"no such file: {path}", "give a gt.jsonl")
+        return {}
+    rows = map(json.loads, filter(str.strip, path.read_text(encoding="utf-8").split("\n")))
+    return {row["image"]: row["words"] for row in rows}
+
+
+def summarise(
+    runs: Sequence[Mapping[str, Any]],
+    own_runs: Sequence[Mapping[str, Any]],
+    labels: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> dict[str, Any]:
+    """Return the figures of ROWS that can be told, over all rounds, and the mean of each stage in `stages_ms`.
+
+    Stages that a system does not tell of are in `other`. Lines are those of the first round.
+    """
+    rounds = list(zip(*(run["images"] for run in runs), strict=True))
+    images = [image for of_one in rounds for image in of_one]
+    median, p95 = np.percentile([image["ms"] for image in images], [50, 95])
+    mean = float(np.mean([image["ms"] for image in images]))
+    stages: dict[str, float] = {}
+    for stage in (*STAGES, "det", "rec"):
+        spent = [image["stages_ms"].get(stage, 0.0) for image in images]
+        if any(spent):
+            stages[stage] = float(np.mean(spent))
+    figures = {
+        "median_ms": float(median),
+        # What other programs take of the processor is in the other figures.
+        "fastest_ms": float(np.median([min(image["ms"] for image in of_one) for of_one in rounds])),
+        "p95_ms": float(p95),
+        "cpu_ms": float(np.median([image["cpu_ms"] for image in images])),
+        "load_ms": float(np.median([run["load_ms"] for run in runs])),
+        "peak_mb": max(run["peak_mb"] for run in runs),
+        "stages_ms": {**stages, "other": mean - sum(stages.values())},
+    }
+    if "det infer" in stages:
+        figures["outside_share"] = 1 - (stages["det infer"] + stages.get("rec infer", 0.0)) / mean
+    # Texts do not change from round to round.
+    read, own = ({row["image"]: make_lines(row["lines"]) for row in each[0]["images"]} for each in (runs, own_runs))
+    pairs = [pair for name in own for pair in pair_lines(own[name], read[name]) if pair.reference is not None]
+    figures["lines"] = sum(map(len, read.values()))
+    if pairs:
+        figures["equal_share"] = sum(pair.is_equal for pair in pairs) / len(pairs)
+    return figures | measure_accuracy(read, labels)
+
+
+def make_lines(rows: Sequence[Mapping[str, Any]]) -> list[TextLine]:
+    return [TextLine(np.array(row["poly"], dtype=np.float32), 1.0, row["text"], 1.0) for row in rows]
+
+
+def measure_accuracy(
+    read: Mapping[str, Sequence[TextLine]], labels: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> dict[str, float]:
+    """Hold lines against labels. The H-mean is over pictures whose labels have boxes; what lies on a label that is to
+    be ignored is neither right nor wrong.
+    """
+    boxed = texts = Truth(0, 0, 0, 0.0)
+    found = 0
+    for name, lines in read.items():
+        words = labels.get(name, ())
+        with_box = [word for word in words if word.get("poly") is not None]
+        texts += score_truth([word for word in words if word.get("poly") is None], lines)
+        if with_box:
+            boxed += score_truth(with_box, lines)
+            ignored = [np.array(word["poly"], dtype=np.float32) for word in with_box if word.get("ignore")]
+            found += sum(all(measure_iou(poly, line.polygon) < MATCH_IOU for poly in ignored) for line in lines)
+    figures = {}
+    if boxed.wanted:
+        figures["hmean"] = 2 * boxed.found / (boxed.wanted + found)
+        figures["exact_share"] = boxed.exact / boxed.wanted
+        figures["one_minus_ned"] = boxed.ned_sum / boxed.found if boxed.found else 0.0
+    if texts.wanted:
+        figures["texts_share"] = texts.exact / texts.wanted
+    return figures
+
+
+# --- tables
+
+
+def report(content: Mapping[str, Any], counts: Mapping[str, int]) -> None:
+    """Print all figures in Markdown; `counts`: pictures of each folder."""
+    print(f"{describe(content)}, load before the first round {content['load_before']:.1f}.")
+    for system, found in content["versions"].items():
+        print(f"{system}: {', '.join(' '.join(each) for each in found.items())}.")
+    for name, panel in content["figures"].items():
+        print(f"\n{name}, {counts[name]} pictures, {content['rounds']} rounds:\n")
+        rows = {
+            title: [format_cell(form, each.get(key)) for each in panel.values()] for key, (title, form) in ROWS.items()
+        }
+        print_table("", list(panel), rows)
+        stages = {
+            stage: [format_cell("{:.1f}", figures["stages_ms"].get(stage)) for figures in panel.values()]
+            for stage in (*STAGES, "det", "rec", "other")
+        }
+        print_table("stage, mean, ms", list(panel), stages)
+        rates = content["pictures_per_second"][name]
+        rounds = [f"round {number + 1}" for number in range(content["rounds"])]
+        print_table("pictures a second", rounds, {way: [f"{rate:.2f}" for rate in each] for way, each in rates.items()})
+    for name, panel in content["figures"].items():
+        own, *others = panel
+        for system in others:
+            median, fastest, cpu = (
+                panel[system][key] / panel[own][key] for key in ("median_ms", "fastest_ms", "cpu_ms")
+            )
+            print(
+                f"{name}: {system} takes {median:.2f} times as long as {own} (fastest rounds: {fastest:.2f}, processor "
+                f"time: {cpu:.2f})"
+            )
+
+
+def describe(content: Mapping[str, Any]) -> str:
+    machine = content["machine"]
+    return f"{machine['processor']}, {machine['cores']} cores, {content['threads']} threads, {content['date']}"
+
+
+def format_cell(form: str, value: float | None) -> str:
+    return "–" if value is None else form.format(value)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> None:
+    """Print rows that say something; nothing where there are none."""
+    rows = {name: cells for name, cells in rows.items() if any(cell != "–" for cell in cells)}
+    if rows:
+        print(f"| {title} | {' | '.join(columns)} |\n|---|" + "---:|" * len(columns))
+        print("".join(f"| {name} | {' | '.join(cells)} |\n" for name, cells in rows.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""One system of benchmarks.host, in a process and an interpreter of its own: a job on stdin, JSON lines on stdout.
+
+Only the system itself is imported, so that time to load and memory are its own. Each loader returns a function from a
+path to the lines read ({"poly": 4 × 2 in pixels, "text"}) and the milliseconds of stages; all leave out texts that
+score below 0.5, which is everybody's default, and none turns lines (no classifier).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+Read = Callable[[str], "tuple[list[dict[str, Any]], dict[str, float]]"]
+
+# Each is replaced, where it is looked up, by one that adds its time to the stage.
+TIMED = (
+    ("det pre", "edge_ocr.core.detection", "prepare_detection"),
+    ("det post", "edge_ocr.core.detection", "find_boxes"),
+    ("crop", "edge_ocr.core.pipeline", "crop_polygon"),
+    ("rec pre", "edge_ocr.core.recognition", "resize_line"),
+    ("rec pre", "edge_ocr.core.recognition", "prepare_lines"),
+)
+
+# Of edge-ocr, by variant; others name an engine.
+OVERRIDES = {"bf16": {"Runtime.precision": "bf16"}, "pad320": {"Recognition.min_width": 320}}
+
+
+def load_edge_ocr(variant: str, job: dict[str, Any]) -> Read:
+    from edge_ocr import create_pipeline, pipeline
+    from edge_ocr.core.charset import Charset
+
+    spent: dict[str, float] = defaultdict(float)
+
+    def time_calls(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **options: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return function(*args, **options)
+            finally:
+                spent[stage] += (time.perf_counter() - started) * 1000
+
+        return run
+
+    original = pipeline.create_engine
+
+    def create_engine(name: str, model: Any, *rest: Any) -> Any:
+        engine = original(name, model, *rest)
+        engine.run = time_calls(f"{model.kind} infer", engine.run)
+        return engine
+
+    pipeline.create_engine = create_engine
+    for stage, module, name in TIMED:
+        home = import_module(module)
+        setattr(home, name, time_calls(stage, getattr(home, name)))
+    Charset.decode = time_calls("rec post", Charset.decode)
+    if variant in OVERRIDES:
+        reader = create_pipeline(threads=job["threads"], overrides=OVERRIDES[variant])
+    else:
+        reader = create_pipeline(engine=variant or None, threads=job["threads"])
+
+    def read(path: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
+        spent.clear()
+        lines = []
+        for result in reader.predict(path):
+            spent["decode"] += result.timings_ms["decode"]
+            pairs = zip(result["dt_polys"], result["rec_text"], strict=True)
+            lines += [{"poly": poly, "text": text} for poly, text in pairs]
+        return lines, dict(spent)
+
+    return read
+
+
+def load_rapidocr(variant: str, job: dict[str, Any]) -> Read:
+    from rapidocr_onnxruntime import RapidOCR
+
+    # A number is the longest side of the detection input, in place of its default: at least 736 for the shorter side.
+    limits = {"det_limit_side_len": int(variant), "det_limit_type": "max"} if variant else {}
+    reader = RapidOCR(intra_op_num_threads=job["threads"], inter_op_num_threads=1, **limits)
+
+    def read(path: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
+        found, seconds = reader(path, use_cls=False)
+        stages = dict(zip(("det", "cls", "rec"), (each * 1000 for each in seconds or ()), strict=False))
+        stages.pop("cls", None)
+        return [{"poly": poly, "text": text} for poly, text, _ in found or ()], stages
+
+    return read
+
+
+def load_paddleocr(variant: str, job: dict[str, Any]) -> Read:
+    from paddleocr import PaddleOCR
+
+    class Reader(PaddleOCR):
+        def __call__(self, *args: Any) -> Any:
+            boxes, texts, self.seconds = super().__call__(*args)
+            return boxes, texts, self.seconds
+
+    folders = {f"{kind}_model_dir": folder for kind, folder in job["models"].items()}
+    reader = Reader(
+        lang="ch",
+        ocr_version="PP-OCRv4",
+        use_gpu=False,
+        use_angle_cls=False,
+        enable_mkldnn=True,
+        cpu_threads=job["threads"],
+        show_log=False,
+        **folders,
+    )
+
+    def read(path: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
+        found = reader.ocr(path, cls=False)[0] or ()
+        stages = {stage: reader.seconds[stage] * 1000 for stage in ("det", "rec")}
+        return [{"poly": poly, "text": text} for poly, (text, _) in found], stages
+
+    return read
+
+
+SYSTEMS = {
+    "edge-ocr": (load_edge_ocr, ("edge-ocr", "openvino", "onnxruntime", "paddlepaddle", "opencv-python", "numpy")),
+    "rapidocr": (load_rapidocr, ("rapidocr-onnxruntime", "onnxruntime", "opencv-python", "numpy")),
+    "paddleocr": (load_paddleocr, ("paddleocr", "paddlepaddle", "opencv-python", "numpy")),
+}
+
+
+def read_peak_mb(process: str = "self") -> float:
+    """Return the most memory that a process and its children ever had resident, in 10^6 bytes."""
+    folder = Path("/proc", process)
+    # Not ru_maxrss, in which a child starts with what its parent had.
+    (line,) = (line for line in (folder / "status").read_text().splitlines() if line.startswith("VmHWM"))
+    children = " ".join(file.read_text() for file in folder.glob("task/*/children")).split()
+    return int(line.split()[1]) * 1024 / 1e6 + sum(map(read_peak_mb, children))
+
+
+def find_versions(packages: tuple[str, ...]) -> dict[str, str]:
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def main() -> None:
+    started = time.perf_counter()
+    job = json.load(sys.stdin)
+    # What a library prints must not get between the results.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def tell(**row: Any) -> None:
+        print(json.dumps(row), file=out, flush=True)
+
+    name, _, variant = job["system"].partition(":")
+    load, packages = SYSTEMS[name]
+    import cv2
+
+    # All three use it, and by themselves take every core for it.
+    cv2.setNumThreads(job["threads"])
+    read = load(variant, job)
+    tell(load_ms=(time.perf_counter() - started) * 1000)
+    read(job["warmup"])
+    for picture in job["pictures"]:
+        started, cpu_started = time.perf_counter(), time.process_time()
+        lines, stages = read(picture)
+        ms, cpu_ms = (time.perf_counter() - started) * 1000, (time.process_time() - cpu_started) * 1000
+        tell(image=Path(picture).name, ms=ms, cpu_ms=cpu_ms, stages_ms=stages, lines=lines)
+    tell(peak_mb=read_peak_mb(), versions=find_versions(packages))
+
+
+if __name__ == "__main__":
+    main()

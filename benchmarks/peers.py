@@ -1,0 +1,93 @@
+"""Environments for the systems that edge-ocr is measured against, made once in its cache folder by uv.
+
+python -m benchmarks.peers [rapidocr paddleocr]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from converters.child_process import clean_environment
+from converters.toolchain import READY_MARKER, UV_TIMEOUT_S
+from edge_ocr.errors import ToolchainError, UsageError
+from edge_ocr.model_store import find_uv
+from edge_ocr.models import store_root
+
+PYTHON = "3.11"
+
+# Each with what its speed depends on. The results name the versions that ran.
+PEERS = {
+    "rapidocr": (
+        "rapidocr-onnxruntime==1.4.4",
+        "onnxruntime==1.32.0",
+        "opencv-python==5.0.0.93",
+        "numpy==2.4.6",
+    ),
+    "paddleocr": (
+        "paddleocr==2.10.0",
+        "paddlepaddle==3.3.1",
+        "opencv-python==5.0.0.93",
+        "opencv-contrib-python==5.0.0.93",
+        "opencv-python-headless==5.0.0.93",
+        "numpy==2.4.6",
+        # Imported by Paddle, which does not declare it.
+        "setuptools==84.2.1",
+    ),
+}
+
+
+def find_peer(name: str) -> Path:
+    """Return the interpreter of a peer's environment, which is made where there is none.
+
+    Raises UsageError for an unknown name, ModelError where uv is missing, ToolchainError where it fails.
+    """
+    if name not in PEERS:
+        raise UsageError(f"unknown system {name}", f"one of {', '.join(PEERS)}")
+    digest = hashlib.sha256(repr((PYTHON, PEERS[name])).encode()).hexdigest()[:8]
+    # Absolute, as uv runs inside the folder above it.
+    folder = (store_root() / "peers" / f"{name}-{digest}").absolute()
+    python = folder / "bin" / "python"
+    if (folder / READY_MARKER).is_file():
+        return python
+    print(f"{name}: making {folder}", file=sys.stderr)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    # uv's own search stops at the first broken pyenv shim.
+    base = sys.executable if sys.version.startswith(f"{PYTHON}.") else PYTHON
+    run_uv("venv", "--no-project", "--python", base, str(folder))
+    run_uv("pip", "install", "--only-binary", ":all:", "--python", str(python), *PEERS[name])
+    (folder / READY_MARKER).touch()
+    return python
+
+
+def run_uv(*arguments: str) -> None:
+    done = subprocess.run(
+        [find_uv(), *arguments, "--quiet"],
+        cwd=store_root() / "peers",  # the settings of a project in the caller's folder are not for us
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=UV_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode:
+        raise ToolchainError(
+            f"uv {' '.join(arguments)} ended with exit code {done.returncode}: {' '.join(done.stderr.split())}",
+            "check the network and uv's index settings, then run this again",
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PEERS)}; default: all")
+    for name in parser.parse_args().names or PEERS:
+        print(f"{name}: {find_peer(name)}")
+
+
+if __name__ == "__main__":
+    main()

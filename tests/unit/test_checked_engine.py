@@ -1,0 +1,63 @@
+"""Lines in doubt are read twice; on engines made here, and on the default model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge_ocr import create_pipeline
+from edge_ocr.engines.checked import LEAST_MARGIN, CheckedEngine, measure_margins
+
+
+class FixedEngine:
+    """Gives each line the probs that its first pixel is the number of; a buffer that the next run overwrites."""
+
+    def __init__(self, table: np.ndarray) -> None:
+        self.name = "fixed"
+        self.lines: list[int] = []
+        self._table = table
+        self._buffer = np.empty_like(table)
+
+    def run(self, array: np.ndarray) -> np.ndarray:
+        numbers = array[:, 0, 0, 0].astype(int)
+        self.lines += numbers.tolist()
+        self._buffer[: len(numbers)] = self._table[numbers]
+        return self._buffer[: len(numbers)]
+
+
+def make_probs(*lines: list[list[float]]) -> np.ndarray:
+    return np.array(lines, np.float32)
+
+
+FAST = make_probs([[0.9, 0.1, 0], [0.2, 0.7, 0.1]], [[0.9, 0.1, 0], [0.48, 0.52, 0]], [[0, 0.3, 0.7], [1, 0, 0]])
+
+
+def test_margin_is_that_of_the_least_certain_step():
+    assert measure_margins(FAST) == pytest.approx([0.5, 0.04, 0.4], abs=1e-6)
+
+
+def test_two_best_classes_alike_are_no_margin():
+    assert measure_margins(make_probs([[0.5, 0.5, 0]])) == [0]
+
+
+def test_only_lines_in_doubt_are_read_again():
+    fast, exact = FixedEngine(FAST), FixedEngine(np.zeros_like(FAST) + 0.25)
+    probs = CheckedEngine(fast, exact).run(np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1))
+    assert exact.lines == [1]
+    assert np.array_equal(probs[[0, 2]], FAST[[0, 2]])
+    assert (probs[1] == 0.25).all()
+
+
+def test_nothing_in_doubt_is_read_once():
+    fast, exact = FixedEngine(FAST), FixedEngine(FAST)
+    CheckedEngine(fast, exact).run(np.zeros((1, 1, 1, 1), np.float32))
+    assert (fast.lines, exact.lines) == ([0], [])
+    assert LEAST_MARGIN < 0.5
+
+
+def test_bf16_reads_as_f32_does(default_models, examples):
+    """On a processor without it, both are f32."""
+    (expected,) = create_pipeline().predict(examples / "receipt.jpg")
+    (read,) = create_pipeline(overrides={"Runtime.precision": "bf16"}).predict(examples / "receipt.jpg")
+    assert read["dt_polys"] == expected["dt_polys"]
+    assert sum(a == b for a, b in zip(read["rec_text"], expected["rec_text"], strict=True)) >= 45
