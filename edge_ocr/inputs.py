@@ -274,6 +274,9 @@ def _read_file(path: Path, settings: InputSettings) -> bytes:
         raise InputError(f"{path} does not fit into memory") from None
 
 
+# Of a picture, converted at a time.
+_STRIP_ROWS = 256
+
 _pillow_lock = threading.Lock()
 
 
@@ -352,17 +355,22 @@ def _explain_errors(content: bytes, label: str, max_pixels: int) -> Iterator[Non
 
 def _to_bgr(picture: ImageFile) -> BgrImage:
     picture.load()
-    upright: Image.Image = ImageOps.exif_transpose(picture)
-    if upright.mode.startswith("I"):
+    ImageOps.exif_transpose(picture, in_place=True)
+    if picture.mode.startswith("I"):
         # Grey of up to 16 bits, which Pillow calls I;16 or widens to 32-bit I.
-        return convert_array(narrow_grey(np.clip(np.asarray(upright), 0, 0xFFFF).astype(np.uint16)))
-    if upright.mode == "F":
+        return convert_array(narrow_grey(np.clip(np.asarray(picture), 0, 0xFFFF).astype(np.uint16)))
+    if picture.mode == "F":
         raise InputError("a picture with floating-point pixels has no fixed white", "convert it to 8 or 16 bits")
-    if upright.has_transparency_data:
-        rgba = np.asarray(upright.convert("RGBA"))
+    if picture.has_transparency_data:
+        rgba = np.asarray(picture.convert("RGBA"))
         return flatten_alpha(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))
-    rgb = np.asarray(upright.convert("RGB"))
-    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), dtype=np.uint8)
+    image = np.empty((picture.height, picture.width, 3), np.uint8)
+    # In strips: as a whole, Pillow's own copies take more than the picture.
+    for top in range(0, picture.height, _STRIP_ROWS):
+        strip = image[top : top + _STRIP_ROWS]
+        rgb = np.asarray(picture.crop((0, top, picture.width, top + len(strip))).convert("RGB"))
+        strip[:] = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    return image
 
 
 def _decode_pdf(content: bytes, label: str, settings: InputSettings) -> Iterator[Page]:
