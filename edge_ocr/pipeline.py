@@ -6,8 +6,7 @@ import copy
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from edge_ocr.core.charset import Charset
 from edge_ocr.core.detection import TextDetector
 from edge_ocr.core.engines.base import Engine, count_cores
 from edge_ocr.core.files import choose_name
-from edge_ocr.core.imaging import DETECTION_STRIDE
 from edge_ocr.core.orientation import OrientationClassifier
 from edge_ocr.core.pipeline import TextReader
 from edge_ocr.core.recognition import TextRecognizer
@@ -34,13 +32,6 @@ from edge_ocr.results import OcrResult
 
 # What each kind of network gives for one small image: a smoke test at start that catches exchanged and unfit models.
 _OUTPUTS: Mapping[Kind, str] = {"det": "1 × 1 × H × W", "rec": "1 × T × classes", "cls": "1 × 2"}
-
-# Height and width of that image: the smallest that each kind of network is given.
-_PROBES: Mapping[Kind, Callable[[PipelineConfig], tuple[int, int]]] = {
-    "det": lambda config: (DETECTION_STRIDE, DETECTION_STRIDE),
-    "rec": lambda config: (config.recognition.image_height, config.recognition.min_width),
-    "cls": lambda config: (config.orientation.image_height, config.orientation.image_width),
-}
 
 # Sections of the config that hold no more than settings of the stages, and what in them belongs to a model.
 _STAGES = ("Detection", "Recognition", "Orientation")
@@ -68,17 +59,11 @@ class OcrPipeline:
         threads = config.threads or count_cores()
         self._readers = []
         for device_id in device.ids:
-
-            def load(kind: Kind, device_id: int = device_id) -> tuple[Engine, int]:
-                engine = create_engine(
-                    self.engines[kind], models[kind], device.kind, device_id, threads, config.precision
-                )
-                return engine, _probe(engine, models[kind], *_PROBES[kind](config))
-
-            # At the same time: half of a start is spent here.
-            with ThreadPoolExecutor(len(models)) as pool:
-                loaded = dict(zip(models, pool.map(load, models), strict=True))
-            self._readers.append(_create_reader(config, models["rec"], loaded))
+            loaded = {
+                kind: create_engine(self.engines[kind], model, device.kind, device_id, threads, config.precision)
+                for kind, model in models.items()
+            }
+            self._readers.append(_create_reader(config, models, loaded))
         self._models = models
         self._locks = [threading.Lock() for _ in self._readers]
         self._turns = itertools.count()
@@ -195,16 +180,22 @@ def create_pipeline(
     return OcrPipeline(config, use_hpip, progress)
 
 
-def _create_reader(config: PipelineConfig, rec: Model, loaded: Mapping[Kind, tuple[Engine, int]]) -> TextReader:
-    """Put a reader together; `loaded` has each engine and the size of the last axis of its output."""
-    if rec.dictionary is None:
-        raise ModelError(f"{rec.name} has no dictionary", "set Recognition.character_dict_path")
-    recognizer, classes = loaded["rec"]
-    charset = Charset.fit(rec.dictionary, classes, rec.name)
+def _create_reader(config: PipelineConfig, models: Mapping[Kind, Model], engines: Mapping[Kind, Engine]) -> TextReader:
+    recognition, orientation = config.recognition, config.orientation
+    _probe(engines["det"], models["det"], 32, 32)
+    classes = _probe(engines["rec"], models["rec"], recognition.image_height, recognition.min_width)
+    dictionary = models["rec"].dictionary
+    if dictionary is None:
+        raise ModelError(f"{models['rec'].name} has no dictionary", "set Recognition.character_dict_path")
+    charset = Charset.fit(dictionary, classes, models["rec"].name)
+    classifier = None
+    if "cls" in engines:
+        _probe(engines["cls"], models["cls"], orientation.image_height, orientation.image_width)
+        classifier = OrientationClassifier(engines["cls"], orientation)
     return TextReader(
-        TextDetector(loaded["det"][0], config.detection),
-        TextRecognizer(recognizer, charset, config.recognition),
-        OrientationClassifier(loaded["cls"][0], config.orientation) if "cls" in loaded else None,
+        TextDetector(engines["det"], config.detection),
+        TextRecognizer(engines["rec"], charset, recognition),
+        classifier,
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import openvino as ov
 from numpy.typing import NDArray
 
 from edge_ocr.core.engines.base import Engine
@@ -13,11 +16,15 @@ from edge_ocr.devices import Precision
 from edge_ocr.engines.checked import CheckedEngine
 from edge_ocr.engines.compiled import open_compiled
 from edge_ocr.errors import ModelError
-from edge_ocr.models import Model
+from edge_ocr.models import Kind, Model
 
-# Compiled primitives OpenVINO keeps for shapes it has seen. Its default, 5000, lets memory grow without bound over
-# pictures of free sizes.
-SHAPE_CACHE_CAPACITY = 16
+# Compiled primitives OpenVINO keeps for shapes it has seen; its default is 5000. A recogniser has 55 a shape, and few
+# shapes that come again and again: without room for them, each change costs as much as a line. Pictures have any size.
+SHAPE_CACHE_CAPACITY: Mapping[Kind, int] = {"det": 16, "rec": 1024, "cls": 16}
+
+# The first array makes OpenVINO import NumPy while it holds a lock of its own: two threads there would wait for each
+# other for ever. Nobody is beside the import of this module.
+ov.Tensor(np.zeros(1, dtype=np.float32))
 
 
 def create(model: Model, device_kind: str, device_id: int, threads: int, precision: Precision = "f32") -> Engine:
@@ -25,8 +32,6 @@ def create(model: Model, device_kind: str, device_id: int, threads: int, precisi
 
     Raises ModelError where OpenVINO cannot read it.
     """
-    import openvino as ov
-
     exact = OpenVinoEngine(model, threads)
     if precision == "f32" or model.kind != "rec":
         return exact
@@ -42,15 +47,13 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(self, model: Model, threads: int, precision: Precision = "f32") -> None:
-        import openvino as ov
-
         core = ov.Core()
         properties = {
             # The plugin's own default is bf16 on chips that have it, which moves the prob map by 0.39.
             "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
-            "CPU_RUNTIME_CACHE_CAPACITY": SHAPE_CACHE_CAPACITY,
+            "CPU_RUNTIME_CACHE_CAPACITY": SHAPE_CACHE_CAPACITY[model.kind],
             # Every process would be pinned to the same first cores: two with a thread each would share one.
             "ENABLE_CPU_PINNING": False,
         }
@@ -70,6 +73,7 @@ class OpenVinoEngine:
             raise ModelError(f"OpenVINO cannot read {model.program}: {get_reason(error)}") from None
         self._request = compiled.create_infer_request()
         self._name = model.name
+        self._shapes: set[tuple[int, ...]] = set()
 
     def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run one NCHW batch; the result is a view that the next run overwrites."""
@@ -77,5 +81,19 @@ class OpenVinoEngine:
             self._request.infer([array], share_inputs=True, share_outputs=True)
         except RuntimeError as error:
             raise refuse_input(self._name, array, error) from None
+        if array.shape not in self._shapes:
+            self._shapes.add(array.shape)
+            _trim_heap()
         output: NDArray[np.float32] = self._request.get_output_tensor(0).data
         return output
+
+
+def _trim_heap() -> None:
+    """Give back to the system what is free between blocks in use, where the C library can.
+
+    A network that grows for a new shape leaves its old buffers behind, each too small for the next: over pictures of
+    many sizes, more than all that is in use.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
