@@ -28,8 +28,11 @@ TIMED = (
     ("rec pre", "edge_ocr.core.recognition", "prepare_lines"),
 )
 
-# Of edge-ocr, by variant; others name an engine.
-OVERRIDES = {"bf16": {"Runtime.precision": "bf16"}, "pad320": {"Recognition.min_width": 320}}
+# Of edge-ocr, by variant; others name an engine. `pad192` has less padding than PP-OCR.
+OVERRIDES: dict[str, dict[str, Any]] = {
+    "bf16": {"Runtime.precision": "bf16"},
+    "pad192": {"Recognition.image_shape": [3, 48, 192]},
+}
 
 
 def load_edge_ocr(variant: str, job: dict[str, Any]) -> Read:

@@ -98,7 +98,7 @@ file of edge-ocr, for exporting again.
 2. Cut each rectangle out with a perspective transform; turn it by 90 degrees if it is at least 1.5 times
    taller than wide.
 3. Recognition: scale the crop to the height in `Recognition.image_shape`, keep its ratio; x / 127.5 - 1;
-   pad with zeros on the right up to `min_width`, or the next multiple of 64; run
+   pad with zeros on the right up to the width in `image_shape`, or the next multiple of 64; run
    `models/rec.nb`. Its output is T x classes.
 4. Take the best class at each step, drop repeats, then class 0. Class n is line n of `dict.txt`; one line
    may be a space: do not trim it away.

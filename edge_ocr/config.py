@@ -137,9 +137,6 @@ _FIELDS: Mapping[str, _Field] = MappingProxyType(
         "Detection.std": _Field((0.229, 0.224, 0.225), _three(_number(0, 1, above=True))),
         "Recognition.character_dict_path": _Field(None, _optional(_text)),
         "Recognition.image_shape": _Field((3, 48, 320), _image_shape),
-        # Ours. PP-OCR pads to the width of image_shape, or to the widest line of a batch; less padding takes less time
-        # and reads no worse (benchmarks/README.md).
-        "Recognition.min_width": _Field(192, _integer(8, 4096)),
         "Recognition.text_score": _Field(0.5, _number(0, 1)),
         "Orientation.image_shape": _Field((3, 48, 192), _image_shape),
         "Orientation.thresh": _Field(0.9, _number(0, 1)),
@@ -234,7 +231,7 @@ class PipelineConfig:
         _, height, width = self.values["Recognition.image_shape"]
         return RecognitionSettings(
             image_height=height,
-            min_width=min(width, self.values["Recognition.min_width"]),
+            min_width=width,
             batch_size=self.values["Pipeline.text_rec_batch_size"],
             text_score=self.values["Recognition.text_score"],
         )

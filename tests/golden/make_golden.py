@@ -327,7 +327,7 @@ def expect(recorded: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dic
         "detection_sizes": list(_expect_detection_sizes()),
         "widths": [
             {"line_width": w, "min_width": m, "width": plan_width(w, m)}
-            for m in (32, 192, 320)
+            for m in (32, 320)
             for w in (1, 32, 63, 64, 65, 319, 320, 321, 384, 385, 3199, 3200)
         ],
         "batches": [

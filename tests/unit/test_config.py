@@ -66,11 +66,7 @@ def test_defaults_are_the_published_constants():
     assert detection.mean == (0.485, 0.456, 0.406)
     assert detection.std == (0.229, 0.224, 0.225)
     recognition = config.recognition
-    assert (recognition.image_height, recognition.text_score) == (48, 0.5)
-    assert config.values["Recognition.image_shape"] == (3, 48, 320)
-    # Not theirs: PP-OCR pads to 320.
-    assert recognition.min_width == 192
-    assert load_config(overrides={"Recognition.min_width": 320}).recognition.min_width == 320
+    assert (recognition.image_height, recognition.min_width, recognition.text_score) == (48, 320, 0.5)
     assert config.use_orientation is False
     assert config.threads is None
     assert config.dictionary_path is None
@@ -82,7 +78,7 @@ Pipeline: {text_det_model: d/, text_rec_model: r/, text_line_orientation_model: 
   text_rec_batch_size: 7, device: "gpu:1"}
 Detection: {limit_side_len: 736, limit_type: min, thresh: 0.2, box_thresh: 0.5, unclip_ratio: 2, max_candidates: 9,
   mean: [0.5, 0.4, 0.3], std: [0.1, 0.2, 0.3]}
-Recognition: {character_dict_path: keys.txt, image_shape: [3, 32, 100], min_width: 90, text_score: 0}
+Recognition: {character_dict_path: keys.txt, image_shape: [3, 32, 100], text_score: 0}
 Orientation: {image_shape: [3, 80, 160], thresh: 0.7}
 Runtime: {engine: paddle, threads: 3, precision: bf16}
 Input: {max_pixels: 1000, max_file_mb: 3, max_download_mb: 2, download_timeout_s: 1.5}
@@ -100,7 +96,7 @@ def test_every_key_reaches_its_setting(write):
     assert (detection.bin_threshold, detection.box_threshold, detection.unclip_ratio) == (0.2, 0.5, 2.0)
     assert (detection.mean, detection.std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
     recognition = config.recognition
-    assert (recognition.image_height, recognition.min_width) == (32, 90)
+    assert (recognition.image_height, recognition.min_width) == (32, 100)
     assert (recognition.batch_size, recognition.text_score) == (7, 0.0)
     orientation = config.orientation
     assert (orientation.image_height, orientation.image_width, orientation.threshold) == (80, 160, 0.7)
