@@ -9,7 +9,7 @@ from typing import Literal
 from edge_ocr.errors import UsageError
 
 Precision = Literal["f32", "bf16", "f16"]
-"""All but f32 read a little otherwise, on processors that have them."""
+"""All but f32 are for recognition, on processors that have them; lines in doubt are read in f32."""
 
 KINDS = ("cpu", "gpu", "npu", "xpu", "mlu")
 

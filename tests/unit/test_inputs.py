@@ -7,6 +7,8 @@ import http.server
 import io
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.parse
@@ -864,3 +866,33 @@ def test_no_url_names_a_place_outside_the_folder(path):
     assert name
     assert not set(name) & set("/\\\0")
     assert not name.startswith(".")
+
+
+_DECODE = """
+import sys
+from pathlib import Path
+from edge_ocr.config import load_config
+from edge_ocr.inputs import list_sources
+
+def read_peak():
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+(source,) = list_sources(sys.argv[1])
+before = read_peak()
+(page,) = source.pages(load_config().input)
+print(page.image.nbytes, read_peak() - before, *page.image[-1, -1])
+"""
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_large_picture_takes_not_much_more_than_its_pixels(tmp_path, suffix):
+    """Pillow has four bytes a pixel, the result three; copies of the whole picture would add as much again."""
+    path = tmp_path / f"large.{suffix}"
+    image = np.full((6000, 5000, 3), (255, 128, 0), np.uint8)
+    Image.fromarray(image).save(path)
+    done = subprocess.run([sys.executable, "-c", _DECODE, path], capture_output=True, text=True, check=True)
+    size, peak, *pixel = map(int, done.stdout.split())
+    assert size == image.nbytes
+    assert np.allclose(pixel[::-1], image[-1, -1], atol=2)
+    assert peak < 2.7 * size

@@ -22,5 +22,5 @@ def refuse_input(model: str, array: NDArray[Any], error: Exception) -> ModelErro
     shape = "×".join(map(str, array.shape))
     return ModelError(
         f"{model} does not run on an input of {shape}: {get_reason(error)}",
-        "is it a model of another kind, or one with a fixed input size?",
+        "is it a model of another kind, or one with a fixed input size or batch (Pipeline.text_rec_batch_size: 1)?",
     )
