@@ -201,7 +201,7 @@ class _Network:
     """A graph in OpenVINO that gives all its named tensors of floats, for an input of one shape."""
 
     def __init__(self, graph: Path | bytes, where: str, array: Floats) -> None:
-        import openvino as ov
+        from edge_ocr.engines.silent_openvino import ov
 
         self._core = ov.Core()
         self._where = where
@@ -242,12 +242,11 @@ class _Network:
 
     def replace(self, name: str, value: Floats) -> None:
         """Let all that read the tensor `name` read `value` from the next run on; the tensor is still computed."""
-        import openvino as ov
-        from openvino.opset13 import parameter
+        from edge_ocr.engines.silent_openvino import ov
 
         if name not in self._places:
             port = self._model.output(name).get_node().input_value(0)
-            stand_in = parameter(list(value.shape), ov.Type.f32)
+            stand_in = ov.opset13.parameter(list(value.shape), ov.Type.f32)
             for reader in port.get_target_inputs():
                 if reader.get_node().get_type_name() != "Result":
                     reader.replace_source_output(stand_in.output(0))

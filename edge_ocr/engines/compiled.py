@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_ocr.core.files import write_file
+from edge_ocr.engines.silent_openvino import ov
 from edge_ocr.errors import UsageError
 from edge_ocr.model_store import hash_file, store_root
 
 if TYPE_CHECKING:
-    import openvino as ov
-
     from edge_ocr.models import Model
 
 FOLDER = "compiled"
@@ -62,8 +61,6 @@ def _has_weights_elsewhere(model: Model) -> bool:
 
 
 def _name(core: ov.Core, model: Model, properties: Mapping[str, object]) -> str:
-    import openvino as ov
-
     files = [hash_file(path) for path in (model.program, model.params) if path is not None]
     processor = [core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
     facts = json.dumps([ov.get_version(), files, list(map(str, processor)), sorted(properties.items())], default=str)

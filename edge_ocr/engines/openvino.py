@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from edge_ocr.core.engines.base import Engine
@@ -15,6 +14,7 @@ from edge_ocr.core.engines.failures import get_reason, refuse_input
 from edge_ocr.devices import Precision
 from edge_ocr.engines.checked import CheckedEngine
 from edge_ocr.engines.compiled import open_compiled
+from edge_ocr.engines.silent_openvino import ov
 from edge_ocr.errors import ModelError
 from edge_ocr.models import Kind, Model
 
