@@ -53,7 +53,6 @@ class OcrPipeline:
         models = find_models(config, progress)
         for model in models.values():
             config = config.with_model_settings(model.settings, f"inference.yml of {model.name}")
-        self.config = config
         self.engines = {kind: choose_engine(config.engine, model, device, use_hpip) for kind, model in models.items()}
         """Name of the engine that runs each kind of model."""
         threads = config.threads or count_cores()
@@ -63,6 +62,7 @@ class OcrPipeline:
                 kind: create_engine(self.engines[kind], model, device.kind, device_id, threads, config.precision)
                 for kind, model in models.items()
             }
+            self.config = config = _settle_batch(config, loaded["rec"], models["rec"])
             self._readers.append(_create_reader(config, models, loaded))
         self._models = models
         self._locks = [threading.Lock() for _ in self._readers]
@@ -183,7 +183,8 @@ def create_pipeline(
 def _create_reader(config: PipelineConfig, models: Mapping[Kind, Model], engines: Mapping[Kind, Engine]) -> TextReader:
     recognition, orientation = config.recognition, config.orientation
     _probe(engines["det"], models["det"], 32, 32)
-    classes = _probe(engines["rec"], models["rec"], recognition.image_height, recognition.min_width)
+    lines = min(2, recognition.batch_size)
+    classes = _probe(engines["rec"], models["rec"], recognition.image_height, recognition.min_width, lines)
     dictionary = models["rec"].dictionary
     if dictionary is None:
         raise ModelError(f"{models['rec'].name} has no dictionary", "set Recognition.character_dict_path")
@@ -209,12 +210,26 @@ def _change_reader(reader: TextReader, config: PipelineConfig) -> TextReader:
     )
 
 
-def _probe(engine: Engine, model: Model, height: int, width: int) -> int:
-    """Run one black image; return the size of the output's last axis.
+def _settle_batch(config: PipelineConfig, engine: Engine, model: Model) -> PipelineConfig:
+    """Return `config` with one line at a time where the recogniser takes no more and nobody asked for more."""
+    key = "Pipeline.text_rec_batch_size"
+    if config.origins[key] != "default":
+        return config
+    recognition = config.recognition
+    try:
+        lines = np.zeros((2, 3, recognition.image_height, recognition.min_width), dtype=np.float32)
+        takes_more = len(engine.run(lines)) == len(lines)
+    except ModelError:
+        takes_more = False
+    return config if takes_more else config.with_values({key: 1}, f"{model.name}, which takes one line at a time")
+
+
+def _probe(engine: Engine, model: Model, height: int, width: int, count: int = 1) -> int:
+    """Run `count` black images; return the size of the output's last axis.
 
     Raises ModelError where the model does not run, or its output is not that of its kind.
     """
-    shape = engine.run(np.zeros((1, 3, height, width), dtype=np.float32)).shape
+    shape = engine.run(np.zeros((count, 3, height, width), dtype=np.float32)).shape
     fits = {
         "det": shape == (1, 1, height, width),
         "rec": len(shape) == 3,

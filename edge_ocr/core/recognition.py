@@ -6,6 +6,7 @@ import numpy as np
 
 from .charset import Charset
 from .engines.base import Engine
+from .errors import ModelError
 from .imaging import prepare_lines, resize_line
 from .settings import RecognitionSettings
 from .types import BgrImage
@@ -56,13 +57,21 @@ class TextRecognizer:
         self.settings = settings
 
     def recognize(self, crops: list[BgrImage]) -> list[tuple[str, float]]:
-        """Return text and score of each crop, in the order given; ("", 0.0) where nothing can be read."""
+        """Return text and score of each crop, in the order given; ("", 0.0) where nothing can be read.
+
+        Raises ModelError where the network does not run, or does not give a result for each line.
+        """
         settings = self.settings
         lines = [resize_line(crop, settings.image_height, MAX_WIDTH) for crop in crops]
         widths = [plan_width(line.shape[1], settings.min_width) for line in lines]
         readings: list[tuple[str, float]] = [("", 0.0)] * len(crops)
         for batch in plan_batches(widths, settings.batch_size):
-            probs = self.engine.run(prepare_lines([lines[i] for i in batch], widths[batch[0]]))
-            for i, line_probs in zip(batch, np.asarray(probs)):
+            probs = np.asarray(self.engine.run(prepare_lines([lines[i] for i in batch], widths[batch[0]])))
+            if len(probs) != len(batch):
+                raise ModelError(
+                    f"the recognition model gives {len(probs)} results for {len(batch)} lines",
+                    "Pipeline.text_rec_batch_size: 1 reads them one by one",
+                )
+            for i, line_probs in zip(batch, probs):
                 readings[i] = self.charset.decode(line_probs)
         return readings

@@ -30,7 +30,8 @@ class TimedProtocol(H11Protocol):
         self._stop_timing()
 
     def _time_headers(self) -> None:
-        if self.conn.their_state is not h11.IDLE:
+        # Of an answered request, what still comes is no reason to stay: uvicorn's own clock stops at any byte.
+        if self.conn.their_state is not h11.IDLE and self.conn.our_state is not h11.DONE:
             self._stop_timing()
         elif self._awaiting_headers is None:
             self._awaiting_headers = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)

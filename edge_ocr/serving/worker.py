@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import multiprocessing
 import os
 import signal
 import socket
@@ -118,7 +119,9 @@ def create_worker() -> FastAPI:
     failed = [file for file in folder.glob("*.starting") if not is_alive(int(file.stem))]
     if len(failed) >= MAX_FAILED_STARTS:
         (folder / _GIVEN_UP).touch()
-        os.kill(os.getppid(), signal.SIGTERM)
+        parent = multiprocessing.parent_process()
+        if parent is not None and parent.pid is not None:
+            os.kill(parent.pid, signal.SIGTERM)
         raise SystemExit(1)
     starting = folder / f"{os.getpid()}.starting"
     starting.touch()

@@ -209,7 +209,7 @@ def test_answer_that_nobody_reads_is_given_up(monkeypatch):
         connection, _ = listener.accept()
         with connection:
             connection.settimeout(20)
-            with pytest.raises(OSError) as raised:  # noqa: PT012
+            with pytest.raises(OSError) as raised:  # noqa: PT012  # which of the lines it is, is open
                 while True:
                     connection.sendall(bytes(2**20))
             assert raised.value.errno == errno.ETIMEDOUT

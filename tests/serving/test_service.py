@@ -384,10 +384,20 @@ def test_headers_that_trickle_do_not_keep_a_connection(start, before):
     with socket.create_connection(("127.0.0.1", service.port), 10) as client:
         client.sendall(before + HEAD)
         # One header after the other, for far longer than it may take; in the end nobody listens.
-        with pytest.raises(OSError):  # noqa: PT012
+        with pytest.raises(OSError):  # noqa: PT012  # which of the lines it is, is open
             for _ in range(200):
                 client.sendall(b"X: y\r\n")
                 time.sleep(0.05)
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/health"])
+def test_an_answered_request_whose_body_trickles_does_not_keep_a_connection(start, path):
+    service = start(header_timeout_s=0.2)
+    with socket.create_connection(("127.0.0.1", service.port), 10) as client:
+        client.sendall(f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n".encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 40")
+        client.sendall(b"x")
+        read_to_end(client)
 
 
 def test_headers_in_time_may_be_followed_by_a_body_that_takes_longer(start, sign, gate):

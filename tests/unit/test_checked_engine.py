@@ -48,6 +48,16 @@ def test_only_lines_in_doubt_are_read_again():
     assert (probs[1] == 0.25).all()
 
 
+def test_what_is_no_number_is_read_again():
+    broken, exact = FixedEngine(np.full_like(FAST, np.nan)), FixedEngine(FAST)
+    assert np.array_equal(CheckedEngine(broken, exact).run(np.zeros((1, 1, 1, 1), np.float32)), FAST[:1])
+
+
+def test_output_of_no_recogniser_is_left_to_whoever_loads_it():
+    fast, exact = FixedEngine(np.ones((1, 2), np.float32)), FixedEngine(FAST)
+    assert CheckedEngine(fast, exact).run(np.zeros((1, 1, 1, 1), np.float32)).shape == (1, 2)
+
+
 def test_nothing_in_doubt_is_read_once():
     fast, exact = FixedEngine(FAST), FixedEngine(FAST)
     CheckedEngine(fast, exact).run(np.zeros((1, 1, 1, 1), np.float32))

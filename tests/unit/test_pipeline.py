@@ -98,7 +98,7 @@ def test_lines_are_sorted_and_scores_in_range(read_example):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_batch_size_changes_nothing(read_example, engine):
-    one = read_example("label.png", engine)
+    one = read_example("label.png", engine, Pipeline__text_rec_batch_size=1)
     many = read_example("label.png", engine, Pipeline__text_rec_batch_size=6)
     assert many["rec_text"] == one["rec_text"]
     np.testing.assert_allclose(many["rec_score"], one["rec_score"], rtol=0, atol=1e-5)
@@ -291,6 +291,31 @@ def devices(monkeypatch) -> Counter[tuple[str, str, int]]:
 
     monkeypatch.setattr(pipeline_module, "create_engine", create)
     return runs
+
+
+@pytest.mark.parametrize("way", ["refuses", "mixes"])
+def test_a_recogniser_of_one_line_at_a_time(monkeypatch, default_models, examples, read_example, way):
+    """Exported with a fixed batch, or with one fixed inside; unless more is asked for, that is no error."""
+    create_engine = pipeline_module.create_engine
+
+    def create(name, model, *rest):
+        engine = create_engine(name, model, *rest)
+        run = engine.run
+
+        def run_one(array):
+            if model.kind == "rec" and len(array) > 1 and way == "refuses":
+                raise ModelError("one line at a time")
+            return run(array)[:1]
+
+        engine.run = run_one
+        return engine
+
+    monkeypatch.setattr(pipeline_module, "create_engine", create)
+    pipeline = create_pipeline()
+    assert pipeline.config.origins["Pipeline.text_rec_batch_size"].endswith("which takes one line at a time")
+    assert read_one(pipeline, examples / "sign.png")["rec_text"] == read_example("sign.png")["rec_text"]
+    with pytest.raises(ModelError):
+        read_one(create_pipeline(overrides={"Pipeline.text_rec_batch_size": 4}), examples / "sign.png")
 
 
 def test_pictures_are_spread_over_devices(devices, default_models, examples, read_example):

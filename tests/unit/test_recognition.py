@@ -12,6 +12,7 @@ from edge_ocr.core.pipeline import TextReader
 from edge_ocr.core.recognition import MAX_WIDTH, TextRecognizer, plan_batches, plan_width
 from edge_ocr.core.settings import RecognitionSettings
 from edge_ocr.core.types import TextBox
+from edge_ocr.errors import ModelError
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -74,6 +75,14 @@ def test_batches_have_few_sizes_and_a_bounded_area():
     assert sorted(i for batch in batches for i in batch) == list(range(len(widths)))
     assert [len(batch) for batch in plan_batches([192] * 7, 3)] == [2, 2, 2, 1]
     assert plan_batches([], 8) == []
+
+
+def test_fewer_results_than_lines_are_refused():
+    recognizer = make_recognizer()
+    run = recognizer.engine.run
+    recognizer.engine.run = lambda array: run(array)[:1]
+    with pytest.raises(ModelError, match="gives 1 results for 2 lines"):
+        recognizer.recognize([make_crop("a", 100), make_crop("b", 100)])
 
 
 def test_no_crops_run_nothing():
