@@ -31,7 +31,7 @@ from edge_ocr.models import Kind, Model, Progress, resolve_model
 from edge_ocr.results import OcrResult
 
 # What each kind of network gives for one small image: a smoke test at start that catches exchanged and unfit models.
-_OUTPUTS: Mapping[Kind, str] = {"det": "1 × 1 × H × W", "rec": "1 × T × classes", "cls": "1 × 2"}
+_OUTPUTS: Mapping[Kind, str] = {"det": "1 × 1 × H × W", "rec": "lines × T × classes", "cls": "1 × 2"}
 
 # Sections of the config that hold no more than settings of the stages, and what in them belongs to a model.
 _STAGES = ("Detection", "Recognition", "Orientation")
@@ -62,8 +62,10 @@ class OcrPipeline:
                 kind: create_engine(self.engines[kind], model, device.kind, device_id, threads, config.precision)
                 for kind, model in models.items()
             }
-            self.config = config = _settle_batch(config, loaded["rec"], models["rec"])
-            self._readers.append(_create_reader(config, models, loaded))
+            _probe(loaded["det"], models["det"], 32, 32)
+            config, classes = _settle_batch(config, loaded["rec"], models["rec"])
+            self._readers.append(_create_reader(config, models, loaded, classes))
+        self.config = config
         self._models = models
         self._locks = [threading.Lock() for _ in self._readers]
         self._turns = itertools.count()
@@ -180,11 +182,10 @@ def create_pipeline(
     return OcrPipeline(config, use_hpip, progress)
 
 
-def _create_reader(config: PipelineConfig, models: Mapping[Kind, Model], engines: Mapping[Kind, Engine]) -> TextReader:
-    recognition, orientation = config.recognition, config.orientation
-    _probe(engines["det"], models["det"], 32, 32)
-    lines = min(2, recognition.batch_size)
-    classes = _probe(engines["rec"], models["rec"], recognition.image_height, recognition.min_width, lines)
+def _create_reader(
+    config: PipelineConfig, models: Mapping[Kind, Model], engines: Mapping[Kind, Engine], classes: int
+) -> TextReader:
+    orientation = config.orientation
     dictionary = models["rec"].dictionary
     if dictionary is None:
         raise ModelError(f"{models['rec'].name} has no dictionary", "set Recognition.character_dict_path")
@@ -195,7 +196,7 @@ def _create_reader(config: PipelineConfig, models: Mapping[Kind, Model], engines
         classifier = OrientationClassifier(engines["cls"], orientation)
     return TextReader(
         TextDetector(engines["det"], config.detection),
-        TextRecognizer(engines["rec"], charset, recognition),
+        TextRecognizer(engines["rec"], charset, config.recognition),
         classifier,
     )
 
@@ -210,18 +211,19 @@ def _change_reader(reader: TextReader, config: PipelineConfig) -> TextReader:
     )
 
 
-def _settle_batch(config: PipelineConfig, engine: Engine, model: Model) -> PipelineConfig:
-    """Return `config` with one line at a time where the recogniser takes no more and nobody asked for more."""
+def _settle_batch(config: PipelineConfig, engine: Engine, model: Model) -> tuple[PipelineConfig, int]:
+    """Probe the recogniser; return the number of its classes, and `config`.
+
+    That is with one line at a time where the recogniser takes no more and nobody asked for more.
+    """
     key = "Pipeline.text_rec_batch_size"
-    if config.origins[key] != "default":
-        return config
-    recognition = config.recognition
-    try:
-        lines = np.zeros((2, 3, recognition.image_height, recognition.min_width), dtype=np.float32)
-        takes_more = len(engine.run(lines)) == len(lines)
-    except ModelError:
-        takes_more = False
-    return config if takes_more else config.with_values({key: 1}, f"{model.name}, which takes one line at a time")
+    height, width = config.recognition.image_height, config.recognition.min_width
+    if config.origins[key] == "default":
+        try:
+            return config, _probe(engine, model, height, width, 2)
+        except ModelError:
+            config = config.with_values({key: 1}, f"{model.name}, which takes one line at a time")
+    return config, _probe(engine, model, height, width, min(2, config.recognition.batch_size))
 
 
 def _probe(engine: Engine, model: Model, height: int, width: int, count: int = 1) -> int:
@@ -232,7 +234,7 @@ def _probe(engine: Engine, model: Model, height: int, width: int, count: int = 1
     shape = engine.run(np.zeros((count, 3, height, width), dtype=np.float32)).shape
     fits = {
         "det": shape == (1, 1, height, width),
-        "rec": len(shape) == 3,
+        "rec": len(shape) == 3 and shape[0] == count,
         "cls": shape == (1, 2),
     }[model.kind]
     if not fits:

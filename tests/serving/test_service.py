@@ -457,7 +457,10 @@ def test_client_that_goes_in_the_middle_of_its_body_is_told_in_the_log(start, ca
 
 def test_request_id_comes_back(start, caplog):
     service = start()
-    told = lambda: [record.facts["request_id"] for record in caplog.records if hasattr(record, "facts")]  # noqa: E731
+
+    def told():
+        return [record.facts["request_id"] for record in caplog.records if hasattr(record, "facts")]
+
     with caplog.at_level(logging.INFO, "edge_ocr.serving"):
         given = service.ask("/health", headers={"X-Request-ID": "abc-1.2_X"}).headers["x-request-id"]
         made = service.ask("/health").headers["x-request-id"]
