@@ -371,6 +371,20 @@ def _interpolate(step: _Step) -> None:
     step.write("Out", (batch, channels, *out))
 
 
+def _batch_norm(step: _Step) -> None:
+    tensor = step.read("X")
+    step.write("Y", tensor.shape)
+
+
+def _reduce_mean(step: _Step) -> None:
+    shape = step.read("X").shape
+    axes = {step.check_axis("dim", axis, len(shape)) for axis in step.read_ints("dim", None)}
+    if step.op.attrs.get("reduce_all") or len(axes) == len(shape):
+        step.fail("over all sides, expected some that are left")
+    is_kept = bool(step.op.attrs.get("keep_dim"))
+    step.write("Out", [1 if axis in axes else side for axis, side in enumerate(shape) if is_kept or axis not in axes])
+
+
 def _concat(step: _Step) -> None:
     tensors = step.list_inputs("X")
     if not tensors:
@@ -538,6 +552,7 @@ _RULES: Mapping[str, Callable[[_Step], None]] = MappingProxyType(
             _elementwise,
         ),
         "assign": _assign,
+        "batch_norm": _batch_norm,
         "bilinear_interp_v2": _interpolate,
         "concat": _concat,
         "conv2d": _conv2d,
@@ -550,6 +565,7 @@ _RULES: Mapping[str, Callable[[_Step], None]] = MappingProxyType(
         "matmul_v2": _matmul,
         "nearest_interp_v2": _interpolate,
         "pool2d": _pool2d,
+        "reduce_mean": _reduce_mean,
         "reshape2": _reshape,
         "scale": _scale,
         "shape": _shape,

@@ -27,8 +27,9 @@ from converters.nb import normalise, parse_nb
 from converters.nb_graph import serialise_graph
 from converters.opt import Precision, check_support, run_opt
 from converters.passes import PassReport, run_passes
-from converters.program import Program, Signature, read_program, read_signature
+from converters.program import Program, Signature, read_signature
 from converters.runtime_libs import RuntimeLibrary, add_library, find_library
+from converters.sources import read_model_program
 from converters.targets import Target, find_target
 from converters.toolchain import LITE_VERSION, OptToolchain, find_opt_interpreter, find_wheel
 from edge_ocr.core.charset import Charset
@@ -265,22 +266,11 @@ def _read_sources(config: PipelineConfig, report: Report, progress: Progress | N
 
 
 def _read_source(model: Model) -> SourceModel:
-    if model.format == "json":
-        raise ConversionError(
-            f"{model.name} is in Paddle's PIR format ({model.program}); opt reads .pdmodel only",
-            "export it again as .pdmodel: with PaddleOCR `python tools/export_model.py -c CONFIG "
-            "-o Global.export_with_pir=False`, with PaddleX FLAGS_json_format_model=0, with plain Paddle "
-            "FLAGS_enable_pir_api=0 in the environment",
-        )
-    if model.format != "pdmodel" or model.params is None:
-        raise ConversionError(
-            f"{model.name} is in {model.format.upper()} format ({model.program}); opt reads .pdmodel only",
-            "give the folder of the Paddle model it was made from, with inference.pdmodel and inference.pdiparams",
-        )
-    signature = read_signature(model.program)
+    program = read_model_program(model)
+    signature = program.signature
     _check_kind(model, signature)
-    files = {path.name: _hash(path) for path in (model.program, model.params)}
-    return SourceModel(model, signature, files, read_program(model.program, model.params))
+    files = {path.name: _hash(path) for path in (model.program, model.params) if path is not None}
+    return SourceModel(model, signature, files, program)
 
 
 def _check_kind(model: Model, signature: Signature) -> None:

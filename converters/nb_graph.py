@@ -658,6 +658,48 @@ def _swish(step: _Step) -> None:
     step.give("Mul", [value.name, step.add("Sigmoid", [inner])], value.rank)
 
 
+def _gelu(step: _Step) -> None:
+    value = step.read_floats("X")
+    if step.op.attrs.get("approximate") is True:
+        step.fail("approximate is set, which is not known")
+    # ONNX has an op of its own from opset 20 on.
+    erf = step.add("Erf", [step.add("Mul", [value.name, step.graph.add_float(math.sqrt(0.5))])])
+    half = step.add("Mul", [value.name, step.graph.add_float(0.5)])
+    step.give("Mul", [half, step.add("Add", [erf, step.graph.add_float(1.0)])], value.rank)
+
+
+def _clip(step: _Step) -> None:
+    step.refuse("Min", "Max")
+    value = step.read_floats("X")
+    ends = [step.graph.add_float(step.read_number(name, 0.0)) for name in ("min", "max")]
+    step.give("Clip", [value.name, *ends], value.rank)
+
+
+def _pow(step: _Step) -> None:
+    step.refuse("FactorTensor")
+    value = step.read_floats("X")
+    step.give("Pow", [value.name, step.graph.add_float(step.read_number("factor", 1.0))], value.rank)
+
+
+def _batch_norm(step: _Step) -> None:
+    value = step.read_floats("X", 4)
+    if step.op.attrs.get("is_test") not in (True, 1) or step.op.attrs.get("data_layout", "NCHW") != "NCHW":
+        step.fail("expected one at inference, with the channels second")
+    names = [step.read_floats(slot, 1).name for slot in ("Scale", "Bias", "Mean", "Variance")]
+    epsilon = step.read_number("epsilon", 1e-5)
+    step.give("BatchNormalization", [value.name, *names], value.rank, "Y", epsilon=epsilon)
+
+
+def _reduce_mean(step: _Step) -> None:
+    # The runtime's kernel takes the first four sides for N, C, H and W without a look at their number.
+    value = step.read_floats("X", 4)
+    axes = [step.check_axis("dim", axis, value.rank) for axis in step.read_ints("dim")]
+    if step.op.attrs.get("reduce_all") is True or axes not in ([0], [1], [2], [3], [0, 1], [1, 2], [2, 3]):
+        step.fail(f"over the axes {axes}, which the runtime does not reduce")
+    is_kept = step.op.attrs.get("keep_dim") is True
+    step.give("ReduceMean", [value.name], 4 if is_kept else 4 - len(axes), axes=axes, keepdims=int(is_kept))
+
+
 def _softmax(step: _Step) -> None:
     value = step.read_floats("X")
     if step.op.attrs.get("eleminate_success") is True:
@@ -688,6 +730,22 @@ def _interpolate_nearest(step: _Step) -> None:
         nearest_mode="floor",
         coordinate_transformation_mode="asymmetric",
     )
+
+
+def _interpolate_linear(step: _Step) -> None:
+    step.refuse("SizeTensor", "OutSize", "Scale")
+    value = step.read_floats("X", 4)
+    scales = step.op.attrs.get("scale")
+    if not isinstance(scales, tuple) or len(scales) != 2 or not all(isinstance(scale, float) for scale in scales):
+        step.fail(f"scale is {scales!r}, expected 2 numbers")
+    if not all(0 < scale < _MAX_INT and scale.is_integer() for scale in scales):
+        step.fail(f"scale is {scales!r}, expected 2 whole numbers above 0")
+    places = "asymmetric" if step.read_int("align_mode", 1) == 1 else "half_pixel"
+    if step.op.attrs.get("align_corners") is True:
+        places = "align_corners"
+    factors = np.array([1, 1, *scales], dtype=np.float32)
+    name = step.graph.add_constant(factors, f"scales_{step.index}")
+    step.give("Resize", [value.name, "", name], 4, mode="linear", coordinate_transformation_mode=places)
 
 
 def _concat(step: _Step) -> None:
@@ -800,6 +858,17 @@ def _squeeze(step: _Step) -> None:
     step.give("Squeeze", [value.name, step.graph.add_ints(axes)], value.rank - len(axes), is_int=value.is_int)
 
 
+def _unsqueeze(step: _Step) -> None:
+    step.refuse("AxesTensor", "AxesTensorList")
+    value = step.read("X")
+    axes = step.read_ints("axes")
+    rank = value.rank + len(axes)
+    axes = [step.check_axis("axes", axis, rank) for axis in axes]
+    if not axes or axes != sorted(set(axes)):
+        step.fail(f"axes is {axes}, expected one at least, in order")
+    step.give("Unsqueeze", [value.name, step.graph.add_ints(axes)], rank, is_int=value.is_int)
+
+
 def _shape(step: _Step) -> None:
     value = step.read("Input")
     step.give("Shape", [value.name], 1, is_int=True, shape=(value.rank,))
@@ -885,6 +954,9 @@ _FILL_DTYPES: Mapping[int, type[np.int64] | type[np.float32]] = MappingProxyType
 _RULES: Mapping[str, Callable[[_Step], None]] = MappingProxyType(
     {
         "assign": _assign,
+        "batch_norm": _batch_norm,
+        "bilinear_interp_v2": _interpolate_linear,
+        "clip": _clip,
         "concat": _concat,
         "conv2d": _conv2d,
         "conv2d_transpose": _conv2d_transpose,
@@ -893,17 +965,21 @@ _RULES: Mapping[str, Callable[[_Step], None]] = MappingProxyType(
         "elementwise_div": _calculate("Div"),
         "elementwise_mul": _calculate("Mul"),
         "elementwise_sub": _calculate("Sub"),
+        "erf": _keep("Erf"),
         "fc": _fc,
         "feed": _feed,
         "fetch": _fetch,
         "fill_constant": _fill_constant,
         "flatten_contiguous_range": _flatten,
+        "gelu": _gelu,
         "hard_sigmoid": _hard_sigmoid,
         "hard_swish": _hard_swish,
         "layer_norm": _layer_norm,
         "matmul_v2": _matmul,
         "nearest_interp_v2": _interpolate_nearest,
         "pool2d": _pool2d,
+        "pow": _pow,
+        "reduce_mean": _reduce_mean,
         "relu": _keep("Relu"),
         "reshape2": _reshape,
         "scale": _scale,
@@ -911,8 +987,10 @@ _RULES: Mapping[str, Callable[[_Step], None]] = MappingProxyType(
         "sigmoid": _keep("Sigmoid"),
         "slice": _slice,
         "softmax": _softmax,
+        "sqrt": _keep("Sqrt"),
         "squeeze2": _squeeze,
         "swish": _swish,
         "transpose2": _transpose,
+        "unsqueeze2": _unsqueeze,
     }
 )

@@ -10,12 +10,12 @@ from __future__ import annotations
 import importlib.util
 import struct
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,7 @@ _ATTR_FIELDS: Mapping[int, str] = {
     0: "i", 1: "f", 2: "s", 3: "ints", 4: "floats", 5: "strings", 6: "b", 7: "bools", 8: "block_idx", 9: "l",
     10: "blocks_idx", 11: "longs", 12: "float64s", 13: "var_name", 14: "vars_name", 15: "float64",
 }  # fmt: skip
-_INT, _FLOAT, _STRING, _INTS, _BOOLEAN = 0, 1, 2, 3, 6
+_INT, _FLOAT, _STRING, _INTS, _FLOATS, _BOOLEAN = 0, 1, 2, 3, 4, 6
 
 _RECORD_HEAD = struct.Struct("<IQIi")
 
@@ -81,8 +81,11 @@ def read_signature(program: Path) -> Signature:
 
     Raises ModelError where the file is not a Paddle program.
     """
+    return _describe_ports(_read_desc(program), str(program))
+
+
+def _describe_ports(desc: Any, where: str) -> Signature:
     framework = load_framework_pb2()
-    desc = _read_desc(program)
     block = desc.blocks[0]
     variables = {variable.name: variable.type.dense_tensor.tensor for variable in block.vars}
     dtypes = {
@@ -103,10 +106,10 @@ def read_signature(program: Path) -> Signature:
                 tensor = variables.get(name)
                 dtype = None if tensor is None else dtypes.get(tensor.data_type)
                 if tensor is None or dtype is None:
-                    raise ModelError(f"{program}: {op_type} {name!r} has no tensor of a known type", _HINT)
+                    raise ModelError(f"{where}: {op_type} {name!r} has no tensor of a known type", _HINT)
                 ports[column] = Port(name, tuple(tensor.dims), dtype)
         if not ports:
-            raise ModelError(f"{program}: not an inference program: it has no {op_type}", _HINT)
+            raise ModelError(f"{where}: not an inference program: it has no {op_type}", _HINT)
         return tuple(ports[column] for column in sorted(ports))
 
     return Signature(read_ports("feed", "outputs"), read_ports("fetch", "inputs"))
@@ -161,6 +164,15 @@ class Program:
         self._writers: dict[str, list[Op]] = {}
         for op in self.ops:
             self._link(op)
+
+    @property
+    def signature(self) -> Signature:
+        """Return what the program takes and gives.
+
+        Raises ModelError where it has no feed or fetch.
+        """
+        block = load_framework_pb2().BlockDesc(ops=self.ops, vars=self._vars.values())
+        return _describe_ports(load_framework_pb2().ProgramDesc(blocks=[block]), self.where)
 
     def count_ops(self) -> int:
         """Return the number of ops in all blocks, feed and fetch among them."""
@@ -226,6 +238,14 @@ class Program:
         del tensor.dims[:]
         tensor.dims.extend(shape)
 
+    def declare_list(self, op_type: Literal["feed", "fetch"]) -> None:
+        """Declare the list that feed reads or fetch writes, under the op's own name."""
+        var = self._declare(op_type)
+        var.type.Clear()
+        # FEED_MINIBATCH and FETCH_LIST
+        var.type.type = 9 if op_type == "feed" else 10
+        var.persistable = True
+
     def make_name(self, stem: str) -> str:
         """Return a name that no variable has yet: `stem`, or with a number behind it."""
         name, number = stem, 0
@@ -236,21 +256,21 @@ class Program:
 
     def insert_op(
         self,
-        after: Op,
+        after: Op | None,
         op_type: str,
-        inputs: Mapping[str, str],
+        inputs: Mapping[str, str | Sequence[str]],
         outputs: Mapping[str, str],
         attrs: Mapping[str, Any],
     ) -> Op:
-        """Put a new op behind another one and return it; its variables must be declared."""
+        """Put a new op behind another one, or at the end, and return it; its variables must be declared."""
         op = load_framework_pb2().OpDesc(type=op_type)
-        for slot, name in inputs.items():
-            op.inputs.add(parameter=slot, arguments=[name])
+        for slot, names in inputs.items():
+            op.inputs.add(parameter=slot, arguments=[names] if isinstance(names, str) else names)
         for slot, name in outputs.items():
             op.outputs.add(parameter=slot, arguments=[name])
         for name, value in attrs.items():
             set_attr(op, name, value)
-        self.ops.insert(self._find_index(after) + 1, op)
+        self.ops.insert(len(self.ops) if after is None else self._find_index(after) + 1, op)
         self._link(op)
         return op
 
@@ -357,6 +377,15 @@ class Program:
                 links[name] = [other for other in links[name] if other is not op]
 
 
+def make_program(where: str) -> Program:
+    """Return a program without ops; `where` is the file it is made from, for errors."""
+    desc = load_framework_pb2().ProgramDesc()
+    # Paddle 2.4.2: the one that the PP-OCRv4 models were saved with, whose op set opt 2.13 reads.
+    desc.version.version = 2004002
+    desc.blocks.add(idx=0, parent_idx=-1)
+    return Program(desc, {}, where)
+
+
 def read_program(program: Path, params: Path) -> Program:
     """Read a `.pdmodel` and its `.pdiparams`; nothing larger than the files is allocated.
 
@@ -417,12 +446,13 @@ def get_attr(op: Op, name: str, default: Any = None) -> Any:
     return default
 
 
-def set_attr(op: Op, name: str, value: bool | int | float | str | list[int]) -> None:
-    """Set an attribute, as what it is already or else by the type of `value`."""
+def set_attr(op: Op, name: str, value: bool | int | float | str | list[int] | list[float]) -> None:
+    """Set an attribute, as what it is already or else by the type of `value`; an empty list is one of integers."""
     attr = next((attr for attr in op.attrs if attr.name == name), None)
     if attr is None:
         attr = op.attrs.add(name=name)
-        types = ((bool, _BOOLEAN), (int, _INT), (float, _FLOAT), (str, _STRING), (list, _INTS))
+        floats = isinstance(value, list) and any(isinstance(item, float) for item in value)
+        types = ((bool, _BOOLEAN), (int, _INT), (float, _FLOAT), (str, _STRING), (list, _FLOATS if floats else _INTS))
         attr.type = next(number for kind, number in types if isinstance(value, kind))
     field = _ATTR_FIELDS[attr.type]
     if isinstance(value, list):

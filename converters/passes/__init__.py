@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from converters.passes.drop_identities import drop_identities
+from converters.passes.fold_activations import fold_activations
 from converters.passes.fold_affine import fold_affine
+from converters.passes.fold_batch_norm import fold_batch_norm
 from converters.passes.fold_gates import fold_gates
+from converters.passes.fold_layer_norm import fold_layer_norm
+from converters.passes.fold_slices import fold_slices
 from converters.passes.merge_convs import merge_convs
 from converters.passes.prune_charset import prune_charset
 from converters.passes.report import PassReport
@@ -16,12 +20,17 @@ from converters.program import Program
 
 __all__ = ["PASSES", "PassReport", "prune_charset", "restore_attributes", "run_passes"]
 
-# settle_shapes makes the conv biases of Paddle 3 visible to what comes behind it, drop_identities the neighbours;
-# merge_convs wants biases where fold_affine leaves them.
+# settle_shapes makes the conv biases of Paddle 3 visible to what comes behind it, drop_identities the neighbours.
+# What ONNX exporters wrote in parts is put together before any constant in it is changed; fold_affine wants no batch
+# norm between a convolution and its scales, and merge_convs wants biases where fold_affine leaves them.
 PASSES: tuple[Callable[[Program], PassReport], ...] = (
     restore_attributes,
     settle_shapes,
+    fold_slices,
     drop_identities,
+    fold_activations,
+    fold_layer_norm,
+    fold_batch_norm,
     fold_affine,
     merge_convs,
     fold_gates,

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from converters.passes.patterns import read_number
 from converters.passes.report import PassReport, make_report
 from converters.program import Op, Program, get_attr, get_input, get_output, list_inputs
 
 
 def drop_identities(program: Program) -> PassReport:
-    """Remove dropouts at inference, scales by one, and copies.
+    """Remove dropouts at inference, multiplications by one, and copies.
 
     Exact, but for the sign of a zero: `dropout` with `is_test` and `upscale_in_train` is defined as Out = X (the other
     implementation multiplies, and is left), and stays where its Mask is read; `scale` with scale 1 and bias 0
-    computes 1·x + 0 = x, to the bit but for x = -0.0, of which it makes 0.0; `assign` copies a tensor that nothing
-    else writes to later, so reading the original gives the same. Outputs of the program keep their names.
+    computes 1·x + 0 = x, to the bit but for x = -0.0, of which it makes 0.0; 1·x is x to the bit; `assign` copies a
+    tensor that nothing else writes to later, so reading the original gives the same. Outputs of the program keep their
+    names.
     """
     ops_before = program.count_ops()
     changed = sum(
         program.bypass(op, source, result)
         for op in list(program.ops)
-        if _is_identity(op) and (source := get_input(op, "X")) and (result := get_output(op, "Out"))
+        if (source := _find_source(program, op)) and (result := get_output(op, "Out"))
     )
     return make_report("drop_identities", program, ops_before, changed)
+
+
+def _find_source(program: Program, op: Op) -> str | None:
+    """Return the input that the op gives back; None where it does anything else."""
+    number = read_number(program, op, "elementwise_mul")
+    if number is not None:
+        return number[0] if number[1] == 1 else None
+    return get_input(op, "X") if _is_identity(op) else None
 
 
 def _is_identity(op: Op) -> bool:

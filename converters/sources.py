@@ -1,0 +1,33 @@
+"""Models of every format as Paddle programs."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from converters.onnx_import import import_onnx
+from converters.pir_import import convert_pir
+from converters.program import Program, read_program
+from edge_ocr.errors import ModelError
+from edge_ocr.models import Model
+
+
+def read_model_program(model: Model) -> Program:
+    """Return a model as a Paddle program in the op set that opt reads.
+
+    A `.pdmodel` is read as it is, ONNX by `converters.onnx_import`; Paddle's PIR (`inference.json`) becomes ONNX on
+    the way, by paddle2onnx.
+
+    Raises what reading and converting raise: ModelError for damaged files, ConversionError for what cannot be
+    expressed, ToolchainError where paddle2onnx is needed and missing.
+    """
+    if model.format == "onnx":
+        return import_onnx(model.program)
+    if model.params is None:
+        raise ModelError(f"{model.program}: its parameters are missing", "keep the files of one export in one folder")
+    if model.format == "pdmodel":
+        return read_program(model.program, model.params)
+    with tempfile.TemporaryDirectory(prefix="edge-ocr-pir-") as scratch:
+        program = import_onnx(convert_pir(model.program, model.params, Path(scratch, "model.onnx")))
+    program.where = str(model.program)
+    return program
