@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from converters.passes.affine import read_affine
+from converters.onnx_import import import_onnx
 from converters.program import Op, Program, get_input, get_output, list_inputs, list_outputs, read_program
 from edge_ocr.errors import NotVerifiedError, UsageError
 
@@ -113,22 +114,23 @@ def trace_model(
 ) -> Trace:
     """Hold every tensor of `graph`, made of `nb`, against those of the model it comes from.
 
-    `source_program` is the .pdmodel, its .pdiparams beside it; `array` the input of both, 1×3×H×W; `precision` one of
+    `source_program` is the .pdmodel, its .pdiparams beside it, or the .onnx; `array` the input of both, 1×3×H×W; `precision` one of
     THRESHOLDS. `kept_classes` are the source's classes that a recogniser with fewer characters has kept.
 
     All tensors of both networks are in memory together: 0.4 GB for a detector's input of 320×320 and for a recogniser's
     of 48×320, half as much again for a `.nb` without passes, and in proportion to the pixels.
 
-    Raises UsageError for an unknown precision, NotVerifiedError where the source is no .pdmodel, where one of the
+    Raises UsageError for an unknown precision, NotVerifiedError where the source is neither, where one of the
     two cannot be run on `array` or needs more than LIMIT_BYTES for it, or where their outputs have different shapes,
     ModelError where the source is damaged.
     """
     threshold = THRESHOLDS.get(precision)
     if threshold is None:
         raise UsageError(f"precision {precision!r}, expected one of {list(THRESHOLDS)}")
-    if source_program.suffix != ".pdmodel":
+    if source_program.suffix not in (".pdmodel", ".onnx"):
         raise NotVerifiedError(
-            f"{source_program}: only the tensors of a .pdmodel can be traced", "give the model that the .nb was made of"
+            f"{source_program}: only the tensors of a .pdmodel and of ONNX can be traced",
+            "give the model that the .nb was made of",
         )
     array = np.ascontiguousarray(array, dtype=np.float32)
     source = _Source(source_program, array, kept_classes)
@@ -270,10 +272,11 @@ def _show_shape(array: Floats) -> str:
 
 
 class _Source:
-    """The Paddle model: the values of its tensors on one input, and which op reads what."""
+    """The model's program: the values of its tensors on one input, and which op reads what."""
 
     def __init__(self, path: Path, array: Floats, kept_classes: Sequence[int] | None) -> None:
-        self.program = read_program(path, path.with_suffix(".pdiparams"))
+        is_onnx = path.suffix == ".onnx"
+        self.program = import_onnx(path) if is_onnx else read_program(path, path.with_suffix(".pdiparams"))
         found = _Network(path, str(path), array).run()
         names = dict.fromkeys(name for op in self.program.ops for name in list_outputs(op))
         self.values = {name: found[name] for name in names if name in found}
