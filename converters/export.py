@@ -495,7 +495,7 @@ def _settle_config(config: PipelineConfig, exported: tuple[ExportedModel, ...]) 
     """Return the settings in force for these models."""
     for model in exported:
         source = model.source.model
-        config = config.with_model_settings(source.settings, f"inference.yml of {source.name}")
+        config = config.with_model_settings(source.settings, f"{source.settings_source} of {source.name}")
     if config.origins["Pipeline.text_rec_batch_size"] == "default":
         # One line at a time takes the least memory.
         config = config.with_values({"Pipeline.text_rec_batch_size": 1}, "export")

@@ -53,6 +53,12 @@ paddle2onnx.export(program, params, out, opset_version={OPSET}, optimize_tool="N
 
 _COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 
+# It says these whether or not the model came out well.
+_PROGRESS = re.compile(r"\[INFO\]|Start parsing|Use opset_version|is exported as ONNX|^\[Paddle2ONNX\]$")
+
+# Dialect 1 is that of Paddle's ops; it has attributes and types, too.
+_OP = re.compile(r'"#": "1\.(?![at]_)(\w+)"')
+
 
 def convert_pir(program: Path, params: Path, out: Path, *, timeout_s: float = CONVERT_TIMEOUT_S) -> Path:
     """Write a PIR program with its parameters as an ONNX model of opset `OPSET`, float32, to `out` and return `out`.
@@ -84,14 +90,14 @@ def convert_pir(program: Path, params: Path, out: Path, *, timeout_s: float = CO
         except OSError as error:
             raise ToolchainError(f"{sys.executable} does not start: {error.strerror}") from None
         except subprocess.TimeoutExpired as error:
-            raise _refuse(program, f"did not end within {timeout_s:g} s", error.stdout or b"") from None
+            raise _refuse(program, text, f"did not end within {timeout_s:g} s", error.stdout or b"") from None
         if ended.returncode == _NO_PADDLE2ONNX:
             raise _refuse_interpreter(program, ended.stdout)
         if ended.returncode != 0:
-            raise _refuse(program, name_end(ended.returncode), ended.stdout)
+            raise _refuse(program, text, name_end(ended.returncode), ended.stdout)
         # It ends well and writes a model, be it an empty one, when parameters do not fit.
         if b"[ERROR]" in ended.stdout or not made.is_file() or made.stat().st_size == 0:
-            raise _refuse(program, "the result is not whole", ended.stdout)
+            raise _refuse(program, text, "the result is not whole", ended.stdout)
         shutil.move(made, out)
     return out
 
@@ -133,8 +139,12 @@ def _refuse_interpreter(program: Path, output: bytes) -> ToolchainError:
     )
 
 
-def _refuse(program: Path, end: str, output: bytes) -> ConversionError:
-    said = "".join(f"\n  {line}" for line in list_last_lines(_COLOUR.sub(b"", output)))
+def _refuse(program: Path, text: str, end: str, output: bytes) -> ConversionError:
+    lines = [line for line in list_last_lines(_COLOUR.sub(b"", output)) if not _PROGRESS.search(line)]
+    if b"unsupported operators" in output:
+        # It does not say which.
+        lines.append(f"the program's ops: {', '.join(sorted(set(_OP.findall(text))))}")
+    said = "".join(f"\n  {line}" for line in lines)
     return ConversionError(
-        f"paddle2onnx could not convert {program}: {end}" + (f"; it printed last:{said}" if said else ""), REEXPORT_HINT
+        f"paddle2onnx could not convert {program}: {end}" + (f"; it says:{said}" if said else ""), REEXPORT_HINT
     )

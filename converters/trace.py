@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from converters.passes.affine import read_affine
 from converters.onnx_import import import_onnx
+from converters.passes.affine import read_affine
 from converters.program import Op, Program, get_input, get_output, list_inputs, list_outputs, read_program
 from edge_ocr.errors import NotVerifiedError, UsageError
 
@@ -114,8 +114,9 @@ def trace_model(
 ) -> Trace:
     """Hold every tensor of `graph`, made of `nb`, against those of the model it comes from.
 
-    `source_program` is the .pdmodel, its .pdiparams beside it, or the .onnx; `array` the input of both, 1×3×H×W; `precision` one of
-    THRESHOLDS. `kept_classes` are the source's classes that a recogniser with fewer characters has kept.
+    `source_program` is the .pdmodel, its .pdiparams beside it, or the .onnx; `array` the input of both, 1×3×H×W;
+    `precision` one of THRESHOLDS. `kept_classes` are the source's classes that a recogniser with fewer characters has
+    kept.
 
     All tensors of both networks are in memory together: 0.4 GB for a detector's input of 320×320 and for a recogniser's
     of 48×320, half as much again for a `.nb` without passes, and in proportion to the pixels.

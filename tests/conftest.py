@@ -75,7 +75,7 @@ def examples(repository) -> Path:
 def default_models(tmp_path_factory):
     """Skips where the default models are not on this machine; nothing is fetched by tests."""
     with pytest.MonkeyPatch.context() as patch:
-        if model_store.find_carrier() is not None:
+        if model_store.find_carrier(model_store.PADDLE_CARRIER) is not None:
             # Whatever lies in the user's own store is no part of the tests.
             patch.setenv("EDGE_OCR_HOME", str(tmp_path_factory.mktemp("home")))
         found = {name: locate_model(name) for name in DEFAULT_MODELS}
@@ -96,7 +96,7 @@ def open_pipeline(default_models, tmp_path_factory) -> Callable[..., OcrPipeline
         key = json.dumps([engine, paths], sort_keys=True)
         if key not in built:
             with pytest.MonkeyPatch.context() as patch:
-                if model_store.find_carrier() is not None:
+                if model_store.find_carrier(model_store.PADDLE_CARRIER) is not None:
                     patch.setenv("EDGE_OCR_HOME", str(tmp_path_factory.mktemp("home")))
                 built[key] = create_pipeline(engine=engine, overrides=paths)
         return built[key]

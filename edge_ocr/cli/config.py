@@ -77,7 +77,7 @@ def show(
     )
     models: dict[Kind, str] = {"det": config.det_model, "rec": config.rec_model, "cls": config.cls_model}
     for kind, name in models.items():
-        config = config.with_model_settings(_model_settings(name, kind), f"inference.yml of {name}")
+        config = config.with_model_settings(*_find_settings(name, kind))
     if as_json:
         rows = {path: {"value": value, "from": config.origins[path]} for path, value in config.values.items()}
         sys.stdout.write(json.dumps(rows, indent=4, ensure_ascii=False) + "\n")
@@ -99,9 +99,11 @@ def show(
     Console().print(table)
 
 
-def _model_settings(name: str, kind: Kind) -> Mapping[str, object]:
-    """Return what the model's own inference.yml says; a model that is not on this machine is not fetched for it."""
+def _find_settings(name: str, kind: Kind) -> tuple[Mapping[str, object], str]:
+    """Return a model's own constants and where they are from; one that is not on this machine is not fetched for it."""
     from edge_ocr.models import REGISTRY, locate_model, resolve_model
 
     model = locate_model(name) if name in REGISTRY else resolve_model(name, kind)
-    return model.settings if model else {}
+    if model is None:
+        return REGISTRY[name].settings, f"registry of {name}"
+    return model.settings, f"{model.settings_source} of {name}"

