@@ -60,8 +60,12 @@ class PaddleEngine:
             config.enable_new_executor(True)
         if device_kind == "cpu":
             config.disable_gpu()
-            config.enable_mkldnn()
-            config.set_mkldnn_cache_capacity(SHAPE_CACHE_CAPACITY)
+            if model.format == "json":
+                # Paddle 3.3's oneDNN cannot run the upsampling of a PIR program.
+                config.disable_mkldnn()
+            else:
+                config.enable_mkldnn()
+                config.set_mkldnn_cache_capacity(SHAPE_CACHE_CAPACITY)
             config.set_cpu_math_library_num_threads(threads)
         else:
             check_device(paddle, device_kind, device_id)

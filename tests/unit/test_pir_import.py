@@ -13,7 +13,12 @@ import onnx
 import pytest
 
 from converters import pir_import
+from converters.nb import parse_nb
+from converters.nb_graph import serialise_graph
+from converters.opt import run_opt
+from converters.passes import run_passes
 from converters.pir_import import OPSET, REEXPORT_HINT, convert_pir
+from converters.sources import read_model_program
 from edge_ocr.engines.paddle import PaddleEngine
 from edge_ocr.errors import ConversionError, ModelError, ToolchainError
 from edge_ocr.models import resolve_model
@@ -237,3 +242,23 @@ def test_an_interpreter_that_does_not_start(plain, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
     with pytest.raises(ToolchainError, match="does not start: No such file"):
         convert_pir(*plain, tmp_path / "model.onnx")
+
+
+# --- all the way
+
+
+@needs_paddle2onnx
+@pytest.mark.parametrize("name", ["plain", "upsample"])
+def test_pir_becomes_an_nb_that_computes_the_same(exports, tmp_path, opt, name):
+    model = resolve_model(exports / name, "rec")
+    program = read_model_program(model)
+    run_passes(program)
+    files = tmp_path / "m.pdmodel", tmp_path / "m.pdiparams"
+    program.write(*files)
+    written = run_opt(opt.python, *files, tmp_path / "m", valid_places="arm")
+    graph = serialise_graph(parse_nb(written.read_bytes(), "m.nb"), "m")
+    array = np.random.default_rng(1).uniform(-1, 1, (2, 3, 32, 48)).astype(np.float32)
+    session = pytest.importorskip("onnxruntime").InferenceSession(graph, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: array})
+    # Paddle itself, on the program as it was; upsampling in PIR form included.
+    np.testing.assert_allclose(found, PaddleEngine(model, "cpu", 0, 1).run(array), rtol=0, atol=1e-5)
