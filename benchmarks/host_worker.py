@@ -28,10 +28,11 @@ TIMED = (
     ("rec pre", "edge_ocr.core.recognition", "prepare_lines"),
 )
 
-# Of edge-ocr, by variant; others name an engine. `pad192` has less padding than PP-OCR.
+# Of edge-ocr, by variant; others name an engine. `pad192` has less padding than PP-OCR, `v6` the models of OCR-v6.yaml.
 OVERRIDES: dict[str, dict[str, Any]] = {
     "bf16": {"Runtime.precision": "bf16"},
     "pad192": {"Recognition.image_shape": [3, 48, 192]},
+    "v6": {"Pipeline.text_det_model": "PP-OCRv6_small_det", "Pipeline.text_rec_model": "PP-OCRv6_small_rec"},
 }
 
 

@@ -1,6 +1,6 @@
 """How close bundles come to the models they are made from, as tables in Markdown.
 
-    python -m benchmarks.parity --images DIR [DIR ...] [--photo PICTURE]
+    python -m benchmarks.parity --images DIR [DIR ...] [--photo PICTURE] [--pipeline OCR-v6]
 
 Bundles of every precision are compared with the originals on the pictures of each folder, and with its gt.jsonl, where
 there is one, against the truth. With a Paddle-Lite library for armv8 (`edge-ocr libs add`, or EDGE_OCR_LITE_LIB), the
@@ -23,7 +23,7 @@ from converters.parity import compare_arrays
 from converters.pictures import find_pictures_folder
 from converters.runtime_libs import find_library
 from converters.verify import VerifyOptions, verify_bundle
-from edge_ocr.config import load_config
+from edge_ocr.config import PipelineConfig, load_config
 from edge_ocr.core.detection import find_boxes
 from edge_ocr.core.geometry import crop_polygon
 from edge_ocr.core.imaging import prepare_detection, prepare_lines, resize_line
@@ -31,7 +31,6 @@ from edge_ocr.engines import create_engine
 from edge_ocr.inputs import list_sources
 from edge_ocr.models import resolve_model
 
-CONFIG = load_config("OCR", {"Pipeline.use_text_line_orientation": True})
 PRECISIONS = ("fp32", "int16", "int8")
 FIGURES = {
     "det.prob_map.max_abs_diff": "prob map, max",
@@ -71,23 +70,23 @@ def compare(bundles: dict[str, Path], folder: Path) -> None:
     print_row(["verdict", *("passed" if report.passed else "failed" for report in columns.values())])
 
 
-def make_inputs(photo: Path) -> dict[str, np.ndarray]:
+def make_inputs(photo: Path, config: PipelineConfig) -> dict[str, np.ndarray]:
     """Return inputs of 512 × 896 for det and 48 × 320 for rec: a picture at that size, and the first line that fits."""
     (source,) = list_sources(photo)
-    image = cv2.resize(next(source.pages(CONFIG.input)).image, (896, 512))
-    det = prepare_detection(image, CONFIG.detection)
-    engine = create_engine("openvino", resolve_model(CONFIG.det_model, "det"), "cpu", 0, 2)
-    boxes = find_boxes(engine.run(det)[0, 0], *image.shape[:2], CONFIG.detection)
+    image = cv2.resize(next(source.pages(config.input)).image, (896, 512))
+    det = prepare_detection(image, config.detection)
+    engine = create_engine("openvino", resolve_model(config.det_model, "det"), "cpu", 0, 2)
+    boxes = find_boxes(engine.run(det)[0, 0], *image.shape[:2], config.detection)
     lines = [resize_line(crop_polygon(image, box.polygon), 48, 320) for box in boxes]
     return {"det": det, "rec": prepare_lines([next(line for line in lines if line.shape[1] >= 160)], 320)}
 
 
-def emulate(bundles: dict[str, Path], photo: Path) -> None:
+def emulate(bundles: dict[str, Path], photo: Path, config: PipelineConfig) -> None:
     library = find_library("armlinux.armv8")
     if library is None or library.cxx_library is None or library.include_dir is None:
         print("\nNo Paddle-Lite library for armv8: the graphs were not held against it.")
         return
-    inputs = make_inputs(photo)
+    inputs = make_inputs(photo, config)
     print(f"\nGraph against Paddle-Lite {library.actual_version} for armv8 under qemu, {photo.name}:\n")
     print_row(["", "max abs diff", "mean abs diff"])
     print("|---|---:|---:|")
@@ -107,7 +106,7 @@ def emulate(bundles: dict[str, Path], photo: Path) -> None:
             for kind, array in inputs.items():
                 path = Path(scratch) / f"{kind}.onnx"
                 path.write_bytes(build_graph(read_nb(models[kind])).model.SerializeToString())
-                source = resolve_model({"det": CONFIG.det_model, "rec": CONFIG.rec_model}[kind], kind)
+                source = resolve_model({"det": config.det_model, "rec": config.rec_model}[kind], kind)
                 graph = create_engine("openvino", replace(source, format="onnx", program=path), "cpu", 0, 2)
                 diff = compare_arrays(engines[kind].run(array), graph.run(array))
                 shape = " × ".join(map(str, array.shape))
@@ -118,15 +117,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, nargs="+", default=[find_pictures_folder()])
     parser.add_argument("--photo", type=Path, default=find_pictures_folder() / "sign.png")
+    parser.add_argument("--pipeline", default="OCR")
     arguments = parser.parse_args()
+    config = load_config(arguments.pipeline, {"Pipeline.use_text_line_orientation": True})
     with tempfile.TemporaryDirectory() as scratch:
         bundles = {}
         for precision in PRECISIONS:
             options = ExportOptions(precision=precision, verify=False)
-            bundles[precision] = export_bundle("arm", Path(scratch) / precision, CONFIG, options).out_dir
+            bundles[precision] = export_bundle("arm", Path(scratch) / precision, config, options).out_dir
         for folder in arguments.images:
             compare(bundles, folder)
-        emulate(bundles, arguments.photo)
+        emulate(bundles, arguments.photo, config)
 
 
 if __name__ == "__main__":
