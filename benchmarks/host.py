@@ -5,8 +5,8 @@
 Each system reads every folder in a process of its own, one after the other, and again in each further round, with the
 same number of threads. A process loads once, reads one picture that does not count, then each picture of the folder;
 the time of a picture is from its path to its texts, decoding included. `edge-ocr:ENGINE` is edge-ocr on another engine,
-`edge-ocr:bf16` at that precision, `edge-ocr:pad192` with less padding, `edge-ocr:v6` with PP-OCRv6 small; `rapidocr:960`
-is RapidOCR with edge-ocr's side length of the detection input instead of its own.
+`edge-ocr:bf16` at that precision, `edge-ocr:pad192` with less padding, `edge-ocr:v6` with PP-OCRv6 small;
+`rapidocr:960` is RapidOCR with edge-ocr's side length of the detection input instead of its own.
 """
 
 from __future__ import annotations
