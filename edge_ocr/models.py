@@ -113,9 +113,8 @@ _DICTIONARY_MODEL = "PP-OCRv4_mobile_rec"
 _DET_SHAPE = (3, None, None)
 _REC_SHAPE = (3, 48, None)
 
-# PostProcess and NormalizeImage in PaddleOCR's configs/det/PP-OCRv5/PP-OCRv5_mobile_det.yml and
-# configs/det/PP-OCRv6/PP-OCRv6_{tiny,small,medium}_det.yml, which agree. Their DetResizeForTest is for benchmarks.
-_DET_SETTINGS: Mapping[str, object] = MappingProxyType(
+# PostProcess and NormalizeImage in PaddleOCR's configs/det/PP-OCRv5/PP-OCRv5_mobile_det.yml.
+_V5_DET_SETTINGS: Mapping[str, object] = MappingProxyType(
     {
         "Detection.thresh": 0.3,
         "Detection.box_thresh": 0.6,
@@ -125,6 +124,19 @@ _DET_SETTINGS: Mapping[str, object] = MappingProxyType(
         "Detection.std": [0.229, 0.224, 0.225],
     }
 )
+# PostProcess in configs/det/PP-OCRv6/PP-OCRv6_{small,medium}_det.yml as the models were released, and in the
+# inference.yml published with PP-OCRv6_small_det; later versions of the configs have PP-OCRv5's numbers, with which
+# PP-OCRv6 small reads fewer lines. PP-OCRv6_tiny_det.yml has another box_thresh.
+_V6_DET_SETTINGS: Mapping[str, object] = MappingProxyType(
+    {
+        **_V5_DET_SETTINGS,
+        "Detection.thresh": 0.2,
+        "Detection.box_thresh": 0.45,
+        "Detection.max_candidates": 3000,
+        "Detection.unclip_ratio": 1.4,
+    }
+)
+_V6_TINY_DET_SETTINGS: Mapping[str, object] = MappingProxyType({**_V6_DET_SETTINGS, "Detection.box_thresh": 0.4})
 # RecResizeImg in configs/rec/PP-OCRv5/PP-OCRv5_mobile_rec.yml and configs/rec/PP-OCRv6/PP-OCRv6_*_rec.yml.
 _REC_SETTINGS: Mapping[str, object] = MappingProxyType({"Recognition.image_shape": [3, 48, 320]})
 
@@ -133,17 +145,18 @@ def _carry_onnx(file: str, sha256: str) -> tuple[CarriedFile, ...]:
     return (CarriedFile("inference.onnx", f"models/{file}", sha256),)
 
 
-def _add_newer(name: str, kind: Kind, carried: tuple[CarriedFile, ...] = ()) -> ModelSpec:
+def _add_newer(name: str, settings: Mapping[str, object], carried: tuple[CarriedFile, ...] = ()) -> ModelSpec:
     """Return a row of PP-OCRv5 or v6: in PIR form, and with a dictionary of its own."""
+    is_det = name.endswith("_det")
     return ModelSpec(
         name,
-        kind,
-        _DET_SHAPE if kind == "det" else _REC_SHAPE,
+        "det" if is_det else "rec",
+        _DET_SHAPE if is_det else _REC_SHAPE,
         carried=carried,
         carrier=model_store.ONNX_CARRIER,
         archive=f"{name}_infer.tar",
         release=model_store.PIR_RELEASE,
-        settings=_DET_SETTINGS if kind == "det" else _REC_SETTINGS,
+        settings=settings,
     )
 
 
@@ -192,22 +205,22 @@ _ROWS = (
             "d1efda1b80e174b4fcb168a035ac96c1af4938892bd86a55f300a6027105d08c",
         ),
     ),
-    _add_newer("PP-OCRv5_mobile_det", "det"),
-    _add_newer("PP-OCRv5_mobile_rec", "rec"),
-    _add_newer("PP-OCRv6_tiny_det", "det"),
-    _add_newer("PP-OCRv6_tiny_rec", "rec"),
+    _add_newer("PP-OCRv5_mobile_det", _V5_DET_SETTINGS),
+    _add_newer("PP-OCRv5_mobile_rec", _REC_SETTINGS),
+    _add_newer("PP-OCRv6_tiny_det", _V6_TINY_DET_SETTINGS),
+    _add_newer("PP-OCRv6_tiny_rec", _REC_SETTINGS),
     _add_newer(
         "PP-OCRv6_small_det",
-        "det",
+        _V6_DET_SETTINGS,
         _carry_onnx("PP-OCRv6_det_small.onnx", "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f"),
     ),
     _add_newer(
         "PP-OCRv6_small_rec",
-        "rec",
+        _REC_SETTINGS,
         _carry_onnx("PP-OCRv6_rec_small.onnx", "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884"),
     ),
-    _add_newer("PP-OCRv6_medium_det", "det"),
-    _add_newer("PP-OCRv6_medium_rec", "rec"),
+    _add_newer("PP-OCRv6_medium_det", _V6_DET_SETTINGS),
+    _add_newer("PP-OCRv6_medium_rec", _REC_SETTINGS),
 )
 REGISTRY: Mapping[str, ModelSpec] = MappingProxyType({row.name: row for row in _ROWS})
 
@@ -356,7 +369,9 @@ def _open_spec(spec: ModelSpec, folder: Path, source: str, find_default: Callabl
             )
 
     model = _open_folder(folder, spec.kind, name=spec.name, source=source, find_default=find_default)
-    return model if model.settings else replace(model, settings=spec.settings, settings_source="registry")
+    if model.settings:
+        return replace(model, settings=MappingProxyType({**spec.settings, **model.settings}))
+    return replace(model, settings=spec.settings, settings_source="registry")
 
 
 def _open_carried(spec: ModelSpec) -> Model | None:

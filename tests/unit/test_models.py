@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from edge_ocr import OcrPipeline, create_pipeline, model_store, models
+from edge_ocr.config import load_config
 from edge_ocr.errors import ModelError
 from edge_ocr.models import REGISTRY, locate_model, pull_model, read_dictionary, resolve_model
 
@@ -1361,8 +1362,12 @@ def test_archive_stands_in_for_the_wheel(mirror, monkeypatch):
 def test_constants_are_in_the_registry(mirror):
     mirror.serve("PP-OCRv6_tiny_det", make_tar(V6_FILES))
     model = resolve_model("PP-OCRv6_tiny_det", "det")
-    assert model.settings["Detection.box_thresh"] == 0.6
+    assert (model.settings["Detection.box_thresh"], model.settings["Detection.unclip_ratio"]) == (0.4, 1.4)
     assert model.settings_source == "registry"
+    # Of v5 they are v4's, which are the defaults.
+    defaults = load_config("OCR").values
+    for path, value in REGISTRY["PP-OCRv5_mobile_det"].settings.items():
+        assert defaults[path] == (tuple(value) if isinstance(value, list) else value)
 
 
 def test_no_dictionary_of_another_family_is_taken(mirror):
