@@ -29,7 +29,7 @@ from converters.opt import Precision, check_support, run_opt
 from converters.passes import PassReport, run_passes
 from converters.program import Program, Signature, read_signature
 from converters.runtime_libs import RuntimeLibrary, add_library, find_library
-from converters.sources import read_model_program
+from converters.sources import list_source_files, read_model_program
 from converters.targets import Target, find_target
 from converters.toolchain import LITE_VERSION, OptToolchain, find_opt_interpreter, find_wheel
 from edge_ocr.core.charset import Charset
@@ -269,7 +269,7 @@ def _read_source(model: Model) -> SourceModel:
     program = read_model_program(model)
     signature = program.signature
     _check_kind(model, signature)
-    files = {path.name: _hash(path) for path in (model.program, model.params) if path is not None}
+    files = {name: _hash(path) for name, path in list_source_files(model).items()}
     return SourceModel(model, signature, files, program)
 
 

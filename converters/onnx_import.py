@@ -174,12 +174,16 @@ class _Import:
         except Exception as error:
             reason = " ".join(str(error).split())
             raise ModelError(f"{self.path}: its shapes do not fit together: {reason}", _HINT) from None
+        # Some exporters call every free side "?": a name that the input has twice tells nothing.
+        free = [dim.dim_param for port in inputs for dim in port.type.tensor_type.shape.dim]
+        vague = {name for name in free if name == "?" or free.count(name) > 1}
         for port in (*found.input, *found.value_info, *found.output):
             tensor = port.type.tensor_type
             self.dtypes[port.name] = tensor.elem_type
             if tensor.HasField("shape"):
                 self.shapes[port.name] = tuple(
-                    dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in tensor.shape.dim
+                    dim.dim_value if dim.HasField("dim_value") else "" if dim.dim_param in vague else dim.dim_param
+                    for dim in tensor.shape.dim
                 )
 
     # --- what is computed from shapes
@@ -510,12 +514,12 @@ def _calculate(op_type: str) -> Callable[[_Step], None]:
             raise step.fail(f"operands of the shapes {list(x)} and {list(y)}, expected the larger one first")
         big, small = (1, 0) if is_swapped else (0, 1)
         rank = len(step.shape(big))
+        if len(step.shape(small)) > rank or _is_spread(step.shape(big), step.shape(small)):
+            raise step.fail(f"operands of the shapes {list(x)} and {list(y)}, of which neither is the larger one")
         if not step.is_constant(small):
             step.give(op_type, {"X": step.tensor(big), "Y": step.tensor(small)}, axis=-1)
             return
         value = step.model.constants[step.node.input[small]]
-        if value.ndim > rank or _is_spread(step.shape(big), value.shape):
-            raise step.fail(f"operands of the shapes {list(x)} and {list(y)}, expected the larger one first")
         # Paddle lays the second operand on from `axis` on; in this form opt fuses it.
         axis = rank - value.ndim
         sides = list(value.shape)

@@ -1,9 +1,12 @@
-"""Models of every format as Paddle programs."""
+"""Models of every format: their files, and what is in them as a Paddle program."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+
+import onnx
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from converters.onnx_import import import_onnx
 from converters.pir_import import convert_pir
@@ -31,3 +34,17 @@ def read_model_program(model: Model) -> Program:
         program = import_onnx(convert_pir(model.program, model.params, Path(scratch, "model.onnx")))
     program.where = str(model.program)
     return program
+
+
+def list_source_files(model: Model) -> dict[str, Path]:
+    """Return the files that a model consists of, by name; of ONNX, also those that it keeps its weights in.
+
+    For a model that `read_model_program` has taken.
+    """
+    files = {path.name: path for path in (model.program, model.params) if path is not None}
+    if model.format == "onnx":
+        for tensor in onnx.load(model.program, load_external_data=False).graph.initializer:
+            if uses_external_data(tensor):
+                location = ExternalDataInfo(tensor).location
+                files[location] = model.program.parent / location
+    return files

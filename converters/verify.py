@@ -34,6 +34,7 @@ from converters.parity import (
 )
 from converters.pictures import find_pictures_folder
 from converters.runtime_libs import find_library
+from converters.sources import list_source_files
 from converters.ssh import parse_ssh
 from converters.targets import find_target
 from edge_ocr.core.charset import Charset
@@ -221,7 +222,7 @@ def _find_reference(
             model = resolve_model(name, kind, dictionary_path=dictionary, progress=progress)
         except ModelError as error:
             raise NotVerifiedError(f"the reference cannot be had: {error.message}", hint) from None
-        files = {path.name: path for path in (model.program, model.params) if path is not None}
+        files = list_source_files(model)
         for file, entry in source["files"].items():
             if file not in files or _hash(files[file]) != entry["sha256"]:
                 raise NotVerifiedError(

@@ -38,7 +38,8 @@ def _fold(program: Program, last: Op) -> bool:
         return False
     for x, gate in (product.factors, product.factors[::-1]):
         found = _match(program, x, gate, product.number)
-        if found is not None:
+        # A variable that is written again would have another value where the activation reads it.
+        if found is not None and program.find_writer(x) is not None:
             op_type, attrs, inner = found
             result = get_result(last)
             for op in (*product.ops, *inner):

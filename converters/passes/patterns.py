@@ -34,7 +34,8 @@ def read_number(program: Program, op: Op, op_type: str) -> tuple[str, float] | N
     if x in program.params or y not in program.params or program.list_writers(y):
         return None
     value = program.params[y]
-    if value.size != 1 or value.dtype != np.float32:
+    # One of more sides than the tensor has would add sides to the result.
+    if value.size != 1 or value.dtype != np.float32 or value.ndim > max(len(program.find_shape(x) or ()), 1):
         return None
     number = float(value.reshape(-1)[0])
     if not np.isfinite(number) or (is_division and number == 0):

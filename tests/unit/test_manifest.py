@@ -185,7 +185,6 @@ def test_a_missing_key_is_refused(default, path):
         ("models det kernels arm", 1),
         ("models det passes", []),
         ("models det passes 0 name", "Fold Affine"),
-        ("models det source files extra.yml", {"sha256": "0" * 64, "size_bytes": 1}),
         ("files manifest.json", {"sha256": "0" * 64, "size_bytes": 1}),
         ("files a/../../b", {"sha256": "0" * 64, "size_bytes": 1}),
         ("files dict.txt mtime", 0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from uv import find_uv_bin
 
 from converters.export import ExportOptions, export_bundle
+from converters.lite_process import open_lite_engines
 from converters.nb import read_nb
 from converters.nb_graph import serialise_graph
 from converters.verify import VerifyOptions, verify_bundle
@@ -150,6 +152,22 @@ def test_graph_of_v6_computes_as_onnx_runtime(exported, folders, arrays, kind):
     """On what the pipeline feeds for real pictures: at most 1e-3 apart."""
     graph = serialise_graph(read_nb(exported[1] / "models" / f"{kind}.nb"), kind)
     assert find_diff(graph, f"{folders[kind]}/inference.onnx", arrays[kind]) < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["det", "rec"])
+def test_v6_runs_on_the_real_library(exported, folders, arrays, kind):
+    """Paddle-Lite itself for armv8, emulated, at most 1e-3 from ONNX Runtime on the source; about a minute."""
+    chosen = os.environ.get("EDGE_OCR_LITE_LIB")
+    if not chosen:
+        pytest.skip("no Paddle-Lite library: EDGE_OCR_LITE_LIB names none")
+    models = {kind: exported[1] / "models" / f"{kind}.nb"}
+    include = Path(chosen).parent.parent / "include"
+    array = min(arrays[kind], key=lambda array: array.size)
+    with open_lite_engines(
+        "qemu", models, library=Path(chosen), include_dir=include, arch="armv8", expected_version="v2.13-rc"
+    ) as engines:
+        found = engines[kind].run(array)
+    assert float(np.abs(found - run(f"{folders[kind]}/inference.onnx", array)).max()) < 1e-3
 
 
 def test_v6_in_int8_with_ascii_only(folders, opt, tmp_path, examples):

@@ -15,6 +15,7 @@ from converters.nb_graph import serialise_graph
 from converters.onnx_import import import_onnx
 from converters.opt import run_opt
 from converters.passes import run_passes
+from converters.sources import list_source_files
 from edge_ocr.engines.paddle import PaddleEngine
 from edge_ocr.errors import ConversionError, ModelError
 from edge_ocr.models import resolve_model
@@ -278,6 +279,19 @@ def test_free_sides_of_one_name_are_one(tmp_path):
     np.testing.assert_array_equal(run_paddle(import_onnx(source), tmp_path / "p", X), run_onnx(source, X))
 
 
+def test_free_sides_without_names_of_their_own_are_not_one(tmp_path):
+    """Height and width are both "?" in what older exporters write, and may differ."""
+    nodes = [
+        ("Relu", ("x",), "r", {}),
+        ("Shape", ("x",), "shape", {}),
+        ("Gather", ("shape", "three"), "width", {}),
+        ("Concat", ("zero", "four", "width", "rest"), "wanted", {"axis": 0}),
+        ("Reshape", ("r", "wanted"), "y", {}),
+    ]
+    with pytest.raises(ConversionError, match="more than one side is not known"):
+        import_onnx(make(nodes, SIDES, shape=("N", 4, "?", "?"), path=tmp_path / "m.onnx"))
+
+
 # --- what is refused
 
 
@@ -328,6 +342,8 @@ def test_external_data_is_read_or_missed(tmp_path, missing):
     onnx.save(model, source, save_as_external_data=True, location="m.data", size_threshold=0)
     if not missing:
         assert import_onnx(source).ops
+        found = resolve_model(tmp_path, "det")
+        assert list_source_files(found) == {"m.onnx": source, "m.data": tmp_path / "m.data"}
         return
     (tmp_path / "m.data").unlink()
     with pytest.raises(ModelError, match=r"m\.data") as caught:
@@ -365,6 +381,15 @@ def test_missing_file_is_named(tmp_path):
 REFUSED = {
     "computed filters": ([("Conv", ("x", "x"), "y", {})], {}, "computed"),
     "two numbers over": ([("Sub", ("c", "x"), "y", {})], {"c": CHANNELS}, "the larger one first"),
+    "both spread": (
+        [
+            ("ReduceMean", ("x",), "a", {"axes": [2]}),
+            ("ReduceMean", ("x",), "b", {"axes": [3]}),
+            ("Add", ("a", "b"), "y", {}),
+        ],
+        {},
+        "neither is the larger one",
+    ),
     "lower": (one("Conv", "w", auto_pad="SAME_LOWER"), {"w": weights(4, 4, 3, 3)}, "SAME_LOWER"),
     "steps": (
         one("Slice", "s", "e", "a", "t"),
