@@ -440,8 +440,8 @@ def _place_carried(spec: ModelSpec, package: Path, scratch: Path, force: bool) -
 def _pull_archive(spec: ModelSpec, progress: Progress | None, force: bool) -> None:
     url = model_store.archive_url(str(spec.archive), spec.release)
     hint = (
-        f"place inference.pdmodel and inference.pdiparams in {model_store.stored_folder(spec.name)} by hand, "
-        "or set EDGE_OCR_MODEL_URL to a mirror"
+        f"place inference.pdmodel or inference.json with inference.pdiparams, or inference.onnx, in "
+        f"{model_store.stored_folder(spec.name)} by hand, or set EDGE_OCR_MODEL_URL to a mirror"
     )
     with model_store.open_scratch() as scratch:
         archive, staged = scratch / "archive.tar", scratch / spec.name

@@ -50,7 +50,8 @@ def _find_engines() -> list[Finding]:
     import platform
 
     packages = {"openvino": "openvino", "paddle": "paddlepaddle", "onnxruntime": "onnxruntime", "pdf": "pypdfium2"}
-    extras = {"onnxruntime": "edge-ocr[onnx]", "pdf": "edge-ocr[pdf]"}
+    packages["export of PIR models"] = "paddle2onnx"
+    extras = {"onnxruntime": "edge-ocr[onnx]", "pdf": "edge-ocr[pdf]", "export of PIR models": "edge-ocr[pir]"}
     system = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     findings = [Finding("host", "python", system, "")]
     for name, package in packages.items():
