@@ -45,7 +45,7 @@ def test_export_prints_the_bundle_only(opt, tmp_path):
     assert list_names(out / "models") == ["cls.nb", "det.nb", "rec.nb"]
     for words in (
         "det: PP-OCRv4_mobile_det (",
-        "det: passes, 312 ops → 221",
+        "det: passes, 312 ops → 220",
         "rec: opt, ",
         "writing the bundle",
         "weights fp32, for Paddle-Lite v2.13-rc",
