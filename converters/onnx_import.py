@@ -28,6 +28,8 @@ from edge_ocr.errors import ConversionError, ModelError
 
 MIN_OPSET = 11
 """Below it, Clip, Resize and their like have other forms."""
+MAX_OPSET = 22
+"""The newest that the oldest onnx package we admit (1.17) knows."""
 
 _HINT = "export the model to ONNX again"
 _INPUT_HINT = "export the model again with a float32 input of the shape N, 3, H, W"
@@ -51,7 +53,7 @@ def import_onnx(path: Path) -> Program:
     """Return an ONNX model as a Paddle program, float32, with one input and one output.
 
     Raises ModelError where the file is no readable ONNX model, or what it keeps in other files is missing;
-    ConversionError where its opset is below `MIN_OPSET`, its input has no fixed rank, or it has an op, or a form of
+    ConversionError where its opset is not one from `MIN_OPSET` to `MAX_OPSET`, its input has no fixed rank, or it has an op, or a form of
     one, that the program's op set lacks: named by op, node and opset.
     """
     return _Import(_load(path), path).run()
@@ -61,22 +63,18 @@ def _load(path: Path) -> ModelProto:
     try:
         model = onnx.load(path, load_external_data=False)
         onnx.load_external_data_for_model(model, str(path.parent))
-        rankless = [port.name for port in model.graph.input if not port.type.tensor_type.HasField("shape")]
-        if not rankless:
-            onnx.checker.check_model(model)
     except FileNotFoundError as error:
         missing = Path(error.filename or path).name
         raise ModelError(f"{path}: {missing} is missing", "keep the files of one export in one folder") from None
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}", _HINT) from None
-    # DecodeError of protobuf, ValidationError, and ValueError for paths that leave the folder have no common base.
+    # DecodeError of protobuf, and what onnx raises for paths that leave the folder, have no common base.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         hint = "keep the files of one export in one folder" if "xternal" in reason else _HINT
         raise ModelError(f"{path}: not a readable ONNX model: {reason}", hint) from None
-    if rankless:
-        # The checker would say so in its own words.
-        raise ConversionError(f"{path}: the input {rankless[0]} has no fixed number of sides, expected 4", _INPUT_HINT)
+    if not model.graph.node:
+        raise ModelError(f"{path}: not a readable ONNX model: it has no nodes", _HINT)
     return model
 
 
@@ -88,11 +86,10 @@ class _Import:
         self.model = model
         opsets = {entry.domain: entry.version for entry in model.opset_import}
         self.opset = opsets.get("", opsets.get("ai.onnx", 0))
-        newest = onnx.defs.onnx_opset_version()
-        if not MIN_OPSET <= self.opset <= newest:
+        if not MIN_OPSET <= self.opset <= MAX_OPSET:
             raise ConversionError(
-                f"{path}: opset {self.opset}, expected {MIN_OPSET} to {newest}",
-                f"export the model again with opset {MIN_OPSET} or newer",
+                f"{path}: opset {self.opset}, expected {MIN_OPSET} to {MAX_OPSET}",
+                f"export the model again with an opset from {MIN_OPSET} to {MAX_OPSET}",
             )
         self.program = make_program(str(path))
         self.constants: dict[str, Array] = {}
@@ -105,6 +102,7 @@ class _Import:
 
     def run(self) -> Program:
         graph = self.model.graph
+        self._check()
         self.constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
         feeds = [port for port in graph.input if port.name not in self.constants]
         if len(feeds) != 1 or len(graph.output) != 1:
@@ -119,6 +117,26 @@ class _Import:
         self.program.drop_unused()
         return self.program
 
+    def _check(self) -> None:
+        """Raise for what ONNX's own checker would name in its words, then for what it finds."""
+        for node in self.model.graph.node:
+            if node.domain not in ("", "ai.onnx") or node.op_type not in _FOLDED:
+                raise ConversionError(
+                    f"{self.describe(node)}: this op is not among those that are imported",
+                    f"known are {', '.join(sorted(_RULES))}",
+                )
+        for port in self.model.graph.input:
+            if not port.type.tensor_type.HasField("shape"):
+                raise ConversionError(
+                    f"{self.path}: the input {port.name} has no fixed number of sides, expected 4", _INPUT_HINT
+                )
+        try:
+            onnx.checker.check_model(self.model)
+        # ValidationError, and what Python raises for names that are no UTF-8, have no common base.
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise ModelError(f"{self.path}: not a valid ONNX model: {reason}", _HINT) from None
+
     def describe(self, node: NodeProto) -> str:
         domain = f"{node.domain}." if node.domain else ""
         name = node.name or ", ".join(name for name in node.output if name)
@@ -129,16 +147,12 @@ class _Import:
         kept = []
         for node in nodes:
             inputs = [name for name in node.input if name]
-            is_known = node.domain in ("", "ai.onnx")
-            if is_known and node.op_type in _FOLDED and all(name in self.constants for name in inputs):
+            if all(name in self.constants for name in inputs):
                 self._evaluate(node, inputs)
-                continue
-            if not is_known or not (node.op_type in _RULES or node.op_type in _SIDE_OPS):
-                raise ConversionError(
-                    f"{self.describe(node)}: this op is not among those that are imported",
-                    f"known are {', '.join(sorted(_RULES))}",
-                )
-            kept.append(node)
+            elif node.op_type in _RULES or node.op_type in _SIDE_OPS:
+                kept.append(node)
+            else:
+                raise ConversionError(f"{self.describe(node)}: it computes, expected a constant", _HINT)
         return kept
 
     def _evaluate(self, node: NodeProto, inputs: Sequence[str]) -> None:
@@ -864,5 +878,5 @@ _RULES: Mapping[str, Callable[[_Step], None]] = MappingProxyType(
     }
 )
 
-# Computed at once where all that they read is constant.
+# All that may stand in a model; what reads constants alone is computed at once.
 _FOLDED = frozenset((*_RULES, *_SIDE_OPS, "Constant", "ConstantOfShape", "Range"))

@@ -216,7 +216,8 @@ def _find_reference(
     model = sources.get(kind)
     if model is None:
         name = options.models.get(kind, source["name"])
-        hint = f"--{kind}-model gives the model that the bundle was made from"
+        options_of_models = ", ".join(f"--{each}-model" for each in bundle.models)
+        hint = f"{options_of_models} give the models that the bundle was made from"
         dictionary = options.dictionary if kind == "rec" else None
         try:
             model = resolve_model(name, kind, dictionary_path=dictionary, progress=progress)
