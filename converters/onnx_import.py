@@ -53,8 +53,8 @@ def import_onnx(path: Path) -> Program:
     """Return an ONNX model as a Paddle program, float32, with one input and one output.
 
     Raises ModelError where the file is no readable ONNX model, or what it keeps in other files is missing;
-    ConversionError where its opset is not one from `MIN_OPSET` to `MAX_OPSET`, its input has no fixed rank, or it has an op, or a form of
-    one, that the program's op set lacks: named by op, node and opset.
+    ConversionError where its opset is not one from `MIN_OPSET` to `MAX_OPSET`, its input has no fixed rank, or it has
+    an op, or a form of one, that the program's op set lacks: named by op, node and opset.
     """
     return _Import(_load(path), path).run()
 
