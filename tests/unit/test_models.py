@@ -1370,8 +1370,11 @@ def test_constants_are_in_the_registry(mirror):
         assert defaults[path] == (tuple(value) if isinstance(value, list) else value)
 
 
-def test_no_dictionary_of_another_family_is_taken(mirror):
+def test_no_dictionary_of_another_family_is_taken(mirror, tmp_path):
     mirror.serve("PP-OCRv5_mobile_rec", make_tar(V6_FILES))
     with pytest.raises(ModelError, match="PP-OCRv5_mobile_rec comes without its dictionary") as caught:
         resolve_model("PP-OCRv5_mobile_rec", "rec")
     assert "character_dict_path" in caught.value.hint
+    # As the hint says.
+    (tmp_path / "d.txt").write_text("x\ny\n")
+    assert resolve_model("PP-OCRv5_mobile_rec", "rec", dictionary_path=tmp_path / "d.txt").dictionary == ("x", "y")
