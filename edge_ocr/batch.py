@@ -10,19 +10,25 @@ import os
 import signal
 import stat
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from edge_ocr.config import PipelineConfig
 from edge_ocr.core.engines.base import count_cores
 from edge_ocr.errors import EdgeOcrError, InputError, UsageError
-from edge_ocr.inputs import SUFFIXES, Source
+from edge_ocr.inputs import SUFFIXES, Source, join_failures
 from edge_ocr.pipeline import OcrPipeline
 from edge_ocr.processes import end_with_parent
+from edge_ocr.results import explain_empty_result
+
+MISSING_PAGES = "missing_pages"
+"""Key of a line in a file of JSON lines: `page_index` of each page of the same input that could not be read. Only there
+where there are some; --resume tries them again."""
 
 # Inputs handed out for each process: enough that none waits for the slowest of the others for long.
 _AHEAD = 4
@@ -34,8 +40,11 @@ class Outcome:
 
     source: Source
     lines: tuple[str, ...]
-    """A JSON object for each page; none where it could not be read."""
+    """A JSON object for each page that could be read."""
     error: EdgeOcrError | None
+    """Why it, or some of its pages, could not be read."""
+    notes: tuple[str, ...] = ()
+    """What to try for each page without text."""
 
 
 def list_tree(folder: Path, failures: list[EdgeOcrError]) -> Iterator[Source]:
@@ -88,10 +97,22 @@ def read_many(
 
 
 def _read(pipeline: OcrPipeline, source: Source) -> Outcome:
+    pages: list[dict[str, Any]] = []
+    notes: list[str] = []
+    missing: dict[int, InputError] = {}
+    error: EdgeOcrError | None = None
     try:
-        return Outcome(source, tuple(result.to_json() for result in pipeline.predict_source(source, set())), None)
-    except EdgeOcrError as error:
-        return Outcome(source, (), error)
+        for result in pipeline.predict_source(source, set(), missing):
+            pages.append(dict(result))
+            if not result.reading.lines:
+                notes.append(explain_empty_result(result, pipeline.config))
+    except EdgeOcrError as failure:
+        # Of the whole file: how many pages it would have had, nobody knows.
+        return Outcome(source, (), failure, tuple(notes))
+    if missing:
+        error = join_failures(missing, source.input_path)
+        pages = [{**page, MISSING_PAGES: sorted(missing)} for page in pages]
+    return Outcome(source, tuple(json.dumps(page, ensure_ascii=False) for page in pages), error, tuple(notes))
 
 
 class _Pool:
@@ -180,7 +201,9 @@ class JsonLinesFile:
         """
         self.path = path
         self.done: set[str] = set()
-        """`input_path` of what is in it."""
+        """`input_path` of what is in it whole."""
+        self._pages: dict[str, set[int]] = {}
+        """By `input_path`: `page_index` of what is in it of inputs of which pages are missing."""
         try:
             # Not truncated by opening: the content may be days of work.
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | (0 if resume else os.O_EXCL), 0o666)
@@ -202,11 +225,14 @@ class JsonLinesFile:
             self._file.close()
             raise
 
-    def write(self, lines: Iterable[str]) -> None:
-        """Add the lines of one input.
+    def write(self, lines: Iterable[str], input_path: str | None = None) -> None:
+        """Add the lines of one input, but for pages of `input_path` that are in the file.
 
         Raises UsageError where they cannot be written, such as on a full disk; none of them is then in the file.
         """
+        known = self._pages.get(input_path or "")
+        if known:
+            lines = [line for line in lines if json.loads(line).get("page_index") not in known]
         # An input's name may hold bytes that are no UTF-8, surrogates in Python; as backslash escapes they are JSON.
         content = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
         end = self._file.tell()
@@ -232,6 +258,8 @@ class JsonLinesFile:
         end = start = 0
         last: str | None = None
         maybe_cut = False
+        run: list[Mapping[str, Any]] = []
+        missing: dict[str, set[Any]] = {}
         lines = io.BufferedReader(self._file)
         for number, line in enumerate(lines, 1):
             try:
@@ -241,6 +269,7 @@ class JsonLinesFile:
                 path = result["input_path"]
                 if not isinstance(path, str):
                     raise ValueError("no input_path")
+                pages = {"page_index": result.get("page_index"), MISSING_PAGES: set(result.get(MISSING_PAGES, ()))}
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 if lines.read(1):
                     raise UsageError(
@@ -250,14 +279,32 @@ class JsonLinesFile:
                 maybe_cut = True
                 break
             if path != last:
-                start, last = end, path
-            maybe_cut = result.get("page_index") is not None
+                self._add_done(last, run, missing)
+                start, last, run = end, path, []
+            run.append(pages)
+            maybe_cut = pages["page_index"] is not None
             end += len(line)
-            self.done.add(path)
         lines.detach()
         if maybe_cut and last is not None:
             # The writing may have been cut off, perhaps between two lines: of this input, pages may be missing.
-            self.done.discard(last)
             end = start
+        else:
+            self._add_done(last, run, missing)
+        for path, lacking in missing.items():
+            if lacking <= self._pages[path] or None in self._pages[path]:
+                del self._pages[path]
+            else:
+                self.done.discard(path)
         self._file.seek(end)
         self._file.truncate()
+
+    def _add_done(self, path: str | None, run: Iterable[Mapping[str, Any]], missing: dict[str, set[Any]]) -> None:
+        """Note an input whose lines, one behind the other, are `run`; and in `missing` which pages it lacks."""
+        if path is None:
+            return
+        self.done.add(path)
+        lacking = set().union(*(pages[MISSING_PAGES] for pages in run))
+        # Of all the others, there may be too many to note their pages.
+        if lacking or path in missing:
+            missing.setdefault(path, set()).update(lacking)
+            self._pages.setdefault(path, set()).update(pages["page_index"] for pages in run)

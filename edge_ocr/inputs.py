@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import os
 import re
 import threading
 import time
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edge_ocr.config import InputSettings
-from edge_ocr.core.pictures import convert_array, flatten_alpha, narrow_grey
+from edge_ocr.core.pictures import convert_array, decode_picture, flatten_alpha, is_stream, name_stream, read_chunks
 from edge_ocr.core.types import BgrImage
 from edge_ocr.errors import InputError, ToolchainError
 
@@ -54,21 +55,35 @@ class Page:
 
 @dataclass(frozen=True)
 class Source:
-    """One file, URL, block of bytes or array; decoded only when its pages are asked for."""
+    """One file, URL, block of bytes, array or Pillow image; decoded only when its pages are asked for."""
 
-    data: Path | str | bytes | BinaryIO | NDArray[Any]
+    data: Path | str | bytes | BinaryIO | NDArray[Any] | Image.Image
     input_path: str | None
-    """As the caller gave it; None for arrays."""
+    """As the caller gave it, or the path of an open file; None for what is in memory."""
+    single_page: bool = False
+    """Refuse files of several pages before any is decoded."""
 
-    def pages(self, settings: InputSettings) -> Iterator[Page]:
-        """Decode one page after the other.
+    def pages(self, settings: InputSettings, failures: dict[int, InputError] | None = None) -> Iterator[Page]:
+        """Decode one page after the other. Pages that cannot be read are left out, and the others are decoded.
 
-        Raises InputError for what cannot be had or is not a whole picture.
+        `failures`: where given, takes the error of each such page, by index.
+
+        Raises InputError for what cannot be had or is not a whole picture; without `failures`, also behind the last
+        page where some were left out.
         """
+        bad: dict[int, InputError] = {} if failures is None else failures
+        yield from self._decode(settings, bad)
+        if failures is None and bad:
+            raise join_failures(bad, self.input_path)
+
+    def _decode(self, settings: InputSettings, failures: dict[int, InputError]) -> Iterator[Page]:
+        label = self.input_path or "picture"
         if isinstance(self.data, np.ndarray):
             yield Page(convert_array(self.data), None)
             return
-        label = self.input_path or "picture"
+        if isinstance(self.data, Image.Image):
+            yield Page(_convert_image(self.data, label, settings), None)
+            return
         if isinstance(self.data, str):
             content = download(self.data, settings)
         elif isinstance(self.data, Path):
@@ -79,21 +94,36 @@ class Source:
             content = read_stream(self.data, label, settings)
         if not content:
             raise InputError(f"{label} is empty (0 bytes)")
-        if content.startswith(b"%PDF-"):
-            yield from _decode_pdf(content, label, settings)
-        else:
-            yield from _decode(content, label, settings)
+        decode = _decode_pdf if _is_pdf(content) else _decode
+        yield from decode(content, label, settings, self.single_page, failures)
+
+
+def name_page(label: str, page_index: int) -> str:
+    """Return what errors call a page of a file of several."""
+    return f"page {page_index + 1} of {label}"
+
+
+def join_failures(failures: Mapping[int, InputError], input_path: str | None) -> InputError:
+    """Return one error for the pages of a file that could not be read, by index; there is at least one."""
+    numbers = [str(index + 1) for index in sorted(failures)]
+    first = failures[min(failures)]
+    if len(numbers) == 1:
+        return first
+    listed = f"{', '.join(numbers[:-1])} and {numbers[-1]}"
+    label = input_path or "picture"
+    return InputError(f"pages {listed} of {label} cannot be read; the first: {first.message}", first.hint)
 
 
 def list_sources(value: Any) -> Iterator[Source]:
     """Walk through everything that `value` names.
 
-    An array, a path, an http(s) URL, a folder, bytes, {"img": …}, or any iterable of these. A folder gives its
-    pictures by name, without those of folders below it.
+    An array, a Pillow image, a path, an http(s) URL, a folder, bytes, an open binary file, {"img": …}, or any iterable
+    of these. A folder gives its pictures by name, without those of folders below it.
 
-    Raises InputError for a missing file, a folder without pictures, or a type that is none of these.
+    Raises InputError for a missing file, a folder without pictures, a file open as text, or a type that is none of
+    these.
     """
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | Image.Image):
         yield Source(value, None)
     elif isinstance(value, bytes | bytearray | memoryview):
         yield Source(bytes(value), None)
@@ -103,20 +133,22 @@ def list_sources(value: Any) -> Iterator[Source]:
         yield from list_sources(value["img"])
     elif isinstance(value, str) and re.match(r"https?://", value, re.IGNORECASE):
         yield Source(value, value)
-    elif isinstance(value, str | Path):
-        yield from _list_path(value)
+    elif isinstance(value, str | os.PathLike):
+        yield from _list_path(os.fsdecode(value))
+    elif is_stream(value):
+        yield Source(value, name_stream(value))
     elif isinstance(value, Iterable):
         for item in value:
             yield from list_sources(item)
     else:
         raise InputError(
             f"cannot read {type(value).__name__} as a picture",
-            "give an array (of a Pillow image: numpy.array(image.convert('RGB'))[..., ::-1]), a path, a URL, a "
-            "folder, bytes, {'img': …} or a list of these",
+            "give an array, a Pillow image, a path, a URL, a folder, bytes, an open binary file, {'img': …} or a list "
+            "of these",
         )
 
 
-def _list_path(value: str | Path) -> Iterator[Source]:
+def _list_path(value: str) -> Iterator[Source]:
     # An empty text, such as an unset shell variable, would be the current folder.
     if value == "":
         raise InputError("the path is empty")
@@ -131,7 +163,7 @@ def _list_path(value: str | Path) -> Iterator[Source]:
     except OSError as error:  # a name too long, a folder that may not be entered
         raise InputError(f"{value} cannot be read: {error.strerror or error}") from None
     if found == [path]:
-        yield Source(path, str(value))
+        yield Source(path, value)
         return
     if not found:
         raise InputError(f"no pictures in folder {value}", f"looked for {_SUFFIXES_TEXT}")
@@ -246,13 +278,12 @@ def _fetch(
 
 
 def read_stream(stream: BinaryIO, label: str, settings: InputSettings) -> bytes:
-    """Read a whole stream.
+    """Read a whole stream, from its current position.
 
-    Raises InputError where it holds more than `max_file_bytes`.
+    Raises InputError where it holds more than `max_file_bytes`, or cannot be read.
     """
-    # In pieces: one read of that many bytes would reserve them all.
     content = bytearray()
-    while chunk := stream.read(_CHUNK_BYTES):
+    for chunk in read_chunks(stream, label):
         content += chunk
         if len(content) > settings.max_file_bytes:
             raise InputError(
@@ -296,27 +327,66 @@ def _lift_pillow_limit(max_pixels: int) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def _decode(content: bytes, label: str, settings: InputSettings) -> Iterator[Page]:
+def _decode(
+    content: bytes, label: str, settings: InputSettings, single_page: bool, failures: dict[int, InputError]
+) -> Iterator[Page]:
     limit = settings.max_pixels
     with _explain_errors(content, label, limit), _lift_pillow_limit(limit):
         picture = Image.open(io.BytesIO(content), formats=FORMATS)
-        _check_size(picture, label, limit)
-        frames = getattr(picture, "n_frames", 1)
         # Frames of a TIFF are pages; frames of a GIF or WebP are time, and the first stands for all.
-        pages = frames if picture.format == "TIFF" else 1
-        if picture.format == "GIF" and frames > 1:
+        pages = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
+        if pages == 1:
+            _check_size(picture, label, limit)
+        if picture.format == "GIF" and getattr(picture, "n_frames", 1) > 1:
             # A second frame far larger than the first is an old attack; Pillow finds it when it gets there.
             picture.seek(1)
             _check_size(picture, label, limit)
             picture.seek(0)
     with picture:
-        for index in range(pages):
+        if pages == 1:
             with _explain_errors(content, label, limit), _lift_pillow_limit(limit):
-                if index:
+                # Pillow keeps the upper 8 of 16 bits a colour; of 10 or 12, nothing would be left.
+                has_lost_bits = _has_deep_colours(picture) and _is_dark(picture)
+                image = decode_picture(content, label) if has_lost_bits else _to_bgr(picture, label)
+            yield Page(image, None)
+            return
+        if single_page:
+            raise _refuse_pages(label)
+        for index in range(pages):
+            name = name_page(label, index)
+            try:
+                with _explain_errors(content, name, limit), _lift_pillow_limit(limit):
                     picture.seek(index)
-                    _check_size(picture, label, limit)
-                image = _to_bgr(picture)
-            yield Page(image, index if pages > 1 else None)
+                    _check_size(picture, name, limit)
+                    image = _to_bgr(picture, name)
+            except InputError as error:
+                failures[index] = error
+                continue
+            yield Page(image, index)
+
+
+def _has_deep_colours(picture: ImageFile) -> bool:
+    """Tell whether a picture that is not loaded yet has 16 bits a colour in its file."""
+    raw_modes = [tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0] for tile in picture.tile]
+    return picture.mode in ("LA", "RGB", "RGBA") and any(";16" in str(raw_mode) for raw_mode in raw_modes)
+
+
+def _is_dark(picture: ImageFile) -> bool:
+    """Tell whether the upper one of 8 bits is in use nowhere, whatever is transparent."""
+    colours = np.asarray(picture)[:, :, : 1 if picture.mode == "LA" else 3]
+    return int(colours.max()) < 128
+
+
+def _refuse_pages(label: str) -> InputError:
+    return InputError(f"{label} has several pages, expected one", "send one page at a time")
+
+
+def _convert_image(picture: Image.Image, label: str, settings: InputSettings) -> BgrImage:
+    """Return what a file with a Pillow image would become; the image stays as it is."""
+    limit = settings.max_pixels
+    with _explain_errors(b"", label, limit), _lift_pillow_limit(limit):
+        _check_size(picture, label, limit)
+        return _to_bgr(ImageOps.exif_transpose(picture), label)
 
 
 def _check_size(picture: Image.Image, label: str, max_pixels: int) -> None:
@@ -353,14 +423,17 @@ def _explain_errors(content: bytes, label: str, max_pixels: int) -> Iterator[Non
         raise InputError(f"{label} is truncated or damaged: {error}") from None
 
 
-def _to_bgr(picture: ImageFile) -> BgrImage:
+def _to_bgr(picture: Image.Image, label: str) -> BgrImage:
+    """Return the picture upright; it may be changed."""
     picture.load()
     ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode.startswith("I"):
         # Grey of up to 16 bits, which Pillow calls I;16 or widens to 32-bit I.
-        return convert_array(narrow_grey(np.clip(np.asarray(picture), 0, 0xFFFF).astype(np.uint16)))
+        return convert_array(np.clip(np.asarray(picture), 0, 0xFFFF).astype(np.uint16))
     if picture.mode == "F":
-        raise InputError("a picture with floating-point pixels has no fixed white", "convert it to 8 or 16 bits")
+        raise InputError(
+            f"{label} has floating-point pixels, of which none is white for certain", "convert it to 8 or 16 bits"
+        )
     if picture.has_transparency_data:
         rgba = np.asarray(picture.convert("RGBA"))
         return flatten_alpha(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))
@@ -373,22 +446,53 @@ def _to_bgr(picture: ImageFile) -> BgrImage:
     return image
 
 
-def _decode_pdf(content: bytes, label: str, settings: InputSettings) -> Iterator[Page]:
+_PDF_HEAD = b"%PDF-"
+
+# Readers of PDF find its head behind as many bytes: a byte order mark, a mail's header.
+_MAX_PDF_OFFSET = 1024
+
+
+def _is_pdf(content: bytes) -> bool:
+    place = content.find(_PDF_HEAD, 0, _MAX_PDF_OFFSET + len(_PDF_HEAD))
+    if place <= 0:
+        return place == 0
+    # A picture may name a PDF in its metadata.
+    try:
+        Image.open(io.BytesIO(content), formats=FORMATS).close()
+    except UnidentifiedImageError:
+        return True
+    except Exception:  # a picture, if a bad one: its decoder tells
+        return False
+    return False
+
+
+def _decode_pdf(
+    content: bytes, label: str, settings: InputSettings, single_page: bool, failures: dict[int, InputError]
+) -> Iterator[Page]:
     try:
         import pypdfium2
     except ImportError:
         raise ToolchainError(
             f"{label} is a PDF, and pypdfium2 is not installed", "pip install 'edge-ocr[pdf]'"
         ) from None
-    with _explain_pdf_errors(label, pypdfium2.PdfiumError):
+    with _explain_pdf_errors(f"{label} is not a PDF that can be read", pypdfium2.PdfiumError):
         document = pypdfium2.PdfDocument(content)
         pages = len(document)
     try:
         if pages == 0:
             raise InputError(f"{label} has no pages")
+        if pages > 1 and single_page:
+            raise _refuse_pages(label)
         for index in range(pages):
-            with _explain_pdf_errors(label, pypdfium2.PdfiumError):
-                image = _draw_page(document, index, label, settings)
+            name = name_page(label, index)
+            try:
+                with _explain_pdf_errors(f"{name} cannot be drawn", pypdfium2.PdfiumError):
+                    image = _draw_page(document, index, name, settings)
+            except InputError as error:
+                if pages == 1:
+                    raise
+                failures[index] = error
+                continue
             yield Page(image, index if pages > 1 else None)
     finally:
         with _pdfium_lock:
@@ -401,26 +505,30 @@ _pdfium_lock = threading.RLock()
 
 
 @contextmanager
-def _explain_pdf_errors(label: str, error_class: type[Exception]) -> Iterator[None]:
+def _explain_pdf_errors(what: str, error_class: type[Exception]) -> Iterator[None]:
     try:
         with _pdfium_lock:
             yield
     except error_class as error:
-        raise InputError(f"{label} is not a PDF that can be read: {error}") from None
+        raise InputError(f"{what}: {error}") from None
+    except MemoryError:
+        raise InputError(f"{what}: out of memory") from None
 
 
-def _draw_page(document: Any, index: int, label: str, settings: InputSettings) -> BgrImage:
+def _draw_page(document: Any, index: int, name: str, settings: InputSettings) -> BgrImage:
     page = document[index]
     scale = PDF_DPI / 72
-    if page.get_width() * page.get_height() * scale**2 > settings.max_pixels:
-        raise InputError(
-            f"page {index + 1} of {label} has more than {settings.max_pixels:,} pixels at {PDF_DPI} dpi",
-            "--set Input.max_pixels=N raises the limit",
-        )
-    bitmap = page.render(scale=scale)
     try:
-        # Copied, since closing the bitmap gives its memory back.
-        return convert_array(bitmap.to_numpy().copy())
+        if page.get_width() * page.get_height() * scale**2 > settings.max_pixels:
+            raise InputError(
+                f"{name} has more than {settings.max_pixels:,} pixels at {PDF_DPI} dpi",
+                "--set Input.max_pixels=N raises the limit",
+            )
+        bitmap = page.render(scale=scale)
+        try:
+            # Copied, since closing the bitmap gives its memory back.
+            return convert_array(bitmap.to_numpy().copy())
+        finally:
+            bitmap.close()
     finally:
-        bitmap.close()
         page.close()

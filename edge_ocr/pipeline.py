@@ -26,7 +26,7 @@ from edge_ocr.core.types import BgrImage, Reading
 from edge_ocr.devices import parse_device
 from edge_ocr.engines import choose_engine, create_engine
 from edge_ocr.errors import InputError, ModelError, UsageError
-from edge_ocr.inputs import Source, list_sources, name_source
+from edge_ocr.inputs import Source, join_failures, list_sources, name_page, name_source
 from edge_ocr.models import Kind, Model, Progress, resolve_model
 from edge_ocr.results import OcrResult
 
@@ -95,36 +95,54 @@ class OcrPipeline:
     def predict(self, input: Any) -> Iterator[OcrResult]:
         """Read pictures one after the other, as the caller asks for results.
 
-        `input`: an array (H × W × 3 BGR, H × W grey, H × W × 4 BGRA; uint8 or uint16), a path, an http(s) URL, a
-        folder, bytes of a file, {"img": …}, or an iterable of these. Each page of a TIFF or PDF is a result of its own.
-        Results of one call have different names.
+        `input`: an array (H × W × 3 BGR, H × W grey, H × W × 4 BGRA; uint8 or uint16), a Pillow image, a path, an
+        http(s) URL, a folder, bytes of a file, a file open in binary mode (read from its position, and left open),
+        {"img": …}, or an iterable of these. Each page of a TIFF or PDF is a result of its own. Results of one call have
+        different names.
 
-        Raises InputError for what cannot be read.
+        Raises InputError for what cannot be read. Where that is some of a file's pages, its other pages come first, and
+        the error behind them names those that are missing.
         """
         taken: set[str] = set()
         for source in list_sources(input):
             yield from self.predict_source(source, taken)
 
-    def predict_source(self, source: Source, taken: set[str]) -> Iterator[OcrResult]:
+    def predict_source(
+        self, source: Source, taken: set[str], failures: dict[int, InputError] | None = None
+    ) -> Iterator[OcrResult]:
         """Read every page of one source.
 
         Results are called after the input, pages `<name>_p1` and so on, with a number behind where that is in `taken`;
         their names are put there.
 
-        Raises InputError for what cannot be read.
+        `failures`: where given, takes the errors of pages that cannot be read, by index, among others that can.
+
+        Raises InputError for what cannot be read; without `failures`, for such pages too, behind the others.
         """
         stem = name_source(source.input_path) if source.input_path else f"image_{next(self._arrays)}"
-        pages = source.pages(self.config.input)
+        bad: dict[int, InputError] = {} if failures is None else failures
+        pages = source.pages(self.config.input, bad)
         while True:
             start = time.perf_counter()
             page = next(pages, None)
             if page is None:
-                return
+                break
             decode_ms = (time.perf_counter() - start) * 1000
-            reading = self._read(page.image, source.input_path or stem)
+            label = source.input_path or stem
+            try:
+                reading = self._read(
+                    page.image, label if page.page_index is None else name_page(label, page.page_index)
+                )
+            except InputError as error:
+                if page.page_index is None:
+                    raise
+                bad[page.page_index] = error
+                continue
             reading = replace(reading, timings_ms={"decode": decode_ms, **reading.timings_ms})
             name = choose_name(stem if page.page_index is None else f"{stem}_p{page.page_index + 1}", taken)
             yield OcrResult(reading, page.image, source.input_path, page.page_index, name)
+        if failures is None and bad:
+            raise join_failures(bad, source.input_path)
 
     def _read(self, image: BgrImage, label: str) -> Reading:
         turn = next(self._turns) % len(self._readers)

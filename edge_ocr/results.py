@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import Any
 
 import cv2
 
+from edge_ocr.config import PipelineConfig
 from edge_ocr.core.files import write_file
+from edge_ocr.core.report import explain_empty, format_json
 from edge_ocr.core.types import BgrImage, Reading
 from edge_ocr.errors import UsageError
 
@@ -60,8 +61,8 @@ class OcrResult(Mapping[str, Any]):
         return dict(self.reading.timings_ms)
 
     def to_json(self, *, indent: int | None = None, ensure_ascii: bool = False) -> str:
-        """Return the mapping as JSON."""
-        return json.dumps(self._values, indent=indent, ensure_ascii=ensure_ascii)
+        """Return the mapping as JSON; with `indent`, one polygon, score or text a line."""
+        return format_json(self._values, indent=indent, ensure_ascii=ensure_ascii)
 
     def print(self, format_json: bool = True, indent: int | None = 4, ensure_ascii: bool = False) -> None:
         """Write the mapping to stdout as JSON, or as a Python dict on one line with `format_json=False`."""
@@ -113,3 +114,17 @@ class OcrResult(Mapping[str, Any]):
                 f"cannot save into {path}: it is a file", f"give a folder, or a file ending in {' '.join(suffixes)}"
             )
         return path / (self.name + ending)
+
+
+def explain_empty_result(result: OcrResult, config: PipelineConfig) -> str:
+    """Return a line that says what to try, for a result without lines of a pipeline with `config`."""
+    path = result["input_path"]
+    label = "standard input" if path == "-" else path or result.name
+    return explain_empty(
+        label if result.page_index is None else f"page {result.page_index + 1} of {label}",
+        (result.image.shape[0], result.image.shape[1]),
+        result.reading,
+        config.detection,
+        config.recognition.text_score,
+        has_orientation=config.use_orientation,
+    )

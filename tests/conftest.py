@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -22,6 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from converters.export import ExportOptions, ExportReport, export_bundle
 from converters.opt import describe_interpreter
@@ -116,6 +118,26 @@ def read_example(open_pipeline, examples) -> Callable[..., OcrResult]:
         return read[key]
 
     return read_picture
+
+
+@pytest.fixture(scope="session")
+def make_mixed_pdf() -> Callable[[Path, Path], Path]:
+    """Write a PDF of three pages with a picture each, the second of them far larger than is read."""
+    pytest.importorskip("pypdfium2")
+
+    def make(path: Path, picture: Path) -> Path:
+        page = Image.open(picture).convert("RGB")
+        pages = [page.resize((page.width, page.height + index)) for index in range(3)]
+        pages[0].save(path, "PDF", save_all=True, append_images=pages[1:], resolution=144)
+        boxes = list(re.finditer(rb"/MediaBox \[[^]]*\]", path.read_bytes()))
+        assert len(boxes) == 3
+        content = path.read_bytes()
+        # As long as before: nothing moves.
+        large = b"/MediaBox [0 0 14400 14400".ljust(len(boxes[1][0]) - 1) + b"]"
+        path.write_bytes(content[: boxes[1].start()] + large + content[boxes[1].end() :])
+        return path
+
+    return make
 
 
 @pytest.fixture(scope="session")

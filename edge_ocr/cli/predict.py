@@ -156,6 +156,11 @@ def _check_options(
         raise UsageError("--save-path does not go with --output", "leave one of them out")
     elif output_format not in (None, Format.jsonl):
         raise UsageError(f"--output holds JSON lines, not {output_format.value}", "leave --format out")
+    if str(from_file) == "-" and "-" in (inputs or ()):
+        raise UsageError(
+            "standard input cannot be both a picture (-) and the list of names (--from-file -)",
+            "write the list to a file, and give that to --from-file",
+        )
     if jobs > 1 and "-" in (inputs or ()):
         raise UsageError("a picture on standard input does not go with --jobs", "leave --jobs out")
 
@@ -221,6 +226,7 @@ def _run(
 ) -> None:
     """Read every source; what fails goes into `failures`."""
     from edge_ocr.errors import EdgeOcrError
+    from edge_ocr.results import explain_empty_result
 
     taken: set[str] = set()
     with _Bar(len(sources)) as bar:
@@ -230,6 +236,8 @@ def _run(
                     for result in reader.predict_source(source, taken):
                         with bar.hide(), _hold_ctrl_c():
                             printer.show(result)
+                            if not result.reading.lines:
+                                sys.stderr.write(f"{explain_empty_result(result, reader.config)}\n")
                         if save_path is not None:
                             result.save_to_json(save_path / f"{result.name}_res.json")
                             result.save_to_img(save_path / f"{result.name}_res.jpg")
@@ -267,7 +275,9 @@ def _run_batch(
             if outcome.error is not None:
                 failures.append(outcome.error)
             with _hold_ctrl_c():
-                file.write(outcome.lines)
+                file.write(outcome.lines, outcome.source.input_path)
+                for note in outcome.notes:
+                    sys.stderr.write(f"{note}\n")
             bar.advance()
 
 

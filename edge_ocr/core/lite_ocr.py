@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from .engines.base import Engine, count_cores
 from .engines.paddle_lite import PaddleLiteEngine
 from .errors import InputError, ModelError, UsageError
 from .orientation import OrientationClassifier
-from .pictures import convert_array, decode_picture, read_picture
+from .pictures import convert_array, decode_picture, is_stream, name_stream, read_chunks, read_picture
 from .pipeline import TextReader
 from .recognition import TextRecognizer
 from .types import BgrImage, Reading
@@ -73,20 +74,16 @@ class LiteOCR:
         """Milliseconds for loading the models."""
         self._lock = threading.Lock()
 
-    def predict(self, image: str | Path | bytes | NDArray[Any]) -> Reading:
-        """Read one picture: a path, the bytes of a file, or an array (H × W × 3 BGR, H × W grey, H × W × 4 BGRA).
+    def predict(self, image: str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any]) -> Reading:
+        """Read one picture: a path, the bytes of a file, a file open in binary mode (read from its position, and left
+        open), or an array (H × W × 3 BGR, H × W grey, H × W × 4 BGRA; uint8 or uint16).
 
         Raises InputError for what is not a whole picture.
         """
         started = time.perf_counter()
-        if isinstance(image, np.ndarray):
-            picture = convert_array(image)
-        elif isinstance(image, bytes):
-            picture = decode_picture(image, "picture")
-        else:
-            picture = read_picture(Path(image))
+        label, picture = _decode(image)
         decode_ms = (time.perf_counter() - started) * 1000
-        reading = self.read(picture, "picture" if isinstance(image, (bytes, np.ndarray)) else str(image))
+        reading = self.read(picture, label)
         return replace(reading, timings_ms={"decode": decode_ms, **reading.timings_ms})
 
     def read(self, image: BgrImage, label: str = "picture") -> Reading:
@@ -131,3 +128,25 @@ class LiteOCR:
             threads=self.threads,
             power_mode=self.power_mode,
         )
+
+
+def _decode(image: Any) -> tuple[str, BgrImage]:
+    """Return what errors call the picture, and its pixels."""
+    if isinstance(image, np.ndarray):
+        return "picture", convert_array(image)
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return "picture", decode_picture(bytes(image), "picture")
+    if isinstance(image, (str, os.PathLike)):
+        path = os.fsdecode(image)
+        return path, read_picture(Path(path))
+    if is_stream(image):
+        label = name_stream(image) or "picture"
+        try:
+            content = b"".join(read_chunks(image, label))
+        except MemoryError:
+            raise InputError(f"{label} does not fit into memory") from None
+        return label, decode_picture(content, label)
+    raise InputError(
+        f"cannot read {type(image).__name__} as a picture",
+        "give a path, the bytes of a file, a file open in binary mode or an array",
+    )

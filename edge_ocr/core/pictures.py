@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +24,8 @@ SUFFIXES = frozenset([".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", "
 # Transparent pictures are laid over white, unless everything visible is itself light (a logo for dark pages): then over
 # black. Brightness, 0 to 255, that all but the darkest hundredth must reach.
 LIGHT_ON_TRANSPARENT = 192
+
+_CHUNK_BYTES = 1 << 20
 
 
 def list_pictures(path: Path) -> list[Path]:
@@ -59,6 +63,51 @@ def read_picture(path: Path) -> BgrImage:
     return decode_picture(content, str(path))
 
 
+def is_stream(value: object) -> bool:
+    """Tell whether `value` is an open file, or reads like one."""
+    return callable(getattr(value, "read", None))
+
+
+def name_stream(stream: object) -> str | None:
+    """Return the path of an open file; None where it has none, such as in memory, or its name is no file."""
+    name = getattr(stream, "name", None)
+    if isinstance(name, str):
+        with suppress(OSError, ValueError):  # too long for the file system
+            return name if Path(name).is_file() else None
+    return None
+
+
+def read_chunks(stream: Any, label: str) -> Iterator[bytes]:
+    """Yield what a binary stream holds, from its current position to its end; it stays open.
+
+    Raises InputError for a stream of text, one that cannot be read, and one that is at its end already.
+    """
+    empty = True
+    hint = 'open the file in binary mode: open(path, "rb")'
+    if isinstance(stream, io.TextIOBase):
+        raise InputError(f"{label} is open as text, expected a binary file", hint)
+    try:
+        # In pieces: one read of the most that a caller allows would reserve it all.
+        while chunk := stream.read(_CHUNK_BYTES):
+            if not isinstance(chunk, (bytes, bytearray)):
+                raise InputError(f"{label}: its read() returns {type(chunk).__name__}, expected bytes", hint)
+            empty = False
+            yield bytes(chunk)
+    except UnicodeError:  # a wrapper round a text file, such as tempfile's
+        raise InputError(f"{label} is open as text, expected a binary file", hint) from None
+    except (OSError, ValueError) as error:  # a closed file, or one open for writing only
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{label} cannot be read: {reason}") from None
+    if empty and _is_behind_start(stream):
+        raise InputError(f"{label}: nothing is left to read, the file is at its end", "go back to its start: seek(0)")
+
+
+def _is_behind_start(stream: Any) -> bool:
+    with suppress(AttributeError, OSError, ValueError):  # a pipe has no position
+        return bool(stream.tell() > 0)
+    return False
+
+
 def decode_picture(content: bytes, label: str) -> BgrImage:
     """Return the picture in a file's `content`, upright, H × W × 3 BGR; OpenCV decodes it. `label` names it in errors.
 
@@ -88,8 +137,6 @@ def decode_picture(content: bytes, label: str) -> BgrImage:
 
 
 def _convert(image: NDArray[Any], content: bytes) -> BgrImage:
-    if image.dtype == np.uint16 and image.ndim == 2:
-        image = narrow_grey(image)
     # Of most BMP files the fourth channel is nothing at all.
     if content.startswith(b"BM") and image.ndim == 3 and image.shape[2] == 4 and not image[:, :, 3].any():
         image = image[:, :, :3]
@@ -183,35 +230,71 @@ def _turn_upright(image: BgrImage, orientation: int) -> BgrImage:
     return np.ascontiguousarray(image)
 
 
-def narrow_grey(grey: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Return grey of up to 16 bits in 8. Scanners often fill 10 or 12 of them: the brightest pixel tells."""
-    spare_bits = max(int(grey.max()).bit_length() - 8, 0)
-    return (grey >> spare_bits).astype(np.uint8)
+def narrow_depth(array: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Return an array of up to 16 bits, H × W or H × W × 1, 3 or 4 channels, in 8. Empty arrays are not taken.
+
+    Scanners and cameras often fill 10 or 12 of them: the brightest value tells. Colours are shifted by the same number
+    of bits, so that hues stay. For alpha, the brightest of all four channels tells: it may have 16 bits beside colours
+    of 12.
+    """
+    if array.ndim == 2 or array.shape[2] != 4:
+        return (array >> _count_spare_bits(array)).astype(np.uint8)
+    alpha = array[:, :, 3:]
+    # What nobody sees does not count; it may be white.
+    colours = np.where(alpha > 0, array[:, :, :3], 0)
+    of_colours = _count_spare_bits(colours)
+    of_alpha = max(of_colours, _count_spare_bits(alpha))
+    return np.concatenate([colours >> of_colours, alpha >> of_alpha], axis=2).astype(np.uint8)
+
+
+def _count_spare_bits(array: NDArray[np.uint16]) -> int:
+    return max(int(array.max()).bit_length() - 8, 0)
 
 
 def convert_array(array: NDArray[Any]) -> BgrImage:
     """Check an array and return it as H × W × 3 BGR uint8.
 
-    Takes uint8 or uint16 (scaled to 8 bits): H × W or H × W × 1 grey, H × W × 3 BGR, H × W × 4 BGRA, laid over white,
-    or over black where all that is visible is light. The result shares no memory with the array.
+    Takes uint8 or uint16 (scaled to 8 bits, 10 or 12 bits to the full range): H × W or H × W × 1 grey, H × W × 3 BGR,
+    H × W × 4 BGRA, laid over white, or over black where all that is visible is light. The result shares no memory with
+    the array.
 
     Raises InputError for other types and shapes, and for empty arrays.
     """
     shape, kind = "×".join(map(str, array.shape)), array.dtype
-    if array.dtype == np.uint16:
-        array = (array >> 8).astype(np.uint8)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+    has_form = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
+    if kind not in (np.uint8, np.uint16) or not has_form:
         raise InputError(
-            f"cannot read a {kind} array of shape {shape}",
-            "expected uint8 or uint16, H×W grey, H×W×3 BGR or H×W×4 BGRA",
+            f"cannot read a {kind} array of shape {shape}, expected uint8 or uint16, H×W grey, H×W×3 BGR or H×W×4 BGRA",
+            _advise_conversion(array),
         )
     if array.size == 0:
         raise InputError(f"the array is empty (shape {shape})")
+    if kind == np.uint16:
+        array = narrow_depth(array)
     if array.ndim == 2 or array.shape[2] == 1:
         return np.asarray(cv2.cvtColor(array, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
     if array.shape[2] == 4:
         return flatten_alpha(array)
     return np.array(array, order="C")
+
+
+def _advise_conversion(array: NDArray[Any]) -> str | None:
+    """Return a hint for an array that is not taken; None where nothing can be guessed."""
+    if array.ndim == 4:
+        return "pass the pictures one by one: list(array)"
+    if array.ndim == 3 and array.shape[2] == 2:
+        return "pass grey without alpha: array[:, :, 0]"
+    if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
+        return "put the channels last: array.transpose(1, 2, 0)"
+    if array.ndim not in (2, 3):
+        return None
+    if array.dtype.kind == "f":
+        return (
+            "pass values from 0 to 1 as (array * 255).astype(numpy.uint8), from 0 to 255 as array.astype(numpy.uint8)"
+        )
+    if array.dtype.kind == "b":
+        return "pass array.astype(numpy.uint8) * 255"
+    return "pass array.astype(numpy.uint8) where the values are from 0 to 255" if array.dtype.kind in "iu" else None
 
 
 def flatten_alpha(bgra: NDArray[Any]) -> BgrImage:

@@ -34,8 +34,9 @@ class TextReader:
         """Detect and read; lines whose score is below `text_score` are left out. No text gives no lines."""
         timings: dict[str, float] = {}
         least = self.recognizer.settings.text_score
-        lines = [line for line in self.read_all(image, timings) if line.text and line.rec_score >= least]
-        return Reading(lines, timings)
+        read = [line for line in self.read_all(image, timings) if line.text]
+        left_out = tuple(line.rec_score for line in read if line.rec_score < least)
+        return Reading([line for line in read if line.rec_score >= least], timings, left_out)
 
     def read_all(self, image: BgrImage, timings: dict[str, float]) -> list[TextLine]:
         """Return a line for each box, whatever its score, with "" where nothing was read.

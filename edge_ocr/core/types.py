@@ -48,6 +48,8 @@ class Reading:
     lines: list[TextLine]
     timings_ms: dict[str, float]
     """Time spent in each stage."""
+    left_out: tuple[float, ...] = ()
+    """`rec_score` of each line with a text that is below `text_score`, and so not among the lines."""
 
     def describe(self, input_path: str | None) -> dict[str, Any]:
         """Return the reading in plain values, under the keys that every interface of edge-ocr uses.

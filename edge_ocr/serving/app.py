@@ -172,9 +172,7 @@ def _decode_base64(text: str) -> bytes:
 
 def _answer(pipeline: OcrPipeline, content: bytes, url: str | None) -> dict[str, Any]:
     """Read the one page of a picture; return the result, and beside it what the log is to say."""
-    result = next(pipeline.predict_source(Source(content, url), set()))
-    if result.page_index is not None:
-        raise InputError(f"{url or 'the picture'} has several pages, expected one", "send one page at a time")
+    (result,) = pipeline.predict_source(Source(content, url, single_page=True), set())
     for stage, ms in result.timings_ms.items():
         metrics.STAGE_SECONDS.labels(stage).observe(ms / 1000)
     metrics.LINES.inc(len(result["rec_text"]))

@@ -63,13 +63,13 @@ def test_json_of_one_result_is_its_mapping(cli, sign):
 
 def test_json_of_several_results_is_an_array(cli, sign, upside_down):
     done = cli("predict", sign, upside_down, sign, "--format", "json")
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
     assert [len(result["rec_text"]) for result in json.loads(done.out)] == [4, 0, 4]
 
 
 def test_jsonl_is_one_object_a_line(cli, sign, upside_down):
     done = cli("predict", sign, upside_down, "--format", "jsonl")
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
     results = [json.loads(line) for line in done.out.splitlines()]
     assert [result["input_path"] for result in results] == [str(sign), str(upside_down)]
     assert all(list(result) == KEYS for result in results)
@@ -88,8 +88,41 @@ def test_picture_without_text_is_no_failure(cli, tmp_path, output_format, expect
 
     Image.new("RGB", (500, 3), "white").save(tmp_path / "thin.png")
     done = cli("predict", tmp_path / "thin.png", "--format", output_format)
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
+    assert done.err == f"No text found in {tmp_path / 'thin.png'}; try --orientation (for lines upside down)\n"
     assert (json.loads(done.out)["rec_text"] if output_format != "text" else done.out) == expected
+
+
+def test_empty_result_is_told_with_its_page(cli, sign, tmp_path):
+    from PIL import Image
+
+    blank = Image.new("RGB", (1000, 40), "white")
+    blank.save(tmp_path / "pages.tif", save_all=True, append_images=[Image.open(sign).convert("RGB"), blank])
+    done = cli("predict", tmp_path / "pages.tif", "--orientation", "--format", "jsonl")
+    assert (done.code, len(done.out.splitlines())) == (0, 3)
+    hint = "try --limit-side-len 1000 (the picture, 1000×40, was scaled down to 960)"
+    assert done.err.splitlines() == [
+        f"No text found in page {number} of {tmp_path / 'pages.tif'}; {hint}" for number in (1, 3)
+    ]
+
+
+def test_empty_result_of_lines_upside_down_names_the_option_that_reads_them(cli, upside_down):
+    done = cli("predict", upside_down)
+    assert (done.code, done.out) == (0, "")
+    assert done.err.startswith(f"No text found in {upside_down}; try --orientation (for lines upside down)")
+    assert done.err.count("\n") == 1
+    assert cli("predict", upside_down, "--orientation").err == ""
+    # By the name that people know, and not "-".
+    assert cli("predict", "-", stdin=upside_down.read_bytes()).err.startswith("No text found in standard input; ")
+
+
+def test_polygons_are_printed_on_one_line_each(cli, sign):
+    for inputs in ([sign], [sign, sign]):
+        out = cli("predict", *inputs, "--format", "json").out
+        lines = [line.strip().rstrip(",") for line in out.splitlines()]
+        results = json.loads(out) if len(inputs) > 1 else [json.loads(out)]
+        for result in results:
+            assert all(lines.count(json.dumps(polygon)) == len(inputs) for polygon in result["dt_polys"])
 
 
 def test_markup_in_names_and_texts_is_not_interpreted(cli, sign, tmp_path):
@@ -166,6 +199,34 @@ def test_pages_before_a_damaged_one_are_printed(cli, sign, tmp_path):
     assert "pages.tif" in done.err
 
 
+@pytest.fixture
+def mixed(make_mixed_pdf, sign, tmp_path) -> Path:
+    """A PDF of three pages with the sign, the second far too large."""
+    return make_mixed_pdf(tmp_path / "mixed.pdf", sign)
+
+
+def test_bad_page_of_a_pdf_does_not_cost_the_others(cli, mixed, tmp_path):
+    for output_format in ("json", "jsonl"):
+        done = cli("predict", mixed, "--format", output_format, "--save-path", tmp_path / "out")
+        assert done.code == 4
+        read = json.loads(done.out) if output_format == "json" else list(map(json.loads, done.out.splitlines()))
+        assert [result["page_index"] for result in read] == [0, 2]
+        assert [squeeze("\n".join(result["rec_text"])) for result in read] == [SIGN] * 2
+        assert done.err == (
+            f"Error: page 2 of {mixed} has more than 178,956,970 pixels at 200 dpi\n"
+            "Hint: --set Input.max_pixels=N raises the limit\n"
+        )
+    saved = sorted(path.name for path in (tmp_path / "out").glob("*.json"))
+    assert saved == ["mixed_p1_res.json", "mixed_p3_res.json"]
+
+
+def test_pdf_behind_a_byte_order_mark_is_read(cli, mixed, sign, tmp_path):
+    (tmp_path / "junk.pdf").write_bytes(b"\xef\xbb\xbf\r\n" + mixed.read_bytes())
+    done = cli("predict", tmp_path / "junk.pdf")
+    assert (done.code, squeeze(done.out)) == (4, SIGN * 2)
+    assert f"page 2 of {tmp_path / 'junk.pdf'} has more" in done.err
+
+
 # Saving
 
 
@@ -234,8 +295,9 @@ def test_options_that_change_the_way_but_not_the_text(cli, sign, options):
 
 
 def test_text_score_leaves_lines_out(cli, sign):
-    done = cli("predict", sign, "--text-score", "1.0")
+    done = cli("predict", sign, "--text-score", "1.0", "--orientation")
     assert (done.code, done.out) == (0, "")
+    assert done.err == (f"No text found in {sign}; try --text-score 0.9 (4 lines, at best 0.99, scored below 1)\n")
 
 
 def test_pipeline_file_is_used_and_named_in_errors(cli, sign, tmp_path):
@@ -283,6 +345,15 @@ def test_bad_options(cli, sign, options, code, reason):
     done = cli("predict", sign, *options)
     assert (done.code, done.out) == (code, "")
     assert reason in done.err
+
+
+def test_standard_input_is_not_both_a_picture_and_a_list(cli, sign):
+    for inputs in (["-"], [sign, "-"]):
+        done = cli("predict", *inputs, "--from-file", "-", stdin=sign.read_bytes())
+        assert (done.code, done.out) == (2, "")
+        assert done.err.startswith("Error: standard input cannot be both a picture (-) and the list")
+        assert "\nHint: " in done.err
+    assert cli("predict", sign, "--from-file", "-", stdin=b"").code == 0
 
 
 def test_no_input_is_a_usage_error(cli):
@@ -357,10 +428,10 @@ def test_ctrl_c_keeps_what_is_finished(start_cli, sign, output_format):
 
 
 def test_ctrl_c_while_nobody_reads_cuts_no_result_in_two(start_cli, examples):
-    # A result of 15 lines is longer than this pipe: once it is full, the process waits in the middle of one.
+    # A result of 46 lines is longer than this pipe: once it is full, the process waits in the middle of one.
     process = start_cli(
         "predict",
-        *[examples / "label.png"] * 50,
+        *[examples / "receipt.jpg"] * 50,
         "--format",
         "json",
         stdout=subprocess.PIPE,
@@ -376,7 +447,7 @@ def test_ctrl_c_while_nobody_reads_cuts_no_result_in_two(start_cli, examples):
     time.sleep(0.5)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert [len(result["rec_text"]) for result in json.loads(out)] == [15]
+    assert [len(result["rec_text"]) for result in json.loads(out)] == [46]
     assert "Traceback" not in err.decode()
 
 

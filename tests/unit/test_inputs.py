@@ -6,9 +6,11 @@ import contextlib
 import http.server
 import io
 import os
+import re
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -16,9 +18,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from edge_ocr.config import load_config
 from edge_ocr.errors import InputError
@@ -44,6 +48,9 @@ def encode(picture: Image.Image, file_format: str = "PNG", **options: object) ->
     buffer = io.BytesIO()
     picture.save(buffer, file_format, **options)
     return buffer.getvalue()
+
+
+PNG = encode(make_picture())
 
 
 def decode_all(content: bytes, **limits: object) -> list[np.ndarray]:
@@ -159,6 +166,146 @@ def test_bytes_may_change_once_they_are_listed():
     np.testing.assert_array_equal(page.image, EXPECTED)
 
 
+class Named:
+    """A path of another library."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+def test_anything_that_names_a_path_is_one(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(PNG)
+    (entry,) = os.scandir(tmp_path)
+    for value in (Named(path), entry, [Named(path)]):
+        (source,) = list_all(value)
+        assert (source.data, source.input_path) == (path, str(path))
+    assert [source.input_path for source in list_all(Named(tmp_path))] == [str(path)]
+
+
+def test_open_file_is_read_from_where_it_is_and_left_open(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"head" + PNG)
+    with path.open("rb") as file:
+        file.seek(4)
+        (source,) = list_all(file)
+        assert source.input_path == str(path)
+        (page,) = source.pages(SETTINGS)
+        np.testing.assert_array_equal(page.image, EXPECTED)
+        assert not file.closed
+    for named in (tempfile.NamedTemporaryFile, tempfile.SpooledTemporaryFile, tempfile.TemporaryFile):
+        with named() as file:
+            file.write(PNG)
+            file.seek(0)
+            (source,) = list_all({"img": file})
+            assert source.input_path == (file.name if named is tempfile.NamedTemporaryFile else None)
+            (page,) = source.pages(SETTINGS)
+            np.testing.assert_array_equal(page.image, EXPECTED)
+
+
+@pytest.mark.parametrize("name", [None, 3, "<stdin>", "upload.png", "a\0b", "n" * 5000], ids=str)
+def test_file_in_memory_has_no_path(name):
+    buffer = io.BytesIO(PNG)
+    if name is not None:
+        buffer.name = name
+    (source,) = list_all([buffer])
+    assert source.input_path is None
+    (page,) = source.pages(SETTINGS)
+    np.testing.assert_array_equal(page.image, EXPECTED)
+    assert not buffer.closed
+
+
+def refuse_stream(stream: object) -> InputError:
+    (source,) = list_all(stream)
+    with pytest.raises(InputError) as error:
+        list(source.pages(SETTINGS))
+    return error.value
+
+
+def test_file_open_as_text_is_refused(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(PNG)
+    with path.open() as file:
+        error = refuse_stream(file)
+    assert error.message == f"{path} is open as text, expected a binary file"
+    assert error.hint == 'open the file in binary mode: open(path, "rb")'
+    assert refuse_stream(io.StringIO("text")).message == "picture is open as text, expected a binary file"
+    with tempfile.NamedTemporaryFile("w+", encoding="utf-8") as wrapped:
+        Path(wrapped.name).write_bytes(PNG)
+        assert "is open as text" in refuse_stream(wrapped).message
+        Path(wrapped.name).write_bytes(b"ascii")
+        wrapped.seek(0)
+        assert "returns str, expected bytes" in refuse_stream(wrapped).message
+
+
+def test_file_that_cannot_be_read_is_refused(tmp_path):
+    buffer = io.BytesIO()
+    assert refuse_stream(buffer).message == "picture is empty (0 bytes)"
+    buffer.write(PNG)
+    # As it was left by who wrote it.
+    error = refuse_stream(buffer)
+    assert error.message == "picture: nothing is left to read, the file is at its end"
+    assert "seek(0)" in error.hint
+    buffer.close()
+    assert "closed file" in refuse_stream(buffer).message
+    with (tmp_path / "new.png").open("wb") as file:
+        assert "cannot be read: " in refuse_stream(file).message
+
+
+PILLOW_FORMS: dict[str, Callable[[], Image.Image]] = {
+    "RGB": make_picture,
+    "RGBA": lambda: Image.merge("RGBA", [*make_picture().split(), make_picture().convert("L")]),
+    "L": lambda: make_picture().convert("L"),
+    "1": lambda: make_picture().convert("1"),
+    "P": lambda: make_picture().quantize(8),
+    "LA": lambda: make_picture().convert("LA"),
+    "CMYK": lambda: make_picture().convert("CMYK"),
+    "12 of 16 bits": lambda: Image.fromarray(np.linspace(0, 4095, 800).astype(np.uint16).reshape(20, 40)),
+}
+
+
+@pytest.mark.parametrize("name", PILLOW_FORMS)
+@pytest.mark.parametrize("is_file", [False, True], ids=["in memory", "lazily opened"])
+def test_pillow_image_is_taken_as_its_file_is(name, is_file):
+    content = encode(PILLOW_FORMS[name](), "TIFF" if name == "CMYK" else "PNG")
+    picture = Image.open(io.BytesIO(content)) if is_file else PILLOW_FORMS[name]()
+    before = (picture.mode, picture.size, picture.tobytes())
+    (source,) = list_all({"img": picture})
+    assert source.input_path is None
+    (page,) = source.pages(SETTINGS)
+    np.testing.assert_array_equal(page.image, decode(content))
+    assert (picture.mode, picture.size, picture.tobytes()) == before
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF"])
+def test_pillow_image_is_turned_and_the_callers_is_not(file_format):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encode(make_picture(), file_format, exif=exif)
+    with Image.open(io.BytesIO(content)) as picture:
+        picture.load()
+        before = (picture.size, picture.getexif().get(0x0112), picture.tobytes())
+        for _ in range(2):
+            (page,) = list_all(picture)[0].pages(SETTINGS)
+            np.testing.assert_array_equal(page.image, decode(content))
+        assert page.image.shape == (40, 20, 3)
+        assert (picture.size, picture.getexif().get(0x0112), picture.tobytes()) == before
+
+
+def test_bad_pillow_image_is_refused():
+    for picture, limits, words in (
+        (Image.fromarray(np.zeros((4, 4), np.float32)), {}, "picture has floating-point pixels"),
+        (make_picture(), {"max_pixels": 799}, "picture has more than 799 pixels"),
+        (Image.open(io.BytesIO(PNG[: len(PNG) // 2])), {}, "picture is truncated"),
+    ):
+        (source,) = list_all(picture)
+        with pytest.raises(InputError, match=words):
+            list(source.pages(replace(SETTINGS, **limits)))
+
+
 @pytest.mark.parametrize("value", ["", [""], {"img": ""}], ids=str)
 def test_empty_path_is_not_the_current_folder(tmp_path, monkeypatch, value):
     (tmp_path / "a.png").write_bytes(encode(make_picture()))
@@ -230,6 +377,74 @@ def test_arrays_that_are_taken():
     np.testing.assert_array_equal(convert_array(opaque), bgr)
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_deep_array_is_narrowed_as_its_file_is(bits):
+    grey = np.linspace(0, 2**bits - 1, 800).astype(np.uint16).reshape(20, 40)
+    expected = decode(encode(Image.fromarray(grey)))
+    assert expected.max() == 255
+    for array in (grey, grey[:, :, None], np.dstack([grey] * 3), np.dstack([grey] * 3 + [np.full_like(grey, 0xFFFF)])):
+        np.testing.assert_array_equal(convert_array(array), expected)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_deep_colour_file_is_narrowed_as_its_array_is(bits, suffix):
+    colours = EXPECTED.astype(np.uint16) << (bits - 8)
+    alpha = np.full((20, 40), 0xFFFF, np.uint16)
+    for array in (colours, np.dstack([colours, alpha])):
+        (content,) = (cv2.imencode(suffix, array)[1].tobytes(),)
+        np.testing.assert_array_equal(decode(content), EXPECTED)
+        np.testing.assert_array_equal(convert_array(array), EXPECTED)
+
+
+def test_colours_are_narrowed_together():
+    array = np.array([[[0x0100, 0x0400, 0x0FFF]]], np.uint16)
+    assert convert_array(array).tolist() == [[[0x10, 0x40, 0xFF]]]
+
+
+@pytest.mark.parametrize(("colour_bits", "alpha_bits"), [(12, 12), (12, 16), (16, 16)])
+def test_alpha_may_be_deeper_than_colours(colour_bits, alpha_bits):
+    ink, most = 0x60 << (colour_bits - 8), 2**colour_bits - 1
+    array = np.full((1, 4, 4), most, np.uint16)
+    array[0, :, 3] = 2**alpha_bits - 1
+    array[0, 0, :3] = ink
+    array[0, 1, 3] = 0x40 << (alpha_bits - 8)
+    array[0, 1, :3] = 0
+    # White that nobody sees must not make the rest dark.
+    array[0, 2] = (0xFFFF, 0xFFFF, 0xFFFF, 0)
+    assert convert_array(array)[0, :, 0].tolist() == [0x60, 191, 255, 255]
+
+
+def test_faint_alpha_beside_deep_colours_stays_faint():
+    array = np.full((1, 2, 4), 0xFFFF, np.uint16)
+    array[:, :, 3] = 0x0400
+    array[0, 0, :3] = 0
+    assert convert_array(array)[0, :, 0].tolist() == [251, 255]
+    # Black ink alone: alpha tells its own depth.
+    array = np.zeros((1, 2, 4), np.uint16)
+    array[0, 0, 3] = 0x0FFF
+    assert convert_array(array)[0, :, 0].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize(
+    ("array", "hint"),
+    [
+        (np.zeros((4, 4, 3), np.float32), r"\(array \* 255\)\.astype\(numpy\.uint8\)"),
+        (np.zeros((4, 4, 3), np.int64), r"array\.astype\(numpy\.uint8\)"),
+        (np.zeros((4, 4), bool), r"array\.astype\(numpy\.uint8\) \* 255"),
+        (np.zeros((4, 4, 2), np.uint8), r"array\[:, :, 0\]"),
+        (np.zeros((3, 40, 40), np.uint8), r"array\.transpose\(1, 2, 0\)"),
+        (np.zeros((2, 4, 4, 3), np.uint8), r"list\(array\)"),
+        (np.zeros(4, np.uint8), None),
+    ],
+    ids=lambda value: f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else "",
+)
+def test_refused_array_gets_a_hint_for_what_to_pass(array, hint):
+    with pytest.raises(InputError, match="expected uint8 or uint16, H×W grey, H×W×3 BGR or H×W×4 BGRA") as error:
+        convert_array(array)
+    assert error.value.hint is None if hint is None else re.search(hint, error.value.hint)
+
+
 @pytest.mark.parametrize("view", [np.s_[::2, ::3], np.s_[::-1], np.s_[:, ::-1], np.s_[2:5, 1:4]])
 def test_views_are_taken_like_copies(view):
     generator = np.random.default_rng(0)
@@ -285,9 +500,10 @@ def test_other_arrays_are_refused_with_type_and_shape(array):
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0, 3), (0, 0, 4)])
-def test_empty_array_is_refused(shape):
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_empty_array_is_refused(shape, kind):
     with pytest.raises(InputError, match="empty"):
-        convert_array(np.zeros(shape, np.uint8))
+        convert_array(np.zeros(shape, kind))
 
 
 # Colour modes
@@ -507,6 +723,126 @@ def test_too_large_pdf_page_is_refused(pdf):
     assert "Input.max_pixels" in error.hint
 
 
+@pytest.mark.parametrize(
+    "junk",
+    [b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n", b"\r\n", b"Content-Length: 999\r\n\r\n", b"x" * 1024],
+    ids=len,
+)
+def test_junk_before_a_pdf_is_passed_over(pdf, junk):
+    content = pdf(make_pages(2))
+    for image, expected in zip(decode_all(junk + content), decode_all(content), strict=True):
+        np.testing.assert_array_equal(image, expected)
+
+
+def test_more_junk_than_readers_take_is_no_pdf(pdf):
+    assert "not a picture" in refuse(b"x" * 1025 + pdf(make_pages(1))).message
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "JPEG", "GIF"])
+def test_picture_that_names_a_pdf_is_a_picture(file_format):
+    options = {"comment": b"from %PDF-1.7"}
+    if file_format == "PNG":
+        options = {"pnginfo": PngInfo()}
+        options["pnginfo"].add_text("Source", "%PDF-1.7")
+    elif file_format == "TIFF":
+        options = {"description": "%PDF-1.7"}
+    content = encode(make_picture(), file_format, **options)
+    if file_format == "TIFF":
+        # Its text stands behind the pixels.
+        content = encode(make_picture(8, 8), file_format, **options)
+    assert 0 < content.find(b"%PDF-") < 1024
+    assert decode(content).shape[2] == 3
+
+
+def spoil(content: bytes, *pages: int) -> bytes:
+    """Make pages of a PDF of `make_pages` too large, by their width of 30, 31 … points; nothing moves."""
+    for page in pages:
+        box = b"/MediaBox [ 0 0 %d.0 20.0 ]" % (30 + page)
+        assert content.count(box) == 1
+        content = content.replace(box, b"/MediaBox [ 0 0 9999 9999 ]")
+    return content
+
+
+def test_bad_pdf_page_does_not_cost_the_others(pdf):
+    walk = Source(spoil(pdf(make_pages(3)), 1), "x.bin").pages(SETTINGS)
+    for index in (0, 2):
+        page = next(walk)
+        assert page.page_index == index
+        assert page.image[20, 20, 0] == pytest.approx(20 * index, abs=4)
+    with pytest.raises(InputError) as error:
+        next(walk)
+    assert error.value.message == "page 2 of x.bin has more than 178,956,970 pixels at 200 dpi"
+    assert "Input.max_pixels" in error.value.hint
+
+
+def test_bad_pages_are_told_together_or_put_aside(pdf):
+    source = Source(spoil(pdf(make_pages(4)), 0, 1, 3), "x.bin")
+    walk = source.pages(SETTINGS)
+    assert next(walk).page_index == 2
+    with pytest.raises(InputError, match=r"^pages 1, 2 and 4 of x\.bin cannot be read; the first: page 1 of "):
+        next(walk)
+    failures: dict[int, InputError] = {}
+    assert [page.page_index for page in source.pages(SETTINGS, failures)] == [2]
+    assert sorted(failures) == [0, 1, 3]
+    with pytest.raises(InputError, match=r"^pages 1 and 2 of picture cannot"):
+        list(Source(spoil(pdf(make_pages(2)), 0, 1), None).pages(SETTINGS))
+
+
+def test_pdf_page_that_cannot_be_drawn_does_not_cost_the_others(pdf, monkeypatch):
+    import pypdfium2
+
+    draw, calls = pypdfium2.PdfPage.render, []
+
+    def fail(page: object, **options: object) -> object:
+        calls.append(page)
+        if len(calls) < 3:
+            raise MemoryError if len(calls) == 1 else pypdfium2.PdfiumError("odd")
+        return draw(page, **options)
+
+    monkeypatch.setattr(pypdfium2.PdfPage, "render", fail)
+    failures: dict[int, InputError] = {}
+    (page,) = Source(pdf(make_pages(3)), "x.bin").pages(SETTINGS, failures)
+    assert page.page_index == 2
+    messages = ["page 1 of x.bin cannot be drawn: out of memory", "page 2 of x.bin cannot be drawn: odd"]
+    assert [failures[index].message for index in range(2)] == messages
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_bad_tiff_page_does_not_cost_the_others(compression):
+    pages = [Image.new("L", (64 + i, 64), 40 * i) for i in range(4)]
+    content = bytearray(encode(pages[0], "TIFF", save_all=True, append_images=pages[1:], compression=compression))
+    # The pixels of the second page, tag 273, lie behind the end.
+    entries = [match.start() for match in re.finditer(rb"\x11\x01\x04\0\x01\0\0\0", content)]
+    assert len(entries) == 4
+    content[entries[1] + 8 : entries[1] + 12] = b"\xff\xff\xff\x7f"
+    failures: dict[int, InputError] = {}
+    found = list(Source(bytes(content), "x.bin").pages(SETTINGS, failures))
+    assert [(page.page_index, int(page.image[0, 0, 0])) for page in found] == [(0, 0), (2, 80), (3, 120)]
+    assert list(failures) == [1]
+    assert failures[1].message.startswith("page 2 of x.bin ")
+
+
+def test_too_large_tiff_page_does_not_cost_the_others():
+    pages = [Image.new("L", size) for size in ((40, 40), (8, 8), (40, 40), (8, 8))]
+    content = encode(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    failures: dict[int, InputError] = {}
+    found = list(Source(content, "x.bin").pages(replace(SETTINGS, max_pixels=100), failures))
+    assert [page.page_index for page in found] == [1, 3]
+    assert [failures[index].message for index in (0, 2)] == [
+        f"page {number} of x.bin has more than 100 pixels" for number in (1, 3)
+    ]
+
+
+@pytest.mark.parametrize("file_format", ["PDF", "TIFF"])
+def test_source_of_a_single_page_is_refused_before_any_is_decoded(pdf, file_format, monkeypatch):
+    monkeypatch.setattr("edge_ocr.inputs._draw_page", None)
+    monkeypatch.setattr("edge_ocr.inputs._to_bgr", None)
+    pages = make_pages(2)
+    content = encode(pages[0], file_format, save_all=True, append_images=pages[1:])
+    with pytest.raises(InputError, match=r"^x\.bin has several pages, expected one$"):
+        list(Source(content, "x.bin", single_page=True).pages(SETTINGS))
+
+
 def test_damaged_pdf_is_refused(pdf):
     assert "not a PDF" in refuse(b"%PDF-1.7\n" + b"garbage" * 50).message
 
@@ -718,9 +1054,6 @@ def refuse_url(url: str, **limits: object) -> InputError:
         fetch(url, **limits)
     assert error.value.message.startswith(url)
     return error.value
-
-
-PNG = encode(make_picture())
 
 
 @pytest.mark.parametrize("length", [-1, None], ids=["length", "no length"])

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_ocr.config import load_config
 from edge_ocr.core.types import Reading, TextLine
 from edge_ocr.errors import UsageError
-from edge_ocr.results import IMAGE_SUFFIXES, OcrResult
+from edge_ocr.results import IMAGE_SUFFIXES, OcrResult, explain_empty_result
 
 KEYS = ["input_path", "dt_polys", "dt_scores", "rec_text", "rec_score"]
 
@@ -98,6 +99,30 @@ def test_print_writes_json(capsys, indent, ensure_ascii):
     assert json.loads(out) == dict(result)
     assert ("你好" in out) != ensure_ascii
     assert (out.count("\n") == 1) == (indent is None)
+
+
+def test_polygons_are_printed_and_saved_on_one_line_each(capsys, tmp_path):
+    result = make_result("a", "b")
+    result.print(indent=4)
+    printed = capsys.readouterr().out
+    saved = result.save_to_json(tmp_path, indent=2).read_text(encoding="utf-8")
+    for text, margin in ((printed, " " * 8), (saved, " " * 4)):
+        assert json.loads(text) == dict(result)
+        assert f"\n{margin}[[10, 10], [90, 10], [90, 30], [10, 30]],\n" in text
+        assert f"\n{margin}[[10, 40], [90, 40], [90, 60], [10, 60]]\n" in text
+
+
+@pytest.mark.parametrize(
+    ("input_path", "page_index", "label"),
+    [("a/b.png", None, "a/b.png"), ("a.pdf", 1, "page 2 of a.pdf"), ("-", None, "standard input"), (None, None, "x")],
+)
+def test_empty_result_is_explained_by_the_config(input_path, page_index, label):
+    result = make_result(input_path=input_path, page_index=page_index, name="x", size=(500, 1000))
+    said = explain_empty_result(result, load_config())
+    assert said.startswith(f"No text found in {label}; try --orientation ")
+    assert "--limit-side-len 1000 (the picture, 1000×500, was scaled down to 960)" in said
+    settings = {"Pipeline.use_text_line_orientation": True, "Detection.limit_side_len": 1000}
+    assert explain_empty_result(result, load_config(overrides=settings)) == f"No text found in {label}"
 
 
 def test_print_without_json_is_a_python_dict_on_one_line(capsys):

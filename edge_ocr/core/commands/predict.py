@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from ..errors import EdgeOcrError, UsageError
 from ..files import choose_name, write_file
 from ..lite_ocr import LiteOCR
 from ..pictures import decode_picture, list_pictures, read_picture
+from ..report import explain_empty, format_json
 from ..types import BgrImage, Reading
 from . import report_error
 
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
             else:
                 _write_result(result, options.format, titled=not single)
     if options.format == "json" and (results or not single):
-        _write(json.dumps(results[0] if single else results, ensure_ascii=False, indent=2))
+        _write(format_json(results[0] if single else results, indent=2))
     for failure in failures:
         report_error(failure)
     if failures and len(sources) > 1:
@@ -70,10 +70,22 @@ def _read(reader: LiteOCR, source: Path | None, folder: Path | None, taken: set[
     input_path = "-" if source is None else str(source)
     reading = reader.read(image, input_path)
     result = reading.describe(input_path)
+    if not reading.lines:
+        bundle, label = reader.bundle, "standard input" if source is None else input_path
+        note = explain_empty(
+            label,
+            image.shape[:2],
+            reading,
+            bundle.detection,
+            bundle.recognition.text_score,
+            has_orientation="cls" in bundle.kinds,
+            on_board=True,
+        )
+        sys.stderr.write(f"{note}\n")
     if folder is not None:
         picture = _draw(image, reading)
         name = choose_name("stdin" if source is None else source.stem, taken)
-        text = json.dumps(result, ensure_ascii=False, indent=4) + "\n"
+        text = format_json(result, indent=4) + "\n"
         # A name may hold bytes that are no UTF-8, surrogates in Python; as backslash escapes they are JSON.
         write_file(folder / f"{name}_res.json", text.encode("utf-8", "backslashreplace"))
         write_file(folder / f"{name}_res.jpg", picture)
@@ -97,7 +109,7 @@ def _draw(image: BgrImage, reading: Reading) -> bytes:
 
 def _write_result(result: dict[str, Any], style: str, *, titled: bool) -> None:
     if style == "jsonl":
-        _write(json.dumps(result, ensure_ascii=False))
+        _write(format_json(result))
         return
     title = [f"{result['input_path']}:"] if titled else []
     _write("\n".join([*title, *result["rec_text"]]))
