@@ -30,14 +30,16 @@ class Reader:
         return {name: [row[name] for row in rows] for name in ("path", "text", "pages", "error")}
 
     def read(self, path: str, content: bytes) -> dict[str, Any]:
+        pages, message = [], ""
         try:
-            pages = [json.loads(result.to_json()) for result in self.pipeline.predict(content)]
+            for result in self.pipeline.predict(content):
+                pages.append(json.loads(result.to_json()))
         except EdgeOcrError as error:
-            # A bad picture must not stop the others.
-            return {"path": path, "text": "", "pages": "[]", "error": error.message}
+            # A bad picture must not stop the others; of a PDF with bad pages, the good ones came first.
+            message = error.message
         text = "\n".join(line for page in pages for line in page["rec_text"])
         # As text: Ray wants the same columns in every row, however many lines a picture has.
-        return {"path": path, "text": text, "pages": json.dumps(pages, ensure_ascii=False), "error": ""}
+        return {"path": path, "text": text, "pages": json.dumps(pages, ensure_ascii=False), "error": message}
 
 
 def main() -> None:

@@ -90,6 +90,12 @@ def blank(tmp_path) -> Path:
     return path
 
 
+def note(label: object) -> str:
+    """What is said of a picture like `blank`."""
+    advice = "try a bundle exported with Detection.limit_type: long (enlarges the picture, 32×32, to 960)"
+    return f"No text found in {label}; {advice}\n"
+
+
 def make_folder(folder: Path, sign: Path) -> Path:
     """Two pictures, a damaged one between them, and what is no picture."""
     folder.mkdir()
@@ -116,6 +122,8 @@ def test_json_is_one_object_for_one_picture(board, board_bundle, sign, sign_text
     assert list(result) == KEYS
     assert (result["input_path"], result["rec_text"]) == (str(sign), sign_texts)
     assert [np.array(polygon).shape for polygon in result["dt_polys"]] == [(4, 2)] * 4
+    lines = [line.strip().rstrip(",") for line in done.out.splitlines()]
+    assert all(json.dumps(polygon) in lines for polygon in result["dt_polys"])
     # As the golden result says, which the host found.
     golden = json.loads((board_bundle / "manifest.json").read_bytes())["golden"]["lines"]
     assert np.abs(np.array(result["dt_polys"]) - [line["polygon"] for line in golden]).max() <= 1
@@ -128,7 +136,7 @@ def test_a_folder_with_a_damaged_picture_is_read_to_the_end(board, sign, sign_te
     folder = make_folder(tmp_path / "folder", sign)
     done = board("predict", folder, "--format", form)
     assert done.code == 4
-    assert done.err == f"Error: {folder}/b.png is truncated\n1 not read or not saved.\n"
+    assert done.err == f"{note(folder / 'c.jpg')}Error: {folder}/b.png is truncated\n1 not read or not saved.\n"
     if form == "text":
         assert done.out.splitlines() == [f"{folder}/a.png:", *sign_texts, f"{folder}/c.jpg:"]
         return
@@ -162,6 +170,16 @@ def test_nothing_to_read_prints_nothing(board, tmp_path, name):
     assert done.err.startswith("Error: ")
 
 
+def test_an_empty_reading_is_told_with_what_may_help(board, blank, edit_bundle):
+    cv2.imwrite(str(blank), np.full((40, 1000), 255, np.uint8))
+    hint = "Detection.limit_side_len: 1000 (the picture, 1000×40, was scaled down to 960)"
+    said = f"No text found in {blank}; try a bundle exported with "
+    assert board(blank) == Outcome(0, "", f"{said}{hint}\n")
+    # Without the classifier, lines may stand upside down.
+    without = edit_bundle(lambda manifest: manifest["models"].pop("cls"))
+    assert board(blank, "--bundle", without).err == f"{said}--with-cls (for lines upside down), {hint}\n"
+
+
 def test_a_folder_of_one_picture_gives_an_array(board, blank):
     (result,) = json.loads(board(blank.parent, "--format", "json").out)
     assert result["input_path"] == str(blank)
@@ -170,7 +188,7 @@ def test_a_folder_of_one_picture_gives_an_array(board, blank):
 def test_standard_input_is_read(board, blank):
     data = blank.read_bytes()
     done = board("-", "--format", "jsonl", "--save-path", "out", stdin=data)
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (0, note("standard input"))
     assert json.loads(done.out) == {"input_path": "-", "dt_polys": [], "dt_scores": [], "rec_text": [], "rec_score": []}
     assert sorted(path.name for path in (blank.parent / "out").iterdir()) == ["stdin_res.jpg", "stdin_res.json"]
     for stdin, words in {b"": "is empty (0 bytes)", data[:-9]: "is truncated"}.items():
@@ -181,7 +199,7 @@ def test_names_and_texts_in_any_encoding(board, blank):
     odd = blank.with_name(os.fsdecode(b"\xff\xfe.png"))
     blank.rename(odd)
     done = board(odd, odd, "--format", "jsonl", "--save-path", "out", LC_ALL="C", PYTHONIOENCODING="ascii")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err.count("\n"), done.err.count("No text found in ")) == (0, 2, 2)
     assert [json.loads(line)["input_path"] for line in done.out.splitlines()] == [str(odd)] * 2
     saved = json.loads((odd.parent / "out" / f"{odd.stem}_2_res.json").read_bytes())
     assert saved["input_path"] == str(odd)
@@ -192,7 +210,7 @@ def test_names_and_texts_in_any_encoding(board, blank):
 
 def test_a_file_called_like_standard_input_is_read(board, blank):
     blank.rename(blank.with_name("-"))
-    assert board("./-") == Outcome(0, "", "")
+    assert board("./-") == Outcome(0, "", note("-"))
 
 
 def test_a_picture_too_wide_for_jpeg_is_told_and_the_next_is_read(board, blank, tmp_path):
@@ -519,6 +537,7 @@ def end(process: subprocess.Popen[bytes]) -> tuple[int, bytes]:
     ("number", "code", "words"), [(signal.SIGINT, 130, b"\nInterrupted.\n"), (signal.SIGTERM, 143, b"")]
 )
 def test_a_signal_ends_it(board_env, blank, number, code, words):
+    words = note(blank).encode() + words
     process = start(board_env, blank, "-")
     # The first picture is read; it now waits for standard input.
     assert process.stdout.readline() == f"{blank}:\n".encode()
@@ -533,7 +552,8 @@ def test_a_reader_that_has_gone_is_no_error(board_env, blank):
     process.stdin.write(blank.read_bytes())
     process.stdin.close()
     process.stdout = process.stdin = None
-    assert end(process) == (0, b"")
+    code, err = end(process)
+    assert (code, err.decode().replace(note(blank), "")) == (0, "")
 
 
 def test_a_full_disk_behind_stdout_is_told(board_env, blank):
@@ -541,7 +561,7 @@ def test_a_full_disk_behind_stdout_is_told(board_env, blank):
         pytest.skip("there is no /dev/full")
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run([*START, blank, blank], env=board_env, stdout=full, stderr=subprocess.PIPE, timeout=120)
-    assert (done.returncode, done.stderr) == (2, b"Error: No space left on device\n")
+    assert (done.returncode, done.stderr.decode()) == (2, f"{note(blank)}Error: No space left on device\n")
 
 
 def test_the_code_in_the_bundle_is_the_hosts(board_bundle):

@@ -91,6 +91,46 @@ def test_bad_picture_is_told_and_tried_again(cli, tree, tmp_path):
     assert list_paths(output, folder) == ["a.png", "bad.png"]
 
 
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_bad_page_is_told_and_tried_again(cli, tree, make_mixed_pdf, tmp_path, jobs):
+    mixed, output = tmp_path / "in" / "mixed.pdf", tmp_path / "out.jsonl"
+    mixed.parent.mkdir()
+    shutil.copy(tree / "a.png", mixed.parent / "z.png")
+    make_mixed_pdf(mixed, tree / "a.png")
+    options = ("predict", mixed.parent, "--output", output, "--jobs", jobs)
+    message = f"Error: page 2 of {mixed} has more than 178,956,970 pixels at 200 dpi\n"
+    for more in ((), ("--resume",), ("--resume",)):
+        done = cli(*options, *more)
+        assert (done.code, done.out) == (4, "")
+        assert done.err.count(message) == 1
+        assert done.err.endswith("1 not read or not saved.\n")
+        results = [json.loads(line) for line in output.read_text().splitlines()]
+        assert [(Path(result["input_path"]).name, result.get("page_index")) for result in results] == [
+            ("mixed.pdf", 0),
+            ("mixed.pdf", 2),
+            ("z.png", None),
+        ]
+        assert all(len(result["rec_text"]) == 4 for result in results)
+    # Mended, its second page is added, and it is done.
+    mixed.write_bytes(mixed.read_bytes().replace(b"0 0 14400 14400", b"0 0 100.0 100.0"))
+    assert cli(*options, "--resume").code == 0
+    results = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [result.get("page_index") for result in results] == [0, 2, None, 1]
+    shutil.copy(tree / "a.png", mixed.parent / "zz.png")
+    assert cli(*options, "--resume").code == 0
+    assert [json.loads(line).get("page_index") for line in output.read_text().splitlines()] == [0, 2, None, 1, None]
+
+
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_picture_without_text_is_told(cli, examples, tree, tmp_path, jobs):
+    upside_down, output = examples / "upside_down.png", tmp_path / "out.jsonl"
+    done = cli("predict", tree / "a.png", upside_down, "--output", output, "--jobs", jobs)
+    assert (done.code, done.out) == (0, "")
+    assert done.err.startswith(f"No text found in {upside_down}; try --orientation (for lines upside down)")
+    assert done.err.count("\n") == 1
+    assert [len(json.loads(line)["rec_text"]) for line in output.read_text().splitlines()] == [4, 0]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -100,6 +140,7 @@ def test_bad_picture_is_told_and_tried_again(cli, tree, tmp_path):
         (["a.png", "--output", "o", "--save-path", "p"], "--save-path"),
         (["a.png", "--output", "o", "--format", "table"], "table"),
         (["-", "--output", "o", "--jobs", "2"], "standard input"),
+        (["-", "--output", "o", "--from-file", "-"], "both a picture (-) and the list"),
         (["--from-file", "none.txt"], "none.txt"),
         (["a.png", "--output", "."], "--output"),
     ],

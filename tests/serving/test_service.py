@@ -291,6 +291,11 @@ def test_several_pages_are_refused(service):
     assert_failed(service.read(content.getvalue()), 422, "several pages")
 
 
+def test_pages_of_a_pdf_are_refused_whichever_is_bad(service, examples, make_mixed_pdf, tmp_path):
+    mixed = make_mixed_pdf(tmp_path / "mixed.pdf", examples / "sign.png")
+    assert_failed(service.read(mixed.read_bytes()), 422, "several pages")
+
+
 def make_bomb(side: int) -> bytes:
     """A PNG of a few KB that is side × side."""
     return make_png(side, side)

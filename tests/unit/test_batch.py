@@ -89,6 +89,27 @@ def test_one_process_reads_as_the_pipeline(tree, read_example):
     assert found == [texts, f"{tree}/a/bad.png is not a picture that can be read", texts, texts, texts]
 
 
+@pytest.mark.usefixtures("default_models")
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_bad_page_does_not_cost_the_others_and_empty_ones_are_told(examples, make_mixed_pdf, tmp_path, jobs):
+    mixed = make_mixed_pdf(tmp_path / "mixed.pdf", examples / "sign.png")
+    paths = (mixed, examples / "upside_down.png", examples / "sign.png")
+    sources = [Source(path, str(path)) for path in paths]
+    first, second, third = read_many(sources, load_config("OCR"), jobs=jobs)
+    pages = [json.loads(line) for line in first.lines]
+    assert [(page["page_index"], page["missing_pages"], len(page["rec_text"])) for page in pages] == [
+        (0, [1], 4),
+        (2, [1], 4),
+    ]
+    assert first.error.message == f"page 2 of {mixed} has more than 178,956,970 pixels at 200 dpi"
+    assert "Input.max_pixels" in first.error.hint
+    assert (first.notes, third.notes) == ((), ())
+    (note,) = second.notes
+    assert note.startswith(f"No text found in {examples / 'upside_down.png'}; try --orientation")
+    assert (second.error, third.error) == (None, None)
+    assert "missing_pages" not in json.loads(third.lines[0])
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("default_models")
 def test_several_processes_keep_the_order(tree):
@@ -228,6 +249,50 @@ def test_resume_reads_pages_again_that_may_not_be_all(tmp_path):
     assert path.read_text() == whole
 
 
+def make_page(path: str, page: int, *missing: int) -> str:
+    return make_line(path, page_index=page, **({"missing_pages": list(missing)} if missing else {}))
+
+
+def test_resume_tries_an_input_with_missing_pages_again_and_doubles_none(tmp_path):
+    path = tmp_path / "out.jsonl"
+    before = [make_page("a", 0, 1, 3), make_page("a", 2, 1, 3), make_line("b")]
+    path.write_text("".join(f"{line}\n" for line in before))
+    # Page 4 is still missing.
+    with JsonLinesFile(path, resume=True) as file:
+        assert file.done == {"b"}
+        file.write([make_page("a", page, 3) for page in range(3)], "a")
+        file.write([make_line("c")], "c")
+    assert path.read_text().splitlines() == [*before, make_page("a", 1, 3), make_line("c")]
+    with JsonLinesFile(path, resume=True) as file:
+        assert file.done == {"b", "c"}
+        file.write([make_page("a", page) for page in range(4)], "a")
+        file.write([make_line("d")], "d")
+    lines = path.read_text().splitlines()
+    assert lines == [*before, make_page("a", 1, 3), make_line("c"), make_page("a", 3), make_line("d")]
+    with JsonLinesFile(path, resume=True) as file:
+        assert file.done == {"a", "b", "c", "d"}
+    assert path.read_text().splitlines() == lines
+
+
+def test_resume_of_a_retry_that_was_cut_off(tmp_path):
+    path = tmp_path / "out.jsonl"
+    whole = [make_page("a", 0, 1, 2), make_line("b")]
+    path.write_text("".join(f"{line}\n" for line in [*whole, make_page("a", 1)]))
+    with JsonLinesFile(path, resume=True) as file:
+        assert file.done == {"b"}
+        assert path.read_text().splitlines() == whole
+        file.write([make_page("a", page) for page in range(3)], "a")
+        file.write([make_line("c")], "c")
+    assert path.read_text().splitlines() == [*whole, make_page("a", 1), make_page("a", 2), make_line("c")]
+
+
+def test_input_that_has_one_page_now_is_done(tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.write_text("".join(f"{line}\n" for line in (make_page("a", 0, 1), make_line("b"), make_line("a"))))
+    with JsonLinesFile(path, resume=True) as file:
+        assert file.done == {"a", "b"}
+
+
 def test_resume_of_a_whole_or_new_file_changes_nothing(tmp_path):
     path = tmp_path / "out.jsonl"
     for content in ("", "".join(make_line(name) + "\n" for name in "aab")):
@@ -239,7 +304,16 @@ def test_resume_of_a_whole_or_new_file_changes_nothing(tmp_path):
         assert file.done == set()
 
 
-@pytest.mark.parametrize("content", ["text\nmore\n", '{"a": 1}\n{"a": 2}\n', "[]\n[]\n", "[" * 100_000 + "\n\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "text\nmore\n",
+        '{"a": 1}\n{"a": 2}\n',
+        "[]\n[]\n",
+        "[" * 100_000 + "\n\n",
+        '{"input_path": "a", "missing_pages": 1}\n\n',
+    ],
+)
 def test_resume_of_another_file_is_refused(tmp_path, content):
     path = tmp_path / "out.jsonl"
     path.write_text(content)

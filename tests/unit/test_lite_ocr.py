@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -64,8 +66,18 @@ def test_a_picture_may_come_in_many_forms(reader, examples):
     expected = list_texts(reader.predict(path))
     assert expected != []
     opaque = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
-    for form in (str(path), path.read_bytes(), image, opaque):
+    deep = image.astype(np.uint16) << 4
+    (entry,) = (entry for entry in os.scandir(path.parent) if entry.name == path.name)
+    in_memory = io.BytesIO(b"head" + path.read_bytes())
+    in_memory.seek(4)
+    for form in (str(path), path.read_bytes(), bytearray(path.read_bytes()), entry, in_memory, image, opaque, deep):
         assert list_texts(reader.predict(form)) == expected
+    assert not in_memory.closed
+    with path.open("rb") as file:
+        assert list_texts(reader.predict(file)) == expected
+        assert not file.closed
+        with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: nothing is left to read"):
+            reader.predict(file)
     assert reader.predict(np.full((40, 50), 255, np.uint8)).lines == []
     assert reader.predict(np.zeros((1, 1, 3), np.uint8)).lines == []
 
@@ -79,6 +91,10 @@ def test_a_picture_may_come_in_many_forms(reader, examples):
         (b"no picture", "picture is not a picture"),
         (np.zeros((4, 4, 3)), "cannot read a float64 array of shape 4×4×3"),
         (np.zeros((0, 4, 3), np.uint8), "the array is empty"),
+        (None, "cannot read NoneType as a picture"),
+        (io.StringIO("text"), "picture is open as text, expected a binary file"),
+        (io.BytesIO(), r"picture is empty \(0 bytes\)"),
+        (io.BytesIO(b"no picture"), "picture is not a picture"),
     ],
 )
 def test_what_is_no_picture_is_refused(reader, image, words):

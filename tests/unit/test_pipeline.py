@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import io
 import json
 import shutil
 import threading
@@ -139,18 +140,23 @@ def test_every_way_to_give_a_picture_reads_the_same(open_pipeline, examples):
     pipeline, path = open_pipeline(), examples / "sign.png"
     array = np.asarray(Image.open(path).convert("RGB"))[:, :, ::-1]
     given = [path, str(path), path.read_bytes(), array, {"img": array}, {"img": str(path)}]
-    results = list(pipeline.predict(given))
+    given += [Image.open(path), io.BytesIO(path.read_bytes())]
+    with path.open("rb") as file:
+        results = list(pipeline.predict([*given, file]))
+        assert not file.closed
+        given.append(file)
     assert len(results) == len(given)
     assert {tuple(result["rec_text"]) for result in results} == {tuple(results[0]["rec_text"])}
     named, unnamed = str(path), None
-    assert [result["input_path"] for result in results] == [named, named, unnamed, unnamed, unnamed, named]
+    paths = [named, named, unnamed, unnamed, unnamed, named, unnamed, unnamed, named]
+    assert [result["input_path"] for result in results] == paths
     # Saved into one folder, none overwrites another.
     names = [result.name for result in results]
-    assert [name for name in names if name.startswith("sign")] == ["sign", "sign_2", "sign_3"]
+    assert [name for name in names if name.startswith("sign")] == ["sign", "sign_2", "sign_3", "sign_4"]
     numbers = [int(name.removeprefix("image_")) for name in names if name.startswith("image_")]
     # The pipeline counts arrays over all calls.
-    assert numbers == [numbers[0], numbers[0] + 1, numbers[0] + 2]
-    assert read_one(pipeline, array).name == f"image_{numbers[0] + 3}"
+    assert numbers == list(range(numbers[0], numbers[0] + 5))
+    assert read_one(pipeline, array).name == f"image_{numbers[0] + 5}"
     assert read_one(pipeline, path).name == "sign"
 
 
@@ -201,6 +207,56 @@ def test_pages_are_results_of_their_own(open_pipeline, examples, tmp_path, file_
     assert [result["page_index"] for result in results] == [0, 1]
     assert [result.name for result in results] == ["both_p1", "both_p2"]
     assert [result["input_path"] for result in results] == [str(path)] * 2
+
+
+def test_good_pages_come_before_the_error_of_a_bad_one(open_pipeline, examples, make_mixed_pdf, tmp_path):
+    mixed = make_mixed_pdf(tmp_path / "mixed.pdf", examples / "sign.png")
+    reading = open_pipeline().predict([mixed, "missing.png"])
+    for index in (0, 2):
+        result = next(reading)
+        assert (result.page_index, result.name, len(result["rec_text"])) == (index, f"mixed_p{index + 1}", 4)
+    with pytest.raises(InputError, match=r"^page 2 of .*mixed\.pdf has more than 178,956,970 pixels at 200 dpi$"):
+        next(reading)
+
+
+def test_page_that_cannot_be_processed_does_not_cost_the_others(open_pipeline, tmp_path, monkeypatch):
+    pages = [Image.new("RGB", (40 + index, 40), "white") for index in range(4)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    pipeline = open_pipeline()
+    (reader,) = pipeline._readers
+    detect = reader.detector.detect
+
+    def fail(image: np.ndarray) -> list:
+        if image.shape[1] in (41, 42):
+            raise MemoryError
+        return detect(image)
+
+    monkeypatch.setattr(reader.detector, "detect", fail)
+    (source,) = list_sources(tmp_path / "a.tif")
+    failures: dict[int, InputError] = {}
+    assert [result.page_index for result in pipeline.predict_source(source, set(), failures)] == [0, 3]
+    expected = [
+        f"page {index + 1} of {source.input_path} (4{index}×40) cannot be processed: out of memory" for index in (1, 2)
+    ]
+    assert [failures[index].message for index in (1, 2)] == expected
+    reading = pipeline.predict(tmp_path / "a.tif")
+    assert [next(reading).page_index for _ in range(2)] == [0, 3]
+    with pytest.raises(InputError, match=r"^pages 2 and 3 of .*a\.tif cannot be read; the first: page 2 "):
+        next(reading)
+
+
+def test_scores_of_lines_that_are_left_out_are_kept(read_example):
+    every = read_example("label.png")
+    assert every.reading.left_out == ()
+    limit = sorted(every["rec_score"])[5]
+    some = read_example("label.png", Recognition__text_score=limit)
+    assert sorted(some.reading.left_out) == sorted(every["rec_score"])[:5]
+
+
+def test_deep_colour_array_reads_as_the_picture_does(open_pipeline, read_example, examples):
+    image = cv2.imread(str(examples / "sign.png"))
+    for array in (image.astype(np.uint16) << 4, cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.uint16) << 2):
+        assert read_one(open_pipeline(), array)["rec_text"] == read_example("sign.png")["rec_text"]
 
 
 def test_stages_are_timed(read_example):

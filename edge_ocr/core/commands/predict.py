@@ -70,6 +70,13 @@ def _read(reader: LiteOCR, source: Path | None, folder: Path | None, taken: set[
     input_path = "-" if source is None else str(source)
     reading = reader.read(image, input_path)
     result = reading.describe(input_path)
+    if folder is not None:
+        picture = _draw(image, reading)
+        name = choose_name("stdin" if source is None else source.stem, taken)
+        text = format_json(result, indent=4) + "\n"
+        # A name may hold bytes that are no UTF-8, surrogates in Python; as backslash escapes they are JSON.
+        write_file(folder / f"{name}_res.json", text.encode("utf-8", "backslashreplace"))
+        write_file(folder / f"{name}_res.jpg", picture)
     if not reading.lines:
         bundle, label = reader.bundle, "standard input" if source is None else input_path
         note = explain_empty(
@@ -82,13 +89,6 @@ def _read(reader: LiteOCR, source: Path | None, folder: Path | None, taken: set[
             on_board=True,
         )
         sys.stderr.write(f"{note}\n")
-    if folder is not None:
-        picture = _draw(image, reading)
-        name = choose_name("stdin" if source is None else source.stem, taken)
-        text = format_json(result, indent=4) + "\n"
-        # A name may hold bytes that are no UTF-8, surrogates in Python; as backslash escapes they are JSON.
-        write_file(folder / f"{name}_res.json", text.encode("utf-8", "backslashreplace"))
-        write_file(folder / f"{name}_res.jpg", picture)
     return result
 
 
