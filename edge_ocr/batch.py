@@ -27,8 +27,8 @@ from edge_ocr.processes import end_with_parent
 from edge_ocr.results import explain_empty_result
 
 MISSING_PAGES = "missing_pages"
-"""Key of a line in a file of JSON lines: `page_index` of each page of the same input that could not be read. Only there
-where there are some; --resume tries them again."""
+"""Key in the lines of an input some of whose pages could not be read: the `page_index` of each of these. --resume tries
+them again."""
 
 # Inputs handed out for each process: enough that none waits for the slowest of the others for long.
 _AHEAD = 4
@@ -107,7 +107,7 @@ def _read(pipeline: OcrPipeline, source: Source) -> Outcome:
             if not result.reading.lines:
                 notes.append(explain_empty_result(result, pipeline.config))
     except EdgeOcrError as failure:
-        # Of the whole file: how many pages it would have had, nobody knows.
+        # Of the whole input: no page of it counts.
         return Outcome(source, (), failure, tuple(notes))
     if missing:
         error = join_failures(missing, source.input_path)
@@ -304,7 +304,7 @@ class JsonLinesFile:
             return
         self.done.add(path)
         lacking = set().union(*(pages[MISSING_PAGES] for pages in run))
-        # Of all the others, there may be too many to note their pages.
+        # Only for these: a file may have millions of lines.
         if lacking or path in missing:
             missing.setdefault(path, set()).update(lacking)
             self._pages.setdefault(path, set()).update(pages["page_index"] for pages in run)

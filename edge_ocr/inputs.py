@@ -66,10 +66,10 @@ class Source:
     def pages(self, settings: InputSettings, failures: dict[int, InputError] | None = None) -> Iterator[Page]:
         """Decode one page after the other. Pages that cannot be read are left out, and the others are decoded.
 
-        `failures`: where given, takes the error of each such page, by index.
+        `failures`: if given, takes the error of each such page, by index.
 
-        Raises InputError for what cannot be had or is not a whole picture; without `failures`, also behind the last
-        page where some were left out.
+        Raises InputError for what cannot be had or is not a whole picture; without `failures`, also after the last page
+        if some were left out.
         """
         bad: dict[int, InputError] = {} if failures is None else failures
         yield from self._decode(settings, bad)
@@ -372,7 +372,7 @@ def _has_deep_colours(picture: ImageFile) -> bool:
 
 
 def _is_dark(picture: ImageFile) -> bool:
-    """Tell whether the upper one of 8 bits is in use nowhere, whatever is transparent."""
+    """Tell whether no colour of any pixel reaches the upper half of its range; transparency does not count."""
     colours = np.asarray(picture)[:, :, : 1 if picture.mode == "LA" else 3]
     return int(colours.max()) < 128
 
@@ -432,7 +432,7 @@ def _to_bgr(picture: Image.Image, label: str) -> BgrImage:
         return convert_array(np.clip(np.asarray(picture), 0, 0xFFFF).astype(np.uint16))
     if picture.mode == "F":
         raise InputError(
-            f"{label} has floating-point pixels, of which none is white for certain", "convert it to 8 or 16 bits"
+            f"{label} has floating-point pixels, and no value is known to be white", "convert it to 8 or 16 bits"
         )
     if picture.has_transparency_data:
         rgba = np.asarray(picture.convert("RGBA"))
@@ -448,7 +448,7 @@ def _to_bgr(picture: Image.Image, label: str) -> BgrImage:
 
 _PDF_HEAD = b"%PDF-"
 
-# Readers of PDF find its head behind as many bytes: a byte order mark, a mail's header.
+# PDF readers accept up to this many bytes before the header, such as a byte order mark.
 _MAX_PDF_OFFSET = 1024
 
 

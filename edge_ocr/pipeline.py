@@ -100,8 +100,8 @@ class OcrPipeline:
         {"img": …}, or an iterable of these. Each page of a TIFF or PDF is a result of its own. Results of one call have
         different names.
 
-        Raises InputError for what cannot be read. Where that is some of a file's pages, its other pages come first, and
-        the error behind them names those that are missing.
+        Raises InputError for what cannot be read. If only some pages of a file cannot, its other pages come first, and
+        then the error, which names the missing ones.
         """
         taken: set[str] = set()
         for source in list_sources(input):
@@ -115,9 +115,9 @@ class OcrPipeline:
         Results are called after the input, pages `<name>_p1` and so on, with a number behind where that is in `taken`;
         their names are put there.
 
-        `failures`: where given, takes the errors of pages that cannot be read, by index, among others that can.
+        `failures`: if given, takes the error of each page that cannot be read, by index, in files of several pages.
 
-        Raises InputError for what cannot be read; without `failures`, for such pages too, behind the others.
+        Raises InputError for what cannot be read; without `failures`, for such pages too, after the last page.
         """
         stem = name_source(source.input_path) if source.input_path else f"image_{next(self._arrays)}"
         bad: dict[int, InputError] = {} if failures is None else failures

@@ -57,8 +57,8 @@ def explain_empty(
 ) -> str:
     """Return one line for a picture in which no text was read: its name, and which options may help.
 
-    `size`: height and width of the picture in pixels. `on_board`: these are options of `edge-ocr export` and keys of
-    its pipeline file there, since the bundle holds them.
+    `size`: height and width of the picture in pixels. `on_board`: name what a new bundle needs, an option of
+    `edge-ocr export` or keys of its pipeline file, since a board has no such options.
     """
     side, score, kind, orientation = _NAMES_ON_BOARD if on_board else _NAMES
     (height, width), longest, limit = size, max(size), detection.limit_side_len
