@@ -21,11 +21,57 @@ from edge_ocr.core.settings import (
 from edge_ocr.devices import Precision, parse_device
 from edge_ocr.errors import ConfigError, EdgeOcrError, UsageError
 
-_Check = Callable[[Any], Any]
-"""Returns the value in its final type, or raises ValueError with what was expected."""
+
+@dataclass(frozen=True)
+class _Type:
+    """What a key takes."""
+
+    check: Callable[[Any], Any]
+    """Returns a value in its final type, or raises ValueError with what was expected."""
+    parse: Callable[[str], Any]
+    """Reads what was typed after `KEY=`; what cannot be read stays a text, for `check` to refuse."""
 
 
-def _number(low: float, high: float, *, above: bool = False) -> _Check:
+def _parse_yaml(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        # ValueError: a date or number that YAML's rules admit and Python does not.
+        return text
+
+
+def _parse_text(text: str) -> str:
+    """Return a text as it is, or without the quotes around it; YAML would make numbers and booleans of some."""
+    if text.strip()[:1] in ("'", '"') and isinstance(quoted := _parse_yaml(text), str):
+        return quoted
+    return text.strip()
+
+
+def _parse_number(text: str) -> Any:
+    """Return an int where it is written as one, else a float; YAML 1.1 takes 1e-1 for a text and 010 for 8."""
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _parse_list(parse_item: Callable[[str], Any]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            # A BaseLoader: it leaves every item a text.
+            items = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506
+        except (yaml.YAMLError, RecursionError):
+            return text
+        if not isinstance(items, list):
+            return text
+        return [parse_item(item) if isinstance(item, str) else item for item in items]
+
+    return parse
+
+
+def _number(low: float, high: float, *, above: bool = False) -> _Type:
     expected = f"a number {'above' if above else 'from'} {low:g} to {high:g}"
 
     def check(value: Any) -> float:
@@ -35,10 +81,10 @@ def _number(low: float, high: float, *, above: bool = False) -> _Check:
             raise ValueError(expected)
         return float(value)
 
-    return check
+    return _Type(check, _parse_number)
 
 
-def _integer(low: int, high: int) -> _Check:
+def _integer(low: int, high: int) -> _Type:
     expected = f"a whole number from {low} to {high}"
 
     def check(value: Any) -> int:
@@ -46,62 +92,38 @@ def _integer(low: int, high: int) -> _Check:
             raise ValueError(expected)
         return value
 
-    return check
+    return _Type(check, _parse_number)
 
 
-def _choice(*names: str) -> _Check:
+def _choice(*names: str) -> _Type:
     def check(value: Any) -> str:
         if value not in names:
             raise ValueError("one of " + ", ".join(names))
         return str(value)
 
-    return check
+    return _Type(check, _parse_text)
 
 
-def _text(value: Any) -> str:
+def _check_text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("a text that is not empty")
     return value
 
 
-def _flag(value: Any) -> bool:
+def _check_flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("true or false")
     return value
 
 
-def _device(value: Any) -> str:
+def _check_device(value: Any) -> str:
     try:
-        return str(parse_device(_text(value)))
+        return str(parse_device(_check_text(value)))
     except UsageError as error:
         raise ValueError(f"a device ({error.hint or error.message})") from None
 
 
-def _optional(inner: _Check) -> _Check:
-    def check(value: Any) -> Any:
-        if value is None:
-            return None
-        try:
-            return inner(value)
-        except ValueError as error:
-            raise ValueError(f"{error}, or null") from None
-
-    return check
-
-
-def _three(inner: _Check) -> _Check:
-    def check(value: Any) -> tuple[Any, ...]:
-        if not isinstance(value, list | tuple) or len(value) != 3:
-            raise ValueError("a list of three numbers")
-        try:
-            return tuple(inner(item) for item in value)
-        except ValueError as error:
-            raise ValueError(f"a list of three, each {error}") from None
-
-    return check
-
-
-def _image_shape(value: Any) -> tuple[int, int, int]:
+def _check_image_shape(value: Any) -> tuple[int, int, int]:
     expected = "a list [3, height, width] with sides from 8 to 4096"
     if not isinstance(value, list | tuple) or len(value) != 3 or value[0] != 3:
         raise ValueError(expected)
@@ -110,10 +132,49 @@ def _image_shape(value: Any) -> tuple[int, int, int]:
     return (3, value[1], value[2])
 
 
+def _optional(inner: _Type) -> _Type:
+    def check(value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return inner.check(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or null") from None
+
+    def parse(text: str) -> Any:
+        return None if _parse_yaml(text) is None else inner.parse(text)
+
+    return _Type(check, parse)
+
+
+def _three(inner: _Type) -> _Type:
+    def check(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple) or len(value) != 3:
+            raise ValueError("a list of three numbers")
+        try:
+            return tuple(inner.check(item) for item in value)
+        except ValueError as error:
+            raise ValueError(f"a list of three, each {error}") from None
+
+    return _Type(check, _parse_list(inner.parse))
+
+
+_text = _Type(_check_text, _parse_text)
+_flag = _Type(_check_flag, _parse_yaml)
+_device = _Type(_check_device, _parse_text)
+_image_shape = _Type(_check_image_shape, _parse_list(_parse_number))
+
+
 @dataclass(frozen=True)
 class _Field:
     default: Any
-    check: _Check
+    type: _Type
+
+    def check(self, value: Any) -> Any:
+        return self.type.check(value)
+
+    def parse(self, text: str) -> Any:
+        return self.type.parse(text)
 
 
 # Each key a pipeline YAML may hold, with its default. Where a default is not ours, its source:
@@ -337,6 +398,20 @@ def load_config(
         source = (override_origins or {}).get(name, "option")
         values[name], origins[name] = _checked(name, value, source, UsageError), source
     return PipelineConfig(MappingProxyType(values), MappingProxyType(origins))
+
+
+def parse_setting(setting: str, option: str) -> tuple[str, Any]:
+    """Return key and value of a `KEY=VALUE` that was given with `option`, read as the key's type wants it.
+
+    A name may look like a number, and a number be written 1e-1; lists, booleans and null are written as in YAML.
+    Neither key nor value is checked: `load_config` does that.
+
+    Raises UsageError where there is no `=`.
+    """
+    key, separator, text = setting.partition("=")
+    if not separator:
+        raise UsageError(f"{option} {setting}: expected KEY=VALUE", f"such as {option} Detection.thresh=0.2")
+    return key, _FIELDS[key].parse(text) if key in _FIELDS else text
 
 
 def _checked(path: str, value: Any, where: str, error_class: type[EdgeOcrError] = ConfigError) -> Any:

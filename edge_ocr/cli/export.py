@@ -71,6 +71,7 @@ def export(
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare what the bundle reads with what its models read.")
     ] = True,
+    settings: options.Settings = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a bundle or project that is there, but for one you changed.")
     ] = False,
@@ -82,7 +83,6 @@ def export(
     from converters.targets import find_target
     from converters.toolchain import LITE_VERSION
     from edge_ocr.cli.progress import show_download
-    from edge_ocr.config import load_config
     from edge_ocr.errors import UsageError
 
     abi_options = {"--arch": arch, "--abi": abi}
@@ -95,15 +95,10 @@ def export(
         "Pipeline.text_det_model": ("--det-model", det_model),
         "Pipeline.text_rec_model": ("--rec-model", rec_model),
         "Pipeline.text_line_orientation_model": ("--cls-model", cls_model),
-        # Without either option the pipeline file decides.
+        # Without either option the pipeline file, or --set, decides.
         "Pipeline.use_text_line_orientation": ("--with-cls", True if with_cls or cls_model else None),
     }
-    given = {path: (option, value) for path, (option, value) in named.items() if value is not None}
-    config = load_config(
-        pipeline,
-        {path: value for path, (_, value) in given.items()},
-        {path: option for path, (option, _) in given.items()},
-    )
+    config = options.load_with_options(pipeline, named, settings)
     chosen = ExportOptions(
         precision="fp32" if quantize is Quantize.none else quantize.value,
         charset=charset,

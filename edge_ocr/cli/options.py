@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from edge_ocr.config import PipelineConfig
 
 
@@ -62,23 +64,6 @@ def load_pipeline_config(
     settings: list[str] | None,
 ) -> PipelineConfig:
     """Read the pipeline file and lay the options over it; a named option wins over `--set`."""
-    import yaml
-
-    from edge_ocr.config import load_config
-    from edge_ocr.errors import UsageError
-
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for setting in settings or ():
-        key, separator, text = setting.partition("=")
-        if not separator:
-            raise UsageError(f"--set {setting}: expected KEY=VALUE", "such as --set Detection.thresh=0.2")
-        try:
-            values[key] = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            # ValueError: a date or number that YAML's rules admit and Python does not.
-            values[key] = text
-        origins[key] = "--set"
     named = {
         "Pipeline.device": ("--device", device),
         "Runtime.engine": ("--engine", engine and engine.value),
@@ -90,6 +75,20 @@ def load_pipeline_config(
         "Recognition.text_score": ("--text-score", text_score),
         "Runtime.threads": ("--threads", threads),
     }
+    return load_with_options(pipeline, named, settings)
+
+
+def load_with_options(
+    pipeline: str, named: Mapping[str, tuple[str, Any]], settings: list[str] | None
+) -> PipelineConfig:
+    """Read the pipeline file, lay `settings` (`KEY=VALUE` each) over it, then `named`: key path to option and value.
+
+    A value of None stands for an option that was not given.
+    """
+    from edge_ocr.config import load_config, parse_setting
+
+    values: dict[str, Any] = dict(parse_setting(setting, "--set") for setting in settings or ())
+    origins = dict.fromkeys(values, "--set")
     for key, (option, value) in named.items():
         if value is not None:
             values[key], origins[key] = value, option

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edge_ocr.config import PipelineConfig, find_config, find_config_folder, load_config
+from edge_ocr.config import PipelineConfig, find_config, find_config_folder, load_config, parse_setting
 from edge_ocr.errors import ConfigError, EdgeOcrError, UsageError
 
 
@@ -277,6 +277,65 @@ def test_unfit_override_names_its_option(value):
     error = refuse_override("Detection.thresh", value)
     assert error.message == f"--set: Detection.thresh: expected a number from 0 to 1, got {value!r}"
     assert error.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("Pipeline.text_rec_model=2024", "2024"),
+        ("Pipeline.text_det_model=on", "on"),
+        ("Pipeline.text_det_model=1e-1", "1e-1"),
+        ("Pipeline.text_det_model=null", "null"),
+        ("Pipeline.text_det_model=models/#2=b: c", "models/#2=b: c"),
+        ("Pipeline.text_det_model='2024'", "2024"),
+        ("Recognition.character_dict_path=2024", "2024"),
+        ("Recognition.character_dict_path=null", None),
+        ("Recognition.character_dict_path=~", None),
+        ("Recognition.character_dict_path='null'", "null"),
+        ("Detection.thresh=1e-1", 0.1),
+        ("Detection.thresh=.5", 0.5),
+        ("Detection.thresh=1", 1.0),
+        ("Detection.limit_side_len= 0960", 960),
+        ("Input.download_timeout_s=1e2", 100.0),
+        ("Detection.mean=[1e-1, .5, 0]", (0.1, 0.5, 0.0)),
+        ("Recognition.image_shape=[3, 032, 320]", (3, 32, 320)),
+        ("Runtime.threads=null", None),
+        ("Runtime.threads=2", 2),
+        ("Runtime.precision=bf16", "bf16"),
+        ("Pipeline.use_text_line_orientation=true", True),
+        ("Pipeline.use_text_line_orientation=off", False),
+    ],
+)
+def test_a_setting_is_read_by_the_type_of_its_key(setting, value):
+    key, parsed = parse_setting(setting, "--set")
+    found = load_config("OCR", {key: parsed}).values[key]
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("Detection.thresh=nan", "expected a number from 0 to 1, got nan"),
+        ("Detection.thresh=low", "expected a number from 0 to 1, got 'low'"),
+        ("Detection.thresh=", "expected a number from 0 to 1, got ''"),
+        ("Detection.limit_side_len=1e3", "expected a whole number from 32 to 4000, got 1000.0"),
+        # YAML 1.1 takes it for 90.
+        ("Detection.max_candidates=1:30", "expected a whole number from 1 to 100000, got '1:30'"),
+        ("Detection.mean=0.5", "expected a list of three numbers, got '0.5'"),
+        ("Detection.mean=[a, 0, 0]", "expected a list of three, each a number from 0 to 1, got ['a', 0, 0]"),
+        ("Detection.mean=[0, 0, 0", "expected a list of three numbers, got '[0, 0, 0'"),
+        ("Pipeline.use_text_line_orientation=2", "expected true or false, got 2"),
+        ("Pipeline.text_det_model=", "expected a text that is not empty, got ''"),
+    ],
+)
+def test_an_unfit_setting_is_refused(setting, words):
+    key, value = parse_setting(setting, "--set")
+    assert refuse_override(key, value).message == f"--set: {key}: {words}"
+
+
+def test_a_setting_without_a_value_is_refused():
+    with pytest.raises(UsageError, match=r"^--set Detection\.thresh: expected KEY=VALUE$"):
+        parse_setting("Detection.thresh", "--set")
 
 
 def test_unknown_override_is_refused():
