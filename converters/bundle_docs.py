@@ -100,8 +100,8 @@ file of edge-ocr, for exporting again.
 3. Recognition: scale the crop to the height in `Recognition.image_shape`, keep its ratio; x / 127.5 - 1;
    pad with zeros on the right up to the width in `image_shape`, or the next multiple of 64; run
    `models/rec.nb`. Its output is T x classes.
-4. Take the best class at each step, drop repeats, then class 0. Class n is line n of `dict.txt`; one line
-   may be a space: do not trim it away.
+4. Take the best class at each step, drop repeats, then class 0. Class n is line n of `dict.txt`; a line
+   may be a space, or empty for a class that reads as nothing: do not trim it away.
 {_describe_classifier(exported)}{"" if for_board else _ANDROID_LIMITS}"""
 
 
@@ -195,8 +195,8 @@ def _describe_first_step(
         given += f" --lite-version {options.lite_version}"
     fetch = "".join(f"   edge-ocr libs fetch --platform {platform} --version {version}\n" for platform in lacking)
     return f"""\
-Paddle-Lite's library is missing, without which the build stops. This gets it; then export again, with the models and
-   the pipeline file that you gave, if you did:
+Paddle-Lite's library is missing, without which the build stops. This gets it; then export again, with the models, the
+   pipeline file and the --set that you gave, if you did:
 
    ```sh
 {fetch}   edge-ocr export {given} --force --out THIS_FOLDER

@@ -31,17 +31,18 @@ def select_classes(choice: str, charset: Charset, model: str) -> tuple[int, ...]
     """Return the classes that a bundle keeps, in the model's order, the blank first; None for all of them.
 
     `choice` is `full`, a name in NAMED_CHARSETS, or a file with one character a line. Of a named charset, characters
-    that the model lacks are left out; a file must hold none.
+    that the model lacks are left out; a file must hold none. Of a character with several classes, all are kept; classes
+    that read as "" are kept by `full` only.
 
-    Raises UsageError for what is neither, ModelError for a file that is empty or damaged, has a character twice, or
-    one that the model lacks.
+    Raises UsageError for what is neither, ModelError for a file that is empty or damaged, has an empty line, a
+    character twice, or one that the model lacks.
     """
     if choice == "full":
         return None
     if choice in NAMED_CHARSETS:
         wanted = set(NAMED_CHARSETS[choice])
     elif Path(choice).is_file():
-        characters = read_dictionary(Path(choice))
+        characters = _read_characters(Path(choice))
         wanted = set(characters)
         lacking = [character for character in characters if character not in charset.classes]
         if lacking:
@@ -58,3 +59,19 @@ def select_classes(choice: str, charset: Charset, model: str) -> tuple[int, ...]
     if len(kept) < 2:
         raise ModelError(f"--charset {choice}: {model} has none of these characters", "give another charset")
     return kept
+
+
+def _read_characters(path: Path) -> tuple[str, ...]:
+    """Read a list of characters that somebody wrote by hand: unlike in a dictionary, no class stands behind a line."""
+    characters = read_dictionary(path)
+    lines: dict[str, int] = {}
+    for line, character in enumerate(characters, 1):
+        if not character:
+            raise ModelError(f"the dictionary {path} is empty in line {line}", "take the line out")
+        if character in lines:
+            raise ModelError(
+                f"the dictionary {path} holds {character!r} twice, in lines {lines[character]} and {line}",
+                "take one of them out",
+            )
+        lines[character] = line
+    return characters

@@ -264,13 +264,13 @@ def _compare_dictionaries(bundle: Bundle, model: Model) -> tuple[list[int], Chec
         characters = Charset.fit(model.dictionary or (), count, model.name).classes
     except ModelError as error:
         return [], Check("dictionary", "reference", False, error.message)
-    # The selection keeps the order, so each character stands behind the one before.
+    # The selection keeps the order and all classes of a character, so the next class that reads so is the one.
     kept, place = [0], 1
     for line, text in enumerate(own, 1):
         try:
             place = characters.index(text, place) + 1
         except ValueError:
-            where = "in another place" if text in characters else "nowhere"
+            where = "in another place" if text in characters[1:] else "nowhere"
             detail = f"line {line} of dict.txt is {text!r}, which the dictionary of {model.name} has {where}"
             return [], Check("dictionary", "reference", False, detail)
         kept.append(place - 1)

@@ -27,18 +27,27 @@ class Charset:
     def fit(cls, dictionary: Iterable[str], class_count: int, model: str) -> Charset:
         """Match a dictionary to a model: blank + dictionary, with a space behind where the model has one more class.
 
-        Raises ModelError where neither count fits; `model` names the model in it.
+        An empty entry is a class that reads as "", but for those at the end: where the count fits only without them,
+        they are no classes. The same character may stand for several classes.
+
+        Raises ModelError where no count fits; `model` names the model in it.
         """
         characters = tuple(dictionary)
-        if len(characters) + 2 == class_count:
-            characters = (*characters, " ")
-        if len(characters) + 1 != class_count:
-            raise ModelError(
-                f"the dictionary does not fit {model}: {len(characters)} characters make {len(characters) + 1} classes "
-                f"(with a space {len(characters) + 2}), the model has {class_count}",
-                "give the dictionary that the model was trained with (Recognition.character_dict_path)",
-            )
-        return cls(("", *characters))
+        total = count = len(characters)
+        while count and not characters[count - 1]:
+            count -= 1
+        # The space first: with one empty entry at the end, the same number of classes may mean that entry. Networks do
+        # not learn to give that one, but a space that is read as "" would be lost.
+        for kept, spaces in ((total, 1), (count, 1), (total, 0), (count, 0)):
+            if 1 + kept + spaces == class_count:
+                return cls(("", *characters[:kept], *(" " * spaces)))
+        empty = total - count
+        without = f"; without the {empty} empty at its end {count + 1} (with a space {count + 2})" if empty else ""
+        raise ModelError(
+            f"the dictionary does not fit {model}: {total} characters make {total + 1} classes "
+            f"(with a space {total + 2}){without}, the model has {class_count}",
+            "give the dictionary that the model was trained with (Recognition.character_dict_path)",
+        )
 
     def decode(self, probs: NDArray[np.float32]) -> tuple[str, float]:
         """Decode one line's probs (T × classes): drop repeats, then blanks.

@@ -26,6 +26,41 @@ def test_blank_is_the_first_class():
     assert Charset.fit("ab", 3, "m").classes[BLANK_INDEX] == ""
 
 
+def test_empty_entries_and_repeats_are_classes():
+    charset = Charset.fit(["a", "", "b", "a"], 5, "m")
+    assert charset.classes == ("", "a", "", "b", "a")
+    # An empty class between two equal characters parts them, as the blank does.
+    assert charset.decode(make_probs(*[(i, 0.9) for i in (1, 2, 1, 4, 3)]))[0] == "aaab"
+    assert Charset.fit(["a", "", "b", "a"], 6, "m").classes == ("", "a", "", "b", "a", " ")
+
+
+@pytest.mark.parametrize(
+    ("dictionary", "class_count", "classes"),
+    [
+        (["a", "b", ""], 3, ("", "a", "b")),
+        # The same number: "" for the last class, or a space. A space that is lost is the worse mistake.
+        (["a", "b", ""], 4, ("", "a", "b", " ")),
+        (["a", "b", ""], 5, ("", "a", "b", "", " ")),
+        (["a", "", "b", "", "", ""], 4, ("", "a", "", "b")),
+        (["a", "", "b", "", "", ""], 5, ("", "a", "", "b", " ")),
+        (["a", "", "b", "", "", ""], 7, ("", "a", "", "b", "", "", "")),
+        (["a", "", "b", "", "", ""], 8, ("", "a", "", "b", "", "", "", " ")),
+    ],
+)
+def test_empty_entries_at_the_end_are_classes_where_the_count_says_so(dictionary, class_count, classes):
+    assert Charset.fit(dictionary, class_count, "m").classes == classes
+
+
+@pytest.mark.parametrize("class_count", [3, 6, 9])
+def test_unfit_dictionary_with_empty_entries_is_refused_with_every_number(class_count):
+    with pytest.raises(ModelError) as error:
+        Charset.fit(["a", "", "b", "", "", ""], class_count, "my_rec")
+    assert error.value.message == (
+        "the dictionary does not fit my_rec: 6 characters make 7 classes (with a space 8); without the 3 empty at its "
+        f"end 4 (with a space 5), the model has {class_count}"
+    )
+
+
 @pytest.mark.parametrize("class_count", [2, 5, 6625])
 def test_unfit_dictionary_is_refused_with_both_numbers(class_count):
     with pytest.raises(ModelError) as error:

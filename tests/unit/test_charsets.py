@@ -46,6 +46,13 @@ def test_a_file_keeps_its_characters_in_the_models_order(file):
     assert select(file("\ufeff1\r\né\r\n")) == "1é"
 
 
+def test_all_classes_of_a_character_are_kept_and_empty_ones_by_full_only(file):
+    charset = Charset(("", "a", "", "文", "a", "", " "))
+    assert select_classes("ascii", charset, "my_rec") == (0, 1, 4, 6)
+    assert select_classes(str(file("文\na\n")), charset, "my_rec") == (0, 1, 3, 4)
+    assert select_classes("full", charset, "my_rec") is None
+
+
 def test_characters_that_the_model_lacks_are_named(file):
     with pytest.raises(ModelError, match=r"my_rec cannot read 2 of these characters: '漢' 'z'$") as caught:
         select(file("a\n漢\nz\n"))

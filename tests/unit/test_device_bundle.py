@@ -117,6 +117,12 @@ def test_a_bundle_is_read(write_bundle):
     assert bundle.check_files() == len(FILES)
 
 
+def test_a_dictionary_with_empty_lines_and_repeats_is_read(write_bundle, monkeypatch):
+    monkeypatch.setitem(FILES, "dict.txt", "a\n\n字\na\n\n\n".encode())
+    bundle = open_bundle(write_bundle(set_value("charset.classes", 7)))
+    assert bundle.read_charset().classes == ("", "a", "", "字", "a", "", "")
+
+
 @pytest.mark.parametrize("path", ["onnx", "golden", "lite.libraries.armv8.shim", "lite.libraries.armv8.version"])
 def test_what_an_older_bundle_has_not_is_not_asked_for(write_bundle, path):
     assert open_bundle(write_bundle(remove(path))).kinds == ("det", "rec")

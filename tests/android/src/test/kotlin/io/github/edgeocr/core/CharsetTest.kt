@@ -27,6 +27,14 @@ class CharsetTest {
     }
 
     @Test
+    fun `empty lines and repeats are classes`() {
+        val charset = Charset.parse("a\n\n文\na\n\n", 6, 0)
+        val best = intArrayOf(1, 2, 1, 4, 5, 3)
+        val probs = FloatArray(36) { i -> if (i % 6 == best[i / 6]) 1f else 0f }
+        assertEquals(DecodedText("aaa文", 1.0), charset.decode(probs, 0, 6))
+    }
+
+    @Test
     fun `a dictionary of another length is refused`() {
         val error = assertThrows(BundleException::class.java) { Charset.parse("a\nb\n", 4, 0) }
         assertEquals("the dictionary makes 3 classes, expected 4", error.message)
