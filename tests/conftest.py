@@ -22,7 +22,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from converters.export import ExportOptions, ExportReport, export_bundle
@@ -269,6 +271,51 @@ def read_labels(folder: Path) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="session")
 def example_labels(examples) -> dict[str, dict[str, Any]]:
     return read_labels(examples)
+
+
+@pytest.fixture(scope="session")
+def write_recognizer() -> Callable[..., Path]:
+    """Write a folder with a recogniser in ONNX that takes every dark place of a line for one class of its own."""
+
+    def write(
+        folder: Path,
+        *,
+        classes: int,
+        dark_class: int = 1,
+        height: int | str = 32,
+        width: int | str = "W",
+        dictionary: str | bytes | None = None,
+    ) -> Path:
+        folder.mkdir(parents=True)
+        rows = height if isinstance(height, int) else 32
+        # Means of 8 columns, of which white is 1 and black -1, with the opposite sign.
+        kernel = np.full((4, 3, rows, 8), -1 / (3 * rows * 8), np.float32)
+        weight, bias = np.zeros((4, classes), np.float32), np.full(classes, -50, np.float32)
+        weight[:, dark_class], bias[dark_class], bias[0] = 5, 16, 0
+        nodes = [
+            helper.make_node("Conv", ["x", "kernel"], ["columns"], kernel_shape=[rows, 8], strides=[rows, 8]),
+            helper.make_node("Squeeze", ["columns", "two"], ["squeezed"]),
+            helper.make_node("Transpose", ["squeezed"], ["steps"], perm=[0, 2, 1]),
+            helper.make_node("MatMul", ["steps", "weight"], ["product"]),
+            helper.make_node("Add", ["product", "bias"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["y"], axis=2),
+        ]
+        constants = {"kernel": kernel, "two": np.array([2], np.int64), "weight": weight, "bias": bias}
+        graph = helper.make_graph(
+            nodes,
+            "recognizer",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, height, width])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", "T", classes])],
+            [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        onnx.save(model, folder / "inference.onnx")
+        if dictionary is not None:
+            data = dictionary.encode() if isinstance(dictionary, str) else dictionary
+            (folder / "dict.txt").write_bytes(data)
+        return folder
+
+    return write
 
 
 SSH_SERVER = "/usr/sbin/sshd"

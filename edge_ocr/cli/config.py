@@ -11,8 +11,7 @@ import typer
 from edge_ocr.cli import options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from edge_ocr.config import PipelineConfig
     from edge_ocr.models import Kind
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -77,7 +76,7 @@ def show(
     )
     models: dict[Kind, str] = {"det": config.det_model, "rec": config.rec_model, "cls": config.cls_model}
     for kind, name in models.items():
-        config = config.with_model_settings(*_find_settings(name, kind))
+        config = _apply_model(config, name, kind)
     if as_json:
         rows = {path: {"value": value, "from": config.origins[path]} for path, value in config.values.items()}
         sys.stdout.write(json.dumps(rows, indent=4, ensure_ascii=False) + "\n")
@@ -99,11 +98,11 @@ def show(
     Console().print(table)
 
 
-def _find_settings(name: str, kind: Kind) -> tuple[Mapping[str, object], str]:
-    """Return a model's own constants and where they are from; one that is not on this machine is not fetched for it."""
-    from edge_ocr.models import REGISTRY, locate_model, resolve_model
+def _apply_model(config: PipelineConfig, name: str, kind: Kind) -> PipelineConfig:
+    """Lay a model's own constants under `config`; one that is not on this machine is not fetched for it."""
+    from edge_ocr.models import REGISTRY, apply_model, locate_model, resolve_model
 
     model = locate_model(name) if name in REGISTRY else resolve_model(name, kind)
     if model is None:
-        return REGISTRY[name].settings, f"registry of {name}"
-    return model.settings, f"{model.settings_source} of {name}"
+        return config.with_model_settings(REGISTRY[name].settings, f"registry of {name}")
+    return apply_model(config, model)

@@ -73,6 +73,18 @@ def test_set_may_take_a_value_back(cli, tmp_path):
     assert rows["Runtime.threads"] == {"value": None, "from": "--set"}
 
 
+def test_set_is_read_by_the_type_of_the_key(cli, write_recognizer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_recognizer(tmp_path / "2024", classes=4, dictionary="a\nb\n")
+    options = ["--set", "Pipeline.text_rec_model=2024", "--set", "Detection.thresh=1e-1"]
+    done = cli("config", "show", *options, "--json")
+    assert done.code == 0, done.err
+    rows = json.loads(done.out)
+    assert rows["Pipeline.text_rec_model"] == {"value": "2024", "from": "--set"}
+    assert rows["Detection.thresh"] == {"value": 0.1, "from": "--set"}
+    assert rows["Recognition.image_shape"] == {"value": [3, 32, 320], "from": "input of 2024"}
+
+
 def test_show_in_a_pipe_is_a_line_a_key(cli):
     done = cli("config", "show")
     assert (done.code, done.err) == (0, "")

@@ -117,6 +117,51 @@ def test_an_option_that_makes_no_sense_exits_2(tmp_path, options, words):
     assert list_names(tmp_path) == []
 
 
+def test_set_reaches_the_bundle(opt, tmp_path, write_recognizer):
+    write_recognizer(tmp_path / "2024", classes=4, dictionary="a\n\n\n")
+    out = tmp_path / "bundle"
+    settings = [f"Pipeline.text_rec_model={tmp_path / '2024'}", "Detection.thresh=1e-1", "Detection.box_thresh=0.5"]
+    settings += ["Pipeline.text_rec_batch_size=4", "Recognition.image_shape=[3, 32, 640]"]
+    options = [text for setting in settings for text in ("--set", setting)]
+    ended = run_export("--target", "arm", "--out", out, *options, "--no-verify")
+    assert ended.returncode == 0, ended.stderr
+    manifest = json.loads((out / "manifest.json").read_bytes())
+    assert manifest["models"]["rec"]["source"]["name"] == "2024"
+    detection, recognition = manifest["settings"]["detection"], manifest["settings"]["recognition"]
+    assert (detection["bin_threshold"], detection["box_threshold"]) == (0.1, 0.5)
+    assert (recognition["image_height"], recognition["min_width"], recognition["batch_size"]) == (32, 640, 4)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("Detection.thresh", "--set Detection.thresh: expected KEY=VALUE"),
+        ("Detection.tresh=1", "--set: unknown key Detection.tresh\nHint: did you mean Detection.thresh?"),
+        ("Detection.thresh=2", "--set: Detection.thresh: expected a number from 0 to 1, got 2"),
+    ],
+)
+def test_a_bad_set_exits_2(cli, tmp_path, setting, words):
+    ended = cli("export", "--target", "arm", "--out", tmp_path / "bundle", "--set", setting)
+    assert (ended.code, ended.out) == (2, "")
+    assert words in ended.err
+    assert list_names(tmp_path) == []
+
+
+def test_a_named_option_wins_over_set(cli, tmp_path):
+    options = ["--det-model", "no-such-model", "--set", "Pipeline.text_det_model=PP-OCRv4_mobile_det"]
+    ended = cli("export", "--target", "arm", "--out", tmp_path / "bundle", *options)
+    assert ended.code == 5
+    assert "unknown model no-such-model" in ended.err
+
+
+def test_a_height_that_is_not_the_models_exits_5(cli, tmp_path, write_recognizer):
+    folder = write_recognizer(tmp_path / "my_rec", classes=4, dictionary="a\nb\n")
+    options = ["--rec-model", folder, "--set", "Recognition.image_shape=[3, 48, 320]"]
+    ended = cli("export", "--target", "arm", "--out", tmp_path / "bundle", *options)
+    assert ended.code == 5
+    assert "my_rec: its input is fixed at 32 rows, but Recognition.image_shape has 48 (--set)\n" in ended.err
+
+
 def test_a_bad_file_of_characters_exits_5(tmp_path):
     file = tmp_path / "characters.txt"
     file.write_text("a\na\n")

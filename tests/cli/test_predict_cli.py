@@ -356,6 +356,17 @@ def test_standard_input_is_not_both_a_picture_and_a_list(cli, sign):
     assert cli("predict", sign, "--from-file", "-", stdin=b"").code == 0
 
 
+def test_own_recogniser_of_another_height_and_an_odd_dictionary(cli, sign, write_recognizer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_recognizer(tmp_path / "2024", classes=6, dark_class=4, dictionary="a\n\nb\na\n\n\n")
+    done = cli("predict", sign, "--set", "Pipeline.text_rec_model=2024", "--set", "Detection.thresh=3e-1")
+    assert (done.code, done.err) == (0, "")
+    assert set(done.out) == {"a", "\n"}
+    done = cli("predict", sign, "--rec-model", "2024", "--set", "Recognition.image_shape=[3, 48, 320]")
+    assert (done.code, done.out) == (5, "")
+    assert "2024: its input is fixed at 32 rows, but Recognition.image_shape has 48 (--set)\n" in done.err
+
+
 def test_no_input_is_a_usage_error(cli):
     done = cli("predict")
     assert (done.code, done.out) == (2, "")
