@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +20,8 @@ from edge_ocr.core.settings import (
 )
 from edge_ocr.devices import Precision, parse_device
 from edge_ocr.errors import ConfigError, EdgeOcrError, UsageError
+
+_WINDOWS = "Detection.windows"
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,7 @@ _FIELDS: Mapping[str, _Field] = MappingProxyType(
         "Detection.max_candidates": _Field(1000, _integer(1, 100_000)),
         "Detection.mean": _Field((0.485, 0.456, 0.406), _three(_number(0, 1))),
         "Detection.std": _Field((0.229, 0.224, 0.225), _three(_number(0, 1, above=True))),
+        _WINDOWS: _Field(True, _flag),
         "Recognition.character_dict_path": _Field(None, _optional(_text)),
         "Recognition.image_shape": _Field((3, 48, 320), _image_shape),
         "Recognition.text_score": _Field(0.5, _number(0, 1)),
@@ -285,6 +288,7 @@ class PipelineConfig:
             max_candidates=values["Detection.max_candidates"],
             mean=values["Detection.mean"],
             std=values["Detection.std"],
+            windows=values[_WINDOWS],
         )
 
     @property
@@ -325,10 +329,9 @@ class PipelineConfig:
         Raises UsageError for an unknown key or a value out of range, naming `origin`.
         """
         checked = {path: _checked(path, value, origin, UsageError) for path, value in overrides.items()}
-        return PipelineConfig(
-            MappingProxyType({**self.values, **checked}),
-            MappingProxyType({**self.origins, **dict.fromkeys(checked, origin)}),
-        )
+        values, origins = {**self.values, **checked}, {**self.origins, **dict.fromkeys(checked, origin)}
+        _obey_side_limit(values, origins, checked)
+        return PipelineConfig(MappingProxyType(values), MappingProxyType(origins))
 
     def with_model_settings(self, settings: Mapping[str, Any], origin: str) -> PipelineConfig:
         """Return a copy where a model's own `settings` replace defaults, but not what a file or option set.
@@ -397,7 +400,15 @@ def load_config(
     for name, value in (overrides or {}).items():
         source = (override_origins or {}).get(name, "option")
         values[name], origins[name] = _checked(name, value, source, UsageError), source
+    _obey_side_limit(values, origins, {name for name, origin in origins.items() if origin != "default"})
     return PipelineConfig(MappingProxyType(values), MappingProxyType(origins))
+
+
+def _obey_side_limit(values: dict[str, Any], origins: dict[str, str], given: Collection[str]) -> None:
+    """Switch windows, which go beyond the side limit, off where that was given and nothing was said of them."""
+    limit = next((path for path in ("Detection.limit_side_len", "Detection.limit_type") if path in given), None)
+    if limit is not None and origins[_WINDOWS] == "default":
+        values[_WINDOWS], origins[_WINDOWS] = False, f"{origins[limit]}, which sets {limit}"
 
 
 def parse_setting(setting: str, option: str) -> tuple[str, Any]:

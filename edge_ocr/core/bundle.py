@@ -268,7 +268,7 @@ def _read_settings(kind: type[_Settings], values: Mapping[str, Any]) -> _Setting
 
 
 def _describe_settings(kind: type[Any]) -> dict[str, Any]:
-    shapes: dict[str, Any] = {"int": int, "float": (int, float), "str": str}
+    shapes: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
     return {field.name: shapes.get(str(field.type), [(int, float)]) for field in fields(kind)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import detection, geometry, imaging, pipeline, recognition
+from . import detection, geometry, imaging, pipeline, recognition, windows
 from .settings import MAX_DETECTION_SIDE
 
 
@@ -18,6 +18,29 @@ def list_constants() -> dict[str, Any]:
             "min_box_side": detection.MIN_SIDE_PX,
             "min_grown_box_side": detection.MIN_UNCLIPPED_SIDE_PX,
         },
+        "border": {
+            "small_side": imaging.SMALL_SIDE,
+            "strip_side": imaging.STRIP_SIDE,
+            "strip_ratio": imaging.STRIP_RATIO,
+            "pixels": imaging.BORDER_PX,
+        },
+        "windows": {
+            "side": windows.WINDOW_SIDE,
+            "overlap": windows.WINDOW_OVERLAP,
+            "blank_range": windows.BLANK_RANGE,
+            "small_box": windows.SMALL_BOX_PX,
+            "legible_box": windows.LEGIBLE_BOX_PX,
+            "visible_scale": windows.VISIBLE_SCALE,
+            "blind_scale": windows.BLIND_SCALE,
+            "enough_scale": windows.ENOUGH_SCALE,
+            "whole_scale": windows.WHOLE_SCALE,
+            "margin": windows.WINDOW_MARGIN,
+            "covered_share": windows.COVERED_SHARE,
+            "stroke_contrast": windows.STROKE_CONTRAST,
+            "stroke_share": windows.STROKE_SHARE,
+            "tile_side": windows.TILE_SIDE,
+            "tile_share": windows.TILE_SHARE,
+        },
         "geometry": {"row_tolerance": geometry.ROW_TOLERANCE, "vertical_ratio": geometry.VERTICAL_RATIO},
         "recognition": {
             "mean": half,
@@ -25,6 +48,10 @@ def list_constants() -> dict[str, Any]:
             "pad_value": 0.0,
             "width_multiple": recognition.WIDTH_STEP,
             "max_width": recognition.MAX_WIDTH,
+            "part_width": recognition.PART_WIDTH,
+            "cut_reach": recognition.CUT_REACH,
+            "cut_range": recognition.CUT_RANGE,
+            "space_ratio": recognition.SPACE_RATIO,
         },
         "orientation": {
             "mean": half,

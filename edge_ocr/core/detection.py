@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -12,6 +13,7 @@ from .geometry import fit_quad, sort_reading_order, unclip
 from .imaging import prepare_detection
 from .settings import DetectionSettings
 from .types import BgrImage, Polygon, TextBox
+from .windows import WINDOW_SIDE, grow_box, map_windows, merge_boxes, plan_finer_scale
 
 if TYPE_CHECKING:
     # NumPy before 1.21, which Debian 11 has, knows no NDArray.
@@ -30,18 +32,36 @@ class TextDetector:
         self.settings = settings
 
     def detect(self, image: BgrImage) -> list[TextBox]:
-        """Return the boxes of the text lines in reading order; an empty list where there is no text."""
-        prob_map = self.engine.run(prepare_detection(image, self.settings))[0, 0]
-        return find_boxes(prob_map, image.shape[0], image.shape[1], self.settings)
+        """Return the boxes of the text lines in reading order; an empty list where there is no text.
+
+        Where the settings allow windows and text is too small at their side limit, it is looked for at larger scales.
+        """
+        settings, (height, width) = self.settings, image.shape[:2]
+        prob_map = self.engine.run(prepare_detection(image, settings))[0, 0]
+        boxes = found = find_boxes(prob_map, height, width, settings)
+        scale: float | None = max(prob_map.shape) / max(height, width)
+        while settings.windows and scale is not None:
+            scale = plan_finer_scale(image, scale, found)
+            if scale is not None:
+                windows_map = map_windows(self.engine, image, scale, settings)
+                # Each window may have as many candidates as a whole picture.
+                count = max(1, windows_map.size // WINDOW_SIDE**2)
+                many = replace(settings, max_candidates=settings.max_candidates * count)
+                found = find_boxes(windows_map, height, width, many)
+                boxes = merge_boxes([grow_box(box, height, width) for box in found], boxes, scale)
+        return boxes if boxes is found else sort_reading_order(boxes)
 
 
-def find_boxes(prob_map: NDArray[np.float32], height: int, width: int, settings: DetectionSettings) -> list[TextBox]:
-    """Turn a prob map (H × W, in [0, 1]) into boxes in pixels of the original `height` × `width` image.
+def find_boxes(
+    prob_map: NDArray[np.float32] | NDArray[np.uint8], height: int, width: int, settings: DetectionSettings
+) -> list[TextBox]:
+    """Turn a prob map (H × W, in [0, 1], or in steps of 1/255) into boxes in pixels of the `height` × `width` image.
 
     DB post-processing: binarise, outline, fit a rotated rectangle, score, grow, fit again, scale. Corners are whole
     pixels inside the image. In reading order; empty where nothing passes the thresholds.
     """
-    bitmap = (prob_map > settings.bin_threshold).astype(np.uint8)
+    one = 255 if prob_map.dtype == np.uint8 else 1
+    bitmap = (prob_map > settings.bin_threshold * one).astype(np.uint8)
     contours, _ = cv2.findContours(bitmap, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     scale = np.array([width / prob_map.shape[1], height / prob_map.shape[0]])
     boxes = []
@@ -49,7 +69,7 @@ def find_boxes(prob_map: NDArray[np.float32], height: int, width: int, settings:
         quad, side = fit_quad(contour.reshape(-1, 2).astype(np.float32))
         if side < MIN_SIDE_PX:
             continue
-        score = score_quad(prob_map, quad)
+        score = score_quad(prob_map, quad) / one
         if score < settings.box_threshold:
             continue
         outline = unclip(quad, settings.unclip_ratio)
@@ -63,8 +83,8 @@ def find_boxes(prob_map: NDArray[np.float32], height: int, width: int, settings:
     return sort_reading_order(boxes)
 
 
-def score_quad(prob_map: NDArray[np.float32], quad: Polygon) -> float:
-    """Return the mean probability inside a quadrilateral of the prob map, in [0, 1]."""
+def score_quad(prob_map: NDArray[np.float32] | NDArray[np.uint8], quad: Polygon) -> float:
+    """Return the mean of the prob map inside a quadrilateral, in the map's own steps."""
     height, width = prob_map.shape
     left, top = np.clip(np.floor(quad.min(axis=0)), 0, [width - 1, height - 1]).astype(int)
     right, bottom = np.clip(np.ceil(quad.max(axis=0)), 0, [width - 1, height - 1]).astype(int)

@@ -33,6 +33,11 @@ def fit_quad(points: NDArray[np.float32]) -> tuple[Polygon, float]:
     return order_corners(cv2.boxPoints(rect).astype(np.float32)), min(rect[1])
 
 
+def measure_sides(polygon: Polygon) -> tuple[float, float]:
+    """Return the lengths of a polygon's upper and left side."""
+    return math.dist(polygon[0], polygon[1]), math.dist(polygon[0], polygon[3])
+
+
 def order_corners(corners: NDArray[np.float32]) -> Polygon:
     """Return 4 × 2 corners in the order TL TR BR BL.
 

@@ -6,8 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
 from .detection import TextDetector
 from .geometry import crop_polygon
+from .imaging import add_border, plan_border
 from .orientation import OrientationClassifier, turn
 from .recognition import TextRecognizer
 from .types import BgrImage, Reading, TextLine
@@ -43,10 +46,14 @@ class TextReader:
 
         The time of each stage in milliseconds is put into `timings`.
         """
+        height, width = image.shape[:2]
+        border = plan_border(height, width)
         with _timed(timings, "detection"):
+            image = add_border(image, border)
             boxes = self.detector.detect(image)
         with _timed(timings, "crop"):
             crops = [crop_polygon(image, box.polygon) for box in boxes]
+            polygons = [np.clip(box.polygon - border, 0, [width, height]).astype(np.float32) for box in boxes]
         unsure: list[int] = []
         if self.classifier is not None:
             with _timed(timings, "orientation"):
@@ -58,7 +65,10 @@ class TextReader:
             for i, other in zip(unsure, self.recognizer.recognize([turn(crops[i]) for i in unsure])):
                 if other[1] > readings[i][1] + TURNED_SCORE_MARGIN:
                     readings[i] = other
-        return [TextLine(box.polygon, box.det_score, text, score) for box, (text, score) in zip(boxes, readings)]
+        return [
+            TextLine(polygon, box.det_score, text, score)
+            for polygon, box, (text, score) in zip(polygons, boxes, readings)
+        ]
 
 
 @contextmanager

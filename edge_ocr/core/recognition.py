@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .charset import Charset
@@ -11,14 +15,75 @@ from .imaging import prepare_lines, resize_line
 from .settings import RecognitionSettings
 from .types import BgrImage
 
+if TYPE_CHECKING:
+    # NumPy before 1.21, which Debian 11 has, knows no NDArray.
+    from numpy.typing import NDArray
+
 # Input widths are multiples of this, so that an engine sees few different shapes.
 WIDTH_STEP = 64
 
 # Lines together are at most this wide, in pixels: more at a time gains nothing on a CPU.
 BATCH_WIDTH = 1280
 
-# Widest input; longer lines are squeezed into it. PaddleX's MAX_IMG_W.
+# Widest input, PaddleX's MAX_IMG_W. Longer lines are cut into parts.
 MAX_WIDTH = 3200
+
+# How wide parts are, at most, where the gaps between characters are in the right places, and how far a cut may move.
+PART_WIDTH = 2400
+CUT_REACH = 400
+
+# A cut goes through the middle of the columns that are nearly as empty as the emptiest within reach; where these are as
+# wide as a share of the height, there is a space between Latin letters.
+CUT_RANGE = 32
+SPACE_RATIO = 0.2
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a line, and whether a space may follow it."""
+
+    line: BgrImage
+    before_space: bool
+
+
+def cut_line(line: BgrImage) -> list[Part]:
+    """Cut a line that is wider than `MAX_WIDTH` at gaps between its characters; any other line is its only part."""
+    height, width = line.shape[:2]
+    if width <= MAX_WIDTH:
+        return [Part(line, False)]
+    # How much the pixels of each column differ: little where there is no ink.
+    ink = (line.max(axis=0).astype(np.int32) - line.min(axis=0)).max(axis=1)
+    count = -(-width // PART_WIDTH)
+    parts, start = [], 0
+    for i in range(1, count):
+        near = i * width // count - CUT_REACH
+        reach = ink[near : near + 2 * CUT_REACH]
+        first, end = _find_widest_run(reach <= int(reach.min()) + CUT_RANGE)
+        cut = near + (first + end) // 2
+        parts.append(Part(line[:, start:cut], end - first >= SPACE_RATIO * height))
+        start = cut
+    return [*parts, Part(line[:, start:], False)]
+
+
+def _find_widest_run(flags: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return start and end of the first of the longest runs of what is true."""
+    steps = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    starts, ends = steps[::2], steps[1::2]
+    widest = int((ends - starts).argmax())
+    return int(starts[widest]), int(ends[widest])
+
+
+def join_readings(parts: list[Part], readings: list[tuple[str, float]]) -> tuple[str, float]:
+    """Return text and score of a line from those of its parts; the score is the mean over the characters."""
+    text, total, count, before_space = "", 0.0, 0, False
+    for part, (piece, score) in zip(parts, readings):
+        if text and piece and before_space and (text[-1] + piece[0]).isascii() and " " not in text[-1] + piece[0]:
+            text += " "
+        text += piece
+        total += score * len(piece)
+        count += len(piece)
+        before_space = part.before_space
+    return text, total / max(count, 1)
 
 
 def plan_width(line_width: int, min_width: int) -> int:
@@ -62,9 +127,14 @@ class TextRecognizer:
         Raises ModelError where the network does not run, or does not give a result for each line.
         """
         settings = self.settings
-        lines = [resize_line(crop, settings.image_height, MAX_WIDTH) for crop in crops]
+        cuts = [cut_line(resize_line(crop, settings.image_height)) for crop in crops]
+        readings = iter(self._read([part.line for parts in cuts for part in parts]))
+        return [join_readings(parts, list(islice(readings, len(parts)))) for parts in cuts]
+
+    def _read(self, lines: list[BgrImage]) -> list[tuple[str, float]]:
+        settings = self.settings
         widths = [plan_width(line.shape[1], settings.min_width) for line in lines]
-        readings: list[tuple[str, float]] = [("", 0.0)] * len(crops)
+        readings: list[tuple[str, float]] = [("", 0.0)] * len(lines)
         for batch in plan_batches(widths, settings.batch_size):
             probs = np.asarray(self.engine.run(prepare_lines([lines[i] for i in batch], widths[batch[0]])))
             if len(probs) != len(batch):

@@ -28,6 +28,8 @@ class DetectionSettings:
     """Per channel (BGR), of values in [0, 1]."""
     std: tuple[float, float, float]
     """Per channel (BGR), of values in [0, 1]."""
+    windows: bool
+    """Whether pictures with text too small at that side length are looked at again in windows, at a larger scale."""
 
 
 @dataclass(frozen=True)

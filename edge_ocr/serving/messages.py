@@ -24,7 +24,7 @@ class InferenceParams(BaseModel):
             le=MAX_DETECTION_SIDE,
             strict=True,
             description="Longest side in pixels at which text is looked for; larger pictures are reduced to it. "
-            "Default: as the service was started, 960.",
+            "Default: as the service was started: 960, and small text in large pictures is looked for in windows.",
         ),
     ] = None
 
