@@ -41,7 +41,20 @@ def list_constants() -> dict[str, Any]:
             "tile_side": windows.TILE_SIDE,
             "tile_share": windows.TILE_SHARE,
         },
-        "geometry": {"row_tolerance": geometry.ROW_TOLERANCE, "vertical_ratio": geometry.VERTICAL_RATIO},
+        "geometry": {
+            "row_tolerance": geometry.ROW_TOLERANCE,
+            "vertical_ratio": geometry.VERTICAL_RATIO,
+            "slanted_ratio": geometry.SLANTED_RATIO,
+            "slant": _describe_slopes(geometry.SLANT),
+            "breaking_slant": _describe_slopes(geometry.BREAKING_SLANT),
+            "least_fill": geometry.LEAST_FILL,
+            "piece_gap": geometry.PIECE_GAP,
+            "piece_height": geometry.PIECE_HEIGHT,
+            "tilt_ratio": geometry.TILT_RATIO,
+            "least_tilt": geometry.LEAST_TILT,
+            "max_tilt": geometry.MAX_TILT,
+            "tilt_spread": geometry.TILT_SPREAD,
+        },
         "recognition": {
             "mean": half,
             "std": half,
@@ -59,5 +72,10 @@ def list_constants() -> dict[str, Any]:
             "pad_value": 0.0,
             "turned_class": 1,
             "turned_score_margin": pipeline.TURNED_SCORE_MARGIN,
+            "unsure_score": pipeline.UNSURE_SCORE,
         },
     }
+
+
+def _describe_slopes(slopes: tuple[float, float]) -> dict[str, float]:
+    return dict(zip(("least", "most"), slopes))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from .engines.base import Engine
-from .geometry import fit_quad, sort_reading_order, unclip
+from .geometry import LEAST_FILL, SLANT, fit_quad, is_slanted, join_pieces, sort_reading_order, unclip
 from .imaging import prepare_detection
 from .settings import DetectionSettings
 from .types import BgrImage, Polygon, TextBox
@@ -52,43 +52,72 @@ class TextDetector:
         return boxes if boxes is found else sort_reading_order(boxes)
 
 
-def find_boxes(
-    prob_map: NDArray[np.float32] | NDArray[np.uint8], height: int, width: int, settings: DetectionSettings
-) -> list[TextBox]:
-    """Turn a prob map (H × W, in [0, 1], or in steps of 1/255) into boxes in pixels of the `height` × `width` image.
+def find_boxes(prob_map: NDArray[Any], height: int, width: int, settings: DetectionSettings) -> list[TextBox]:
+    """Turn a prob map into boxes in pixels of the original `height` × `width` image.
+
+    `prob_map`: H × W, float32 in [0, 1], or uint8 in steps of 1/255.
 
     DB post-processing: binarise, outline, fit a rotated rectangle, score, grow, fit again, scale. Corners are whole
     pixels inside the image. In reading order; empty where nothing passes the thresholds.
     """
-    one = 255 if prob_map.dtype == np.uint8 else 1
-    bitmap = (prob_map > settings.bin_threshold * one).astype(np.uint8)
+    threshold = settings.bin_threshold * (255 if prob_map.dtype == np.uint8 else 1)
+    bitmap = (prob_map > threshold).astype(np.uint8)
     contours, _ = cv2.findContours(bitmap, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     scale = np.array([width / prob_map.shape[1], height / prob_map.shape[0]])
-    boxes = []
+    # Boxes, and what may be a piece of one.
+    boxes: list[TextBox] = []
+    spare: list[TextBox] = []
     for contour in contours[: settings.max_candidates]:
         quad, side = fit_quad(contour.reshape(-1, 2).astype(np.float32))
         if side < MIN_SIDE_PX:
             continue
-        score = score_quad(prob_map, quad) / one
+        score = score_quad(prob_map, quad)
+        kept, ratio = boxes, settings.unclip_ratio
+        if score < settings.box_threshold:
+            kept = boxes if is_slanted(quad, SLANT) else spare
+            score, fill = score_text(prob_map, quad, settings.bin_threshold)
+            # The rectangle around a thin, bent line reaches further beyond it than that around a straight one.
+            ratio *= (1 + fill) / 2
         if score < settings.box_threshold:
             continue
-        outline = unclip(quad, settings.unclip_ratio)
+        outline = unclip(quad, ratio)
         if outline is None:
             continue
         quad, side = fit_quad(outline)
         if side < MIN_UNCLIPPED_SIDE_PX:
             continue
         polygon = np.clip(np.round(quad * scale), 0, [width, height]).astype(np.float32)
-        boxes.append(TextBox(polygon, score))
-    return sort_reading_order(boxes)
+        kept.append(TextBox(polygon, score))
+    return sort_reading_order(join_pieces(boxes, spare, height, width))
 
 
-def score_quad(prob_map: NDArray[np.float32] | NDArray[np.uint8], quad: Polygon) -> float:
-    """Return the mean of the prob map inside a quadrilateral, in the map's own steps."""
+def score_quad(prob_map: NDArray[Any], quad: Polygon) -> float:
+    """Return the mean probability inside a quadrilateral of the prob map, in [0, 1]."""
+    part, mask = _cover(prob_map, quad)
+    return float(cv2.mean(part, mask)[0])
+
+
+def score_text(prob_map: NDArray[Any], quad: Polygon, bin_threshold: float) -> tuple[float, float]:
+    """Return the mean probability of what counts as text inside a quadrilateral, and the share it fills; in [0, 1].
+
+    The rectangle around a slanted line, which networks see thin and bent, is half empty. The score is 0 where text
+    fills less than `LEAST_FILL` of it.
+    """
+    part, mask = _cover(prob_map, quad)
+    text = mask * (part > bin_threshold)
+    fill = int(np.count_nonzero(text)) / max(1, int(np.count_nonzero(mask)))
+    return (float(cv2.mean(part, text)[0]) if fill >= LEAST_FILL else 0.0), fill
+
+
+def _cover(prob_map: NDArray[Any], quad: Polygon) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return the part of the prob map around a quadrilateral, and a mask (0, 1) of what is inside."""
     height, width = prob_map.shape
     left, top = np.clip(np.floor(quad.min(axis=0)), 0, [width - 1, height - 1]).astype(int)
     right, bottom = np.clip(np.ceil(quad.max(axis=0)), 0, [width - 1, height - 1]).astype(int)
     mask = np.zeros((bottom - top + 1, right - left + 1), dtype=np.uint8)
     # Corners are truncated to whole pixels, as PP-OCR's own scoring does.
     cv2.fillPoly(mask, [(quad - [left, top]).astype(np.int32)], (1,))
-    return float(cv2.mean(prob_map[top : bottom + 1, left : right + 1], mask)[0])
+    part = prob_map[top : bottom + 1, left : right + 1]
+    if part.dtype == np.uint8:
+        part = part.astype(np.float32) / np.float32(255)
+    return part, mask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -22,6 +23,26 @@ ROW_TOLERANCE = 0.5
 # A crop this many times taller than wide is vertical text and is turned by 90°; PP-OCR's value.
 VERTICAL_RATIO = 1.5
 
+# A slanted line is this many times longer than high; shorter boxes have no angle to speak of. It rises or falls by
+# between 10° and 80°, as a slope. Between 37° and 67° networks break lines, as they were trained on level ones.
+SLANTED_RATIO = 3
+SLANT = (0.176, 5.67)
+BREAKING_SLANT = (0.75, 2.4)
+
+# Share of a slanted rectangle that text must fill to be scored by that text alone: lines at 60° fill from 0.4 on.
+LEAST_FILL = 0.3
+
+# In heights of a slanted line: how far from its end a piece of it may begin, and how high both together are at most.
+PIECE_GAP = 0.25
+PIECE_HEIGHT = 1.4
+
+# The tilt of a page is that of its boxes that are so many times wider than high. As slopes: below half a degree rows
+# stay rows anyway, above 11° a page was turned on purpose, and boxes agree where they differ by less than the spread.
+TILT_RATIO = 2
+LEAST_TILT = 0.009
+MAX_TILT = 0.2
+TILT_SPREAD = 0.05
+
 # Of a pixel: what OpenCV's tables of weights are made for. And as far from the corner as its 16 bits reach.
 _STEPS = 32
 _FAR = 32767 * _STEPS
@@ -31,11 +52,6 @@ def fit_quad(points: NDArray[np.float32]) -> tuple[Polygon, float]:
     """Return the smallest rotated rectangle around `points` (N × 2) as TL TR BR BL, and its shorter side."""
     rect = cv2.minAreaRect(points)
     return order_corners(cv2.boxPoints(rect).astype(np.float32)), min(rect[1])
-
-
-def measure_sides(polygon: Polygon) -> tuple[float, float]:
-    """Return the lengths of a polygon's upper and left side."""
-    return math.dist(polygon[0], polygon[1]), math.dist(polygon[0], polygon[3])
 
 
 def order_corners(corners: NDArray[np.float32]) -> Polygon:
@@ -69,25 +85,147 @@ def unclip(polygon: Polygon, ratio: float) -> NDArray[np.float32] | None:
     return np.array(outlines[0], dtype=np.float32)
 
 
+def is_slanted(polygon: Polygon, slant: tuple[float, float]) -> bool:
+    """Tell whether a rectangle is a line whose slope, up or down, is in `slant`."""
+    line = measure_line(polygon)
+    least, most = slant
+    return line.length >= SLANTED_RATIO * line.height and least * abs(line.dx) <= abs(line.dy) <= most * abs(line.dx)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A rectangle as a line of text: its longer side, as a vector too, and its shorter one."""
+
+    length: float
+    height: float
+    dx: float
+    dy: float
+
+
+def measure_line(polygon: Polygon) -> Line:
+    """Return the longer and the shorter side of a rectangle."""
+    (left, top), (right, right_top), _, (bottom_left, bottom) = polygon.astype(float).tolist()
+    across, down = (right - left, right_top - top), (bottom_left - left, bottom - top)
+    length, height = math.hypot(*across), math.hypot(*down)
+    return Line(length, height, *across) if length >= height else Line(height, length, *down)
+
+
+def join_pieces(boxes: list[TextBox], spare: list[TextBox], height: int, width: int) -> list[TextBox]:
+    """Return the boxes with the pieces of steeply slanted lines joined; all others are untouched, in the order given.
+
+    Pieces may also come from `spare`, boxes that are too uncertain to stand alone. A joined box has whole pixels inside
+    the `height` × `width` image, and the score of the longer of the two.
+    """
+    lines = [*boxes, *spare]
+    count = len(boxes)
+    i = unchanged = 0
+    while unchanged < count:
+        i %= count
+        found = _find_piece(lines, i)
+        if found is None:
+            i += 1
+            unchanged += 1
+            continue
+        k, quad = found
+        polygon = np.clip(np.rint(quad), 0, [width, height]).astype(np.float32)
+        lines[i] = TextBox(polygon, lines[i].det_score)
+        del lines[k]
+        if k < count:
+            count -= 1
+            i -= k < i
+        # What was joined may reach another piece.
+        unchanged = 0
+    return lines[:count]
+
+
+def _find_piece(lines: list[TextBox], i: int) -> tuple[int, Polygon] | None:
+    """Return the index of the first piece of line `i`, and the rectangle around both; None where there is none.
+
+    A piece is not longer than the line, reaches one of its ends, and lies in its direction.
+    """
+    polygon = lines[i].polygon
+    if not is_slanted(polygon, BREAKING_SLANT):
+        return None
+    line = measure_line(polygon)
+    direction = np.array([line.dx, line.dy]) / line.length
+    along = (np.array([box.polygon for box in lines], dtype=float) - polygon[0]) @ direction
+    starts, ends = along.min(axis=1), along.max(axis=1)
+    gap = PIECE_GAP * line.height
+    near = (ends - starts <= line.length) & (ends >= -gap) & (starts <= line.length + gap)
+    for k in np.flatnonzero(near).tolist():
+        if k != i:
+            quad, side = fit_quad(np.vstack([polygon, lines[k].polygon]))
+            if side <= PIECE_HEIGHT * line.height:
+                return k, quad
+    return None
+
+
+def measure_tilt(boxes: list[TextBox]) -> float:
+    """Return the slope (dy / dx) of the page that the boxes are on, for up to `MAX_TILT`.
+
+    The median slope of the boxes that are clearly wider than high, each with the weight of its width. 0 for a level
+    page, for a steeper one, and where fewer than two boxes, or less than two thirds of the weight, agree on the slope.
+    """
+    slopes = []
+    for box in boxes:
+        # Of the upper and the lower edge together.
+        top_left, top_right, bottom_right, bottom_left = box.polygon.astype(float).tolist()
+        run = top_right[0] - top_left[0] + bottom_right[0] - bottom_left[0]
+        rise = top_right[1] - top_left[1] + bottom_right[1] - bottom_left[1]
+        height = math.dist(top_left, bottom_left) + math.dist(top_right, bottom_right)
+        if run >= TILT_RATIO * height and run > 0:
+            slopes.append((rise / run, run))
+    slopes.sort()
+    total = sum(run for _, run in slopes)
+    passed = tilt = 0.0
+    for slope, run in slopes:
+        passed += run
+        if 2 * passed >= total:
+            tilt = slope
+            break
+    agreeing = [run for slope, run in slopes if abs(slope - tilt) <= TILT_SPREAD]
+    if len(agreeing) < 2 or 3 * sum(agreeing) < 2 * total or not LEAST_TILT <= abs(tilt) <= MAX_TILT:
+        return 0.0
+    return tilt
+
+
 def sort_reading_order(boxes: list[TextBox]) -> list[TextBox]:
     """Return the boxes from top to bottom, and from left to right within a row.
 
     A row is a run of boxes whose top-left corners differ in y by less than `ROW_TOLERANCE` of the median height from
-    the one before.
+    the one before. Where the page is tilted (`measure_tilt`), x and y are those of the page.
     """
     if not boxes:
         return []
     # Along the left side of each box: for slanted lines that is their height, not their extent.
     heights = [math.dist(box.polygon[0], box.polygon[3]) for box in boxes]
     tolerance = ROW_TOLERANCE * sorted(heights)[len(heights) // 2]
-    ordered = sorted(boxes, key=lambda box: (float(box.polygon[0, 1]), float(box.polygon[0, 0])))
-    for end in range(1, len(ordered)):
+    tilt = measure_tilt(boxes)
+    placed = []
+    for box in boxes:
+        x, y = box.polygon[0].astype(float).tolist()
+        placed.append((y - tilt * x, x + tilt * y, box))
+    placed.sort(key=lambda place: place[:2])
+    for end in range(1, len(placed)):
         for i in range(end, 0, -1):
-            above, below = ordered[i - 1].polygon[0], ordered[i].polygon[0]
-            if not (abs(below[1] - above[1]) < tolerance and below[0] < above[0]):
+            (above, left, _), (below, right, _) = placed[i - 1], placed[i]
+            if not (abs(below - above) < tolerance and right < left):
                 break
-            ordered[i - 1], ordered[i] = ordered[i], ordered[i - 1]
-    return ordered
+            placed[i - 1], placed[i] = placed[i], placed[i - 1]
+    return [box for _, _, box in placed]
+
+
+def measure_sides(polygon: Polygon) -> tuple[int, int]:
+    """Return width and height of a polygon's crop before it is turned, at least 1 px each."""
+    top_left, top_right, bottom_right, bottom_left = polygon
+    width = max(1, int(max(math.dist(top_left, top_right), math.dist(bottom_left, bottom_right))))
+    height = max(1, int(max(math.dist(top_left, bottom_left), math.dist(top_right, bottom_right))))
+    return width, height
+
+
+def is_vertical(width: int, height: int) -> bool:
+    """Tell whether a crop is vertical text."""
+    return height >= width * VERTICAL_RATIO
 
 
 def crop_polygon(image: BgrImage, polygon: Polygon) -> BgrImage:
@@ -95,12 +233,10 @@ def crop_polygon(image: BgrImage, polygon: Polygon) -> BgrImage:
 
     A crop at least `VERTICAL_RATIO` times taller than wide is turned by 90° counter-clockwise. Sides are at least 1 px.
     """
-    top_left, top_right, bottom_right, bottom_left = polygon
-    width = max(1, int(max(math.dist(top_left, top_right), math.dist(bottom_left, bottom_right))))
-    height = max(1, int(max(math.dist(top_left, bottom_left), math.dist(top_right, bottom_right))))
+    width, height = measure_sides(polygon)
     if _is_upright(polygon, image.shape[0], image.shape[1]):
         # Nothing to straighten, as for two of three lines of a scan: the warp would find each pixel where it is.
-        left, top = int(top_left[0]), int(top_left[1])
+        left, top = polygon[0].astype(int)
         return _lay(image[top : top + height, left : left + width])
     # Only the part around the quadrilateral is handed on: OpenCV 4 refuses pictures with a side above 32766. Cubic
     # interpolation looks two pixels to each side.
@@ -127,7 +263,7 @@ def _is_upright(polygon: Polygon, height: int, width: int) -> bool:
 
 def _lay(crop: BgrImage) -> BgrImage:
     """Turn vertical text by 90° counter-clockwise."""
-    if crop.shape[0] >= crop.shape[1] * VERTICAL_RATIO:
+    if is_vertical(crop.shape[1], crop.shape[0]):
         return np.asarray(cv2.rotate(crop, cv2.ROTATE_90_COUNTERCLOCKWISE), dtype=np.uint8)
     return crop
 

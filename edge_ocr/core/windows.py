@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from .engines.base import Engine
-from .geometry import measure_sides
+from .geometry import measure_line
 from .imaging import DETECTION_STRIDE, normalize_detection, resize_picture
 from .settings import DetectionSettings
 from .types import BgrImage, Polygon, TextBox
@@ -114,7 +114,7 @@ def plan_finer_scale(image: BgrImage, scale: float, boxes: list[TextBox]) -> flo
     """
     if scale > ENOUGH_SCALE:
         return None
-    heights = sorted(min(measure_sides(box.polygon)) * scale for box in boxes)
+    heights = sorted(measure_line(box.polygon).height * scale for box in boxes)
     low = heights[len(heights) // 4] if heights else SMALL_BOX_PX
     if scale >= BLIND_SCALE and low < SMALL_BOX_PX:
         finer = scale * LEGIBLE_BOX_PX / low
@@ -143,10 +143,9 @@ def has_fine_print(image: BgrImage) -> bool:
 
 def grow_box(box: TextBox, height: int, width: int) -> TextBox:
     """Move each side of a box outwards by `WINDOW_MARGIN` of its height; whole pixels inside the image."""
-    across, down = box.polygon[1] - box.polygon[0], box.polygon[3] - box.polygon[0]
-    along, high = measure_sides(box.polygon)
-    margin = WINDOW_MARGIN * min(along, high)
-    across, down = across / max(along, 1.0) * margin, down / max(high, 1.0) * margin
+    margin = WINDOW_MARGIN * measure_line(box.polygon).height
+    sides = (box.polygon[[1, 3]] - box.polygon[0]).astype(float)
+    across, down = (side * margin / max(float(np.hypot(*side)), 1.0) for side in sides)
     polygon = box.polygon + np.array([-across - down, across - down, across + down, down - across])
     return TextBox(np.clip(np.round(polygon), 0, [width, height]).astype(np.float32), box.det_score)
 
@@ -162,12 +161,12 @@ def merge_boxes(fine: list[TextBox], coarse: list[TextBox], scale: float) -> lis
     quads = np.stack([box.polygon for box in fine])
     centres = quads.mean(axis=1)
     areas = np.array([_measure_area(quad) for quad in quads])
-    heights = np.array([min(measure_sides(quad)) for quad in quads])
+    heights = np.array([measure_line(quad).height for quad in quads])
     is_replaced = np.zeros(len(fine), dtype=bool)
     kept = []
     for box in coarse:
         inside = _contain(box.polygon[np.newaxis], centres)
-        height = min(measure_sides(box.polygon))
+        height = measure_line(box.polygon).height
         if height * scale > WINDOW_OVERLAP and bool((heights[inside] > height / 2).any()):
             is_replaced |= inside
             kept.append(box)

@@ -74,6 +74,7 @@ class View:
 _LABEL, _SIGN = "examples/images/label.png", "examples/images/sign.png"
 _TURNED = "examples/images/upside_down.png"
 _RECEIPT, _SLANTED = "tests/golden/pictures/receipt.png", "tests/golden/pictures/slanted.png"
+_STEEP = "tests/golden/pictures/steep.png"
 
 # Name, view, changes of the settings of detection, pictures in a batch.
 CASES: tuple[tuple[str, View, dict[str, Any], int], ...] = (
@@ -95,6 +96,8 @@ CASES: tuple[tuple[str, View, dict[str, Any], int], ...] = (
     ("receipt_half", View(_RECEIPT, (0, 100, 300, 160)), {"limit_side_len": 224}, 1),
     ("slanted", View(_SLANTED, (0, 0, 300, 260)), {}, 6),
     ("slanted_part", View(_SLANTED, (20, 90, 200, 150)), {"bin_threshold": 0.2}, 1),
+    ("steep", View(_STEEP, (0, 0, 300, 260)), {}, 1),
+    ("steep_down", View(_STEEP, (0, 0, 300, 260), 1), {"box_threshold": 0.7}, 1),
     ("bricks", View(_SIGN, (0, 0, 640, 40)), {}, 1),
 )
 
@@ -237,13 +240,15 @@ def record(cases: Sequence[tuple[str, View, dict[str, Any], int]] = CASES) -> tu
 
 
 def render_pictures(out: Path) -> None:
-    """Write the pictures that are not in examples/images: a piece of the receipt, upright and slanted."""
+    """Write the pictures that are not in examples/images: pieces of the receipt, upright, slanted and steep."""
     receipt = cv2.imread(str(REPOSITORY / "examples/images/receipt.jpg"))
     upright = receipt[150:410, 210:510]
     matrix = cv2.getRotationMatrix2D((360.0, 600.0), 11, 1.0)
     slanted = cv2.warpAffine(receipt, matrix, (720, 1100), flags=cv2.INTER_AREA)[480:740, 120:420]
+    matrix = cv2.getRotationMatrix2D((360.0, 300.0), 52, 1.0)
+    steep = cv2.warpAffine(receipt, matrix, (720, 1100), flags=cv2.INTER_AREA)[170:430, 210:510]
     (out / "pictures").mkdir(parents=True, exist_ok=True)
-    for name, image in (("receipt", upright), ("slanted", slanted)):
+    for name, image in (("receipt", upright), ("slanted", slanted), ("steep", steep)):
         # In 16 levels a channel they take a third of the space.
         levels = np.minimum(np.round(image / 17.0) * 17, 255).astype(np.uint8)
         cv2.imwrite(str(out / "pictures" / f"{name}.png"), levels, [cv2.IMWRITE_PNG_COMPRESSION, 9])
@@ -404,6 +409,15 @@ def _expect_maps(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
         along = (columns - x) * cosine + (rows - y) * sine
         across = (rows - y) * cosine - (columns - x) * sine
         slanted[(np.abs(along) < length) & (np.abs(across) < width)] = 240
+    # Thin and bent, as networks see slanted lines; broken in two, and the last with a short, uncertain piece.
+    bent = np.zeros((160, 192), np.uint8)
+    for x, y, angle, rest in ((40, 60, 45, 25), (100, 60, 42, 12), (110, 140, -32, 25)):
+        cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+        along = (columns - x) * cosine + (rows - y) * sine
+        across = (rows - y) * cosine - (columns - x) * sine
+        stroke = np.abs(across - 3 * np.sin(along / 9)) < 2.5
+        bent[stroke & (along > -50) & (along < 20)] = 250
+        bent[stroke & (along > 24) & (along < 24 + rest)] = 200
     specks = np.zeros((160, 192), np.uint8)
     for i in range(12):
         specks[4 + 12 * i : 4 + 13 * i, 10 : 12 + 14 * i] = 255
@@ -415,6 +429,8 @@ def _expect_maps(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
         ("rings", rings, {}),
         ("rings_faint", rings, {"box_threshold": 0.1, "unclip_ratio": 0.4}),
         ("slanted", slanted, {"unclip_ratio": 1.8}),
+        ("bent", bent, {}),
+        ("bent_firm", bent, {"box_threshold": 0.7}),
         ("specks", specks, {}),
         ("specks_few", specks, {"max_candidates": 3}),
         ("empty", np.zeros((32, 32), np.uint8), {}),
@@ -504,6 +520,12 @@ def _expect_corner_orders() -> Iterator[dict[str, Any]]:
         [[4, 0], [8, 4], [4, 8], [0, 4]],
         [[2, 9], [0, 1], [7, 0], [9, 8]],
         [[10, 3], [2, 6], [0, 2], [8, -1]],
+        *[
+            np.rint(cv2.boxPoints(((90, 90), (120, 18), angle))).tolist()
+            for angle in (-75, -60, -45, -30, 30, 45, 60, 75)
+        ],
+        # Short ones, where the longer side is no longer the upper one.
+        *[np.rint(cv2.boxPoints(((90, 90), (40, 20), angle))).tolist() for angle in (-75, -60, -45, 45, 60, 75)],
     ):
         yield {"corners": corners, "ordered": order_corners(np.array(corners, np.float32)).tolist()}
 
@@ -516,8 +538,34 @@ def _expect_reading_orders() -> Iterator[dict[str, Any]]:
             x, y = 90 * (i % 4), 24 * (i // 4) + random.integers(-jitter, jitter + 1)
             polygons.append([[x, y], [x + 70, y], [x + 70, y + 20], [x, y + 20]])
         random.shuffle(polygons)
-        boxes = [TextBox(np.array(polygon, np.float32), float(i)) for i, polygon in enumerate(polygons)]
-        yield {"polygons": np.array(polygons).tolist(), "order": [int(b.det_score) for b in sort_reading_order(boxes)]}
+        yield _describe_order(polygons)
+    # Tables on a tilted page, with a vertical note beside them, and pages that no tilt is taken from.
+    for angle, columns, spread in (
+        *((angle, 4, 0) for angle in (-10, -5, -2.5, -0.3, 0.3, 2.5, 5, 10)),
+        (3, 4, 1.5),
+        (3, 4, 20),
+        (6, 1, 0),
+        (16, 4, 0),
+    ):
+        polygons = []
+        for i in range(5 * columns):
+            left, top = 280 * (i % columns), 70 * (i // columns)
+            corners = np.array([[left, top], [left + 150, top], [left + 150, top + 28], [left, top + 28]])
+            polygons.append(_turn(corners, angle + random.uniform(-spread, spread)))
+        polygons.append(_turn(np.array([[1150, 0], [1180, 0], [1180, 300], [1150, 300]]), angle))
+        random.shuffle(polygons)
+        yield _describe_order(polygons)
+
+
+def _turn(corners: np.ndarray, angle: float) -> list[list[int]]:
+    """Turn corners clockwise around the origin, by degrees; in whole pixels."""
+    cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    return np.rint(corners @ [[cosine, sine], [-sine, cosine]] + (300, 300)).astype(int).tolist()
+
+
+def _describe_order(polygons: list[list[list[int]]]) -> dict[str, Any]:
+    boxes = [TextBox(np.array(polygon, np.float32), float(i)) for i, polygon in enumerate(polygons)]
+    return {"polygons": np.array(polygons).tolist(), "order": [int(b.det_score) for b in sort_reading_order(boxes)]}
 
 
 def _expect_detection_inputs(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:

@@ -94,6 +94,36 @@ def test_turned_block_gives_a_turned_box():
     assert np.degrees(np.arctan2(top[1], top[0])) == pytest.approx(25, abs=1.5)
 
 
+def draw_bent(angle: float, half_width: float = 4) -> np.ndarray:
+    """A thin and bent stroke, which fills half of the rectangle around it."""
+    y, x = np.mgrid[:240, :240] - 120
+    cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    along, off = x * cosine + y * sine, y * cosine - x * sine
+    return np.where((abs(along) < 90) & (abs(off - 4 * np.sin(along / 25)) < half_width), np.float32(0.98), 0)
+
+
+@pytest.mark.parametrize("angle", [-75, -60, -45, -30, 30, 45, 60, 75])
+def test_slanted_line_is_scored_by_its_text(angle):
+    (box,) = find(draw_bent(angle))
+    assert box.det_score == pytest.approx(0.98, abs=1e-3)
+    top = box.polygon[1] - box.polygon[0]
+    assert np.degrees(np.arctan2(top[1], top[0])) == pytest.approx(angle, abs=2)
+
+
+@pytest.mark.parametrize("angle", [0, 5, -5, 85, 90])
+def test_level_and_vertical_lines_are_scored_by_their_rectangles(angle):
+    assert find(draw_bent(angle)) == []
+
+
+def test_slanted_noise_is_no_line():
+    # A ring fills little of the rectangle around it.
+    noise = np.zeros((240, 240), np.float32)
+    cv2.ellipse(noise, (120, 120), (90, 25), 45, 0, 360, 0.98, 2)
+    assert find(noise) == []
+    faint = draw_bent(45) * np.float32(0.6)
+    assert find(faint) == []
+
+
 def test_score_is_the_mean_inside_the_quad_only():
     prob_map = make_map((0, 0, 256, 128, 0.2), (50, 40, 50, 10, 0.8))
     quad = np.array([[50, 40], [99, 40], [99, 49], [50, 49]], dtype=np.float32)

@@ -9,7 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_ocr.core.geometry import crop_polygon, fit_quad, order_corners, sort_reading_order, unclip
+from edge_ocr.core.geometry import (
+    crop_polygon,
+    fit_quad,
+    join_pieces,
+    measure_tilt,
+    order_corners,
+    sort_reading_order,
+    unclip,
+)
 from edge_ocr.core.types import TextBox
 
 
@@ -113,6 +121,113 @@ def test_boxes_ten_pixels_apart_are_two_rows():
     assert sort_reading_order([lower, upper]) == [upper, lower]
     lower = make_box(10, 109)
     assert sort_reading_order([lower, upper]) == [lower, upper]
+
+
+def turn_box(box: TextBox, angle: float) -> TextBox:
+    """Turn a box clockwise around the origin, by degrees, to whole pixels."""
+    cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    turned = np.rint(box.polygon @ np.array([[cosine, sine], [-sine, cosine]]) + 400)
+    return TextBox(turned.astype(np.float32), box.det_score)
+
+
+def make_table(angle: float, *, columns: int = 4) -> list[TextBox]:
+    """Boxes of a table in reading order, on a page that is turned clockwise."""
+    return [turn_box(make_box(290 * (i % columns), 60 * (i // columns), 140, 28), angle) for i in range(4 * columns)]
+
+
+@pytest.mark.parametrize("angle", [0, 0.4, 1, 2.5, 5, 10, -0.4, -1, -2.5, -5, -10])
+def test_reading_order_follows_the_tilt_of_the_page(angle):
+    table = make_table(angle)
+    for seed in range(10):
+        shuffled = table.copy()
+        random.Random(seed).shuffle(shuffled)
+        assert sort_reading_order(shuffled) == table
+
+
+@pytest.mark.parametrize("angle", [0.6, 3, 10, -0.6, -3, -10])
+def test_tilt_is_the_slope_of_the_boxes(angle):
+    assert measure_tilt(make_table(angle)) == pytest.approx(np.tan(np.radians(angle)), abs=0.005)
+
+
+def test_a_few_odd_boxes_do_not_change_the_tilt():
+    table = make_table(3)
+    odd = [turn_box(make_box(0, 300 + 50 * i, 120, 28), angle) for i, angle in enumerate((-20, 15, 40))]
+    assert measure_tilt([*odd, *table]) == pytest.approx(np.tan(np.radians(3)), abs=0.005)
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [],
+        make_table(3)[:1],
+        make_table(0.4),
+        make_table(15),
+        # Columns of vertical text, and boxes that are hardly wider than high.
+        [turn_box(make_box(60 * i, 0, 28, 300), 3) for i in range(6)],
+        [turn_box(make_box(60 * i, 0, 40, 28), 3) for i in range(6)],
+        # Angles as on packaging.
+        [turn_box(make_box(0, 50 * i, 140, 28), angle) for i, angle in enumerate((-30, -12, 3, 5, 19, 33))],
+    ],
+    ids=["none", "one", "level", "steep", "vertical", "short", "mixed"],
+)
+def test_no_tilt_where_evidence_lacks(boxes):
+    assert measure_tilt(boxes) == 0
+
+
+def make_line(angle: float, start: float, end: float, off: float = 0, height: float = 30) -> TextBox:
+    """A box along a direction through (400, 400), from `start` to `end` on it, with ordered corners."""
+    box = turn_box(make_box(start, off - height / 2, end - start, height), angle)
+    return TextBox(order_corners(box.polygon), (end - start) / 1000)
+
+
+def join(*boxes: TextBox, spare: tuple[TextBox, ...] = ()) -> list[TextBox]:
+    return join_pieces(list(boxes), list(spare), 800, 800)
+
+
+@pytest.mark.parametrize("angle", [-60, -45, 45, 60])
+def test_pieces_of_a_slanted_line_are_joined(angle):
+    whole, level = make_line(angle, -150, 200), make_box(10, 10)
+    pieces = [make_line(angle, 80, 200), make_line(angle, -150, 20), make_line(angle, 10, 90)]
+    for order in itertools.permutations(pieces):
+        found, untouched = join(*order, level)
+        np.testing.assert_allclose(found.polygon, whole.polygon, atol=3)
+        assert (found.polygon == np.rint(found.polygon)).all()
+        assert untouched is level
+        assert found.det_score in (pieces[0].det_score, pieces[1].det_score)
+
+
+def test_an_uncertain_box_counts_only_as_a_piece():
+    line, end = make_line(50, -150, 100), make_line(50, 95, 130)
+    (found,) = join(line, spare=(end, make_line(50, 170, 200)))
+    np.testing.assert_allclose(found.polygon, make_line(50, -150, 130).polygon, atol=3)
+    assert join(spare=(end,)) == []
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        (make_line(0, -150, 0), make_line(0, -5, 100)),
+        (make_line(20, -150, 0), make_line(20, -5, 100)),
+        (make_line(75, -150, 0), make_line(75, -5, 100)),
+        (make_line(45, -150, 0), make_line(45, 20, 100)),
+        (make_line(45, -150, 0), make_line(45, -5, 100, off=32)),
+        (make_line(45, -150, 0), make_line(45, -120, -10, off=32)),
+        (make_line(45, -150, 0), make_line(-45, -20, 60)),
+        (make_line(45, -150, 0), make_line(45, -20, 30, height=60)),
+        (make_line(45, -30, 30), make_line(45, 25, 60)),
+    ],
+    ids=["level", "slight", "nearly vertical", "apart", "next line", "beside", "across", "higher", "short"],
+)
+def test_boxes_that_are_no_pieces_stay_apart(boxes):
+    assert join(*boxes) == list(boxes)
+
+
+def test_joined_boxes_stay_in_the_picture():
+    pieces = make_line(45, -550, -400), make_line(45, -410, -300, off=8)
+    assert min(piece.polygon.min() for piece in pieces) >= 0
+    assert fit_quad(np.vstack([piece.polygon for piece in pieces]))[0].min() < -0.5
+    (found,) = join(*pieces)
+    assert found.polygon.min() == 0
 
 
 def test_crop_of_an_upright_box_is_that_part_of_the_picture():

@@ -196,10 +196,20 @@ def test_a_damaged_array_is_refused(tmp_path):
         make_golden.read_array(folder, "label.det")
 
 
-@pytest.mark.parametrize(("constant", "value"), [("ROW_TOLERANCE", 0.0), ("VERTICAL_RATIO", 4.0)])
+@pytest.mark.parametrize(
+    ("constant", "value"),
+    [
+        ("ROW_TOLERANCE", 0.0),
+        ("VERTICAL_RATIO", 4.0),
+        ("MAX_TILT", 0.0),
+        ("BREAKING_SLANT", (5.0, 5.0)),
+        ("PIECE_GAP", -0.5),
+        ("PIECE_HEIGHT", 1.0),
+    ],
+)
 def test_another_constant_is_seen(recorded, expected, monkeypatch, constant, value):
     monkeypatch.setattr(geometry, constant, value)
-    sections = ("cases", "reading_orders")
+    sections = ("cases", "maps", "reading_orders")
     # Other crops ask the networks for what was not recorded.
     with contextlib.suppress(ValueError):
         found = make_golden.expect(*recorded)[0]

@@ -44,18 +44,29 @@ internal fun findBoxes(
     val fitter = RectangleFitter()
     val scorer = QuadScorer(probMap, mapSize)
     val boxes = ArrayList<TextBox>()
+    // What may be a piece of a box.
+    val spare = ArrayList<TextBox>()
     val outlines = OutlineFinder(mapSize.width, mapSize.height)
         .find(probMap, settings.binThreshold, settings.maxCandidates)
     for (outline in outlines) {
         val shrunk = fitter.fit(outline)
         if (shrunk.side < settings.minBoxSide) continue
-        val score = scorer.score(shrunk.corners)
+        var score = scorer.score(shrunk.corners)
+        var kept = boxes
+        var ratio = settings.unclipRatio
+        if (score < settings.boxThreshold) {
+            if (!isSlanted(shrunk.corners, geometry.slantedRatio, geometry.slant)) kept = spare
+            val text = scorer.scoreText(shrunk.corners, settings.binThreshold)
+            score = if (text.fill >= geometry.leastFill) text.score else 0.0
+            // The rectangle around a thin, bent line reaches further beyond it than that around a straight one.
+            ratio *= (1 + text.fill) / 2
+        }
         if (score < settings.boxThreshold) continue
-        val grown = fitter.fit(unclip(shrunk.corners, settings.unclipRatio) ?: continue)
+        val grown = fitter.fit(unclip(shrunk.corners, ratio) ?: continue)
         if (grown.side < settings.minGrownBoxSide) continue
-        boxes += TextBox(scaleCorners(grown.corners, mapSize, imageSize), score)
+        kept += TextBox(scaleCorners(grown.corners, mapSize, imageSize), score)
     }
-    return sortReadingOrder(boxes, geometry.rowTolerance)
+    return sortReadingOrder(joinPieces(boxes, spare, imageSize, geometry), geometry)
 }
 
 private fun scaleCorners(corners: FloatArray, mapSize: Size, imageSize: Size): FloatArray {
@@ -67,6 +78,9 @@ private fun scaleCorners(corners: FloatArray, mapSize: Size, imageSize: Size): F
     }
 }
 
+/** The mean probability of text in a quadrilateral, and the share of it that text fills; in 0..1. */
+internal class TextScore(val score: Double, val fill: Double)
+
 private const val FIXED_BITS = 16
 
 /** Takes the mean of a prob map inside quadrilaterals, whose pixels are those that OpenCV's fillPoly paints. */
@@ -75,7 +89,14 @@ internal class QuadScorer(private val probMap: FloatArray, private val size: Siz
     private var last = IntArray(64)
 
     /** The mean probability inside a quadrilateral (8 floats) of the map, in 0..1. */
-    fun score(quad: FloatArray): Double {
+    fun score(quad: FloatArray): Double = scoreText(quad, Float.NEGATIVE_INFINITY).score
+
+    /**
+     * The mean probability of what is above [binThreshold], so counts as text, inside a quadrilateral, and its share.
+     *
+     * The rectangle around a slanted line, which networks see thin and bent, is half empty.
+     */
+    fun scoreText(quad: FloatArray, binThreshold: Float): TextScore {
         val left = floor(minOf(quad[0], quad[2], quad[4], quad[6])).toInt().coerceIn(0, size.width - 1)
         val top = floor(minOf(quad[1], quad[3], quad[5], quad[7])).toInt().coerceIn(0, size.height - 1)
         val bottom = ceil(maxOf(quad[1], quad[3], quad[5], quad[7])).toInt().coerceIn(0, size.height - 1)
@@ -98,15 +119,20 @@ internal class QuadScorer(private val probMap: FloatArray, private val size: Siz
         }
         var sum = 0.0
         var count = 0
+        var area = 0
         for (row in 0 until rows) {
             if (first[row] == Int.MAX_VALUE) continue
             val start = (top + row) * size.width
             val from = max(left + first[row], 0)
             val to = min(left + last[row], size.width - 1)
-            for (i in start + from..start + to) sum += probMap[i]
-            count += max(to - from + 1, 0)
+            for (i in start + from..start + to) {
+                if (probMap[i] <= binThreshold) continue
+                sum += probMap[i]
+                count++
+            }
+            area += max(to - from + 1, 0)
         }
-        return if (count == 0) 0.0 else sum / count
+        return TextScore(if (count == 0) 0.0 else sum / count, count.toDouble() / max(area, 1))
     }
 
     /** Widens each row to where a side, given from top to bottom, crosses its middle. */

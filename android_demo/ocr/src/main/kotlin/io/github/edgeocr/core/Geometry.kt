@@ -98,28 +98,162 @@ private fun addShifted(points: Points, corners: IntArray, i: Int, dx: Double, dy
 /** The nearest whole number; halves go away from zero. */
 private fun roundAway(value: Double): Int = (if (value < 0) value - 0.5 else value + 0.5).toInt()
 
+/** A rectangle as a line of text: its longer side, as a vector too, and its shorter one. */
+private class Line(val length: Double, val height: Double, val dx: Double, val dy: Double)
+
+private fun measureLine(polygon: FloatArray): Line {
+    val acrossX = polygon[2].toDouble() - polygon[0]
+    val acrossY = polygon[3].toDouble() - polygon[1]
+    val downX = polygon[6].toDouble() - polygon[0]
+    val downY = polygon[7].toDouble() - polygon[1]
+    val across = hypot(acrossX, acrossY)
+    val down = hypot(downX, downY)
+    return if (across >= down) Line(across, down, acrossX, acrossY) else Line(down, across, downX, downY)
+}
+
+/** Whether a rectangle is [ratio] times longer than high, and its slope, up or down, among [slopes]. */
+internal fun isSlanted(polygon: FloatArray, ratio: Double, slopes: Slopes): Boolean {
+    val line = measureLine(polygon)
+    val rise = abs(line.dy)
+    val run = abs(line.dx)
+    return line.length >= ratio * line.height && slopes.least * run <= rise && rise <= slopes.most * run
+}
+
+/**
+ * The boxes with the pieces of steeply slanted lines joined; all others are untouched, in the order given.
+ *
+ * Pieces may also come from [spare], boxes that are too uncertain to stand alone. A joined box has whole pixels inside
+ * the picture of [imageSize], and the score of the longer of the two.
+ */
+internal fun joinPieces(
+    boxes: List<TextBox>,
+    spare: List<TextBox>,
+    imageSize: Size,
+    settings: GeometrySettings,
+): List<TextBox> {
+    val lines = (boxes + spare).toMutableList()
+    var count = boxes.size
+    var i = 0
+    var unchanged = 0
+    val fitter = RectangleFitter()
+    while (unchanged < count) {
+        i %= count
+        val found = findPiece(lines, i, fitter, settings)
+        if (found == null) {
+            i++
+            unchanged++
+            continue
+        }
+        val (k, quad) = found
+        val polygon = FloatArray(8) {
+            val side = if (it % 2 == 0) imageSize.width else imageSize.height
+            Math.rint(quad[it].toDouble()).coerceIn(0.0, side.toDouble()).toFloat()
+        }
+        lines[i] = TextBox(polygon, lines[i].detScore)
+        lines.removeAt(k)
+        if (k < count) {
+            count--
+            if (k < i) i--
+        }
+        // What was joined may reach another piece.
+        unchanged = 0
+    }
+    return lines.take(count)
+}
+
+/**
+ * The index of the first piece of line [i], and the rectangle around both; null where there is none.
+ *
+ * A piece is not longer than the line, reaches one of its ends, and lies in its direction.
+ */
+private fun findPiece(
+    lines: List<TextBox>,
+    i: Int,
+    fitter: RectangleFitter,
+    settings: GeometrySettings,
+): Pair<Int, FloatArray>? {
+    val polygon = lines[i].polygon
+    if (!isSlanted(polygon, settings.slantedRatio, settings.breakingSlant)) return null
+    val line = measureLine(polygon)
+    val gap = settings.pieceGap * line.height
+    for (k in lines.indices) {
+        if (k == i) continue
+        val piece = lines[k].polygon
+        val along = (0 until 4).map {
+            ((piece[2 * it] - polygon[0]) * line.dx + (piece[2 * it + 1] - polygon[1]) * line.dy) / line.length
+        }
+        val start = along.min()
+        val end = along.max()
+        if (end - start > line.length || end < -gap || start > line.length + gap) continue
+        val corners = Points(8)
+        for (corner in listOf(polygon, piece)) {
+            for (c in 0 until 4) corners.add(corner[2 * c].toInt(), corner[2 * c + 1].toInt())
+        }
+        val both = fitter.fit(corners)
+        if (both.side <= settings.pieceHeight * line.height) return k to both.corners
+    }
+    return null
+}
+
+/**
+ * The slope (dy / dx) of the page that the boxes are on, for up to `maxTilt`.
+ *
+ * The median slope of the boxes that are clearly wider than high, each with the weight of its width. 0 for a level page,
+ * for a steeper one, and where fewer than two boxes, or less than two thirds of the weight, agree on the slope.
+ */
+internal fun measureTilt(boxes: List<TextBox>, settings: GeometrySettings): Double {
+    val slopes = ArrayList<Pair<Double, Double>>()
+    for (box in boxes) {
+        // Of the upper and the lower edge together.
+        val corners = box.polygon.map { it.toDouble() }
+        val run = corners[2] - corners[0] + corners[4] - corners[6]
+        val rise = corners[3] - corners[1] + corners[5] - corners[7]
+        val height = measure(box.polygon, 0, 3) + measure(box.polygon, 1, 2)
+        if (run >= settings.tiltRatio * height && run > 0) slopes += rise / run to run
+    }
+    slopes.sortWith(compareBy({ it.first }, { it.second }))
+    val total = slopes.sumOf { it.second }
+    var passed = 0.0
+    val tilt = slopes.firstOrNull { (_, run) ->
+        passed += run
+        2 * passed >= total
+    }?.first ?: 0.0
+    val agreeing = slopes.filter { abs(it.first - tilt) <= settings.tiltSpread }
+    val isAgreed = agreeing.size >= 2 && 3 * agreeing.sumOf { it.second } >= 2 * total
+    return if (isAgreed && abs(tilt) in settings.leastTilt..settings.maxTilt) tilt else 0.0
+}
+
 /**
  * The boxes from top to bottom, and from left to right within a row.
  *
- * A row is a run of boxes whose top left corners differ in y by less than [rowTolerance] of the median height from the
- * one before.
+ * A row is a run of boxes whose top left corners differ in y by less than `rowTolerance` of the median height from the
+ * one before. Where the page is tilted ([measureTilt]), x and y are those of the page.
  */
-internal fun sortReadingOrder(boxes: List<TextBox>, rowTolerance: Double): List<TextBox> {
+internal fun sortReadingOrder(boxes: List<TextBox>, settings: GeometrySettings): List<TextBox> {
     if (boxes.isEmpty()) return boxes
     // Along the left side of each box: for slanted lines that is their height, not their extent.
     val heights = boxes.map { measure(it.polygon, 0, 3) }.sorted()
-    val tolerance = rowTolerance * heights[heights.size / 2]
-    val ordered = boxes.sortedWith(compareBy({ it.polygon[1] }, { it.polygon[0] })).toMutableList()
-    for (end in 1 until ordered.size) {
+    val tolerance = settings.rowTolerance * heights[heights.size / 2]
+    val tilt = measureTilt(boxes, settings)
+    val placed = boxes.map { box ->
+        val x = box.polygon[0].toDouble()
+        val y = box.polygon[1].toDouble()
+        Place(x + tilt * y, y - tilt * x, box)
+    }.sortedWith(compareBy({ it.y }, { it.x })).toMutableList()
+    for (end in 1 until placed.size) {
         for (i in end downTo 1) {
-            val above = ordered[i - 1].polygon
-            val below = ordered[i].polygon
-            if (!(abs(below[1] - above[1]) < tolerance && below[0] < above[0])) break
-            ordered[i - 1] = ordered[i].also { ordered[i] = ordered[i - 1] }
+            val above = placed[i - 1]
+            val below = placed[i]
+            if (!(abs(below.y - above.y) < tolerance && below.x < above.x)) break
+            placed[i - 1] = below
+            placed[i] = above
         }
     }
-    return ordered
+    return placed.map { it.box }
 }
+
+/** The top left corner of a box, on its page. */
+private class Place(val x: Double, val y: Double, val box: TextBox)
 
 /** The distance of two corners of a polygon. */
 private fun measure(polygon: FloatArray, from: Int, to: Int): Double = hypot(
@@ -127,16 +261,25 @@ private fun measure(polygon: FloatArray, from: Int, to: Int): Double = hypot(
     polygon[2 * to + 1].toDouble() - polygon[2 * from + 1],
 )
 
+/** The sides of a polygon's crop before it is turned, at least 1 px each. */
+internal fun measureSides(polygon: FloatArray) = Size(
+    height = max(1, max(measure(polygon, 0, 3), measure(polygon, 1, 2)).toInt()),
+    width = max(1, max(measure(polygon, 0, 1), measure(polygon, 3, 2)).toInt()),
+)
+
+/** Whether a crop of [size] is vertical text. */
+internal fun isVertical(size: Size, settings: GeometrySettings): Boolean =
+    size.height >= size.width * settings.verticalRatio
+
 /**
  * Cuts a quadrilateral out of the image and straightens it; upright text lies horizontally afterwards.
  *
  * A crop at least `verticalRatio` times taller than wide is turned by 90° counter-clockwise. Sides are at least 1 px.
  */
 internal fun cropPolygon(image: BgrImage, polygon: FloatArray, settings: GeometrySettings): BgrImage {
-    val width = max(1, max(measure(polygon, 0, 1), measure(polygon, 3, 2)).toInt())
-    val height = max(1, max(measure(polygon, 0, 3), measure(polygon, 1, 2)).toInt())
-    val crop = Perspective(polygon, width, height).warp(image)
-    return if (height >= width * settings.verticalRatio) crop.turnLeft() else crop
+    val size = measureSides(polygon)
+    val crop = Perspective(polygon, size.width, size.height).warp(image)
+    return if (isVertical(size, settings)) crop.turnLeft() else crop
 }
 
 // Between pixels there are 32 places with weights of their own, as in OpenCV.

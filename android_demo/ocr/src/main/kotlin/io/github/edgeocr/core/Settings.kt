@@ -51,7 +51,30 @@ public data class GeometrySettings(
     val rowTolerance: Double,
     /** A crop this many times taller than wide is vertical text. */
     val verticalRatio: Double,
+    /** A slanted line is this many times longer than high. */
+    val slantedRatio: Double,
+    /** Least and greatest slope of a slanted line, up or down. */
+    val slant: Slopes,
+    /** The same of lines whose pieces are joined. */
+    val breakingSlant: Slopes,
+    /** Share of a slanted rectangle that text must fill to be scored by that text alone. */
+    val leastFill: Double,
+    /** How far from the end of a line a piece of it may begin, in heights of the line. */
+    val pieceGap: Double,
+    /** How high a line and its piece are together at most, in heights of the line. */
+    val pieceHeight: Double,
+    /** Boxes this many times wider than high tell the tilt of the page. */
+    val tiltRatio: Double,
+    /** Slope of a page from which its rows are followed. */
+    val leastTilt: Double,
+    /** Slope of a page up to which its rows are followed. */
+    val maxTilt: Double,
+    /** How much the slopes of boxes may differ from that of the page. */
+    val tiltSpread: Double,
 )
+
+/** A range of slopes: pixels down or up for each to the right. */
+public data class Slopes(val least: Double, val most: Double)
 
 /** Input shape, batches and score limit of text recognition. */
 public data class RecognitionSettings(
@@ -82,8 +105,10 @@ public data class OrientationSettings(
     val padValue: Float,
     /** The class that stands for upside down. */
     val turnedClass: Int,
-    /** How much better the turned reading of a line must score where the classifier is not sure. */
+    /** How much better the turned reading of a line must score where it is read both ways. */
     val turnedScoreMargin: Double,
+    /** With no classifier, vertical lines that score below this are read both ways. */
+    val unsureScore: Double,
 )
 
 /** Everything that the stages take from the manifest: the user's settings, and what no setting changes. */
@@ -118,8 +143,22 @@ public data class Settings(
             minGrownBoxSide = constants.getInt("min_grown_box_side"),
         )
 
-        private fun readGeometry(constants: JsonFields) =
-            GeometrySettings(constants.getDouble("row_tolerance"), constants.getDouble("vertical_ratio"))
+        private fun readGeometry(constants: JsonFields) = GeometrySettings(
+            rowTolerance = constants.getDouble("row_tolerance"),
+            verticalRatio = constants.getDouble("vertical_ratio"),
+            slantedRatio = constants.getDouble("slanted_ratio"),
+            slant = readSlopes(constants.getFields("slant")),
+            breakingSlant = readSlopes(constants.getFields("breaking_slant")),
+            leastFill = constants.getDouble("least_fill"),
+            pieceGap = constants.getDouble("piece_gap"),
+            pieceHeight = constants.getDouble("piece_height"),
+            tiltRatio = constants.getDouble("tilt_ratio"),
+            leastTilt = constants.getDouble("least_tilt"),
+            maxTilt = constants.getDouble("max_tilt"),
+            tiltSpread = constants.getDouble("tilt_spread"),
+        )
+
+        private fun readSlopes(constants: JsonFields) = Slopes(constants.getDouble("least"), constants.getDouble("most"))
 
         fun readRecognition(settings: JsonFields, constants: JsonFields) = RecognitionSettings(
             imageHeight = settings.getInt("image_height"),
@@ -140,6 +179,7 @@ public data class Settings(
             padValue = constants.getDouble("pad_value").toFloat(),
             turnedClass = constants.getInt("turned_class"),
             turnedScoreMargin = constants.getDouble("turned_score_margin"),
+            unsureScore = constants.getDouble("unsure_score"),
         )
 
         private fun readNormalization(fields: JsonFields) =

@@ -45,6 +45,12 @@ public class TextReader(
         }
         val readings = timings.time("recognition") {
             val upright = recognizer.recognize(crops, goOn).toMutableList()
+            if (classifier == null) {
+                unsure = boxes.indices.filter {
+                    upright[it].score < settings.orientation.unsureScore &&
+                        isVertical(measureSides(boxes[it].polygon), settings.geometry)
+                }
+            }
             val turned = recognizer.recognize(unsure.map { crops[it].turnAround() }, goOn)
             unsure.zip(turned) { i, other ->
                 if (other.score > upright[i].score + settings.orientation.turnedScoreMargin) upright[i] = other

@@ -51,7 +51,7 @@ class GeometryTest {
             val boxes = row.getJSONArray("polygons").mapIndexed { i, polygon ->
                 TextBox((polygon as JSONArray).rows(), i.toDouble())
             }
-            val order = sortReadingOrder(boxes, settings.rowTolerance).map { it.detScore.toInt() }
+            val order = sortReadingOrder(boxes, settings).map { it.detScore.toInt() }
             assertEquals(row.getJSONArray("order").map { it as Int }, order)
         }
     }

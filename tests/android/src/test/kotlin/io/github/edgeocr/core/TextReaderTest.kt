@@ -117,6 +117,29 @@ class TextReaderTest {
     }
 
     @Test
+    fun `vertical lines are read both ways where the first is unsure`() {
+        val settings = GoldenFiles.readSettings(cases[0])
+        // A column of text, then two readings of one step: the second may be better.
+        val probs = FloatArray(96 * 96) { if (it % 96 in 40..52 && it / 96 in 20..75) 1f else 0f }
+        val map = Tensor(intArrayOf(1, 1, 96, 96), probs)
+        for ((first, second, text) in listOf(Triple(0.7f, 0.9f, "b"), Triple(0.7f, 0.75f, "a"), Triple(0.86f, 1f, "a"))) {
+            var runs = 0
+            val recognizer = Engine {
+                val steps = if (runs++ == 0) floatArrayOf(0f, first, 0f) else floatArrayOf(0f, 0f, second)
+                Tensor(intArrayOf(1, 1, 3), steps)
+            }
+            val reader = TextReader(
+                TextDetector({ map }, settings.detection.copy(limitSideLen = 96), settings.geometry),
+                TextRecognizer(recognizer, Charset(listOf("", "a", "b"), 0), settings.recognition),
+                null,
+                settings,
+            )
+            assertEquals(listOf(text), reader.read(BgrImage(96, 96, ByteArray(3 * 96 * 96))).lines.map { it.text })
+            assertEquals(if (first < settings.orientation.unsureScore) 2 else 1, runs)
+        }
+    }
+
+    @Test
     fun `lines that score too low are left out`() {
         val case = JSONObject(cases[0].toString())
         case.getJSONObject("settings").getJSONObject("recognition").put("text_score", 1.01)
