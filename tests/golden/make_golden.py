@@ -21,7 +21,7 @@ import json
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,28 @@ from edge_ocr.config import load_config
 from edge_ocr.core.charset import Charset
 from edge_ocr.core.detection import TextDetector, find_boxes
 from edge_ocr.core.geometry import crop_polygon, fit_quad, order_corners, sort_reading_order, unclip
-from edge_ocr.core.imaging import plan_detection_size, prepare_detection, prepare_lines, resize_line
+from edge_ocr.core.imaging import (
+    add_border,
+    plan_border,
+    plan_detection_size,
+    prepare_detection,
+    prepare_lines,
+    resize_line,
+)
 from edge_ocr.core.orientation import OrientationClassifier
 from edge_ocr.core.pipeline import TextReader
-from edge_ocr.core.recognition import MAX_WIDTH, TextRecognizer, plan_batches, plan_width
+from edge_ocr.core.recognition import (
+    MAX_WIDTH,
+    Part,
+    TextRecognizer,
+    cut_line,
+    join_readings,
+    plan_batches,
+    plan_width,
+)
 from edge_ocr.core.settings import DetectionSettings, OrientationSettings, RecognitionSettings
 from edge_ocr.core.types import TextBox
+from edge_ocr.core.windows import grow_box, has_fine_print, merge_boxes, plan_spans
 
 FOLDER = Path(__file__).resolve().parent
 REPOSITORY = FOLDER.parents[1]
@@ -74,9 +90,9 @@ class View:
 _LABEL, _SIGN = "examples/images/label.png", "examples/images/sign.png"
 _TURNED = "examples/images/upside_down.png"
 _RECEIPT, _SLANTED = "tests/golden/pictures/receipt.png", "tests/golden/pictures/slanted.png"
-_STEEP = "tests/golden/pictures/steep.png"
+_STEEP, _WIDE = "tests/golden/pictures/steep.png", "tests/golden/pictures/wide.png"
 
-# Name, view, changes of the settings of detection, pictures in a batch.
+# Name, view, changes of the settings of detection (a side limit of 320, no windows), pictures in a batch.
 CASES: tuple[tuple[str, View, dict[str, Any], int], ...] = (
     ("label", View(_LABEL, (0, 0, 640, 460)), {"limit_side_len": 640}, 1),
     ("label_small", View(_LABEL, (0, 0, 640, 460)), {}, 6),
@@ -99,6 +115,9 @@ CASES: tuple[tuple[str, View, dict[str, Any], int], ...] = (
     ("steep", View(_STEEP, (0, 0, 300, 260)), {}, 1),
     ("steep_down", View(_STEEP, (0, 0, 300, 260), 1), {"box_threshold": 0.7}, 1),
     ("bricks", View(_SIGN, (0, 0, 640, 40)), {}, 1),
+    ("wide", View(_WIDE, (0, 0, 3200, 224)), {"windows": True}, 4),
+    ("tall", View(_WIDE, (0, 0, 3200, 224), 3), {"windows": True, "limit_side_len": 960}, 4),
+    ("strip", View(_WIDE, (17, 23, 352, 20)), {"limit_side_len": 960}, 1),
 )
 
 
@@ -203,7 +222,7 @@ def record(cases: Sequence[tuple[str, View, dict[str, Any], int]] = CASES) -> tu
     charset = Charset(("", *models["rec"].dictionary, " "))
     described, arrays, rec_outputs = [], {}, {}
     for name, view, changes, batch_size in cases:
-        detection = replace(config.detection, **{"limit_side_len": 320, **changes})
+        detection = replace(config.detection, **{"limit_side_len": 320, "windows": False, **changes})
         recognition = replace(config.recognition, batch_size=batch_size)
         runs: list[tuple[str, tuple[int, ...], np.ndarray]] = []
         kept = {kind: RecordingEngine(engine, kind, runs) for kind, engine in engines.items()}
@@ -212,7 +231,9 @@ def record(cases: Sequence[tuple[str, View, dict[str, Any], int]] = CASES) -> tu
             TextRecognizer(kept["rec"], charset, recognition),
             OrientationClassifier(kept["cls"], config.orientation),
         ).read(view.cut())
-        arrays[f"{name}.det"] = np.round(runs[0][2][0, 0] * 255).astype(np.uint8)
+        maps = [np.round(output * 255).astype(np.uint8) for kind, _, output in runs if kind == "det"]
+        # One is kept as an image, those of windows one behind the other.
+        arrays[f"{name}.det"] = maps[0][0, 0] if len(maps) == 1 else np.concatenate([part.reshape(-1) for part in maps])
         cls_outputs = [output for kind, _, output in runs if kind == "cls"]
         arrays[f"{name}.cls"] = np.concatenate([*cls_outputs, np.zeros((0, 2), np.float32)])
         rec_outputs[name] = [output for kind, _, output in runs if kind == "rec"]
@@ -240,7 +261,11 @@ def record(cases: Sequence[tuple[str, View, dict[str, Any], int]] = CASES) -> tu
 
 
 def render_pictures(out: Path) -> None:
-    """Write the pictures that are not in examples/images: pieces of the receipt, upright, slanted and steep."""
+    """Write the pictures that are not in examples/images.
+
+    Pieces of the receipt, upright, slanted and steep; and a wide picture with small print, a blank part and a word too
+    high for windows.
+    """
     receipt = cv2.imread(str(REPOSITORY / "examples/images/receipt.jpg"))
     upright = receipt[150:410, 210:510]
     matrix = cv2.getRotationMatrix2D((360.0, 600.0), 11, 1.0)
@@ -252,6 +277,14 @@ def render_pictures(out: Path) -> None:
         # In 16 levels a channel they take a third of the space.
         levels = np.minimum(np.round(image / 17.0) * 17, 255).astype(np.uint8)
         cv2.imwrite(str(out / "pictures" / f"{name}.png"), levels, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    wide = np.full((224, 3200, 3), (236, 244, 248), np.uint8)
+    for i in range(10):
+        place = (20 + 372 * (i % 2), 36 + 40 * (i // 2))
+        cv2.putText(
+            wide, f"row {i // 2 + 1} of sheet {i % 2 + 1}: {317 * (i + 3)} units", place, 0, 0.6, 0, 1, cv2.LINE_AA
+        )
+    cv2.putText(wide, "CLEARANCE", (1900, 180), 0, 6, (40, 30, 160), 18, cv2.LINE_AA)
+    cv2.imwrite(str(out / "pictures" / "wide.png"), wide, [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 
 def write_manifest(out: Path) -> None:
@@ -344,6 +377,12 @@ def expect(recorded: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dic
             {"height": h, "width": w, "line_width": resize_line(np.zeros((h, w, 3), np.uint8), 48, MAX_WIDTH).shape[1]}
             for h, w in ((48, 100), (1, 1), (100, 1), (7, 53), (31, 997), (5, 600), (96, 333), (47, 47))
         ],
+        "borders": list(_expect_borders(made)),
+        "spans": list(_expect_spans()),
+        "fine_prints": [{**asdict(view), "has_fine_print": has_fine_print(view.cut())} for view in _FINE_PRINTS],
+        "merges": list(_expect_merges()),
+        "cuts": list(_expect_cuts()),
+        "joins": list(_expect_joins()),
         "quads": list(_expect_quads()),
         "unclipped": list(_expect_unclipped()),
         "corner_orders": list(_expect_corner_orders()),
@@ -380,6 +419,84 @@ def _expect_case(case: Any, classes: Sequence[str], arrays: Any, made: dict[str,
         "lines": [{"text": line.text, "rec_score": _round(line.rec_score)} for line in lines],
         "read": [line.text for line in open_reader(case, classes, arrays).read(image).lines],
     }
+
+
+def _expect_spans() -> Iterator[dict[str, Any]]:
+    for length in (1, 32, 100, 928, 959, 960, 961, 1000, 1700, 1792, 1793, 5000, 12001):
+        size, spans = plan_spans(length)
+        yield {"length": length, "size": size, "spans": [astuple(span) for span in spans]}
+
+
+_FINE_PRINTS = (
+    View(_WIDE, (0, 0, 800, 224)),
+    View(_WIDE, (0, 0, 800, 224), 1),
+    View(_WIDE, (800, 0, 900, 224)),
+    View(_WIDE, (1900, 40, 1000, 100)),
+    View(_SIGN, (0, 0, 640, 430)),
+    View(_LABEL, (0, 0, 640, 460)),
+    View(_WIDE, (20, 20, 15, 15)),
+)
+
+
+def _expect_borders(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    for i, view in enumerate(
+        (View(_WIDE, (17, 23, 352, 20)), View(_SIGN, (30, 20, 63, 51)), View(_LABEL, (0, 0, 161, 160)))
+    ):
+        image = view.cut()
+        border = plan_border(*image.shape[:2])
+        made[f"border_{i}"] = add_border(image, border)
+        yield {**asdict(view), "name": f"border_{i}", "border": border}
+    for height, width in ((64, 64), (65, 65), (64, 3000), (160, 640), (160, 639), (161, 9000), (1, 1), (900, 200)):
+        yield {"height": height, "width": width, "border": plan_border(height, width)}
+
+
+def _expect_merges() -> Iterator[dict[str, Any]]:
+    """Yield boxes of two looks: covered, beside each other, several lines in one, and pieces of what is too high."""
+
+    def make(*places: tuple[int, int, int, int]) -> list[TextBox]:
+        corners = [[[x, y], [x + w, y], [x + w, y + h], [x, y + h]] for x, y, w, h in places]
+        return [TextBox(np.array(quad, np.float32), 0.5 + 0.01 * i) for i, quad in enumerate(corners)]
+
+    slanted = [TextBox(np.array([[400, 300], [520, 360], [507, 386], [387, 326]], np.float32), 0.75)]
+    small = make((10, 10, 200, 20), (10, 40, 200, 20), (300, 12, 90, 22))
+    high = make((20, 100, 300, 110), (360, 100, 280, 150), (20, 210, 90, 30))
+    for fine, coarse, scale in (
+        (small, make((8, 8, 204, 60), (296, 6, 100, 30), (700, 10, 80, 40)), 1.0),
+        (small, make((8, 8, 204, 160), (10, 200, 50, 20)), 1.0),
+        (high, make((10, 95, 660, 160)), 1.0),
+        (high, make((10, 95, 660, 160)), 0.5),
+        (slanted, make((380, 290, 150, 110), (450, 330, 20, 20)), 1.0),
+        ([], small, 1.0),
+        (small, [], 1.0),
+    ):
+        boxes = merge_boxes([grow_box(box, 400, 650) for box in fine], coarse, scale)
+        yield {
+            "fine": [box.polygon.tolist() for box in fine],
+            "coarse": [box.polygon.tolist() for box in coarse],
+            "scale": scale,
+            "height": 400,
+            "width": 650,
+            "merged": [box.polygon.tolist() for box in boxes],
+        }
+
+
+def _expect_cuts() -> Iterator[dict[str, Any]]:
+    for view in (View(_WIDE, (0, 20, 3200, 22)), View(_WIDE, (0, 20, 760, 5)), View(_WIDE, (0, 20, 700, 22))):
+        parts = cut_line(resize_line(view.cut(), 48))
+        yield {**asdict(view), "parts": [[part.line.shape[1], part.before_space] for part in parts]}
+
+
+def _expect_joins() -> Iterator[dict[str, Any]]:
+    for pieces in (
+        [("one", 0.9, True), ("two", 0.6, False)],
+        [("one", 0.9, False), ("two", 0.6, False)],
+        [("one ", 0.9, True), ("two", 0.6, True), ("", 0.0, True), ("3", 0.5, False)],
+        [("文字", 0.8, True), ("识别", 0.7, True), ("a", 1.0, False)],
+        [("", 0.0, True), ("", 0.0, False)],
+    ):
+        parts = [Part(np.zeros((1, 1, 3), np.uint8), before_space) for _, _, before_space in pieces]
+        text, score = join_readings(parts, [(text, score) for text, score, _ in pieces])
+        yield {"pieces": pieces, "text": text, "score": _round(score)}
 
 
 def _expect_maps(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
