@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import io
+import itertools
 import json
 import shutil
 import threading
@@ -18,8 +19,11 @@ from PIL import Image
 import edge_ocr.pipeline as pipeline_module
 from edge_ocr import create_pipeline
 from edge_ocr.config import load_config
+from edge_ocr.core.charset import Charset
 from edge_ocr.core.detection import TextDetector
 from edge_ocr.core.geometry import crop_polygon
+from edge_ocr.core.pipeline import TextReader
+from edge_ocr.core.recognition import TextRecognizer
 from edge_ocr.engines import create_engine, is_installed
 from edge_ocr.errors import ConfigError, InputError, ModelError, ToolchainError, UsageError
 from edge_ocr.inputs import list_sources
@@ -57,6 +61,33 @@ def test_text_upside_down_needs_the_classifier(read_example, example_labels, jud
     assert "orientation" in turned.timings_ms
 
 
+@pytest.mark.parametrize(
+    ("scores", "height", "text"),
+    [((0.7, 0.9), 160, "b"), ((0.7, 0.75), 160, "a"), ((0.86,), 160, "a"), ((0.7,), 12, "a")],
+    ids=["better turned", "not much better", "sure", "level"],
+)
+def test_only_unsure_vertical_lines_are_read_both_ways(scores, height, text):
+    config = load_config("OCR")
+    prob_map = np.zeros((1, 1, 192, 192), np.float32)
+    prob_map[0, 0, 16 : 16 + height, 90 : 90 + (12 if height > 12 else 90)] = 1
+
+    class Fixed:
+        name = "fixed"
+
+        def __init__(self, *outputs):
+            self.outputs = list(outputs)
+
+        def run(self, array):
+            return self.outputs.pop(0)
+
+    readings = [np.float32([[[0, score if i == 0 else 0, score if i else 0]]]) for i, score in enumerate(scores)]
+    recognizer = TextRecognizer(Fixed(*readings), Charset(("", "a", "b")), config.recognition)
+    reader = TextReader(TextDetector(Fixed(prob_map), config.detection), recognizer)
+    (line,) = reader.read(np.zeros((192, 192, 3), np.uint8)).lines
+    assert line.text == text
+    assert recognizer.engine.outputs == []
+
+
 @pytest.mark.parametrize("picture", PICTURES)
 def test_classifier_leaves_upright_lines_alone(read_example, judge, picture):
     with_classifier = read_example(picture, Pipeline__use_text_line_orientation=True)
@@ -90,8 +121,11 @@ def test_lines_are_sorted_and_scores_in_range(read_example):
     assert polygons.min() >= 0
     assert (polygons[..., 0] <= width).all()
     assert (polygons[..., 1] <= height).all()
-    for i, (above, below) in enumerate(zip(polygons[:-1, 0], polygons[1:, 0], strict=True)):
-        assert below[1] - above[1] > -10, f"lines {i} and {i + 1}"
+    # The label leans to the left by 2.4°.
+    tops = polygons[:, 0, 1] + np.tan(np.radians(2.4)) * polygons[:, 0, 0]
+    for i, (above, below) in enumerate(itertools.pairwise(tops)):
+        assert below - above > -10, f"lines {i} and {i + 1}"
+    assert result["rec_text"][0].startswith("KESTREL")
     assert all(0.5 <= score <= 1 for score in result["rec_score"])
     assert all(0.6 <= score <= 1 for score in result["dt_scores"])
     assert json.loads(result.to_json()) == dict(result)
