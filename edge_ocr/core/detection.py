@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from .geometry import LEAST_FILL, SLANT, fit_quad, is_slanted, join_pieces, sort
 from .imaging import prepare_detection
 from .settings import DetectionSettings
 from .types import BgrImage, Polygon, TextBox
-from .windows import WINDOW_SIDE, grow_box, map_windows, merge_boxes, plan_finer_scale
+from .windows import grow_box, map_windows, merge_boxes, plan_finer_scale, plan_spans
 
 if TYPE_CHECKING:
     # NumPy before 1.21, which Debian 11 has, knows no NDArray.
@@ -45,7 +46,7 @@ class TextDetector:
             if scale is not None:
                 windows_map = map_windows(self.engine, image, scale, settings)
                 # Each window may have as many candidates as a whole picture.
-                count = max(1, windows_map.size // WINDOW_SIDE**2)
+                count = math.prod(len(plan_spans(length)[1]) for length in windows_map.shape)
                 many = replace(settings, max_candidates=settings.max_candidates * count)
                 found = find_boxes(windows_map, height, width, many)
                 boxes = merge_boxes([grow_box(box, height, width) for box in found], boxes, scale)

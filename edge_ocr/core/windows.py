@@ -29,7 +29,7 @@ BLANK_RANGE = 8
 # The lower quartile of the box heights, as the network sees them, below which text is too small to be found whole.
 # Measured with PP-OCRv4 mobile at 960: pages of 7 to 11 pt 11 to 17, receipts 18 to 21, a phone's screen 17, photos
 # that are reduced 15 and more. And the height that such boxes are then given.
-SMALL_BOX_PX = 16.0
+SMALL_BOX_PX = 15.0
 LEGIBLE_BOX_PX = 26.0
 
 # From this scale on, text of 14 px and more gives boxes; at 0.25 most of it gives nothing at all. Below BLIND_SCALE the

@@ -63,6 +63,7 @@ def test_defaults_are_the_published_constants():
     assert (detection.limit_side_len, detection.limit_type) == (960, "max")
     assert (detection.bin_threshold, detection.box_threshold, detection.unclip_ratio) == (0.3, 0.6, 1.5)
     assert detection.max_candidates == 1000
+    assert detection.windows is True
     assert detection.mean == (0.485, 0.456, 0.406)
     assert detection.std == (0.229, 0.224, 0.225)
     recognition = config.recognition
@@ -77,7 +78,7 @@ Global: {pipeline_name: OCR}
 Pipeline: {text_det_model: d/, text_rec_model: r/, text_line_orientation_model: c/, use_text_line_orientation: true,
   text_rec_batch_size: 7, device: "gpu:1"}
 Detection: {limit_side_len: 736, limit_type: min, thresh: 0.2, box_thresh: 0.5, unclip_ratio: 2, max_candidates: 9,
-  mean: [0.5, 0.4, 0.3], std: [0.1, 0.2, 0.3]}
+  mean: [0.5, 0.4, 0.3], std: [0.1, 0.2, 0.3], windows: false}
 Recognition: {character_dict_path: keys.txt, image_shape: [3, 32, 100], text_score: 0}
 Orientation: {image_shape: [3, 80, 160], thresh: 0.7}
 Runtime: {engine: paddle, threads: 3, precision: bf16}
@@ -95,6 +96,7 @@ def test_every_key_reaches_its_setting(write):
     assert (detection.limit_side_len, detection.limit_type, detection.max_candidates) == (736, "min", 9)
     assert (detection.bin_threshold, detection.box_threshold, detection.unclip_ratio) == (0.2, 0.5, 2.0)
     assert (detection.mean, detection.std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+    assert detection.windows is False
     recognition = config.recognition
     assert (recognition.image_height, recognition.min_width) == (32, 100)
     assert (recognition.batch_size, recognition.text_score) == (7, 0.0)
@@ -105,6 +107,29 @@ def test_every_key_reaches_its_setting(write):
     assert (limits.max_file_bytes, limits.max_download_bytes) == (3 * 2**20, 2 * 2**20)
     # The file above holds every key there is.
     assert set(config.origins.values()) == {str(find_config(write(FULL)))}
+
+
+@pytest.mark.parametrize(
+    ("file", "overrides", "windows"),
+    [
+        ("Detection: {limit_side_len: 960}", {}, False),
+        ("Detection: {limit_type: long}", {}, False),
+        ("Pipeline: {}", {"Detection.limit_side_len": 1280}, False),
+        ("Pipeline: {}", {"Detection.thresh": 0.2}, True),
+        ("Detection: {limit_side_len: 960, windows: true}", {}, True),
+        ("Detection: {limit_side_len: 960}", {"Detection.windows": True}, True),
+    ],
+)
+def test_a_side_limit_that_is_set_is_obeyed(write, file, overrides, windows):
+    config = load_config(write(file), overrides)
+    assert config.detection.windows is windows
+    # A model's own limit is no user's; what is set later is.
+    later = load_config(write("Pipeline: {}")).with_model_settings({"Detection.limit_side_len": 736}, "inference.yml")
+    assert later.detection.windows is True
+    assert later.with_values({"Recognition.text_score": 0}, "derive").detection.windows is True
+    derived = later.with_values({"Detection.limit_side_len": 736}, "derive")
+    assert derived.detection.windows is False
+    assert derived.origins["Detection.windows"] == "derive, which sets Detection.limit_side_len"
 
 
 @pytest.mark.parametrize("text", ["Pipeline: {}", FULL], ids=["defaults", "full"])
