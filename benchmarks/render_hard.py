@@ -57,16 +57,16 @@ PARTS = {
     "zh": (
         ("市图书馆", "港口调度室", "气象观测站", "老城菜市场", "南山植物园", "地铁运营处", "县水务公司", "社区医院"),
         ("今天公布了", "正在检查", "重新登记了", "计划更换", "已经收到", "下周开放", "暂时停用", "仔细核对了"),
-        ("夜间班车时刻表", "三号仓库的钥匙", "雨水管道图纸", "第二季度账目", "屋顶照明设备", "新到的茶叶样品", "会议室座位安排"),
+        ("夜间班车时刻表", "三号仓库的钥匙", "雨水管道图纸", "第二季度账目", "屋顶照明设备", "新到的茶叶样品"),
         ("请于周五前答复", "费用另行通知", "欢迎电话咨询", "附近居民表示满意", "结果贴在门口", "其余事项不变"),
     ),
     "en": (
-        ("The harbour office", "A local bakery", "Our night shift", "The county museum", "Every second train", "One engineer"),
+        ("The harbour office", "A local bakery", "Our night shift", "The county museum", "Every second train"),
         ("has published", "will replace", "is still checking", "quietly removed", "asked for", "plans to repaint"),
         ("the winter timetable", "a box of spare keys", "all drainage maps", "the old lighting", "twelve oak benches"),
         ("please reply by Friday", "costs are shared later", "visitors are welcome", "nothing else changes"),
     ),
-}  # fmt: skip
+}
 LABELS = ("青石桥", "东门渡口", "海棠巷", "Pier 9", "云杉林", "Gate B", "望江亭", "Mill End", "北屏山", "South Lock")
 GOODS = ("铜", "棉花", "原油", "玉米", "Silver", "白糖", "Cocoa", "焦炭", "Rubber", "大豆", "Nickel", "甲醇")
 NAMES = ("林晓", "周子安", "许明月", "高远", "沈知秋", "何川", "陆青", "方亦舒")
@@ -95,12 +95,12 @@ def load_face(size: int, font: str = SANS) -> ImageFont.FreeTypeFont:
 
 
 def break_lines(text: str, language: str, face: ImageFont.FreeTypeFont, width: float) -> list[str]:
-    """Break a text where it becomes wider than `width`: anywhere in Chinese, else between words."""
+    """Break a text where it becomes wider than `width`: in Chinese not before a mark, else between words."""
     join = "" if language == "zh" else " "
     lines = [""]
     for token in list(text) if language == "zh" else text.split(" "):
         longer = f"{lines[-1]}{join}{token}" if lines[-1] else token
-        if face.getlength(longer) > width and lines[-1]:
+        if face.getlength(longer) > width and lines[-1] and token not in tuple("，。).; "):
             lines.append(token)
         else:
             lines[-1] = longer
@@ -272,7 +272,7 @@ def render_strips(rng: np.random.Generator) -> Iterator[tuple[str, Picture]]:
 
 def render_slant(rng: np.random.Generator, degrees: float) -> Picture:
     """Two lines of Chinese and two of English, all turned."""
-    sheet = Sheet(760, 460)
+    sheet = Sheet(960, 460)
     for index in range(4):
         parts = PARTS["en" if index % 2 else "zh"]
         text = (" " if index % 2 else "").join(str(rng.choice(part)) for part in parts[:3])
@@ -418,7 +418,7 @@ def render_page_photo(rng: np.random.Generator, width: int, height: int) -> Pict
     sheet = print_page(rng, round(0.78 * height), round(0.95 * height), size, 2, "zh", newspaper=False)
     page = print_on(paint_paper(rng, sheet.height, sheet.width, (238, 243, 245)), 0.9 * get_ink(sheet), (52, 48, 46))
     left, top = (width - sheet.width) / 2, (height - sheet.height) / 2
-    ends = np.array([[0, 0], [sheet.width, 0], [sheet.width, sheet.height], [0, sheet.height]]) + [left, top]
+    ends = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * (sheet.width, sheet.height) + (left, top)
     corners = tuple(map(tuple, ends + rng.uniform(-0.012, 0.012, (4, 2)) * height))
     table = blur(paint_wood(rng, height, width), 2)
     mask = np.ones((sheet.height, sheet.width), np.float32)
