@@ -5,8 +5,9 @@
 Each system reads every folder in a process of its own, one after the other, and again in each further round, with the
 same number of threads. A process loads once, reads one picture that does not count, then each picture of the folder;
 the time of a picture is from its path to its texts, decoding included. `edge-ocr:ENGINE` is edge-ocr on another engine,
-`edge-ocr:bf16` at that precision, `edge-ocr:pad192` with less padding, `edge-ocr:v6` with PP-OCRv6 small;
-`rapidocr:960` is RapidOCR with edge-ocr's side length of the detection input instead of its own.
+`edge-ocr:bf16` at that precision, `edge-ocr:pad192` with less padding, `edge-ocr:v6` with PP-OCRv6 small, and
+`edge-ocr:1600` with at most that side length of the detection input; `rapidocr:960` is RapidOCR with edge-ocr's default
+of it instead of its own.
 """
 
 from __future__ import annotations
@@ -143,10 +144,12 @@ def find_interpreter(system: str) -> Path:
     return Path(sys.executable) if name == OWN else find_peer(name)
 
 
-def run_system(system: str, python: Path, pictures: Sequence[Path], threads: int) -> dict[str, Any]:
+def run_system(
+    system: str, python: Path, pictures: Sequence[Path], threads: int, *, keep_going: bool = False
+) -> dict[str, Any]:
     """Read pictures in a process; return `load_ms`, `images`, `peak_mb` and `versions`, as the process tells them.
 
-    Raises ToolchainError where it fails.
+    Raises ToolchainError where it fails; with `keep_going`, a picture that fails has an `error` and nothing else.
     """
     folders = {kind: str(resolve_model(name, kind).program.parent) for name, kind in MODELS.items()}
     job = {
@@ -154,6 +157,7 @@ def run_system(system: str, python: Path, pictures: Sequence[Path], threads: int
         "threads": threads,
         "models": folders,
         "warmup": str(WARMUP),
+        "keep_going": keep_going,
         "pictures": [str(picture.absolute()) for picture in pictures],
     }
     # Else the names of this folder would stand before those of packages.

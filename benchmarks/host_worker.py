@@ -64,8 +64,10 @@ def load_edge_ocr(variant: str, job: dict[str, Any]) -> Read:
         home = import_module(module)
         setattr(home, name, time_calls(stage, getattr(home, name)))
     Charset.decode = time_calls("rec post", Charset.decode)
-    if variant in OVERRIDES:
-        reader = create_pipeline(threads=job["threads"], overrides=OVERRIDES[variant])
+    # A number is the longest side of the detection input.
+    limits = {"Detection.limit_side_len": int(variant), "Detection.limit_type": "max"} if variant.isdigit() else None
+    if limits or variant in OVERRIDES:
+        reader = create_pipeline(threads=job["threads"], overrides=limits or OVERRIDES[variant])
     else:
         reader = create_pipeline(engine=variant or None, threads=job["threads"])
 
@@ -172,7 +174,16 @@ def main() -> None:
     read(job["warmup"])
     for picture in job["pictures"]:
         started, cpu_started = time.perf_counter(), time.process_time()
-        lines, stages = read(picture)
+        try:
+            lines, stages = read(picture)
+        except Exception as error:
+            if not job.get("keep_going"):
+                raise
+            # What a library wraps it in may have no message of its own.
+            while error.__cause__ is not None:
+                error = error.__cause__
+            tell(image=Path(picture).name, error=f"{type(error).__name__}: {error}")
+            continue
         ms, cpu_ms = (time.perf_counter() - started) * 1000, (time.process_time() - cpu_started) * 1000
         tell(image=Path(picture).name, ms=ms, cpu_ms=cpu_ms, stages_ms=stages, lines=lines)
     tell(peak_mb=read_peak_mb(), versions=find_versions(packages))

@@ -1,0 +1,229 @@
+"""What edge-ocr and a peer find on the pictures of benchmarks.render_hard, as a table for each kind.
+
+    python -m benchmarks.hard --images DIR [--kinds tall,strips] [--systems edge-ocr,rapidocr] [--by-picture]
+
+DIR has a folder for each kind, and in it `gt.jsonl`. Each system reads a folder in a process of its own, as in
+benchmarks.host, whose names for systems these are. A line of the truth is found where a box that meets it
+(IoU ≥ 0.3) has a text that resembles its own (1-NED ≥ 0.5); no box counts twice, and the likeliest pairs are taken
+first. Exact is without regard to spaces, case and Unicode width. Extra are lines read that are nobody's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.host import (
+    describe,
+    describe_machine,
+    find_interpreter,
+    format_cell,
+    make_lines,
+    print_table,
+    read_labels,
+    run_system,
+)
+from benchmarks.render_hard import KINDS
+from converters.parity import fold_text, measure_iou, measure_similarity
+from edge_ocr.core.pictures import list_pictures
+from edge_ocr.core.types import TextLine
+from edge_ocr.errors import EdgeOcrError
+
+SYSTEMS = ("edge-ocr", "edge-ocr:1600", "edge-ocr:4000", "edge-ocr:v6", "rapidocr")
+MEETING_IOU = 0.3
+"""Less than for accuracy of boxes: a line without ascenders has an outline half as high as a detector's box."""
+ALIKE = 0.5
+
+ROWS = {
+    "wanted": ("lines of truth", "{:d}"),
+    "found": ("found", "{:d}"),
+    "exact": ("exact", "{:d}"),
+    "extra": ("extra", "{:d}"),
+    "whole": ("pictures read exactly", "{:d}"),
+    "in_order": ("pictures in order", "{:d}"),
+    "similarity": ("whole text, 1-NED", "{:.4f}"),
+    "median_ms": ("median ms", "{:.0f}"),
+    "peak_mb": ("peak MB", "{:.0f}"),
+}
+# Told of these kinds only.
+ONLY = {"whole": ("strips",), "in_order": ("tilted",), "similarity": ("ticker",)}
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one picture was read."""
+
+    wanted: int
+    found: int
+    exact: int
+    extra: int
+    """Lines read that are none of the truth's."""
+    in_order: bool
+    """Every line is found, and they come in the order of the truth."""
+    whole: bool
+    """All that was read, in its order, is the truth's text."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="what benchmarks.render_hard wrote")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="default: %(default)s")
+    parser.add_argument("--systems", default=",".join(SYSTEMS), help="default: %(default)s")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--by-picture", action="store_true", help="also the lines found on each picture")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON of all runs")
+    options = parser.parse_args()
+    try:
+        compare(options)
+    except EdgeOcrError as error:
+        raise SystemExit(f"{error.message}\n{error.hint or ''}") from None
+
+
+def compare(options: argparse.Namespace) -> None:
+    systems = options.systems.split(",")
+    content = {"date": str(date.today()), "machine": describe_machine(), "threads": options.threads}
+    print(f"{describe(content)}, load before the start {os.getloadavg()[0]:.1f}.")
+    kept: dict[str, Any] = {}
+    for kind in options.kinds.split(","):
+        pictures = list_pictures(options.images / kind)
+        labels = read_labels(options.images / kind / "gt.jsonl", required=True)
+        runs = {}
+        for system in systems:
+            print(f"{system} reads {kind}", file=sys.stderr)
+            runs[system] = attempt(system, pictures, options.threads)
+        report(kind, pictures, labels, runs, by_picture=options.by_picture)
+        kept[kind] = runs
+    if options.out:
+        options.out.write_text(json.dumps({**content, "runs": kept}, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def attempt(system: str, pictures: Sequence[Path], threads: int) -> dict[str, Any]:
+    """Return what `run_system` does, or `error` alone where the system cannot be run."""
+    try:
+        return run_system(system, find_interpreter(system), pictures, threads, keep_going=True)
+    except EdgeOcrError as error:
+        return {"error": error.message}
+
+
+# --- scores
+
+
+def match_lines(words: Sequence[Mapping[str, Any]], lines: Sequence[TextLine]) -> list[int]:
+    """Return the place among `lines` of each word of the truth (`poly`, `text`), -1 where it was not found."""
+    pairs = []
+    for i, word in enumerate(words):
+        polygon, text = np.array(word["poly"], dtype=np.float32), fold_text(word["text"])
+        for j, line in enumerate(lines):
+            iou = measure_iou(polygon, line.polygon)
+            if iou >= MEETING_IOU and (alike := measure_similarity(text, fold_text(line.text))) >= ALIKE:
+                pairs.append((-alike, -iou, i, j))
+    places, taken = [-1] * len(words), set()
+    for _, _, i, j in sorted(pairs):
+        if places[i] < 0 and j not in taken:
+            places[i] = j
+            taken.add(j)
+    return places
+
+
+def score_picture(words: Sequence[Mapping[str, Any]], lines: Sequence[TextLine]) -> Score:
+    places = match_lines(words, lines)
+    found = sum(place >= 0 for place in places)
+    return Score(
+        wanted=len(words),
+        found=found,
+        exact=sum(
+            place >= 0 and fold_text(word["text"]) == fold_text(lines[place].text)
+            for word, place in zip(words, places, strict=True)
+        ),
+        extra=len(lines) - found,
+        in_order=found == len(words) and all(a < b for a, b in pairwise(places)),
+        whole=join_text(word["text"] for word in words) == join_text(line.text for line in lines),
+    )
+
+
+def join_text(texts: Iterable[str]) -> str:
+    return "".join(map(fold_text, texts))
+
+
+def summarise(
+    run: Mapping[str, Any], labels: Mapping[str, Sequence[Mapping[str, Any]]], kind: str
+) -> tuple[dict[str, Any], dict[str, Score]]:
+    """Return the figures of ROWS that are told of a kind, and the score of each picture.
+
+    A picture that the system failed on is one in which it found nothing, without a score. Only `wanted` where it
+    read none.
+    """
+    read = {image["image"]: image["lines"] for image in run.get("images", ()) if "error" not in image}
+    scores = {name: score_picture(labels[name], make_lines(rows)) for name, rows in read.items()}
+    figures: dict[str, Any] = {"wanted": sum(map(len, labels.values()))}
+    if scores:
+        for key in ("found", "exact", "extra", "whole", "in_order"):
+            figures[key] = sum(getattr(score, key) for score in scores.values())
+        if kind in ONLY["similarity"]:
+            pairs = ((join_text(each["text"] for each in rows) for rows in (labels[name], read[name])) for name in read)
+            figures["similarity"] = sum(measure_similarity(*pair) for pair in pairs) / len(labels)
+        figures["median_ms"] = float(np.median([image["ms"] for image in run["images"] if "ms" in image]))
+        figures["peak_mb"] = run["peak_mb"]
+    return {key: value for key, value in figures.items() if kind in ONLY.get(key, (kind,))}, scores
+
+
+# --- tables
+
+
+def report(
+    kind: str,
+    pictures: Sequence[Path],
+    labels: Mapping[str, Sequence[Mapping[str, Any]]],
+    runs: Mapping[str, Mapping[str, Any]],
+    *,
+    by_picture: bool,
+) -> None:
+    """Print the tables of a kind in Markdown, then what failed."""
+    figures, scores = {}, {}
+    for system, run in runs.items():
+        figures[system], scores[system] = summarise(run, labels, kind)
+    told = [key for key in ROWS if any(key in each for each in figures.values())]
+    rows = {system: [format_cell(ROWS[key][1], each.get(key)) for key in told] for system, each in figures.items()}
+    print(f"\n{kind}, {len(pictures)} pictures:\n")
+    print_table("", [ROWS[key][0] for key in told], rows)
+    if kind == "tall":
+        print_table("ms per megapixel", list(runs), measure_speed(pictures, runs))
+    if by_picture:
+        found = {
+            name: [str(len(words)), *(format_cell("{0.found}", each.get(name)) for each in scores.values())]
+            for name, words in labels.items()
+        }
+        print_table("found", ["of", *runs], found)
+    for system, run in runs.items():
+        failed = [run] if "error" in run else [image for image in run["images"] if "error" in image]
+        for each in failed:
+            print(f"{system}, {each.get('image', kind)}: {' '.join(each['error'].split())}")
+
+
+def measure_speed(pictures: Sequence[Path], runs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return each picture's milliseconds a megapixel, by system: even where time grows as the height does."""
+    spent = {
+        system: {image["image"]: image.get("ms") for image in run.get("images", ())} for system, run in runs.items()
+    }
+    table = {}
+    for path in pictures:
+        with Image.open(path) as picture:
+            megapixels = picture.width * picture.height / 1e6
+        cells = [each.get(path.name) for each in spent.values()]
+        table[path.name] = [format_cell("{:.0f}", ms and ms / megapixels) for ms in cells]
+    return table
+
+
+if __name__ == "__main__":
+    main()
