@@ -139,7 +139,7 @@ def test_a_line_in_two_pieces_is_whole_where_all_its_text_is_there():
 
 def make_run(**lines_of):
     images = [
-        {"image": f"{name}.png", "ms": 100.0, "lines": lines}
+        {"image": f"{name}.png", "ms": 100.0, "cpu_ms": 150.0, "lines": lines}
         if isinstance(lines, list)
         else {"image": f"{name}.png", "error": lines}
         for name, lines in lines_of.items()
@@ -158,6 +158,7 @@ def test_figures_are_those_of_the_kind():
         "extra": 0,
         "in_order": 1,
         "median_ms": 100.0,
+        "cpu_ms": 150.0,
         "peak_mb": 300.0,
     }
     assert list(scores) == ["a.png", "b.png"]
@@ -178,10 +179,11 @@ def test_what_failed_is_lost_and_told_of(tmp_path, capsys):
     }
     hard.report("tall", pictures, labels, runs, by_picture=True)
     said = capsys.readouterr().out
-    assert "| edge-ocr | 6 | 6 | 6 | 0 | 100 | 300 |" in said
-    assert "| rapidocr | 6 | 3 | 3 | 0 | 100 | 300 |" in said
-    assert "| paddleocr | 6 | – | – | – | – | – |" in said
+    assert "| edge-ocr | 6 | 6 | 6 | 0 | 100 | 150 | 300 |" in said
+    assert "| rapidocr | 6 | 3 | 3 | 0 | 100 | 150 | 300 |" in said
+    assert "| paddleocr | 6 | – | – | – | – | – | – |" in said
     assert "| b.png | 200 | – | – |" in said  # 100 ms for half a megapixel
+    assert "| b.png | 300 | – | – |" in said
     assert "| b.png | 3 | 3 | – | – |" in said
     assert "rapidocr, b.png: ResizeImgError: too long" in said
     assert "paddleocr, tall: host_worker.py ended with exit code 9" in said
