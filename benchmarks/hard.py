@@ -106,6 +106,7 @@ def compare(options: argparse.Namespace) -> None:
             print(f"{system} reads {kind}", file=sys.stderr)
             runs[system] = attempt(system, pictures, options.threads)
         report(kind, pictures, labels, runs, by_picture=options.by_picture)
+        sys.stdout.flush()  # a kind takes minutes
         kept[kind] = runs
     if options.out:
         options.out.write_text(json.dumps({**content, "runs": kept}, ensure_ascii=False) + "\n", encoding="utf-8")
