@@ -11,6 +11,8 @@ import pytest
 from edge_ocr.config import load_config
 from edge_ocr.core.imaging import (
     MAX_DETECTION_SIDE,
+    add_border,
+    plan_border,
     plan_detection_size,
     prepare_detection,
     prepare_lines,
@@ -97,3 +99,34 @@ def test_lines_are_padded_with_zeros_on_the_right():
     assert (batch[0, :, :, 20:] == 0).all()
     assert (batch[1, :2] == 1).all()
     np.testing.assert_allclose(batch[1, 2], (51 / 255 - 0.5) / 0.5, atol=1e-6)
+
+
+# Strips
+
+
+@pytest.mark.parametrize(
+    ("size", "border"),
+    [
+        ((64, 64), 20),
+        ((65, 65), 0),
+        ((30, 17736), 20),
+        ((160, 640), 20),
+        ((160, 639), 0),
+        ((2000, 161), 0),
+        ((1, 1), 20),
+    ],
+)
+def test_small_pictures_and_strips_get_a_border(size, border):
+    assert plan_border(*size) == plan_border(*size[::-1]) == border
+
+
+def test_a_border_has_the_colour_of_the_edge():
+    image = np.full((20, 90, 3), (10, 200, 90), np.uint8)
+    image[5:15, 10:80] = 0
+    image[0, :30] = 255
+    framed = add_border(image, 20)
+    assert framed.shape == (60, 130, 3)
+    assert np.array_equal(framed[20:40, 20:110], image)
+    framed[20:40, 20:110] = (10, 200, 90)
+    assert (framed == (10, 200, 90)).all()
+    assert add_border(image, 0) is image

@@ -9,7 +9,15 @@ from edge_ocr.config import load_config
 from edge_ocr.core.charset import Charset
 from edge_ocr.core.orientation import BATCH_SIZE, OrientationClassifier, turn
 from edge_ocr.core.pipeline import TextReader
-from edge_ocr.core.recognition import MAX_WIDTH, TextRecognizer, plan_batches, plan_width
+from edge_ocr.core.recognition import (
+    MAX_WIDTH,
+    Part,
+    TextRecognizer,
+    cut_line,
+    join_readings,
+    plan_batches,
+    plan_width,
+)
 from edge_ocr.core.settings import RecognitionSettings
 from edge_ocr.core.types import TextBox
 from edge_ocr.errors import ModelError
@@ -89,12 +97,6 @@ def test_no_crops_run_nothing():
     recognizer = make_recognizer()
     assert recognizer.recognize([]) == []
     assert recognizer.engine.shapes == []
-
-
-def test_very_long_line_is_squeezed_into_the_widest_input():
-    recognizer = make_recognizer()
-    assert recognizer.recognize([make_crop("w", 20_000)]) == [("w", 1.0)]
-    assert recognizer.engine.shapes == [(1, 3, 48, MAX_WIDTH)]
 
 
 class SideEngine:
@@ -212,3 +214,60 @@ def test_stages_are_timed():
 def test_no_boxes_give_no_lines():
     reader = TextReader(FixedDetector(), make_recognizer(), FixedClassifier([], []))
     assert reader.read(np.zeros((9, 9, 3), np.uint8)).lines == []
+
+
+# Lines that are too wide
+
+
+def draw_line(width: int, gaps: list[tuple[int, int]]) -> np.ndarray:
+    """A line of 48 rows full of ink but for the gaps: start and width."""
+    line = np.full((48, width, 3), 255, np.uint8)
+    line[8:40] = 0
+    for start, size in gaps:
+        line[:, start : start + size] = 255
+    return line
+
+
+def test_lines_that_fit_are_not_cut():
+    line = draw_line(MAX_WIDTH, [(1600, 40)])
+    (part,) = cut_line(line)
+    assert part.line is line
+
+
+def test_lines_are_cut_at_their_widest_gap():
+    # Three parts, near 2333 and 4667.
+    line = draw_line(7000, [(2200, 4), (2500, 12), (2600, 6), (4800, 6), (4667, 3)])
+    parts = cut_line(line)
+    assert [part.line.shape[1] for part in parts] == [2506, 4803 - 2506, 7000 - 4803]
+    assert np.array_equal(np.hstack([part.line for part in parts]), line)
+    # 12 columns of 48 rows are a space, 6 are none.
+    assert [part.before_space for part in parts] == [True, False, False]
+    # Noise is no ink.
+    noisy = np.clip(line.astype(int) + np.random.default_rng(1).integers(-9, 1, line.shape), 0, 255).astype(np.uint8)
+    assert [part.line.shape[1] for part in cut_line(noisy)] == [part.line.shape[1] for part in parts]
+
+
+def test_parts_become_one_line():
+    def join(*pieces: tuple[str, float, bool]) -> tuple[str, float]:
+        parts = [Part(draw_line(9, []), before_space) for _, _, before_space in pieces]
+        return join_readings(parts, [(text, score) for text, score, _ in pieces])
+
+    text, score = join(("one", 1.0, True), ("seven", 0.5, False))
+    assert (text, score) == ("one seven", pytest.approx((3 * 1 + 5 * 0.5) / 8))
+    assert join(("字", 1.0, True), ("one", 1.0, False))[0] == "字one"
+    assert join(("one ", 1.0, True), ("two", 1.0, False))[0] == "one two"
+    assert join(("", 0.0, True), ("two", 0.5, True), ("", 0.0, False)) == ("two", 0.5)
+    assert join(("", 0.0, True), ("", 0.0, False)) == ("", 0.0)
+
+
+def test_a_long_line_is_read_in_parts():
+    recognizer = make_recognizer()
+    # The engine reads the first pixel of each part.
+    letters = [np.hstack([make_crop(letter, 2200), make_crop("z", 100)]) for letter in "abc"]
+    for letter in letters:
+        letter[20, :2200:2] = 200
+    short = make_crop("z", 400)
+    (text, score), (other, _) = recognizer.recognize([np.hstack(letters), short])
+    assert (len(text.replace(" ", "")), text[0], other) == (3, "a", "z")
+    assert score == pytest.approx(1.0)
+    assert all(shape[3] <= MAX_WIDTH for shape in recognizer.engine.shapes)
