@@ -27,8 +27,8 @@ PHOTOS = {
 }
 LEAST_JAVA = 17
 SUITES = {
-    *("Charset", "Detection", "Geometry", "Golden", "Imaging", "Manifest", "Orientation", "Speed", "TextReader"),
-    *("GoldenComparison", "Assets", "Bitmaps", "EdgeOcr", "JavaCaller"),
+    *("Charset", "Detection", "Geometry", "Golden", "Imaging", "Manifest", "Orientation", "Recognition", "Speed"),
+    *("TextReader", "Windows", "GoldenComparison", "Assets", "Bitmaps", "EdgeOcr", "JavaCaller"),
     # The app's.
     *("MainActivity", "SettingsActivity", "LiveActivity", "Benchmark", "SelfTest", "OcrWorker", "PictureFile"),
     *("PhotoProvider", "OverlayView", "ReadingText", "ErrorText", "CameraFrames"),

@@ -164,7 +164,7 @@ public class EdgeOcr private constructor(
                 fun load(kind: String) =
                     models[kind]?.let { PaddleLiteEngine.open(it, manifest.runtimeVersion, options).also(engines::add) }
 
-                val detector = TextDetector(load("det")!!, settings.detection, settings.geometry)
+                val detector = TextDetector(load("det")!!, settings)
                 val recognizer = TextRecognizer(load("rec")!!, charset, settings.recognition)
                 val classifier = load("cls")?.let { OrientationClassifier(it, settings.orientation) }
                 val reader = TextReader(detector, recognizer, classifier, settings)

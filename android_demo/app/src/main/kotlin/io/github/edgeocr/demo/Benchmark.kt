@@ -69,6 +69,7 @@ internal class BenchmarkReport(
             .put("power_mode", options.powerMode.name)
             .put("limit_side_len", detection.limitSideLen)
             .put("limit_type", detection.limitType.name.lowercase())
+            .put("windows", detection.windows)
             .put("picture", picture)
             .put("image_width", imageSize.width)
             .put("image_height", imageSize.height)

@@ -72,6 +72,8 @@ private data class Overrides(val values: Map<NumberSetting, Double?>) : Settings
         detection = settings.detection.run {
             copy(
                 limitSideLen = values[NumberSetting.LIMIT_SIDE_LEN]?.toInt() ?: limitSideLen,
+                // Windows go beyond the side that the user asks for; the same rule as in edge_ocr/config.py.
+                windows = windows && values[NumberSetting.LIMIT_SIDE_LEN] == null,
                 binThreshold = values[NumberSetting.BIN_THRESHOLD]?.toFloat() ?: binThreshold,
                 boxThreshold = values[NumberSetting.BOX_THRESHOLD] ?: boxThreshold,
                 unclipRatio = values[NumberSetting.UNCLIP_RATIO] ?: unclipRatio,

@@ -13,6 +13,16 @@ public class BgrImage(public val width: Int, public val height: Int, public val 
     /** The picture turned by 180°. */
     public fun turnAround(): BgrImage = BgrImage(width, height, move { x, y -> (height - y) * width - 1 - x })
 
+    /** The columns from [start] until [end]. */
+    internal fun cutColumns(start: Int, end: Int): BgrImage {
+        val cut = ByteArray(3 * height * (end - start))
+        for (y in 0 until height) {
+            val row = y * width
+            pixels.copyInto(cut, 3 * y * (end - start), 3 * (row + start), 3 * (row + end))
+        }
+        return BgrImage(end - start, height, cut)
+    }
+
     private inline fun move(place: (x: Int, y: Int) -> Int): ByteArray {
         val moved = ByteArray(pixels.size)
         var from = 0

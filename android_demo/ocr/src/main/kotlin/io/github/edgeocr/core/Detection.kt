@@ -7,47 +7,90 @@ import kotlin.math.max
 import kotlin.math.min
 
 /** Finds text lines with a DB network. */
-public class TextDetector(
-    private val engine: Engine,
-    private val settings: DetectionSettings,
-    private val geometry: GeometrySettings,
-) {
+public class TextDetector(private val engine: Engine, private val settings: Settings) {
     /**
      * The boxes of the text lines in reading order; an empty list where there is no text.
      *
+     * Where the settings allow windows and text is too small at their side limit, it is looked for at larger scales;
+     * [beforeWindow] may then throw to end it.
+     *
      * Throws [BundleException] where the network gives no prob map.
      */
-    public fun detect(image: BgrImage): List<TextBox> {
-        val input = prepareDetection(image, settings)
+    public fun detect(image: BgrImage, beforeWindow: () -> Unit = {}): List<TextBox> {
+        val detection = settings.detection
+        val imageSize = Size(image.height, image.width)
+        val input = prepareDetection(image, detection)
+        val (_, _, mapHeight, mapWidth) = input.shape
+        val map = ProbMap.ofProbs(run(input), Size(mapHeight, mapWidth))
+        var found = findBoxes(map, imageSize, detection, settings.geometry)
+        if (!detection.windows) return found
+        var boxes = found
+        var scale = max(mapHeight, mapWidth).toDouble() / max(image.height, image.width)
+        while (true) {
+            scale = planFinerScale(image, scale, found, settings.windows) ?: break
+            val windowsMap = mapWindows(image, scale, settings, beforeWindow, ::run)
+            // Each window may have as many candidates as a whole picture.
+            val count = max(1, windowsMap.size.run { height * width } / settings.windows.run { side * side })
+            val many = detection.copy(maxCandidates = detection.maxCandidates * count)
+            found = findBoxes(windowsMap, imageSize, many, settings.geometry)
+            val grown = found.map { growBox(it, imageSize, settings.windows) }
+            boxes = mergeBoxes(grown, boxes, scale, settings.windows)
+        }
+        return if (boxes === found) boxes else sortReadingOrder(boxes, settings.geometry)
+    }
+
+    /** Runs the network on 1 × 3 × H × W; H × W values in 0..1. */
+    private fun run(input: Tensor): FloatArray {
         val (_, _, height, width) = input.shape
         val output = engine.run(input)
         if (!output.shape.contentEquals(intArrayOf(1, 1, height, width))) {
             throw BundleException("det gives ${output.shape.joinToString("×")}, expected 1×1×$height×$width")
         }
-        return findBoxes(output.data, Size(height, width), Size(image.height, image.width), settings, geometry)
+        return output.data
     }
 }
 
 /**
- * Turns a prob map (values in 0..1, [mapSize]) into boxes in pixels of the original picture of [imageSize].
+ * A prob map of [size], row after row: floats in 0..1, or a byte a pixel in steps of 1/255.
+ *
+ * As bytes, the map of a large picture takes a third of the picture's memory.
+ */
+internal class ProbMap private constructor(
+    val size: Size,
+    private val probs: FloatArray?,
+    private val levels: ByteArray?,
+) {
+    /** The probability of pixel [i], in 0..1. */
+    operator fun get(i: Int): Float =
+        if (levels != null) (levels[i].toInt() and 0xFF) / 255f else probs!![i]
+
+    companion object {
+        /** Takes [size] floats in 0..1. */
+        fun ofProbs(probs: FloatArray, size: Size) = ProbMap(size, probs, null)
+
+        /** Takes [size] bytes, 255 for 1. */
+        fun ofLevels(levels: ByteArray, size: Size) = ProbMap(size, null, levels)
+    }
+}
+
+/**
+ * Turns a prob map into boxes in pixels of the original picture of [imageSize].
  *
  * DB post-processing: binarise, outline, fit a rotated rectangle, score, grow, fit again, scale. Corners are whole
  * pixels inside the picture. In reading order; empty where nothing passes the thresholds.
  */
 internal fun findBoxes(
-    probMap: FloatArray,
-    mapSize: Size,
+    probMap: ProbMap,
     imageSize: Size,
     settings: DetectionSettings,
     geometry: GeometrySettings,
 ): List<TextBox> {
     val fitter = RectangleFitter()
-    val scorer = QuadScorer(probMap, mapSize)
+    val scorer = QuadScorer(probMap)
     val boxes = ArrayList<TextBox>()
     // What may be a piece of a box.
     val spare = ArrayList<TextBox>()
-    val outlines = OutlineFinder(mapSize.width, mapSize.height)
-        .find(probMap, settings.binThreshold, settings.maxCandidates)
+    val outlines = OutlineFinder(probMap).find(settings.binThreshold, settings.maxCandidates)
     for (outline in outlines) {
         val shrunk = fitter.fit(outline)
         if (shrunk.side < settings.minBoxSide) continue
@@ -64,7 +107,7 @@ internal fun findBoxes(
         if (score < settings.boxThreshold) continue
         val grown = fitter.fit(unclip(shrunk.corners, ratio) ?: continue)
         if (grown.side < settings.minGrownBoxSide) continue
-        kept += TextBox(scaleCorners(grown.corners, mapSize, imageSize), score)
+        kept += TextBox(scaleCorners(grown.corners, probMap.size, imageSize), score)
     }
     return sortReadingOrder(joinPieces(boxes, spare, imageSize, geometry), geometry)
 }
@@ -72,10 +115,7 @@ internal fun findBoxes(
 private fun scaleCorners(corners: FloatArray, mapSize: Size, imageSize: Size): FloatArray {
     val scaleX = imageSize.width.toDouble() / mapSize.width
     val scaleY = imageSize.height.toDouble() / mapSize.height
-    return FloatArray(8) { i ->
-        val (scale, side) = if (i % 2 == 0) scaleX to imageSize.width else scaleY to imageSize.height
-        Math.rint(corners[i] * scale).coerceIn(0.0, side.toDouble()).toFloat()
-    }
+    return roundCorners(imageSize) { corners[it] * (if (it % 2 == 0) scaleX else scaleY) }
 }
 
 /** The mean probability of text in a quadrilateral, and the share of it that text fills; in 0..1. */
@@ -84,7 +124,8 @@ internal class TextScore(val score: Double, val fill: Double)
 private const val FIXED_BITS = 16
 
 /** Takes the mean of a prob map inside quadrilaterals, whose pixels are those that OpenCV's fillPoly paints. */
-internal class QuadScorer(private val probMap: FloatArray, private val size: Size) {
+internal class QuadScorer(private val probMap: ProbMap) {
+    private val size = probMap.size
     private var first = IntArray(64)
     private var last = IntArray(64)
 

@@ -99,9 +99,10 @@ private fun addShifted(points: Points, corners: IntArray, i: Int, dx: Double, dy
 private fun roundAway(value: Double): Int = (if (value < 0) value - 0.5 else value + 0.5).toInt()
 
 /** A rectangle as a line of text: its longer side, as a vector too, and its shorter one. */
-private class Line(val length: Double, val height: Double, val dx: Double, val dy: Double)
+internal class Line(val length: Double, val height: Double, val dx: Double, val dy: Double)
 
-private fun measureLine(polygon: FloatArray): Line {
+/** The longer and the shorter side of a rectangle (8 floats). */
+internal fun measureLine(polygon: FloatArray): Line {
     val acrossX = polygon[2].toDouble() - polygon[0]
     val acrossY = polygon[3].toDouble() - polygon[1]
     val downX = polygon[6].toDouble() - polygon[0]
@@ -117,6 +118,12 @@ internal fun isSlanted(polygon: FloatArray, ratio: Double, slopes: Slopes): Bool
     val rise = abs(line.dy)
     val run = abs(line.dx)
     return line.length >= ratio * line.height && slopes.least * run <= rise && rise <= slopes.most * run
+}
+
+/** The polygon of what [coordinate] gives for each of 8 places, in whole pixels inside the picture of [imageSize]. */
+internal inline fun roundCorners(imageSize: Size, coordinate: (Int) -> Double) = FloatArray(8) {
+    val side = if (it % 2 == 0) imageSize.width else imageSize.height
+    Math.rint(coordinate(it)).coerceIn(0.0, side.toDouble()).toFloat()
 }
 
 /**
@@ -145,11 +152,7 @@ internal fun joinPieces(
             continue
         }
         val (k, quad) = found
-        val polygon = FloatArray(8) {
-            val side = if (it % 2 == 0) imageSize.width else imageSize.height
-            Math.rint(quad[it].toDouble()).coerceIn(0.0, side.toDouble()).toFloat()
-        }
-        lines[i] = TextBox(polygon, lines[i].detScore)
+        lines[i] = TextBox(roundCorners(imageSize) { quad[it].toDouble() }, lines[i].detScore)
         lines.removeAt(k)
         if (k < count) {
             count--

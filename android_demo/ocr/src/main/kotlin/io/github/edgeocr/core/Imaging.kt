@@ -7,6 +7,37 @@ import kotlin.math.min
 /** Rows and columns. */
 public data class Size(val height: Int, val width: Int)
 
+/** How many pixels a picture needs around it for detection; 0 for all but small pictures and strips. */
+internal fun planBorder(height: Int, width: Int, settings: BorderSettings): Int {
+    val (shorter, longer) = min(height, width) to max(height, width)
+    val isStrip = shorter <= settings.stripSide && shorter.toLong() * settings.stripRatio <= longer
+    return if (isStrip || shorter <= settings.smallSide) settings.pixels else 0
+}
+
+/** The image with [border] pixels on each side, in the median colour of its outermost pixels; itself for 0. */
+internal fun addBorder(image: BgrImage, border: Int): BgrImage {
+    if (border == 0) return image
+    val (width, height) = image.width + 2 * border to image.height + 2 * border
+    val colour = findEdgeColour(image)
+    val framed = ByteArray(3 * width * height) { colour[it % 3] }
+    for (y in 0 until image.height) {
+        val row = 3 * y * image.width
+        image.pixels.copyInto(framed, 3 * ((y + border) * width + border), row, row + 3 * image.width)
+    }
+    return BgrImage(width, height, framed)
+}
+
+/** The median of the outermost pixels, channel by channel; of two in the middle the lower, a value that is there. */
+private fun findEdgeColour(image: BgrImage) = ByteArray(3) { channel ->
+    fun read(x: Int, y: Int) = image.pixels[3 * (y * image.width + x) + channel].toInt() and 0xFF
+
+    val (right, bottom) = image.width - 1 to image.height - 1
+    // Corners count twice, as on the host.
+    val values = (0..right).flatMap { listOf(read(it, 0), read(it, bottom)) } +
+        (0..bottom).flatMap { listOf(read(0, it), read(right, it)) }
+    values.sorted()[(values.size - 1) / 2].toByte()
+}
+
 /** Size of the detection input for a picture: scaled to the limit, each side rounded to the network's multiple. */
 internal fun planDetectionSize(height: Int, width: Int, settings: DetectionSettings): Size {
     val limit = settings.limitSideLen.toDouble()
@@ -33,10 +64,30 @@ internal fun prepareDetection(image: BgrImage, settings: DetectionSettings): Ten
     return Tensor(intArrayOf(1, 3, size.height, size.width), data)
 }
 
-/** A text line scaled to [height] rows, its ratio kept, at most [maxWidth] wide. */
-internal fun resizeLine(crop: BgrImage, height: Int, maxWidth: Int): BgrImage {
+/** A text line scaled to [height] rows, its ratio kept; where that is wider than [maxWidth], squeezed into it. */
+internal fun resizeLine(crop: BgrImage, height: Int, maxWidth: Int = Int.MAX_VALUE): BgrImage {
     val width = (crop.width.toLong() * height + crop.height - 1) / crop.height
     return resize(crop, Size(height, width.coerceIn(1, maxWidth.toLong()).toInt()))
+}
+
+/**
+ * Normalises the part of an image that begins at [left] and [top] into [data], 3 × [size].
+ *
+ * What of it lies beyond the right and the lower edge repeats the outermost pixels.
+ */
+internal fun fillWindow(image: BgrImage, left: Int, top: Int, size: Size, data: FloatArray, table: FloatArray) {
+    val plane = size.height * size.width
+    var to = 0
+    for (y in top until top + size.height) {
+        val row = min(y, image.height - 1) * image.width
+        for (x in left until left + size.width) {
+            val from = 3 * (row + min(x, image.width - 1))
+            data[to] = table[image.pixels[from].toInt() and 0xFF]
+            data[to + plane] = table[256 + (image.pixels[from + 1].toInt() and 0xFF)]
+            data[to + 2 * plane] = table[512 + (image.pixels[from + 2].toInt() and 0xFF)]
+            to++
+        }
+    }
 }
 
 /**

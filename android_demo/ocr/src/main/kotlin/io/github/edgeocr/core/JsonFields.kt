@@ -16,6 +16,8 @@ internal class JsonFields(private val json: JSONObject, private val place: Strin
 
     fun getText(key: String): String = get(key, "a text") { it as? String }
 
+    fun getBoolean(key: String): Boolean = get(key, "true or false") { it as? Boolean }
+
     fun getInt(key: String): Int = get(key, "a whole number") { value -> (value as? Number)?.let(::toWhole) }
 
     fun getLong(key: String): Long = get(key, "a whole number") { value ->

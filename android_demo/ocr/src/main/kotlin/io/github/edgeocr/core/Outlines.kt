@@ -15,20 +15,23 @@ private const val PASSED_AT_RIGHT_END: Byte = 3
 /**
  * Finds the outlines of shapes, of their holes as well: Suzuki and Abe's border following, without the hierarchy.
  *
- * Shapes hang together by any of eight neighbours. The map has [height] rows of [width].
+ * Shapes hang together by any of eight neighbours. One finder finds once.
  */
-internal class OutlineFinder(private val width: Int, private val height: Int) {
+internal class OutlineFinder(private val map: ProbMap) {
+    private val width = map.size.width
+    private val height = map.size.height
+
     // With a rim of nothing, so that each pixel has eight neighbours.
     private val stride = width + 2
     private val marks = ByteArray(stride * (height + 2))
     private val offsets = IntArray(8) { STEP_Y[it] * stride + STEP_X[it] }
 
     /**
-     * The outlines of what is above [threshold] in [map], at most [limit] and those found last, the last one first.
+     * The outlines of what is above [threshold] in the map, at most [limit] and those found last, the last one first.
      *
      * Found in the order of rows, so these are the lowest; that is what OpenCV hands on, and the host cuts off.
      */
-    fun find(map: FloatArray, threshold: Float, limit: Int): List<Points> {
+    fun find(threshold: Float, limit: Int): List<Points> {
         for (y in 0 until height) {
             val row = (y + 1) * stride + 1
             for (x in 0 until width) marks[row + x] = if (map[y * width + x] > threshold) NEW else EMPTY

@@ -43,6 +43,54 @@ public data class DetectionSettings(
     val minBoxSide: Int,
     /** The same after the box has grown. */
     val minGrownBoxSide: Int,
+    /** Whether pictures whose text is too small at that side length are looked at again in windows, larger. */
+    val windows: Boolean,
+)
+
+/** What small pictures and strips of text get around them. */
+public data class BorderSettings(
+    /** Shorter side in pixels up to which a picture is small. */
+    val smallSide: Int,
+    /** Shorter side in pixels up to which a picture can be a strip. */
+    val stripSide: Int,
+    /** A strip is at least this many times longer than high. */
+    val stripRatio: Int,
+    /** How wide the border is. */
+    val pixels: Int,
+)
+
+/** Large pictures in windows: when they are looked at again, and how boxes are merged. */
+public data class WindowSettings(
+    /** Longest side of a window in pixels that the network sees. */
+    val side: Int,
+    /** What neighbours share, in the same pixels. */
+    val overlap: Int,
+    /** A window whose values, in 0..255, all differ by less is blank. */
+    val blankRange: Int,
+    /** Lower quartile of the box heights, in pixels that the network sees, below which text is too small. */
+    val smallBox: Double,
+    /** The height that such boxes are then given. */
+    val legibleBox: Double,
+    /** From this scale on, small text gives boxes. */
+    val visibleScale: Double,
+    /** Below this scale a picture is always looked at again. */
+    val blindScale: Double,
+    /** Above this scale it never is. */
+    val enoughScale: Double,
+    /** A scale from here on is rounded up to 1. */
+    val wholeScale: Double,
+    /** By which share of their height boxes of windows grow on each side. */
+    val margin: Double,
+    /** Share of a coarser box that finer ones cover where it is known already. */
+    val coveredShare: Double,
+    /** By how much, in 0..255, a pixel of a thin stroke differs from those two to its left and right. */
+    val strokeContrast: Int,
+    /** Share of the pixels of a tile of fine print that are of strokes. */
+    val strokeShare: Double,
+    /** Side of a tile in pixels. */
+    val tileSide: Int,
+    /** Share of the tiles of a picture with a few lines of fine print. */
+    val tileShare: Double,
 )
 
 /** Crops and reading order. */
@@ -91,8 +139,16 @@ public data class RecognitionSettings(
     val padValue: Float,
     /** Widths of the input are multiples of this many pixels. */
     val widthMultiple: Int,
-    /** Widest input in pixels; longer lines are squeezed into it. */
+    /** Widest input in pixels; longer lines are cut into parts. */
     val maxWidth: Int,
+    /** How wide parts are, at most, where the gaps between characters are in the right places. */
+    val partWidth: Int,
+    /** How far a cut may move from there to either side, in pixels. */
+    val cutReach: Int,
+    /** How much more, in 0..255, the pixels of a column may differ than those of the emptiest to be a gap. */
+    val cutRange: Int,
+    /** Width, as a share of the height, from which a gap is a space between Latin letters. */
+    val spaceRatio: Double,
 )
 
 /** Input shape and thresholds of the classifier that finds lines upside down. */
@@ -114,6 +170,8 @@ public data class OrientationSettings(
 /** Everything that the stages take from the manifest: the user's settings, and what no setting changes. */
 public data class Settings(
     val detection: DetectionSettings,
+    val border: BorderSettings,
+    val windows: WindowSettings,
     val geometry: GeometrySettings,
     val recognition: RecognitionSettings,
     val orientation: OrientationSettings,
@@ -122,6 +180,8 @@ public data class Settings(
         /** Reads `settings` and `constants` of a manifest. Throws [BundleException] for what is missing or wrong. */
         fun read(settings: JsonFields, constants: JsonFields) = Settings(
             readDetection(settings.getFields("detection"), constants.getFields("detection")),
+            readBorder(constants.getFields("border")),
+            readWindows(constants.getFields("windows")),
             readGeometry(constants.getFields("geometry")),
             readRecognition(settings.getFields("recognition"), constants.getFields("recognition")),
             readOrientation(settings.getFields("orientation"), constants.getFields("orientation")),
@@ -141,6 +201,32 @@ public data class Settings(
             maxSide = constants.getInt("max_side"),
             minBoxSide = constants.getInt("min_box_side"),
             minGrownBoxSide = constants.getInt("min_grown_box_side"),
+            windows = settings.getBoolean("windows"),
+        )
+
+        private fun readBorder(constants: JsonFields) = BorderSettings(
+            smallSide = constants.getInt("small_side"),
+            stripSide = constants.getInt("strip_side"),
+            stripRatio = constants.getInt("strip_ratio"),
+            pixels = constants.getInt("pixels"),
+        )
+
+        private fun readWindows(constants: JsonFields) = WindowSettings(
+            side = constants.getInt("side"),
+            overlap = constants.getInt("overlap"),
+            blankRange = constants.getInt("blank_range"),
+            smallBox = constants.getDouble("small_box"),
+            legibleBox = constants.getDouble("legible_box"),
+            visibleScale = constants.getDouble("visible_scale"),
+            blindScale = constants.getDouble("blind_scale"),
+            enoughScale = constants.getDouble("enough_scale"),
+            wholeScale = constants.getDouble("whole_scale"),
+            margin = constants.getDouble("margin"),
+            coveredShare = constants.getDouble("covered_share"),
+            strokeContrast = constants.getInt("stroke_contrast"),
+            strokeShare = constants.getDouble("stroke_share"),
+            tileSide = constants.getInt("tile_side"),
+            tileShare = constants.getDouble("tile_share"),
         )
 
         private fun readGeometry(constants: JsonFields) = GeometrySettings(
@@ -169,6 +255,10 @@ public data class Settings(
             padValue = constants.getDouble("pad_value").toFloat(),
             widthMultiple = constants.getInt("width_multiple"),
             maxWidth = constants.getInt("max_width"),
+            partWidth = constants.getInt("part_width"),
+            cutReach = constants.getInt("cut_reach"),
+            cutRange = constants.getInt("cut_range"),
+            spaceRatio = constants.getDouble("space_ratio"),
         )
 
         fun readOrientation(settings: JsonFields, constants: JsonFields) = OrientationSettings(

@@ -30,10 +30,14 @@ public class TextReader(
     ): List<TextLine> {
         val goOn = { if (cancellation.isCancelled()) throw CancellationException("the reading was cancelled") }
         goOn()
-        val boxes = timings.time("detection") { detector.detect(image) }
+        val imageSize = Size(image.height, image.width)
+        val border = planBorder(image.height, image.width, settings.border)
+        val (framed, boxes) = timings.time("detection") {
+            addBorder(image, border).let { it to detector.detect(it, goOn) }
+        }
         goOn()
         val crops = timings.time("crop") {
-            boxes.map { cropPolygon(image, it.polygon, settings.geometry) }.toMutableList()
+            boxes.map { cropPolygon(framed, it.polygon, settings.geometry) }.toMutableList()
         }
         var unsure = emptyList<Int>()
         if (classifier != null) {
@@ -58,7 +62,8 @@ public class TextReader(
             upright
         }
         return boxes.zip(readings) { box, reading ->
-            TextLine(box.polygon, box.detScore, reading.text, reading.score)
+            val polygon = roundCorners(imageSize) { box.polygon[it].toDouble() - border }
+            TextLine(polygon, box.detScore, reading.text, reading.score)
         }
     }
 }

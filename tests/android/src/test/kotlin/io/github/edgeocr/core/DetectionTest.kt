@@ -12,7 +12,7 @@ import org.junit.jupiter.api.TestFactory
 import kotlin.math.abs
 
 class DetectionTest {
-    private val geometry = Manifest.parse(GoldenFiles.manifest).settings.geometry
+    private val settings = Manifest.parse(GoldenFiles.manifest).settings
 
     @TestFactory
     fun `boxes of pictures are the host's`(): List<DynamicTest> {
@@ -20,9 +20,8 @@ class DetectionTest {
         return GoldenFiles.recorded.items("cases").map { case ->
             val name = case.getString("name")
             dynamicTest(name) {
-                val wanted = expected.getValue(name)
-                val settings = GoldenFiles.readSettings(case).detection
-                compareBoxes(wanted, find(GoldenFiles.readMap("$name.det"), wanted, settings))
+                val lines = openReader(case).readAll(GoldenFiles.readView(case), HashMap()) { false }
+                compareBoxes(expected.getValue(name), lines.map { TextBox(it.polygon, it.detScore) })
             }
         }
     }
@@ -36,11 +35,10 @@ class DetectionTest {
     }
 
     private fun find(map: Tensor, row: JSONObject, settings: DetectionSettings) = findBoxes(
-        map.data,
-        Size(map.shape[0], map.shape[1]),
+        ProbMap.ofProbs(map.data, Size(map.shape[0], map.shape[1])),
         Size(row.getInt("height"), row.getInt("width")),
         settings,
-        geometry,
+        this.settings.geometry,
     )
 
     private fun compareBoxes(row: JSONObject, found: List<TextBox>) {
@@ -58,6 +56,24 @@ class DetectionTest {
     }
 
     @Test
+    fun `maps of bytes give the boxes of maps of floats`() {
+        for (row in GoldenFiles.expected.items("maps")) {
+            val name = row.getString("name")
+            val settings = GoldenFiles.readDetectionSettings(row.getJSONObject("settings"))
+            val (height, width) = GoldenFiles.readShape(name).toList()
+            val found = findBoxes(
+                ProbMap.ofLevels(GoldenFiles.readBytes(name), Size(height, width)),
+                Size(row.getInt("height"), row.getInt("width")),
+                settings,
+                this.settings.geometry,
+            )
+            val wanted = find(GoldenFiles.readMap(name), row, settings)
+            assertEquals(wanted.map { it.polygon.toList() }, found.map { it.polygon.toList() })
+            assertEquals(wanted.map { it.detScore }, found.map { it.detScore })
+        }
+    }
+
+    @Test
     fun `another threshold finds other boxes`() {
         val row = GoldenFiles.expected.items("maps").first { it.getString("name") == "map_rings_faint" }
         val settings = GoldenFiles.readDetectionSettings(row.getJSONObject("settings"))
@@ -68,8 +84,7 @@ class DetectionTest {
 
     @Test
     fun `a network that gives no map is refused`() {
-        val settings = Manifest.parse(GoldenFiles.manifest).settings
-        val detector = TextDetector({ Tensor(intArrayOf(1, 2), FloatArray(2)) }, settings.detection, geometry)
+        val detector = TextDetector({ Tensor(intArrayOf(1, 2), FloatArray(2)) }, settings)
         val error = assertThrows(BundleException::class.java) { detector.detect(BgrImage(40, 40, ByteArray(4800))) }
         assertEquals("det gives 1×2, expected 1×1×32×32", error.message)
     }

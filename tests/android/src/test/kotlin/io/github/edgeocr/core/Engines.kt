@@ -13,6 +13,27 @@ class TableEngine(private val rows: Tensor) : Engine {
     }
 }
 
+/** A reader whose networks give what was recorded for a case, [det] the prob maps; [settings] are the case's own. */
+internal fun openReader(
+    case: JSONObject,
+    classes: List<String> = GoldenFiles.classes,
+    settings: Settings = GoldenFiles.readSettings(case),
+    det: Engine = ReplayEngine(case, "det", GoldenFiles.readMap("${case.getString("name")}.det")),
+): TextReader {
+    val name = case.getString("name")
+    return TextReader(
+        TextDetector(det, settings),
+        TextRecognizer(
+            ReplayEngine(case, "rec", GoldenFiles.readTensor("$name.rec")),
+            Charset(classes, 0),
+            settings.recognition,
+        ),
+        // In other batches than the host's, which change nothing.
+        OrientationClassifier(TableEngine(GoldenFiles.readTensor("$name.cls")), settings.orientation),
+        settings,
+    )
+}
+
 /** Gives what a network gave for a case of tests/golden, run after run; fails where it is asked for something else. */
 class ReplayEngine(case: JSONObject, model: String, private val recorded: Tensor) : Engine {
     private val runs = case.items("runs").filter { it.getString("model") == model }.iterator()

@@ -28,6 +28,43 @@ class ImagingTest {
     }
 
     @Test
+    fun `borders are the host's`() {
+        for (row in expected.items("borders")) {
+            val image = if (row.has("picture")) GoldenFiles.readView(row) else null
+            val (height, width) = image?.run { height to width } ?: (row.getInt("height") to row.getInt("width"))
+            val border = planBorder(height, width, settings.border)
+            assertEquals(row.getInt("border"), border, "$row")
+            if (image == null) continue
+            val framed = addBorder(image, border)
+            val (rows, columns) = GoldenFiles.readShape(row.getString("name")).toList()
+            assertEquals(rows to columns, framed.height to framed.width)
+            assertArrayEquals(GoldenFiles.readBytes(row.getString("name")), framed.pixels, "$row")
+        }
+    }
+
+    @Test
+    fun `other limits give other borders`() {
+        val own = settings.border
+        for (changed in listOf(own.copy(smallSide = 63), own.copy(stripSide = 161), own.copy(stripRatio = 5))) {
+            val rows = expected.items("borders").filterNot { it.has("picture") }
+            assertTrue(
+                rows.any { it.getInt("border") != planBorder(it.getInt("height"), it.getInt("width"), changed) },
+                "$changed",
+            )
+        }
+    }
+
+    @Test
+    fun `parts of a picture repeat its last pixels`() {
+        val image = BgrImage(5, 3, ByteArray(45) { it.toByte() })
+        val data = FloatArray(3 * 3 * 4)
+        fillWindow(image, 2, 1, Size(3, 4), data, FloatArray(768) { (it % 256).toFloat() })
+        assertEquals(listOf(21f, 24f, 27f, 27f, 36f, 39f, 42f, 42f, 36f, 39f, 42f, 42f), data.take(12))
+        assertEquals(listOf(22f, 25f, 28f, 28f), data.slice(12..15))
+        assertEquals(listOf<Byte>(6, 7, 8, 9, 10, 11, 21, 22, 23, 24, 25, 26), image.cutColumns(2, 4).pixels.take(12))
+    }
+
+    @Test
     fun `line widths are the host's`() {
         for (row in expected.items("line_widths")) {
             val (height, width) = row.getInt("height") to row.getInt("width")

@@ -74,6 +74,20 @@ class ManifestTest {
     }
 
     @Test
+    fun `texts and numbers are neither true nor false`() {
+        for (value in listOf("true", 1)) {
+            val manifest = content
+            manifest.getJSONObject("settings").getJSONObject("detection").put("windows", value)
+            assertRefused("settings.detection.windows is $value, expected true or false", manifest.toString())
+        }
+        for (value in listOf(true, false)) {
+            val manifest = content
+            manifest.getJSONObject("settings").getJSONObject("detection").put("windows", value)
+            assertEquals(value, Manifest.parse(manifest.toString()).settings.detection.windows)
+        }
+    }
+
+    @Test
     fun `odd values are refused by name`() {
         for ((key, value) in listOf("limit_type" to "MAX", "mean" to listOf(0.5, 0.5), "std" to listOf(1, 1, "1"))) {
             val manifest = content
@@ -101,6 +115,8 @@ class ManifestTest {
             "golden.lines", "settings.detection.limit_type", "settings.detection.mean",
             "settings.recognition.min_width", "settings.detection.bin_threshold",
             "settings.orientation.image_width", "constants.detection.max_side",
+            "settings.detection.windows", "constants.border", "constants.border.pixels", "constants.windows",
+            "constants.windows.tile_share", "constants.recognition.part_width", "constants.recognition.space_ratio",
             "constants.geometry.row_tolerance", "constants.recognition.std", "constants.orientation.turned_class",
         )
     }

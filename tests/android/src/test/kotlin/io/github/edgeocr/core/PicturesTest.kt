@@ -56,7 +56,7 @@ class PicturesTest {
             OnnxEngine(File(bundle, fields.getFields("onnx").getFields(kind).getText("file")))
         }
         return TextReader(
-            TextDetector(det, settings.detection, settings.geometry),
+            TextDetector(det, settings),
             TextRecognizer(rec, charset, settings.recognition),
             OrientationClassifier(cls, settings.orientation),
             settings,

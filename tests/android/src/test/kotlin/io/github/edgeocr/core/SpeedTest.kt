@@ -20,10 +20,27 @@ class SpeedTest {
         val size = Size(side, side)
         var boxes = emptyList<TextBox>()
         val median = measureMedianMs(20, 30) {
-            boxes = findBoxes(map, size, size, settings.detection, settings.geometry)
+            boxes = findBoxes(ProbMap.ofProbs(map, size), size, settings.detection, settings.geometry)
         }
         assertEquals(100, boxes.size)
         println("speed: post-processing of 960×960 with 100 boxes: %.2f ms".format(median))
+    }
+
+    @Test
+    fun `post-processing of a map of bytes`() {
+        val settings = Manifest.parse(GoldenFiles.manifest).settings
+        val size = Size(3000, 4000)
+        val levels = ByteArray(size.height * size.width)
+        for (i in 0 until 1000) {
+            val (left, top) = 10 + 95 * (i % 40) to 10 + 95 * (i / 40)
+            for (x in 0 until 70) for (y in 0 until 14) levels[(top + y + x / 5) * size.width + left + x] = -26
+        }
+        var boxes = emptyList<TextBox>()
+        val median = measureMedianMs(3, 5) {
+            boxes = findBoxes(ProbMap.ofLevels(levels, size), size, settings.detection, settings.geometry)
+        }
+        assertEquals(1000, boxes.size)
+        println("speed: post-processing of 3000×4000 with 1000 boxes: %.2f ms".format(median))
     }
 
     @Test

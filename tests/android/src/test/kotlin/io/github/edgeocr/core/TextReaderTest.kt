@@ -16,39 +16,19 @@ class TextReaderTest {
     private val cases = GoldenFiles.recorded.items("cases")
     private val stride = GoldenFiles.expected.getInt("crop_stride")
 
-    private fun open(case: JSONObject, classes: List<String> = GoldenFiles.classes): TextReader {
-        val name = case.getString("name")
-        val settings = GoldenFiles.readSettings(case)
-        return TextReader(
-            TextDetector(
-                ReplayEngine(case, "det", GoldenFiles.readMap("$name.det")),
-                settings.detection,
-                settings.geometry,
-            ),
-            TextRecognizer(
-                ReplayEngine(case, "rec", GoldenFiles.readTensor("$name.rec")),
-                Charset(classes, 0),
-                settings.recognition,
-            ),
-            // In other batches than the host's, which change nothing.
-            OrientationClassifier(TableEngine(GoldenFiles.readTensor("$name.cls")), settings.orientation),
-            settings,
-        )
-    }
-
     @TestFactory
     fun `pictures read as on the host`(): List<DynamicTest> = cases.map { case ->
         dynamicTest(case.getString("name")) {
             val wanted = expected.getValue(case.getString("name"))
             val image = GoldenFiles.readView(case)
             val timings = LinkedHashMap<String, Double>()
-            val lines = open(case).readAll(image, timings) { false }
+            val lines = openReader(case).readAll(image, timings) { false }
             assertEquals(wanted.items("lines").map { it.getString("text") }, lines.map { it.text })
             wanted.items("lines").zip(lines) { row, line ->
                 assertEquals(row.getDouble("rec_score"), line.recScore, 1e-4)
             }
             assertEquals(listOf("detection", "crop", "orientation", "recognition"), timings.keys.toList())
-            val reading = open(case).read(image)
+            val reading = openReader(case).read(image)
             assertEquals(wanted.getJSONArray("read").toList(), reading.lines.map { it.text })
         }
     }
@@ -90,7 +70,7 @@ class TextReaderTest {
     fun `another dictionary reads other texts`() {
         val case = cases[0]
         val swapped = GoldenFiles.classes.map { mapOf("A" to "B", "B" to "A")[it] ?: it }
-        val lines = open(case, swapped).read(GoldenFiles.readView(case)).lines
+        val lines = openReader(case, swapped).read(GoldenFiles.readView(case)).lines
         assertTrue(lines.map { it.text } != expected.getValue("label").getJSONArray("read").toList())
     }
 
@@ -99,11 +79,62 @@ class TextReaderTest {
         val case = cases.first { it.getString("name") == "sign" }
         val image = GoldenFiles.readView(case)
         var asked = 0
-        open(case).read(image) { asked++; false }
+        openReader(case).read(image) { asked++; false }
         assertTrue(asked > 5)
         for (step in 0 until asked) {
             var left = step
-            assertThrows(CancellationException::class.java) { open(case).read(image) { left-- == 0 } }
+            assertThrows(CancellationException::class.java) { openReader(case).read(image) { left-- == 0 } }
+        }
+    }
+
+    @Test
+    fun `a reading can be cancelled between windows`() {
+        val case = cases.first { it.getString("name") == "wide" }
+        val image = GoldenFiles.readView(case)
+        val maps = GoldenFiles.readMap("wide.det")
+        val count = case.items("runs").count { it.getString("model") == "det" }
+        assertTrue(count > 4)
+        for (last in 1 until count) {
+            var runs = 0
+            val replay = ReplayEngine(case, "det", maps)
+            val reader = openReader(case, det = { runs++; replay.run(it) })
+            assertThrows(CancellationException::class.java) { reader.read(image) { runs == last } }
+            assertEquals(last, runs)
+        }
+    }
+
+    @Test
+    fun `a strip is detected with its border`() {
+        val case = cases.first { it.getString("name") == "strip" }
+        val settings = GoldenFiles.readSettings(case)
+        val bare = settings.copy(border = settings.border.copy(pixels = 0))
+        val error = assertThrows(IllegalStateException::class.java) {
+            openReader(case, settings = bare).read(GoldenFiles.readView(case))
+        }
+        assertEquals("the input is [1, 3, 32, 352], recorded was [1, 3, 64, 384]", error.message)
+    }
+
+    @Test
+    fun `polygons of a framed picture lie in the picture`() {
+        val settings = GoldenFiles.readSettings(cases[0])
+        // A box as large as the frame, then one as high.
+        val rec = Engine { Tensor(intArrayOf(1, 1, 2), floatArrayOf(0f, 1f)) }
+        for ((columns, polygon) in listOf(
+            0..255 to listOf(0f, 0f, 216f, 0f, 216f, 24f, 0f, 24f),
+            64..127 to listOf(20f, 0f, 131f, 0f, 131f, 24f, 20f, 24f),
+        )) {
+            val det = Engine { input ->
+                assertEquals(listOf(1, 3, 64, 256), input.shape.toList())
+                Tensor(intArrayOf(1, 1, 64, 256), FloatArray(64 * 256) { if (it % 256 in columns) 1f else 0f })
+            }
+            val reader = TextReader(
+                TextDetector(det, settings),
+                TextRecognizer(rec, Charset(listOf("", "a"), 0), settings.recognition),
+                null,
+                settings,
+            )
+            val line = reader.read(BgrImage(216, 24, ByteArray(3 * 216 * 24))).lines.single()
+            assertEquals(polygon, line.polygon.toList())
         }
     }
 
@@ -111,7 +142,7 @@ class TextReaderTest {
     fun `a recogniser of other classes is refused`() {
         val case = cases[0]
         val error = assertThrows(BundleException::class.java) {
-            open(case, GoldenFiles.classes.dropLast(1)).read(GoldenFiles.readView(case))
+            openReader(case, GoldenFiles.classes.dropLast(1)).read(GoldenFiles.readView(case))
         }
         assertTrue("expected 1×T×${GoldenFiles.classes.size - 1}" in error.message!!, error.message)
     }
@@ -129,7 +160,7 @@ class TextReaderTest {
                 Tensor(intArrayOf(1, 1, 3), steps)
             }
             val reader = TextReader(
-                TextDetector({ map }, settings.detection.copy(limitSideLen = 96), settings.geometry),
+                TextDetector({ map }, settings.copy(detection = settings.detection.copy(limitSideLen = 96))),
                 TextRecognizer(recognizer, Charset(listOf("", "a", "b"), 0), settings.recognition),
                 null,
                 settings,
@@ -143,7 +174,7 @@ class TextReaderTest {
     fun `lines that score too low are left out`() {
         val case = JSONObject(cases[0].toString())
         case.getJSONObject("settings").getJSONObject("recognition").put("text_score", 1.01)
-        assertTrue(open(case).read(GoldenFiles.readView(case)).lines.isEmpty())
+        assertTrue(openReader(case).read(GoldenFiles.readView(case)).lines.isEmpty())
     }
 
     private companion object {

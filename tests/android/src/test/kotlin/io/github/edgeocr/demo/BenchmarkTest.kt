@@ -101,7 +101,7 @@ class BenchmarkTest : DemoTest() {
         val keys = setOf(
             *arrayOf("edge_ocr", "runtime_version", "manifest_sha256", "device", "threads", "power_mode"),
             *arrayOf("limit_side_len", "limit_type", "picture", "image_width", "image_height", "lines", "runs"),
-            *arrayOf("warmup", "load_ms", "stages_ms", "pss_mb", "native_heap_mb", "thermal_status"),
+            *arrayOf("windows", "warmup", "load_ms", "stages_ms", "pss_mb", "native_heap_mb", "thermal_status"),
         )
         assertEquals(keys, report.keys().asSequence().toSet())
         assertEquals("benchmark", report.getString("edge_ocr"))
@@ -110,6 +110,7 @@ class BenchmarkTest : DemoTest() {
         assertEquals(1 to "LOW", report.getInt("threads") to report.getString("power_mode"))
         val detection = bundle.manifest.getJSONObject("settings").getJSONObject("detection")
         assertEquals(detection.getInt("limit_side_len"), report.getInt("limit_side_len"))
+        assertEquals(detection.getBoolean("windows"), report.getBoolean("windows"))
         assertEquals(detection.getString("limit_type"), report.getString("limit_type"))
         assertEquals(bundle.image.width, report.getInt("image_width"))
         assertEquals(bundle.image.height, report.getInt("image_height"))

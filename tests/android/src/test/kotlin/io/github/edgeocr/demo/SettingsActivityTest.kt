@@ -77,7 +77,7 @@ class SettingsActivityTest : DemoTest() {
         waitUntil("the choice is kept") { preferences.powerMode == PowerMode.HIGH }
         val settings = readSettings()
         val detection = own.detection
-            .copy(limitSideLen = 320, binThreshold = 0.125f, boxThreshold = 0.25, unclipRatio = 2.5)
+            .copy(limitSideLen = 320, windows = false, binThreshold = 0.125f, boxThreshold = 0.25, unclipRatio = 2.5)
         assertEquals(own.copy(detection, recognition = own.recognition.copy(textScore = 0.75)), settings)
         assertEquals(1 to LITE_POWER_HIGH, FakeRuntime.asked.last().run { threads to powerMode })
         assertEquals(6, FakeRuntime.asked.size)
@@ -87,6 +87,19 @@ class SettingsActivityTest : DemoTest() {
         assertEquals(own, readSettings())
         for (setting in NumberSetting.entries) assertEquals("", controller.find(setting).text.toString())
         assertEquals(0, controller.powerMode.selectedItemPosition)
+    }
+
+    @Test
+    fun `a side that is set is obeyed and leaves no windows`() {
+        bundle.manifest.getJSONObject("settings").getJSONObject("detection").put("windows", true)
+        installBundle()
+        assertTrue(readSettings().detection.windows)
+        preferences[NumberSetting.BOX_THRESHOLD] = 0.25
+        assertTrue(readSettings().detection.windows)
+        preferences[NumberSetting.LIMIT_SIDE_LEN] = 1280.0
+        assertEquals(1280 to false, readSettings().detection.run { limitSideLen to windows })
+        preferences[NumberSetting.LIMIT_SIDE_LEN] = null
+        assertTrue(readSettings().detection.windows)
     }
 
     @Test

@@ -1,0 +1,218 @@
+package io.github.edgeocr.core
+
+import kotlin.math.abs
+import kotlin.math.hypot
+import kotlin.math.max
+
+/*
+ * Large pictures, detected in overlapping windows: at which scale, where the windows lie, and how boxes are merged.
+ * The twin of edge_ocr/core/windows.py.
+ */
+
+/** Where a window starts along one axis, and which part of the map it fills: seams halve what two windows share. */
+internal data class Span(val start: Int, val first: Int, val end: Int)
+
+/** The windows along one axis: all have one [size], so that the network meets one shape. */
+internal class Spans(val size: Int, val spans: List<Span>)
+
+/**
+ * The windows along an axis of [length] pixels; their size is a multiple of [multiple].
+ *
+ * The only window of a short axis may be longer than it.
+ */
+internal fun planSpans(length: Int, multiple: Int, settings: WindowSettings): Spans {
+    val overlap = settings.overlap
+    val count = if (length > settings.side) divideUp(length - overlap, settings.side - overlap) else 1
+    val size = divideUp(divideUp(length + (count - 1) * overlap, count), multiple) * multiple
+    val starts = List(count) { if (count > 1) it * (length - size) / (count - 1) else 0 }
+    val seams = starts.zipWithNext { start, after -> (start + size + after) / 2 }
+    return Spans(size, List(count) { Span(starts[it], seams.getOrElse(it - 1) { 0 }, seams.getOrElse(it) { length }) })
+}
+
+private fun divideUp(value: Int, by: Int) = (value + by - 1) / by
+
+/**
+ * The prob map of [image] reduced by [scale] (at most 1), made by [run] one window after the other, a byte a pixel.
+ *
+ * [run] takes 1 × 3 × H × W, the same array each time, and gives the H × W values in 0..1 that belong to it.
+ * [beforeWindow] may throw to end it.
+ */
+internal fun mapWindows(
+    image: BgrImage,
+    scale: Double,
+    settings: Settings,
+    beforeWindow: () -> Unit,
+    run: (Tensor) -> FloatArray,
+): ProbMap {
+    val size = Size(max(1, Math.rint(image.height * scale).toInt()), max(1, Math.rint(image.width * scale).toInt()))
+    val reduced = resize(image, size)
+    val downs = planSpans(size.height, settings.detection.sideMultiple, settings.windows)
+    val acrosses = planSpans(size.width, settings.detection.sideMultiple, settings.windows)
+    val window = Size(downs.size, acrosses.size)
+    val input = Tensor(intArrayOf(1, 3, window.height, window.width), FloatArray(3 * window.height * window.width))
+    val table = settings.detection.normalization.tabulate()
+    val levels = ByteArray(size.height * size.width)
+    for (down in downs.spans) {
+        for (across in acrosses.spans) {
+            beforeWindow()
+            if (measureRange(reduced, across.start, down.start, window) < settings.windows.blankRange) continue
+            fillWindow(reduced, across.start, down.start, window, input.data, table)
+            val probs = run(input)
+            for (y in down.first until down.end) {
+                val from = (y - down.start) * window.width - across.start
+                val to = y * size.width
+                for (x in across.first until across.end) {
+                    levels[to + x] = Math.rint((probs[from + x] * 255f).toDouble()).toInt().toByte()
+                }
+            }
+        }
+    }
+    return ProbMap.ofLevels(levels, size)
+}
+
+/** How much the values of a window's pixels differ, whatever the channel: 0..255. */
+private fun measureRange(image: BgrImage, left: Int, top: Int, size: Size): Int {
+    var least = 255
+    var most = 0
+    for (y in top until minOf(top + size.height, image.height)) {
+        for (i in 3 * (y * image.width + left) until 3 * (y * image.width + minOf(left + size.width, image.width))) {
+            val value = image.pixels[i].toInt() and 0xFF
+            if (value < least) least = value
+            if (value > most) most = value
+        }
+    }
+    return most - least
+}
+
+/**
+ * The scale, at most 1, at which [image] must be looked at again; null where [scale] shows its text.
+ *
+ * [boxes] are what was found at [scale].
+ */
+internal fun planFinerScale(image: BgrImage, scale: Double, boxes: List<TextBox>, settings: WindowSettings): Double? {
+    if (scale > settings.enoughScale) return null
+    val heights = boxes.map { measureLine(it.polygon).height * scale }.sorted()
+    val low = if (heights.isEmpty()) settings.smallBox else heights[heights.size / 4]
+    val isBlind = scale < settings.blindScale
+    val finer = when {
+        !isBlind && low < settings.smallBox -> scale * settings.legibleBox / low
+        isBlind || (scale < settings.visibleScale && hasFinePrint(image, settings)) -> settings.visibleScale
+        else -> return null
+    }
+    return if (finer < settings.wholeScale) finer else 1.0
+}
+
+/**
+ * Whether a picture has strokes as thin and dense as those of text of 12 to 24 px; only green is looked at.
+ *
+ * Most photos are too soft for that at their full size.
+ */
+internal fun hasFinePrint(image: BgrImage, settings: WindowSettings): Boolean {
+    val side = settings.tileSide
+    val rows = image.height / side
+    val columns = image.width / side
+    if (rows == 0 || columns == 0) return false
+    var tiles = 0
+    val strokes = IntArray(columns)
+    for (row in 0 until rows) {
+        strokes.fill(0)
+        for (y in row * side until (row + 1) * side) countStrokes(image, y, strokes, settings)
+        tiles += strokes.count { it >= settings.strokeShare * side * side }
+    }
+    return tiles >= settings.tileShare * rows * columns
+}
+
+/** Adds to each tile of [strokes] how many pixels of row [y] differ from those two to their left and right. */
+private fun countStrokes(image: BgrImage, y: Int, strokes: IntArray, settings: WindowSettings) {
+    val green = 3 * y * image.width + 1
+    val last = image.width - 1
+    for (x in 0 until strokes.size * settings.tileSide) {
+        val middle = image.pixels[green + 3 * x].toInt() and 0xFF
+        val left = image.pixels[green + 3 * max(x - 2, 0)].toInt() and 0xFF
+        val right = image.pixels[green + 3 * minOf(x + 2, last)].toInt() and 0xFF
+        if (abs(2 * middle - left - right) >= 2 * settings.strokeContrast) strokes[x / settings.tileSide]++
+    }
+}
+
+/** Moves each side of a box outwards by `margin` of its height; whole pixels inside the picture of [imageSize]. */
+internal fun growBox(box: TextBox, imageSize: Size, settings: WindowSettings): TextBox {
+    val polygon = box.polygon
+    val margin = settings.margin * measureLine(polygon).height
+    val (acrossX, acrossY) = makeStep(polygon, 1, margin)
+    val (downX, downY) = makeStep(polygon, 3, margin)
+    val steps = doubleArrayOf(
+        -acrossX - downX, -acrossY - downY, acrossX - downX, acrossY - downY,
+        acrossX + downX, acrossY + downY, downX - acrossX, downY - acrossY,
+    )
+    return TextBox(roundCorners(imageSize) { polygon[it] + steps[it] }, box.detScore)
+}
+
+/** From the first corner towards corner [to], [length] pixels; less where these are less than a pixel apart. */
+private fun makeStep(polygon: FloatArray, to: Int, length: Double): Pair<Double, Double> {
+    val x = polygon[2 * to].toDouble() - polygon[0]
+    val y = polygon[2 * to + 1].toDouble() - polygon[1]
+    val side = max(hypot(x, y), 1.0)
+    return x * length / side to y * length / side
+}
+
+/**
+ * The boxes found at [scale] ([fine]) with those of coarser looks that show something else, in no order.
+ *
+ * A coarser box stays where finer ones do not cover it, and takes the place of their pieces where the text is too high
+ * for windows. Several small lines that it took for one are no such pieces.
+ */
+internal fun mergeBoxes(
+    fine: List<TextBox>,
+    coarse: List<TextBox>,
+    scale: Double,
+    settings: WindowSettings,
+): List<TextBox> {
+    val centres = fine.map { findCentre(it.polygon) }
+    val areas = fine.map { measureArea(it.polygon) }
+    val heights = fine.map { measureLine(it.polygon).height }
+    val isReplaced = BooleanArray(fine.size)
+    val kept = ArrayList<TextBox>()
+    for (box in coarse) {
+        val inside = fine.indices.filter { contains(box.polygon, centres[it]) }
+        val height = measureLine(box.polygon).height
+        if (height * scale > settings.overlap && inside.any { heights[it] > height / 2 }) {
+            for (i in inside) isReplaced[i] = true
+            kept += box
+            continue
+        }
+        val isCovered = fine.isNotEmpty() &&
+            inside.sumOf { areas[it] } >= settings.coveredShare * measureArea(box.polygon)
+        val centre = findCentre(box.polygon)
+        if (!isCovered && fine.none { contains(it.polygon, centre) }) kept += box
+    }
+    return fine.filterIndexed { i, _ -> !isReplaced[i] } + kept
+}
+
+/** The mean of the corners: x and y. */
+private fun findCentre(quad: FloatArray) = floatArrayOf(
+    (quad[0] + quad[2] + quad[4] + quad[6]) / 4,
+    (quad[1] + quad[3] + quad[5] + quad[7]) / 4,
+)
+
+/** Whether a convex quadrilateral has a point (x and y) inside, or on a side. */
+private fun contains(quad: FloatArray, point: FloatArray): Boolean {
+    var isLeft = true
+    var isRight = true
+    for (i in 0 until 4) {
+        val k = (i + 1) and 3
+        // In floats, as on the host.
+        val turn = (quad[2 * k] - quad[2 * i]) * (point[1] - quad[2 * i + 1]) -
+            (quad[2 * k + 1] - quad[2 * i + 1]) * (point[0] - quad[2 * i])
+        isLeft = isLeft && turn >= 0
+        isRight = isRight && turn <= 0
+    }
+    return isLeft || isRight
+}
+
+private fun measureArea(quad: FloatArray): Double {
+    val doubled = (0 until 4).sumOf { i ->
+        val k = (i + 1) and 3
+        quad[2 * i].toDouble() * quad[2 * k + 1] - quad[2 * k].toDouble() * quad[2 * i + 1]
+    }
+    return abs(doubled) / 2
+}

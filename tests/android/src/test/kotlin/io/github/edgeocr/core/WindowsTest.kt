@@ -1,0 +1,222 @@
+package io.github.edgeocr.core
+
+import org.json.JSONArray
+import org.json.JSONObject
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertFalse
+import org.junit.jupiter.api.Assertions.assertNotEquals
+import org.junit.jupiter.api.Assertions.assertThrows
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.Test
+import java.util.concurrent.CancellationException
+
+class WindowsTest {
+    private val expected = GoldenFiles.expected
+    private val settings = Manifest.parse(GoldenFiles.manifest).settings
+    private val windows = settings.windows
+
+    private fun listSpans(row: JSONObject, changed: WindowSettings) =
+        planSpans(row.getInt("length"), settings.detection.sideMultiple, changed)
+            .let { listOf(it.size) + it.spans.flatMap { span -> listOf(span.start, span.first, span.end) } }
+
+    private fun wantSpans(row: JSONObject) =
+        listOf(row.getInt("size")) + row.getJSONArray("spans").flatMap { span -> (span as JSONArray).map { it as Int } }
+
+    @Test
+    fun `windows lie where the host's do`() {
+        val rows = expected.items("spans")
+        for (row in rows) assertEquals(wantSpans(row), listSpans(row, windows), "$row")
+        for (changed in listOf(windows.copy(side = 928), windows.copy(overlap = 96))) {
+            assertTrue(rows.any { wantSpans(it) != listSpans(it, changed) }, "$changed")
+        }
+    }
+
+    @Test
+    fun `fine print is seen where the host sees it`() {
+        val rows = expected.items("fine_prints")
+        fun find(changed: WindowSettings) = rows.map { hasFinePrint(GoldenFiles.readView(it), changed) }
+
+        val wanted = rows.map { it.getBoolean("has_fine_print") }
+        assertEquals(wanted, find(windows))
+        for (changed in listOf(
+            windows.copy(strokeContrast = 250),
+            windows.copy(strokeShare = 0.9),
+            windows.copy(tileShare = 0.2),
+            windows.copy(tileSide = 64),
+            windows.copy(tileShare = 0.0),
+        )) assertNotEquals(wanted, find(changed), "$changed")
+    }
+
+    @Test
+    fun `strokes are counted to the pixel`() {
+        // One tile, with strokes of one pixel in two of its columns; what is beside it does not count.
+        fun drawStrokes(contrast: Int, pixels: Int) = BgrImage(
+            31,
+            17,
+            ByteArray(3 * 31 * 17) { i ->
+                val (x, y) = i / 3 % 31 to i / 93
+                if (i % 3 == 1 && x % 8 == 1 && (x >= 16 || 2 * y + x / 8 < pixels)) contrast.toByte() else 0
+            },
+        )
+        val least = windows.copy(strokeShare = 20 / 256.0, tileShare = 1.0)
+        assertTrue(hasFinePrint(drawStrokes(48, 20), least))
+        assertFalse(hasFinePrint(drawStrokes(47, 20), least))
+        assertFalse(hasFinePrint(drawStrokes(48, 19), least))
+    }
+
+    private fun readBoxes(row: JSONObject, key: String) =
+        row.getJSONArray(key).mapIndexed { i, polygon -> TextBox((polygon as JSONArray).rows(), i.toDouble()) }
+
+    private fun merge(row: JSONObject, changed: WindowSettings): List<List<Float>> {
+        val size = Size(row.getInt("height"), row.getInt("width"))
+        val fine = readBoxes(row, "fine").map { growBox(it, size, changed) }
+        return mergeBoxes(fine, readBoxes(row, "coarse"), row.getDouble("scale"), changed).map { it.polygon.toList() }
+    }
+
+    @Test
+    fun `boxes of two looks are merged as on the host`() {
+        val rows = expected.items("merges")
+        fun want(row: JSONObject) = readBoxes(row, "merged").map { it.polygon.toList() }
+
+        for (row in rows) assertEquals(want(row), merge(row, windows), "$row")
+        val others = listOf(windows.copy(margin = 0.2), windows.copy(coveredShare = 1.1), windows.copy(overlap = 160))
+        for (changed in others) assertTrue(rows.any { want(it) != merge(it, changed) }, "$changed")
+    }
+
+    private fun makeBoxes(vararg heights: Int) =
+        heights.map { TextBox(floatArrayOf(0f, 0f, 900f, 0f, 900f, it.toFloat(), 0f, it.toFloat()), 0.9) }
+
+    @Test
+    fun `a finer scale gives small text its height`() {
+        val blank = BgrImage(64, 64, ByteArray(3 * 64 * 64))
+        fun plan(scale: Double, vararg heights: Int) = planFinerScale(blank, scale, makeBoxes(*heights), windows)
+
+        // The lower quartile counts.
+        assertEquals(0.25 * 26 / 12.5, plan(0.25, 90, 50, 90, 50, 90)!!, 1e-9)
+        assertEquals(null, plan(0.25, 90, 50, 90, 90, 90))
+        assertEquals(null, plan(0.5, 32))
+        assertEquals(1.0, plan(0.5, 28))
+        assertEquals(1.0, plan(0.9, 2))
+        assertEquals(null, plan(0.91, 2))
+        assertEquals(null, plan(0.2))
+        // Too far away for any box to tell.
+        assertEquals(windows.visibleScale, plan(0.19))
+        assertEquals(windows.visibleScale, plan(0.19, 900))
+        val unrounded = planFinerScale(blank, 0.5, makeBoxes(28), windows.copy(wholeScale = 0.95))
+        assertEquals(0.5 * 26 / 14, unrounded!!, 1e-9)
+    }
+
+    @Test
+    fun `fine print is looked for where boxes are large`() {
+        val rows = expected.items("fine_prints")
+        for (row in rows) {
+            val image = GoldenFiles.readView(row)
+            val wanted = if (row.getBoolean("has_fine_print")) windows.visibleScale else null
+            assertEquals(wanted, planFinerScale(image, 0.3, makeBoxes(90), windows), "$row")
+            assertEquals(null, planFinerScale(image, windows.visibleScale, makeBoxes(90), windows))
+        }
+    }
+
+    /** A black picture with a white dot near its left edge, and a line of [rest] levels near the right one. */
+    private fun draw(width: Int, height: Int, rest: Int) = BgrImage(
+        width,
+        height,
+        ByteArray(3 * width * height) { i ->
+            if (i == 3 * width + 3) -1 else if (i / 3 % width == width - 2) rest.toByte() else 0
+        },
+    )
+
+    @Test
+    fun `blank windows are not run`() {
+        for ((range, runs) in listOf(7 to 1, 8 to 2)) {
+            var count = 0
+            val map = mapWindows(draw(1700, 40, range), 1.0, settings, {}) { input ->
+                count++
+                assertEquals(listOf(1, 3, 64, 928), input.shape.toList())
+                FloatArray(64 * 928) { 1f }
+            }
+            assertEquals(runs, count)
+            assertEquals(Size(40, 1700), map.size)
+            assertEquals(listOf(1f, runs - 1f), listOf(map[849], map[850]))
+        }
+    }
+
+    @Test
+    fun `each window fills its part of the map`() {
+        val image = BgrImage(1700, 1000, ByteArray(3 * 1700 * 1000) { (it % 251).toByte() })
+        var count = 0
+        val map = mapWindows(image, 1.0, settings, {}) { input ->
+            val (_, _, height, width) = input.shape
+            // Where the pixel stands in its window, and in which: 4 of 4 × 60.
+            val window = count++
+            FloatArray(height * width) { i -> (60 * window + (i % width + i / width) % 50 + 0.3f) / 255 }
+        }
+        assertEquals(4, count)
+        fun read(x: Int, y: Int) = Math.round(map[y * 1700 + x] * 255)
+
+        assertEquals(0, read(0, 0))
+        assertEquals((849 + 499) % 50, read(849, 499))
+        assertEquals(60 + (850 - 772 + 499) % 50, read(850, 499))
+        assertEquals(120 + (849 + 500 - 424) % 50, read(849, 500))
+        assertEquals(180 + (1699 - 772 + 999 - 424) % 50, read(1699, 999))
+    }
+
+    @Test
+    fun `scaled pictures have sides rounded to the even`() {
+        val image = draw(33, 35, 200)
+        val map = mapWindows(image, 0.5, settings, {}) { FloatArray(32 * 32) { 0.5f } }
+        assertEquals(Size(18, 16), map.size)
+        assertEquals(128 / 255f, map[0])
+        assertEquals(Size(1, 1), mapWindows(image, 0.001, settings, {}) { FloatArray(32 * 32) }.size)
+    }
+
+    @Test
+    fun `windows can be cancelled, also blank ones`() {
+        val image = BgrImage(1700, 40, ByteArray(3 * 1700 * 40))
+        var asked = 0
+        assertThrows(CancellationException::class.java) {
+            mapWindows(image, 1.0, settings, { if (++asked == 2) throw CancellationException() }) { FloatArray(0) }
+        }
+        assertEquals(2, asked)
+    }
+
+    @Test
+    fun `no windows where the settings have none`() {
+        val case = GoldenFiles.recorded.items("cases").first { it.getString("name") == "wide" }
+        val own = GoldenFiles.readSettings(case)
+        val maps = GoldenFiles.readMap("wide.det")
+        val boxes = listOf(true, false).map { isOn ->
+            val engine = ReplayEngine(case, "det", maps)
+            val changed = own.copy(detection = own.detection.copy(windows = isOn))
+            TextDetector(engine, changed).detect(GoldenFiles.readView(case)).size
+        }
+        val wanted = expected.items("cases").first { it.getString("name") == "wide" }
+        assertEquals(listOf(wanted.items("boxes").size, 1), boxes)
+    }
+
+    @Test
+    fun `each window has its own candidates`() {
+        // At a scale of 0.1 nothing is found, then 60 specks in 2 × 1 windows.
+        val image = BgrImage(4000, 2400, ByteArray(3 * 4000 * 2400) { (it % 97).toByte() })
+        val changed = settings.copy(
+            detection = settings.detection.copy(limitSideLen = 320, maxCandidates = 20),
+            windows = windows.copy(visibleScale = 0.5, smallBox = 0.0),
+        )
+        var count = 0
+        val detector = TextDetector(
+            { input ->
+                val (_, _, height, width) = input.shape
+                val isFirst = count++ == 0
+                val probs = FloatArray(height * width) { i ->
+                    val (x, y) = i % width to i / width
+                    if (!isFirst && x % 100 in 20..79 && y % 60 in 20..39) 1f else 0f
+                }
+                Tensor(intArrayOf(1, 1, height, width), probs)
+            },
+            changed,
+        )
+        val found = detector.detect(image).size
+        // A map of 2000 × 1200 is two and a half times 960 × 960.
+        assertEquals(2 * 20, found)
+    }
+}
