@@ -70,7 +70,8 @@ def explain_empty(
         best, count = math.floor(max(reading.left_out) * 100) / 100, len(reading.left_out)
         lines = f"{count} line{'' if count == 1 else 's'}, at best {best:.2f}"
         advice.append(f"{score} {math.floor(best * 10) / 10:g} ({lines}, scored below {text_score:g})")
-    if detection.limit_type != "min" and longest > limit and limit < MAX_DETECTION_SIDE:
+    # Where windows are allowed, it was looked at larger scales already.
+    if detection.limit_type != "min" and longest > limit and limit < MAX_DETECTION_SIDE and not detection.windows:
         larger = min(longest, MAX_DETECTION_SIDE)
         advice.append(f"{side} {larger} (the picture, {width}×{height}, was scaled down to {limit})")
     elif detection.limit_type == "max" and longest <= limit // 2:

@@ -11,7 +11,7 @@ from edge_ocr.config import load_config
 from edge_ocr.core.report import explain_empty, format_json
 from edge_ocr.core.types import Reading
 
-DETECTION = load_config().detection
+DETECTION = replace(load_config().detection, windows=False)
 NOTHING = Reading([], {})
 POLYGON = [[122, 112], [510, 112], [510, 220], [122, 220]]
 
@@ -70,6 +70,8 @@ def test_what_holds_no_polygon_is_laid_out_as_json_does():
         ((900, 961), (), {}, True, "; try --limit-side-len 961 (the picture, 961×900, was scaled down to 960)"),
         ((9000, 1280), (), {"limit_side_len": 4000}, True, ""),
         ((9000, 1280), (), {"limit_type": "min"}, True, ""),
+        # It was looked at larger scales already.
+        ((9000, 1280), (), {"windows": True}, True, ""),
         ((40, 480), (), {}, True, "; try --limit-type long (enlarges the picture, 480×40, to 960)"),
         ((40, 481), (), {}, True, ""),
         ((40, 480), (), {"limit_type": "long"}, True, ""),

@@ -30,7 +30,8 @@ public class TextDetector(private val engine: Engine, private val settings: Sett
             scale = planFinerScale(image, scale, found, settings.windows) ?: break
             val windowsMap = mapWindows(image, scale, settings, beforeWindow, ::run)
             // Each window may have as many candidates as a whole picture.
-            val count = max(1, windowsMap.size.run { height * width } / settings.windows.run { side * side })
+            val count = windowsMap.size.run { listOf(height, width) }
+                .map { planSpans(it, detection.sideMultiple, settings.windows).spans.size }.reduce(Int::times)
             val many = detection.copy(maxCandidates = detection.maxCandidates * count)
             found = findBoxes(windowsMap, imageSize, many, settings.geometry)
             val grown = found.map { growBox(it, imageSize, settings.windows) }

@@ -39,27 +39,24 @@ public class TextReader(
         val crops = timings.time("crop") {
             boxes.map { cropPolygon(framed, it.polygon, settings.geometry) }.toMutableList()
         }
+        // Without a classifier, vertical lines are those that were turned.
+        var turned = boxes.indices.filter { isVertical(measureSides(boxes[it].polygon), settings.geometry) }
         var unsure = emptyList<Int>()
         if (classifier != null) {
             timings.time("orientation") {
                 val found = classifier.findTurned(crops, recognizer.settings.batchSize, goOn)
                 for (i in found.turned) crops[i] = crops[i].turnAround()
+                turned = found.turned
                 unsure = found.unsure
             }
         }
         val readings = timings.time("recognition") {
-            val upright = recognizer.recognize(crops, goOn).toMutableList()
-            if (classifier == null) {
-                unsure = boxes.indices.filter {
-                    upright[it].score < settings.orientation.unsureScore &&
-                        isVertical(measureSides(boxes[it].polygon), settings.geometry)
-                }
+            val read = recognizer.recognize(crops, goOn).toMutableList()
+            val again = unsure + turned.filter { read[it].score < settings.orientation.unsureScore }
+            again.zip(recognizer.recognize(again.map { crops[it].turnAround() }, goOn)) { i, other ->
+                if (other.score > read[i].score + settings.orientation.turnedScoreMargin) read[i] = other
             }
-            val turned = recognizer.recognize(unsure.map { crops[it].turnAround() }, goOn)
-            unsure.zip(turned) { i, other ->
-                if (other.score > upright[i].score + settings.orientation.turnedScoreMargin) upright[i] = other
-            }
-            upright
+            read
         }
         return boxes.zip(readings) { box, reading ->
             val polygon = roundCorners(imageSize) { box.polygon[it].toDouble() - border }
