@@ -90,16 +90,19 @@ Weights: {_PRECISIONS[options.precision]}. Characters: {len(charset.classes) - 1
 All numbers are in `manifest.json`, under `settings` and `constants`; `pipeline.yaml` has the settings as a pipeline
 file of edge-ocr, for exporting again.
 
-1. Detection: scale the BGR picture so that {_LIMITS[limit_type]} `Detection.limit_side_len`,
+1. Detection: put a border around small pictures and strips (`constants.border`); scale the BGR picture so that
+   {_LIMITS[limit_type]} `Detection.limit_side_len`,
    each side rounded to a multiple of 32; (x / 255 - mean) / std per channel; run
    `models/det.nb` on 1 x 3 x H x W. Its output is the probability of text at each pixel. Binarise at
    `thresh`, take outlines, fit rotated rectangles, drop those with a mean below `box_thresh`, grow them
-   by area x `unclip_ratio` / perimeter, scale them back.
+   by area x `unclip_ratio` / perimeter, scale them back. Where the text that this finds is too small and
+   `Detection.windows` is true, do the same at a larger scale, in overlapping windows that make one map
+   (`constants.windows`), and keep what only the first look found.
 2. Cut each rectangle out with a perspective transform; turn it by 90 degrees if it is at least 1.5 times
    taller than wide.
 3. Recognition: scale the crop to the height in `Recognition.image_shape`, keep its ratio; x / 127.5 - 1;
    pad with zeros on the right up to the width in `image_shape`, or the next multiple of 64; run
-   `models/rec.nb`. Its output is T x classes.
+   `models/rec.nb`. Its output is T x classes. A line wider than `constants.recognition.max_width` is cut at gaps.
 4. Take the best class at each step, drop repeats, then class 0. Class n is line n of `dict.txt`; a line
    may be a space, or empty for a class that reads as nothing: do not trim it away.
 {_describe_classifier(exported)}{"" if for_board else _ANDROID_LIMITS}"""
