@@ -5,6 +5,7 @@ import com.baidu.paddle.lite.PowerMode.LITE_POWER_LOW
 import io.github.edgeocr.core.BundleException
 import io.github.edgeocr.core.Cancellation
 import io.github.edgeocr.core.EdgeOcrException
+import io.github.edgeocr.core.GoldenFiles
 import org.json.JSONObject
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
@@ -166,8 +167,9 @@ class EdgeOcrTest {
 
     @Test
     fun `a dictionary that does not fit is refused`() {
-        bundle.manifest.getJSONObject("charset").put("classes", 167)
-        assertRefused<BundleException>("166 classes, expected 167") { open() }
+        val count = GoldenFiles.classes.size
+        bundle.manifest.getJSONObject("charset").put("classes", count + 1)
+        assertRefused<BundleException>("$count classes, expected ${count + 1}") { open() }
     }
 
     @Test

@@ -17,27 +17,36 @@ public class TextDetector(private val engine: Engine, private val settings: Sett
      * Throws [BundleException] where the network gives no prob map.
      */
     public fun detect(image: BgrImage, beforeWindow: () -> Unit = {}): List<TextBox> {
-        val detection = settings.detection
         val imageSize = Size(image.height, image.width)
-        val input = prepareDetection(image, detection)
-        val (_, _, mapHeight, mapWidth) = input.shape
-        val map = ProbMap.ofProbs(run(input), Size(mapHeight, mapWidth))
-        var found = findBoxes(map, imageSize, detection, settings.geometry)
-        if (!detection.windows) return found
+        val wholeSize = planDetectionSize(image.height, image.width, settings.detection)
+        var found = findInWhole(image)
+        if (!settings.detection.windows) return found
         var boxes = found
-        var scale = max(mapHeight, mapWidth).toDouble() / max(image.height, image.width)
+        var scale = wholeSize.run { max(height, width) }.toDouble() / max(image.height, image.width)
         while (true) {
             scale = planFinerScale(image, scale, found, settings.windows) ?: break
-            val windowsMap = mapWindows(image, scale, settings, beforeWindow, ::run)
-            // Each window may have as many candidates as a whole picture.
-            val count = windowsMap.size.run { listOf(height, width) }
-                .map { planSpans(it, detection.sideMultiple, settings.windows).spans.size }.reduce(Int::times)
-            val many = detection.copy(maxCandidates = detection.maxCandidates * count)
-            found = findBoxes(windowsMap, imageSize, many, settings.geometry)
+            found = findInWindows(image, scale, beforeWindow)
             val grown = found.map { growBox(it, imageSize, settings.windows) }
             boxes = mergeBoxes(grown, boxes, scale, settings.windows)
         }
         return if (boxes === found) boxes else sortReadingOrder(boxes, settings.geometry)
+    }
+
+    // A function for each look: what it holds in memory is free before the next.
+
+    private fun findInWhole(image: BgrImage): List<TextBox> {
+        val input = prepareDetection(image, settings.detection)
+        val map = ProbMap.ofProbs(run(input), input.shape.let { (_, _, height, width) -> Size(height, width) })
+        return findBoxes(map, Size(image.height, image.width), settings.detection, settings.geometry)
+    }
+
+    private fun findInWindows(image: BgrImage, scale: Double, beforeWindow: () -> Unit): List<TextBox> {
+        val map = mapWindows(image, scale, settings, beforeWindow, ::run)
+        // Each window may have as many candidates as a whole picture.
+        val count = map.size.run { listOf(height, width) }
+            .map { planSpans(it, settings.detection.sideMultiple, settings.windows).spans.size }.reduce(Int::times)
+        val many = settings.detection.run { copy(maxCandidates = maxCandidates * count) }
+        return findBoxes(map, Size(image.height, image.width), many, settings.geometry)
     }
 
     /** Runs the network on 1 × 3 × H × W; H × W values in 0..1. */

@@ -43,6 +43,14 @@ class ImagingTest {
     }
 
     @Test
+    fun `a border has a colour that is there`() {
+        val framed = addBorder(BgrImage(2, 1, byteArrayOf(0, 9, 0, 8, 1, -1)), 1)
+        assertEquals(4 to 3, framed.width to framed.height)
+        assertEquals(listOf<Byte>(0, 1, 0), framed.pixels.take(3))
+        assertEquals(listOf<Byte>(0, 1, 0, 0, 9, 0, 8, 1, -1, 0, 1, 0), framed.pixels.slice(12..23))
+    }
+
+    @Test
     fun `other limits give other borders`() {
         val own = settings.border
         for (changed in listOf(own.copy(smallSide = 63), own.copy(stripSide = 161), own.copy(stripRatio = 5))) {

@@ -83,6 +83,21 @@ class WindowsTest {
         for (changed in others) assertTrue(rows.any { want(it) != merge(it, changed) }, "$changed")
     }
 
+    @Test
+    fun `text too high for windows takes the place of pieces more than half as high`() {
+        fun make(height: Float, width: Float) =
+            TextBox(floatArrayOf(0f, 0f, width, 0f, width, height, 0f, height), height.toDouble())
+
+        val coarse = make(160f, 1000f)
+        // One piece that is high enough is enough for all.
+        for ((high, kept) in listOf(79f to listOf(79.0, 30.0), 81f to listOf(160.0))) {
+            val fine = listOf(make(high, 900f), make(30f, 900f))
+            assertEquals(kept, mergeBoxes(fine, listOf(coarse), 1.0, windows).map { it.detScore })
+            val small = mergeBoxes(fine, listOf(coarse), 0.8, windows)
+            assertEquals(listOf(high.toDouble(), 30.0), small.map { it.detScore })
+        }
+    }
+
     private fun makeBoxes(vararg heights: Int) =
         heights.map { TextBox(floatArrayOf(0f, 0f, 900f, 0f, 900f, it.toFloat(), 0f, it.toFloat()), 0.9) }
 
