@@ -57,6 +57,7 @@ STROKE_CONTRAST = 48
 STROKE_SHARE = 0.3
 TILE_SIDE = 16
 TILE_SHARE = 0.0005
+_STRIP_ROWS = 32 * TILE_SIDE
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,9 @@ def plan_finer_scale(image: BgrImage, scale: float, boxes: list[TextBox]) -> flo
     low = heights[len(heights) // 4] if heights else SMALL_BOX_PX
     if scale >= BLIND_SCALE and low < SMALL_BOX_PX:
         finer = scale * LEGIBLE_BOX_PX / low
-    elif scale < BLIND_SCALE or (scale < VISIBLE_SCALE and has_fine_print(image)):
-        finer = VISIBLE_SCALE
+    elif scale < BLIND_SCALE or (scale <= VISIBLE_SCALE and has_fine_print(image)):
+        # Thin print is not seen at VISIBLE_SCALE, either.
+        finer = VISIBLE_SCALE if scale < VISIBLE_SCALE else 1.0
     else:
         return None
     return finer if finer < WHOLE_SCALE else 1.0
@@ -131,15 +133,19 @@ def has_fine_print(image: BgrImage) -> bool:
 
     Most photos are too soft for that at their full size.
     """
-    kernel = np.array([[-1, 0, 2, 0, -1]], dtype=np.float32)
-    contrast = cv2.filter2D(cv2.extractChannel(image, 1), cv2.CV_16S, kernel, borderType=cv2.BORDER_REPLICATE)
-    strokes = (np.abs(contrast) >= 2 * STROKE_CONTRAST).view(np.uint8)
-    rows, columns = (side // TILE_SIDE for side in strokes.shape)
+    rows, columns = (side // TILE_SIDE for side in image.shape[:2])
     if rows == 0 or columns == 0:
         return False
-    counts = cv2.boxFilter(strokes, cv2.CV_16U, (TILE_SIDE, TILE_SIDE), anchor=(0, 0), normalize=False)
-    tiles = counts[::TILE_SIDE, ::TILE_SIDE][:rows, :columns] >= STROKE_SHARE * TILE_SIDE**2
-    return bool(tiles.sum() >= TILE_SHARE * rows * columns)
+    kernel = np.array([[-1, 0, 2, 0, -1]], dtype=np.float32)
+    tiles = 0
+    # In strips: as a whole, the numbers for a large picture take several times its memory.
+    for top in range(0, rows * TILE_SIDE, _STRIP_ROWS):
+        green = cv2.extractChannel(image[top : min(top + _STRIP_ROWS, rows * TILE_SIDE)], 1)
+        contrast = cv2.filter2D(green, cv2.CV_16S, kernel, borderType=cv2.BORDER_REPLICATE)
+        strokes = (np.abs(contrast) >= 2 * STROKE_CONTRAST)[:, : columns * TILE_SIDE]
+        counts = strokes.reshape(-1, TILE_SIDE, columns, TILE_SIDE).sum(axis=(1, 3))
+        tiles += int((counts >= STROKE_SHARE * TILE_SIDE**2).sum())
+    return bool(tiles >= TILE_SHARE * rows * columns)
 
 
 def grow_box(box: TextBox, height: int, width: int) -> TextBox:

@@ -468,6 +468,9 @@ def _expect_merges() -> Iterator[dict[str, Any]]:
         (slanted, make((380, 290, 150, 110), (450, 330, 20, 20)), 1.0),
         ([], small, 1.0),
         (small, [], 1.0),
+        # Just over and just under half as high.
+        (make((20, 100, 300, 66)), make((10, 95, 660, 160)), 1.0),
+        (make((20, 100, 300, 63)), make((10, 95, 660, 160)), 1.0),
     ):
         boxes = merge_boxes([grow_box(box, 400, 650) for box in fine], coarse, scale)
         yield {

@@ -158,7 +158,10 @@ def test_without_boxes_fine_print_decides():
     page = make_page(800, 800, *[(x, y, 2, 10) for x in range(100, 500, 5) for y in range(100, 300, 20)])
     assert has_fine_print(page)
     assert plan_finer_scale(page, 0.25, []) == windows.VISIBLE_SCALE
-    assert plan_finer_scale(page, 0.4, []) is None
+    # Thin print is not seen there, either.
+    assert plan_finer_scale(page, windows.VISIBLE_SCALE, []) == 1.0
+    assert plan_finer_scale(page, windows.VISIBLE_SCALE, [make_box(0, 0, 300, 200)] * 5) == 1.0
+    assert plan_finer_scale(page, 0.37, []) is None
     blank = np.full((800, 800, 3), 255, np.uint8)
     assert plan_finer_scale(blank, 0.25, []) is None
     assert plan_finer_scale(blank, 0.19, []) == windows.VISIBLE_SCALE

@@ -96,7 +96,9 @@ internal fun planFinerScale(image: BgrImage, scale: Double, boxes: List<TextBox>
     val isBlind = scale < settings.blindScale
     val finer = when {
         !isBlind && low < settings.smallBox -> scale * settings.legibleBox / low
-        isBlind || (scale < settings.visibleScale && hasFinePrint(image, settings)) -> settings.visibleScale
+        // Thin print is not seen at the visible scale, either.
+        isBlind || (scale <= settings.visibleScale && hasFinePrint(image, settings)) ->
+            if (scale < settings.visibleScale) settings.visibleScale else 1.0
         else -> return null
     }
     return if (finer < settings.wholeScale) finer else 1.0
