@@ -93,11 +93,11 @@ def inspect_bundle(folder: Path) -> Inspection:
     if not isinstance(manifest, dict):
         return _fail_early("manifest", f"{MANIFEST} holds no object")
     version = manifest.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    if isinstance(version, int) and version > 0 and version != SCHEMA_VERSION:
+        made_by = manifest.get("edge_ocr_version", "another version")
         raise NotVerifiedError(
-            f"{folder / MANIFEST} has schema_version {version}, this edge-ocr {__version__} knows up to "
-            f"{SCHEMA_VERSION}",
-            "verify it with the edge-ocr that made it, or a newer one",
+            f"{folder / MANIFEST} has schema_version {version}, this edge-ocr {__version__} reads {SCHEMA_VERSION}",
+            f"verify it with the edge-ocr that made it ({made_by}), or export it again",
         )
     problems = list(_list_schema_problems(manifest))
     if problems:

@@ -330,7 +330,7 @@ class PipelineConfig:
         """
         checked = {path: _checked(path, value, origin, UsageError) for path, value in overrides.items()}
         values, origins = {**self.values, **checked}, {**self.origins, **dict.fromkeys(checked, origin)}
-        _obey_side_limit(values, origins, checked)
+        _obey_side_limit(values, origins, overrides)
         return PipelineConfig(MappingProxyType(values), MappingProxyType(origins))
 
     def with_model_settings(self, settings: Mapping[str, Any], origin: str) -> PipelineConfig:
@@ -397,17 +397,18 @@ def load_config(
     origins = dict.fromkeys(_FIELDS, "default")
     for name, value in _flatten(_read_yaml(path), path).items():
         values[name], origins[name] = _checked(name, value, str(path)), origin
+    _obey_side_limit(values, origins, [name for name, source in origins.items() if source != "default"])
     for name, value in (overrides or {}).items():
         source = (override_origins or {}).get(name, "option")
         values[name], origins[name] = _checked(name, value, source, UsageError), source
-    _obey_side_limit(values, origins, {name for name, origin in origins.items() if origin != "default"})
+    _obey_side_limit(values, origins, overrides or {})
     return PipelineConfig(MappingProxyType(values), MappingProxyType(origins))
 
 
 def _obey_side_limit(values: dict[str, Any], origins: dict[str, str], given: Collection[str]) -> None:
-    """Switch windows, which go beyond the side limit, off where that was given and nothing was said of them."""
+    """Switch windows, which go beyond the side limit, off where `given`, a file or options, has it and not them."""
     limit = next((path for path in ("Detection.limit_side_len", "Detection.limit_type") if path in given), None)
-    if limit is not None and origins[_WINDOWS] == "default":
+    if limit is not None and _WINDOWS not in given:
         values[_WINDOWS], origins[_WINDOWS] = False, f"{origins[limit]}, which sets {limit}"
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of the manifest. Raised when a device that reads the older one would do something wrong with the newer."""
 
 ENGINES = ("paddle_lite", "onnxruntime")
@@ -222,6 +222,11 @@ def open_bundle(folder: Path) -> DeviceBundle:
             raise ModelError(
                 f"{path} has schema_version {manifest['schema_version']}, this runtime knows up to {SCHEMA_VERSION}",
                 "use the runtime that lies in the bundle",
+            )
+        if manifest["schema_version"] < SCHEMA_VERSION:
+            raise ModelError(
+                f"{path} has schema_version {manifest['schema_version']}, this runtime reads {SCHEMA_VERSION}",
+                "use the runtime that lies in the bundle, or export it again",
             )
         if manifest["target"] != "arm":
             raise ModelError(

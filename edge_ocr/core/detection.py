@@ -39,18 +39,24 @@ class TextDetector:
         """
         settings, (height, width) = self.settings, image.shape[:2]
         prob_map = self.engine.run(prepare_detection(image, settings))[0, 0]
-        boxes = found = find_boxes(prob_map, height, width, settings)
-        scale: float | None = max(prob_map.shape) / max(height, width)
-        while settings.windows and scale is not None:
-            scale = plan_finer_scale(image, scale, found)
-            if scale is not None:
-                windows_map = map_windows(self.engine, image, scale, settings)
-                # Each window may have as many candidates as a whole picture.
-                count = math.prod(len(plan_spans(length)[1]) for length in windows_map.shape)
-                many = replace(settings, max_candidates=settings.max_candidates * count)
-                found = find_boxes(windows_map, height, width, many)
-                boxes = merge_boxes([grow_box(box, height, width) for box in found], boxes, scale)
-        return boxes if boxes is found else sort_reading_order(boxes)
+        found = find_boxes(prob_map, height, width, settings)
+        scale = max(prob_map.shape) / max(height, width)
+        # From the coarsest to the finest.
+        looks = [(scale, found)]
+        while settings.windows and (finer := plan_finer_scale(image, scale, found)) is not None:
+            scale = finer
+            windows_map = map_windows(self.engine, image, scale, settings)
+            # Each window may have as many candidates as a whole picture.
+            count = math.prod(len(plan_spans(length)[1]) for length in windows_map.shape)
+            many = replace(settings, max_candidates=settings.max_candidates * count)
+            found = find_boxes(windows_map, height, width, many)
+            looks.append((scale, [grow_box(box, height, width) for box in found]))
+        _, boxes = looks.pop()
+        if not looks:
+            return boxes
+        for coarser, seen in reversed(looks):
+            boxes = merge_boxes(boxes, seen, coarser)
+        return sort_reading_order(boxes)
 
 
 def find_boxes(prob_map: NDArray[Any], height: int, width: int, settings: DetectionSettings) -> list[TextBox]:

@@ -8,9 +8,15 @@ from typing import Any
 
 from .settings import MAX_DETECTION_SIDE, DetectionSettings
 from .types import Reading
+from .windows import BLIND_SCALE
 
-_NAMES = ("--limit-side-len", "--text-score", "--limit-type long", "--orientation")
-_NAMES_ON_BOARD = ("Detection.limit_side_len:", "Recognition.text_score:", "Detection.limit_type: long", "--with-cls")
+_OPTIONS = ("--limit-side-len {}", "--text-score {:g}", "--limit-type long", "--orientation")
+_EXPORT_OPTIONS = (
+    "--set Detection.limit_side_len={}",
+    "--set Recognition.text_score={:g}",
+    "--set Detection.limit_type=long",
+    "--with-cls",
+)
 
 
 def format_json(value: Any, *, indent: int | None = None, ensure_ascii: bool = False) -> str:
@@ -57,10 +63,10 @@ def explain_empty(
 ) -> str:
     """Return one line for a picture in which no text was read: its name, and which options may help.
 
-    `size`: height and width of the picture in pixels. `on_board`: name what a new bundle needs, an option of
-    `edge-ocr export` or keys of its pipeline file, since a board has no such options.
+    `size`: height and width of the picture in pixels. `on_board`: name options of `edge-ocr export`, since a board has
+    no such options.
     """
-    side, score, kind, orientation = _NAMES_ON_BOARD if on_board else _NAMES
+    side, score, kind, orientation = _EXPORT_OPTIONS if on_board else _OPTIONS
     (height, width), longest, limit = size, max(size), detection.limit_side_len
     advice = []
     if not has_orientation:
@@ -69,11 +75,12 @@ def explain_empty(
         # Rounded down, so that the best line reaches it.
         best, count = math.floor(max(reading.left_out) * 100) / 100, len(reading.left_out)
         lines = f"{count} line{'' if count == 1 else 's'}, at best {best:.2f}"
-        advice.append(f"{score} {math.floor(best * 10) / 10:g} ({lines}, scored below {text_score:g})")
-    # Where windows are allowed, it was looked at larger scales already.
-    if detection.limit_type != "min" and longest > limit and limit < MAX_DETECTION_SIDE and not detection.windows:
+        advice.append(f"{score.format(math.floor(best * 10) / 10)} ({lines}, scored below {text_score:g})")
+    # With windows, pictures below that scale were looked at larger ones already.
+    was_larger = detection.windows and limit < BLIND_SCALE * longest
+    if detection.limit_type != "min" and longest > limit and limit < MAX_DETECTION_SIDE and not was_larger:
         larger = min(longest, MAX_DETECTION_SIDE)
-        advice.append(f"{side} {larger} (the picture, {width}×{height}, was scaled down to {limit})")
+        advice.append(f"{side.format(larger)} (the picture, {width}×{height}, was scaled down to {limit})")
     elif detection.limit_type == "max" and longest <= limit // 2:
         advice.append(f"{kind} (enlarges the picture, {width}×{height}, to {limit})")
     what = f"No text found in {label}"

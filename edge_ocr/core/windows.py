@@ -32,10 +32,13 @@ BLANK_RANGE = 8
 SMALL_BOX_PX = 15.0
 LEGIBLE_BOX_PX = 26.0
 
-# From this scale on, text of 14 px and more gives boxes; at 0.25 most of it gives nothing at all. Below BLIND_SCALE the
-# same is true of text of 24 px, so such a picture is always looked at again; between them only where it has fine print.
+# At this scale most text of 14 px and more gives boxes; at 0.25 most of it gives none. Below BLIND_SCALE the same holds
+# for text of 24 px, so such a picture is always looked at again.
 VISIBLE_SCALE = 0.36
 BLIND_SCALE = 0.2
+
+# Up to this scale, where text of 10 px is 6 px high, a picture is looked at again for fine print that no box covers.
+PRINT_SCALE = 0.6
 
 # A larger scale is not worth another look, and a scale from here on is rounded up to the picture's own.
 ENOUGH_SCALE = 0.9
@@ -46,8 +49,12 @@ WHOLE_SCALE = 0.75
 # of small print, 87 % are read exactly without this, 97 % with it, 93 % at a side limit of 960.
 WINDOW_MARGIN = 0.12
 
-# A box of a coarser look is known already where finer boxes cover this share of it.
+# A box of a coarser look is known already where finer boxes cover this share of it. Where that look saw it at least
+# CLEAR_BOX_PX high, it takes the place of pieces that are more than half as high: at larger scales the network breaks
+# large text. One box as long as SAME_LINE of it is the same line.
 COVERED_SHARE = 0.3
+CLEAR_BOX_PX = 20.0
+SAME_LINE = 0.8
 
 # A stroke up to 3 px wide differs from what is 2 px to its left and right by STROKE_CONTRAST; in a tile of fine print
 # that is STROKE_SHARE of the pixels (straight edges make a quarter), in a picture with a few lines of it TILE_SHARE of
@@ -58,6 +65,9 @@ STROKE_SHARE = 0.3
 TILE_SIDE = 16
 TILE_SHARE = 0.0005
 _STRIP_ROWS = 32 * TILE_SIDE
+
+# Higher boxes, in pixels of the picture, hold no fine print: what is found there may be a paragraph taken for a line.
+FINE_BOX_PX = 64.0
 
 
 @dataclass(frozen=True)
@@ -103,8 +113,8 @@ def map_windows(engine: Engine, image: BgrImage, scale: float, settings: Detecti
             if any(missing):
                 window = np.pad(window, ((0, missing[0]), (0, missing[1]), (0, 0)), "edge")
             probs = engine.run(normalize_detection(window, settings))[0, 0]
-            part = probs[down.first - down.start :, across.first - across.start :]
-            part = part[: down.end - down.first, : across.end - across.first]
+            part = np.nan_to_num(probs[down.first - down.start :, across.first - across.start :])
+            part = part[: down.end - down.first, : across.end - across.first].clip(0, 1)
             prob_map[down.first : down.end, across.first : across.end] = np.rint(part * 255)
     return prob_map
 
@@ -120,61 +130,77 @@ def plan_finer_scale(image: BgrImage, scale: float, boxes: list[TextBox]) -> flo
     low = heights[len(heights) // 4] if heights else SMALL_BOX_PX
     if scale >= BLIND_SCALE and low < SMALL_BOX_PX:
         finer = scale * LEGIBLE_BOX_PX / low
-    elif scale < BLIND_SCALE or (scale <= VISIBLE_SCALE and has_fine_print(image)):
-        # Thin print is not seen at VISIBLE_SCALE, either.
-        finer = VISIBLE_SCALE if scale < VISIBLE_SCALE else 1.0
+    elif scale <= PRINT_SCALE and has_fine_print(image, boxes):
+        finer = 1.0
+    elif scale < BLIND_SCALE:
+        finer = VISIBLE_SCALE
     else:
         return None
     return finer if finer < WHOLE_SCALE else 1.0
 
 
-def has_fine_print(image: BgrImage) -> bool:
+def has_fine_print(image: BgrImage, boxes: list[TextBox]) -> bool:
     """Tell whether an image, H × W × 3, has strokes as thin and dense as those of text of 12 to 24 px.
 
-    Most photos are too soft for that at their full size.
+    What is inside the boxes does not count. Most photos are too soft for that at their full size.
     """
     rows, columns = (side // TILE_SIDE for side in image.shape[:2])
     if rows == 0 or columns == 0:
         return False
     kernel = np.array([[-1, 0, 2, 0, -1]], dtype=np.float32)
-    tiles = 0
+    found = []
     # In strips: as a whole, the numbers for a large picture take several times its memory.
     for top in range(0, rows * TILE_SIDE, _STRIP_ROWS):
         green = cv2.extractChannel(image[top : min(top + _STRIP_ROWS, rows * TILE_SIDE)], 1)
         contrast = cv2.filter2D(green, cv2.CV_16S, kernel, borderType=cv2.BORDER_REPLICATE)
         strokes = (np.abs(contrast) >= 2 * STROKE_CONTRAST)[:, : columns * TILE_SIDE]
         counts = strokes.reshape(-1, TILE_SIDE, columns, TILE_SIDE).sum(axis=(1, 3))
-        tiles += int((counts >= STROKE_SHARE * TILE_SIDE**2).sum())
-    return bool(tiles >= TILE_SHARE * rows * columns)
+        tiles = np.argwhere(counts >= STROKE_SHARE * TILE_SIDE**2)
+        tiles[:, 0] += top // TILE_SIDE
+        found.append(tiles)
+    # Their centres, as (x, y).
+    centres = (np.concatenate(found)[:, ::-1] * TILE_SIDE + TILE_SIDE / 2).astype(np.float32)
+    for box in boxes:
+        if measure_line(box.polygon).height <= FINE_BOX_PX:
+            centres = centres[~_contain(_expand(box.polygon, TILE_SIDE)[np.newaxis], centres)]
+    return bool(len(centres) >= TILE_SHARE * rows * columns)
+
+
+def _expand(polygon: Polygon, margin: float) -> Polygon:
+    """Return a rectangle with its sides moved outwards by `margin` pixels."""
+    sides = (polygon[[1, 3]] - polygon[0]).astype(float)
+    across, down = (side * margin / max(float(np.hypot(*side)), 1.0) for side in sides)
+    corners = polygon + np.array([-across - down, across - down, across + down, down - across])
+    return np.asarray(corners, dtype=np.float32)
 
 
 def grow_box(box: TextBox, height: int, width: int) -> TextBox:
     """Move each side of a box outwards by `WINDOW_MARGIN` of its height; whole pixels inside the image."""
-    margin = WINDOW_MARGIN * measure_line(box.polygon).height
-    sides = (box.polygon[[1, 3]] - box.polygon[0]).astype(float)
-    across, down = (side * margin / max(float(np.hypot(*side)), 1.0) for side in sides)
-    polygon = box.polygon + np.array([-across - down, across - down, across + down, down - across])
+    polygon = _expand(box.polygon, WINDOW_MARGIN * measure_line(box.polygon).height)
     return TextBox(np.clip(np.round(polygon), 0, [width, height]).astype(np.float32), box.det_score)
 
 
 def merge_boxes(fine: list[TextBox], coarse: list[TextBox], scale: float) -> list[TextBox]:
-    """Return the boxes found at `scale` with those of coarser looks that show something else, in no order.
+    """Return the boxes of a finer look with those of a coarser one, at `scale`, that show something else, in no order.
 
-    A coarser box stays where finer ones do not cover it, and takes the place of their pieces where the text is too high
-    for windows. Several small lines that it took for one are no such pieces.
+    A coarser box stays where finer ones do not cover it, and takes the place of their pieces where it shows its text
+    clearly. Several small lines that it took for one are no such pieces.
     """
     if not fine:
         return list(coarse)
     quads = np.stack([box.polygon for box in fine])
     centres = quads.mean(axis=1)
     areas = np.array([_measure_area(quad) for quad in quads])
-    heights = np.array([measure_line(quad).height for quad in quads])
+    lines = [measure_line(quad) for quad in quads]
+    heights, lengths = np.array([line.height for line in lines]), np.array([line.length for line in lines])
     is_replaced = np.zeros(len(fine), dtype=bool)
     kept = []
     for box in coarse:
         inside = _contain(box.polygon[np.newaxis], centres)
-        height = measure_line(box.polygon).height
-        if height * scale > WINDOW_OVERLAP and bool((heights[inside] > height / 2).any()):
+        line = measure_line(box.polygon)
+        pieces = lengths[inside & (heights > line.height / 2)]
+        is_broken = len(pieces) > 1 or (len(pieces) == 1 and bool(pieces[0] < SAME_LINE * line.length))
+        if line.height * scale >= CLEAR_BOX_PX and is_broken:
             is_replaced |= inside
             kept.append(box)
         elif not (

@@ -148,8 +148,7 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
 def _choose_side(pipeline: OcrPipeline, max_long_side: int | None) -> OcrPipeline:
     if max_long_side is None:
         return pipeline
-    limit = {"Detection.limit_side_len": max_long_side, "Detection.limit_type": "max", "Detection.windows": False}
-    return pipeline.derive(limit)
+    return pipeline.derive({"Detection.limit_side_len": max_long_side, "Detection.limit_type": "max"})
 
 
 def _fetch(

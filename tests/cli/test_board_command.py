@@ -172,16 +172,11 @@ def test_nothing_to_read_prints_nothing(board, tmp_path, name):
 
 def test_an_empty_reading_is_told_with_what_may_help(board, blank, edit_bundle):
     cv2.imwrite(str(blank), np.full((40, 1000), 255, np.uint8))
-    hint = "Detection.limit_side_len: 1000 (the picture, 1000×40, was scaled down to 960)"
+    hint = "--set Detection.limit_side_len=1000 (the picture, 1000×40, was scaled down to 960)"
     said = f"No text found in {blank}; try a bundle exported with "
-    assert board(blank) == Outcome(0, "", f"No text found in {blank}\n")
-
-    # Without windows the limit is to blame; without the classifier, lines may stand upside down.
-    def edit(manifest):
-        manifest["models"].pop("cls")
-        manifest["settings"]["detection"]["windows"] = False
-
-    without = edit_bundle(edit)
+    assert board(blank) == Outcome(0, "", f"{said}{hint}\n")
+    # Without the classifier, lines may stand upside down.
+    without = edit_bundle(lambda manifest: manifest["models"].pop("cls"))
     assert board(blank, "--bundle", without).err == f"{said}--with-cls (for lines upside down), {hint}\n"
 
 

@@ -379,7 +379,7 @@ def expect(recorded: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dic
         ],
         "borders": list(_expect_borders(made)),
         "spans": list(_expect_spans()),
-        "fine_prints": [{**asdict(view), "has_fine_print": has_fine_print(view.cut())} for view in _FINE_PRINTS],
+        "fine_prints": list(_expect_fine_prints()),
         "merges": list(_expect_merges()),
         "cuts": list(_expect_cuts()),
         "joins": list(_expect_joins()),
@@ -427,15 +427,29 @@ def _expect_spans() -> Iterator[dict[str, Any]]:
         yield {"length": length, "size": size, "spans": [astuple(span) for span in spans]}
 
 
-_FINE_PRINTS = (
-    View(_WIDE, (0, 0, 800, 224)),
-    View(_WIDE, (0, 0, 800, 224), 1),
-    View(_WIDE, (800, 0, 900, 224)),
-    View(_WIDE, (1900, 40, 1000, 100)),
-    View(_SIGN, (0, 0, 640, 430)),
-    View(_LABEL, (0, 0, 640, 460)),
-    View(_WIDE, (20, 20, 15, 15)),
-)
+def _make_boxes(*places: tuple[int, int, int, int]) -> list[TextBox]:
+    """Return upright boxes: x, y, width, height."""
+    corners = [[[x, y], [x + w, y], [x + w, y + h], [x, y + h]] for x, y, w, h in places]
+    return [TextBox(np.array(quad, np.float32), 0.5 + 0.01 * i) for i, quad in enumerate(corners)]
+
+
+def _expect_fine_prints() -> Iterator[dict[str, Any]]:
+    rows = [(10, 16 + 40 * i, 740, 24) for i in range(5)]
+    for view, places in (
+        (View(_WIDE, (0, 0, 800, 224)), []),
+        (View(_WIDE, (0, 0, 800, 224), 1), []),
+        (View(_WIDE, (800, 0, 900, 224)), []),
+        (View(_SIGN, (0, 0, 640, 430)), []),
+        (View(_LABEL, (0, 0, 640, 460)), [(0, 0, 640, 60)]),
+        (View(_WIDE, (20, 20, 15, 15)), []),
+        (View(_WIDE, (0, 0, 800, 224)), rows),
+        (View(_WIDE, (0, 0, 800, 224)), rows[1:]),
+        # Too high to be a line of it.
+        (View(_WIDE, (0, 0, 800, 224)), [(0, 0, 800, 224)]),
+    ):
+        boxes = _make_boxes(*places)
+        described = [box.polygon.tolist() for box in boxes]
+        yield {**asdict(view), "boxes": described, "has_fine_print": has_fine_print(view.cut(), boxes)}
 
 
 def _expect_borders(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
@@ -453,24 +467,21 @@ def _expect_borders(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
 def _expect_merges() -> Iterator[dict[str, Any]]:
     """Yield boxes of two looks: covered, beside each other, several lines in one, and pieces of what is too high."""
 
-    def make(*places: tuple[int, int, int, int]) -> list[TextBox]:
-        corners = [[[x, y], [x + w, y], [x + w, y + h], [x, y + h]] for x, y, w, h in places]
-        return [TextBox(np.array(quad, np.float32), 0.5 + 0.01 * i) for i, quad in enumerate(corners)]
-
     slanted = [TextBox(np.array([[400, 300], [520, 360], [507, 386], [387, 326]], np.float32), 0.75)]
-    small = make((10, 10, 200, 20), (10, 40, 200, 20), (300, 12, 90, 22))
-    high = make((20, 100, 300, 110), (360, 100, 280, 150), (20, 210, 90, 30))
+    small = _make_boxes((10, 10, 200, 20), (10, 40, 200, 20), (300, 12, 90, 22))
+    high = _make_boxes((20, 100, 300, 110), (360, 100, 280, 150), (20, 210, 90, 30))
     for fine, coarse, scale in (
-        (small, make((8, 8, 204, 60), (296, 6, 100, 30), (700, 10, 80, 40)), 1.0),
-        (small, make((8, 8, 204, 160), (10, 200, 50, 20)), 1.0),
-        (high, make((10, 95, 660, 160)), 1.0),
-        (high, make((10, 95, 660, 160)), 0.5),
-        (slanted, make((380, 290, 150, 110), (450, 330, 20, 20)), 1.0),
+        (small, _make_boxes((8, 8, 204, 60), (296, 6, 100, 30), (700, 10, 80, 40)), 1.0),
+        (small, _make_boxes((8, 8, 204, 160), (10, 200, 50, 20)), 1.0),
+        (high, _make_boxes((10, 95, 660, 160)), 0.126),
+        (high, _make_boxes((10, 95, 660, 160)), 0.124),
+        (slanted, _make_boxes((380, 290, 150, 110), (450, 330, 20, 20)), 1.0),
         ([], small, 1.0),
         (small, [], 1.0),
-        # Just over and just under half as high.
-        (make((20, 100, 300, 66)), make((10, 95, 660, 160)), 1.0),
-        (make((20, 100, 300, 63)), make((10, 95, 660, 160)), 1.0),
+        # Just over and just under half as high; nearly as long.
+        (_make_boxes((20, 100, 300, 66)), _make_boxes((10, 95, 660, 160)), 1.0),
+        (_make_boxes((20, 100, 300, 63)), _make_boxes((10, 95, 660, 160)), 1.0),
+        (_make_boxes((20, 100, 560, 120)), _make_boxes((10, 95, 660, 160)), 1.0),
     ):
         boxes = merge_boxes([grow_box(box, 400, 650) for box in fine], coarse, scale)
         yield {

@@ -118,6 +118,9 @@ def test_every_key_reaches_its_setting(write):
         ("Pipeline: {}", {"Detection.thresh": 0.2}, True),
         ("Detection: {limit_side_len: 960, windows: true}", {}, True),
         ("Detection: {limit_side_len: 960}", {"Detection.windows": True}, True),
+        # Options go before the file, which may be a dump of every value.
+        ("Detection: {limit_side_len: 960, windows: true}", {"Detection.limit_side_len": 1280}, False),
+        ("Pipeline: {}", {"Detection.limit_side_len": 1280, "Detection.windows": True}, True),
     ],
 )
 def test_a_side_limit_that_is_set_is_obeyed(write, file, overrides, windows):

@@ -41,7 +41,7 @@ FILES = {
 def describe_bundle() -> dict[str, Any]:
     """A manifest as `converters.manifest` makes it, of `FILES`."""
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "edge_ocr_version": "0.1.0",
         "target": "arm",
         "precision": "fp32",
@@ -142,9 +142,10 @@ def test_what_an_older_bundle_has_not_is_not_asked_for(write_bundle, path):
         # An Android app's, for one.
         (b'{"name": "app", "start_url": "/"}', r"manifest\.json is damaged: schema_version is missing"),
         (b'{"schema_version": "1", "target": "arm"}', r'manifest\.json is damaged: schema_version is "1"'),
-        (b'{"schema_version": 2, "target": "arm"}', "has schema_version 2, this runtime knows up to 1"),
-        (b'{"schema_version": 1, "target": "android"}', "is a bundle for android, expected arm"),
-        (b'{"schema_version": 1, "target": "arm"}', r"manifest\.json is damaged: edge_ocr_version is missing"),
+        (b'{"schema_version": 3, "target": "arm"}', "has schema_version 3, this runtime knows up to 2"),
+        (b'{"schema_version": 1, "target": "arm"}', "has schema_version 1, this runtime reads 2"),
+        (b'{"schema_version": 2, "target": "android"}', "is a bundle for android, expected arm"),
+        (b'{"schema_version": 2, "target": "arm"}', r"manifest\.json is damaged: edge_ocr_version is missing"),
     ],
     ids=lambda value: value[:40].decode(errors="replace") if isinstance(value, bytes) else "",
 )

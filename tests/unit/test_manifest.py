@@ -153,7 +153,8 @@ def test_a_missing_key_is_refused(default, path):
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("schema_version", 2),
+        ("schema_version", 1),
+        ("schema_version", 3),
         ("schema_version", "1"),
         ("target", "ios"),
         ("precision", "fp16"),

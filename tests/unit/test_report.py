@@ -70,8 +70,15 @@ def test_what_holds_no_polygon_is_laid_out_as_json_does():
         ((900, 961), (), {}, True, "; try --limit-side-len 961 (the picture, 961×900, was scaled down to 960)"),
         ((9000, 1280), (), {"limit_side_len": 4000}, True, ""),
         ((9000, 1280), (), {"limit_type": "min"}, True, ""),
-        # It was looked at larger scales already.
+        # It was looked at larger scales already; this one was not.
         ((9000, 1280), (), {"windows": True}, True, ""),
+        (
+            (2000, 1280),
+            (),
+            {"windows": True},
+            True,
+            "; try --limit-side-len 2000 (the picture, 1280×2000, was scaled down to 960)",
+        ),
         ((40, 480), (), {}, True, "; try --limit-type long (enlarges the picture, 480×40, to 960)"),
         ((40, 481), (), {}, True, ""),
         ((40, 480), (), {"limit_type": "long"}, True, ""),
@@ -98,6 +105,6 @@ def test_boards_are_told_what_to_export():
     )
     assert said == (
         "No text found in a.png; try a bundle exported with --with-cls (for lines upside down), "
-        "Recognition.text_score: 0.2 (1 line, at best 0.20, scored below 0.5), "
-        "Detection.limit_side_len: 2000 (the picture, 2000×40, was scaled down to 960)"
+        "--set Recognition.text_score=0.2 (1 line, at best 0.20, scored below 0.5), "
+        "--set Detection.limit_side_len=2000 (the picture, 2000×40, was scaled down to 960)"
     )

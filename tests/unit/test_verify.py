@@ -287,7 +287,7 @@ def test_a_manifest_that_breaks_its_schema_is_caught(copy_bundle, change, told):
     assert told in report.failures[0].detail
 
 
-@pytest.mark.parametrize("text", ["[]", "{", "null", "[" * 100_000, '{"schema_version": 1}', "\xff"])
+@pytest.mark.parametrize("text", ["[]", "{", "null", "[" * 100_000, '{"schema_version": 2}', "\xff"])
 def test_a_manifest_of_anything_is_caught(tmp_path, text):
     (tmp_path / "manifest.json").write_bytes(text.encode("latin-1"))
     assert fail_names(look(tmp_path)) == {"manifest"}
@@ -298,7 +298,7 @@ def test_a_manifest_of_a_newer_schema_cannot_be_judged(copy_bundle):
     edit_manifest(
         bundle, lambda m: m.update(schema_version=manifest_module.SCHEMA_VERSION + 1, models="of another kind")
     )
-    with pytest.raises(NotVerifiedError, match="schema_version 2") as raised:
+    with pytest.raises(NotVerifiedError, match="schema_version 3") as raised:
         look(bundle)
     assert raised.value.exit_code == 9
 

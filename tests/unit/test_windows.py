@@ -154,22 +154,31 @@ def test_the_next_scale(scale, height, finer):
     assert found == (None if finer is None else pytest.approx(finer))
 
 
-def test_without_boxes_fine_print_decides():
+def test_fine_print_that_no_box_covers_decides():
     page = make_page(800, 800, *[(x, y, 2, 10) for x in range(100, 500, 5) for y in range(100, 300, 20)])
-    assert has_fine_print(page)
-    assert plan_finer_scale(page, 0.25, []) == windows.VISIBLE_SCALE
-    # Thin print is not seen there, either.
-    assert plan_finer_scale(page, windows.VISIBLE_SCALE, []) == 1.0
-    assert plan_finer_scale(page, windows.VISIBLE_SCALE, [make_box(0, 0, 300, 200)] * 5) == 1.0
-    assert plan_finer_scale(page, 0.37, []) is None
+    assert has_fine_print(page, [])
+    assert has_fine_print(page, [make_box(100, 500, 400, 60)])
+    # Lines that were found are no news; one that is too high for such strokes is several lines in one.
+    assert not has_fine_print(page, [make_box(95, 98 + 20 * i, 410, 14) for i in range(10)])
+    assert has_fine_print(page, [make_box(95, 95, 410, 210)])
+    heading = [make_box(0, 500, 300, 80)] * 5
+    for scale in (0.1, 0.25, windows.VISIBLE_SCALE, 0.6):
+        assert plan_finer_scale(page, scale, []) == plan_finer_scale(page, scale, heading) == 1.0
+    assert plan_finer_scale(page, 0.61, heading) is None
     blank = np.full((800, 800, 3), 255, np.uint8)
     assert plan_finer_scale(blank, 0.25, []) is None
     assert plan_finer_scale(blank, 0.19, []) == windows.VISIBLE_SCALE
 
 
+def test_fine_print_is_found_in_every_strip_and_corner():
+    for top, left in ((0, 0), (1500, 0), (0, 800), (1500, 800), (700, 400)):
+        page = make_page(1700, 1000, *[(left + x, top + y, 2, 10) for x in range(0, 160, 5) for y in range(0, 160, 20)])
+        assert has_fine_print(page, []), (top, left)
+
+
 def test_large_shapes_are_no_fine_print():
-    assert not has_fine_print(make_page(800, 800, *[(x, 100, 40, 600) for x in range(100, 700, 80)]))
-    assert not has_fine_print(np.full((15, 4000, 3), 255, np.uint8))
+    assert not has_fine_print(make_page(800, 800, *[(x, 100, 40, 600) for x in range(100, 700, 80)]), [])
+    assert not has_fine_print(np.full((15, 4000, 3), 255, np.uint8), [])
 
 
 # What they find
@@ -200,9 +209,36 @@ def test_small_lines_that_a_coarser_look_took_for_one_stay():
     assert places(merge_boxes(fine, [make_box(8, 8, 204, 210)], 1.0)) == places(fine)
 
 
-def test_text_too_high_for_windows_is_taken_from_a_coarser_look():
+def test_large_text_that_a_finer_look_broke_is_taken_from_the_coarser_one():
     pieces = [make_box(0, 0, 300, 190), make_box(320, 5, 200, 150)]
     whole = [make_box(0, 0, 520, 200)]
-    assert places(merge_boxes(pieces, whole, 1.0)) == [[0, 0]]
-    # At half the size it fits.
-    assert places(merge_boxes(pieces, whole, 0.5)) == places(pieces)
+    assert places(merge_boxes(pieces, whole, 0.1)) == [[0, 0]]
+    (kept,) = merge_boxes(pieces[:1], whole, 0.1)
+    assert kept is whole[0]
+    # At a scale where it was hardly seen itself, it is no witness; nor is it where one box has nearly all of it.
+    assert places(merge_boxes(pieces, whole, 0.09)) == places(pieces)
+    (kept,) = merge_boxes([make_box(0, 0, 430, 190)], whole, 0.5)
+    assert kept is not whole[0]
+
+
+def test_headings_and_small_print_come_once_each():
+    class BreakingEngine(InkEngine):
+        """Sees print from 7 rows on, and breaks what is more than 60 high."""
+
+        def run(self, array):
+            found = cv2.morphologyEx(super().run(array)[0, 0], cv2.MORPH_CLOSE, np.ones((1, 9), np.uint8))
+            high = cv2.morphologyEx(found, cv2.MORPH_OPEN, np.ones((60, 1), np.uint8))
+            high[:, ::97] = 0
+            return np.where(cv2.dilate(high, np.ones((1, 3))) > 0, high, found)[np.newaxis, np.newaxis]
+
+    headings = [(100, 100, 900, 80), (100, 1000, 700, 90)]
+    small = [(100, 300 + 40 * i, 600, 12) for i in range(12)]
+    strokes = [(x, y, 2, h) for left, y, w, h in small for x in range(left, left + w, 5)]
+    page = make_page(1800, 2200, *headings, *strokes)
+    assert len(TextDetector(BreakingEngine(least=7), replace(SETTINGS, windows=False)).detect(page)) == 2
+    found = TextDetector(BreakingEngine(least=7), SETTINGS).detect(page)
+    wanted = sorted([*headings, *small], key=lambda bar: bar[1])
+    assert len(found) == len(wanted)
+    for box, (x, y, w, _) in zip(found, wanted, strict=True):
+        left, top = box.polygon[0]
+        assert (abs(left - x) < 90, abs(top - y) < 90, box.polygon[1, 0] > x + w - 10) == (True,) * 3

@@ -29,7 +29,7 @@ public class Manifest private constructor(
         public const val FILE: String = "manifest.json"
 
         /** The version of the format that this code was written for. */
-        public const val SCHEMA_VERSION: Int = 1
+        public const val SCHEMA_VERSION: Int = 2
 
         private const val TARGET = "android"
 
@@ -47,6 +47,9 @@ public class Manifest private constructor(
                     "$FILE has schema_version $version, this app knows up to $SCHEMA_VERSION",
                     "build the app with the edge-ocr that exported the bundle",
                 )
+            }
+            if (version < SCHEMA_VERSION) {
+                throw BundleException("$FILE has schema_version $version, this app reads $SCHEMA_VERSION")
             }
             val target = manifest.getText("target")
             if (target != TARGET) throw BundleException("the bundle is for $target, expected $TARGET")
