@@ -21,15 +21,19 @@ public class TextDetector(private val engine: Engine, private val settings: Sett
         val wholeSize = planDetectionSize(image.height, image.width, settings.detection)
         var found = findInWhole(image)
         if (!settings.detection.windows) return found
-        var boxes = found
         var scale = wholeSize.run { max(height, width) }.toDouble() / max(image.height, image.width)
+        // From the coarsest to the finest.
+        val looks = mutableListOf(scale to found)
         while (true) {
             scale = planFinerScale(image, scale, found, settings.windows) ?: break
             found = findInWindows(image, scale, beforeWindow)
-            val grown = found.map { growBox(it, imageSize, settings.windows) }
-            boxes = mergeBoxes(grown, boxes, scale, settings.windows)
+            looks += scale to found.map { growBox(it, imageSize, settings.windows) }
         }
-        return if (boxes === found) boxes else sortReadingOrder(boxes, settings.geometry)
+        if (looks.size == 1) return found
+        val boxes = looks.dropLast(1).foldRight(looks.last().second) { (coarser, seen), finer ->
+            mergeBoxes(finer, seen, coarser, settings.windows)
+        }
+        return sortReadingOrder(boxes, settings.geometry)
     }
 
     // A function for each look: what it holds in memory is free before the next.

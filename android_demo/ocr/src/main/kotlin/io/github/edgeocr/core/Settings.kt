@@ -75,6 +75,8 @@ public data class WindowSettings(
     val visibleScale: Double,
     /** Below this scale a picture is always looked at again. */
     val blindScale: Double,
+    /** Up to this scale a picture with fine print that no box covers is looked at again at its own scale. */
+    val printScale: Double,
     /** Above this scale it never is. */
     val enoughScale: Double,
     /** A scale from here on is rounded up to 1. */
@@ -83,6 +85,10 @@ public data class WindowSettings(
     val margin: Double,
     /** Share of a coarser box that finer ones cover where it is known already. */
     val coveredShare: Double,
+    /** How high a coarser box is, in pixels that the network saw, where it takes the place of its pieces. */
+    val clearBox: Double,
+    /** A single finer box that is at least this share as long as the coarser one is no piece of it. */
+    val sameLine: Double,
     /** By how much, in 0..255, a pixel of a thin stroke differs from those two to its left and right. */
     val strokeContrast: Int,
     /** Share of the pixels of a tile of fine print that are of strokes. */
@@ -91,6 +97,8 @@ public data class WindowSettings(
     val tileSide: Int,
     /** Share of the tiles of a picture with a few lines of fine print. */
     val tileShare: Double,
+    /** Boxes higher than this, in pixels of the picture, cover no fine print. */
+    val fineBox: Double,
 )
 
 /** Crops and reading order. */
@@ -163,7 +171,7 @@ public data class OrientationSettings(
     val turnedClass: Int,
     /** How much better the turned reading of a line must score where it is read both ways. */
     val turnedScoreMargin: Double,
-    /** With no classifier, vertical lines that score below this are read both ways. */
+    /** A line that was turned, or is vertical where there is no classifier, and scores below this is read both ways. */
     val unsureScore: Double,
 )
 
@@ -219,14 +227,18 @@ public data class Settings(
             legibleBox = constants.getDouble("legible_box"),
             visibleScale = constants.getDouble("visible_scale"),
             blindScale = constants.getDouble("blind_scale"),
+            printScale = constants.getDouble("print_scale"),
             enoughScale = constants.getDouble("enough_scale"),
             wholeScale = constants.getDouble("whole_scale"),
             margin = constants.getDouble("margin"),
             coveredShare = constants.getDouble("covered_share"),
+            clearBox = constants.getDouble("clear_box"),
+            sameLine = constants.getDouble("same_line"),
             strokeContrast = constants.getInt("stroke_contrast"),
             strokeShare = constants.getDouble("stroke_share"),
             tileSide = constants.getInt("tile_side"),
             tileShare = constants.getDouble("tile_share"),
+            fineBox = constants.getDouble("fine_box"),
         )
 
         private fun readGeometry(constants: JsonFields) = GeometrySettings(

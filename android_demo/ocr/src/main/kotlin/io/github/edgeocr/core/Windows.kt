@@ -62,7 +62,7 @@ internal fun mapWindows(
                 val from = (y - down.start) * window.width - across.start
                 val to = y * size.width
                 for (x in across.first until across.end) {
-                    levels[to + x] = Math.rint((probs[from + x] * 255f).toDouble()).toInt().toByte()
+                    levels[to + x] = Math.rint((probs[from + x] * 255f).toDouble()).toInt().coerceIn(0, 255).toByte()
                 }
             }
         }
@@ -96,9 +96,8 @@ internal fun planFinerScale(image: BgrImage, scale: Double, boxes: List<TextBox>
     val isBlind = scale < settings.blindScale
     val finer = when {
         !isBlind && low < settings.smallBox -> scale * settings.legibleBox / low
-        // Thin print is not seen at the visible scale, either.
-        isBlind || (scale <= settings.visibleScale && hasFinePrint(image, settings)) ->
-            if (scale < settings.visibleScale) settings.visibleScale else 1.0
+        scale <= settings.printScale && hasFinePrint(image, boxes, settings) -> 1.0
+        isBlind -> settings.visibleScale
         else -> return null
     }
     return if (finer < settings.wholeScale) finer else 1.0
@@ -107,21 +106,38 @@ internal fun planFinerScale(image: BgrImage, scale: Double, boxes: List<TextBox>
 /**
  * Whether a picture has strokes as thin and dense as those of text of 12 to 24 px; only green is looked at.
  *
- * Most photos are too soft for that at their full size.
+ * What is inside the [boxes] does not count. Most photos are too soft for that at their full size.
  */
-internal fun hasFinePrint(image: BgrImage, settings: WindowSettings): Boolean {
+internal fun hasFinePrint(image: BgrImage, boxes: List<TextBox>, settings: WindowSettings): Boolean {
     val side = settings.tileSide
     val rows = image.height / side
     val columns = image.width / side
     if (rows == 0 || columns == 0) return false
+    val covers = boxes.filter { measureLine(it.polygon).height <= settings.fineBox }
+        .map { expand(it.polygon, side.toDouble()) }
     var tiles = 0
     val strokes = IntArray(columns)
     for (row in 0 until rows) {
         strokes.fill(0)
         for (y in row * side until (row + 1) * side) countStrokes(image, y, strokes, settings)
-        tiles += strokes.count { it >= settings.strokeShare * side * side }
+        for (column in 0 until columns) {
+            if (strokes[column] < settings.strokeShare * side * side) continue
+            val centre = floatArrayOf(column * side + side / 2f, row * side + side / 2f)
+            if (covers.none { contains(it, centre) }) tiles++
+        }
     }
     return tiles >= settings.tileShare * rows * columns
+}
+
+/** A rectangle with its sides moved outwards by [margin] pixels. */
+private fun expand(polygon: FloatArray, margin: Double): FloatArray {
+    val (acrossX, acrossY) = makeStep(polygon, 1, margin)
+    val (downX, downY) = makeStep(polygon, 3, margin)
+    val steps = doubleArrayOf(
+        -acrossX - downX, -acrossY - downY, acrossX - downX, acrossY - downY,
+        acrossX + downX, acrossY + downY, downX - acrossX, downY - acrossY,
+    )
+    return FloatArray(8) { (polygon[it] + steps[it]).toFloat() }
 }
 
 /** Adds to each tile of [strokes] how many pixels of row [y] differ from those two to their left and right. */
@@ -138,15 +154,8 @@ private fun countStrokes(image: BgrImage, y: Int, strokes: IntArray, settings: W
 
 /** Moves each side of a box outwards by `margin` of its height; whole pixels inside the picture of [imageSize]. */
 internal fun growBox(box: TextBox, imageSize: Size, settings: WindowSettings): TextBox {
-    val polygon = box.polygon
-    val margin = settings.margin * measureLine(polygon).height
-    val (acrossX, acrossY) = makeStep(polygon, 1, margin)
-    val (downX, downY) = makeStep(polygon, 3, margin)
-    val steps = doubleArrayOf(
-        -acrossX - downX, -acrossY - downY, acrossX - downX, acrossY - downY,
-        acrossX + downX, acrossY + downY, downX - acrossX, downY - acrossY,
-    )
-    return TextBox(roundCorners(imageSize) { polygon[it] + steps[it] }, box.detScore)
+    val grown = expand(box.polygon, settings.margin * measureLine(box.polygon).height)
+    return TextBox(roundCorners(imageSize) { grown[it].toDouble() }, box.detScore)
 }
 
 /** From the first corner towards corner [to], [length] pixels; less where these are less than a pixel apart. */
@@ -158,10 +167,10 @@ private fun makeStep(polygon: FloatArray, to: Int, length: Double): Pair<Double,
 }
 
 /**
- * The boxes found at [scale] ([fine]) with those of coarser looks that show something else, in no order.
+ * The boxes of a finer look with those of a coarser one, at [scale], that show something else, in no order.
  *
- * A coarser box stays where finer ones do not cover it, and takes the place of their pieces where the text is too high
- * for windows. Several small lines that it took for one are no such pieces.
+ * A coarser box stays where finer ones do not cover it, and takes the place of their pieces where it shows its text
+ * clearly. Several small lines that it took for one are no such pieces.
  */
 internal fun mergeBoxes(
     fine: List<TextBox>,
@@ -171,13 +180,15 @@ internal fun mergeBoxes(
 ): List<TextBox> {
     val centres = fine.map { findCentre(it.polygon) }
     val areas = fine.map { measureArea(it.polygon) }
-    val heights = fine.map { measureLine(it.polygon).height }
+    val lines = fine.map { measureLine(it.polygon) }
     val isReplaced = BooleanArray(fine.size)
     val kept = ArrayList<TextBox>()
     for (box in coarse) {
         val inside = fine.indices.filter { contains(box.polygon, centres[it]) }
-        val height = measureLine(box.polygon).height
-        if (height * scale > settings.overlap && inside.any { heights[it] > height / 2 }) {
+        val line = measureLine(box.polygon)
+        val pieces = inside.filter { lines[it].height > line.height / 2 }
+        val isBroken = pieces.size > 1 || pieces.any { lines[it].length < settings.sameLine * line.length }
+        if (line.height * scale >= settings.clearBox && isBroken) {
             for (i in inside) isReplaced[i] = true
             kept += box
             continue

@@ -34,7 +34,8 @@ class WindowsTest {
     @Test
     fun `fine print is seen where the host sees it`() {
         val rows = expected.items("fine_prints")
-        fun find(changed: WindowSettings) = rows.map { hasFinePrint(GoldenFiles.readView(it), changed) }
+        fun find(changed: WindowSettings) =
+            rows.map { hasFinePrint(GoldenFiles.readView(it), readBoxes(it, "boxes"), changed) }
 
         val wanted = rows.map { it.getBoolean("has_fine_print") }
         assertEquals(wanted, find(windows))
@@ -44,6 +45,8 @@ class WindowsTest {
             windows.copy(tileShare = 0.2),
             windows.copy(tileSide = 64),
             windows.copy(tileShare = 0.0),
+            windows.copy(fineBox = 500.0),
+            windows.copy(fineBox = 1.0),
         )) assertNotEquals(wanted, find(changed), "$changed")
     }
 
@@ -59,9 +62,9 @@ class WindowsTest {
             },
         )
         val least = windows.copy(strokeShare = 20 / 256.0, tileShare = 1.0)
-        assertTrue(hasFinePrint(drawStrokes(48, 20), least))
-        assertFalse(hasFinePrint(drawStrokes(47, 20), least))
-        assertFalse(hasFinePrint(drawStrokes(48, 19), least))
+        assertTrue(hasFinePrint(drawStrokes(48, 20), emptyList(), least))
+        assertFalse(hasFinePrint(drawStrokes(47, 20), emptyList(), least))
+        assertFalse(hasFinePrint(drawStrokes(48, 19), emptyList(), least))
     }
 
     private fun readBoxes(row: JSONObject, key: String) =
@@ -79,23 +82,30 @@ class WindowsTest {
         fun want(row: JSONObject) = readBoxes(row, "merged").map { it.polygon.toList() }
 
         for (row in rows) assertEquals(want(row), merge(row, windows), "$row")
-        val others = listOf(windows.copy(margin = 0.2), windows.copy(coveredShare = 1.1), windows.copy(overlap = 160))
+        val others = listOf(
+            windows.copy(margin = 0.2),
+            windows.copy(coveredShare = 1.1),
+            windows.copy(clearBox = 21.0),
+            windows.copy(sameLine = 0.9),
+        )
         for (changed in others) assertTrue(rows.any { want(it) != merge(it, changed) }, "$changed")
     }
 
     @Test
-    fun `text too high for windows takes the place of pieces more than half as high`() {
+    fun `large text takes the place of pieces more than half as high`() {
         fun make(height: Float, width: Float) =
             TextBox(floatArrayOf(0f, 0f, width, 0f, width, height, 0f, height), height.toDouble())
 
         val coarse = make(160f, 1000f)
-        // One piece that is high enough is enough for all.
+        // One piece that is high enough, and shorter, is enough for all.
         for ((high, kept) in listOf(79f to listOf(79.0, 30.0), 81f to listOf(160.0))) {
-            val fine = listOf(make(high, 900f), make(30f, 900f))
-            assertEquals(kept, mergeBoxes(fine, listOf(coarse), 1.0, windows).map { it.detScore })
-            val small = mergeBoxes(fine, listOf(coarse), 0.8, windows)
+            val fine = listOf(make(high, 700f), make(30f, 900f))
+            assertEquals(kept, mergeBoxes(fine, listOf(coarse), 0.125, windows).map { it.detScore })
+            val small = mergeBoxes(fine, listOf(coarse), 0.124, windows)
             assertEquals(listOf(high.toDouble(), 30.0), small.map { it.detScore })
         }
+        val same = listOf(make(120f, 800f))
+        assertEquals(same, mergeBoxes(same, listOf(coarse), 1.0, windows))
     }
 
     private fun makeBoxes(vararg heights: Int) =
@@ -123,15 +133,15 @@ class WindowsTest {
 
     @Test
     fun `fine print is looked for where boxes are large`() {
-        val rows = expected.items("fine_prints")
+        val rows = expected.items("fine_prints").filter { it.getJSONArray("boxes").length() == 0 }
         for (row in rows) {
             val image = GoldenFiles.readView(row)
-            val isFine = row.getBoolean("has_fine_print")
-            val wanted = if (isFine) windows.visibleScale else null
-            assertEquals(wanted, planFinerScale(image, 0.3, makeBoxes(90), windows), "$row")
-            val last = if (isFine) 1.0 else null
-            assertEquals(last, planFinerScale(image, windows.visibleScale, makeBoxes(90), windows), "$row")
-            assertEquals(null, planFinerScale(image, 0.37, makeBoxes(90), windows), "$row")
+            val wanted = if (row.getBoolean("has_fine_print")) 1.0 else null
+            for (scale in listOf(0.2, 0.3, windows.visibleScale, 0.6)) {
+                assertEquals(wanted, planFinerScale(image, scale, makeBoxes(90), windows), "$row")
+            }
+            assertEquals(wanted ?: windows.visibleScale, planFinerScale(image, 0.1, emptyList(), windows), "$row")
+            assertEquals(null, planFinerScale(image, 0.61, makeBoxes(90), windows), "$row")
         }
     }
 
@@ -214,7 +224,7 @@ class WindowsTest {
 
     @Test
     fun `each window has its own candidates`() {
-        // At a scale of 0.1 nothing is found, then 60 specks in 2 × 1 windows.
+        // At a scale of 0.1 nothing is found, then hundreds of specks in 3 × 2 windows.
         val image = BgrImage(4000, 2400, ByteArray(3 * 4000 * 2400) { (it % 97).toByte() })
         val changed = settings.copy(
             detection = settings.detection.copy(limitSideLen = 320, maxCandidates = 20),
@@ -234,7 +244,7 @@ class WindowsTest {
             changed,
         )
         val found = detector.detect(image).size
-        // A map of 2000 × 1200 is two and a half times 960 × 960.
-        assertEquals(2 * 20, found)
+        // A map of 2000 × 1200 has 3 × 2 windows.
+        assertEquals(6 * 20, found)
     }
 }
