@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import itertools
 import os
 import re
 import threading
@@ -333,9 +334,10 @@ def _decode(
     limit = settings.max_pixels
     with _explain_errors(content, label, limit), _lift_pillow_limit(limit):
         picture = Image.open(io.BytesIO(content), formats=FORMATS)
-        # Frames of a TIFF are pages; frames of a GIF or WebP are time, and the first stands for all.
-        pages = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
-        if pages == 1:
+        # Frames of a TIFF are pages; frames of a GIF or WebP are time, and the first stands for all. Pages are not
+        # counted: that would read the head of each, and one bad head would cost the whole file.
+        has_pages = picture.format == "TIFF" and getattr(picture, "is_animated", False)
+        if not has_pages:
             _check_size(picture, label, limit)
         if picture.format == "GIF" and getattr(picture, "n_frames", 1) > 1:
             # A second frame far larger than the first is an old attack; Pillow finds it when it gets there.
@@ -343,7 +345,7 @@ def _decode(
             _check_size(picture, label, limit)
             picture.seek(0)
     with picture:
-        if pages == 1:
+        if not has_pages:
             with _explain_errors(content, label, limit), _lift_pillow_limit(limit):
                 # Pillow keeps the upper 8 of 16 bits a colour; of 10 or 12, nothing would be left.
                 has_lost_bits = _has_deep_colours(picture) and _is_dark(picture)
@@ -352,17 +354,33 @@ def _decode(
             return
         if single_page:
             raise _refuse_pages(label)
-        for index in range(pages):
+        for index in itertools.count():
             name = name_page(label, index)
             try:
+                with _explain_errors(content, name, limit):
+                    if not _find_page(picture, index):
+                        return
+            except InputError as error:
+                # The head of a page tells where the next one is.
+                failures[index] = InputError(error.message, "check the file: pages after this one cannot be found")
+                return
+            try:
                 with _explain_errors(content, name, limit), _lift_pillow_limit(limit):
-                    picture.seek(index)
                     _check_size(picture, name, limit)
                     image = _to_bgr(picture, name)
             except InputError as error:
                 failures[index] = error
                 continue
             yield Page(image, index)
+
+
+def _find_page(picture: ImageFile, index: int) -> bool:
+    """Read the head of a page of a TIFF file; return False behind the last page."""
+    try:
+        picture.seek(index)
+    except EOFError:
+        return False
+    return True
 
 
 def _has_deep_colours(picture: ImageFile) -> bool:
@@ -384,6 +402,8 @@ def _refuse_pages(label: str) -> InputError:
 def _convert_image(picture: Image.Image, label: str, settings: InputSettings) -> BgrImage:
     """Return what a file with a Pillow image would become; the image stays as it is."""
     limit = settings.max_pixels
+    if 0 in picture.size:
+        raise InputError(f"{label} is empty (size {picture.width}×{picture.height})")
     with _explain_errors(b"", label, limit), _lift_pillow_limit(limit):
         _check_size(picture, label, limit)
         return _to_bgr(ImageOps.exif_transpose(picture), label)

@@ -98,10 +98,10 @@ class OcrPipeline:
     def predict(self, input: Any) -> Iterator[OcrResult]:
         """Read pictures one after the other, as the caller asks for results.
 
-        `input`: an array (H × W × 3 BGR, H × W grey, H × W × 4 BGRA; uint8 or uint16), a Pillow image, a path, an
-        http(s) URL, a folder, bytes of a file, a file open in binary mode (read from its position, and left open),
-        {"img": …}, or an iterable of these. Each page of a TIFF or PDF is a result of its own. Results of one call have
-        different names.
+        `input`: an array (H × W × 3 BGR, H × W grey, H × W × 4 BGRA; uint8 or uint16), a Pillow image (its current
+        frame), a path, an http(s) URL, a folder, bytes of a file, a file open in binary mode (read from its position,
+        and left open), {"img": …}, or an iterable of these. Each page of a TIFF or PDF is a result of its own. Results
+        of one call have different names.
 
         Raises InputError for what cannot be read. If only some pages of a file cannot, its other pages come first, and
         then the error, which names the missing ones.

@@ -300,6 +300,8 @@ def test_bad_pillow_image_is_refused():
         (Image.fromarray(np.zeros((4, 4), np.float32)), {}, "picture has floating-point pixels"),
         (make_picture(), {"max_pixels": 799}, "picture has more than 799 pixels"),
         (Image.open(io.BytesIO(PNG[: len(PNG) // 2])), {}, "picture is truncated"),
+        (Image.new("RGB", (0, 5)), {}, r"^picture is empty \(size 0×5\)$"),
+        (Image.new("RGBA", (5, 0)), {}, r"^picture is empty \(size 5×0\)$"),
     ):
         (source,) = list_all(picture)
         with pytest.raises(InputError, match=words):
@@ -685,6 +687,30 @@ def test_pages_are_decoded_only_when_asked_for():
     assert next(walk).image.shape == (20, 31, 3)
     with pytest.raises(InputError):
         next(walk)
+
+
+# Pillow only warns of a head that is cut off, and trips over what is missing in it.
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize(
+    ("compression", "bad"), [(None, [2, 3]), ("tiff_lzw", [2])], ids=["in the pixels of a page", "before its head"]
+)
+def test_cut_tiff_gives_its_whole_pages(compression, bad):
+    noise = np.random.default_rng(0).integers(0, 256, (4, 50, 50), dtype=np.uint8)
+    pages = [Image.fromarray(grey) for grey in noise]
+    content = encode(pages[0], "TIFF", save_all=True, append_images=pages[1:], compression=compression)
+    content = content[: len(content) * 5 // 8]
+    failures: dict[int, InputError] = {}
+    found = list(Source(content, "x.tif").pages(SETTINGS, failures))
+    assert [page.page_index for page in found] == [0, 1]
+    np.testing.assert_array_equal([page.image[:, :, 0] for page in found], noise[:2])
+    assert list(failures) == bad
+    assert failures[2].message.startswith("page 3 of x.tif is truncated")
+    assert "pages after this one" in failures[bad[-1]].hint
+    with pytest.raises(InputError, match=r"page 3 of x\.tif is truncated|pages 3 and 4 of x\.tif cannot be read"):
+        list(Source(content, "x.tif").pages(SETTINGS))
+    # It has several pages, however few can be read.
+    with pytest.raises(InputError, match="has several pages"):
+        list(Source(content, "x.tif", single_page=True).pages(SETTINGS))
 
 
 @pytest.fixture
