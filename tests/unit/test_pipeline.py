@@ -254,14 +254,14 @@ def test_good_pages_come_before_the_error_of_a_bad_one(open_pipeline, examples, 
 
 
 def test_page_that_cannot_be_processed_does_not_cost_the_others(open_pipeline, tmp_path, monkeypatch):
-    pages = [Image.new("RGB", (40 + index, 40), "white") for index in range(4)]
+    pages = [Image.new("RGB", (90 + index, 70), "white") for index in range(4)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
     pipeline = open_pipeline()
     (reader,) = pipeline._readers
     detect = reader.detector.detect
 
     def fail(image: np.ndarray) -> list:
-        if image.shape[1] in (41, 42):
+        if image.shape[1] in (91, 92):
             raise MemoryError
         return detect(image)
 
@@ -270,7 +270,7 @@ def test_page_that_cannot_be_processed_does_not_cost_the_others(open_pipeline, t
     failures: dict[int, InputError] = {}
     assert [result.page_index for result in pipeline.predict_source(source, set(), failures)] == [0, 3]
     expected = [
-        f"page {index + 1} of {source.input_path} (4{index}×40) cannot be processed: out of memory" for index in (1, 2)
+        f"page {index + 1} of {source.input_path} (9{index}×70) cannot be processed: out of memory" for index in (1, 2)
     ]
     assert [failures[index].message for index in (1, 2)] == expected
     reading = pipeline.predict(tmp_path / "a.tif")
