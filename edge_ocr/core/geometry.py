@@ -117,11 +117,12 @@ def join_pieces(boxes: list[TextBox], spare: list[TextBox], height: int, width: 
     the `height` × `width` image, and the score of the longer of the two.
     """
     lines = [*boxes, *spare]
+    quads = np.array([box.polygon for box in lines], dtype=float).reshape(-1, 4, 2)
     count = len(boxes)
     i = unchanged = 0
     while unchanged < count:
         i %= count
-        found = _find_piece(lines, i)
+        found = _find_piece(quads, i)
         if found is None:
             i += 1
             unchanged += 1
@@ -129,7 +130,9 @@ def join_pieces(boxes: list[TextBox], spare: list[TextBox], height: int, width: 
         k, quad = found
         polygon = np.clip(np.rint(quad), 0, [width, height]).astype(np.float32)
         lines[i] = TextBox(polygon, lines[i].det_score)
+        quads[i] = polygon
         del lines[k]
+        quads = np.delete(quads, k, axis=0)
         if k < count:
             count -= 1
             i -= k < i
@@ -138,26 +141,43 @@ def join_pieces(boxes: list[TextBox], spare: list[TextBox], height: int, width: 
     return lines[:count]
 
 
-def _find_piece(lines: list[TextBox], i: int) -> tuple[int, Polygon] | None:
-    """Return the index of the first piece of line `i`, and the rectangle around both; None where there is none.
+def _find_piece(quads: NDArray[np.float64], i: int) -> tuple[int, Polygon] | None:
+    """Return the index of the first piece of line `i` of `quads` (N × 4 × 2), and the rectangle around both.
 
-    A piece is not longer than the line, reaches one of its ends, and lies in its direction.
+    A piece is not longer than the line, reaches one of its ends, and lies in its direction. None where there is none.
     """
-    polygon = lines[i].polygon
+    polygon = quads[i].astype(np.float32)
     if not is_slanted(polygon, BREAKING_SLANT):
         return None
     line = measure_line(polygon)
     direction = np.array([line.dx, line.dy]) / line.length
-    along = (np.array([box.polygon for box in lines], dtype=float) - polygon[0]) @ direction
-    starts, ends = along.min(axis=1), along.max(axis=1)
     gap = PIECE_GAP * line.height
+    # On a page of many lines, most are far away, which one corner of each tells.
+    x, y = (quads[:, 0] - polygon[0]).T
+    along, off = x * direction[0] + y * direction[1], y * direction[0] - x * direction[1]
+    reach = line.length + gap + 1
+    is_close = (along >= -reach) & (along <= line.length + reach) & (np.abs(off) <= _limit_distance(line))
+    close = np.flatnonzero(is_close)
+    along = (quads[close] - polygon[0]) @ direction
+    starts, ends = along.min(axis=1), along.max(axis=1)
     near = (ends - starts <= line.length) & (ends >= -gap) & (starts <= line.length + gap)
-    for k in np.flatnonzero(near).tolist():
+    for k in close[near].tolist():
         if k != i:
-            quad, side = fit_quad(np.vstack([polygon, lines[k].polygon]))
+            quad, side = fit_quad(np.vstack([polygon, quads[k].astype(np.float32)]))
             if side <= PIECE_HEIGHT * line.height:
                 return k, quad
     return None
+
+
+def _limit_distance(line: Line) -> float:
+    """Return how far from the longer side of a line a corner of its pieces is at most.
+
+    With such a corner, the side is a triangle that is in the rectangle around both. Its least height, that on its
+    longest side, is no more than the rectangle's shorter side; with a pixel to spare, as OpenCV computes in 32 bits.
+    """
+    height = PIECE_HEIGHT * line.height + 1
+    longest = 2 * line.length + PIECE_GAP * line.height
+    return height * longest / math.sqrt(line.length**2 - height**2) if line.length > height else math.inf
 
 
 def measure_tilt(boxes: list[TextBox]) -> float:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 
 import cv2
 import numpy as np
 import pytest
 
+from edge_ocr.core import geometry
 from edge_ocr.core.geometry import (
     crop_polygon,
     fit_quad,
@@ -220,6 +222,33 @@ def test_an_uncertain_box_counts_only_as_a_piece():
 )
 def test_boxes_that_are_no_pieces_stay_apart(boxes):
     assert join(*boxes) == list(boxes)
+
+
+def make_slanted_page(angle: float) -> list[TextBox]:
+    """24 lines of broken text, their pieces in no order and a little off their places."""
+    rng = np.random.default_rng(round(angle) % 360)
+    boxes = []
+    for off in range(-360, 360, 30):
+        ends = np.cumsum(rng.uniform(60, 110, 6)) - 300 + rng.uniform(-20, 20)
+        for start, end in itertools.pairwise(ends):
+            box = make_line(angle, start, end - rng.uniform(-5, 15), off + rng.normal(0, 3), 22)
+            boxes.append(TextBox(np.rint(box.polygon), box.det_score))
+    return [boxes[i] for i in rng.permutation(len(boxes))]
+
+
+@pytest.mark.parametrize("angle", [-62, -45, 39, 45, 51])
+def test_what_is_too_far_from_a_line_is_not_fitted(angle, monkeypatch):
+    boxes = make_slanted_page(angle)
+    fits = []
+    monkeypatch.setattr(geometry, "fit_quad", lambda points: fits.append(1) or fit_quad(points))
+    found = join_pieces(boxes[20:], boxes[:20], 800, 800)
+    few = len(fits)
+    assert len(found) < len(boxes) - 40
+    monkeypatch.setattr(geometry, "_limit_distance", lambda line: math.inf)
+    expected = join_pieces(boxes[20:], boxes[:20], 800, 800)
+    assert few < (len(fits) - few) / 3
+    assert [box.det_score for box in found] == [box.det_score for box in expected]
+    np.testing.assert_array_equal([box.polygon for box in found], [box.polygon for box in expected])
 
 
 def test_joined_boxes_stay_in_the_picture():
