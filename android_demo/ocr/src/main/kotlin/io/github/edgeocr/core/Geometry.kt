@@ -179,23 +179,46 @@ private fun findPiece(
     if (!isSlanted(polygon, settings.slantedRatio, settings.breakingSlant)) return null
     val line = measureLine(polygon)
     val gap = settings.pieceGap * line.height
+    val distance = limitDistance(line, settings)
+    val corners = Points(8)
     for (k in lines.indices) {
         if (k == i) continue
         val piece = lines[k].polygon
-        val along = (0 until 4).map {
-            ((piece[2 * it] - polygon[0]) * line.dx + (piece[2 * it + 1] - polygon[1]) * line.dy) / line.length
+        // On a page of many lines, most are far away, which one corner of each tells.
+        val off = ((piece[1] - polygon[1]) * line.dx - (piece[0] - polygon[0]) * line.dy) / line.length
+        if (abs(off) > distance) continue
+        var start = Double.POSITIVE_INFINITY
+        var end = Double.NEGATIVE_INFINITY
+        for (c in 0 until 4) {
+            val x = piece[2 * c] - polygon[0]
+            val y = piece[2 * c + 1] - polygon[1]
+            val along = (x * line.dx + y * line.dy) / line.length
+            start = min(start, along)
+            end = max(end, along)
         }
-        val start = along.min()
-        val end = along.max()
         if (end - start > line.length || end < -gap || start > line.length + gap) continue
-        val corners = Points(8)
-        for (corner in listOf(polygon, piece)) {
-            for (c in 0 until 4) corners.add(corner[2 * c].toInt(), corner[2 * c + 1].toInt())
+        corners.clear()
+        for (c in 0 until 4) {
+            corners.add(polygon[2 * c].toInt(), polygon[2 * c + 1].toInt())
+            corners.add(piece[2 * c].toInt(), piece[2 * c + 1].toInt())
         }
         val both = fitter.fit(corners)
         if (both.side <= settings.pieceHeight * line.height) return k to both.corners
     }
     return null
+}
+
+/**
+ * How far from the longer side of a line a corner of its pieces is at most.
+ *
+ * With such a corner, the side is a triangle that is in the rectangle around both. Its least height, that on its
+ * longest side, is no more than the rectangle's shorter side; with a pixel to spare, as that is computed in 32 bits.
+ */
+private fun limitDistance(line: Line, settings: GeometrySettings): Double {
+    val height = settings.pieceHeight * line.height + 1
+    val longest = 2 * line.length + settings.pieceGap * line.height
+    if (line.length <= height) return Double.POSITIVE_INFINITY
+    return height * longest / sqrt(line.length * line.length - height * height)
 }
 
 /**
