@@ -130,10 +130,9 @@ def plan_finer_scale(image: BgrImage, scale: float, boxes: list[TextBox]) -> flo
     low = heights[len(heights) // 4] if heights else SMALL_BOX_PX
     if scale >= BLIND_SCALE and low < SMALL_BOX_PX:
         finer = scale * LEGIBLE_BOX_PX / low
-    elif scale <= PRINT_SCALE and has_fine_print(image, boxes):
-        finer = 1.0
-    elif scale < BLIND_SCALE:
-        finer = VISIBLE_SCALE
+    elif scale < BLIND_SCALE or (scale <= PRINT_SCALE and has_fine_print(image, boxes)):
+        # What it shows there tells how large the text is; where that is nothing, the next look is at the whole scale.
+        finer = VISIBLE_SCALE if scale < VISIBLE_SCALE else 1.0
     else:
         return None
     return finer if finer < WHOLE_SCALE else 1.0

@@ -162,8 +162,8 @@ def test_fine_print_that_no_box_covers_decides():
     assert not has_fine_print(page, [make_box(95, 98 + 20 * i, 410, 14) for i in range(10)])
     assert has_fine_print(page, [make_box(95, 95, 410, 210)])
     heading = [make_box(0, 500, 300, 80)] * 5
-    for scale in (0.1, 0.25, windows.VISIBLE_SCALE, 0.6):
-        assert plan_finer_scale(page, scale, []) == plan_finer_scale(page, scale, heading) == 1.0
+    for scale, finer in ((0.1, 0.36), (0.25, 0.36), (windows.VISIBLE_SCALE, 1.0), (0.6, 1.0)):
+        assert plan_finer_scale(page, scale, []) == plan_finer_scale(page, scale, heading) == finer
     assert plan_finer_scale(page, 0.61, heading) is None
     blank = np.full((800, 800, 3), 255, np.uint8)
     assert plan_finer_scale(blank, 0.25, []) is None

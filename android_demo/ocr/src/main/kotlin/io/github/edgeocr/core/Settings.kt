@@ -75,7 +75,7 @@ public data class WindowSettings(
     val visibleScale: Double,
     /** Below this scale a picture is always looked at again. */
     val blindScale: Double,
-    /** Up to this scale a picture with fine print that no box covers is looked at again at its own scale. */
+    /** Up to this scale a picture with fine print that no box covers is looked at again. */
     val printScale: Double,
     /** Above this scale it never is. */
     val enoughScale: Double,

@@ -96,8 +96,9 @@ internal fun planFinerScale(image: BgrImage, scale: Double, boxes: List<TextBox>
     val isBlind = scale < settings.blindScale
     val finer = when {
         !isBlind && low < settings.smallBox -> scale * settings.legibleBox / low
-        scale <= settings.printScale && hasFinePrint(image, boxes, settings) -> 1.0
-        isBlind -> settings.visibleScale
+        // What it shows there tells how large the text is; where that is nothing, the next look is at the whole scale.
+        isBlind || (scale <= settings.printScale && hasFinePrint(image, boxes, settings)) ->
+            if (scale < settings.visibleScale) settings.visibleScale else 1.0
         else -> return null
     }
     return if (finer < settings.wholeScale) finer else 1.0
