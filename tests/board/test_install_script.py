@@ -25,7 +25,7 @@ import converters
 import edge_ocr.core
 from converters.manifest import describe_settings
 from edge_ocr.config import load_config
-from edge_ocr.core.bundle import iterate_files
+from edge_ocr.core.bundle import SCHEMA_VERSION, iterate_files
 from edge_ocr.core.constants import list_constants
 
 SCRIPTS = Path(converters.__file__).with_name("board")
@@ -205,7 +205,7 @@ def write_bundle(folder: Path) -> None:
         if path.is_file()
     }
     manifest = {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "edge_ocr_version": "0.1.0",
         "target": "arm",
         "precision": "fp32",

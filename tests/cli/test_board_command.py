@@ -92,7 +92,7 @@ def blank(tmp_path) -> Path:
 
 def note(label: object) -> str:
     """What is said of a picture like `blank`."""
-    advice = "try a bundle exported with Detection.limit_type: long (enlarges the picture, 32×32, to 960)"
+    advice = "try a bundle exported with --set Detection.limit_type=long (enlarges the picture, 32×32, to 960)"
     return f"No text found in {label}; {advice}\n"
 
 
