@@ -182,8 +182,8 @@ def grow_box(box: TextBox, height: int, width: int) -> TextBox:
 def merge_boxes(fine: list[TextBox], coarse: list[TextBox], scale: float) -> list[TextBox]:
     """Return the boxes of a finer look with those of a coarser one, at `scale`, that show something else, in no order.
 
-    A coarser box stays where finer ones do not cover it, and takes the place of their pieces where it shows its text
-    clearly. Several small lines that it took for one are no such pieces.
+    A coarser box stays where finer ones do not cover it, or touch it if it is not clear. It takes the place of their
+    pieces if it is clear. Several small lines that it took for one are no such pieces.
     """
     if not fine:
         return list(coarse)
@@ -191,6 +191,7 @@ def merge_boxes(fine: list[TextBox], coarse: list[TextBox], scale: float) -> lis
     centres = quads.mean(axis=1)
     areas = np.array([_measure_area(quad) for quad in quads])
     lines = [measure_line(quad) for quad in quads]
+    least, most = quads.min(axis=1), quads.max(axis=1)
     heights, lengths = np.array([line.height for line in lines]), np.array([line.length for line in lines])
     is_replaced = np.zeros(len(fine), dtype=bool)
     kept = []
@@ -199,12 +200,15 @@ def merge_boxes(fine: list[TextBox], coarse: list[TextBox], scale: float) -> lis
         line = measure_line(box.polygon)
         pieces = lengths[inside & (heights > line.height / 2)]
         is_broken = len(pieces) > 1 or (len(pieces) == 1 and bool(pieces[0] < SAME_LINE * line.length))
-        if line.height * scale >= CLEAR_BOX_PX and is_broken:
+        is_clear = line.height * scale >= CLEAR_BOX_PX
+        touched = (least < box.polygon.max(axis=0)) & (most > box.polygon.min(axis=0))
+        if is_clear and is_broken:
             is_replaced |= inside
             kept.append(box)
         elif not (
             areas[inside].sum() >= COVERED_SHARE * _measure_area(box.polygon)
             or _contain(quads, box.polygon.mean(axis=0)).any()
+            or (not is_clear and touched.all(axis=1).any())
         ):
             kept.append(box)
     return [box for box, is_gone in zip(fine, is_replaced) if not is_gone] + kept

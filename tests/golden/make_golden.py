@@ -478,6 +478,9 @@ def _expect_merges() -> Iterator[dict[str, Any]]:
         (slanted, _make_boxes((380, 290, 150, 110), (450, 330, 20, 20)), 1.0),
         ([], small, 1.0),
         (small, [], 1.0),
+        # Touching, unclear and clear.
+        (small, _make_boxes((180, 52, 60, 20), (205, 90, 30, 20)), 0.9),
+        (small, _make_boxes((180, 52, 60, 20), (205, 90, 30, 20)), 1.0),
         # Just over and just under half as high; nearly as long.
         (_make_boxes((20, 100, 300, 66)), _make_boxes((10, 95, 660, 160)), 1.0),
         (_make_boxes((20, 100, 300, 63)), _make_boxes((10, 95, 660, 160)), 1.0),

@@ -204,6 +204,14 @@ def test_what_only_a_coarser_look_shows_is_kept():
     assert places(merge_boxes(fine, [], 1.0)) == places(fine)
 
 
+def test_what_was_hardly_seen_must_not_touch_what_is_known():
+    fine = [make_box(10, 10, 200, 20)]
+    beside = [make_box(180, 24, 60, 20)]
+    assert places(merge_boxes(fine, beside, 0.9)) == [[10, 10]]
+    assert places(merge_boxes(fine, beside, 1.0)) == [[10, 10], [180, 24]]
+    assert places(merge_boxes(fine, [make_box(211, 31, 60, 20)], 0.1)) == [[10, 10], [211, 31]]
+
+
 def test_small_lines_that_a_coarser_look_took_for_one_stay():
     fine = [make_box(10, 10 + 30 * i, 200, 20) for i in range(7)]
     assert places(merge_boxes(fine, [make_box(8, 8, 204, 210)], 1.0)) == places(fine)

@@ -170,8 +170,8 @@ private fun makeStep(polygon: FloatArray, to: Int, length: Double): Pair<Double,
 /**
  * The boxes of a finer look with those of a coarser one, at [scale], that show something else, in no order.
  *
- * A coarser box stays where finer ones do not cover it, and takes the place of their pieces where it shows its text
- * clearly. Several small lines that it took for one are no such pieces.
+ * A coarser box stays where finer ones do not cover it, or touch it if it is not clear. It takes the place of their
+ * pieces if it is clear. Several small lines that it took for one are no such pieces.
  */
 internal fun mergeBoxes(
     fine: List<TextBox>,
@@ -189,7 +189,8 @@ internal fun mergeBoxes(
         val line = measureLine(box.polygon)
         val pieces = inside.filter { lines[it].height > line.height / 2 }
         val isBroken = pieces.size > 1 || pieces.any { lines[it].length < settings.sameLine * line.length }
-        if (line.height * scale >= settings.clearBox && isBroken) {
+        val isClear = line.height * scale >= settings.clearBox
+        if (isClear && isBroken) {
             for (i in inside) isReplaced[i] = true
             kept += box
             continue
@@ -197,9 +198,18 @@ internal fun mergeBoxes(
         val isCovered = fine.isNotEmpty() &&
             inside.sumOf { areas[it] } >= settings.coveredShare * measureArea(box.polygon)
         val centre = findCentre(box.polygon)
-        if (!isCovered && fine.none { contains(it.polygon, centre) }) kept += box
+        val isKnown = isCovered || fine.any { contains(it.polygon, centre) } ||
+            (!isClear && fine.any { touches(it.polygon, box.polygon) })
+        if (!isKnown) kept += box
     }
     return fine.filterIndexed { i, _ -> !isReplaced[i] } + kept
+}
+
+/** Whether the upright rectangles around two quadrilaterals overlap. */
+private fun touches(quad: FloatArray, other: FloatArray) = (0..1).all { axis ->
+    val (from, to) = (0 until 4).map { quad[2 * it + axis] }.run { min() to max() }
+    val (start, end) = (0 until 4).map { other[2 * it + axis] }.run { min() to max() }
+    from < end && to > start
 }
 
 /** The mean of the corners: x and y. */
