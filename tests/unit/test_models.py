@@ -1051,6 +1051,8 @@ def test_det_row_finds_what_its_yml_says(
     expected = read_example(
         "sign.png",
         Detection__limit_side_len=side,
+        # A model's own limit leaves them on.
+        Detection__windows=True,
         Detection__thresh=thresh,
         Detection__box_thresh=box_thresh,
         Detection__unclip_ratio=unclip_ratio,
