@@ -24,7 +24,7 @@ internal fun cutLine(line: BgrImage, settings: RecognitionSettings): List<Part> 
     return parts
 }
 
-/** How much the pixels of each column differ, in 0..255: little where there is no ink. */
+/** How much the pixels of each column differ, in 0..255: little between characters. */
 private fun measureInk(line: BgrImage): IntArray {
     // Of a row, the values of each column and channel.
     val stride = 3 * line.width

@@ -87,7 +87,7 @@ public data class WindowSettings(
     val coveredShare: Double,
     /** How high a coarser box is, in pixels that the network saw, where it takes the place of its pieces. */
     val clearBox: Double,
-    /** A single finer box that is at least this share as long as the coarser one is no piece of it. */
+    /** A single finer box counts as a piece only if it is shorter than this share of the coarser one. */
     val sameLine: Double,
     /** By how much, in 0..255, a pixel of a thin stroke differs from those two to its left and right. */
     val strokeContrast: Int,
@@ -171,7 +171,7 @@ public data class OrientationSettings(
     val turnedClass: Int,
     /** How much better the turned reading of a line must score where it is read both ways. */
     val turnedScoreMargin: Double,
-    /** A line that was turned, or is vertical where there is no classifier, and scores below this is read both ways. */
+    /** Turned lines (without a classifier: vertical ones) that score below this are read both ways. */
     val unsureScore: Double,
 )
 

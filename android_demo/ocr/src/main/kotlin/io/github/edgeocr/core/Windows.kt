@@ -171,7 +171,7 @@ private fun makeStep(polygon: FloatArray, to: Int, length: Double): Pair<Double,
  * The boxes of a finer look with those of a coarser one, at [scale], that show something else, in no order.
  *
  * A coarser box stays where finer ones do not cover it, or touch it if it is not clear. It takes the place of their
- * pieces if it is clear. Several small lines that it took for one are no such pieces.
+ * pieces if it is clear. Small lines that it mistook for one line do not count as pieces.
  */
 internal fun mergeBoxes(
     fine: List<TextBox>,
