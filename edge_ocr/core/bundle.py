@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 
+SIGNATURE = "manifest.sig"
+"""Of the manifest: 64 bytes of Ed25519. Like the manifest, it is not in the manifest's list of files."""
+
 SCHEMA_VERSION = 2
 """Of the manifest. Raised when a device that reads the older one would do something wrong with the newer."""
 
