@@ -17,12 +17,21 @@ from converters.nb import NbModel, NbVar, read_nb
 from converters.opt import Precision
 from converters.parity import Check, clean_text
 from converters.project_record import locate_bundle
+from converters.signing import read_trusted_key
 from converters.targets import TARGETS
 from edge_ocr import __version__
 from edge_ocr.config import PipelineConfig, load_config
-from edge_ocr.core.bundle import INSTALLED, MANIFEST, SCHEMA_VERSION
+from edge_ocr.core.bundle import INSTALLED, MANIFEST, SCHEMA_VERSION, SIGNATURE
 from edge_ocr.core.charset import Charset
 from edge_ocr.core.constants import list_constants
+from edge_ocr.core.trust import (
+    NoOpenSslError,
+    UntrustedError,
+    check_manifest,
+    list_strangers,
+    name_key,
+    read_signature,
+)
 from edge_ocr.errors import ConfigError, EdgeOcrError, ModelError, NotVerifiedError
 from edge_ocr.models import Kind
 
@@ -74,16 +83,21 @@ class Inspection:
     """Empty where it is damaged."""
 
 
-def inspect_bundle(folder: Path) -> Inspection:
+def inspect_bundle(folder: Path, trusted: Path | None = None) -> Inspection:
     """Check manifest, files, dictionary and models of the bundle in `folder`; runs no network.
 
-    It may be an Android project, whose libraries are then checked, too.
+    It may be an Android project, whose libraries are then checked, too. With `trusted`, the file of a public key, that
+    must have signed the manifest, and what the manifest does not list is a fault.
 
     Raises ModelError where there is no bundle, NotVerifiedError for a manifest newer than this edge-ocr.
     """
     whole, folder = folder, locate_bundle(folder)
     project = whole if folder != whole else None
     content = _read_manifest(folder)
+    signed = None if trusted is None else _check_signature(folder, content, trusted)
+    if signed is not None and not signed.passed:
+        # Nothing is made of what anybody may have written.
+        return Inspection((signed,), None, {})
     try:
         manifest = json.loads(content)
     # RecursionError: of a file of nothing but brackets.
@@ -102,7 +116,8 @@ def inspect_bundle(folder: Path) -> Inspection:
     problems = list(_list_schema_problems(manifest))
     if problems:
         return _fail_early("manifest", "; ".join(problems), manifest)
-    checks = [Check("files", "manifest", True, f"schema_version {version}, valid")]
+    checks = [] if signed is None else [signed]
+    checks.append(Check("files", "manifest", True, f"schema_version {version}, valid"))
     files = list(_check_files(folder, manifest))
     checks += files
     if not all(check.passed for check in files):
@@ -136,7 +151,13 @@ def inspect_bundle(folder: Path) -> Inspection:
         same = has_cls == config.use_orientation
         found = f"pipeline.yaml turns lines: {config.use_orientation}; there is a classifier: {has_cls}"
         checks.append(Check("models", "orientation", same, found))
-    notes = [f"{clean_text(name)} is not in the manifest" for name in sorted(_list_strangers(folder, manifest))]
+    notes = []
+    if trusted is None:
+        notes += [f"{clean_text(name)} is not in the manifest" for name in sorted(_list_strangers(folder, manifest))]
+        if (folder / SIGNATURE).is_file():
+            notes.append("it is signed; --trusted KEY.pub checks by whom")
+    else:
+        checks.append(_check_strangers(folder, manifest))
     if project is None and any(file for file, _ in _list_around(manifest)):
         notes.append("its Paddle-Lite libraries lie in the project around it and were not looked at: give that folder")
     bundle = None
@@ -296,8 +317,28 @@ def _list_strangers(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
         # What a board makes in using it is no stranger.
         if name.startswith(f"{INSTALLED}/") or "__pycache__" in name:
             continue
-        if path.is_file() and name not in manifest["files"] and name != MANIFEST:
+        if path.is_file() and name not in manifest["files"] and name not in (MANIFEST, SIGNATURE):
             yield name
+
+
+def _check_signature(folder: Path, manifest: bytes, trusted: Path) -> Check:
+    key = read_trusted_key(trusted)
+    try:
+        release = check_manifest(manifest, read_signature(folder), [key], {})
+    except UntrustedError as error:
+        return Check("signature", "manifest", False, str(error))
+    except NoOpenSslError as error:
+        raise NotVerifiedError(f"signatures cannot be checked here: {error}", "pip install cryptography") from None
+    return Check(
+        "signature", "manifest", True, f"by key {name_key(key)}: release {release.name}, counter {release.counter}"
+    )
+
+
+def _check_strangers(folder: Path, manifest: Mapping[str, Any]) -> Check:
+    found = sorted(map(clean_text, list_strangers(folder, manifest["files"])))
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    detail = f"not in the signed manifest: {', '.join(found[:5])}{more}" if found else "nothing but what is signed"
+    return Check("signature", "files", not found, detail)
 
 
 def _is_too_large(name: str, manifest: Mapping[str, Any]) -> str:

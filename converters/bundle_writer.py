@@ -10,7 +10,7 @@ import secrets
 import shutil
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 from converters.project_record import KEPT, RECORD, list_changes, read_record, write_record
 from edge_ocr import __version__
-from edge_ocr.core.bundle import MANIFEST
+from edge_ocr.core.bundle import MANIFEST, SIGNATURE
 from edge_ocr.errors import UsageError
 
 
@@ -61,17 +61,19 @@ class BundleWriter:
         self.around[name] = self._write(self.root / name, data, executable)
         return self.around[name]
 
-    def add_manifest(self, content: Mapping[str, Any]) -> None:
+    def add_manifest(self, content: Mapping[str, Any], sign: Callable[[bytes], bytes] | None = None) -> None:
         """Write manifest.json, for the first time or anew: `content`, and under `files` every file added so far.
 
-        Of a project, also the record of all its files.
+        With `sign`, also manifest.sig with what that returns for its bytes. Of a project, also the record of all files.
         """
         files = {name: {"sha256": entry.sha256, "size_bytes": entry.size_bytes} for name, entry in self.files.items()}
-        text = json.dumps({**content, "files": files}, indent=2, sort_keys=True, ensure_ascii=False)
-        manifest = self._write(self.folder / MANIFEST, (text + "\n").encode())
+        text = json.dumps({**content, "files": files}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        unlisted = {MANIFEST: self._write(self.folder / MANIFEST, text.encode())}
+        if sign is not None:
+            unlisted[SIGNATURE] = self._write(self.folder / SIGNATURE, sign(text.encode()))
         if self.folder != self.root:
             inside = self.folder.relative_to(self.root)
-            entries = {(inside / name).as_posix(): entry for name, entry in {**self.files, MANIFEST: manifest}.items()}
+            entries = {(inside / name).as_posix(): entry for name, entry in {**self.files, **unlisted}.items()}
             hashes = {name: entry.sha256 for name, entry in {**entries, **self.around}.items()}
             self._write(self.root / RECORD, write_record(__version__, hashes))
 

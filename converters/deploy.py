@@ -14,10 +14,11 @@ from typing import Any, Literal
 
 from converters.bundle_reader import Bundle, inspect_bundle
 from converters.deploy_board import Board, Report, open_board
+from converters.deploy_trust import install_key, read_board_trust
 from converters.graph_engines import create_reader, open_graph_engines
 from converters.ssh import SshAddress
 from edge_ocr.core.bench import measure
-from edge_ocr.core.bundle import MANIFEST
+from edge_ocr.core.bundle import MANIFEST, SIGNATURE
 from edge_ocr.core.engines.base import count_cores
 from edge_ocr.core.lite_ocr import MAX_THREADS
 from edge_ocr.core.pictures import read_picture
@@ -50,6 +51,8 @@ class DeployOptions:
     """To measure with, there and here; None for all cores of each."""
     runs: int = RUNS
     """To measure."""
+    trusted: Path | None = None
+    """File of the public key that must have signed the bundle; a board that trusts none yet trusts it from then on."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ def plan_deployment(folder: Path, address: SshAddress, options: DeployOptions = 
     for one that is not for boards and for options that make no sense, NotVerifiedError for a manifest newer than this
     edge-ocr.
     """
-    return _plan(_open_bundle(folder), address, options)
+    return _plan(_open_bundle(folder, options.trusted), address, options)
 
 
 def deploy_bundle(
@@ -182,15 +185,19 @@ def deploy_bundle(
     its folder is not a bundle's, cannot be written or has not the room; what installer, selftest or bench fail with
     there is raised as the class of the same exit code.
     """
-    bundle = _open_bundle(folder)
+    bundle = _open_bundle(folder, options.trusted)
     plan = _plan(bundle, address, options)
     report(f"connecting to {address.login}")
     with open_board(address, options.python or "python3", plan.needed_bytes, report) as board:
+        trust = read_board_trust(board, bundle.folder, options.trusted)
         report(f"copying {len(plan.files)} files, {plan.size_bytes / 1e6:.1f} MB")
         copy_s = _time(lambda: board.copy({name: folder / name for name in plan.files}))
         report("installing")
         install_s = _time(lambda: board.install(_list_install_options(options)))
         notes = [*bundle.notes, *board.switch()]
+        if options.trusted is not None and trust is None:
+            place = install_key(board, options.trusted)
+            report(f"from now on the board uses bundles signed with that key only: {place}")
         report(f"in place: {board.place}; measuring there")
         figures = _measure_board(board, address, options)
     report("measuring here")
@@ -219,8 +226,8 @@ def _time(work: Callable[[], None]) -> float:
     return time.monotonic() - started
 
 
-def _open_bundle(folder: Path) -> Bundle:
-    inspection = inspect_bundle(folder)
+def _open_bundle(folder: Path, trusted: Path | None) -> Bundle:
+    inspection = inspect_bundle(folder, trusted)
     bundle = inspection.bundle
     if bundle is None:
         found = "; ".join(f"{check.name}: {check.detail}" for check in inspection.checks if not check.passed)
@@ -252,7 +259,9 @@ def _plan(bundle: Bundle, address: SshAddress, options: DeployOptions) -> Deploy
         if count is not None and not 1 <= count <= most:
             raise UsageError(f"{name} {count}: expected 1 to {most}")
     sizes = {name: entry["size_bytes"] for name, entry in bundle.manifest["files"].items()}
-    sizes[MANIFEST] = (bundle.folder / MANIFEST).stat().st_size
+    for name in (MANIFEST, SIGNATURE):
+        if (bundle.folder / name).is_file():
+            sizes[name] = (bundle.folder / name).stat().st_size
     on_board = " ".join(["./install.sh", *_list_install_options(options)])
     place = address.path if address.path.startswith("/") else f"~/{address.path}"
     new = f"{place}.new-TOKEN"
@@ -263,6 +272,7 @@ def _plan(bundle: Bundle, address: SshAddress, options: DeployOptions) -> Deploy
         f"copy {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB, to {new}",
         f"there: {on_board}",
         f"rename {new} to {place}; of a bundle that is there, only files of yours stay",
+        *([] if options.trusted is None else [f"trust {options.trusted} there, where no key is trusted yet"]),
         f"there: {' '.join(_list_bench_command(options))}",
         "measure the same here",
     )

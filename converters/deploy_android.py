@@ -92,16 +92,24 @@ class AppReport:
         }
 
 
-def plan_app(folder: Path, serial: str | None = None) -> AppPlan:
+def plan_app(folder: Path, serial: str | None = None, *, trusted: Path | None = None) -> AppPlan:
     """Check the project in `folder` and look for the tools; return what deploying it would do.
+
+    With `trusted`, the file of a public key, that must have signed the bundle in its assets.
 
     Raises ModelError where there is no project, or one without its libraries, ParityError for one that is damaged,
     UsageError for a bundle that is not for Android, NotVerifiedError for a manifest newer than this edge-ocr.
     """
-    return _plan(_open_project(folder), folder, serial)
+    return _plan(_open_project(folder, trusted), folder, serial)
 
 
-def deploy_app(folder: Path, serial: str | None = None, *, report: Report = lambda step: None) -> AppReport:
+def deploy_app(
+    folder: Path,
+    serial: str | None = None,
+    *,
+    trusted: Path | None = None,
+    report: Report = lambda step: None,
+) -> AppReport:
     """Build the project in `folder`, install it on a phone, let it read the golden picture there, and compare.
 
     `serial` names the phone where adb sees several. The phone's log is read, never cleared. `report` is told each step.
@@ -110,7 +118,7 @@ def deploy_app(folder: Path, serial: str | None = None, *, report: Report = lamb
     fails, UsageError where several phones are there, ModelError where the project does not fit the phone, ParityError
     where it reads something else there, NotVerifiedError where that could not be found out.
     """
-    bundle = _open_project(folder)
+    bundle = _open_project(folder, trusted)
     plan = _plan(bundle, folder, serial)
     if plan.missing:
         raise ToolchainError(
@@ -154,8 +162,8 @@ def deploy_app(folder: Path, serial: str | None = None, *, report: Report = lamb
 # --- the project
 
 
-def _open_project(folder: Path) -> Bundle:
-    inspection = inspect_bundle(folder)
+def _open_project(folder: Path, trusted: Path | None) -> Bundle:
+    inspection = inspect_bundle(folder, trusted)
     bundle = inspection.bundle
     if bundle is None:
         found = "; ".join(f"{check.name}: {check.detail}" for check in inspection.checks if not check.passed)

@@ -97,7 +97,9 @@ class Board:
         Raises ToolchainError where there is no ssh.
         """
         self._address = address
-        self._python = python
+        self.host = address.host
+        self.python = python
+        """Name or path there."""
         self._report = report
         self._connection = make_connection(address)
         self._token = secrets.token_hex(4)
@@ -144,7 +146,7 @@ class Board:
             self._report(f"WARNING: {left} is there, of a deployment that runs or was cut off{files}")
         if not self.python_version:
             raise ToolchainError(
-                f"{self._address.host}: there is no {self._python} that starts",
+                f"{self._address.host}: there is no {self.python} that starts",
                 f"{self._address.by_hand} sudo apt install python3; or --python names another",
             )
         if self._free_bytes is not None and self._free_bytes < needed_bytes:
@@ -196,6 +198,13 @@ class Board:
         if "left" in facts:
             notes.append(f"could not remove {clean_text(facts['left'])} on {host}")
         return notes
+
+    def run_beside(self, name: str, command: Sequence[str]) -> bytes:
+        """Run a command that needs no bundle, called `name` in errors, and return its stdout.
+
+        Raises as `run`.
+        """
+        return self._run_ours(name, self._new if self._made else self.place, command)
 
     def run(self, name: str, command: Sequence[str]) -> bytes:
         """Run a command of the bundle that is in place, called `name` in errors, and return its stdout.

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from converters.bundle_writer import BundleWriter
     from converters.nb import NbModel
     from converters.parity import ParityReport
+    from converters.signing import Signer
     from edge_ocr.config import PipelineConfig
 
 Report = Callable[[str], None]
@@ -77,6 +78,8 @@ class ExportOptions:
     """Also put the graphs into the bundle as ONNX, for boards without a Paddle-Lite library."""
     verify: bool = True
     """Compare the bundle with the models it is made from, and refuse it where it does not read the same."""
+    signer: Signer | None = None
+    """Signs the bundle; None leaves it unsigned."""
 
 
 @dataclass(frozen=True)
@@ -191,13 +194,15 @@ def export_bundle(
         _write_files(bundle, chosen, toolchain, config, options, exported, charset, libraries)
         shims = add_shims(bundle, chosen.library_folder, libraries, report) if chosen.name == "arm" else {}
         golden = _read_golden(bundle, config, options, exported, charset, report)
+        signer = options.signer
+        release = None if signer is None else signer.release
 
         def write_manifest(parity: ParityReport | None) -> None:
             files = {**bundle.around, **bundle.files}
             content = build_manifest(
-                chosen, toolchain, options, config, exported, charset, libraries, shims, golden, files, parity
+                chosen, toolchain, options, config, exported, charset, libraries, shims, golden, files, parity, release
             )
-            bundle.add_manifest(content)
+            bundle.add_manifest(content, None if signer is None else signer.key.sign)
 
         write_manifest(None)
         parity = None
@@ -206,6 +211,10 @@ def export_bundle(
             parity = _verify(bundle, sources)
             write_manifest(parity)
             _refuse_failed(bundle, parity)
+        if signer is not None:
+            report(
+                f"signed with key {signer.key_name}: release {signer.release.name}, counter {signer.release.counter}"
+            )
         if zip_file is not None:
             # Before the bundle is in its place: when this fails, nothing was exported.
             write_zip(bundle.root, zip_file)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from converters.toolchain import OptToolchain
     from edge_ocr.config import PipelineConfig
     from edge_ocr.core.charset import Charset
+    from edge_ocr.core.trust import Release
 
 
 def read_schema() -> dict[str, Any]:
@@ -49,11 +50,13 @@ def build_manifest(
     golden: Sequence[Mapping[str, Any]] | None,
     files: Mapping[str, FileEntry],
     parity: ParityReport | None = None,
+    release: Release | None = None,
 ) -> dict[str, Any]:
     """Return the manifest of a bundle whose `files` are written, and the project's around it, without their list.
 
     It holds no time and no path of this machine, so that two exports give the same bytes. `golden` is what it reads in
-    the golden picture, None where that is not known; `parity` is None for a bundle that was not verified.
+    the golden picture, None where that is not known; `parity` is None for a bundle that was not verified, `release` for
+    one that is not signed.
     """
     source_classes = next(m.source.signature.outputs[0].shape[-1] for m in exported if m.source.model.kind == "rec")
     return {
@@ -61,6 +64,7 @@ def build_manifest(
         "edge_ocr_version": __version__,
         "target": target.name,
         "precision": options.precision,
+        "release": None if release is None else asdict(release),
         "lite": {
             "wheel_version": toolchain.wheel_version,
             "opt_version": toolchain.opt_version,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from converters.trace import Trace
     from edge_ocr.models import Kind
 
-Layer = Literal["files", "dictionary", "models", "tensors", "boxes", "texts", "accuracy"]
+Layer = Literal["signature", "files", "dictionary", "models", "tensors", "boxes", "texts", "accuracy"]
 Limit = Literal["at most", "at least"]
 
 MATCH_IOU = 0.5

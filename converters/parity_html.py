@@ -41,6 +41,7 @@ _DIFFERENT_COLOUR = (213, 70, 0)
 _SIDES = ("reference", "exported")
 
 _MEANINGS: dict[Layer, str] = {
+    "signature": "The bundle is not what the owner of the trusted key signed. Do not use it.",
     "files": "A file of the bundle is missing, damaged or not what the manifest says: nothing that it reads can be "
     "trusted. Export the bundle again.",
     "dictionary": "Dictionary and recognition do not go together: the network's numbers stand for other characters "

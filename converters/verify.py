@@ -88,6 +88,8 @@ class VerifyOptions:
     """Of the reference's recogniser, where its model does not carry it."""
     arch: Arch | None = None
     """For `qemu` and `ssh`: which of the bundle's; its first by default."""
+    trusted: Path | None = None
+    """File of the public key that must have signed the bundle."""
     trace: bool = False
     """Also compare every tensor inside the networks, on the worst picture."""
 
@@ -117,7 +119,7 @@ def verify_bundle(
     options that make no sense, NotVerifiedError for all else that keeps the comparison from being made.
     """
     _check_options(options)
-    inspection = inspect_bundle(folder)
+    inspection = inspect_bundle(folder, options.trusted)
     bundle = inspection.bundle
     if bundle is None:
         return _write_up(folder, inspection.manifest, inspection.checks, options.runner, "not run")

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from edge_ocr import __version__
-from edge_ocr.cli import config, deploy, doctor, export, inspect, libs, models, predict, serve, verify
+from edge_ocr.cli import config, deploy, doctor, export, inspect, keys, libs, models, predict, serve, verify
 from edge_ocr.errors import EdgeOcrError, UsageError
 
 INTERRUPTED = 130
@@ -72,6 +72,7 @@ app.command("deploy")(deploy.deploy)
 app.command("inspect")(inspect.inspect)
 app.add_typer(models.app, name="models", help="List, fetch and locate models.")
 app.add_typer(libs.app, name="libs", help="List, add and fetch Paddle-Lite's runtime libraries.")
+app.add_typer(keys.app, name="keys", help="Make keys that sign bundles.")
 app.add_typer(config.app, name="config", help="Show and copy pipeline files.")
 app.command("doctor")(doctor.doctor)
 

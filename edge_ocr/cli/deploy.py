@@ -53,6 +53,13 @@ def deploy(
     runs: Annotated[
         int | None, typer.Option(metavar="N", help="How often to read the golden picture; 10 times by default.")
     ] = None,
+    trusted: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEY.pub",
+            help="Public key that must have signed it; a board without one refuses other bundles from then on.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the folder and say what would be done; connects to nothing.")
     ] = False,
@@ -79,7 +86,7 @@ def deploy(
         given = [f"--{name}" for name, value in of_boards.items() if value is not None] + ["--pip"] * pip
         if given:
             raise UsageError(f"{given[0]}: is for --ssh, not for --adb", "leave it out")
-        _deploy_app(bundle, serial, dry_run=dry_run, as_json=as_json, show=show)
+        _deploy_app(bundle, serial, trusted, dry_run=dry_run, as_json=as_json, show=show)
         return
     if serial is not None:
         raise UsageError(f"--serial {serial}: is for --adb, not for --ssh", "leave it out")
@@ -94,6 +101,7 @@ def deploy(
         engine=engine.value if engine else "auto",
         threads=threads,
         runs=RUNS if runs is None else runs,
+        trusted=trusted,
     )
     if dry_run:
         plan = plan_deployment(bundle, address, chosen)
@@ -110,18 +118,24 @@ def deploy(
 
 
 def _deploy_app(
-    project: Path, serial: str | None, *, dry_run: bool, as_json: bool, show: Callable[[str], None]
+    project: Path,
+    serial: str | None,
+    trusted: Path | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+    show: Callable[[str], None],
 ) -> None:
     from converters.deploy_android import deploy_app, plan_app
 
     if dry_run:
-        plan = plan_app(project, serial)
+        plan = plan_app(project, serial, trusted=trusted)
         if as_json:
             _print_json(plan.to_json())
         else:
             _print_app_plan(plan)
         return
-    done = deploy_app(project, serial, report=show)
+    done = deploy_app(project, serial, trusted=trusted, report=show)
     if as_json:
         _print_json(done.to_json())
     else:

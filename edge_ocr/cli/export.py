@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from converters.export import ExportReport
+    from converters.signing import Signer
 
 
 class Quantize(str, Enum):
@@ -71,6 +72,16 @@ def export(
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare what the bundle reads with what its models read.")
     ] = True,
+    sign: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Sign it with this private key (edge-ocr keys new).")
+    ] = None,
+    release: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --sign: what it is a release of; edge-ocr by default.")
+    ] = None,
+    counter: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="With --sign: higher with each release; seconds since 1970 by default."),
+    ] = None,
     settings: options.Settings = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a bundle or project that is there, but for one you changed.")
@@ -90,6 +101,10 @@ def export(
     for option, value in abi_options.items():
         if value is not None and option != wanted:
             raise UsageError(f"{option} {value}: not for --target {target}", f"give {wanted}")
+    if sign is None and not (release is None and counter is None):
+        raise UsageError(
+            f"{'--counter' if release is None else '--release'}: is for signed bundles", "--sign KEY signs"
+        )
     names = abi_options[wanted]
     named = {
         "Pipeline.text_det_model": ("--det-model", det_model),
@@ -111,6 +126,7 @@ def export(
         zip=zip_,
         force=force,
         verify=verify,
+        signer=_make_signer(sign, release, counter),
     )
     console = Console(stderr=True)
 
@@ -124,6 +140,14 @@ def export(
     sys.stdout.write(f"{done.out_dir}\n")
     if done.zip_file is not None:
         sys.stdout.write(f"{done.zip_file}\n")
+
+
+def _make_signer(key: Path | None, release: str | None, counter: int | None) -> Signer | None:
+    if key is None:
+        return None
+    from converters.signing import DEFAULT_RELEASE, make_signer
+
+    return make_signer(key, DEFAULT_RELEASE if release is None else release, counter)
 
 
 def _warn_of_missing_library(console: Console, done: ExportReport) -> None:

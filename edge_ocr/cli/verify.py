@@ -52,6 +52,9 @@ def verify(
     dictionary: Annotated[
         Path | None, typer.Option("--dict", metavar="FILE", help="Dictionary of the reference, if it has none.")
     ] = None,
+    trusted: Annotated[
+        Path | None, typer.Option(metavar="KEY.pub", help="Public key that must have signed the bundle.")
+    ] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Name the first op whose output differs.")] = False,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page with all that differs.")
@@ -85,6 +88,7 @@ def verify(
         models={kind: name for kind, name in named.items() if name is not None},
         dictionary=dictionary,
         arch=arch.value if arch else None,
+        trusted=trusted,
         # The page shows it, and only a graph has it.
         trace=trace or (report is not None and runner == "graph"),
     )
@@ -115,6 +119,8 @@ def verify(
 def _advise(done: ParityReport) -> str:
     if done.images:
         return "edge-ocr verify --report out.html shows where"
+    if any(check.layer == "signature" for check in done.failures):
+        return "do not use it: it is not what the owner of that key signed"
     hint = "the bundle is not as it was exported: export it again"
     if any(check.name == "pipeline.yaml" for check in done.failures):
         hint += "; edge-ocr export --pipeline FILE.yaml puts other settings into it"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ModelError, ToolchainError
 from .settings import DetectionSettings, OrientationSettings, RecognitionSettings
+from .trust import NoOpenSslError, UntrustedError, find_trust_folder, read_trust
 
 if TYPE_CHECKING:
     from .charset import Charset
@@ -206,16 +207,43 @@ def find_own_bundle() -> Path:
     return folder
 
 
-def open_bundle(folder: Path) -> DeviceBundle:
+def open_bundle(folder: Path, trust_folder: Path | None = None) -> DeviceBundle:
     """Read the manifest of the bundle in `folder`.
 
-    Raises ModelError where there is none for boards, or one that is damaged or newer than this code.
+    Where the machine trusts keys (`edge_ocr.core.trust`), by `trust_folder` or the folder found without, the bundle
+    must be signed with one of them and not be older than one before; every file is then checked, and its counter noted.
+
+    Raises ModelError where there is none for boards, or one that is damaged, not trusted or newer than this code;
+    ToolchainError where signatures cannot be checked here.
     """
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{folder} is not a bundle: {MANIFEST}: {error.strerror}") from None
+    trust_folder = trust_folder or find_trust_folder()
+    if trust_folder is None:
+        return _parse_manifest(folder, content)
+    try:
+        # Before anything is made of its content.
+        trust = read_trust(trust_folder)
+        release = trust.check(folder, content)
+        bundle = _parse_manifest(folder, content)
+        bundle.check_files()
+        trust.note(release)
+    except UntrustedError as error:
+        raise ModelError(f"{folder} is not trusted: {error}", f"the keys that count are in {trust_folder}") from None
+    except NoOpenSslError as error:
+        raise ToolchainError(
+            f"{folder}: its signature cannot be checked: {error}", "sudo apt install libssl3"
+        ) from None
+    return bundle
+
+
+def _parse_manifest(folder: Path, content: bytes) -> DeviceBundle:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(content)
     # RecursionError: of a file of nothing but brackets.
     except (ValueError, RecursionError):
         raise ModelError(f"{path} is damaged: not JSON", _COPY_AGAIN) from None
@@ -348,6 +376,7 @@ def _order(version: str) -> tuple[int, ...]:
 def describe_machine(bundle: DeviceBundle) -> dict[str, Any]:
     """Return, in plain values, what `edge-ocr-lite info` tells."""
     modules = ("numpy", "cv2", "pyclipper", "onnxruntime")
+    trust = find_trust_folder()
     return {
         "bundle": str(bundle.folder),
         "edge_ocr_version": bundle.manifest["edge_ocr_version"],
@@ -357,6 +386,8 @@ def describe_machine(bundle: DeviceBundle) -> dict[str, Any]:
         "glibc": find_glibc(),
         "modules": {name: find_spec(name) is not None for name in modules},
         "engines": bundle.explain_engines(),
+        "release": bundle.manifest.get("release"),
+        "trust": None if trust is None else str(trust),
     }
 
 

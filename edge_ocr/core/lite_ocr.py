@@ -41,14 +41,16 @@ class LiteOCR:
         engine: str = "auto",
         threads: int | None = None,
         power_mode: str = "no-bind",
+        trust: str | Path | None = None,
     ) -> None:
         """Load the models of `bundle`, by default of the one that this package lies in.
 
         `engine`: `paddle_lite`, `onnxruntime`, or `auto` for the first that runs here. `threads`: all cores by default.
-        `power_mode`: which cores Paddle-Lite takes, one of `POWER_MODES`.
+        `power_mode`: which cores Paddle-Lite takes, one of `POWER_MODES`. `trust`: folder with public keys (*.pem), one
+        of which must have signed the bundle; by default the machine's, where it has one (`edge_ocr.core.trust`).
 
-        Raises UsageError for an option that makes no sense, ModelError for a bundle that is damaged or for something
-        else, ToolchainError where nothing here runs it.
+        Raises UsageError for an option that makes no sense, ModelError for a bundle that is damaged, not trusted or for
+        something else, ToolchainError where nothing here runs it or checks its signature.
         """
         if engine not in ("auto", *ENGINES):
             raise UsageError(f"engine {engine!r}, expected auto, {' or '.join(ENGINES)}")
@@ -56,7 +58,9 @@ class LiteOCR:
             raise UsageError(f"power mode {power_mode!r}, expected one of {', '.join(POWER_MODES)}")
         if threads is not None and not 1 <= threads <= MAX_THREADS:
             raise UsageError(f"{threads} threads, expected 1 to {MAX_THREADS}")
-        self.bundle = open_bundle(find_own_bundle() if bundle is None else Path(bundle))
+        self.bundle = open_bundle(
+            find_own_bundle() if bundle is None else Path(bundle), None if trust is None else Path(trust)
+        )
         self.engine = self.bundle.choose_engine(engine)
         """Name of the engine in use."""
         if self.engine != "paddle_lite" and power_mode != "no-bind":

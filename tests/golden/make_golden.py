@@ -24,10 +24,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import cv2
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_ocr.config import load_config
 from edge_ocr.core.charset import Charset
@@ -53,6 +55,7 @@ from edge_ocr.core.recognition import (
     plan_width,
 )
 from edge_ocr.core.settings import DetectionSettings, OrientationSettings, RecognitionSettings
+from edge_ocr.core.trust import UntrustedError, check_manifest
 from edge_ocr.core.types import TextBox
 from edge_ocr.core.windows import grow_box, has_fine_print, merge_boxes, plan_spans
 
@@ -391,6 +394,7 @@ def expect(recorded: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dic
         "line_inputs": list(_expect_line_inputs(made)),
         "ctc": list(_expect_texts(made)),
         "orientations": list(_expect_orientations(made)),
+        "signatures": list(_expect_signatures()),
     }
     return json.loads(json.dumps(content)), made
 
@@ -782,6 +786,64 @@ def _expect_orientations(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]
         turned, unsure = classifier.find_turned([np.zeros((9, 20, 3), np.uint8)] * len(rows))
         described = asdict(replace(settings, threshold=threshold))
         yield {"name": f"orientation_{name}", "settings": described, "turned": turned, "unsure": unsure}
+
+
+def _expect_signatures() -> Iterator[dict[str, Any]]:
+    """Manifests with and without signatures, and what a device that trusts `keys` says of them."""
+    # Seeds, so that the keys and the signatures are always the same.
+    ours, another = (
+        Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name).digest()) for name in (b"ours", b"other")
+    )
+    manifest = '{\n  "release": {"name": "demo", "counter": 7},\n  "files": {}\n}\n'
+    signature = ours.sign(manifest.encode())
+    # S + L: the same signature for a check that does not ask whether S is below the order of the group.
+    order = 2**252 + 27742317777372353535851937790883648493
+    malleable = signature[:32] + (int.from_bytes(signature[32:], "little") + order).to_bytes(32, "little")
+
+    def describe(
+        name: str, text: str, made: bytes | None, *, keys: Any = (ours,), seen: Any = MappingProxyType({})
+    ) -> dict[str, Any]:
+        public = [key.public_key().public_bytes_raw() for key in keys]
+        case = {
+            "name": name,
+            "manifest": text,
+            "signature": None if made is None else made.hex(),
+            "keys": [key.hex() for key in public],
+            "seen": dict(seen),
+        }
+        try:
+            return {**case, "release": asdict(check_manifest(text.encode(), made, public, seen)), "error": None}
+        except UntrustedError as error:
+            return {**case, "release": None, "error": str(error)}
+
+    def sign(name: str, text: str, **options: Any) -> dict[str, Any]:
+        return describe(name, text, ours.sign(text.encode()), **options)
+
+    yield describe("trusted", manifest, signature)
+    yield describe("trusted by the second key", manifest, signature, keys=(another, ours))
+    yield describe("the same again", manifest, signature, seen={"demo": 7})
+    yield describe("newer", manifest, signature, seen={"demo": 6, "other": 100})
+    yield describe("older", manifest, signature, seen={"demo": 8})
+    yield describe("unsigned", manifest, None)
+    yield describe("wrong key", manifest, another.sign(manifest.encode()))
+    yield describe("changed", manifest.replace("7", "8"), signature)
+    yield describe("swapped", manifest, ours.sign(b"another manifest"))
+    yield describe("short", manifest, signature[:63])
+    yield describe("long", manifest, signature + b"\n")
+    yield describe("empty", manifest, b"")
+    yield describe("zeros", manifest, bytes(64))
+    yield describe("malleable", manifest, malleable)
+    yield sign("no release", '{"release": null}')
+    yield sign("not JSON", "release: demo")
+    yield sign("a list", "[]")
+    yield sign("a counter that is text", '{"release": {"name": "demo", "counter": "7"}}')
+    yield sign("a counter that is true", '{"release": {"name": "demo", "counter": true}}')
+    yield sign("a counter with a fraction", '{"release": {"name": "demo", "counter": 7.5}}')
+    yield sign("a counter below zero", '{"release": {"name": "demo", "counter": -1}}')
+    yield sign("the largest counter", '{"release": {"name": "demo", "counter": 9007199254740991}}')
+    yield sign("a counter that is too large", '{"release": {"name": "demo", "counter": 9007199254740992}}')
+    yield sign("a name with a slash", '{"release": {"name": "../demo", "counter": 7}}')
+    yield sign("an empty name", '{"release": {"name": "", "counter": 7}}')
 
 
 # --- All of it ---

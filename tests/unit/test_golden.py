@@ -112,6 +112,7 @@ def test_it_is_small():
         "line_inputs",
         "ctc",
         "orientations",
+        "signatures",
     ],
 )
 def test_core_gives_what_is_expected(derived, expected, section):

@@ -17,8 +17,8 @@ import edge_ocr
 ROOT = Path(edge_ocr.__file__).parent.parent
 HEAVY = ("numpy", "cv2", "PIL", "paddle", "openvino", "onnxruntime", "pypdfium2", "yaml")
 CORE_LIBRARIES = {"numpy", "cv2", "pyclipper"}
-# An extra of boards, imported only when it is asked for.
-CORE_EXTRAS = {"edge_ocr.core.engines.onnxruntime": "onnxruntime"}
+# Extras of boards, imported only when they are needed.
+CORE_EXTRAS = {"edge_ocr.core.engines.onnxruntime": "onnxruntime", "edge_ocr.core.trust": "cryptography"}
 
 
 def list_modules(package: str) -> list[Path]:
