@@ -77,7 +77,7 @@ take_along() {
     is_there "$path" || continue
     name=${path#"$old/"}
     case $name in
-      manifest.json | .installed | .installed.new | .installed.old | .deploy-job | __pycache__ | */__pycache__) continue ;;
+      manifest.json | manifest.sig | .installed | .installed.new | .installed.old | .deploy-job | __pycache__ | */__pycache__) continue ;;
     esac
     if is_folder "$path"; then end=/; else end=$feed; fi
     if is_listed "$name" "$end"; then is_ours=yes; else is_ours=; fi

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from converters import deploy_trust
 from converters.deploy import DeployOptions, deploy_bundle
+from converters.signing import make_keys, read_private_key
 from converters.ssh import parse_place
 from edge_ocr.errors import EdgeOcrError, ParityError, ToolchainError, UsageError
 
@@ -294,3 +296,27 @@ def test_a_board_that_cannot_be_reached_is_told(server, bundle):
 def test_a_board_without_login_is_told(server, bundle):
     server.put("sh", "echo This account is currently not available.; exit 1")
     expect_failure(server, bundle, ToolchainError, "could not make a folder for .*: This account is currently")
+
+
+def test_a_signed_bundle_and_its_key_come_over_ssh(server, bundle, tmp_path, monkeypatch):
+    program, place = Path(deploy_trust._PROGRAM).read_text(encoding="utf-8"), "/etc/edge-ocr/trust"
+    assert program.count(place) == 1
+    # As root, the key would go into this machine's own folder.
+    (tmp_path / "trust.py").write_text(program.replace(place, str(tmp_path / "etc" / "trust")), encoding="utf-8")
+    monkeypatch.setattr(deploy_trust, "_PROGRAM", tmp_path / "trust.py")
+    make_keys(tmp_path / "a.key", tmp_path / "a.pub")
+    signed = Path(shutil.copytree(bundle, tmp_path / "signed"))
+    content = json.loads((signed / "manifest.json").read_bytes())
+    content["release"] = {"name": "demo", "counter": 4}
+    (signed / "manifest.json").write_text(json.dumps(content, indent=2, sort_keys=True), encoding="utf-8")
+    signature = read_private_key(tmp_path / "a.key").sign((signed / "manifest.json").read_bytes())
+    (signed / "manifest.sig").write_bytes(signature)
+    done = deploy(server, signed, trusted=tmp_path / "a.pub")
+    assert done.board.lines > 0
+    if os.geteuid() == 0:
+        assert json.loads((tmp_path / "etc" / "trust" / "seen.json").read_bytes()) == {"demo": 4}
+        # Of a board that trusts a key, an unsigned bundle changes nothing.
+        expect_failure(server, bundle, ParityError, "refuses it: the bundle is not signed")
+    # The same again leaves nothing of the old one beside it.
+    assert deploy(server, signed).replaced
+    assert sorted(path.name for path in server.root.iterdir() if path.name.startswith("ocr")) == ["ocr"]
