@@ -10,7 +10,7 @@ import struct
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -59,6 +59,8 @@ class DeviceBundle:
     orientation: OrientationSettings
     kinds: tuple[str, ...]
     """Of its models: det, rec and often cls."""
+    trust: str | None = None
+    """For people: as what release it is trusted; None where this machine trusts no key and takes every bundle."""
 
     @property
     def runtime_version(self) -> str:
@@ -230,14 +232,16 @@ def open_bundle(folder: Path, trust_folder: Path | None = None) -> DeviceBundle:
         release = trust.check(folder, content)
         bundle = _parse_manifest(folder, content)
         bundle.check_files()
-        trust.note(release)
+        said = f"release {release.name}, counter {release.counter}"
+        if not trust.note(release):
+            said += f" (not recorded: {trust.folder} cannot be written, so an older one would be accepted)"
+        return replace(bundle, trust=said)
     except UntrustedError as error:
         raise ModelError(f"{folder} is not trusted: {error}", f"the keys that count are in {trust_folder}") from None
     except NoOpenSslError as error:
         raise ToolchainError(
             f"{folder}: its signature cannot be checked: {error}", "sudo apt install libssl3"
         ) from None
-    return bundle
 
 
 def _parse_manifest(folder: Path, content: bytes) -> DeviceBundle:
@@ -376,7 +380,6 @@ def _order(version: str) -> tuple[int, ...]:
 def describe_machine(bundle: DeviceBundle) -> dict[str, Any]:
     """Return, in plain values, what `edge-ocr-lite info` tells."""
     modules = ("numpy", "cv2", "pyclipper", "onnxruntime")
-    trust = find_trust_folder()
     return {
         "bundle": str(bundle.folder),
         "edge_ocr_version": bundle.manifest["edge_ocr_version"],
@@ -386,8 +389,7 @@ def describe_machine(bundle: DeviceBundle) -> dict[str, Any]:
         "glibc": find_glibc(),
         "modules": {name: find_spec(name) is not None for name in modules},
         "engines": bundle.explain_engines(),
-        "release": bundle.manifest.get("release"),
-        "trust": None if trust is None else str(trust),
+        "trust": bundle.trust,
     }
 
 

@@ -14,6 +14,8 @@ def run(options: argparse.Namespace) -> int:
     """Check and print a line for each layer."""
     bundle = open_bundle(find_own_bundle() if options.bundle is None else options.bundle)
     _write("files", f"{bundle.check_files()} files, each as the manifest says")
+    if bundle.trust is not None:
+        _write("trusted", bundle.trust)
     # Only now: a damaged file of this package may not even be Python.
     from ..lite_ocr import LiteOCR
     from ..selftest import compare_golden
