@@ -322,6 +322,8 @@ def check_folder(folder: Path, trust: Trust) -> Release:
     strangers = sorted(list_strangers(folder, files))
     if strangers:
         more = f" and {len(strangers) - _FOUND_SHOWN} more" if len(strangers) > _FOUND_SHOWN else ""
+        if all(name.startswith(".installed/") or "__pycache__/" in name for name in strangers):
+            more += "; was it used already? check a fresh copy"
         raise UntrustedError(f"not in the signed manifest: {', '.join(strangers[:_FOUND_SHOWN])}{more}")
     return release
 

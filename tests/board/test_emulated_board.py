@@ -16,6 +16,7 @@ import pytest
 
 from converters.bundle_reader import inspect_bundle
 from converters.graph_engines import create_reader, open_graph_engines
+from converters.signing import make_keys, read_private_key
 from edge_ocr.core.pictures import read_picture
 
 pytestmark = [pytest.mark.board, pytest.mark.slow]
@@ -157,6 +158,52 @@ def test_uninstalling_leaves_the_bundle(onnx, onnx_bundle):
         assert done.returncode == 0, done.stderr
     left = {name for name in list_files(onnx.bundle) if "__pycache__" not in name}
     assert left == set(list_files(onnx_bundle.out_dir))
+
+
+# --- signatures, with the OpenSSL of the board
+
+
+def test_the_board_tells_signed_bundles_from_others(board, onnx_bundle, tmp_path):
+    make_keys(tmp_path / "a.key", tmp_path / "a.pub")
+    key, bundle, trust = read_private_key(tmp_path / "a.key"), tmp_path / "bundle", tmp_path / "trust"
+    shutil.copytree(onnx_bundle.out_dir, bundle)
+    trust.mkdir()
+    (tmp_path / "a.pub").rename(trust / "a.pem")
+    shutil.copy(bundle / "runtime" / "edge_ocr_lite" / "trust.py", trust)
+    manifest = json.loads((bundle / "manifest.json").read_bytes())
+    model = (bundle / "models" / "rec.nb").read_bytes()
+
+    def sign(counter: int) -> None:
+        content = json.dumps({**manifest, "release": {"name": "demo", "counter": counter}}).encode()
+        (bundle / "manifest.json").write_bytes(content)
+        (bundle / "manifest.sig").write_bytes(key.sign(content))
+
+    def ask() -> tuple[int, str]:
+        # Alone, it also refuses what a bundle that is in use leaves behind.
+        env = {"EDGE_OCR_TRUST": "/mnt/trust", "PYTHONDONTWRITEBYTECODE": "1"}
+        done = board.run(tmp_path, "sh", "bundle/edge-ocr-lite", "info", env=env)
+        alone = board.run(tmp_path, "python3", "-I", "trust/trust.py", "check", "bundle", env=env)
+        assert alone.returncode == done.returncode, done.stderr + alone.stderr
+        return done.returncode, done.stderr + alone.stderr
+
+    sign(5)
+    done = ask()
+    assert done == (0, "")
+    assert json.loads((trust / "seen.json").read_bytes()) == {"demo": 5}
+    sign(4)
+    status, said = ask()
+    assert (status, said.count("counter 4, expected 5 or more")) == (5, 2)
+    sign(6)
+    (bundle / "models" / "rec.nb").write_bytes(model[:-1] + b"x")
+    status, said = ask()
+    assert (status, said.count("sha256 is not the manifest's")) == (5, 2)
+    (bundle / "models" / "rec.nb").write_bytes(model)
+    (bundle / "manifest.json").write_bytes((bundle / "manifest.json").read_bytes() + b" ")
+    status, said = ask()
+    assert (status, said.count("manifest.sig does not fit")) == (5, 2)
+    (bundle / "manifest.sig").unlink()
+    status, said = ask()
+    assert (status, said.count("is not signed")) == (5, 2)
 
 
 # --- Paddle-Lite
