@@ -30,7 +30,7 @@ RUNTIME = "runtime/edge_ocr_lite"
 
 SCRIPTS = ("edge-ocr-lite", "install.sh", "uninstall.sh")
 
-_SERVICE = "edge-ocr-lite.service"
+SERVICE = "edge-ocr-lite.service"
 
 # Of its own folder; nothing that leads out of it.
 _INCLUDE = re.compile(rb'^\s*#\s*include\s*"(\w[\w-]*\.h)"', re.MULTILINE)
@@ -54,7 +54,7 @@ def add_runtime(bundle: BundleWriter) -> None:
     scripts = Path(__file__).with_name("board")
     for name in SCRIPTS:
         bundle.add(name, (scripts / name).read_bytes(), executable=True)
-    bundle.add(_SERVICE, (scripts / _SERVICE).read_bytes())
+    bundle.add(SERVICE, (scripts / SERVICE).read_bytes())
 
 
 def add_shims(

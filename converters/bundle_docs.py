@@ -239,6 +239,7 @@ def _list_files(target: Target, libraries: Mapping[str, RuntimeLibrary | None], 
         # In a project they are not part of the bundle.
         if library is not None and not target.bundle_folder:
             files.update(dict.fromkeys(target.place_library(abi, library), "Paddle-Lite"))
+    files["bom.cdx.json"] = "what the bundle consists of: versions, origins, licences and sha256, as CycloneDX 1.6"
     files["LICENSES"] = "who made what, under which licence"
     return files
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast, get_args
 
-from converters.manifest import describe_settings, read_schema
+from converters.manifest import SBOM, describe_settings, list_hashes, read_schema
 from converters.nb import NbModel, NbVar, read_nb
 from converters.opt import Precision
 from converters.parity import Check, clean_text
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 # Ours have 40 KB.
 _MAX_MANIFEST_BYTES = 16 * 2**20
-# Of dictionary and settings: ours have 30 KB.
+# Of dictionary, settings and SBOM: ours have 50 KB at most.
 _MAX_TEXT_BYTES = 16 * 2**20
 
 _CHUNK_BYTES = 2**20
@@ -133,6 +133,7 @@ def inspect_bundle(folder: Path, trusted: Path | None = None) -> Inspection:
     made_by = f"made by edge-ocr {manifest['edge_ocr_version']}, this is {__version__}"
     text = "as this edge-ocr has them" if constants else f"differ from those of this edge-ocr ({made_by})"
     checks.append(Check("files", "constants", constants, f"constants {text}"))
+    checks += _check_sbom(folder, manifest)
     config, check = _read_config(folder, manifest)
     checks.append(check)
     charset, check = _read_charset(folder, manifest)
@@ -309,6 +310,30 @@ def _check_graph(folder: Path, kind: Kind, model: NbModel, manifest: Mapping[str
     except (EdgeOcrError, OSError) as error:
         same, detail = False, f"{graph['file']} cannot be compared: {error}"
     yield Check("models", f"{kind} as ONNX", same, detail)
+
+
+def _check_sbom(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
+    """Yield whether the SBOM, which older bundles lack, has the hashes of the manifest, and of all that it names."""
+    if SBOM not in manifest["files"]:
+        return
+    problem = _is_too_large(SBOM, manifest)
+    expected, found = list_hashes(manifest), dict[str, Any]()
+    if not problem:
+        try:
+            pending: list[Any] = [json.loads((folder / SBOM).read_bytes())]
+            while pending:
+                part = pending.pop()
+                if isinstance(part, dict) and "hashes" in part:
+                    found[str(part.get("bom-ref"))] = [entry["content"] for entry in part["hashes"]]
+                if isinstance(part, (dict, list)):
+                    pending += part.values() if isinstance(part, dict) else part
+        # RecursionError: of a file of nothing but brackets.
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            problem = f"{SBOM} is not an SBOM: {error!r}"
+    if not problem:
+        other = sorted(name for name in expected.keys() | found if found.get(name) != [expected.get(name)])
+        problem = f"{SBOM} and the manifest differ in the sha256 of {', '.join(other[:5])}" if other else ""
+    yield Check("files", "SBOM", not problem, clean_text(problem) or f"{len(found)} hashes, each the manifest's")
 
 
 def _list_strangers(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:

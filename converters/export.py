@@ -22,13 +22,14 @@ from converters.bundle_docs import LICENSES, write_readme
 from converters.bundle_writer import FileEntry, check_out_dir, check_zip, open_bundle, write_zip
 from converters.charsets import list_lacking, select_classes
 from converters.golden import GOLDEN_FILE, read_golden_lines, read_golden_picture
-from converters.manifest import build_manifest
+from converters.manifest import SBOM, build_manifest
 from converters.nb import normalise, parse_nb
 from converters.nb_graph import serialise_graph
 from converters.opt import Precision, check_support, run_opt
 from converters.passes import PassReport, run_passes
 from converters.program import Program, Signature, read_signature
 from converters.runtime_libs import RuntimeLibrary, add_library, find_library
+from converters.sbom import build_sbom
 from converters.sources import list_source_files, read_model_program
 from converters.targets import Target, find_target
 from converters.toolchain import LITE_VERSION, OptToolchain, find_opt_interpreter, find_wheel
@@ -196,6 +197,20 @@ def export_bundle(
         golden = _read_golden(bundle, config, options, exported, charset, report)
         signer = options.signer
         release = None if signer is None else signer.release
+        own_dictionary = config.dictionary_path is not None
+        bundle.add(
+            SBOM,
+            build_sbom(
+                chosen,
+                toolchain,
+                exported,
+                libraries,
+                shims,
+                bundle.files,
+                bundle.around,
+                own_dictionary=own_dictionary,
+            ),
+        )
 
         def write_manifest(parity: ParityReport | None) -> None:
             files = {**bundle.around, **bundle.files}

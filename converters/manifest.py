@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from edge_ocr.core.trust import Release
 
 
+SBOM = "bom.cdx.json"
+"""Of the bundle."""
+
+
 def read_schema() -> dict[str, Any]:
     """Return the JSON Schema of the manifest."""
     content: dict[str, Any] = json.loads(Path(__file__).with_name("manifest.schema.json").read_text(encoding="utf-8"))
@@ -93,6 +97,26 @@ def build_manifest(
         "golden": None if golden is None else {"image": GOLDEN_FILE, "lines": list(golden)},
         "parity": {"status": "not_run"} if parity is None else _describe_parity(parity),
     }
+
+
+def list_hashes(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return the sha256 that the SBOM must have, by bom-ref, of a valid manifest.
+
+    They are those of the bundle's files, of the libraries in the project around it, and of the models' sources.
+    """
+    hashes = {name: entry["sha256"] for name, entry in manifest["files"].items() if name != SBOM}
+    for library in manifest["lite"]["libraries"].values():
+        if library["file"] is not None:
+            hashes |= {library["file"]: library["sha256"], **library.get("companions", {})}
+    for kind, model in manifest["models"].items():
+        files = model["source"]["files"].items()
+        hashes |= {name_source(kind, name): entry["sha256"] for name, entry in files}
+    return hashes
+
+
+def name_source(kind: Kind, file: str) -> str:
+    """Return the bom-ref of a file that a model was made from."""
+    return f"source/{kind}/{file}"
 
 
 def describe_settings(config: PipelineConfig) -> dict[str, Any]:

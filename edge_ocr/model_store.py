@@ -201,6 +201,21 @@ def write_source(folder: Path, origin: Mapping[str, str | bool | None]) -> None:
     record.write_text(text + "\n", encoding="utf-8")
 
 
+def find_official_url(folder: Path, archive: str, release: str, files: Mapping[str, str]) -> str | None:
+    """Return the URL of the official archive that files (sha256 by name) in the store came from.
+
+    None where the folder's `source.json` does not say so of each of them: they are from a mirror or placed by hand.
+    """
+    url = f"{ARCHIVE_URL}/{release}/{archive}"
+    try:
+        record = json.loads((folder / _SOURCE_FILE).read_text(encoding="utf-8"))
+        known = {str(name): facts["sha256"] for name, facts in record["files"].items()}
+        same = record["url"] == url and all(known[name] == sha256 for name, sha256 in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return url if same else None
+
+
 def check_sizes(folder: Path, hint: str) -> None:
     """Compare the files with the sizes in the folder's `source.json`; a folder placed by hand has none.
 

@@ -67,6 +67,8 @@ class Model:
     """For people: where `settings` are from."""
     input_size: InputSize = (None, None)
     """Of a rec model, height and width that its program is fixed at; None for a side that is free."""
+    spec: ModelSpec | None = None
+    """The registry row that it was asked for by; None for a folder."""
 
 
 @dataclass(frozen=True)
@@ -419,8 +421,8 @@ def _open_stored(
         folder, spec.kind, name=spec.name, source=source, find_default=find_default, dictionary=dictionary
     )
     if model.settings:
-        return replace(model, settings=MappingProxyType({**spec.settings, **model.settings}))
-    return replace(model, settings=spec.settings, settings_source="registry")
+        return replace(model, spec=spec, settings=MappingProxyType({**spec.settings, **model.settings}))
+    return replace(model, spec=spec, settings=spec.settings, settings_source="registry")
 
 
 def _open_carried(spec: ModelSpec) -> Model | None:
@@ -441,6 +443,7 @@ def _open_carried(spec: ModelSpec) -> Model | None:
         settings=MappingProxyType({}),
         source=f"package {spec.carrier.name} {version}",
         input_size=spec.input_shape[1:] if spec.kind == "rec" else (None, None),
+        spec=spec,
     )
 
 
