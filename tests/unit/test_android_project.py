@@ -48,7 +48,8 @@ def test_the_project_is_the_sources_with_bundle_and_libraries(android_export, re
     if tracked.returncode or not names:
         pytest.skip("this is no git checkout")
     jni = [f"ocr/src/main/jniLibs/{abi}/libpaddle_lite_jni.so" for abi in ("arm64-v8a", "armeabi-v7a")]
-    assets = ["LICENSES", "dict.txt", "golden.png", "manifest.json", "models/det.nb", "models/rec.nb", "pipeline.yaml"]
+    models = ["models/det.nb", "models/rec.nb"]
+    assets = ["LICENSES", "bom.cdx.json", "dict.txt", "golden.png", "manifest.json", *models, "pipeline.yaml"]
     added = ["README.md", RECORD, "ocr/libs/PaddlePredictor.jar", *jni, *(f"{ASSETS}/{name}" for name in assets)]
     assert list_files(out) == sorted({*names, *added})
     changed = {name for name in names if (out / name).read_bytes() != (repository / "android_demo" / name).read_bytes()}

@@ -187,7 +187,7 @@ def test_a_bundle_for_phones_is_refused(export):
 
 
 def test_a_bundle_without_installer_is_refused(own_bundle):
-    change_manifest(own_bundle, lambda content: content["files"].pop("install.sh"))
+    change_manifest(own_bundle, lambda content: [content["files"].pop(name) for name in ("install.sh", "bom.cdx.json")])
     with pytest.raises(ModelError, match=r"has no install\.sh, so boards cannot run it") as caught:
         plan_deployment(own_bundle, ADDRESS)
     assert "export it again" in caught.value.hint

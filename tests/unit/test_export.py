@@ -99,7 +99,7 @@ def test_export_of_the_shipped_models(export, det, rec):
     core = Path(edge_ocr.core.__file__).parent
     runtime = [f"runtime/edge_ocr_lite/{path.relative_to(core).as_posix()}" for path in iterate_files(core)]
     scripts = ["edge-ocr-lite", "edge-ocr-lite.service", "install.sh", "uninstall.sh"]
-    own = ["LICENSES", "README.md", "dict.txt", "golden.png", "manifest.json", "pipeline.yaml"]
+    own = ["LICENSES", "README.md", "bom.cdx.json", "dict.txt", "golden.png", "manifest.json", "pipeline.yaml"]
     names = sorted([*own, *models, *runtime, *scripts])
     assert list_all(out) == names
     assert sum(path.stat().st_size for path in (out / "runtime").rglob("*.py")) <= 150_000

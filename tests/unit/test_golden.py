@@ -186,7 +186,7 @@ def test_the_manifest_is_of_today():
     assert not list(Draft202012Validator(read_schema()).iter_errors(manifest))
     # The assets of a project, and nothing of what lies around them.
     models = [f"models/{kind}.nb" for kind in ("cls", "det", "rec")]
-    assert list(manifest["files"]) == ["LICENSES", "dict.txt", "golden.png", *models, "pipeline.yaml"]
+    assert list(manifest["files"]) == ["LICENSES", "bom.cdx.json", "dict.txt", "golden.png", *models, "pipeline.yaml"]
 
 
 # --- It would be noticed ---
