@@ -7,6 +7,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import signal
 import stat
 from collections import deque
@@ -186,18 +187,47 @@ def _read_here(source: Source) -> Outcome:
     return _read(_pipeline, source)
 
 
+# How a line of ours begins: with these two keys, as `Reading.describe` has them.
+_LINE_HEAD, _AFTER_PATH = b'{"input_path": "', b'", "dt_polys": ['
+_LINE_PATH = re.compile(rb'(?:[^"\\\x00-\x1f]|\\.)*')
+
+
+def _is_cut_off(line: bytes) -> bool:
+    """Tell whether a line without an end is the beginning of one of ours; its writing was then interrupted."""
+    if not line.startswith(_LINE_HEAD):
+        return _LINE_HEAD.startswith(line)
+    path = _LINE_PATH.match(line, len(_LINE_HEAD))
+    rest = line[path.end() if path else 0 :]
+    # A backslash: the cut went through an escape in the path.
+    return rest == b"\\" or _AFTER_PATH.startswith(rest[: len(_AFTER_PATH)])
+
+
+def _read_line(line: bytes) -> tuple[str, Mapping[str, Any]]:
+    """Return the `input_path` of a line, and its `page_index` and MISSING_PAGES.
+
+    Raises ValueError, KeyError, TypeError or RecursionError for what is not a result.
+    """
+    result = json.loads(line)
+    path, page, missing = result["input_path"], result.get("page_index"), result.get(MISSING_PAGES, [])
+    if not isinstance(path, str):
+        raise ValueError("no input_path")
+    if not isinstance(page, int | None) or not isinstance(missing, list):
+        raise ValueError("no page numbers")
+    return path, {"page_index": page, MISSING_PAGES: set(missing)}
+
+
 class JsonLinesFile:
     """Results of many pictures, one JSON object a line; what is in it is always whole.
 
-    The lines of one input are written together. What a process that was killed left half is taken away by the next one
-    that goes on with the file.
+    The lines of one input are written together. What a process that was killed left half is removed when a later one
+    resumes the file; a file that holds anything else is refused and stays as it is.
     """
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         """Open a new file, or, with `resume`, go on with one that may be there.
 
         Raises UsageError for a file that is there without `resume`, that another process writes, that cannot be
-        written, or holds something else.
+        written, or holds something else; the file is then untouched.
         """
         self.path = path
         self.done: set[str] = set()
@@ -262,22 +292,20 @@ class JsonLinesFile:
         missing: dict[str, set[Any]] = {}
         lines = io.BufferedReader(self._file)
         for number, line in enumerate(lines, 1):
-            try:
-                if not line.endswith(b"\n"):
-                    raise ValueError("cut off")
-                result = json.loads(line)
-                path = result["input_path"]
-                if not isinstance(path, str):
-                    raise ValueError("no input_path")
-                pages = {"page_index": result.get("page_index"), MISSING_PAGES: set(result.get(MISSING_PAGES, ()))}
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                if lines.read(1):
-                    raise UsageError(
-                        f"--output {self.path}: line {number} is no result of predict: {error}",
-                        "--resume goes on with a file that predict --output wrote",
-                    ) from None
+            is_whole = line.endswith(b"\n")
+            if not is_whole and _is_cut_off(line):
                 maybe_cut = True
                 break
+            try:
+                path, pages = _read_line(line)
+                if not is_whole:
+                    raise ValueError("another key than dt_polys follows input_path")
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                reason = f"no {error}" if isinstance(error, KeyError) else error
+                raise UsageError(
+                    f"--output {self.path}: line {number} is not a result of predict: {reason}",
+                    "give --resume a file that predict --output wrote, or another --output",
+                ) from None
             if path != last:
                 self._add_done(last, run, missing)
                 start, last, run = end, path, []

@@ -206,7 +206,7 @@ def test_bad_models_are_told_before_anything_is_read():
 
 
 def make_line(path: str, text: str = "a", **more: object) -> str:
-    return json.dumps({"input_path": path, "rec_text": [text], **more})
+    return json.dumps({"input_path": path, "dt_polys": [], "rec_text": [text], **more}, ensure_ascii=False)
 
 
 def test_lines_are_written_as_they_come(tmp_path):
@@ -227,12 +227,16 @@ def test_file_that_is_there_is_not_touched(tmp_path):
     assert path.read_text() == "days of work\n"
 
 
-@pytest.mark.parametrize("cut", range(1, len(make_line("c", "2")) + 1))
+ODD = 'c"\\é'
+"""In the file: a quote and a backslash, both escaped, and a letter of two bytes."""
+
+
+@pytest.mark.parametrize("cut", range(1, len(make_line(ODD, "2").encode()) + 1))
 def test_resume_takes_away_what_is_half(tmp_path, cut):
     path = tmp_path / "out.jsonl"
     whole = "".join(make_line(name) + "\n" for name in "ab")
     # Of the third input, one page is there and the next was cut off.
-    path.write_text(whole + make_line("c", "1") + "\n" + make_line("c", "2")[:cut])
+    path.write_bytes(f"{whole}{make_line(ODD, '1')}\n".encode() + make_line(ODD, "2").encode()[:cut])
     with JsonLinesFile(path, resume=True) as file:
         assert file.done == {"a", "b"}
         file.write([make_line("c")])
@@ -312,14 +316,33 @@ def test_resume_of_a_whole_or_new_file_changes_nothing(tmp_path):
         "[]\n[]\n",
         "[" * 100_000 + "\n\n",
         '{"input_path": "a", "missing_pages": 1}\n\n',
+        '{"input_path": "a", "page_index": [0]}\n',
+        # Of one line, with and without an end.
+        "ssh-ed25519 AAAAC3Nz a-key",
+        "a note\n",
+        "\n",
+        "\n\n\n",
+        "{}",
+        '{"a": 1}',
+        '{"input_path": null, "dt_polys": []}',
+        '{"input_path": "a.png", "res": [1, 2]}',
+        '{"input_path": "a.png", "res": [1',
+        '{"input_path":"a.png"',
+        '{"input_path": "a\tb',
+        "\0" * 20,
     ],
 )
-def test_resume_of_another_file_is_refused(tmp_path, content):
+@pytest.mark.parametrize(
+    "before", ["", make_line("a") + "\n", make_line("a", page_index=0) + "\n"], ids=["alone", "line", "page"]
+)
+def test_resume_of_another_file_is_refused_and_leaves_it_as_it_is(tmp_path, before, content):
     path = tmp_path / "out.jsonl"
-    path.write_text(content)
-    with pytest.raises(UsageError, match="line 1 is no result"):
+    path.write_text(before + content)
+    number = before.count("\n") + 1
+    with pytest.raises(UsageError, match=rf"out\.jsonl: line {number} is not a result of predict: ") as caught:
         JsonLinesFile(path, resume=True)
-    assert path.read_text() == content
+    assert "another --output" in caught.value.hint
+    assert path.read_text() == before + content
 
 
 def test_odd_names_are_found_again(tmp_path):
