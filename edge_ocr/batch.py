@@ -21,6 +21,7 @@ from typing import Any
 
 from edge_ocr.config import PipelineConfig
 from edge_ocr.core.engines.base import count_cores
+from edge_ocr.core.files import explain_os_error, is_disk_full
 from edge_ocr.errors import EdgeOcrError, InputError, UsageError
 from edge_ocr.inputs import SUFFIXES, Source, join_failures
 from edge_ocr.pipeline import OcrPipeline
@@ -240,7 +241,7 @@ class JsonLinesFile:
         except FileExistsError:
             raise UsageError(f"{path} exists", "--resume goes on with it; or give another --output") from None
         except OSError as error:
-            raise UsageError(f"--output {path}: {error.strerror}", "give a file that can be written") from None
+            raise UsageError(f"--output {path}: {explain_os_error(error)}", "give a file that can be written") from None
         # Without a buffer: what could not be written must not be tried again at the end.
         self._file = os.fdopen(descriptor, "r+b", buffering=0)
         try:
@@ -273,7 +274,8 @@ class JsonLinesFile:
         except OSError as error:
             self._file.truncate(end)
             self._file.seek(end)
-            raise UsageError(f"--output {self.path}: {error.strerror}") from None
+            hint = "free some space, then --resume goes on; or give another --output" if is_disk_full(error) else None
+            raise UsageError(f"--output {self.path}: {explain_os_error(error)}", hint) from None
 
     def __enter__(self) -> JsonLinesFile:
         return self

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 
 from edge_ocr.config import PipelineConfig
-from edge_ocr.core.files import write_file
+from edge_ocr.core.files import write_file, write_files
 from edge_ocr.core.report import explain_empty, format_json
 from edge_ocr.core.types import BgrImage, Reading
 from edge_ocr.errors import UsageError
@@ -75,9 +75,7 @@ class OcrResult(Mapping[str, Any]):
         Raises UsageError where it cannot be written.
         """
         path = self._place(save_path, (".json",), "_res.json")
-        text = self.to_json(indent=indent, ensure_ascii=ensure_ascii) + "\n"
-        # An input's name may hold bytes that are no UTF-8, surrogates in Python; as backslash escapes they are JSON.
-        write_file(path, text.encode("utf-8", "backslashreplace"))
+        write_file(path, self._encode_json(indent, ensure_ascii))
         return path
 
     def save_to_img(self, save_path: str | Path) -> Path:
@@ -85,9 +83,28 @@ class OcrResult(Mapping[str, Any]):
 
         Returns the file. Raises UsageError where it cannot be written.
         """
+        path = self._place(save_path, IMAGE_SUFFIXES, "_res.jpg")
+        write_file(path, self._encode_picture(path.suffix))
+        return path
+
+    def save_both(self, folder: str | Path) -> tuple[Path, Path]:
+        """Write `<name>_res.json` and `<name>_res.jpg` into a folder, both or neither; return them.
+
+        Raises UsageError where one cannot be written; older ones are then as they were.
+        """
+        json_path, picture_path = Path(folder, f"{self.name}_res.json"), Path(folder, f"{self.name}_res.jpg")
+        contents = {json_path: self._encode_json(4, False), picture_path: self._encode_picture(".jpg")}
+        write_files(contents, "free some space, or give another --save-path")
+        return json_path, picture_path
+
+    def _encode_json(self, indent: int | None, ensure_ascii: bool) -> bytes:
+        text = self.to_json(indent=indent, ensure_ascii=ensure_ascii) + "\n"
+        # An input's name may hold bytes that are no UTF-8, surrogates in Python; as backslash escapes they are JSON.
+        return text.encode("utf-8", "backslashreplace")
+
+    def _encode_picture(self, suffix: str) -> bytes:
         from edge_ocr.drawing import draw_result
 
-        path = self._place(save_path, IMAGE_SUFFIXES, "_res.jpg")
         lines = self.reading.lines
         picture = draw_result(
             self.image,
@@ -96,10 +113,9 @@ class OcrResult(Mapping[str, Any]):
             [line.rec_score for line in lines],
         )
         # Other encoders warn of the option on stderr.
-        options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix.lower() in (".jpg", ".jpeg") else []
-        _, content = cv2.imencode(path.suffix, picture, options)
-        write_file(path, content.tobytes())
-        return path
+        options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix.lower() in (".jpg", ".jpeg") else []
+        _, content = cv2.imencode(suffix, picture, options)
+        return content.tobytes()
 
     def _place(self, save_path: str | Path, suffixes: tuple[str, ...], ending: str) -> Path:
         path = Path(save_path)

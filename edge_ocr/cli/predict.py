@@ -166,12 +166,15 @@ def _check_options(
 
 
 def _make_folder(folder: Path) -> None:
+    from edge_ocr.core.files import explain_os_error
     from edge_ocr.errors import UsageError
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"--save-path {folder}: {error.strerror}", "give a folder that can be written") from None
+        raise UsageError(
+            f"--save-path {folder}: {explain_os_error(error)}", "give a folder with room that can be written"
+        ) from None
 
 
 def _read_names(file: Path) -> Iterator[str]:
@@ -239,8 +242,7 @@ def _run(
                             if not result.reading.lines:
                                 sys.stderr.write(f"{explain_empty_result(result, reader.config)}\n")
                         if save_path is not None:
-                            result.save_to_json(save_path / f"{result.name}_res.json")
-                            result.save_to_img(save_path / f"{result.name}_res.jpg")
+                            result.save_both(save_path)
                 except EdgeOcrError as error:
                     failures.append(error)
                 bar.advance()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import secrets
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,17 +17,71 @@ def write_file(path: Path, content: bytes) -> None:
 
     Raises UsageError where it cannot be written.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
+    write_files({path: content}, "free some space, or write to another disk")
+
+
+def write_files(contents: Mapping[Path, bytes], hint: str) -> None:
+    """Write files that belong together, all or none, each as `write_file` does; where one fails, older ones stay.
+
+    Raises UsageError for the first that cannot be written, with `hint` where the disk is full.
+    """
+    temporaries: dict[Path, Path] = {}
+    backups: dict[Path, Path] = {}
+    cleared: list[Path] = []
+    path = Path()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
+        for path, content in contents.items():
+            temporaries[path] = _name_beside(path, "part")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporaries[path].write_bytes(content)
+        # A rename replaces one file at once. Of several, the older ones go first: even if this process is killed, no
+        # new one is beside an old one.
+        for path in contents if len(contents) > 1 else ():
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            backups[path] = _name_beside(path, "old")
+            with suppress(FileNotFoundError):
+                path.replace(backups[path])
+            cleared.append(path)
+        for path, temporary in temporaries.items():
+            temporary.replace(path)
+    except BaseException as error:
+        # Only what was moved away is put back, over whatever took its place.
+        _remove(cleared)
+        for path_before, backup in backups.items():
+            with suppress(OSError):
+                backup.replace(path_before)
+        if isinstance(error, OSError):
+            text = explain_os_error(error)
+            raise UsageError(f"cannot write {path}: {text}", hint if is_disk_full(error) else None) from None
+        raise
+    else:
+        _remove(backups.values())
     finally:
+        _remove(temporaries.values())
+
+
+def _name_beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{secrets.token_hex(8)}.{suffix}")
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
         # Gone after a rename; where the folder is none, or the name too long, it never was.
         with suppress(OSError):
-            temporary.unlink()
+            path.unlink()
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Tell whether a file could not be written for want of space, or of a user's share of it."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def explain_os_error(error: OSError) -> str:
+    """Return the reason of an error of the file system, without the path."""
+    if error.errno == errno.EDQUOT:
+        return "disk full (your quota is used up)"
+    return "disk full" if error.errno == errno.ENOSPC else error.strerror or str(error)
 
 
 def choose_name(stem: str, taken: set[str]) -> str:

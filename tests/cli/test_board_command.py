@@ -254,6 +254,26 @@ def test_a_save_path_that_is_a_file_is_refused_at_once(board, blank):
     assert done == Outcome(2, "", f"Error: --save-path {blank} is a file\nHint: give a folder\n")
 
 
+def test_a_full_disk_leaves_the_older_pair_and_is_told(board, blank, sign, mount_small_disk):
+    disk = mount_small_disk("60k")
+    assert board(blank, "--save-path", disk).code == 0
+    before = {path.name: path.read_bytes() for path in disk.iterdir()}
+    assert sorted(before) == ["blank_res.jpg", "blank_res.json"]
+    blank.write_bytes(sign.read_bytes())
+    done = board(blank, sign, "--save-path", disk)
+    assert {path.name: path.read_bytes() for path in disk.iterdir()} == before
+    assert done.code == 2
+    assert (
+        done.err
+        == "".join(
+            f"Error: cannot write {disk}/{name}_res.jpg: disk full\n"
+            "Hint: free some space, or give another --save-path\n"
+            for name in ("blank", "sign")
+        )
+        + "2 not read or not saved.\n"
+    )
+
+
 @pytest.mark.parametrize("place", ["/proc/none", "blank.png/below"])
 def test_a_place_that_cannot_be_written_is_told(board, blank, place):
     done = board(blank, blank, "--save-path", place)

@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import IO
 
+import cv2
+import numpy as np
 import pytest
 
 from edge_ocr import __version__
@@ -259,6 +261,27 @@ def test_save_path_that_is_a_file_is_refused_before_any_work(cli, sign, tmp_path
     assert (done.code, done.out) == (2, "")
     assert "File exists" in done.err
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_full_disk_leaves_the_older_pair_and_is_told(cli, sign, examples, mount_small_disk, tmp_path):
+    # Room for the result of a picture without text, not for that of the sign; its JSON alone would fit.
+    disk = mount_small_disk("60k")
+    picture = tmp_path / "x.png"
+    cv2.imwrite(str(picture), np.full((32, 32, 3), 255, np.uint8))
+    assert cli("predict", picture, "--save-path", disk).code == 0
+    before = {path.name: path.read_bytes() for path in disk.iterdir()}
+    assert sorted(before) == ["x_res.jpg", "x_res.json"]
+    shutil.copy(sign, picture)
+    done = cli("predict", picture, "--save-path", disk)
+    assert {path.name: path.read_bytes() for path in disk.iterdir()} == before
+    assert done.code == 2
+    assert squeeze(done.out) == SIGN
+    assert done.err == (
+        f"Error: cannot write {disk}/x_res.jpg: disk full\nHint: free some space, or give another --save-path\n"
+    )
+    done = cli("predict", sign, "--save-path", disk)
+    assert done.code == 2
+    assert {path.name: path.read_bytes() for path in disk.iterdir()} == before
 
 
 def test_save_path_below_a_file_is_refused(cli, sign, tmp_path):

@@ -374,7 +374,17 @@ def test_what_is_no_file_is_refused(tmp_path):
             JsonLinesFile(path, resume=True)
 
 
-def test_full_disk_leaves_whole_lines(tmp_path):
+def test_full_disk_is_told_with_what_helps(mount_small_disk):
+    path = mount_small_disk("4k") / "out.jsonl"
+    with JsonLinesFile(path) as file:
+        file.write([make_line("a")])
+        with pytest.raises(UsageError, match=r"--output .*out\.jsonl: disk full$") as caught:
+            file.write([make_line("b", "b" * 5000)])
+        assert caught.value.hint == "free some space, then --resume goes on; or give another --output"
+        assert path.read_text() == make_line("a") + "\n"
+
+
+def test_file_that_is_too_large_for_the_limits_leaves_whole_lines(tmp_path):
     path = tmp_path / "out.jsonl"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with JsonLinesFile(path) as file:

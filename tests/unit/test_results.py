@@ -244,11 +244,20 @@ def test_failed_write_leaves_the_older_result(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", fill_disk)
-    with pytest.raises(UsageError, match="No space left on device"):
+    with pytest.raises(UsageError, match="disk full"):
         make_result("new").save_to_json(tmp_path)
     monkeypatch.undo()
     assert json.loads((tmp_path / "photo_res.json").read_text())["rec_text"] == ["old"]
     assert list_files(tmp_path) == ["photo_res.json"]
+
+
+def test_both_files_are_saved_as_each_alone_would_be(tmp_path):
+    result = make_result("你好")
+    paths = result.save_both(tmp_path / "both")
+    assert paths == (tmp_path / "both" / "photo_res.json", tmp_path / "both" / "photo_res.jpg")
+    assert paths[0].read_bytes() == result.save_to_json(tmp_path / "alone").read_bytes()
+    assert paths[1].read_bytes() == result.save_to_img(tmp_path / "alone").read_bytes()
+    assert list_files(tmp_path / "both") == ["photo_res.jpg", "photo_res.json"]
 
 
 def test_name_that_is_no_utf8_is_kept_as_escapes(tmp_path):

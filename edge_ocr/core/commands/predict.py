@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 
 from ..errors import EdgeOcrError, UsageError
-from ..files import choose_name, write_file
+from ..files import choose_name, write_files
 from ..lite_ocr import LiteOCR
 from ..pictures import decode_picture, list_pictures, read_picture
 from ..report import explain_empty, format_json
@@ -75,8 +75,9 @@ def _read(reader: LiteOCR, source: Path | None, folder: Path | None, taken: set[
         name = choose_name("stdin" if source is None else source.stem, taken)
         text = format_json(result, indent=4) + "\n"
         # A name may hold bytes that are no UTF-8, surrogates in Python; as backslash escapes they are JSON.
-        write_file(folder / f"{name}_res.json", text.encode("utf-8", "backslashreplace"))
-        write_file(folder / f"{name}_res.jpg", picture)
+        content = text.encode("utf-8", "backslashreplace")
+        paths = {folder / f"{name}_res.json": content, folder / f"{name}_res.jpg": picture}
+        write_files(paths, "free some space, or give another --save-path")
     if not reading.lines:
         bundle, label = reader.bundle, "standard input" if source is None else input_path
         note = explain_empty(
