@@ -29,8 +29,10 @@ class _ErrorMappingGroup(TyperGroup):
                 traceback.print_exc()
             report_error(error)
             raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            sys.stderr.write("\nInterrupted.\n")
+        except KeyboardInterrupt as interrupt:
+            # A command may say what was done until then.
+            told = f": {interrupt}" if interrupt.args else ""
+            sys.stderr.write(f"\nInterrupted{told}.\n")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             # The reader (`head`, a pager) has gone; stdout must not complain again at exit.

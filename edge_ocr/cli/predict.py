@@ -270,17 +270,25 @@ def _run_batch(
     with show_download() as progress:
         find_models(config, progress)
     with JsonLinesFile(output, resume=resume) as file, _Bar(None) as bar:
-        if file.done:
-            sys.stderr.write(f"{output}: {len(file.done)} done before\n")
+        done = len(file.done)
+        if done:
+            sys.stderr.write(f"{output}: {done} done before\n")
         left = (source for source in sources if source.input_path not in file.done)
-        for outcome in read_many(left, config, jobs=jobs, use_hpip=use_hpip):
-            if outcome.error is not None:
-                failures.append(outcome.error)
-            with _hold_ctrl_c():
-                file.write(outcome.lines, outcome.source.input_path)
-                for note in outcome.notes:
-                    sys.stderr.write(f"{note}\n")
-            bar.advance()
+        try:
+            for outcome in read_many(left, config, jobs=jobs, use_hpip=use_hpip):
+                with _hold_ctrl_c():
+                    file.write(outcome.lines, outcome.source.input_path)
+                    # What failed is tried again.
+                    if outcome.error is None:
+                        done += 1
+                    else:
+                        failures.append(outcome.error)
+                    for note in outcome.notes:
+                        sys.stderr.write(f"{note}\n")
+                bar.advance()
+        except KeyboardInterrupt:
+            inputs = "1 input is" if done == 1 else f"{done} inputs are"
+            raise KeyboardInterrupt(f"{inputs} done in {output}; --resume goes on with the others") from None
 
 
 @contextmanager

@@ -171,7 +171,13 @@ def test_cut_off_run_is_gone_on_with(tree, tmp_path, cli_env, cli_process, name)
     names.write_text("".join(f"{path}\n" for path in sorted(folder.iterdir())))
     output = tmp_path / "out.jsonl"
     options = ["predict", "--from-file", str(names), "--output", str(output), "--jobs", "2"]
-    child = subprocess.Popen([sys.executable, "-m", "edge_ocr", *options], env=cli_env, start_new_session=True)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "edge_ocr", *options],
+        env=cli_env,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 90
     while not (output.exists() and output.read_bytes().count(b"\n") >= 3):
         assert time.monotonic() < deadline
@@ -179,13 +185,37 @@ def test_cut_off_run_is_gone_on_with(tree, tmp_path, cli_env, cli_process, name)
         time.sleep(0.02)
     # Ctrl-C at a terminal reaches every process of the command.
     os.killpg(child.pid, getattr(signal, name))
-    assert child.wait(60) == {"SIGINT": 130, "SIGKILL": -9}[name]
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == {"SIGINT": 130, "SIGKILL": -9}[name]
     count = output.read_bytes().count(b"\n")
     assert count < 40
+    told = f"\nInterrupted: {count} inputs are done in {output}; --resume goes on with the others.\n"
+    assert err == (told if name == "SIGINT" else "")
     done = cli_process(*options, "--resume")
     assert done.code == 0, done.err
     assert f"{count} done before" in done.err
     assert list_paths(output, folder) == [f"{index:02d}.png" for index in range(40)]
+
+
+def test_ctrl_c_counts_what_was_done_before_and_not_what_failed(tree, start_cli, cli, tmp_path):
+    output = tmp_path / "out.jsonl"
+    names = [tmp_path / f"{index:03d}.png" for index in range(300)]
+    for path in names:
+        path.symlink_to(tree / "a.png")
+    names[2].unlink()
+    names[2].write_bytes(b"")
+    assert cli("predict", names[0], "--output", output).code == 0
+    process = start_cli("predict", tmp_path, "--output", output, "--resume", stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while output.read_bytes().count(b"\n") < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    count = output.read_bytes().count(b"\n")
+    told = f"\nInterrupted: {count} inputs are done in {output}; --resume goes on with the others.\n"
+    assert err.decode() == f"{output}: 1 done before\n{told}"
 
 
 def test_one_odd_name_does_not_end_the_list(cli, tree, tmp_path, monkeypatch):
