@@ -16,8 +16,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from converters.child_process import clean_environment
-from converters.opt import Interpreter, describe_interpreter, sum_up
+from converters.opt import Interpreter, describe_interpreter
 from edge_ocr.errors import ModelError, ToolchainError, UsageError
+from edge_ocr.fetch_errors import UvError, mask_urls, sum_up_uv
 from edge_ocr.model_store import find_uv
 from edge_ocr.models import store_root
 
@@ -88,8 +89,15 @@ def find_opt_interpreter(lite_version: str = LITE_VERSION, *, report: Report = l
     chosen = os.environ.get(PYTHON_VARIABLE)
     if chosen:
         return _use_chosen(chosen, wheel)
-    tried: list[str] = []
+    tried = _Tried()
     return _use_own(wheel, tried) or _find_ready(wheel, tried) or _make_environment(wheel, tried, report)
+
+
+class _Tried(list[str]):
+    """What was tried, and why each failed."""
+
+    output = ""
+    """What uv wrote the last time that it failed."""
 
 
 def find_wheel(lite_version: str) -> Wheel:
@@ -215,7 +223,7 @@ def _name_environment(wheel: Wheel, minor: int) -> Path:
     return _find_folder() / f"{wheel.version}-py3{minor}"
 
 
-def _make_environment(wheel: Wheel, tried: list[str], report: Report) -> OptToolchain:
+def _make_environment(wheel: Wheel, tried: _Tried, report: Report) -> OptToolchain:
     check_platform(platform.system(), platform.machine())
     try:
         uv = Path(find_uv())
@@ -278,12 +286,12 @@ def _check_base(python: Path, wheel: Wheel, tried: list[str]) -> int | None:
     return None
 
 
-def _make_venv(uv: Path, python: str, wheel: Wheel, minor: int, tried: list[str], lock: int) -> bool:
+def _make_venv(uv: Path, python: str, wheel: Wheel, minor: int, tried: _Tried, lock: int) -> bool:
     folder = _name_environment(wheel, minor)
     _remove(folder)
     # uv is told to fetch only where no path is given; its own search stops at the first broken pyenv shim.
     fetch = [] if os.sep in python else ["--managed-python"]
-    said = _run_uv(uv, ["venv", "--no-project", *fetch, "--python", python, str(folder)], lock)
+    said = _run_uv(uv, ["venv", "--no-project", *fetch, "--python", python, str(folder)], tried, lock)
     if said is None:
         return True
     tried.append(f"uv venv --python {python}: {said}")
@@ -291,7 +299,7 @@ def _make_venv(uv: Path, python: str, wheel: Wheel, minor: int, tried: list[str]
     return False
 
 
-def _install_lite(uv: Path, wheel: Wheel, minor: int, tried: list[str], lock: int, report: Report) -> OptToolchain:
+def _install_lite(uv: Path, wheel: Wheel, minor: int, tried: _Tried, lock: int, report: Report) -> OptToolchain:
     folder = _name_environment(wheel, minor)
     python = folder / "bin" / "python"
     package = f"paddlelite=={wheel.version}"
@@ -299,7 +307,7 @@ def _install_lite(uv: Path, wheel: Wheel, minor: int, tried: list[str], lock: in
     options = ["--python", str(python), "--no-deps", "--only-binary", ":all:", "--reinstall"]
     try:
         report(f"installing paddlelite {wheel.version} for Python 3.{minor} into {folder} (once, about 170 MB)")
-        said = _run_uv(uv, ["pip", "install", *options, package], lock)
+        said = _run_uv(uv, ["pip", "install", *options, package], tried, lock)
         if said is not None:
             tried.append(f"uv pip install {package} for Python 3.{minor}: {said}")
             raise _refuse(wheel, tried)
@@ -317,8 +325,8 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_uv(uv: Path, arguments: list[str], lock: int) -> str | None:
-    """Run uv; return None, or in one line what went wrong."""
+def _run_uv(uv: Path, arguments: list[str], tried: _Tried, lock: int) -> str | None:
+    """Run uv; return None, or in one line what went wrong; what uv wrote is then in `tried.output`."""
     try:
         ended = subprocess.run(
             [str(uv), *arguments, "--quiet"],
@@ -337,12 +345,21 @@ def _run_uv(uv: Path, arguments: list[str], lock: int) -> str | None:
         return f"{uv} does not start: {error.strerror}"
     if ended.returncode == 0:
         return None
-    return sum_up(ended.stderr) or f"exit code {ended.returncode}"
+    text = ended.stderr.decode(errors="replace")
+    tried.output = mask_urls(text)
+    return sum_up_uv(text) or f"exit code {ended.returncode}"
 
 
-def _refuse(wheel: Wheel, tried: list[str]) -> ToolchainError:
-    return ToolchainError(
-        f"no interpreter for opt (paddlelite {wheel.version}, {wheel.pythons}); tried: " + "; ".join(tried),
-        f"with network access: `uv python install 3.{wheel.minors[0]}`, then run this again; without: set "
+def _refuse(wheel: Wheel, tried: _Tried) -> ToolchainError:
+    # The last is what was to help; why the others did not is of less interest.
+    *before, last = tried
+    error = ToolchainError(
+        f"no interpreter for opt (paddlelite {wheel.version}, {wheel.pythons}): {last}"
+        + (f"; tried before: {'; '.join(before)}" if before else ""),
+        f"check the network and uv's settings, then run this again (`uv python install 3.{wheel.minors[0]}` fetches "
+        "the interpreter); without a network, set "
         f"{PYTHON_VARIABLE} to a {wheel.pythons} that has `pip install paddlelite=={wheel.version}`",
     )
+    if tried.output:
+        error.__cause__ = UvError(tried.output)
+    return error

