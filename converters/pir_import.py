@@ -119,12 +119,21 @@ def _narrow_scales(item: dict[str, Any]) -> dict[str, Any]:
     """Let the factors of an interpolation be of single precision.
 
     Paddle writes them as doubles since 3.3; paddle2onnx 2.1 takes singles only, which is also what ONNX stores.
+
+    Raises ValueError for factors that are no numbers in Paddle's form.
     """
     if str(item.get("#")).endswith("_interp") and isinstance(item.get("A"), list):
         for attribute in item["A"]:
             if isinstance(attribute, dict) and attribute.get("N") == "scale":
-                values = attribute.get("AT", {}).get("D")
-                for value in values if isinstance(values, list) else ():
+                kind = attribute.get("AT")
+                values = kind.get("D", []) if isinstance(kind, dict) else None
+                if isinstance(values, int | float):
+                    continue
+                if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+                    raise ValueError(
+                        f"{item['#']}: its scale is {json.dumps(kind)[:100]}, expected an array of numbers"
+                    )
+                for value in values:
                     if value.get("#") == "0.a_f64":
                         value["#"] = "0.a_f32"
     return item

@@ -22,20 +22,23 @@ from edge_ocr.models import Kind, Model
 # shapes that come again and again: without room for them, each change costs as much as a line. Pictures have any size.
 SHAPE_CACHE_CAPACITY: Mapping[Kind, int] = {"det": 16, "rec": 1024, "cls": 16}
 
+# What OpenVINO calls a processor that has a precision. Asked for f16, one that has only bf16 would compute in bf16.
+_CAPABILITIES: Mapping[Precision, str] = {"bf16": "BF16", "f16": "FP16"}
+
 # The first array makes OpenVINO import NumPy while it holds a lock of its own: two threads there would wait for each
 # other for ever. Nobody is beside the import of this module.
 ov.Tensor(np.zeros(1, dtype=np.float32))
 
 
 def create(model: Model, device_kind: str, device_id: int, threads: int, precision: Precision = "f32") -> Engine:
-    """Load a model; it runs on the CPU whatever the device, in `precision` a recogniser only.
+    """Load a model; it runs on the CPU whatever the device, in `precision` only a recogniser on a CPU that has it.
 
     Raises ModelError where OpenVINO cannot read it.
     """
     exact = OpenVinoEngine(model, threads)
     if precision == "f32" or model.kind != "rec":
         return exact
-    if not {"BF16", "FP16"} & set(ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")):
+    if _CAPABILITIES[precision] not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         # It would compute in f32, and lines in doubt twice.
         return exact
     return CheckedEngine(OpenVinoEngine(model, threads, precision), exact)

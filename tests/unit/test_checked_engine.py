@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from edge_ocr import create_pipeline
+from edge_ocr.engines import openvino
 from edge_ocr.engines.checked import LEAST_MARGIN, CheckedEngine, measure_margins
 
 
@@ -63,6 +66,39 @@ def test_nothing_in_doubt_is_read_once():
     CheckedEngine(fast, exact).run(np.zeros((1, 1, 1, 1), np.float32))
     assert (fast.lines, exact.lines) == ([0], [])
     assert LEAST_MARGIN < 0.5
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision", "computed"),
+    [
+        (["BF16", "FP32"], "bf16", ["f32", "bf16"]),
+        (["BF16", "FP32"], "f16", ["f32"]),
+        (["FP16", "FP32"], "f16", ["f32", "f16"]),
+        (["FP16", "FP32"], "bf16", ["f32"]),
+        (["BF16", "FP16", "FP32"], "f16", ["f32", "f16"]),
+        (["FP32"], "bf16", ["f32"]),
+        (["BF16", "FP16", "FP32"], "f32", ["f32"]),
+    ],
+)
+def test_each_precision_needs_a_processor_that_has_it(monkeypatch, capabilities, precision, computed):
+    asked: list[str] = []
+
+    class Core:
+        def get_property(self, device: str, name: str) -> list[str]:
+            assert (device, name) == ("CPU", "OPTIMIZATION_CAPABILITIES")
+            return capabilities
+
+    class Network:
+        name = "openvino"
+
+        def __init__(self, model: object, threads: int, precision: str = "f32") -> None:
+            asked.append(precision)
+
+    monkeypatch.setattr(openvino.ov, "Core", Core)
+    monkeypatch.setattr(openvino, "OpenVinoEngine", Network)
+    engine = openvino.create(SimpleNamespace(kind="rec"), "cpu", 0, 1, precision)
+    assert asked == computed
+    assert isinstance(engine, CheckedEngine) == (len(computed) == 2)
 
 
 def test_bf16_reads_as_f32_does(default_models, examples):

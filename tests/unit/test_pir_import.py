@@ -134,6 +134,19 @@ def test_doubles_that_are_left_alone_are_refused(exports, tmp_path, monkeypatch)
         convert_pir(program, params, tmp_path / "model.onnx")
 
 
+@pytest.mark.parametrize("scale", [None, [], "x", {"D": "x"}, {"D": {}}, {"D": [1.0]}, {"D": [None]}, {"D": [[]]}])
+def test_factors_in_another_form_are_refused(tmp_path, scale):
+    op = {"#": "1.nearest_interp", "A": [{"N": "scale", "AT": scale}]}
+    program = tmp_path / "inference.json"
+    program.write_text(json.dumps({"base_code": {"magic": "pir", "version": 1}, "program": [op]}))
+    with pytest.raises(
+        ModelError, match=r"json: not a readable PIR program: 1\.nearest_interp: its scale is "
+    ) as caught:
+        convert_pir(program, tmp_path / "inference.pdiparams", tmp_path / "model.onnx")
+    assert caught.value.exit_code == 5
+    assert not (tmp_path / "model.onnx").exists()
+
+
 @needs_paddle2onnx
 def test_an_op_that_it_lacks(plain, tmp_path):
     program = change(plain[0], tmp_path / "inference.json", '"1.hardswish"', '"1.digamma"')
