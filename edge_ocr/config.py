@@ -501,5 +501,7 @@ def _read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML: {type(error).__name__}") from None
-    except ValueError as error:  # a date or number that YAML's rules admit and Python does not
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    except (
+        Exception
+    ) as error:  # PyYAML raises whatever it trips over: IndexError for `!!int ""`, KeyError for `!!bool x`
+        raise ConfigError(f"{path}: not valid YAML: {type(error).__name__}: {error}") from None

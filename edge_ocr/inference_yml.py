@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,10 @@ from edge_ocr.errors import ModelError
 
 if TYPE_CHECKING:
     from edge_ocr.models import Kind
+
+
+# Of 18,000 characters, one has 200 KB.
+_MAX_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True)
@@ -41,9 +47,10 @@ def read_inference_yml(path: Path, kind: Kind) -> Description:
     Raises ModelError naming `file: key.path` for a wrong type, a model of another kind, and preprocessing
     that the pipeline does not do, since its results would be wrong without a word.
     """
-    if not path.is_file():
+    content = _read_file(path)
+    if content is None:
         return Description(None, {}, None)
-    root = _Node(_load_yml(path), path)
+    root = _Node(_load_yml(content, path), path)
     name = root.get("Global").get("model_name").text()
     post = root.get("PostProcess")
     decoder = post.get("name").text() or ("ClsPostProcess" if post.get("Topk").value is not None else None)
@@ -214,20 +221,53 @@ class _Node:
         return tuple(self.value)
 
 
-def _load_yml(path: Path) -> Any:
-    loader_class = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+def _read_file(path: Path) -> bytes | None:
+    """Return what is in a file; None where there is none."""
     try:
-        loader = loader_class(path.read_bytes())
+        # Opening a pipe would wait for somebody who writes into it.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ModelError(f"{path} is not a regular file", "remove it, or export the model again")
+            content = file.read(_MAX_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}", "make it readable") from None
+    if len(content) > _MAX_BYTES:
+        raise ModelError(f"{path} is larger than {_MAX_BYTES >> 20} MB", "export the model again")
+    return content
+
+
+def _refuse_merge(loader: Any, node: yaml.MappingNode) -> None:
+    for key, _ in node.value:
+        if key.tag == "tag:yaml.org,2002:merge":
+            raise yaml.constructor.ConstructorError(None, None, "merge keys (<<) are not read", key.start_mark)
+
+
+class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
+    """SafeLoader without merges: before PyYAML 6.0.4, a few lines of them stand for gigabytes."""
+
+    flatten_mapping = _refuse_merge
+
+
+def _load_yml(content: bytes, path: Path) -> Any:
+    try:
+        loader = _Loader(content)
         try:
             node = loader.get_single_node()
             _keep_characters(node)
             return None if node is None else loader.construct_document(node)
         finally:
             loader.dispose()
-    # ValueError: a date or number that YAML's rules admit and Python does not.
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+    except RecursionError:
+        reason = "it is nested too deep"
+    except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise ModelError(f"{path} is no readable YAML: {reason}", "export the model again") from error
+    except (
+        Exception
+    ) as error:  # PyYAML raises whatever it trips over: IndexError for `!!int ""`, KeyError for `!!bool x`
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+    raise ModelError(f"{path} is not readable YAML: {reason[:500]}", "export the model again")
 
 
 def _keep_characters(node: yaml.Node | None) -> None:

@@ -1194,9 +1194,9 @@ def test_empty_yml_says_nothing(tmp_path):
         ("rec", "PostProcess: {character_dict: []}", r"PostProcess\.character_dict: expected a list of characters"),
         ("rec", "PostProcess: {character_dict: abc}", r"PostProcess\.character_dict: expected a list of characters"),
         ("rec", "PostProcess: {character_dict: [a, [b]]}", r"PostProcess\.character_dict: expected a list of texts"),
-        ("det", "a: [", r"inference\.yml is no readable YAML"),
-        ("det", "a: 2001-99-99", r"inference\.yml is no readable YAML"),
-        ("det", "!!python/object/apply:os.system [true]", r"inference\.yml is no readable YAML"),
+        ("det", "a: [", r"inference\.yml is not readable YAML"),
+        ("det", "a: 2001-99-99", r"inference\.yml is not readable YAML"),
+        ("det", "!!python/object/apply:os.system [true]", r"inference\.yml is not readable YAML"),
     ],
 )
 def test_unfit_yml(tmp_path, kind, text, match):
@@ -1208,7 +1208,7 @@ def test_unfit_yml(tmp_path, kind, text, match):
 
 def test_yml_that_is_not_utf8(tmp_path):
     folder = make_folder(tmp_path / "mine", {**FILES, "inference.yml": b"a: \xff\xfe\xff"})
-    with pytest.raises(ModelError, match="no readable YAML"):
+    with pytest.raises(ModelError, match="not readable YAML"):
         resolve_model(folder, "det")
 
 
