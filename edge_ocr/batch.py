@@ -20,11 +20,10 @@ from types import TracebackType
 from typing import Any
 
 from edge_ocr.config import PipelineConfig
-from edge_ocr.core.engines.base import count_cores
 from edge_ocr.core.files import explain_os_error, is_disk_full
 from edge_ocr.errors import EdgeOcrError, InputError, UsageError
 from edge_ocr.inputs import SUFFIXES, Source, join_failures
-from edge_ocr.pipeline import OcrPipeline
+from edge_ocr.pipeline import OcrPipeline, PipelineSpec
 from edge_ocr.processes import end_with_parent
 from edge_ocr.results import explain_empty_result
 
@@ -86,16 +85,15 @@ def read_many(
 
     Raises what `OcrPipeline` raises, before anything is read.
     """
+    spec = PipelineSpec(config, use_hpip).share_cores(jobs, "--jobs")
+    # With several jobs, too: what is wrong with the models is told once.
+    pipeline = spec.build()
     if jobs == 1:
-        pipeline = OcrPipeline(config, use_hpip)
         for source in sources:
             yield _read(pipeline, source)
         return
-    # Here, too: what is wrong with the models is told once.
-    OcrPipeline(config, use_hpip)
-    if config.threads is None:
-        config = config.with_values({"Runtime.threads": max(1, count_cores() // jobs)}, "--jobs")
-    yield from _Pool(config, use_hpip, jobs).read(sources)
+    del pipeline
+    yield from _Pool(spec, jobs).read(sources)
 
 
 def _read(pipeline: OcrPipeline, source: Source) -> Outcome:
@@ -118,8 +116,8 @@ def _read(pipeline: OcrPipeline, source: Source) -> Outcome:
 
 
 class _Pool:
-    def __init__(self, config: PipelineConfig, use_hpip: bool | None, jobs: int) -> None:
-        self._arguments = (dict(config.values), dict(config.origins), use_hpip)
+    def __init__(self, spec: PipelineSpec, jobs: int) -> None:
+        self._spec = spec.to_json()
         self._jobs = jobs
 
     def read(self, sources: Iterable[Source]) -> Iterator[Outcome]:
@@ -170,18 +168,18 @@ class _Pool:
     def _open(self, jobs: int) -> ProcessPoolExecutor:
         # Engines have threads, which a fork would leave behind.
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(jobs, context, initializer=_set_up, initargs=self._arguments)
+        return ProcessPoolExecutor(jobs, context, initializer=_set_up, initargs=(self._spec,))
 
 
 _pipeline: OcrPipeline
 
 
-def _set_up(values: dict[str, object], origins: dict[str, str], use_hpip: bool | None) -> None:
+def _set_up(spec: str) -> None:
     global _pipeline
     # A Ctrl-C at the terminal reaches every process; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
-    _pipeline = OcrPipeline(PipelineConfig(values, origins), use_hpip)
+    _pipeline = PipelineSpec.from_json(spec).build()
 
 
 def _read_here(source: Source) -> Outcome:

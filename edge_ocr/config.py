@@ -405,6 +405,17 @@ def load_config(
     return PipelineConfig(MappingProxyType(values), MappingProxyType(origins))
 
 
+def restore_config(values: Mapping[str, Any], origins: Mapping[str, str]) -> PipelineConfig:
+    """Return the config whose `values` and `origins` these are, also where JSON made lists of its tuples.
+
+    Raises ConfigError for values that no config has.
+    """
+    checked = {path: _checked(path, value, "config") for path, value in values.items()}
+    if not checked.keys() == origins.keys() == _FIELDS.keys():
+        raise ConfigError("config: keys are missing")
+    return PipelineConfig(MappingProxyType(checked), MappingProxyType(dict(origins)))
+
+
 def _obey_side_limit(values: dict[str, Any], origins: dict[str, str], given: Collection[str]) -> None:
     """Switch windows, which go beyond the side limit, off where `given`, a file or options, has it and not them."""
     limit = next((path for path in ("Detection.limit_side_len", "Detection.limit_type") if path in given), None)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 import itertools
-import threading
+import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import cv2
 import numpy as np
 
-from edge_ocr.config import PipelineConfig, load_config
+from edge_ocr.config import PipelineConfig, load_config, restore_config
 from edge_ocr.core.charset import Charset
 from edge_ocr.core.detection import TextDetector
 from edge_ocr.core.engines.base import Engine, count_cores
@@ -70,8 +71,10 @@ class OcrPipeline:
             self._readers.append(_create_reader(config, models, loaded, classes))
         self.config = config
         self._models = models
-        self._locks = [threading.Lock() for _ in self._readers]
-        self._turns = itertools.count()
+        # The readers that nobody uses, as places in `_readers`.
+        self._idle = SimpleQueue[int]()
+        for place in range(len(self._readers)):
+            self._idle.put(place)
         self._arrays = itertools.count(1)
 
     @property
@@ -80,7 +83,7 @@ class OcrPipeline:
         return {kind: model.name for kind, model in self._models.items()}
 
     def derive(self, overrides: Mapping[str, Any]) -> OcrPipeline:
-        """Return a pipeline with other settings of the stages that shares this one's models and turns.
+        """Return a pipeline with other settings of the stages that shares this one's models and devices.
 
         `overrides`: key path to value, of the sections Detection, Recognition and Orientation, such as
         {"Detection.limit_side_len": 1280}. This one stays as it is.
@@ -148,14 +151,46 @@ class OcrPipeline:
             raise join_failures(bad, source.input_path)
 
     def _read(self, image: BgrImage, label: str) -> Reading:
-        turn = next(self._turns) % len(self._readers)
+        # Waits for the first device to be free; of several, the one idle for longest is taken.
+        place = self._idle.get()
         try:
-            with self._locks[turn]:
-                return self._readers[turn].read(image)
+            return self._readers[place].read(image)
         except (MemoryError, cv2.error) as error:
             # OpenCV says so for want of memory, and for sizes that it does not handle.
             reason = " ".join(str(error).split()) or "out of memory"
             raise InputError(f"{label} ({image.shape[1]}×{image.shape[0]}) cannot be processed: {reason}") from None
+        finally:
+            self._idle.put(place)
+
+
+@dataclass(frozen=True)
+class PipelineSpec:
+    """What a pipeline is built from. As JSON it goes to other processes, each of which builds the same pipeline."""
+
+    config: PipelineConfig
+    use_hpip: bool | None = None
+
+    def build(self, progress: Progress | None = None) -> OcrPipeline:
+        """Load the models. Raises what `OcrPipeline` raises."""
+        return OcrPipeline(self.config, self.use_hpip, progress)
+
+    def share_cores(self, processes: int, origin: str) -> PipelineSpec:
+        """Return what each of several processes is to build: they share the cores, unless the config has `threads`."""
+        if processes == 1 or self.config.threads is not None:
+            return self
+        threads = max(1, count_cores() // processes)
+        return replace(self, config=self.config.with_values({"Runtime.threads": threads}, origin))
+
+    def to_json(self) -> str:
+        """Return everything, where each value came from included: a model's own settings replace defaults only."""
+        config = {"values": dict(self.config.values), "origins": dict(self.config.origins)}
+        return json.dumps({"config": config, "use_hpip": self.use_hpip})
+
+    @staticmethod
+    def from_json(text: str) -> PipelineSpec:
+        """Read what `to_json` gave."""
+        content = json.loads(text)
+        return PipelineSpec(restore_config(**content["config"]), content["use_hpip"])
 
 
 def find_models(config: PipelineConfig, progress: Progress | None = None) -> dict[Kind, Model]:

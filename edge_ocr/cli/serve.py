@@ -50,6 +50,7 @@ def serve(
     Also GET /health, /metrics (Prometheus), /openapi.json, and / for a browser. Logs are JSON lines on stderr.
     """
     from edge_ocr.cli.progress import show_download
+    from edge_ocr.pipeline import PipelineSpec
     from edge_ocr.serving.settings import MAX_PIXELS, ServeSettings
     from edge_ocr.serving.worker import run_service
 
@@ -81,12 +82,11 @@ def serve(
     )
     with show_download() as progress:
         run_service(
-            config,
+            PipelineSpec(config, use_hpip),
             limits,
             host=host,
             port=port,
             workers=workers,
-            use_hpip=use_hpip,
             progress=progress,
             ready=lambda url: sys.stderr.write(f"serving on {url}\n"),
         )

@@ -17,10 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from edge_ocr.config import PipelineConfig, load_config
-from edge_ocr.core.engines.base import count_cores
 from edge_ocr.errors import EdgeOcrError, UsageError
-from edge_ocr.pipeline import OcrPipeline
+from edge_ocr.pipeline import PipelineSpec
 from edge_ocr.processes import end_with_parent, is_alive
 from edge_ocr.serving.connections import TimedProtocol
 from edge_ocr.serving.settings import METRICS_VARIABLE, ServeSettings
@@ -57,30 +55,28 @@ _LOGGING: dict[str, Any] = {
 
 
 def run_service(
-    config: PipelineConfig,
+    spec: PipelineSpec,
     settings: ServeSettings,
     *,
     host: str,
     port: int,
     workers: int = 1,
-    use_hpip: bool | None = None,
     progress: Progress | None = None,
     ready: Callable[[str], object] = lambda url: None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; requests that are under way are answered first.
 
-    Several workers are processes that share the port; one that dies is replaced. Where `config` leaves the number of
+    Several workers are processes that share the port; one that dies is replaced. Where `spec` leaves the number of
     threads open, they share the cores. `ready` is told the address once the models are loaded.
 
     Raises UsageError where the port cannot be had, and what `OcrPipeline` raises, here or in worker after worker.
     """
-    if config.threads is None and workers > 1:
-        config = config.with_values({"Runtime.threads": max(1, count_cores() // workers)}, "serve")
+    spec = spec.share_cores(workers, "--workers")
     with _listen(host, port) as listener, tempfile.TemporaryDirectory(prefix="edge-ocr-") as scratch:
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listener.getsockname()[1]}/"
         if workers == 1:
-            pipeline = OcrPipeline(config, use_hpip, progress)
+            pipeline = spec.build(progress)
             ready(address)
             # One process counts in its memory, whatever others left in the environment.
             os.environ.pop(METRICS_VARIABLE, None)
@@ -89,16 +85,15 @@ def run_service(
             uvicorn.run(create_app(pipeline, settings), **_list_options(listener, settings))
             return
         # Here, too: what is wrong with the models is told once.
-        OcrPipeline(config, use_hpip, progress)
+        spec.build(progress)
         ready(address)
-        content = {"values": dict(config.values), "settings": asdict(settings), "use_hpip": use_hpip}
-        os.environ[WORKER_VARIABLE] = json.dumps(content)
+        os.environ[WORKER_VARIABLE] = json.dumps({"spec": spec.to_json(), "settings": asdict(settings)})
         os.environ[METRICS_VARIABLE] = scratch
         app = "edge_ocr.serving.worker:create_worker"
         uvicorn.run(app, factory=True, workers=workers, **_list_options(listener, settings))
         if (Path(scratch) / _GIVEN_UP).exists():
             # Told as at a start; what only workers meet, such as a lack of memory for all of them, is in the log.
-            OcrPipeline(config, use_hpip, progress)
+            spec.build(progress)
             raise EdgeOcrError(
                 f"{MAX_FAILED_STARTS} workers in a row ended before they were ready",
                 "the log says why; where memory is short, fewer --workers",
@@ -127,7 +122,7 @@ def create_worker() -> FastAPI:
     starting.touch()
     content = json.loads(os.environ[WORKER_VARIABLE])
     try:
-        pipeline = OcrPipeline(load_config("OCR", content["values"]), content["use_hpip"])
+        pipeline = PipelineSpec.from_json(content["spec"]).build()
     except EdgeOcrError as error:
         logger.error("worker cannot start", extra={"facts": {"reason": error.message}})
         raise SystemExit(1) from None

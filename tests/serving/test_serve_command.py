@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_ocr import create_pipeline
 from edge_ocr.serving import worker as worker_module
 
 
@@ -152,6 +153,18 @@ def det_folder(default_models, tmp_path) -> Path:
     for path in (model.program, model.params):
         shutil.copy(path, folder)
     return folder
+
+
+@pytest.mark.slow
+def test_workers_read_with_the_models_own_settings(serve, det_folder, examples):
+    (det_folder / "inference.yml").write_text("PostProcess: {name: DBPostProcess, box_thresh: 0.9}\n")
+    overrides = {"Pipeline.text_det_model": str(det_folder)}
+    (expected,) = create_pipeline(overrides=overrides).predict(examples / "receipt.jpg")
+    # With the default, 0.6, it would be all 46.
+    assert len(expected["rec_text"]) < 40
+    process = serve("--workers", "2", "--det-model", str(det_folder))
+    _, answer = process.post((examples / "receipt.jpg").read_bytes())
+    assert [text["text"] for text in answer["result"]["texts"]] == expected["rec_text"]
 
 
 @pytest.mark.slow

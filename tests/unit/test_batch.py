@@ -119,6 +119,19 @@ def test_several_processes_keep_the_order(tree):
 
 
 @pytest.mark.slow
+def test_several_processes_read_with_the_models_own_settings(default_models, examples, tmp_path):
+    model = default_models["PP-OCRv4_mobile_det"]
+    for path in (model.program, model.params):
+        shutil.copy(path, tmp_path)
+    (tmp_path / "inference.yml").write_text("PostProcess: {name: DBPostProcess, box_thresh: 0.9}\n")
+    config = load_config("OCR", {"Pipeline.text_det_model": str(tmp_path)})
+    source = Source(examples / "receipt.jpg", "receipt")
+    (alone,), (pooled,) = (list(read_many([source], config, jobs=jobs)) for jobs in (1, 2))
+    assert pooled.lines == alone.lines
+    assert len(json.loads(alone.lines[0])["rec_text"]) < 40
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("default_models")
 def test_process_that_dies_takes_one_picture_with_it(tree, examples, read_example):
     good = [Source(examples / "sign.png", str(index)) for index in range(6)]

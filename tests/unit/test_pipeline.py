@@ -28,6 +28,7 @@ from edge_ocr.engines import create_engine, is_installed
 from edge_ocr.errors import ConfigError, InputError, ModelError, ToolchainError, UsageError
 from edge_ocr.inputs import list_sources
 from edge_ocr.models import resolve_model
+from edge_ocr.pipeline import PipelineSpec
 
 ENGINES = ["openvino", "paddle"]
 PICTURES = ["receipt.jpg", "sign.png", "label.png"]
@@ -409,10 +410,11 @@ def test_a_recogniser_of_one_line_at_a_time(monkeypatch, default_models, example
 
 
 def test_pictures_are_spread_over_devices(devices, default_models, examples, read_example):
+    expected = read_example("sign.png")["rec_text"]
     pipeline = create_pipeline(device="gpu:0,2")
     devices.clear()
     for _ in range(4):
-        assert read_one(pipeline, examples / "sign.png")["rec_text"] == read_example("sign.png")["rec_text"]
+        assert read_one(pipeline, examples / "sign.png")["rec_text"] == expected
     assert devices["det", "gpu", 0] == devices["det", "gpu", 2] == 2
     assert devices["rec", "gpu", 0] == devices["rec", "gpu", 2] > 0
     assert {device[1:] for device in devices} == {("gpu", 0), ("gpu", 2)}
@@ -430,13 +432,65 @@ def test_devices_read_at_the_same_time(devices, default_models, examples, monkey
     assert [len(result["rec_text"]) for result in found] == [4, 4]
 
 
+def test_the_first_device_to_be_free_takes_the_next_picture(devices, default_models, examples, monkeypatch):
+    pipeline = create_pipeline(device="npu:0,1")
+    held, begun = threading.Event(), threading.Event()
+    run = pipeline._readers[0].detector.engine.run
+
+    def wait(array):
+        begun.set()
+        assert held.wait(60)
+        return run(array)
+
+    monkeypatch.setattr(pipeline._readers[0].detector.engine, "run", wait)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        slow = pool.submit(read_one, pipeline, examples / "sign.png")
+        try:
+            assert begun.wait(30)
+            # While one device is busy, the other takes them all; a derived pipeline has the same devices.
+            readings = [pool.submit(read_one, pipeline.derive({}), examples / "sign.png") for _ in range(3)]
+            done, waiting = concurrent.futures.wait(readings, 20)
+        finally:
+            held.set()
+        assert (len(done), len(waiting)) == (3, 0)
+        assert len(slow.result()["rec_text"]) == 4
+    # And it is free again behind a picture that cannot be read.
+    monkeypatch.setattr(pipeline._readers[0], "read", None)
+    monkeypatch.setattr(pipeline._readers[1], "read", None)
+    for _ in range(3):
+        with pytest.raises(TypeError):
+            read_one(pipeline, examples / "sign.png")
+
+
+def test_spec_goes_to_another_process_whole(default_models):
+    config = load_config("OCR", {"Detection.thresh": 0.2, "Recognition.image_shape": [3, 48, 320]}, {})
+    spec = PipelineSpec(config, use_hpip=True)
+    restored = PipelineSpec.from_json(spec.to_json())
+    assert restored == spec
+    assert restored.config.origins["Detection.thresh"] == "option"
+    assert restored.config.origins["Detection.box_thresh"] == "default"
+    assert restored.build().engines["det"] == "openvino"
+    with pytest.raises(ConfigError, match="missing"):
+        PipelineSpec.from_json('{"config": {"values": {}, "origins": {}}, "use_hpip": null}')
+
+
+def test_processes_share_the_cores_unless_threads_are_set(monkeypatch):
+    monkeypatch.setattr(pipeline_module, "count_cores", lambda: 8)
+    spec = PipelineSpec(load_config("OCR"))
+    assert spec.share_cores(1, "--jobs") is spec
+    assert [spec.share_cores(count, "--jobs").config.threads for count in (2, 3, 20)] == [4, 2, 1]
+    assert spec.share_cores(2, "--jobs").config.origins["Runtime.threads"] == "--jobs"
+    fixed = PipelineSpec(load_config("OCR", {"Runtime.threads": 5}))
+    assert fixed.share_cores(2, "--jobs").config.threads == 5
+
+
 def test_derived_pipeline_has_other_settings_and_the_same_models(open_pipeline, examples):
     pipeline = open_pipeline()
     before = dict(read_one(pipeline, examples / "sign.png"))
     derived = pipeline.derive({"Detection.limit_side_len": 96, "Recognition.text_score": 0.99})
     small = read_one(derived, examples / "sign.png")
     assert derived.config.detection.limit_side_len == 96
-    assert derived._locks is pipeline._locks
+    assert derived._idle is pipeline._idle
     assert small["dt_polys"] != before["dt_polys"]
     assert all(score >= 0.99 for score in small["rec_score"])
     assert dict(read_one(pipeline, examples / "sign.png")) == before
