@@ -7,12 +7,14 @@ import io
 import itertools
 import os
 import re
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -309,30 +311,42 @@ def _read_file(path: Path, settings: InputSettings) -> bytes:
 # Of a picture, converted at a time.
 _STRIP_ROWS = 256
 
-_pillow_lock = threading.Lock()
+# Of the picture that this thread decodes.
+_max_pixels = ContextVar[int | None]("max_pixels", default=None)
+
+_check_by_pillow = Image._decompression_bomb_check
+
+
+def _check_pixels(size: tuple[int, int], **options: Any) -> None:
+    """Refuse what is larger than the picture decoded here may be; by Pillow's own limit where others decode."""
+    limit = _max_pixels.get()
+    if limit is None:
+        _check_by_pillow(size, **options)
+    elif max(1, size[0]) * max(1, size[1]) > limit:
+        raise Image.DecompressionBombError
+
+
+# Once, and for good: `Image.MAX_IMAGE_PIXELS` is one number for all threads of a process, ours and others'.
+Image._decompression_bomb_check = _check_pixels
 
 
 @contextmanager
-def _lift_pillow_limit(max_pixels: int) -> Iterator[None]:
-    """Let Pillow decode up to `max_pixels`, where that is more than it would by itself."""
-    if Image.MAX_IMAGE_PIXELS is None or max_pixels <= 2 * Image.MAX_IMAGE_PIXELS:
+def _limit_pixels(max_pixels: int) -> Iterator[None]:
+    """Let Pillow decode up to `max_pixels` in this thread, be that more or less than it would by itself."""
+    token = _max_pixels.set(max_pixels)
+    try:
         yield
-        return
-    # Its limit is a global of the process: changed for as long as one picture is decoded, and one at a time.
-    with _pillow_lock:
-        before = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = max_pixels
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
+    finally:
+        _max_pixels.reset(token)
 
 
 def _decode(
     content: bytes, label: str, settings: InputSettings, single_page: bool, failures: dict[int, InputError]
 ) -> Iterator[Page]:
     limit = settings.max_pixels
-    with _explain_errors(content, label, limit), _lift_pillow_limit(limit):
+    # Of a TIFF, each page has its own size, and opening looks at the first only.
+    opening_limit = sys.maxsize if content.startswith((b"II", b"MM")) else limit
+    with _explain_errors(content, label, limit), _limit_pixels(opening_limit):
         picture = Image.open(io.BytesIO(content), formats=FORMATS)
         # Frames of a TIFF are pages; frames of a GIF or WebP are time, and the first stands for all. Pages are not
         # counted: that would read the head of each, and one bad head would cost the whole file.
@@ -346,7 +360,7 @@ def _decode(
             picture.seek(0)
     with picture:
         if not has_pages:
-            with _explain_errors(content, label, limit), _lift_pillow_limit(limit):
+            with _explain_errors(content, label, limit), _limit_pixels(limit):
                 # Pillow keeps the upper 8 of 16 bits a colour; of 10 or 12, nothing would be left.
                 has_lost_bits = _has_deep_colours(picture) and _is_dark(picture)
                 image = decode_picture(content, label) if has_lost_bits else _to_bgr(picture, label)
@@ -357,7 +371,7 @@ def _decode(
         for index in itertools.count():
             name = name_page(label, index)
             try:
-                with _explain_errors(content, name, limit):
+                with _explain_errors(content, name, limit), _limit_pixels(limit):
                     if not _find_page(picture, index):
                         return
             except InputError as error:
@@ -365,7 +379,7 @@ def _decode(
                 failures[index] = InputError(error.message, "check the file: pages after this one cannot be found")
                 return
             try:
-                with _explain_errors(content, name, limit), _lift_pillow_limit(limit):
+                with _explain_errors(content, name, limit), _limit_pixels(limit):
                     _check_size(picture, name, limit)
                     image = _to_bgr(picture, name)
             except InputError as error:
@@ -404,7 +418,7 @@ def _convert_image(picture: Image.Image, label: str, settings: InputSettings) ->
     limit = settings.max_pixels
     if 0 in picture.size:
         raise InputError(f"{label} is empty (size {picture.width}×{picture.height})")
-    with _explain_errors(b"", label, limit), _lift_pillow_limit(limit):
+    with _explain_errors(b"", label, limit), _limit_pixels(limit):
         _check_size(picture, label, limit)
         return _to_bgr(ImageOps.exif_transpose(picture), label)
 
@@ -428,7 +442,7 @@ def _explain_errors(content: bytes, label: str, max_pixels: int) -> Iterator[Non
         yield
     except InputError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except Image.DecompressionBombError:
         raise _refuse_size(label, max_pixels) from None
     except UnidentifiedImageError:
         if content.startswith(_MAGICS) or content[4:8] == b"ftyp":

@@ -8,12 +8,14 @@ import io
 import os
 import re
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import urllib.parse
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -964,38 +966,60 @@ def test_too_many_pixels_are_refused(file_format):
     assert "Input.max_pixels" in error.hint
 
 
-@pytest.mark.parametrize("limit", [10, 10**9], ids=["refused", "read"])
-def test_pillows_own_limit_is_as_it_was(limit):
-    before = Image.MAX_IMAGE_PIXELS
-    content = encode(make_picture())
-    if limit == 10:
-        refuse(content, max_pixels=limit)
-    else:
-        decode(content, max_pixels=limit)
-    refuse(b"no picture")
-    assert before == Image.MAX_IMAGE_PIXELS
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "BMP", "PPM"])
+def test_more_pixels_than_pillow_takes_are_read_where_the_limit_allows(file_format, monkeypatch):
+    content = encode(make_picture(40, 20), file_format)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
+    assert decode(content, max_pixels=800).shape == (20, 40, 3)
+    refuse(content, max_pixels=799)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(content))
 
 
-def test_limits_of_several_threads_do_not_mix():
+def test_frame_far_larger_than_the_first_is_refused_by_the_limit(monkeypatch):
+    frames = [Image.new("P", (40, 20), index) for index in range(2)]
+    content = io.BytesIO()
+    frames[0].save(content, "GIF", save_all=True, append_images=frames[1:])
+    content = content.getvalue()
+    # The head of the second frame, which says how large it is.
+    place = content.rindex(b",\0\0\0\0")
+    grown = content[: place + 5] + struct.pack("<HH", 400, 200) + content[place + 9 :]
+    assert "more than 800 pixels" in refuse(grown, max_pixels=800).message
+
+
+def test_limits_of_several_threads_and_of_others_do_not_mix(monkeypatch):
     content = encode(make_picture())
+    # Pillow by itself takes up to 600.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
     failures: list[str] = []
 
     def read(limit: int, fits: bool) -> None:
-        for _ in range(60):
+        for _ in range(300):
             try:
                 decode(content, max_pixels=limit)
                 failures.extend([] if fits else [f"{limit} let it through"])
             except InputError:
                 failures.extend([f"{limit} refused it"] if fits else [])
 
-    before = Image.MAX_IMAGE_PIXELS
-    threads = [threading.Thread(target=read, args=(limit, limit >= 800)) for limit in (10, 800, 799, 10**8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    assert before == Image.MAX_IMAGE_PIXELS
+    def read_by_pillow() -> None:
+        for _ in range(300):
+            with contextlib.suppress(Image.DecompressionBombError):
+                Image.open(io.BytesIO(content))
+                failures.append("Pillow let it through")
+
+    threads = [threading.Thread(target=read, args=(limit, limit >= 800)) for limit in (10, 799, 800, 10**6, 10**9)]
+    threads.append(threading.Thread(target=read_by_pillow))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert Counter(failures) == {}
+    assert Image.MAX_IMAGE_PIXELS == 300
 
 
 # URLs, on a loopback server
