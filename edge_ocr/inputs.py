@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import io
 import itertools
@@ -9,9 +10,7 @@ import os
 import re
 import sys
 import threading
-import time
 import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -29,6 +28,7 @@ from edge_ocr.config import InputSettings
 from edge_ocr.core.pictures import convert_array, decode_picture, flatten_alpha, is_stream, name_stream, read_chunks
 from edge_ocr.core.types import BgrImage
 from edge_ocr.errors import InputError, ToolchainError
+from edge_ocr.fetch import Fetcher
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -191,33 +191,49 @@ def name_source(input_path: str | None) -> str:
     return Path(input_path).stem or "image"
 
 
-def download(url: str, settings: InputSettings, opener: urllib.request.OpenerDirector | None = None) -> bytes:
-    """Fetch an http(s) URL into memory, by `opener` or else as urllib does by default.
+def download(url: str, settings: InputSettings, fetcher: Fetcher | None = None) -> bytes:
+    """Fetch an http(s) URL into memory, by `fetcher` or else from anywhere.
 
     Raises InputError for a refusal, a timeout of the whole download, or more than `max_download_bytes`.
     """
     too_slow = InputError(
         f"{url} took longer than {settings.download_timeout_s:g} s", "--set Input.download_timeout_s=N raises the limit"
     )
+    limit_mb = settings.max_download_bytes / 2**20
+    too_large = InputError(f"{url} is larger than {limit_mb:g} MB", "--set Input.max_download_mb=N raises the limit")
     address = _encode_url(url)
-    outcome: list[bytes | InputError] = []
+    try:
+        with (fetcher or _open_fetcher()).open(address, settings.download_timeout_s) as response:
+            announced = int(response.headers.get("Content-Length") or 0)
+            if announced > settings.max_download_bytes:
+                raise too_large
+            content = bytearray()
+            while chunk := response.read1(_CHUNK_BYTES):
+                content += chunk
+                if len(content) > settings.max_download_bytes:
+                    raise too_large
+            # read1 takes a connection that breaks off for the end.
+            if len(content) < announced:
+                raise InputError(f"{url} broke off after {len(content):,} of {announced:,} bytes", "try again")
+            return bytes(content)
+    except urllib.error.HTTPError as error:
+        # It holds the connection open.
+        error.close()
+        # Of a redirect in circles, it has several lines.
+        said = " ".join(str(error.reason).split())
+        raise InputError(f"{url}: the server answered {error.code} {said}") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, TimeoutError):
+            raise too_slow from None
+        raise InputError(f"{url} cannot be fetched: {reason}") from None
+    except MemoryError:
+        raise InputError(f"{url} does not fit into memory") from None
 
-    def fetch() -> None:
-        try:
-            outcome.append(_fetch(url, address, settings, opener, too_slow))
-        except InputError as error:
-            outcome.append(error)
-        except MemoryError:
-            outcome.append(InputError(f"{url} does not fit into memory"))
 
-    # A socket's own timeout starts anew with each byte that arrives. The thread is left to itself when time is up.
-    thread = threading.Thread(target=fetch, daemon=True)
-    thread.start()
-    thread.join(settings.download_timeout_s)
-    result = outcome[0] if outcome else too_slow
-    if isinstance(result, InputError):
-        raise result
-    return result
+@functools.cache
+def _open_fetcher() -> Fetcher:
+    return Fetcher(use_proxies=True)
 
 
 def _encode_url(url: str) -> str:
@@ -233,51 +249,6 @@ def _encode_url(url: str) -> str:
         raise InputError("the address is not a URL" if "@" in url else f"{url} is not a URL: {error}") from None
     safe = "/%:@!$&'()*+,;=~?"
     return urlunsplit((parts.scheme, netloc, quote(parts.path, safe), quote(parts.query, safe), ""))
-
-
-def _fetch(
-    url: str,
-    address: str,
-    settings: InputSettings,
-    opener: urllib.request.OpenerDirector | None,
-    too_slow: InputError,
-) -> bytes:
-    open_url = urllib.request.urlopen if opener is None else opener.open
-    deadline = time.monotonic() + settings.download_timeout_s
-    limit_mb = settings.max_download_bytes / 2**20
-    too_large = InputError(f"{url} is larger than {limit_mb:g} MB", "--set Input.max_download_mb=N raises the limit")
-    try:
-        # The caller checked the scheme.
-        request = urllib.request.Request(address, headers={"User-Agent": "edge-ocr"})  # noqa: S310
-        with open_url(request, timeout=settings.download_timeout_s) as response:
-            announced = int(response.headers.get("Content-Length") or 0)
-            if announced > settings.max_download_bytes:
-                raise too_large
-            content = bytearray()
-            # read1 returns what has arrived, so that a slow sender cannot hold a whole chunk past the deadline.
-            while chunk := response.read1(_CHUNK_BYTES):
-                content += chunk
-                if len(content) > settings.max_download_bytes:
-                    raise too_large
-                if time.monotonic() > deadline:
-                    raise too_slow
-            # read1 takes a connection that breaks off for the end.
-            if len(content) < announced:
-                raise InputError(f"{url} broke off after {len(content):,} of {announced:,} bytes", "try again")
-    except TimeoutError:
-        raise too_slow from None
-    except urllib.error.HTTPError as error:
-        # It holds the connection open.
-        error.close()
-        # Of a redirect in circles, it has several lines.
-        said = " ".join(str(error.reason).split())
-        raise InputError(f"{url}: the server answered {error.code} {said}") from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, TimeoutError):
-            raise too_slow from None
-        raise InputError(f"{url} cannot be fetched: {reason}") from None
-    return bytes(content)
 
 
 def read_stream(stream: BinaryIO, label: str, settings: InputSettings) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from typing import Annotated
@@ -27,8 +28,12 @@ def serve(
     ] = None,
     no_url: Annotated[bool, typer.Option("--no-url", help="Read Base64 only.")] = False,
     allow_private_urls: Annotated[
-        bool, typer.Option("--allow-private-urls", help="Also fetch from private and loopback addresses.")
+        bool, typer.Option("--allow-private-urls", help="Also fetch from private and loopback addresses, and any port.")
     ] = False,
+    allow_ports: Annotated[
+        str | None,
+        typer.Option(metavar="PORT,PORT", help="Fetch from these ports, too; 80 and 443 are always allowed."),
+    ] = None,
     pipeline: options.Pipeline = "OCR",
     device: options.Device = None,
     engine: options.Engine = None,
@@ -79,6 +84,7 @@ def serve(
         queue=queue,
         allow_urls=not no_url,
         allow_private_urls=allow_private_urls,
+        allow_ports=None if allow_ports is None else _parse_ports(allow_ports),
     )
     with show_download() as progress:
         run_service(
@@ -90,3 +96,12 @@ def serve(
             progress=progress,
             ready=lambda url: sys.stderr.write(f"serving on {url}\n"),
         )
+
+
+def _parse_ports(text: str) -> tuple[int, ...]:
+    from edge_ocr.errors import UsageError
+
+    ports = [int(part) if re.fullmatch(r"[0-9]{1,5}", part.strip()) else 0 for part in text.split(",")]
+    if not all(1 <= port <= 65535 for port in ports):
+        raise UsageError(f"--allow-ports {text}: expected ports from 1 to 65535", "such as --allow-ports 8080,8443")
+    return tuple(ports)

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 import re
-import urllib.request
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from starlette.exceptions import HTTPException
 from edge_ocr import __version__
 from edge_ocr.drawing import draw_boxes
 from edge_ocr.errors import EdgeOcrError, InputError
+from edge_ocr.fetch import Fetcher
 from edge_ocr.inputs import Source, download
 from edge_ocr.pipeline import OcrPipeline
 from edge_ocr.results import JPEG_QUALITY, OcrResult
@@ -30,7 +30,7 @@ from edge_ocr.serving import metrics
 from edge_ocr.serving.frame import CLIENT_GONE, RequestFrame, answer_failure
 from edge_ocr.serving.lanes import BusyError, Lanes
 from edge_ocr.serving.messages import Failure, Health, OcrAnswer, OcrRequest
-from edge_ocr.serving.public_fetch import create_public_opener
+from edge_ocr.serving.public_fetch import create_fetcher
 from edge_ocr.serving.settings import ServeSettings
 
 T = TypeVar("T")
@@ -65,13 +65,14 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
     """Return the service of one worker; `pipeline` reads its pictures."""
     readers = Lanes("reading", READERS, settings.queue)
     fetchers = Lanes("fetching", FETCHERS, settings.queue)
-    opener = None if settings.allow_private_urls else create_public_opener()
+    fetcher = create_fetcher(settings)
 
     @asynccontextmanager
     async def live(app: FastAPI) -> AsyncIterator[None]:
         yield
         fetchers.close()
         readers.close()
+        fetcher.close()
 
     app = FastAPI(
         title="edge-ocr",
@@ -101,7 +102,7 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
         async def answer() -> dict[str, Any]:
             content = body.image
             if _URL.match(content):
-                fetched = await fetchers.run(lambda: _fetch(content, chosen, settings, opener))
+                fetched = await fetchers.run(lambda: _fetch(content, chosen, settings, fetcher))
                 return await readers.run(lambda: _answer(chosen, fetched, content))
             return await readers.run(lambda: _answer(chosen, _decode_base64(content), None))
 
@@ -151,14 +152,12 @@ def _choose_side(pipeline: OcrPipeline, max_long_side: int | None) -> OcrPipelin
     return pipeline.derive({"Detection.limit_side_len": max_long_side, "Detection.limit_type": "max"})
 
 
-def _fetch(
-    url: str, pipeline: OcrPipeline, settings: ServeSettings, opener: urllib.request.OpenerDirector | None
-) -> bytes:
+def _fetch(url: str, pipeline: OcrPipeline, settings: ServeSettings, fetcher: Fetcher) -> bytes:
     if not settings.allow_urls:
         raise InputError("this service reads no URLs; send the picture as Base64")
     if not re.match("https?://", url, re.IGNORECASE):
         raise InputError("image: expected an http or https URL, or Base64")
-    return download(url, pipeline.config.input, opener)
+    return download(url, pipeline.config.input, fetcher)
 
 
 def _decode_base64(text: str) -> bytes:

@@ -2,132 +2,45 @@
 
 from __future__ import annotations
 
-import http.client
 import ipaddress
-import math
-import socket
-import ssl
-import time
-import urllib.request
-from typing import Any
 
 from edge_ocr.errors import InputError
+from edge_ocr.fetch import DEFAULT_PORTS, Fetcher
+from edge_ocr.serving.settings import ServeSettings
 
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _EXAMPLES = ipaddress.ip_network("3fff::/20")
 
 
-def create_public_opener() -> urllib.request.OpenerDirector:
-    """Return what opens http(s) URLs, redirects included, at public addresses; proxies are not asked.
+def create_fetcher(settings: ServeSettings) -> Fetcher:
+    """Return what opens http(s) URLs, redirects included, at the addresses and ports that `settings` allow.
 
-    The address that was checked is the one connected to: a name cannot lead elsewhere the second time.
+    The address that is checked is the one connected to: a name cannot lead elsewhere the second time. Proxies are asked
+    where private addresses are allowed.
 
-    Opening raises InputError for an address that is not public.
+    Opening raises InputError for an address or port that is not allowed.
     """
-    opener = urllib.request.OpenerDirector()
-    tls = ssl.create_default_context()
-    tls.sslsocket_class = _TlsSocket
-    for handler in (
-        _HttpHandler(),
-        _HttpsHandler(context=tls),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.HTTPRedirectHandler(),
-        urllib.request.UnknownHandler(),
-    ):
-        opener.add_handler(handler)
-    return opener
+    ports = set(DEFAULT_PORTS.values()).union(settings.allow_ports or ())
+    listed = ", ".join(map(str, sorted(ports)))
 
+    def check_port(host: str, port: int) -> None:
+        if port not in ports:
+            raise InputError(
+                f"port {port} of {host} is not fetched from: expected one of {listed}",
+                f"serve with --allow-ports {port}",
+            )
 
-class _Socket(socket.socket):
-    """Ends in time even where one byte comes after the other.
+    def check_address(host: str, address: str) -> None:
+        if not is_public(address):
+            raise InputError(
+                f"the address of {host} is not public", "send the picture itself, or serve with --allow-private-urls"
+            )
 
-    A timeout starts anew with each, and a server could keep a thread and a connection for as long as it likes.
-    """
-
-    until = math.inf
-
-    def recv_into(self, *arguments: Any, **options: Any) -> int:
-        self.settimeout(_measure_left(self.until))
-        return super().recv_into(*arguments, **options)
-
-
-class _TlsSocket(ssl.SSLSocket):
-    until = math.inf
-
-    def recv_into(self, *arguments: Any, **options: Any) -> int:
-        self.settimeout(_measure_left(self.until))
-        return super().recv_into(*arguments, **options)
-
-
-def _measure_left(until: float) -> float | None:
-    if until == math.inf:
-        return None
-    left = until - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("timed out")
-    return left
-
-
-class _HttpConnection(http.client.HTTPConnection):
-    def connect(self) -> None:
-        self.sock = _connect(self.host, self.port, self.timeout)
-
-
-class _HttpsConnection(http.client.HTTPSConnection):
-    def __init__(self, host: str, *, tls: ssl.SSLContext, **options: Any) -> None:
-        super().__init__(host, context=tls, **options)
-        self._tls = tls
-
-    def connect(self) -> None:
-        sock = _connect(self.host, self.port, self.timeout)
-        try:
-            wrapped = self._tls.wrap_socket(sock, server_hostname=self.host)
-        except BaseException:
-            sock.close()
-            raise
-        if isinstance(wrapped, _TlsSocket):
-            wrapped.until = sock.until
-        self.sock = wrapped
-
-
-class _HttpHandler(urllib.request.HTTPHandler):
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_HttpConnection, req)
-
-
-class _HttpsHandler(urllib.request.HTTPSHandler):
-    def __init__(self, context: ssl.SSLContext) -> None:
-        super().__init__(context=context)
-        self._tls = context
-
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        def create(host: str, /, **options: Any) -> _HttpsConnection:
-            return _HttpsConnection(host, tls=self._tls, **options)
-
-        return self.do_open(create, req)
-
-
-def _connect(host: str, port: int, timeout_s: float | None) -> _Socket:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    # All of them, before the first is tried: a name with one private address is no public name.
-    if not all(is_public(address[0]) for *_, address in found):
-        raise InputError(
-            f"the address of {host} is not public", "send the picture as Base64, or serve with --allow-private-urls"
-        )
-    failure: OSError | None = None
-    for *_, address in found:
-        try:
-            plain = socket.create_connection((str(address[0]), port), timeout_s)
-        except OSError as error:
-            failure = error
-            continue
-        sock = _Socket(plain.family, plain.type, plain.proto, plain.detach())
-        sock.settimeout(timeout_s)
-        if timeout_s is not None:
-            sock.until = time.monotonic() + timeout_s
-        return sock
-    raise failure or OSError(f"{host} has no address")
+    if not settings.allow_private_urls:
+        return Fetcher(check_port, check_address)
+    if settings.allow_ports is None:
+        return Fetcher(use_proxies=True)
+    return Fetcher(check_port, use_proxies=True)
 
 
 def is_public(address: str | int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -24,3 +25,5 @@ class ServeSettings:
     allow_urls: bool = True
     allow_private_urls: bool = False
     """Whether URLs may lead to private, loopback, link-local and other addresses that are not public."""
+    allow_ports: Sequence[int] | None = None
+    """Ports of URLs beside 80 and 443. None: no others, or any where private URLs are allowed."""

@@ -1,18 +1,30 @@
-"""Which addresses are public."""
+"""Which addresses are public, and which ports are fetched from."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
-import time
-import urllib.error
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import pytest
 
+from edge_ocr.config import load_config
 from edge_ocr.errors import InputError
+from edge_ocr.inputs import download
+from edge_ocr.resolver import Address, Resolver
 from edge_ocr.serving import public_fetch
-from edge_ocr.serving.public_fetch import create_public_opener, is_public
+from edge_ocr.serving.public_fetch import create_fetcher, is_public
+from edge_ocr.serving.settings import ServeSettings
+
+
+def get(url: str, **settings: object) -> bytes:
+    fetcher = create_fetcher(ServeSettings(**settings))
+    try:
+        return download(url, replace(load_config().input, download_timeout_s=5), fetcher)
+    finally:
+        fetcher.close()
 
 
 @pytest.mark.parametrize(
@@ -53,21 +65,13 @@ def lead(monkeypatch):
     asked: list[str] = []
 
     def set_addresses(*addresses: str) -> list[str]:
-        def find(host: str, port: int, *args: object, **options: object) -> list[tuple[object, ...]]:
+        def find(self: Resolver, host: str, port: int, until: float) -> list[Address]:
             asked.append(host)
-            families = {True: socket.AF_INET6, False: socket.AF_INET}
             return [
-                (
-                    families[":" in address],
-                    socket.SOCK_STREAM,
-                    6,
-                    "",
-                    (address, port, *((0, 0) if ":" in address else ())),
-                )
-                for address in addresses
+                Address(socket.AF_INET6 if ":" in address else socket.AF_INET, (address, port)) for address in addresses
             ]
 
-        monkeypatch.setattr(public_fetch.socket, "getaddrinfo", find)
+        monkeypatch.setattr(Resolver, "find", find)
         return asked
 
     return set_addresses
@@ -77,99 +81,113 @@ def lead(monkeypatch):
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["::1", "8.8.8.8"]])
 def test_name_that_leads_inside_is_refused(lead, scheme, addresses):
     asked = lead(*addresses)
-    with pytest.raises(InputError, match="not public"):
-        create_public_opener().open(f"{scheme}://pictures.example/a.png", timeout=5)
+    with pytest.raises(InputError, match=r"the address of pictures\.example is not public"):
+        get(f"{scheme}://pictures.example/a.png")
     assert asked == ["pictures.example"]
 
 
+@dataclass
+class Site:
+    """A server on loopback that counts for public."""
+
+    port: int
+    answers: list[bytes] = field(default_factory=list)
+    """What it says, one after the other; the last again and again."""
+    heard: list[bytes] = field(default_factory=list)
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
 @pytest.fixture
-def inside(monkeypatch):
-    """A server on loopback that counts for public; it answers what it is told."""
+def inside(monkeypatch) -> Iterator[Site]:
     monkeypatch.setattr(public_fetch, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "*")
     listener = socket.create_server(("127.0.0.1", 0))
-    answers: list[bytes] = []
-    heard: list[bytes] = []
+    site = Site(listener.getsockname()[1])
 
     def serve() -> None:
-        while True:
-            try:
+        with contextlib.suppress(OSError):
+            while True:
                 client, _ = listener.accept()
-            except OSError:
-                return
-            with client:
-                heard.append(client.recv(65536))
-                client.sendall(answers[min(len(heard), len(answers)) - 1])
+                with client:
+                    site.heard.append(client.recv(65536))
+                    client.sendall(site.answers[min(len(site.heard), len(site.answers)) - 1])
 
     thread = threading.Thread(target=serve)
     thread.start()
-    yield listener.getsockname()[1], answers, heard
+    yield site
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
     thread.join(10)
 
 
-def test_public_name_is_fetched_by_the_address_that_was_checked(inside, monkeypatch):
-    port, answers, heard = inside
-    answers.append(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-    found = socket.getaddrinfo
-    # The second time, the name would lead elsewhere.
-    turns = iter(["127.0.0.1", "127.0.0.2"])
-    monkeypatch.setattr(
-        public_fetch.socket,
-        "getaddrinfo",
-        lambda host, port, *a, **o: found(next(turns) if host == "name.example" else host, port, *a, **o),
-    )
-    with create_public_opener().open(f"http://name.example:{port}/a.png", timeout=5) as answer:
-        assert answer.read() == b"ok"
-    assert f"Host: name.example:{port}".encode() in heard[0]
+def redirect(target: str) -> bytes:
+    return f"HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n".encode()
+
+
+def test_public_name_is_fetched_by_the_address_that_was_checked(inside, lead, monkeypatch):
+    inside.answers.append(OK)
+    asked = lead("127.0.0.1")
+    assert get(f"http://name.example:{inside.port}/a.png", allow_ports=(inside.port,)) == b"ok"
+    # Once: the second time, the name might lead elsewhere.
+    assert asked == ["name.example"]
+    assert f"Host: name.example:{inside.port}".encode() in inside.heard[0]
 
 
 @pytest.mark.parametrize(
-    ("target", "error", "words"),
+    ("target", "words"),
     [
-        ("http://127.0.0.2/", InputError, "not public"),
-        ("http://[::1]/", InputError, "not public"),
-        ("ftp://127.0.0.1/a.png", urllib.error.URLError, "ftp"),
-        ("file:///etc/passwd", urllib.error.HTTPError, "not allowed"),
+        ("http://127.0.0.2/", "not public"),
+        ("http://[::1]/", "not public"),
+        ("ftp://127.0.0.1/a.png", "ftp"),
+        ("file:///etc/passwd", "not allowed"),
     ],
 )
-def test_redirect_that_leads_inside_is_refused(inside, target, error, words):
-    port, answers, heard = inside
-    answers.append(f"HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n".encode())
-    with pytest.raises(error, match=words) as caught:
-        create_public_opener().open(f"http://127.0.0.1:{port}/", timeout=5)
-    if isinstance(caught.value, urllib.error.HTTPError):
-        caught.value.close()
-    assert len(heard) == 1
+def test_redirect_that_leads_inside_is_refused(inside, target, words):
+    inside.answers.append(redirect(target))
+    with pytest.raises(InputError, match=words):
+        get(f"http://127.0.0.1:{inside.port}/", allow_ports=[inside.port])
+    assert len(inside.heard) == 1
 
 
-def test_server_that_drips_is_left_in_time(monkeypatch):
-    monkeypatch.setattr(public_fetch, "is_public", lambda address: True)
-    ended = threading.Event()
+def test_other_ports_are_refused_before_anything_is_asked(inside, lead):
+    asked = lead("127.0.0.1")
+    with pytest.raises(InputError, match=f"port {inside.port} of name.example .* expected one of 80, 443") as caught:
+        get(f"http://name.example:{inside.port}/")
+    assert f"--allow-ports {inside.port}" in caught.value.hint
+    with pytest.raises(InputError, match="expected one of 80, 443, 8443"):
+        get(f"https://name.example:{inside.port}/", allow_ports=[8443])
+    assert (asked, inside.heard) == ([], [])
 
-    def drip() -> None:
-        client, _ = listener.accept()
-        # Each of these is an answer to go on from, and none takes long.
-        with client, contextlib.suppress(OSError):
-            while not ended.is_set():
-                client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-                time.sleep(0.05)
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=drip)
-        thread.start()
-        start = time.monotonic()
-        try:
-            with pytest.raises(OSError, match="timed out"):
-                create_public_opener().open(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=0.5)
-        finally:
-            ended.set()
-            thread.join(10)
-        assert 0.4 < time.monotonic() - start < 5
+def test_redirect_to_another_port_is_refused(inside):
+    inside.answers.append(redirect("http://127.0.0.1:22/"))
+    with pytest.raises(InputError, match=r"port 22 of 127\.0\.0\.1"):
+        get(f"http://127.0.0.1:{inside.port}/", allow_ports=[inside.port])
+
+
+@pytest.mark.parametrize("url", ["http://name.example/a", "https://name.example/a", "http://name.example:443/a"])
+def test_usual_ports_are_allowed(lead, url):
+    # What is wrong is the address.
+    lead("10.0.0.1")
+    for ports in (None, [8080]):
+        with pytest.raises(InputError, match="not public"):
+            get(url, allow_ports=ports)
+
+
+def test_where_private_urls_are_allowed_any_port_is_but_where_ports_are_named(inside, monkeypatch):
+    monkeypatch.setattr(public_fetch, "is_public", lambda address: False)
+    inside.answers.append(OK)
+    url = f"http://127.0.0.1:{inside.port}/"
+    assert get(url, allow_private_urls=True) == b"ok"
+    assert get(url, allow_private_urls=True, allow_ports=[inside.port]) == b"ok"
+    with pytest.raises(InputError, match=f"port {inside.port}"):
+        get(url, allow_private_urls=True, allow_ports=[8080])
 
 
 def test_proxies_of_the_environment_are_not_asked(lead, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9/")
     lead("10.0.0.1")
     with pytest.raises(InputError, match="not public"):
-        create_public_opener().open("http://pictures.example/a.png", timeout=5)
+        get("http://pictures.example/a.png")

@@ -168,6 +168,17 @@ def test_workers_read_with_the_models_own_settings(serve, det_folder, examples):
 
 
 @pytest.mark.slow
+def test_workers_obey_every_option(serve):
+    process = serve("--workers", "2", "--allow-ports", "8080, 8443", "--threads", "1")
+    body = json.dumps({"image": "http://a.example:81/"}).encode()
+    request = urllib.request.Request(f"{process.url}ocr", body, {"content-type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError) as caught, urllib.request.urlopen(request):
+        pass
+    with caught.value as answer:
+        assert "expected one of 80, 443, 8080, 8443" in answer.read().decode()
+
+
+@pytest.mark.slow
 def test_workers_that_cannot_start_are_given_up(serve, det_folder):
     process = serve("--workers", "2", "--det-model", str(det_folder))
     wait_for(lambda: sum("startup complete" in line for line in process.said) == 2, 60)
@@ -301,6 +312,8 @@ def test_port_that_is_taken_is_told():
         (["--host", ""], 2, "--host is empty"),
         (["--workers", "0"], 2, "--workers"),
         (["--max-pixels", "0"], 2, "--max-pixels"),
+        (["--allow-ports", "8080,http"], 2, "--allow-ports 8080,http: expected ports"),
+        (["--allow-ports", "65536"], 2, "--allow-ports"),
         (["--set", "Detection.thres=1"], 2, "Detection.thresh"),
         (["--port", "0", "--rec-model", "no-such-model"], 5, "no-such-model"),
         (["--port", "0", "--workers", "2", "--rec-model", "no-such-model"], 5, "no-such-model"),

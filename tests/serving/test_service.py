@@ -621,9 +621,14 @@ def test_url_that_leads_to_no_picture_is_refused(start, site, path):
         "https://192.168.0.1/a.png",
     ],
 )
-def test_private_urls_are_refused(service, site, url):
-    answer = service.ask("/ocr", {"image": url.format(port=site.rpartition(":")[2])})
+def test_private_urls_are_refused(start, site, url):
+    port = site.rpartition(":")[2]
+    answer = start(allow_ports=[int(port)]).ask("/ocr", {"image": url.format(port=port)})
     assert_failed(answer, 422, "not public")
+
+
+def test_other_ports_are_refused(service, site):
+    assert_failed(service.ask("/ocr", {"image": site + "/sign.png"}), 422, "port ", "expected one of 80, 443")
 
 
 def test_urls_can_be_turned_off(start, site):
