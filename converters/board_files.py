@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import edge_ocr.core
-from converters.child_process import make_environment
+from converters.child_process import make_environment, run_child
 from converters.library_elf import find_min_glibc
 from converters.lite_process import COMPILE_TIMEOUT_S, SOURCES, Arch, find_compiler
 from edge_ocr.core.bundle import SHIM, iterate_files
@@ -104,13 +104,7 @@ def build_shim(arch: Arch, library: Path, include_dir: Path) -> tuple[bytes, str
         command += ["-I", str(SOURCES), "-I", str(include_dir), str(SOURCES / "edge_ocr_lite.cpp"), "-o", str(out)]
         command += [f"-L{library.parent}", f"-l:{library.name}", f"-Wl,-soname,{SHIM}", "-Wl,-rpath,$ORIGIN"]
         try:
-            ended = subprocess.run(
-                command,
-                capture_output=True,
-                env=make_environment(),
-                timeout=COMPILE_TIMEOUT_S,
-                check=False,
-            )
+            ended = run_child(command, COMPILE_TIMEOUT_S, env=make_environment())
         except (OSError, subprocess.TimeoutExpired) as error:
             raise NotVerifiedError(f"{compiler} does not run: {error}") from None
         if ended.returncode != 0:

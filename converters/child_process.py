@@ -6,14 +6,20 @@ import os
 import select
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from pathlib import Path
 
 STDERR_TAIL_BYTES = 32 * 1024
 
 _MAX_LINE_BYTES = 2**16
+# How soon a process ends that is told to stop.
+_STOP_POLL_S = 0.2
+# For what was written before the end; a process that left the group may hold the pipes open.
+_REST_TIMEOUT_S = 5.0
 
 
 class EndedError(Exception):
@@ -51,6 +57,7 @@ class Child:
             os.set_blocking(descriptor, False)
         self._stderr_open = True
         self._stdin_open = True
+        self._killed = False
         self._hear = hear
         self.tail = bytearray()
         """The last that it wrote to stderr."""
@@ -139,10 +146,10 @@ class Child:
 
     def kill(self) -> None:
         """End it at once, with all that it started on this machine."""
-        if self._process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        # Once: afterwards another group may have the id.
+        if not self._killed:
+            self._killed = True
+            _kill_group(self._process)
         self.close_stdin()
         self._stderr_open = False
         for pipe in (self._process.stdout, self._process.stderr):
@@ -167,6 +174,73 @@ class Child:
                 self._hear(got)
                 self.tail += got
                 del self.tail[:-STDERR_TAIL_BYTES]
+
+
+def run_child(
+    command: Sequence[str],
+    timeout_s: float,
+    *,
+    env: Mapping[str, str],
+    data: bytes = b"",
+    cwd: Path | None = None,
+    pass_fds: Collection[int] = (),
+    join_stderr: bool = False,
+    stop: threading.Event | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command to its end, `data` as its stdin; however it ends, all that it started on this machine ends with it.
+
+    With `join_stderr`, stderr goes to the result's stdout.
+
+    Raises OSError where it does not start, subprocess.TimeoutExpired, with what it wrote until then, and CancelledError
+    soon after another thread has set `stop`.
+    """
+    # A session of its own, as `Child`: who waits in another thread than the main one sees no Ctrl-C, hence `stop`.
+    process = subprocess.Popen(
+        list(command),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if join_stderr else subprocess.PIPE,
+        cwd=cwd,
+        env=env,
+        pass_fds=pass_fds,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            said = _communicate(process, data, time.monotonic() + timeout_s, stop)
+        finally:
+            _kill_group(process)
+        if said is None:
+            said = process.communicate(timeout=_REST_TIMEOUT_S)
+            raise subprocess.TimeoutExpired(list(command), timeout_s, *said)
+    return subprocess.CompletedProcess(list(command), process.returncode, *said)
+
+
+def _communicate(
+    process: subprocess.Popen[bytes], data: bytes, deadline: float, stop: threading.Event | None
+) -> tuple[bytes, bytes] | None:
+    """Return what a process wrote until it ended; None where it did not by `deadline`."""
+    given: bytes | None = data
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        try:
+            return process.communicate(given, left if stop is None else min(left, _STOP_POLL_S))
+        except subprocess.TimeoutExpired:
+            given = None  # the rest is still sent
+        if stop is not None and stop.is_set():
+            raise CancelledError
+        if time.monotonic() >= deadline:
+            return None
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process that leads a group, and all of the group, be the leader alive or not. Call it once.
+
+    Until the leader is waited for, and while the group has members, no other group gets the id.
+    """
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def clean_environment() -> dict[str, str]:

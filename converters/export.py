@@ -189,7 +189,7 @@ def export_bundle(
                 libraries = _find_libraries(chosen, abis, toolchain, options, report)
                 exported = tuple(pool.map(_Job.convert, jobs))
             except BaseException:
-                stop.set()  # the pool waits for all its threads; those to come need not start opt any more
+                stop.set()  # the pool waits for all its threads: they end their opt, and start no other
                 raise
         report("writing the bundle")
         _write_files(bundle, chosen, toolchain, config, options, exported, charset, libraries)
@@ -413,7 +413,13 @@ class _Job:
                 before, after = self.passes[0].ops_before, self.passes[-1].ops_after
                 self.report(f"{model.kind}: passes, {before} ops → {after}")
             with self._name_source():
-                check_support(self.toolchain.python, self._program, self._params, valid_places=self.target.valid_places)
+                check_support(
+                    self.toolchain.python,
+                    self._program,
+                    self._params,
+                    valid_places=self.target.valid_places,
+                    stop=self.stop,
+                )
 
     def convert(self) -> ExportedModel:
         """Run opt and read what it wrote."""
@@ -427,6 +433,7 @@ class _Job:
                     self.scratch / model.kind,
                     valid_places=self.target.valid_places,
                     precision=self.options.precision,
+                    stop=self.stop,
                 )
             where = f"the .nb of {model.name}"
             try:

@@ -31,6 +31,7 @@ from converters.child_process import (
     LateError,
     make_environment,
     name_end,
+    run_child,
 )
 from converters.library_elf import inspect_library
 from converters.opt import list_last_lines
@@ -146,9 +147,7 @@ def build_program(arch: Arch, library: Path, include_dir: Path, folder: Path) ->
     # needs is the loader's business, whose words say more than the linker's.
     command += [f"-L{library.parent}", f"-l:{library.name}", "-Wl,-rpath,$ORIGIN", "-Wl,--allow-shlib-undefined"]
     try:
-        ended = subprocess.run(
-            command, capture_output=True, env=make_environment(), timeout=COMPILE_TIMEOUT_S, check=False
-        )
+        ended = run_child(command, COMPILE_TIMEOUT_S, env=make_environment())
     except OSError as error:
         raise NotVerifiedError(f"{compiler} does not start: {error.strerror}", _advise(_MACHINES[arch])) from None
     except subprocess.TimeoutExpired:
@@ -174,7 +173,7 @@ def _find_sysroot(arch: Arch) -> Path:
     machine = _MACHINES[arch]
     candidates = [_debian_sysroot(machine)]
     with suppress(OSError, subprocess.TimeoutExpired):
-        said = subprocess.run([find_compiler(arch), "-print-sysroot"], capture_output=True, timeout=60, check=False)
+        said = run_child([find_compiler(arch), "-print-sysroot"], 60, env=make_environment())
         # Debian's say "/", where the loader would be that of this machine.
         candidates += [Path(line) for line in said.stdout.decode(errors="replace").splitlines() if line.strip("/ ")]
     for folder in candidates:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from converters.child_process import clean_environment, name_end
+from converters.child_process import clean_environment, name_end, run_child
 from edge_ocr.errors import ConversionError, ToolchainError
 
 WORKER = Path(__file__).with_name("opt_worker.py")
@@ -74,13 +75,15 @@ def describe_interpreter(python: Path) -> Interpreter:
         raise ToolchainError(f"{python} is not a Python: it answered {ended.stdout[:80]!r}") from None
 
 
-def check_support(python: Path, program: Path, params: Path, *, valid_places: str) -> None:
+def check_support(
+    python: Path, program: Path, params: Path, *, valid_places: str, stop: threading.Event | None = None
+) -> None:
     """Ask opt whether it has kernels for every op of a model; takes a fraction of a conversion.
 
-    Raises ConversionError, with the table that opt prints, where it has not.
+    Raises ConversionError, with the table that opt prints, where it has not; CancelledError once `stop` is set.
     """
     job = {"action": "check", "model": str(program), "params": str(params), "valid_places": valid_places}
-    ended = _start(python, job, program, CONVERT_TIMEOUT_S)
+    ended = _start(python, job, program, CONVERT_TIMEOUT_S, stop)
     # opt ends the process with 1 whatever it found; only what it prints tells.
     if _SUPPORTED not in ended.stderr:
         raise _refuse(program, name_end(ended.returncode), ended.stderr)
@@ -95,10 +98,12 @@ def run_opt(
     valid_places: str,
     precision: Precision = "fp32",
     timeout_s: float = CONVERT_TIMEOUT_S,
+    stop: threading.Event | None = None,
 ) -> Path:
     """Convert one model in a process of its own and return the written file, `out` + ".nb".
 
-    Raises ConversionError with the last lines that opt printed where it crashes, fails, hangs or writes nothing.
+    Raises ConversionError with the last lines that opt printed where it crashes, fails, hangs or writes nothing;
+    CancelledError once `stop` is set.
     """
     job = {
         "action": "convert",
@@ -108,7 +113,7 @@ def run_opt(
         "valid_places": valid_places,
         "quant_type": _QUANT_TYPES[precision],
     }
-    ended = _start(python, job, program, timeout_s)
+    ended = _start(python, job, program, timeout_s, stop)
     if ended.returncode != 0:
         raise _refuse(program, name_end(ended.returncode), ended.stderr)
     written = Path(f"{out}.nb")
@@ -117,9 +122,11 @@ def run_opt(
     return written
 
 
-def _start(python: Path, job: Mapping[str, Any], program: Path, timeout_s: float) -> subprocess.CompletedProcess[bytes]:
+def _start(
+    python: Path, job: Mapping[str, Any], program: Path, timeout_s: float, stop: threading.Event | None
+) -> subprocess.CompletedProcess[bytes]:
     try:
-        return _run_worker(python, job, timeout_s)
+        return _run_worker(python, job, timeout_s, stop)
     except OSError as error:
         raise ToolchainError(f"{python} does not start: {error.strerror}") from None
     except subprocess.TimeoutExpired as error:
@@ -142,16 +149,12 @@ def sum_up(output: bytes) -> str:
     return " … ".join(dict.fromkeys(lines[:1] + lines[-1:]))
 
 
-def _run_worker(python: Path, job: Mapping[str, Any], timeout_s: float) -> subprocess.CompletedProcess[bytes]:
+def _run_worker(
+    python: Path, job: Mapping[str, Any], timeout_s: float, stop: threading.Event | None = None
+) -> subprocess.CompletedProcess[bytes]:
     # -I: nothing of the caller's environment, folder or user site reaches that interpreter.
-    return subprocess.run(
-        [str(python), "-I", str(WORKER)],
-        input=json.dumps(job).encode(),
-        capture_output=True,
-        env=clean_environment(),
-        timeout=timeout_s,
-        check=False,
-    )
+    command, data = [str(python), "-I", str(WORKER)], json.dumps(job).encode()
+    return run_child(command, timeout_s, data=data, env=clean_environment(), stop=stop)
 
 
 def _refuse(program: Path, end: str, output: bytes) -> ConversionError:

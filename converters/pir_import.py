@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from converters.child_process import make_environment, name_end
+from converters.child_process import make_environment, name_end, run_child
 from converters.opt import CONVERT_TIMEOUT_S, list_last_lines
 from edge_ocr.errors import ConversionError, ModelError, ToolchainError
 
@@ -76,16 +76,13 @@ def convert_pir(program: Path, params: Path, out: Path, *, timeout_s: float = CO
         copy.write_text(text, encoding="utf-8")
         command = [sys.executable, "-W", "ignore", "-c", _WORKER, str(copy), str(params.absolute()), str(made)]
         try:
-            ended = subprocess.run(
+            ended = run_child(
                 command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                timeout_s,
                 # Flags that a user set for another export would reach Paddle.
                 env={name: value for name, value in make_environment().items() if not name.startswith("FLAGS_")},
-                cwd=scratch,  # Python looks there for modules
-                timeout=timeout_s,
-                check=False,
+                cwd=Path(scratch),  # Python looks there for modules
+                join_stderr=True,
             )
         except OSError as error:
             raise ToolchainError(f"{sys.executable} does not start: {error.strerror}") from None

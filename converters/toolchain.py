@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from converters.child_process import clean_environment
+from converters.child_process import clean_environment, run_child
 from converters.opt import Interpreter, describe_interpreter
 from edge_ocr.errors import ModelError, ToolchainError, UsageError
 from edge_ocr.fetch_errors import UvError, mask_urls, sum_up_uv
@@ -328,16 +328,13 @@ def _remove(folder: Path) -> None:
 def _run_uv(uv: Path, arguments: list[str], tried: _Tried, lock: int) -> str | None:
     """Run uv; return None, or in one line what went wrong; what uv wrote is then in `tried.output`."""
     try:
-        ended = subprocess.run(
+        ended = run_child(
             [str(uv), *arguments, "--quiet"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
+            UV_TIMEOUT_S,
             env=clean_environment(),
             cwd=_find_folder(),  # the settings of a project in the caller's folder are not for us
             # If we are killed, uv may go on: it holds the lock until it is done with the folder.
             pass_fds=(lock,),
-            timeout=UV_TIMEOUT_S,
-            check=False,
         )
     except subprocess.TimeoutExpired:
         return f"did not end within {UV_TIMEOUT_S:g} s"
