@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import edge_ocr
-from converters.project_record import RECORD, is_made_by_tools, list_modules
+from converters.project_record import RECORD, is_made_by_tools, list_tools_folders
 from edge_ocr.errors import ModelError
 
 if TYPE_CHECKING:
@@ -50,11 +50,11 @@ def _list_sources(folder: Path) -> list[str]:
     """Return the files of the project, without what tools or an export put there."""
     found = [Path(parent, name) for parent, _, files in os.walk(folder) for name in files]
     names = {path.relative_to(folder).as_posix() for path in found}
-    modules = list_modules(names)
+    folders = list_tools_folders(names)
     return sorted(
         name
         for name in names
-        if not is_made_by_tools(name, modules) and not name.startswith(_EXPORTED) and not name.endswith(".iml")
+        if not is_made_by_tools(name, folders) and not name.startswith(_EXPORTED) and not name.endswith(".iml")
     )
 
 

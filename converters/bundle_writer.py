@@ -1,25 +1,54 @@
-"""Writes a bundle or a project: all of it or nothing, and never over what is neither, or is changed by its user."""
+"""Writes a bundle or a project: all of it or nothing, and never over what is neither.
+
+What is the user's in one that is replaced, and what becomes of that, `converters.ownership` tells.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
+import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from converters.project_record import KEPT, RECORD, list_changes, read_record, write_record
+from converters.ownership import (
+    SEAL,
+    Contents,
+    hash_file,
+    list_written,
+    name_some,
+    read_listed,
+    sort_out,
+    take_along,
+)
+from converters.project_record import RECORD, list_tools_folders, read_record, write_record
 from edge_ocr import __version__
-from edge_ocr.core.bundle import MANIFEST, SIGNATURE
+from edge_ocr.core.bundle import INSTALLED, MANIFEST, SIGNATURE
 from edge_ocr.errors import UsageError
+
+Report = Callable[[str], None]
+
+OURS = (SIGNATURE, ".deploy-job")
+"""Of a bundle, but not in its list, nor is the manifest; the second is `edge-ocr deploy`'s."""
+
+DROPPED = (INSTALLED, f"{INSTALLED}.new", f"{INSTALLED}.old")
+"""Folders of a bundle that install.sh makes."""
+
+# Of linux/fs.h and fcntl.h.
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
 
 
 @dataclass(frozen=True)
@@ -67,10 +96,11 @@ class BundleWriter:
         With `sign`, also manifest.sig with what that returns for its bytes. Of a project, also the record of all files.
         """
         files = {name: {"sha256": entry.sha256, "size_bytes": entry.size_bytes} for name, entry in self.files.items()}
-        text = json.dumps({**content, "files": files}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        unlisted = {MANIFEST: self._write(self.folder / MANIFEST, text.encode())}
+        unsealed = {**content, "files": files, SEAL: ""}
+        text = _dump({**unsealed, SEAL: hashlib.sha256(_dump(unsealed)).hexdigest()})
+        unlisted = {MANIFEST: self._write(self.folder / MANIFEST, text)}
         if sign is not None:
-            unlisted[SIGNATURE] = self._write(self.folder / SIGNATURE, sign(text.encode()))
+            unlisted[SIGNATURE] = self._write(self.folder / SIGNATURE, sign(text))
         if self.folder != self.root:
             inside = self.folder.relative_to(self.root)
             entries = {(inside / name).as_posix(): entry for name, entry in {**self.files, **unlisted}.items()}
@@ -80,7 +110,7 @@ class BundleWriter:
     def keep_failed(self) -> Path:
         """Move all beside its place, as NAME.failed, and return where it is now; an earlier one there goes.
 
-        What is called so and is no bundle, or is a project that was changed, stays; the name then gets a number behind.
+        What is called so and is not one, or has something of its user's, stays; the name then gets a number behind.
 
         Raises UsageError where it cannot be moved.
         """
@@ -102,32 +132,49 @@ class BundleWriter:
 
 
 @contextmanager
-def open_bundle(out_dir: Path, *, force: bool = False, inside: str = "") -> Iterator[BundleWriter]:
+def open_bundle(
+    out_dir: Path, *, force: bool = False, inside: str = "", report: Report = lambda step: None
+) -> Iterator[BundleWriter]:
     """Collect files beside `out_dir` and move them there in one step when the block ends well.
 
     With `inside`, they are a project, and that is the folder of the bundle in it.
 
     When it does not, or is interrupted, nothing is left and `out_dir` is as it was. A process that is killed outright
-    leaves a folder `.NAME.xxxxxxxx.partial` beside it, which nothing reads. With `force`, an earlier bundle moves aside
-    just before and comes back if the new one cannot take its place; of a project, what is of this machine only stays.
+    leaves a folder beside it, which the next export to `out_dir` removes. With `force`, an earlier bundle is replaced;
+    what is the user's in it is in the new one, too. `report` is told what was kept or could not be removed.
 
     Raises UsageError as `check_out_dir`, or where nothing can be written there.
     """
-    place = check_out_dir(out_dir, force=force, is_project=bool(inside))
+    place = Path(os.path.realpath(out_dir))
     partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
     made = [folder for folder in place.parents if not folder.exists()]
+    is_placed = False
     try:
         with _explain_failure(out_dir):
-            partial.mkdir(parents=True)
-        yield BundleWriter(partial, partial / inside, place)
-        # Again: minutes may have passed since the first look.
-        check_out_dir(out_dir, force=force, is_project=bool(inside))
-        with _explain_failure(out_dir):
-            for name in KEPT if inside else ():
-                _copy_along(place / name, partial / name)
-            _place(partial, place)
+            place.parent.mkdir(parents=True, exist_ok=True)
+        put_back(out_dir, report=report)
+        with _lock(place.parent, alone=False):
+            check_out_dir(out_dir, force=force, is_project=bool(inside))
+            with _explain_failure(out_dir):
+                partial.mkdir()
+            yield BundleWriter(partial, partial / inside, place)
+            # Again: minutes may have passed since the first look.
+            kept = _look_at(out_dir, force, bool(inside), list_written(partial))
+            try:
+                count = take_along(place, partial, kept)
+            except OSError as error:
+                named = f"{error.filename}: {error.strerror}"
+                raise UsageError(f"--out {out_dir}: cannot be taken along: {named}", "give another --out") from None
+            with _explain_failure(out_dir):
+                old = _switch(partial, place)
+            is_placed = True
+            if count:
+                report(f"kept {count} {'file' if count == 1 else 'files'} of yours")
+            if old is not None:
+                _remove_old(old, place, report)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if not is_placed:
+            shutil.rmtree(partial, ignore_errors=True)
         # The folders above it that were made for it go, too, innermost first; one with something in it stays.
         for folder in made:
             with contextlib.suppress(OSError):
@@ -137,68 +184,223 @@ def open_bundle(out_dir: Path, *, force: bool = False, inside: str = "") -> Iter
 def check_out_dir(out_dir: Path, *, force: bool = False, is_project: bool = False) -> Path:
     """Return the absolute place of a bundle or project to be written, links resolved.
 
-    Raises UsageError where a file is in the way, or a folder that is not empty: a bundle gives way to another with
-    `force`, a project in which nothing is its user's to another with `force`, any other folder never does.
+    Raises UsageError where a file is in the way, or a folder that is not empty: with `force`, a bundle gives way to a
+    bundle and a project to a project, unless something of its user's would be lost; any other folder never does.
     """
+    _look_at(out_dir, force, is_project)
+    return Path(os.path.realpath(out_dir))
+
+
+def _look_at(out_dir: Path, force: bool, is_project: bool, written: Collection[str] = ()) -> list[str]:
+    """Check a place as `check_out_dir`, also for what is in the way of `written`; return what is to be taken along."""
     place = Path(os.path.realpath(out_dir))
     try:
         names = [entry.name for entry in place.iterdir()]
     except FileNotFoundError:
-        return place
+        return []
     except OSError as error:
         raise UsageError(f"--out {out_dir}: cannot be a bundle: {error.strerror}", "give another --out") from None
     if not names:
-        return place
+        return []
     if force and Path.cwd().is_relative_to(place):
         # It would go on in a folder that is gone.
         raise UsageError(f"--out {out_dir}: is the folder that you are in, and would be replaced", "cd .. first")
-    record = read_record(place)
-    if record is not None:
-        if not force or not is_project:
-            hint = "--force replaces it, where you changed nothing in it" if is_project else "give another --out"
-            raise UsageError(f"--out {out_dir}: there is an Android project already", hint)
-        _refuse_changed(out_dir, place, record)
-        return place
-    if not _is_bundle(place):
+    if _read_rule(place) is None:
         raise UsageError(
             f"--out {out_dir}: the folder is not empty, and not a bundle",
             "give another --out, or empty the folder first; --force replaces bundles only",
         )
-    if is_project:
-        # It may be the assets of a project of the user's.
-        raise UsageError(f"--out {out_dir}: there is a bundle, expected a project or nothing", "give another --out")
+    is_there = "an Android project" if read_record(place) is not None else "a bundle"
+    if is_project != (is_there != "a bundle"):
+        # A bundle may be the assets of a project of the user's.
+        wanted = "a project" if is_project else "a bundle"
+        raise UsageError(f"--out {out_dir}: there is {is_there}, expected {wanted} or nothing", "give another --out")
     if not force:
-        raise UsageError(f"--out {out_dir}: there is a bundle already", "--force replaces it")
-    return place
-
-
-def _refuse_changed(out_dir: Path, place: Path, record: Mapping[str, str]) -> None:
+        raise UsageError(f"--out {out_dir}: there is {is_there} already", "--force replaces it; what you added stays")
     try:
-        changed = list_changes(place, record)
+        contents = _sort_out(place, written)
     except OSError as error:
         raise UsageError(
             f"--out {out_dir}: what is yours in it cannot be told: {error.filename}: {error.strerror}",
             "give another --out",
         ) from None
-    if changed:
-        named = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
+    if contents.lost:
         raise UsageError(
-            f"--out {out_dir}: --force would lose what you changed or added there: {named}",
+            f"--out {out_dir}: --force would lose what you changed or added there: {name_some(contents.lost)}",
             "export to another folder, and replace ocr/src/main/assets/edge-ocr, ocr/libs and ocr/src/main/jniLibs in "
-            "yours by those",
+            "yours by those"
+            if is_project
+            else "move that elsewhere, or give another --out",
         )
+    return contents.kept
+
+
+def _read_rule(folder: Path) -> tuple[Mapping[str, str], Collection[str], Collection[str]] | None:
+    """Return what `sort_out` needs of a bundle or project; None for any other folder."""
+    record = read_record(folder)
+    if record is not None:
+        return record, (RECORD,), list_tools_folders(record)
+    try:
+        return read_listed(folder, MANIFEST), OURS, DROPPED
+    except (OSError, ValueError):
+        return None
+
+
+def _sort_out(folder: Path, written: Collection[str] = ()) -> Contents:
+    rule = _read_rule(folder)
+    return Contents(lost=["."]) if rule is None else sort_out(folder, *rule, written)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Tell whether a folder is a bundle or project in which nothing is its user's."""
+    try:
+        return not folder.is_symlink() and _sort_out(folder) == Contents()
+    except OSError:
+        return False
+
+
+# --- switching
+
+
+def put_back(out_dir: Path, *, report: Report = lambda step: None) -> None:
+    """Undo what exports to `out_dir` left that were killed: bring back a bundle that was moved away, remove the rest.
+
+    While another export works in the folder above, nothing is done. `report` is told what was.
+    """
+    place = Path(os.path.realpath(out_dir))
+    pattern = re.compile(rf"\.{re.escape(place.name)}(\.zip)?\.[0-9a-f]{{8}}\.(partial|old)")
+    with contextlib.suppress(OSError):
+        left = sorted(path for path in place.parent.iterdir() if pattern.fullmatch(path.name))
+        if not left:
+            return
+        with _lock(place.parent, alone=True) as is_alone:
+            if not is_alone:
+                report(f"{', '.join(map(str, left))}: of another export, which may be running")
+                return
+            old = [path for path in left if path.suffix == ".old" and _read_rule(path) is not None]
+            is_vacant = not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir()))
+            # Which of two was the last, nobody knows.
+            if is_vacant and len(old) == 1:
+                old[0].rename(place)
+                left.remove(old[0])
+                report(f"WARNING: an export was cut off before: {old[0]} is {place} again")
+            for path in left:
+                # What is half-written has copies of the user's files at most.
+                if path.suffix == ".old" and (is_vacant or not _is_ours(path)):
+                    report(f"WARNING: {path} is of an export that was cut off; files of yours may be in it")
+                else:
+                    _remove(path)
+                    report(f"removed {path}, of an export that was cut off")
+
+
+def _switch(partial: Path, place: Path) -> Path | None:
+    """Put a folder in the place of another; return where that is now, None where there was nothing."""
+    if not place.exists() or not any(place.iterdir()):
+        partial.rename(place)  # there is nothing, or an empty folder, which a rename replaces
+        return None
+    if _exchange(partial, place):
+        return partial
+    # Between the two, there is nothing at the place: `put_back` is for those that are killed then.
+    old = partial.with_suffix(".old")
+    try:
+        place.rename(old)
+        partial.rename(place)
+    except BaseException:
+        if old.exists() and not os.path.lexists(place):
+            old.rename(place)
+        raise
+    return old
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step, and tell whether system and file system can."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, TypeError, AttributeError):
+        return False
+    paths = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other))
+    return int(renameat2(*paths, _RENAME_EXCHANGE)) == 0
+
+
+def _remove_old(old: Path, place: Path, report: Report) -> None:
+    try:
+        # What has come since the last look.
+        take_along(old, place, _sort_out(old).kept)
+        _remove(old)
+    except OSError as error:
+        report(f"WARNING: {old} stays, the bundle before: {error.filename}: {error.strerror}")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+@contextmanager
+def _lock(folder: Path, *, alone: bool) -> Iterator[bool]:
+    """Hold a folder against exports that would be `alone` in it, or against all; yield whether that was to be had.
+
+    It falls with the process.
+    """
+    try:
+        import fcntl  # not on Windows
+
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+            is_held = True
+        except OSError:
+            is_held = False
+        yield is_held
+    finally:
+        os.close(descriptor)
+
+
+# --- the archive
 
 
 def check_zip(out_dir: Path, *, force: bool = False) -> Path:
     """Return where the archive of a bundle goes: beside it.
 
-    Raises UsageError where there is a file already, unless `force` is given.
+    Raises UsageError where there is a file already, unless `force` is given and it is an archive of ours, unchanged.
     """
     place = Path(os.path.realpath(out_dir))
     zip_file = place.with_name(f"{place.name}.zip")
-    if zip_file.is_dir() or (zip_file.exists() and not force):
-        raise UsageError(f"--zip: {zip_file} exists", "--force replaces it, if it is a file")
+    if not os.path.lexists(zip_file):
+        return zip_file
+    if not force:
+        raise UsageError(f"--zip: {zip_file} exists", "--force replaces it, if an export wrote it")
+    problem = "a link" if zip_file.is_symlink() else _find_stranger(zip_file)
+    if problem:
+        raise UsageError(f"--zip: {zip_file} is not as an export wrote it: {problem}", "move it elsewhere")
     return zip_file
+
+
+def _find_stranger(zip_file: Path) -> str:
+    """Return what in a file shows that it is not an archive that an export wrote; nothing where it is one."""
+    try:
+        with zipfile.ZipFile(zip_file) as archive, tempfile.TemporaryDirectory(prefix="edge-ocr-") as scratch:
+            names = [name.partition("/")[2] for name in archive.namelist()]
+            tops = {name.partition("/")[0] for name in archive.namelist()}
+            for name in {RECORD, MANIFEST}.intersection(names):
+                Path(scratch, name).write_bytes(archive.read(f"{min(tops)}/{name}"))
+            rule = _read_rule(Path(scratch))
+            if rule is None or len(tops) != 1:
+                return "there is no manifest of a bundle in it"
+            listed, ours, _ = rule
+            for name in names:
+                with archive.open(f"{min(tops)}/{name}") as file:
+                    if name not in ours and hash_file(file) != listed.get(name):
+                        return name
+    except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        return str((isinstance(error, OSError) and error.strerror) or error)
+    return ""
 
 
 def write_zip(folder: Path, zip_file: Path) -> None:
@@ -225,52 +427,8 @@ def write_zip(folder: Path, zip_file: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _is_bundle(folder: Path) -> bool:
-    # The name alone proves nothing: web pages have a manifest.json, too.
-    try:
-        content = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and "edge_ocr_version" in content
-
-
-def _is_ours(folder: Path) -> bool:
-    """Tell whether a folder is a bundle, or a project without a change."""
-    record = read_record(folder)
-    if record is None:
-        return _is_bundle(folder)
-    try:
-        return not list_changes(folder, record)
-    except OSError:
-        return False
-
-
-def _copy_along(source: Path, target: Path) -> None:
-    if not os.path.lexists(source):
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_symlink():
-        # It goes to the same place, so it leads where it led.
-        target.symlink_to(source.readlink())
-    elif source.is_dir():
-        shutil.copytree(source, target, symlinks=True)
-    else:
-        shutil.copy2(source, target)
-
-
-def _place(partial: Path, place: Path) -> None:
-    if not place.exists() or not any(place.iterdir()):
-        partial.rename(place)  # there is nothing, or an empty folder, which a rename replaces
-        return
-    old = partial.with_suffix(".old")
-    try:
-        place.rename(old)
-        partial.rename(place)
-    finally:
-        if place.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            old.rename(place)
+def _dump(manifest: Mapping[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 @contextmanager

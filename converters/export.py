@@ -19,7 +19,7 @@ import yaml
 from converters.android_project import add_project
 from converters.board_files import Shim, add_runtime, add_shims
 from converters.bundle_docs import LICENSES, write_readme
-from converters.bundle_writer import FileEntry, check_out_dir, check_zip, open_bundle, write_zip
+from converters.bundle_writer import FileEntry, check_out_dir, check_zip, open_bundle, put_back, write_zip
 from converters.charsets import list_lacking, select_classes
 from converters.golden import GOLDEN_FILE, read_golden_lines, read_golden_picture
 from converters.manifest import SBOM, build_manifest
@@ -74,7 +74,7 @@ class ExportOptions:
     zip: bool = False
     """Also write the bundle as `<out_dir>.zip`."""
     force: bool = False
-    """Replace a bundle that is there."""
+    """Replace a bundle or project that is there; what its user added is kept, what was changed stops it."""
     with_onnx: bool = False
     """Also put the graphs into the bundle as ONNX, for boards without a Paddle-Lite library."""
     verify: bool = True
@@ -156,6 +156,7 @@ def export_bundle(
     find_wheel(options.lite_version)
     if options.with_onnx and chosen.bundle_folder:
         raise UsageError("--with-onnx: is for boards; an app reads the .nb files only", "leave it out")
+    put_back(out_dir, report=report)
     check_out_dir(out_dir, force=options.force, is_project=bool(chosen.bundle_folder))
     zip_file = check_zip(out_dir, force=options.force) if options.zip else None
 
@@ -177,7 +178,7 @@ def export_bundle(
     report(f"opt {toolchain.opt_version} on Python {toolchain.python_version} ({toolchain.origin})")
     with (
         tempfile.TemporaryDirectory(prefix="edge-ocr-") as scratch,
-        open_bundle(out_dir, force=options.force, inside=chosen.bundle_folder) as bundle,
+        open_bundle(out_dir, force=options.force, inside=chosen.bundle_folder, report=report) as bundle,
     ):
         stop = threading.Event()
         jobs = [_Job(source, chosen, toolchain, options, kept, Path(scratch), report, stop) for source in sources]
@@ -231,7 +232,10 @@ def export_bundle(
                 f"signed with key {signer.key_name}: release {signer.release.name}, counter {signer.release.counter}"
             )
         if zip_file is not None:
-            # Before the bundle is in its place: when this fails, nothing was exported.
+            # Before the bundle is in its place: when this fails, nothing was exported. Minutes have passed since the
+            # first look.
+            check_out_dir(out_dir, force=options.force, is_project=bool(chosen.bundle_folder))
+            check_zip(out_dir, force=options.force)
             write_zip(bundle.root, zip_file)
     return ExportReport(
         out_dir,

@@ -84,7 +84,7 @@ def export(
     ] = None,
     settings: options.Settings = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace a bundle or project that is there, but for one you changed.")
+        bool, typer.Option("--force", help="Replace what an export made; files you added stay, changed ones stop it.")
     ] = False,
 ) -> None:
     """Convert models into a bundle for a device, or an Android project with one; print its folder."""

@@ -1,5 +1,6 @@
 """The Android project that an export writes around a bundle: what is in it, and that nothing of its user's is lost."""
 
+import errno
 import hashlib
 import json
 import os
@@ -14,11 +15,13 @@ import pytest
 from converters import android_project
 from converters.bundle_reader import inspect_bundle
 from converters.bundle_writer import check_out_dir, open_bundle
-from converters.project_record import RECORD, list_changes, locate_bundle, read_record
+from converters.ownership import Contents, sort_out
+from converters.project_record import RECORD, list_tools_folders, locate_bundle, read_record
 from converters.verify import VerifyOptions, verify_bundle
 from edge_ocr.errors import ModelError, ParityError, UsageError
 
 ASSETS = "ocr/src/main/assets/edge-ocr"
+APP_KOTLIN = "app/src/main/kotlin/build/A.kt"
 
 
 def list_files(folder):
@@ -66,7 +69,7 @@ def test_the_record_has_every_file(android_export):
     record = read_record(out)
     assert sorted([*record, RECORD]) == list_files(out)
     assert all(hashlib.sha256((out / name).read_bytes()).hexdigest() == sha256 for name, sha256 in record.items())
-    assert list_changes(out, record) == []
+    assert sort_out(out, record, (RECORD,), list_tools_folders(record)) == Contents()
 
 
 def test_nothing_in_it_is_of_this_machine(android_export):
@@ -205,10 +208,9 @@ def test_force_replaces_a_project_in_which_nothing_is_the_users(written):
 @pytest.mark.parametrize(
     "name",
     [
-        "gradle.properties",
-        f"{ASSETS}/models/det.nb",
         "app/src/main/kotlin/Mine.kt",
-        "app/src/main/kotlin/build/A.kt",
+        "app/src/main/kotlin/build/B.kt",
+        f"{ASSETS}/models/mine.nb",
         "app/src/main/build/B.kt",
         "docs/build/index.html",
         "keys/release.jks",
@@ -216,7 +218,17 @@ def test_force_replaces_a_project_in_which_nothing_is_the_users(written):
         "app/local.properties",
     ],
 )
-def test_what_the_user_changed_or_added_is_never_lost(written, name):
+def test_what_the_user_added_is_kept(written, name):
+    replace(written / name, b"mine")
+    inode = (written / name).stat().st_ino
+    write_project(written, force=True)
+    assert (written / name).read_bytes() == b"mine"
+    assert (written / name).stat().st_ino == inode
+    assert name not in read_record(written)
+
+
+@pytest.mark.parametrize("name", ["gradle.properties", f"{ASSETS}/models/det.nb", f"{ASSETS}/manifest.json"])
+def test_what_the_user_changed_is_never_lost(written, name):
     replace(written / name, b"mine")
     before = list_files(written)
     with pytest.raises(UsageError, match="--force would lose what you changed or added there") as caught:
@@ -229,26 +241,26 @@ def test_what_the_user_changed_or_added_is_never_lost(written, name):
 
 
 def test_links_of_the_user_are_no_copies(written, tmp_path):
-    for name, target in (("linked", tmp_path / "sources"), ("ocr/build.gradle.kts", "../app/build.gradle.kts")):
-        path = written / name
-        path.unlink(missing_ok=True)
-        path.symlink_to(target)
-        with pytest.raises(UsageError, match=name):
-            check_out_dir(written, force=True, is_project=True)
-        path.unlink()
+    (written / "linked").symlink_to(tmp_path / "sources")
+    write_project(written, force=True)
+    assert (written / "linked").readlink() == tmp_path / "sources"
+    # It shows the right content.
+    path = written / "ocr" / "build.gradle.kts"
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match=r"ocr/build\.gradle\.kts"):
+        check_out_dir(written, force=True, is_project=True)
 
 
 @pytest.mark.parametrize("name", ["build", ".gradle", "app/build"])
 def test_what_only_has_the_name_of_a_tools_folder_is_the_users(written, tmp_path, name):
     replace(written / name, b"#!/bin/sh\nmine\n")
-    with pytest.raises(UsageError, match=f": {name}$"):
-        write_project(written, force=True)
+    write_project(written, force=True)
+    assert (written / name).read_bytes() == b"#!/bin/sh\nmine\n"
     (written / name).unlink()
     (written / name).symlink_to(tmp_path)
-    with pytest.raises(UsageError, match=f": {name}$"):
-        write_project(written, force=True)
-    (written / name).unlink()
     write_project(written, force=True)
+    assert (written / name).readlink() == tmp_path
 
 
 def test_links_to_what_is_of_this_machine_stay_links(written, tmp_path):
@@ -260,10 +272,18 @@ def test_links_to_what_is_of_this_machine_stay_links(written, tmp_path):
     assert (written / "local.properties").readlink() == tmp_path / "gone"
 
 
-def test_what_cannot_be_taken_along_stops_it_and_is_named(written):
+def test_what_cannot_be_taken_along_stops_it_and_is_named(written, monkeypatch):
     (written / ".idea").mkdir()
     os.mkfifo(written / ".idea" / "pipe")
-    with pytest.raises(UsageError, match=r"cannot write .*\.idea/pipe.* is a named pipe"):
+    write_project(written, force=True)
+    assert (written / ".idea" / "pipe").is_fifo()
+
+    def refuse(source, target, **options):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(source))
+
+    # As on a file system of Windows.
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(UsageError, match=r"cannot be taken along: .*\.idea/pipe: Operation not permitted"):
         write_project(written, force=True)
     assert (written / ".idea" / "pipe").is_fifo()
 
@@ -271,26 +291,30 @@ def test_what_cannot_be_taken_along_stops_it_and_is_named(written):
 def test_a_large_file_of_the_user_is_not_read(written):
     with (written / "film.mp4").open("wb") as film:
         film.truncate(2**40)
-    with pytest.raises(UsageError, match=r"film\.mp4$"):
-        check_out_dir(written, force=True, is_project=True)
+    write_project(written, force=True)
+    assert (written / "film.mp4").stat().st_size == 2**40
 
 
 def test_the_first_few_changes_are_named(written):
-    for number in range(7):
-        replace(written / f"note{number}.txt", b"mine")
-    with pytest.raises(UsageError, match=r"note0\.txt, note1\.txt, note2\.txt, note3\.txt, note4\.txt and 2 more$"):
+    names = [name for name in sorted(read_record(written)) if not name.startswith(ASSETS)]
+    assert names == [".gitignore", "app/build.gradle.kts", APP_KOTLIN, "gradle.properties", "ocr/build.gradle.kts"]
+    for name in (*names, f"{ASSETS}/manifest.json", f"{ASSETS}/models/det.nb"):
+        replace(written / name, b"mine")
+    with pytest.raises(UsageError, match=rf": {', '.join(names[:4])}, ocr/build\.gradle\.kts and 2 more$"):
         check_out_dir(written, force=True, is_project=True)
 
 
-def test_a_change_while_an_export_runs_is_seen(written):
+@pytest.mark.parametrize("name", ["gradle.properties", "app/New.kt"])
+def test_a_change_while_an_export_runs_is_seen(written, name):
     def export():
         with open_bundle(written, force=True, inside=ASSETS) as bundle:
+            bundle.add_around("app/New.kt", b"new")
             bundle.add_manifest({"edge_ocr_version": "0"})
-            replace(written / "app" / "Mine.kt", b"mine")
+            replace(written / name, b"mine")
 
-    with pytest.raises(UsageError, match=r"app/Mine\.kt"):
+    with pytest.raises(UsageError, match=rf"--force would lose what you changed or added there: {name}$"):
         export()
-    assert (written / "app" / "Mine.kt").read_bytes() == b"mine"
+    assert (written / name).read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize("record", [None, b"", b"[]", b'{"files": []}', b"[" * 100_000])
@@ -303,7 +327,7 @@ def test_without_a_readable_record_it_is_any_folder(written, record):
 
 
 def test_a_bundle_for_boards_does_not_replace_a_project(written):
-    with pytest.raises(UsageError, match="there is an Android project already") as caught:
+    with pytest.raises(UsageError, match="there is an Android project, expected a bundle or nothing") as caught:
         check_out_dir(written, force=True)
     assert caught.value.hint == "give another --out"
 

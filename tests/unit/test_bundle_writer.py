@@ -2,14 +2,19 @@ import errno
 import hashlib
 import json
 import os
+import signal
 import stat
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from converters.bundle_writer import check_out_dir, check_zip, open_bundle, write_zip
+from converters import bundle_writer
+from converters.bundle_writer import check_out_dir, check_zip, open_bundle, put_back, write_zip
+from converters.ownership import list_written
 from edge_ocr.errors import UsageError
 
 
@@ -75,12 +80,252 @@ def test_a_bundle_is_kept_without_force(tmp_path):
 
 
 def test_force_replaces_a_bundle_with_all_its_files(tmp_path):
-    write_bundle(tmp_path / "bundle", b"old")
-    (tmp_path / "bundle" / "models" / "cls.nb").write_bytes(b"from before")
+    with open_bundle(tmp_path / "bundle") as bundle:
+        bundle.add("models/cls.nb", b"from before")
+        bundle.add("lib/armv8/a.so", b"from before")
+        bundle.add_manifest({"edge_ocr_version": "0"})
+    (tmp_path / "bundle" / "manifest.sig").write_bytes(b"of that manifest")
+    (tmp_path / "bundle" / ".installed" / "venv").mkdir(parents=True)
+    (tmp_path / "bundle" / "models" / "__pycache__").mkdir()
     write_bundle(tmp_path / "bundle", b"new", force=True)
     assert (tmp_path / "bundle" / "models" / "det.nb").read_bytes() == b"new"
-    assert list_names(tmp_path / "bundle" / "models") == ["det.nb"]
+    assert list_written(tmp_path / "bundle") == ["manifest.json", "models/det.nb"]
+    assert list_names(tmp_path / "bundle") == ["manifest.json", "models"]
     assert list_names(tmp_path) == ["bundle"]
+
+
+# --- what is the user's
+
+
+def list_tree(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+@pytest.fixture
+def used(tmp_path):
+    """A bundle with files of its user's of every kind."""
+    out = tmp_path / "bundle"
+    with open_bundle(out) as bundle:
+        bundle.add("models/det.nb", b"old")
+        bundle.add("gone/with/this.so", b"old")
+        bundle.add_manifest({"edge_ocr_version": "0"})
+    for name in ("photo 1.jpg", "results/a/b.json", "models/mine.nb", "gone/with/mine.so", ".hidden", "-rf"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(f"mine: {name}")
+    (out / "empty" / "too").mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "cat.jpg").touch()
+    (out / "pictures").symlink_to(tmp_path / "outside")
+    (out / "models" / "broken").symlink_to("nowhere")
+    os.link(tmp_path / "outside" / "cat.jpg", out / "results" / "cat.jpg")
+    os.mkfifo(out / "results" / "pipe")
+    (out / "results").chmod(0o700)
+    os.utime(out / "results", (1e9, 1e9))
+    return out
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_what_the_user_added_is_kept_as_it_is(used, tmp_path, monkeypatch, can_exchange):
+    if not can_exchange:
+        monkeypatch.setattr(bundle_writer, "_exchange", lambda one, other: False)
+    ours = {"gone", "gone/with", "gone/with/this.so"}
+    expected = sorted({*list_tree(used)} - {"gone/with/this.so"})
+    inode = (used / "results" / "a" / "b.json").stat().st_ino
+    steps = []
+    with open_bundle(used, force=True, report=steps.append) as bundle:
+        bundle.add("models/det.nb", b"new")
+        bundle.add_manifest({"edge_ocr_version": "0"})
+    assert ours & {*expected} == {"gone", "gone/with"}
+    assert list_tree(used) == expected
+    assert steps == ["kept 10 files of yours"]
+    assert (used / "models" / "det.nb").read_bytes() == b"new"
+    assert (used / "results" / "a" / "b.json").stat().st_ino == inode
+    assert (used / "results" / "pipe").is_fifo()
+    assert (used / "pictures").readlink() == tmp_path / "outside"
+    assert (used / "results" / "cat.jpg").samefile(tmp_path / "outside" / "cat.jpg")
+    assert (tmp_path / "outside" / "cat.jpg").stat().st_nlink == 2
+    assert stat.S_IMODE((used / "results").stat().st_mode) == 0o700
+    assert (used / "results").stat().st_mtime == 1e9
+    assert list_names(tmp_path) == ["bundle", "outside"]
+
+
+def test_without_hard_links_files_are_copied(used, monkeypatch):
+    def refuse(source, target, **options):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(source))
+
+    monkeypatch.setattr(os, "link", refuse)
+    (used / "results" / "pipe").unlink()
+    write_bundle(used, b"new", force=True)
+    assert (used / "results" / "a" / "b.json").read_text() == "mine: results/a/b.json"
+    assert (used / "models" / "broken").is_symlink()
+
+
+@pytest.mark.parametrize("kind", ["content", "link", "folder", "manifest", "indented manifest", "folder linked"])
+def test_what_the_user_changed_stops_a_replacement(tmp_path, kind):
+    out, name = tmp_path / "bundle", "models/det.nb"
+    write_bundle(out, b"old")
+    (out / "mine").touch()
+    path = out / name
+    if kind == "content":
+        path.write_bytes(b"mine")
+    elif kind == "link":
+        path.rename(tmp_path / "det.nb")
+        path.symlink_to(tmp_path / "det.nb")
+    elif kind == "folder":
+        path.unlink()
+        path.mkdir()
+    elif kind == "folder linked":
+        name = "models"
+        path.parent.rename(tmp_path / "models")
+        path.parent.symlink_to(tmp_path / "models")
+    else:
+        name = "manifest.json"
+        content = json.loads((out / name).read_bytes())
+        content["b"] += kind == "manifest"
+        indent = 2 if kind == "manifest" else 4
+        (out / name).write_text(json.dumps(content, indent=indent, sort_keys=True, ensure_ascii=False) + "\n")
+    before = list_tree(out)
+    with pytest.raises(UsageError, match=rf"--force would lose what you changed or added there: {name}$") as caught:
+        check_out_dir(out, force=True)
+    assert caught.value.hint == "move that elsewhere, or give another --out"
+    with pytest.raises(UsageError, match=f": {name}$"):
+        write_bundle(out, b"new", force=True)
+    assert list_tree(out) == before
+    assert list_names(tmp_path) == ["bundle", *(["det.nb"] if kind == "link" else ["models"] * (kind[-1] == "d"))]
+
+
+def test_a_manifest_without_a_seal_is_ours(tmp_path):
+    write_bundle(tmp_path / "bundle", b"old")
+    manifest = tmp_path / "bundle" / "manifest.json"
+    content = json.loads(manifest.read_bytes())
+    del content["manifest_sha256"]
+    manifest.write_text(json.dumps(content, indent=2))
+    write_bundle(tmp_path / "bundle", b"new", force=True)
+
+
+@pytest.mark.parametrize("name", ["models/det.nb", "models"])
+def test_a_file_of_the_user_where_the_new_bundle_has_one_stops_it(tmp_path, name):
+    out = tmp_path / "bundle"
+    with open_bundle(out) as bundle:
+        bundle.add_manifest({"edge_ocr_version": "0"})
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_bytes(b"mine")
+    check_out_dir(out, force=True)  # it is not known yet
+    with pytest.raises(UsageError, match=rf"--force would lose what you changed or added there: {name}$"):
+        write_bundle(out, b"new", force=True)
+    assert (out / name).read_bytes() == b"mine"
+    assert list_names(tmp_path) == ["bundle"]
+
+
+def test_what_comes_while_it_is_switched_is_kept(used, monkeypatch):
+    switch = bundle_writer._switch
+
+    def write_then_switch(partial, place):
+        (place / "results" / "late.json").write_text("late")
+        return switch(partial, place)
+
+    monkeypatch.setattr(bundle_writer, "_switch", write_then_switch)
+    write_bundle(used, b"new", force=True)
+    assert (used / "results" / "late.json").read_text() == "late"
+
+
+def test_a_failed_bundle_with_files_of_the_user_stays(tmp_path):
+    def fail():
+        with open_bundle(tmp_path / "new") as bundle:
+            bundle.add_manifest({"edge_ocr_version": "0"})
+            bundle.keep_failed()
+            raise RuntimeError
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            fail()
+    assert list_names(tmp_path) == ["new.failed"]
+    (tmp_path / "new.failed" / "notes.txt").touch()
+    with pytest.raises(RuntimeError):
+        fail()
+    assert (tmp_path / "new.failed" / "notes.txt").exists()
+    assert len(list_names(tmp_path)) == 2
+
+
+# --- exports that are killed
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from converters import bundle_writer
+
+def die(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+rename, exchange = Path.rename, bundle_writer._exchange
+if sys.argv[2] == "between renames":
+    bundle_writer._exchange = lambda one, other: False
+    Path.rename = lambda path, target: die() if path.suffix == ".partial" else rename(path, target)
+elif sys.argv[2] == "before":
+    bundle_writer._switch = die
+else:
+    bundle_writer._exchange = lambda one, other: exchange(one, other) and die()
+with bundle_writer.open_bundle(Path(sys.argv[1]), force=True) as bundle:
+    bundle.add("models/det.nb", b"new")
+    bundle.add_manifest({"edge_ocr_version": "0"})
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "between renames", "exchanged"])
+def test_a_killed_export_costs_nothing(tmp_path, repository, when):
+    out = tmp_path / "bundle"
+    write_bundle(out, b"old")
+    (out / "mine").write_text("mine")
+    env = {**os.environ, "PYTHONPATH": str(repository)}
+    ended = subprocess.run([sys.executable, "-c", KILLED, out, when], env=env, capture_output=True, check=False)
+    if when == "exchanged" and ended.returncode == 0:
+        pytest.skip("this system or file system cannot exchange folders")
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    left = [name for name in list_names(tmp_path) if name != "bundle"]
+    steps = []
+    put_back(out, report=steps.append)
+    assert list_names(tmp_path) == ["bundle"]
+    content = b"new" if when == "exchanged" else b"old"
+    assert (out / "models" / "det.nb").read_bytes() == content
+    assert (out / "mine").read_text() == "mine"
+    assert [path.suffix for path in map(Path, left)] == ([".old", ".partial"] if "renames" in when else [".partial"])
+    told = [f"removed {tmp_path / left[-1]}, of an export that was cut off"]
+    if "renames" in when:
+        told.insert(0, f"WARNING: an export was cut off before: {tmp_path / left[0]} is {out} again")
+    assert steps == told
+    write_bundle(out, b"newer", force=True)
+    assert (out / "mine").read_text() == "mine"
+
+
+def test_what_another_export_writes_is_left_alone(tmp_path):
+    steps = []
+    with open_bundle(tmp_path / "bundle") as bundle:
+        put_back(tmp_path / "bundle", report=steps.append)
+        bundle.add_manifest({"edge_ocr_version": "0"})
+    assert len(steps) == 1
+    assert steps[0].endswith(".partial: of another export, which may be running")
+    assert list_names(tmp_path) == ["bundle"]
+
+
+@pytest.mark.parametrize("kind", ["two", "files of the user", "other names"])
+def test_what_may_be_something_else_is_only_told(tmp_path, kind):
+    out, old = tmp_path / "bundle", tmp_path / ".bundle.0123abcd.old"
+    if kind == "files of the user":
+        write_bundle(out)
+    write_bundle(old, b"old")
+    if kind == "two":
+        write_bundle(tmp_path / ".bundle.4567abcd.old", b"older")
+    elif kind == "files of the user":
+        (old / "mine").touch()
+    else:
+        old.rename(tmp_path / ".bundle.2024.old")
+        (tmp_path / ".bundles.0123abcd.partial").mkdir()
+    before, steps = list_names(tmp_path), []
+    put_back(out, report=steps.append)
+    assert list_names(tmp_path) == before
+    assert len(steps) == {"two": 2, "files of the user": 1, "other names": 0}[kind]
+    assert all(step.endswith("of an export that was cut off; files of yours may be in it") for step in steps)
 
 
 def test_force_keeps_the_old_bundle_when_the_new_one_fails(tmp_path):
@@ -98,6 +343,7 @@ def test_force_keeps_the_old_bundle_when_the_new_one_fails(tmp_path):
 
 def test_the_old_bundle_comes_back_when_the_swap_fails(tmp_path, monkeypatch):
     write_bundle(tmp_path / "bundle", b"old")
+    monkeypatch.setattr(bundle_writer, "_exchange", lambda one, other: False)
     rename = Path.rename
 
     def refuse_partial(path, target):
@@ -201,14 +447,45 @@ def test_archives_of_equal_bundles_are_equal(tmp_path):
 
 def test_an_archive_is_named_after_its_bundle_and_kept_without_force(tmp_path):
     assert check_zip(tmp_path / "my.bundle") == tmp_path / "my.bundle.zip"
-    (tmp_path / "my.bundle.zip").write_bytes(b"mine")
+    write_bundle(tmp_path / "my.bundle")
+    (tmp_path / "my.bundle" / "manifest.sig").write_bytes(b"signature")
+    write_zip(tmp_path / "my.bundle", tmp_path / "my.bundle.zip")
     with pytest.raises(UsageError, match=r"my\.bundle\.zip exists") as caught:
         check_zip(tmp_path / "my.bundle")
     assert "--force" in caught.value.hint
     assert check_zip(tmp_path / "my.bundle", force=True) == tmp_path / "my.bundle.zip"
-    (tmp_path / "folder.zip").mkdir()
-    with pytest.raises(UsageError, match=r"folder\.zip exists"):
-        check_zip(tmp_path / "folder", force=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        ("file", "File is not a zip file"),
+        ("folder", "Is a directory"),
+        ("link", "a link"),
+        ("photos", "there is no manifest of a bundle in it"),
+        ("added", "notes.txt"),
+        ("changed", "models/det.nb"),
+    ],
+)
+def test_what_is_not_an_archive_of_ours_is_not_replaced(tmp_path, kind, problem):
+    zip_file = tmp_path / "bundle.zip"
+    write_bundle(tmp_path / "bundle")
+    if kind == "file":
+        zip_file.write_bytes(b"mine")
+    elif kind == "folder":
+        zip_file.mkdir()
+    elif kind == "link":
+        zip_file.symlink_to("nowhere")
+    elif kind == "photos":
+        with zipfile.ZipFile(zip_file, "w") as archive:
+            archive.writestr("photos/cat.jpg", b"cat")
+    else:
+        (tmp_path / "bundle" / problem).write_bytes(b"mine")
+        write_zip(tmp_path / "bundle", zip_file)
+    with pytest.raises(UsageError) as caught:
+        check_zip(tmp_path / "bundle", force=True)
+    assert caught.value.message == f"--zip: {zip_file} is not as an export wrote it: {problem}"
+    assert caught.value.hint == "move it elsewhere"
 
 
 def test_a_full_disk_leaves_no_half_archive(tmp_path, monkeypatch):
