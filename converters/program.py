@@ -8,7 +8,7 @@ and with nothing between or behind them; the names stand in the program alone.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -183,21 +183,32 @@ class Program:
         """Tell whether `name` is an output of the program."""
         return any(op.type == "fetch" for op in self.list_readers(name))
 
+    def is_constant(self, name: str) -> bool:
+        """Tell whether `name` is a parameter that has its stored value for as long as the program runs."""
+        return name in self.params and not self.list_writers(name) and not self.is_in_sub_block(name)
+
+    def is_in_sub_block(self, name: str) -> bool:
+        """Tell whether an op of another block than the main one reads or writes `name`."""
+        return name in self._in_sub_blocks
+
+    def is_unused(self, names: Iterable[str]) -> bool:
+        """Tell whether nothing reads any of the tensors `names`."""
+        return not any(self.list_readers(name) or name in self._in_sub_blocks for name in names)
+
     def owns_param(self, op: Op, name: str | None) -> bool:
         """Tell whether `name` is a float32 parameter that only `op` uses, once, and nothing writes."""
         return (
             name is not None
-            and name in self.params
+            and self.is_constant(name)
             and self.params[name].dtype == np.float32
             and [reader is op for reader in self.list_readers(name)] == [True]
             and list_inputs(op).count(name) == 1
-            and not self.list_writers(name)
-            and name not in self._in_sub_blocks
         )
 
     def set_param(self, name: str, value: Array) -> None:
         """Store a parameter, new or not, and declare it so."""
-        value = np.ascontiguousarray(value)
+        # Not ascontiguousarray, which gives a number a dimension.
+        value = np.asarray(value, order="C")
         var = self._declare(name)
         var.persistable = True
         tensor = var.type.dense_tensor.tensor
@@ -279,8 +290,7 @@ class Program:
         if source in self.params and self.list_writers(source):
             return False
         # Something else that the op makes, as the Mask of a dropout, may be wanted.
-        others = [name for name in list_outputs(op) if name != result]
-        if any(self.list_readers(name) or name in self._in_sub_blocks for name in others):
+        if not self.is_unused(name for name in list_outputs(op) if name != result):
             return False
         if not self.is_fetched(result):
             # Another value under the name of the source, later on, would reach the readers of the result.

@@ -17,6 +17,8 @@ Vector = NDArray[np.float64]
 CONVS = frozenset(("conv2d", "depthwise_conv2d", "conv2d_transpose", "depthwise_conv2d_transpose"))
 
 _SLOTS = frozenset(("Input", "Filter"))
+# Attributes that put an activation behind a convolution, or in front of it.
+_FUSED = ("with_act", "fuse_relu", "fuse_activation", "fuse_relu_before_depthwise_conv")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def read_affine(program: Program, op: Op) -> Affine | None:
     shape, value = program.find_shape(source), program.params[param]
     if shape is None or len(shape) != 4 or value.dtype != np.float32 or not np.isfinite(value).all():
         return None
-    if program.list_writers(param) or program.find_writer(source) is None or program.find_writer(result) is not op:
+    if not program.is_constant(param) or program.find_writer(source) is None or program.find_writer(result) is not op:
         return None
     vector = _read_vector(value, get_attr(op, "axis", -1), shape[1], param == x)
     return None if vector is None else Affine(op, source, result, param, is_scale, vector)
@@ -85,9 +87,7 @@ def is_conv(program: Program, op: Op | None) -> bool:
         and program.params[name].shape[0] % _count_groups(op) == 0
         and all(not slot.arguments or slot.parameter in _SLOTS for slot in op.inputs)
         and is_channels_first(op)
-        and not get_attr(op, "with_act", False)
-        and not get_attr(op, "fuse_relu", False)
-        and not get_attr(op, "fuse_activation", "")
+        and not any(get_attr(op, name) for name in _FUSED)
         and program.find_writer(get_output(op, "Output") or "") is op
     )
 
@@ -143,7 +143,7 @@ def find_bias(program: Program, conv: Op) -> Affine | None:
     bias = None if reader is None else read_affine(program, reader)
     if bias is None or bias.is_scale or not program.owns_param(bias.op, bias.param):
         return None
-    return bias
+    return bias if len(bias.vector) in (1, count_outputs(program, conv)) else None
 
 
 def add_to_bias(program: Program, conv: Op, vector: Vector) -> None:

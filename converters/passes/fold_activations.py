@@ -8,7 +8,7 @@ from typing import Any
 
 from converters.passes.patterns import find_inner, get_result, is_close, read_number, read_product
 from converters.passes.report import PassReport, make_report
-from converters.program import Op, Program, get_attr, get_input
+from converters.program import Op, Program, get_attr, get_input, list_inputs
 
 
 def fold_activations(program: Program) -> PassReport:
@@ -62,7 +62,9 @@ def _match(program: Program, x: str, gate: str, number: float) -> tuple[str, Map
             return "hard_swish", _HARD_SWISH, [hard]
         return None
     clip = find_inner(program, gate, "clip")
-    if clip is not None and is_close(number, 1 / 6) and (get_attr(clip, "min"), get_attr(clip, "max")) == (0.0, 6.0):
+    # Bounds that are given as tensors, Min and Max, win over the attributes.
+    has_bounds = clip is not None and len(list_inputs(clip)) == 1
+    if has_bounds and is_close(number, 1 / 6) and (get_attr(clip, "min"), get_attr(clip, "max")) == (0.0, 6.0):
         raised = find_inner(program, get_input(clip, "X"), "elementwise_add")
         if raised is not None and read_number(program, raised, "elementwise_add") == (x, 3.0):
             return "hard_swish", _HARD_SWISH, [clip, raised]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from converters.passes.affine import find_bias, is_conv, scale_outputs, write_affine
+from converters.passes.affine import count_outputs, find_bias, is_conv, scale_outputs, write_affine
 from converters.passes.report import PassReport, make_report
 from converters.program import Op, Program, get_attr, get_input, get_output, list_inputs, list_outputs
 
@@ -26,13 +26,17 @@ def _fold(program: Program, norm: Op) -> bool:
     names = [get_input(norm, slot) for slot in ("Scale", "Bias", "Mean", "Variance")]
     if source is None or result is None or program.find_only_reader(source) is not norm:
         return False
-    if not all(name in program.params and program.params[name].dtype == np.float32 for name in names):
+    if program.find_writer(result) is not norm or not all(_is_statistic(program, norm, name) for name in names):
         return False
     if not get_attr(norm, "is_test", False) or get_attr(norm, "data_layout", "NCHW") not in ("NCHW", "AnyLayout"):
         return False
+    # It computes with the mean and variance of the batch then, is_test or not.
+    if get_attr(norm, "trainable_statistics", False) and not get_attr(norm, "use_global_stats", False):
+        return False
     # Mean and Variance are outputs, too; what else it makes nobody may want.
-    others = set(list_outputs(norm)) - {result, *names}
-    if any(program.list_readers(name) for name in others) or list_inputs(norm, "MomentumTensor"):
+    if not program.is_unused(set(list_outputs(norm)) - {result, *names}) or list_inputs(norm, "MomentumTensor"):
+        return False
+    if get_attr(norm, "fuse_with_relu", False):
         return False
     maker = program.find_writer(source)
     conv = maker
@@ -44,7 +48,12 @@ def _fold(program: Program, norm: Op) -> bool:
     if maker is not conv and (bias is None or bias.op is not maker):
         return False
     scale, shift, mean, variance = (program.params[name or ""].astype(np.float64).reshape(-1) for name in names)
-    factor = scale / np.sqrt(variance + get_attr(norm, "epsilon", 1e-5))
+    variance = variance + get_attr(norm, "epsilon", 1e-5)
+    if {len(vector) for vector in (scale, shift, mean, variance)} != {count_outputs(program, conv)}:
+        return False
+    if not (variance > 0).all():
+        return False
+    factor = scale / np.sqrt(variance)
     term = shift - mean * factor
     scale_outputs(program, conv, factor)
     if bias is None:
@@ -57,3 +66,14 @@ def _fold(program: Program, norm: Op) -> bool:
         program.remove_op(norm)
         program.set_output(bias.op, "Out", result)
     return True
+
+
+def _is_statistic(program: Program, norm: Op, name: str | None) -> bool:
+    """Tell whether `name` is a parameter that keeps its value, though the batch norm itself may write it back."""
+    return (
+        name is not None
+        and name in program.params
+        and program.params[name].dtype == np.float32
+        and all(writer is norm for writer in program.list_writers(name))
+        and not program.is_in_sub_block(name)
+    )

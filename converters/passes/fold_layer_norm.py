@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from converters.passes.patterns import find_inner, get_result, read_number
 from converters.passes.report import PassReport, make_report
 from converters.program import Op, Program, get_attr, get_input, list_inputs
+
+# What Paddle's op takes.
+_MAX_EPSILON = float(np.float32(1e-3))
+# As framework.proto numbers data types.
+_FLOAT32 = 5
 
 
 def fold_layer_norm(program: Program) -> PassReport:
     """Turn d / √(mean(d²) + ε) · scale + bias with d = x - mean(x) into `layer_norm`.
 
     Exact in real numbers: it is the definition of a layer norm over the last side, over which both means run and
-    along which scale and bias lie. None of the results in between may be read by others. Nine ops become one.
+    along which scale and bias lie. None of the results in between may be read by others. An ε above 0.001 is left, as
+    the op does not take it. Nine ops become one.
     """
     ops_before = program.count_ops()
     changed = sum(_fold(program, op) for op in list(program.ops))
@@ -48,6 +56,8 @@ def _fold(program: Program, last: Op) -> bool:
         return False
     if any(program.params[name].shape != (shape or ())[-1:] for name in (scaled[1], shifted[1])):
         return False
+    if not 0 <= raised[1] <= _MAX_EPSILON:
+        return False
     result = get_result(last)
     outputs = {"Y": result}
     for slot in ("Mean", "Variance"):
@@ -81,4 +91,6 @@ def _find_square(program: Program, name: str | None) -> Op | None:
 
 def _is_over_last(op: Op, rank: int) -> bool:
     is_kept = get_attr(op, "keep_dim", False) and not get_attr(op, "reduce_all", False)
-    return bool(is_kept) and get_attr(op, "dim") in ([-1], [rank - 1])
+    # As a tensor, where newer Paddle takes one, the dimension is not known here; and -1 is "as the input".
+    is_plain = len(list_inputs(op)) == 1 and get_attr(op, "out_dtype", -1) in (-1, _FLOAT32)
+    return bool(is_kept) and is_plain and get_attr(op, "dim") in ([-1], [rank - 1])

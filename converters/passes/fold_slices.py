@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from converters.passes.report import PassReport, make_report
-from converters.program import Op, Program, get_attr, get_input, get_output, list_inputs, set_attr
+from converters.program import Op, Program, get_attr, get_input, get_output, list_inputs, list_outputs, set_attr
 
 
 def fold_slices(program: Program) -> PassReport:
@@ -26,8 +26,10 @@ def _fold(program: Program, squeeze: Op) -> bool:
     value = get_input(cut, "Input")
     if program.find_only_reader(source) is not squeeze or list_inputs(cut) != [value] or get_attr(cut, "decrease_axis"):
         return False
-    shadow = get_output(squeeze, "XShape")
-    if program.find_writer(result) is not squeeze or (shadow is not None and program.list_readers(shadow)):
+    # The dimensions may also be given as tensors, AxesTensor or AxesTensorList.
+    if program.find_writer(result) is not squeeze or list_inputs(squeeze) != [source]:
+        return False
+    if not program.is_unused(name for name in list_outputs(squeeze) if name != result):
         return False
     rank = len(program.find_shape(source) or ())
     dropped = sorted({axis % rank for axis in get_attr(squeeze, "axes", [])}) if rank else []

@@ -31,11 +31,11 @@ def read_number(program: Program, op: Op, op_type: str) -> tuple[str, float] | N
         return None
     if x in program.params and not is_division:
         x, y = y, x
-    if x in program.params or y not in program.params or program.list_writers(y):
+    if x in program.params or not program.is_constant(y):
         return None
     value = program.params[y]
-    # One of more sides than the tensor has would add sides to the result.
-    if value.size != 1 or value.dtype != np.float32 or value.ndim > max(len(program.find_shape(x) or ()), 1):
+    # One of more dimensions than the tensor has would add dimensions to the result.
+    if value.size != 1 or value.dtype != np.float32 or value.ndim > len(program.find_shape(x) or ()):
         return None
     number = float(value.reshape(-1)[0])
     if not np.isfinite(number) or (is_division and number == 0):

@@ -57,7 +57,7 @@ def _find_classifier(program: Program) -> tuple[list[str], Op, str | None]:
     name: str | None = fetched[0]
     while name is not None:
         op = program.find_writer(name)
-        if op is None or (results and program.find_only_reader(name) is None):
+        if op is None or program.find_only_reader(name) is None:
             break
         results.append(name)
         shape = program.find_shape(name) or ()
@@ -73,6 +73,9 @@ def _find_classifier(program: Program) -> tuple[list[str], Op, str | None]:
         elif op.type in ("matmul", "matmul_v2", "mul"):
             weight = get_input(op, "Y")
             if not program.owns_param(op, weight) or program.params[weight or ""].ndim != 2:
+                break
+            classes = program.params[weight or ""].shape[0 if _is_transposed(op) else 1]
+            if bias is not None and program.params[bias].shape != (classes,):
                 break
             return results, op, bias
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from converters.passes.report import PassReport, make_report
-from converters.program import Array, Op, Program, get_attr, get_input, get_output, list_inputs, set_attr
+from converters.program import Array, Op, Program, get_attr, get_input, get_output, list_inputs, list_outputs, set_attr
 
 # Without an effect but their outputs, so they go where nobody reads these.
 _PURE = frozenset(("shape", "slice", "fill_constant", "cast"))
@@ -62,7 +62,8 @@ def _find_side(program: Program, op: Op, place: int, name: str) -> int | None:
         and list_inputs(maker) == [source]
         and get_attr(maker, "ends") == [place + 1]
         and get_input(shape, "Input") == own
-        and (own in program.params or program.find_writer(own or "") is not None)
+        and own is not None
+        and (program.is_constant(own) or program.find_writer(own) is not None)
     ):
         return 0
     return None
@@ -83,9 +84,11 @@ def _read_constant(op: Op) -> int | None:
 
 def _fold(program: Program, op: Op) -> bool:
     source, result = get_input(op, "X"), get_output(op, "Out")
-    if source not in program.params or result is None or program.find_writer(result) is not op:
+    if source is None or result is None or not program.is_constant(source) or program.find_writer(result) is not op:
         return False
-    if program.is_fetched(result) or list_inputs(op) != [source] or program.list_writers(source):
+    if program.is_fetched(result) or list_inputs(op) != [source]:
+        return False
+    if not program.is_unused(name for name in list_outputs(op) if name != result):
         return False
     value = _reshape(program.params[source], get_attr(op, "shape", []))
     if value is None:

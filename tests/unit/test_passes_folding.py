@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from converters.passes.drop_identities import drop_identities
+from converters.passes.fold_activations import fold_activations
 from converters.passes.fold_affine import fold_affine
+from converters.passes.fold_batch_norm import fold_batch_norm
 from converters.passes.fold_gates import fold_gates
+from converters.passes.fold_layer_norm import fold_layer_norm
+from converters.passes.fold_slices import fold_slices
 from converters.passes.merge_convs import merge_convs
 from converters.passes.prune_charset import prune_charset
 from converters.passes.restore_attributes import restore_attributes
@@ -606,4 +610,135 @@ def test_pruning_needs_a_classifier_of_its_own():
         prune_charset(program, [0, 1])
     program = build(ops[:1], {"w": draw(4, 4)}, ("t0", "x"), shape=(-1, -1, 4), shapes=shapes)
     with pytest.raises(ModelError, match="2 outputs, expected 1"):
+        prune_charset(program, [0, 1])
+
+
+# --- what stands beside the attributes
+
+
+@pytest.mark.parametrize(
+    ("slot", "bound", "changed"), [("Max", 2.5, 0), ("Min", 1.5, 0), ("Max", 6.0, 0), (None, 0, 1)]
+)
+def test_bounds_of_a_clip_that_are_tensors_win(run, slot, bound, changed):
+    clip = ("clip", "X=t" + (f" {slot}=bound" if slot else ""), "Out=c", {"min": 0.0, "max": 6.0})
+    ops = [add("x", "three", "t"), clip, mul("x", "c", "m"), mul("m", "sixth", "out")]
+    program = build(ops, {"three": [3], "sixth": [1 / 6], "bound": [bound]})
+    check_same(run, fold_activations, program, changed=changed)
+
+
+def batch_norm(source, result, **attrs):
+    inputs = f"X={source} Scale=s Bias=b Mean=m Variance=v"
+    outputs = f"Y={result} MeanOut=m VarianceOut=v SavedMean=sm SavedVariance=sv ReserveSpace=rs"
+    return ("batch_norm", inputs, outputs, {"is_test": True, "epsilon": 1e-3, "data_layout": "NCHW", **attrs})
+
+
+NORM = {"s": draw(4), "b": draw(4, seed=2), "m": draw(4, seed=3), "v": np.abs(draw(4, seed=4)) + 0.1}
+
+
+@pytest.mark.parametrize(
+    ("attrs", "changed"),
+    [
+        ({}, 1),
+        ({"trainable_statistics": True}, 0),  # with those of the batch, that is
+        ({"trainable_statistics": True, "use_global_stats": True}, 1),
+        ({"is_test": False}, 0),
+        ({"data_layout": "NHWC"}, 0),
+        ({"fuse_with_relu": True}, 0),
+    ],
+)
+def test_attributes_of_a_batch_norm(run, attrs, changed):
+    ops = [conv("x", "t", "w", kind="conv2d"), batch_norm("t", "out", **attrs)]
+    program = build(ops, {"w": draw(4, 4, 1, 1), **NORM})
+    if "fuse_with_relu" in attrs:  # Paddle's own kernels only know it with oneDNN
+        assert fold_batch_norm(program).changed == changed
+    else:
+        array = draw(2, 4, 4, 4)
+        check_same(run, fold_batch_norm, program, changed=changed, array=array)
+
+
+@pytest.mark.parametrize("name", NORM)
+def test_statistics_that_are_written_ahead_of_a_batch_norm(run, name):
+    change = act("scale", name, name, scale=1.5, bias=0.1)
+    ops = [change, conv("x", "t", "w"), batch_norm("t", "out")]
+    check_same(run, fold_batch_norm, build(ops, {"w": draw(4, 4, 1, 1), **NORM}), changed=0)
+    inner = add_sub_block(build(ops[1:], {"w": draw(4, 4, 1, 1), **NORM}), "relu", name)
+    assert fold_batch_norm(inner).changed == 0
+
+
+@pytest.mark.parametrize("damage", ["short", "negative"])
+def test_statistics_that_do_not_fit(damage):
+    changed = {"short": {"s": draw(3)}, "negative": {"v": -draw(4) - 10}}[damage]
+    program = build([conv("x", "t", "w"), batch_norm("t", "out")], {"w": draw(4, 4, 1, 1), **NORM, **changed})
+    assert fold_batch_norm(program).changed == 0
+
+
+def test_a_result_of_a_batch_norm_that_is_written_twice(run):
+    ops = [conv("x", "t", "w"), add("t", "c", "u", 1), act("relu", "x", "out"), act("tanh", "out", "other")]
+    ops.append(batch_norm("u", "out"))
+    program = build(ops, {"w": draw(4, 4, 1, 1), "c": draw(4), **NORM}, ("out", "other"))
+    check_same(run, fold_batch_norm, program, changed=0)
+
+
+def test_one_number_of_shape_1_gives_a_tensor_of_no_dimensions_one(run):
+    mean = act("reduce_mean", "x", "t", reduce_all=True, keep_dim=False, dim=[0])
+    ops = [mean, mul("t", "one", "u"), act("tanh", "u", "out")]
+    check_same(run, drop_identities, build(ops, {"one": [1]}, shapes={"t": ()}), changed=0)
+    check_same(run, drop_identities, build(ops, {"one": 1}, shapes={"t": ()}), changed=1)
+
+
+def layer_norm(epsilon, **means):
+    means = {"dim": [-1], "keep_dim": True, "reduce_all": False, **means}
+    ops = [
+        act("relu", "x", "t"),
+        act("reduce_mean", "t", "m", **means),
+        ("elementwise_sub", "X=t Y=m", "Out=d", {"axis": -1}),
+        mul("d", "d", "q"),
+        act("reduce_mean", "q", "v", **means),
+        add("v", "e", "r"),
+        act("sqrt", "r", "n"),
+        ("elementwise_div", "X=d Y=n", "Out=z", {"axis": -1}),
+        mul("z", "s", "y"),
+        add("y", "b", "out"),
+    ]
+    return build(ops, {"e": [epsilon], "s": draw(8), "b": draw(8, seed=2)}, shapes={"t": (-1, 4, -1, 8)})
+
+
+def test_a_layer_norm_has_no_larger_epsilon_than_its_op_takes(run):
+    assert check_same(run, fold_layer_norm, layer_norm(1e-3), changed=1) == ["relu", "layer_norm"]
+    check_same(run, fold_layer_norm, layer_norm(0.01), changed=0)
+    # As another data type the means are not those of a layer norm.
+    assert fold_layer_norm(layer_norm(1e-5, out_dtype=6)).changed == 0
+
+
+@pytest.mark.parametrize("place", ["ahead", "behind"])
+def test_an_activation_inside_a_convolution_stops_all(place):
+    attrs = {"kind": "depthwise_conv2d", "groups": 4, "fuse_relu_before_depthwise_conv": True}
+    ops = [mul("x", "a", "t"), conv("t", "out", "w", **attrs)]
+    if place == "behind":
+        ops = [conv("x", "t", "w", **attrs), mul("t", "a", "out")]
+    assert fold_affine(build(ops, {"w": draw(4, 1, 3, 3), "a": [-2]})).changed == 0
+
+
+def test_parameters_that_a_sub_block_may_write_stay():
+    program = build([conv("x", "t", "w"), mul("t", "a", "out")], {"w": draw(4, 4, 1, 1), "a": [2]})
+    assert fold_affine(add_sub_block(program, "relu", "a")).changed == 0
+    program = build([mul("x", "a", "t"), act("relu", "t", "out")], {"a": [1]})
+    assert drop_identities(add_sub_block(program, "relu", "a")).changed == 0
+    reshape = ("reshape2", "X=c", "Out=r", {"shape": [1, 4, 1, 1]})
+    program = build([reshape, add("x", "r", "out")], {"c": draw(4)})
+    assert settle_shapes(add_sub_block(program, "relu", "c")).changed == 0
+
+
+@pytest.mark.parametrize("slot", ["", " AxesTensor=a", " AxesTensorList=a"])
+def test_dimensions_of_a_squeeze_that_are_tensors(slot):
+    cut = ("slice", "Input=x", "Out=t", {"axes": [2], "starts": [1], "ends": [2]})
+    squeeze = ("squeeze2", f"X=t{slot}", "Out=out", {"axes": [2]})
+    program = build([cut, squeeze], {"a": [3]})
+    assert fold_slices(program).changed == (slot == "")
+
+
+def test_a_bias_of_another_length_than_the_classes_is_not_pruned():
+    program = build_classifier()
+    program.set_param("w", draw(4, 7))
+    with pytest.raises(ModelError, match="does not end in matmul"):
         prune_charset(program, [0, 1])
