@@ -290,12 +290,12 @@ def _read_sources(config: PipelineConfig, report: Report, progress: Progress | N
         dictionary_path = config.dictionary_path if kind == "rec" else None
         model = resolve_model(name, kind, dictionary_path=dictionary_path, progress=progress)
         report(f"{kind}: {model.name} ({model.source})")
-        sources.append(_read_source(model))
+        sources.append(_read_source(model, report))
     return tuple(sources)
 
 
-def _read_source(model: Model) -> SourceModel:
-    program = read_model_program(model)
+def _read_source(model: Model, report: Report) -> SourceModel:
+    program = read_model_program(model, report=report)
     signature = program.signature
     _check_kind(model, signature)
     files = {name: _hash(path) for name, path in list_source_files(model).items()}

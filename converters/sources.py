@@ -11,18 +11,19 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from converters.onnx_import import import_onnx
 from converters.pir_import import convert_pir
 from converters.program import Program, read_program
+from converters.toolchain import Report
 from edge_ocr.errors import ModelError
 from edge_ocr.models import Model
 
 
-def read_model_program(model: Model) -> Program:
+def read_model_program(model: Model, *, report: Report = lambda step: None) -> Program:
     """Return a model as a Paddle program in the op set that opt reads.
 
     A `.pdmodel` is read as it is, ONNX by `converters.onnx_import`; Paddle's PIR (`inference.json`) becomes ONNX on
-    the way, by paddle2onnx.
+    the way, by paddle2onnx; `report` is told when that needs an environment to be made.
 
     Raises what reading and converting raise: ModelError for damaged files, ConversionError for what cannot be
-    expressed, ToolchainError where paddle2onnx is needed and missing.
+    expressed, ToolchainError where paddle2onnx is needed and cannot be had.
     """
     if model.format == "onnx":
         return import_onnx(model.program)
@@ -31,7 +32,7 @@ def read_model_program(model: Model) -> Program:
     if model.format == "pdmodel":
         return read_program(model.program, model.params)
     with tempfile.TemporaryDirectory(prefix="edge-ocr-pir-") as scratch:
-        program = import_onnx(convert_pir(model.program, model.params, Path(scratch, "model.onnx")))
+        program = import_onnx(convert_pir(model.program, model.params, Path(scratch, "model.onnx"), report=report))
     program.where = str(model.program)
     return program
 

@@ -1,4 +1,4 @@
-"""Finds an interpreter that can run Paddle-Lite's opt, or makes one: its wheels end at Python 3.10."""
+"""Finds interpreters for the tools that cannot share ours, or makes them: opt, whose wheels end at Python 3.10."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from converters.child_process import clean_environment, run_child
-from converters.opt import Interpreter, describe_interpreter
+from converters.opt import describe_interpreter
 from edge_ocr.errors import ModelError, ToolchainError, UsageError
 from edge_ocr.fetch_errors import UvError, mask_urls, sum_up_uv
 from edge_ocr.model_store import find_uv
@@ -27,12 +29,37 @@ LITE_VERSION = "2.13-rc"
 
 
 @dataclass(frozen=True)
-class Wheel:
-    """A paddlelite wheel that is tried and known to convert PP-OCR models."""
+class Tool:
+    """A package that runs in an interpreter of its own, and what that is made of."""
 
+    name: str
+    """What people call it; its environments lie in a folder of this name in the store."""
+    package: str
     version: str
     minors: tuple[int, ...]
-    """Of the Python 3 versions it is used with, best first; the wheels cover older ones, too."""
+    """Of the Python 3 versions it is used with, best first."""
+    variable: str
+    """The environment variable that names an interpreter which has it."""
+    size: str
+    """What making an environment takes, for people."""
+    platforms: tuple[tuple[str, str], ...]
+    """`platform.system()` and `platform.machine()` of where it has wheels."""
+    places: str
+    """The same for people."""
+    needs: tuple[str, ...] = ()
+    """Further requirements, each of a fixed version; without any it is installed alone."""
+    release: str = ""
+    """Of the environment, where it is more than the version: another one is made when it changes."""
+
+    @property
+    def requirement(self) -> str:
+        """Return package and version for an installer."""
+        return f"{self.package}=={self.version}"
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """Return all that is installed for it."""
+        return (self.requirement, *self.needs)
 
     @property
     def pythons(self) -> str:
@@ -41,17 +68,28 @@ class Wheel:
         return f"CPython 3.{least}" if least == most else f"CPython 3.{least} to 3.{most}"
 
 
-# 2.9 and 2.10 abort on PP-OCRv4's recogniser.
-WHEELS: Mapping[str, Wheel] = MappingProxyType(
-    {
-        LITE_VERSION: Wheel("2.13rc0", (10, 9, 8)),
-        "2.14-rc": Wheel("2.14rc0", (7,)),
-        "2.12": Wheel("2.12", (7,)),
-        "2.11": Wheel("2.11", (7,)),
-    }
+PYTHON_VARIABLE = "EDGE_OCR_OPT_PYTHON"
+
+_Wheel = partial(
+    Tool,
+    "opt",
+    "paddlelite",
+    variable=PYTHON_VARIABLE,
+    size="about 170 MB",
+    platforms=(("Linux", "x86_64"), ("Linux", "AMD64"), ("Darwin", "x86_64"), ("Darwin", "AMD64")),
+    places="Linux and macOS on x86-64",
 )
 
-PYTHON_VARIABLE = "EDGE_OCR_OPT_PYTHON"
+# Those that are tried and known to convert PP-OCR models, with the newest Python first; the wheels cover older ones,
+# too. 2.9 and 2.10 abort on PP-OCRv4's recogniser.
+WHEELS: Mapping[str, Tool] = MappingProxyType(
+    {
+        LITE_VERSION: _Wheel("2.13rc0", (10, 9, 8)),
+        "2.14-rc": _Wheel("2.14rc0", (7,)),
+        "2.12": _Wheel("2.12", (7,)),
+        "2.11": _Wheel("2.11", (7,)),
+    }
+)
 
 # Written when an environment is whole; without it, the folder is the rest of an interrupted making.
 READY_MARKER = "edge-ocr-ready"
@@ -59,6 +97,10 @@ READY_MARKER = "edge-ocr-ready"
 UV_TIMEOUT_S = 900.0
 
 Report = Callable[[str], None]
+
+Found = TypeVar("Found")
+Check = Callable[[Path, str], Found]
+"""Returns what is known of an interpreter, given where it comes from; raises ToolchainError where it lacks the tool."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +128,28 @@ def find_opt_interpreter(lite_version: str = LITE_VERSION, *, report: Report = l
     where none of them works.
     """
     wheel = find_wheel(lite_version)
-    chosen = os.environ.get(PYTHON_VARIABLE)
+    return find_interpreter(wheel, partial(_check_lite, wheel), own=partial(_use_own, wheel), report=report)
+
+
+def find_interpreter(
+    tool: Tool,
+    check: Check[Found],
+    *,
+    own: Callable[[list[str]], Found | None] = lambda tried: None,
+    report: Report = lambda step: None,
+) -> Found:
+    """Return an interpreter that has a tool; make an environment in the store where there is none.
+
+    Looked at in this order: the one that the tool's variable names, which is used or refused but never passed over;
+    what `own` returns, which may say in its list why that is nothing; an environment from before; a new one.
+
+    Raises ToolchainError, listing what was tried, where none of them works.
+    """
+    chosen = os.environ.get(tool.variable)
     if chosen:
-        return _use_chosen(chosen, wheel)
+        return _use_chosen(chosen, tool, check)
     tried = _Tried()
-    return _use_own(wheel, tried) or _find_ready(wheel, tried) or _make_environment(wheel, tried, report)
+    return own(tried) or _find_ready(tool, check, tried) or _make_environment(tool, check, tried, report)
 
 
 class _Tried(list[str]):
@@ -100,7 +159,7 @@ class _Tried(list[str]):
     """What uv wrote the last time that it failed."""
 
 
-def find_wheel(lite_version: str) -> Wheel:
+def find_wheel(lite_version: str) -> Tool:
     """Return the wheel of a Paddle-Lite version, such as `2.13-rc` or `v2.13-rc`.
 
     Raises UsageError, listing what there is, for any other version.
@@ -115,38 +174,43 @@ def find_wheel(lite_version: str) -> Wheel:
 def describe_toolchain(lite_version: str = LITE_VERSION) -> tuple[str | None, str]:
     """Tell which interpreter would run opt, without making one: None where there is none yet, and how to get it."""
     wheel = find_wheel(lite_version)
-    chosen = os.environ.get(PYTHON_VARIABLE)
-    try:
-        if chosen:
-            found: OptToolchain | None = _use_chosen(chosen, wheel)
-        else:
-            found = _use_own(wheel, []) or _find_ready(wheel, [])
-        if found is None:
-            check_platform(platform.system(), platform.machine())
-    except ToolchainError as error:
-        return None, f"{error.message}; {error.hint}"
+    found, remedy = describe_tool(wheel, partial(_check_lite, wheel), own=partial(_use_own, wheel))
     if found is None:
-        return None, "edge-ocr export makes it (once, about 170 MB)"
+        return None, remedy
     return f"{found.opt_version} on Python {found.python_version} ({found.origin}: {found.python})", ""
 
 
-def check_platform(system: str, machine: str) -> None:
-    """Raise ToolchainError unless there are paddlelite wheels for this machine that we can install.
+def describe_tool(
+    tool: Tool, check: Check[Found], *, own: Callable[[list[str]], Found | None] = lambda tried: None
+) -> tuple[Found | None, str]:
+    """Return what `find_interpreter` would, without making anything: None where there is none, and how to get it."""
+    chosen = os.environ.get(tool.variable)
+    try:
+        found = _use_chosen(chosen, tool, check) if chosen else own([]) or _find_ready(tool, check, [])
+        if found is None:
+            check_platform(tool, platform.system(), platform.machine())
+    except ToolchainError as error:
+        return None, f"{error.message}; {error.hint}"
+    return found, "" if found else f"edge-ocr export makes it (once, {tool.size})"
+
+
+def check_platform(tool: Tool, system: str, machine: str) -> None:
+    """Raise ToolchainError unless the tool has wheels for this machine that we can install.
 
     `system` and `machine` are what `platform.system()` and `platform.machine()` say.
     """
-    if system not in ("Linux", "Darwin") or machine not in ("x86_64", "AMD64"):
+    if (system, machine) not in tool.platforms:
         raise ToolchainError(
-            f"no opt for {system} on {machine}: paddlelite wheels are for Linux and macOS on x86-64 only",
-            "export on an x86-64 machine and copy the bundle, or name an interpreter that has paddlelite "
-            f"in {PYTHON_VARIABLE}",
+            f"no {tool.name} for {system} on {machine}: {tool.package} wheels are for {tool.places} only",
+            f"export on such a machine and copy the bundle, or name an interpreter that has {tool.package} "
+            f"in {tool.variable}",
         )
 
 
-def list_interpreters(wheel: Wheel) -> Iterator[Path]:
-    """Yield the Pythons that may take the wheel, best first; nobody has checked that they start."""
+def list_interpreters(tool: Tool) -> Iterator[Path]:
+    """Yield the Pythons that may take the tool, best first; nobody has checked that they start."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    for minor in wheel.minors:
+    for minor in tool.minors:
         # Each folder of PATH: the first hit is often a pyenv shim that refuses to run.
         for folder in os.get_exec_path():
             python = Path(folder) / f"python3.{minor}"
@@ -161,18 +225,23 @@ def _read_patch(python: Path) -> int:
     return int(patch) if patch.isdigit() else -1
 
 
-def _use_chosen(chosen: str, wheel: Wheel) -> OptToolchain:
-    hint = f"name a {wheel.pythons} with `pip install paddlelite=={wheel.version}`, or unset {PYTHON_VARIABLE}"
+def _use_chosen(chosen: str, tool: Tool, check: Check[Found]) -> Found:
+    hint = f"name a {tool.pythons} with `{_name_install(tool)}`, or unset {tool.variable}"
     path = shutil.which(chosen)
     if path is None:
-        raise ToolchainError(f"{PYTHON_VARIABLE}: no such program: {chosen}", hint)
+        raise ToolchainError(f"{tool.variable}: no such program: {chosen}", hint)
     try:
-        return _check_lite(describe_interpreter(Path(path)), wheel, PYTHON_VARIABLE)
+        return check(Path(path), tool.variable)
     except ToolchainError as error:
-        raise ToolchainError(f"{PYTHON_VARIABLE}: {error.message}", hint) from None
+        raise ToolchainError(f"{tool.variable}: {error.message}", hint) from None
 
 
-def _use_own(wheel: Wheel, tried: list[str]) -> OptToolchain | None:
+def _name_install(tool: Tool) -> str:
+    # A shell reads < and > otherwise.
+    return f"pip install {' '.join(repr(need) if set(need) & set('<>') else need for need in tool.requirements)}"
+
+
+def _use_own(wheel: Tool, tried: list[str]) -> OptToolchain | None:
     # Read, not imported: a library of that age has no business in our process.
     version = None
     if importlib.util.find_spec("paddlelite") is not None:
@@ -185,13 +254,14 @@ def _use_own(wheel: Wheel, tried: list[str]) -> OptToolchain | None:
         tried.append(f"this interpreter (Python {platform.python_version()}) {has}")
         return None
     try:
-        return _check_lite(describe_interpreter(Path(sys.executable)), wheel, "this interpreter")
+        return _check_lite(wheel, Path(sys.executable), "this interpreter")
     except ToolchainError as error:
         tried.append(f"this interpreter: {error.message}")
         return None
 
 
-def _check_lite(found: Interpreter, wheel: Wheel, origin: str) -> OptToolchain:
+def _check_lite(wheel: Tool, python: Path, origin: str) -> OptToolchain:
+    found = describe_interpreter(python)
     name = f"{found.python} (Python {found.python_version})"
     if found.wheel_version is None:
         raise ToolchainError(f"{name} has no paddlelite, expected {wheel.version}")
@@ -202,59 +272,59 @@ def _check_lite(found: Interpreter, wheel: Wheel, origin: str) -> OptToolchain:
     return OptToolchain(found.python, found.python_version, found.wheel_version, found.opt_version, origin)
 
 
-def _find_ready(wheel: Wheel, tried: list[str]) -> OptToolchain | None:
-    for minor in wheel.minors:
-        folder = _name_environment(wheel, minor)
+def _find_ready(tool: Tool, check: Check[Found], tried: list[str]) -> Found | None:
+    for minor in tool.minors:
+        folder = _name_environment(tool, minor)
         if not (folder / READY_MARKER).is_file():
             continue
         try:
-            return _check_lite(describe_interpreter(folder / "bin" / "python"), wheel, "cache")
+            return check(folder / "bin" / "python", "cache")
         except ToolchainError as error:  # its base interpreter was removed, say
             tried.append(error.message)
     return None
 
 
-def _find_folder() -> Path:
+def _find_folder(tool: Tool) -> Path:
     # Absolute, as uv runs inside it.
-    return (store_root() / "opt").absolute()
+    return (store_root() / tool.name).absolute()
 
 
-def _name_environment(wheel: Wheel, minor: int) -> Path:
-    return _find_folder() / f"{wheel.version}-py3{minor}"
+def _name_environment(tool: Tool, minor: int) -> Path:
+    return _find_folder(tool) / f"{tool.release or tool.version}-py3{minor}"
 
 
-def _make_environment(wheel: Wheel, tried: _Tried, report: Report) -> OptToolchain:
-    check_platform(platform.system(), platform.machine())
+def _make_environment(tool: Tool, check: Check[Found], tried: _Tried, report: Report) -> Found:
+    check_platform(tool, platform.system(), platform.machine())
     try:
         uv = Path(find_uv())
     except ModelError:
-        raise ToolchainError("uv is missing, which makes the environment for opt", "pip install uv") from None
-    folder = _find_folder()
+        raise ToolchainError(f"uv is missing, which makes the environment for {tool.name}", "pip install uv") from None
+    folder = _find_folder(tool)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _lock(folder / f"{wheel.version}.lock", report) as lock:
+        with _lock(folder / f"{tool.release or tool.version}.lock", tool, report) as lock:
             # Another process may have made it while we waited; else the complaints are already in `tried`.
-            ready = _find_ready(wheel, [])
+            ready = _find_ready(tool, check, [])
             if ready is not None:
                 return ready
-            for python in list_interpreters(wheel):
-                minor = _check_base(python, wheel, tried)
-                if minor is not None and _make_venv(uv, str(python), wheel, minor, tried, lock):
-                    return _install_lite(uv, wheel, minor, tried, lock, report)
-            minor = wheel.minors[0]
-            report(f"no usable {wheel.pythons} found: letting uv fetch Python 3.{minor}")
-            if _make_venv(uv, f"3.{minor}", wheel, minor, tried, lock):
-                return _install_lite(uv, wheel, minor, tried, lock, report)
+            for python in list_interpreters(tool):
+                minor = _check_base(python, tool, tried)
+                if minor is not None and _make_venv(uv, str(python), tool, minor, tried, lock):
+                    return _install(uv, tool, check, minor, tried, lock, report)
+            minor = tool.minors[0]
+            report(f"no usable {tool.pythons} found: letting uv fetch Python 3.{minor}")
+            if _make_venv(uv, f"3.{minor}", tool, minor, tried, lock):
+                return _install(uv, tool, check, minor, tried, lock, report)
     except OSError as error:
         raise ToolchainError(
             f"cannot write the cache folder {folder}: {error.strerror}",
             "make it writable, or set EDGE_OCR_HOME to a folder that is",
         ) from None
-    raise _refuse(wheel, tried)
+    raise _refuse(tool, tried)
 
 
 @contextmanager
-def _lock(path: Path, report: Report) -> Iterator[int]:
+def _lock(path: Path, tool: Tool, report: Report) -> Iterator[int]:
     """Hold `path` against other processes; the lock falls with the last process that has the file open."""
     import fcntl  # not on Windows, which check_platform has refused
 
@@ -262,12 +332,12 @@ def _lock(path: Path, report: Report) -> Iterator[int]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            report("waiting for another process that makes the environment for opt")
+            report(f"waiting for another process that makes the environment for {tool.name}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file.fileno()
 
 
-def _check_base(python: Path, wheel: Wheel, tried: list[str]) -> int | None:
+def _check_base(python: Path, tool: Tool, tried: list[str]) -> int | None:
     """Return the minor version of an interpreter that an environment can be made from."""
     try:
         found = describe_interpreter(python)
@@ -278,16 +348,16 @@ def _check_base(python: Path, wheel: Wheel, tried: list[str]) -> int | None:
     if (
         found.implementation == "CPython"
         and found.bits == 64
-        and found.machine in ("x86_64", "AMD64")
-        and minor in wheel.minors
+        and (platform.system(), found.machine) in tool.platforms
+        and minor in tool.minors
     ):
         return minor
     tried.append(f"{python} is {found.implementation} {found.python_version}, {found.bits} bits on {found.machine}")
     return None
 
 
-def _make_venv(uv: Path, python: str, wheel: Wheel, minor: int, tried: _Tried, lock: int) -> bool:
-    folder = _name_environment(wheel, minor)
+def _make_venv(uv: Path, python: str, tool: Tool, minor: int, tried: _Tried, lock: int) -> bool:
+    folder = _name_environment(tool, minor)
     _remove(folder)
     # uv is told to fetch only where no path is given; its own search stops at the first broken pyenv shim.
     fetch = [] if os.sep in python else ["--managed-python"]
@@ -299,24 +369,25 @@ def _make_venv(uv: Path, python: str, wheel: Wheel, minor: int, tried: _Tried, l
     return False
 
 
-def _install_lite(uv: Path, wheel: Wheel, minor: int, tried: _Tried, lock: int, report: Report) -> OptToolchain:
-    folder = _name_environment(wheel, minor)
+def _install(uv: Path, tool: Tool, check: Check[Found], minor: int, tried: _Tried, lock: int, report: Report) -> Found:
+    folder = _name_environment(tool, minor)
     python = folder / "bin" / "python"
-    package = f"paddlelite=={wheel.version}"
     # Reinstalled whatever uv finds there: an orphan of an interrupted making may just have been writing to it.
-    options = ["--python", str(python), "--no-deps", "--only-binary", ":all:", "--reinstall"]
+    options = ["--python", str(python), "--only-binary", ":all:", "--reinstall"]
+    if not tool.needs:
+        options.append("--no-deps")
     try:
-        report(f"installing paddlelite {wheel.version} for Python 3.{minor} into {folder} (once, about 170 MB)")
-        said = _run_uv(uv, ["pip", "install", *options, package], tried, lock)
+        report(f"installing {tool.package} {tool.version} for Python 3.{minor} into {folder} (once, {tool.size})")
+        said = _run_uv(uv, ["pip", "install", *options, *tool.requirements], tried, lock)
         if said is not None:
-            tried.append(f"uv pip install {package} for Python 3.{minor}: {said}")
-            raise _refuse(wheel, tried)
-        toolchain = _check_lite(describe_interpreter(python), wheel, "cache")
+            tried.append(f"uv pip install {tool.requirement} for Python 3.{minor}: {said}")
+            raise _refuse(tool, tried)
+        found = check(python, "cache")
         (folder / READY_MARKER).touch()
     except BaseException:
         _remove(folder)
         raise
-    return toolchain
+    return found
 
 
 def _remove(folder: Path) -> None:
@@ -332,7 +403,7 @@ def _run_uv(uv: Path, arguments: list[str], tried: _Tried, lock: int) -> str | N
             [str(uv), *arguments, "--quiet"],
             UV_TIMEOUT_S,
             env=clean_environment(),
-            cwd=_find_folder(),  # the settings of a project in the caller's folder are not for us
+            cwd=store_root().absolute(),  # the settings of a project in the caller's folder are not for us
             # If we are killed, uv may go on: it holds the lock until it is done with the folder.
             pass_fds=(lock,),
         )
@@ -347,15 +418,16 @@ def _run_uv(uv: Path, arguments: list[str], tried: _Tried, lock: int) -> str | N
     return sum_up_uv(text) or f"exit code {ended.returncode}"
 
 
-def _refuse(wheel: Wheel, tried: _Tried) -> ToolchainError:
+def _refuse(tool: Tool, tried: _Tried) -> ToolchainError:
     # The last is what was to help; why the others did not is of less interest.
     *before, last = tried
+    title = "" if tool.package == tool.name else f"{tool.package} "
     error = ToolchainError(
-        f"no interpreter for opt (paddlelite {wheel.version}, {wheel.pythons}): {last}"
+        f"no interpreter for {tool.name} ({title}{tool.version}, {tool.pythons}): {last}"
         + (f"; tried before: {'; '.join(before)}" if before else ""),
-        f"check the network and uv's settings, then run this again (`uv python install 3.{wheel.minors[0]}` fetches "
-        "the interpreter); without a network, set "
-        f"{PYTHON_VARIABLE} to a {wheel.pythons} that has `pip install paddlelite=={wheel.version}`",
+        f"check the network and uv's settings, then run this again (`uv python install 3.{tool.minors[0]}` fetches "
+        f"the interpreter); without a network, set {tool.variable} to a {tool.pythons} that has "
+        f"`{_name_install(tool)}`",
     )
     if tried.output:
         error.__cause__ = UvError(tried.output)

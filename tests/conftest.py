@@ -29,6 +29,7 @@ from PIL import Image
 
 from converters.export import ExportOptions, ExportReport, export_bundle
 from converters.opt import describe_interpreter
+from converters.pir_import import TOOL, Paddle2Onnx, find_paddle2onnx
 from converters.toolchain import LITE_VERSION, OptToolchain, find_opt_interpreter, find_wheel, list_interpreters
 from edge_ocr import OcrPipeline, OcrResult, create_pipeline, model_store
 from edge_ocr.config import load_config
@@ -92,6 +93,19 @@ def opt() -> OptToolchain:
         if any(map(_starts, list_interpreters(find_wheel(LITE_VERSION)))):
             raise
         pytest.skip("no opt: this machine has no Python 3.8 to 3.10, and uv could not fetch one")
+
+
+@pytest.fixture(scope="session")
+def paddle2onnx() -> Paddle2Onnx:
+    """The real paddle2onnx; skips as `opt` does."""
+    if (platform.system(), platform.machine()) not in TOOL.platforms:
+        pytest.skip("no paddle2onnx: it has no wheel for this machine")
+    try:
+        return find_paddle2onnx()
+    except ToolchainError:
+        if any(map(_starts, list_interpreters(TOOL))):
+            raise
+        pytest.skip(f"no paddle2onnx: this machine has no {TOOL.pythons}, and uv could not fetch one")
 
 
 @pytest.fixture(scope="session")
@@ -172,7 +186,7 @@ def make_home(default_models, tmp_path_factory) -> Callable[[], Path]:
 
     def make() -> Path:
         home = tmp_path_factory.mktemp("home")
-        for area in ("models", "opt"):
+        for area in ("models", "opt", "paddle2onnx"):
             (store_root() / area).mkdir(parents=True, exist_ok=True)
             (home / area).symlink_to(store_root().absolute() / area, target_is_directory=True)
         return home

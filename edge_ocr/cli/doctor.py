@@ -50,8 +50,7 @@ def _find_engines() -> list[Finding]:
     import platform
 
     packages = {"openvino": "openvino", "paddle": "paddlepaddle", "onnxruntime": "onnxruntime", "pdf": "pypdfium2"}
-    packages["export of PIR models"] = "paddle2onnx"
-    extras = {"onnxruntime": "edge-ocr[onnx]", "pdf": "edge-ocr[pdf]", "export of PIR models": "edge-ocr[pir]"}
+    extras = {"onnxruntime": "edge-ocr[onnx]", "pdf": "edge-ocr[pdf]"}
     system = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     findings = [Finding("host", "python", system, "")]
     for name, package in packages.items():
@@ -98,9 +97,11 @@ def _find_tools() -> list[Finding]:
     import os
     import shutil
 
+    from converters.pir_import import describe_paddle2onnx
     from converters.toolchain import describe_toolchain
 
     findings = [Finding("export", "opt (paddlelite)", *describe_toolchain())]
+    findings.append(Finding("export", "paddle2onnx (for PIR models)", *describe_paddle2onnx()))
     programs = {
         "uv": ("export", "pip install uv"),
         "aarch64-linux-gnu-g++": ("boards", "apt-get install g++-aarch64-linux-gnu"),

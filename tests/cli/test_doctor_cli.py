@@ -27,7 +27,7 @@ def diagnose(cli):
 def test_everything_is_looked_for(diagnose):
     findings = diagnose()
     wanted = {"python", "openvino", "paddle", "onnxruntime", "pdf", "font for Chinese", "opt (paddlelite)", "uv"}
-    wanted.add("export of PIR models")
+    wanted.add("paddle2onnx (for PIR models)")
     wanted |= {"qemu-aarch64-static", "qemu-arm-static", "aarch64-linux-gnu-g++", "arm-linux-gnueabihf-g++"}
     wanted |= {"adb", "ANDROID_HOME"}
     assert wanted | set(REGISTRY) <= set(findings)

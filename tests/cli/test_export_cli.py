@@ -1,5 +1,4 @@
 import contextlib
-import importlib.util
 import json
 import os
 import re
@@ -170,7 +169,7 @@ def test_a_bad_file_of_characters_exits_5(tmp_path):
     assert f"Error: the dictionary {file} holds 'a' twice, in lines 1 and 2\n" in ended.stderr
 
 
-@pytest.mark.skipif(importlib.util.find_spec("paddle2onnx") is None, reason="paddle2onnx is not installed")
+@pytest.mark.usefixtures("paddle2onnx")
 def test_a_pir_model_that_cannot_be_converted_exits_7_with_the_commands_to_export_it_again(tmp_path):
     folder = tmp_path / "new_det"
     folder.mkdir()

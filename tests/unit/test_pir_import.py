@@ -1,8 +1,6 @@
-"""PIR programs through paddle2onnx, exported by the Paddle that is installed."""
+"""PIR programs, exported by the Paddle that is installed, through paddle2onnx in its own environment."""
 
-import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
@@ -11,21 +9,27 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from packaging.version import Version
 
 from converters import pir_import
 from converters.nb import parse_nb
 from converters.nb_graph import serialise_graph
 from converters.opt import run_opt
 from converters.passes import run_passes
-from converters.pir_import import OPSET, REEXPORT_HINT, convert_pir
+from converters.pir_import import (
+    OPSET,
+    REEXPORT_HINT,
+    TOOL,
+    convert_pir,
+    describe_paddle2onnx,
+    find_paddle2onnx,
+)
 from converters.sources import read_model_program
 from edge_ocr.engines.paddle import PaddleEngine
 from edge_ocr.errors import ConversionError, ModelError, ToolchainError
 from edge_ocr.models import resolve_model
 
-needs_paddle2onnx = pytest.mark.skipif(
-    importlib.util.find_spec("paddle2onnx") is None, reason="paddle2onnx is not installed"
-)
+needs_paddle2onnx = pytest.mark.usefixtures("paddle2onnx")
 
 # The layers of a detector and of a recogniser, an upsampling among them if asked for.
 EXPORT = """
@@ -210,29 +214,123 @@ def test_a_file_that_is_missing(plain, tmp_path, missing):
         convert_pir(*files, tmp_path / "model.onnx")
 
 
-def take_for_python(monkeypatch, folder: Path, text: str) -> None:
+ANSWER = {"python_version": "3.12.1", "versions": {"paddle2onnx": TOOL.version, "paddlepaddle": "3.3.1"}}
+
+
+def take_for_python(monkeypatch, folder: Path, text: str, answer: object = ANSWER) -> Path:
+    """Name a program that answers as an interpreter with paddle2onnx would, and does `text` when it shall convert."""
     script = folder / "python"
-    script.write_text(f"#!/bin/sh\n{text}\n")
+    describe = f"case \"$*\" in *describe*) echo '{json.dumps(answer)}'; exit;; esac"
+    script.write_text(
+        f'#!/bin/sh\n{describe}\nfor out in "$@"; do last=$before; before=$out; done; out=$last\n{text}\n'
+    )
     script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
+    monkeypatch.setenv(TOOL.variable, str(script))
+    return script
 
 
-def test_an_interpreter_without_paddle2onnx(plain, tmp_path, monkeypatch):
+def test_an_interpreter_whose_paddle2onnx_does_not_start(plain, tmp_path, monkeypatch):
     # -S: no packages.
-    take_for_python(monkeypatch, tmp_path, f'exec {os.path.realpath(sys.executable)} -S "$@"')
+    python = take_for_python(monkeypatch, tmp_path, f'exec {Path(sys.executable).resolve()} -S "$@"')
     with pytest.raises(ToolchainError, match="ModuleNotFoundError: No module named 'paddle'") as caught:
         convert_pir(*plain, tmp_path / "model.onnx")
-    assert "pip install 'edge-ocr[pir]'" in caught.value.hint
+    assert f"does not start in {python}" in caught.value.message
+    assert TOOL.variable in caught.value.hint
     assert REEXPORT_HINT in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("versions", "words"),
+    [
+        ({"paddle2onnx": None, "paddlepaddle": "3.3.1"}, r"Python 3\.12\.1\) has no paddle2onnx, expected 2\.1\.0"),
+        ({"paddle2onnx": "1.3.1", "paddlepaddle": "3.3.1"}, r"has paddle2onnx 1\.3\.1, expected 2\.1\.0"),
+        ({"paddle2onnx": "2.1.0", "paddlepaddle": None}, "has no paddlepaddle"),
+        (None, "is not a Python: it answered"),
+    ],
+)
+def test_a_named_interpreter_that_does_not_fit_is_refused_not_passed_over(
+    plain, tmp_path, monkeypatch, versions, words
+):
+    take_for_python(monkeypatch, tmp_path, "exit 0", {**ANSWER, "versions": versions})
+    with pytest.raises(ToolchainError, match=rf"^{TOOL.variable}: .*{words}") as caught:
+        convert_pir(*plain, tmp_path / "model.onnx")
+    assert caught.value.hint.startswith(
+        "name a CPython 3.10 to 3.12 with `pip install paddle2onnx==2.1.0 paddlepaddle=="
+    )
+    assert "'numpy<3'" in caught.value.hint
+
+
+def test_the_named_interpreter_is_used(paddle2onnx, plain, tmp_path, monkeypatch):
+    monkeypatch.setenv(TOOL.variable, str(paddle2onnx.python))
+    monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path / "home"))
+    assert find_paddle2onnx().origin == TOOL.variable
+    assert convert_pir(*plain, tmp_path / "model.onnx").stat().st_size
+    assert not (tmp_path / "home").exists()
+
+
+def test_describing_makes_nothing(tmp_path, monkeypatch):
+    monkeypatch.delenv(TOOL.variable, raising=False)
+    monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path / "home"))
+    remedy = "edge-ocr export makes it (once, about 230 MB to fetch, 900 MB on disk); only PIR models need it"
+    assert describe_paddle2onnx() == (None, remedy)
+    assert not (tmp_path / "home").exists()
+    monkeypatch.setenv(TOOL.variable, str(tmp_path / "none"))
+    found, remedy = describe_paddle2onnx()
+    assert found is None
+    assert f"{TOOL.variable}: no such program" in remedy
+    python = take_for_python(monkeypatch, tmp_path, "exit 0")
+    assert describe_paddle2onnx() == (f"2.1.0 with paddle 3.3.1 on Python 3.12.1 ({TOOL.variable}: {python})", "")
+
+
+def test_its_onnx_is_not_ours(paddle2onnx):
+    code = "import importlib.metadata as m; print(m.version('onnx'))"
+    inner = subprocess.run([paddle2onnx.python, "-I", "-c", code], check=True, capture_output=True, text=True)
+    assert inner.stdout.strip() == "1.17.0"
+    assert Version(onnx.__version__) >= Version("1.21")
+
+
+def test_without_python_and_network_everything_tried_is_listed(plain, tmp_path, monkeypatch):
+    monkeypatch.delenv(TOOL.variable, raising=False)
+    for name, folder in {"PATH": "bin", "PYENV_ROOT": "pyenv", "EDGE_OCR_HOME": "home"}.items():
+        monkeypatch.setenv(name, str(tmp_path / folder))
+    for name, value in {"CACHE_DIR": "cache", "PYTHON_INSTALL_DIR": "pythons"}.items():
+        monkeypatch.setenv(f"UV_{name}", str(tmp_path / value))
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    steps: list[str] = []
+    with pytest.raises(
+        ToolchainError, match=r"no interpreter for paddle2onnx \(2\.1\.0, CPython 3\.10 to 3\.12\)"
+    ) as caught:
+        convert_pir(*plain, tmp_path / "model.onnx", report=steps.append)
+    assert "uv venv --python 3.12: " in caught.value.message
+    assert TOOL.variable in caught.value.hint
+    assert steps == ["no usable CPython 3.10 to 3.12 found: letting uv fetch Python 3.12"]
+    assert [path.name for path in (tmp_path / "home" / "paddle2onnx").iterdir()] == ["2.1.0-paddle3.3.1.lock"]
+
+
+def test_an_environment_is_made_once_and_then_found(paddle2onnx, tmp_path, monkeypatch):
+    """From uv's cache or the registry."""
+    monkeypatch.delenv(TOOL.variable, raising=False)
+    monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path))
+    # What a killed process left.
+    (tmp_path / "paddle2onnx" / "2.1.0-paddle3.3.1-py312" / "bin").mkdir(parents=True)
+    steps: list[str] = []
+    made = find_paddle2onnx(report=steps.append)
+    assert made.python.is_relative_to(tmp_path / "paddle2onnx")
+    assert [step.split(" for ")[0] for step in steps if step.startswith("installing")] == [
+        "installing paddle2onnx 2.1.0"
+    ]
+    steps.clear()
+    assert find_paddle2onnx(report=steps.append) == made
+    assert steps == []
 
 
 @pytest.mark.parametrize(
     ("script", "words"),
     [
         ("exit 0", "the result is not whole$"),
-        ('for out in "$@"; do :; done; : > "$out"', "the result is not whole$"),
+        (': > "$out"', "the result is not whole$"),
         (
-            'for out in "$@"; do :; done; echo x > "$out"; echo "[ERROR] invalid"',
+            'echo x > "$out"; echo "[ERROR] invalid"',
             r"whole; it says:\n  \[ERROR\] invalid",
         ),
         ("echo out of memory >&2; kill -KILL $$", r"killed by SIGKILL; it says:\n  out of memory"),
@@ -247,13 +345,17 @@ def test_each_bad_end_is_refused(plain, tmp_path, monkeypatch, script, words):
 
 
 def test_a_good_end_is_not(plain, tmp_path, monkeypatch):
-    take_for_python(monkeypatch, tmp_path, 'for out in "$@"; do :; done; echo model > "$out"')
+    take_for_python(monkeypatch, tmp_path, 'echo model > "$out"')
     assert convert_pir(*plain, tmp_path / "model.onnx").read_bytes() == b"model\n"
 
 
 def test_an_interpreter_that_does_not_start(plain, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+    python = take_for_python(monkeypatch, tmp_path, "exit 0")
+    python.write_text("#!/no/such/program\n")
     with pytest.raises(ToolchainError, match="does not start: No such file"):
+        convert_pir(*plain, tmp_path / "model.onnx")
+    python.write_text("#!/bin/sh\necho cannot >&2; exit 9\n")
+    with pytest.raises(ToolchainError, match="does not run: ended with exit code 9: cannot"):
         convert_pir(*plain, tmp_path / "model.onnx")
 
 

@@ -79,13 +79,13 @@ def list_environments(folder):
 )
 def test_machines_without_wheels_are_told_so(system, machine):
     with pytest.raises(ToolchainError, match=f"no opt for {system} on {machine}") as caught:
-        check_platform(system, machine)
+        check_platform(find_wheel(LITE_VERSION), system, machine)
     assert PYTHON_VARIABLE in caught.value.hint
 
 
 def test_machines_with_wheels_pass():
-    check_platform("Linux", "x86_64")
-    check_platform("Darwin", "x86_64")
+    check_platform(find_wheel(LITE_VERSION), "Linux", "x86_64")
+    check_platform(find_wheel(LITE_VERSION), "Darwin", "x86_64")
 
 
 def test_interpreters_come_from_every_folder_of_path_then_pyenv_newest_first(tmp_path, monkeypatch):
