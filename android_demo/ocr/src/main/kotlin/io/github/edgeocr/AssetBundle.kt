@@ -2,7 +2,10 @@ package io.github.edgeocr
 
 import io.github.edgeocr.core.BundleException
 import io.github.edgeocr.core.Manifest
+import io.github.edgeocr.core.NoEd25519Exception
+import io.github.edgeocr.core.SIGNATURE_FILE
 import java.io.File
+import java.io.FileNotFoundException
 import java.io.FileOutputStream
 import java.io.IOException
 import java.io.InputStream
@@ -10,31 +13,36 @@ import java.io.InputStream
 /** A bundle among an app's assets, which [open] reads by name; Paddle-Lite takes files only, so they go to [home]. */
 internal class AssetBundle(private val home: File, private val open: (name: String) -> InputStream) {
     /**
-     * Copies the files that are needed, unless they are there already, whole and of this very bundle.
+     * Copies the files that are needed, unless they are there already, whole and of this very bundle; nothing where
+     * [trust] is given and does not take it.
      *
      * A folder appears under its name when all of it is written, so one that was left half is never used. Copies of
      * other bundles are deleted.
      *
-     * Throws [BundleException] where the assets hold no bundle or a damaged one, [StorageException] where [home]
-     * cannot be written.
+     * Throws [BundleException] where the assets hold no bundle, a damaged one or one that is not trusted,
+     * [NoEd25519Exception] where signatures cannot be checked, [StorageException] where [home] cannot be written.
      */
-    fun unpack(): BundleFolder = synchronized(LOCK) {
+    fun unpack(trust: Trust? = null): BundleFolder = synchronized(LOCK) {
         val content = readAsset(Manifest.FILE)
+        val signature = readSignature()
+        // Of the very bytes that are then parsed, and before.
+        val release = trust?.check(content, signature, "the bundle among the app's assets")
         val manifest = BundleFolder.parse(content.decodeToString())
         val folder = File(home, hash(content.inputStream()).take(NAME_DIGITS))
-        val kept = BundleFolder(folder, manifest)
-        if (isWhole(kept)) return kept
+        val kept = BundleFolder(folder, manifest, release)
+        if (isWhole(kept) && hasSignature(folder, signature)) return kept
         val begun = File(home, "${folder.name}$BEGUN")
         begun.deleteRecursively()
         for (name in kept.neededFiles) copy(name, File(begun, name))
         val copied = BundleFolder(begun, manifest)
         copied.neededFiles.forEach(copied::checkFile)
-        write(File(begun, Manifest.FILE)) { it.write(content) }
+        writeDurably(File(begun, Manifest.FILE)) { it.write(content) }
+        if (signature != null) writeDurably(File(begun, SIGNATURE_FILE)) { it.write(signature) }
         // Gone already, but where it was damaged.
         folder.deleteRecursively()
         if (!begun.renameTo(folder)) throw StorageException("$begun cannot be renamed to $folder")
         home.listFiles()?.filter { it != folder }?.forEach { it.deleteRecursively() }
-        BundleFolder(folder, manifest)
+        BundleFolder(folder, manifest, release)
     }
 
     private fun isWhole(bundle: BundleFolder): Boolean =
@@ -43,6 +51,25 @@ internal class AssetBundle(private val home: File, private val open: (name: Stri
             true
         } catch (_: BundleException) {
             false
+        }
+
+    /** Whether a copy can be checked as the assets can: the same manifest may be signed anew. */
+    private fun hasSignature(folder: File, signature: ByteArray?): Boolean {
+        val file = File(folder, SIGNATURE_FILE)
+        return try {
+            if (signature == null) !file.exists() else file.readBytes().contentEquals(signature)
+        } catch (_: IOException) {
+            false
+        }
+    }
+
+    private fun readSignature(): ByteArray? =
+        try {
+            open(SIGNATURE_FILE).use { it.readBytes() }
+        } catch (_: FileNotFoundException) {
+            null
+        } catch (error: IOException) {
+            throw BundleException("$SIGNATURE_FILE among the app's assets cannot be read", cause = error)
         }
 
     private fun readAsset(name: String): ByteArray =
@@ -58,20 +85,7 @@ internal class AssetBundle(private val home: File, private val open: (name: Stri
         } catch (error: IOException) {
             throw BundleException("the app's assets lack $name of the bundle", cause = error)
         }
-        asset.use { source -> write(file) { source.copyTo(it) } }
-    }
-
-    private fun write(file: File, fill: (FileOutputStream) -> Unit) {
-        try {
-            file.parentFile?.mkdirs()
-            FileOutputStream(file).use {
-                fill(it)
-                // A rename may reach the disk ahead of the content.
-                it.fd.sync()
-            }
-        } catch (error: IOException) {
-            throw StorageException("$file cannot be written: ${error.message}", error)
-        }
+        asset.use { source -> writeDurably(file) { source.copyTo(it) } }
     }
 
     private companion object {
@@ -79,5 +93,19 @@ internal class AssetBundle(private val home: File, private val open: (name: Stri
         const val NAME_DIGITS = 16
         const val BEGUN = ".begun"
         val LOCK = Any()
+    }
+}
+
+/** Writes a file, and its folder if need be, to the disk. Throws [StorageException] where that fails. */
+internal fun writeDurably(file: File, fill: (FileOutputStream) -> Unit) {
+    try {
+        file.parentFile?.mkdirs()
+        FileOutputStream(file).use {
+            fill(it)
+            // A rename may reach the disk ahead of the content.
+            it.fd.sync()
+        }
+    } catch (error: IOException) {
+        throw StorageException("$file cannot be written: ${error.message}", error)
     }
 }

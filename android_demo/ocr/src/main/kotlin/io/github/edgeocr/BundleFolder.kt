@@ -3,13 +3,22 @@ package io.github.edgeocr
 import io.github.edgeocr.core.BundleException
 import io.github.edgeocr.core.Charset
 import io.github.edgeocr.core.Manifest
+import io.github.edgeocr.core.NoEd25519Exception
+import io.github.edgeocr.core.Release
+import io.github.edgeocr.core.SIGNATURE_BYTES
+import io.github.edgeocr.core.SIGNATURE_FILE
+import io.github.edgeocr.core.UntrustedException
 import java.io.File
 import java.io.IOException
 import java.io.InputStream
 import java.security.MessageDigest
 
-/** A bundle in a folder, whose manifest was read; its files are checked as they are needed. Not thread-safe. */
-internal class BundleFolder(val folder: File, val manifest: Manifest) {
+/**
+ * A bundle in a folder, whose manifest was read; its files are checked as they are needed. Not thread-safe.
+ *
+ * [release] is what it was found to be where it had to be signed.
+ */
+internal class BundleFolder(val folder: File, val manifest: Manifest, val release: Release? = null) {
     private val checked = HashSet<String>()
 
     /** The files that a reading needs, and the golden picture. */
@@ -48,15 +57,36 @@ internal class BundleFolder(val folder: File, val manifest: Manifest) {
     companion object {
         private const val COPY_AGAIN = "copy the bundle again"
 
-        /** Reads the manifest in a folder. Throws [BundleException] where there is none, or none that is whole. */
-        fun open(folder: File): BundleFolder {
-            val file = File(folder, Manifest.FILE)
-            val text = try {
-                file.readText()
+        /**
+         * Reads the manifest in a folder, whose signature must be one that [trust] takes, if that is given.
+         *
+         * Throws [BundleException] where there is none, none that is whole or none that is trusted,
+         * [NoEd25519Exception] where signatures cannot be checked.
+         */
+        fun open(folder: File, trust: Trust? = null): BundleFolder {
+            val content = try {
+                File(folder, Manifest.FILE).readBytes()
             } catch (error: IOException) {
                 throw BundleException("$folder is no bundle: ${error.message}", cause = error)
             }
-            return BundleFolder(folder, parse(text))
+            // Of the very bytes that are then parsed, and before.
+            val release = trust?.check(content, readSignature(folder), "$folder")
+            return BundleFolder(folder, parse(content.decodeToString()), release)
+        }
+
+        /** What is in manifest.sig, at most one byte more than a signature has; null where it is missing. */
+        private fun readSignature(folder: File): ByteArray? {
+            val file = File(folder, SIGNATURE_FILE)
+            if (!file.exists()) return null
+            // Opening a pipe would wait for ever.
+            if (!file.isFile) throw UntrustedException("$file cannot be read: not a file")
+            val content = ByteArray(SIGNATURE_BYTES + 1)
+            val count = try {
+                file.inputStream().use { it.read(content) }
+            } catch (error: IOException) {
+                throw UntrustedException("$file cannot be read: ${error.message}")
+            }
+            return content.copyOf(count.coerceAtLeast(0))
         }
 
         /** Reads the text of a manifest. Throws [BundleException] for one that is damaged or leads elsewhere. */

@@ -7,12 +7,14 @@ import io.github.edgeocr.core.BundleException
 import io.github.edgeocr.core.Cancellation
 import io.github.edgeocr.core.EdgeOcrException
 import io.github.edgeocr.core.Manifest
+import io.github.edgeocr.core.NoEd25519Exception
 import io.github.edgeocr.core.OrientationClassifier
 import io.github.edgeocr.core.Reading
 import io.github.edgeocr.core.Settings
 import io.github.edgeocr.core.TextDetector
 import io.github.edgeocr.core.TextReader
 import io.github.edgeocr.core.TextRecognizer
+import io.github.edgeocr.core.UntrustedException
 import java.io.Closeable
 import java.io.File
 import java.util.concurrent.CancellationException
@@ -129,30 +131,40 @@ public class EdgeOcr private constructor(
         /**
          * Loads the bundle among the app's assets. The first time, its files are copied to the app's own folder.
          *
-         * Throws [BundleException] where it is missing or damaged, [VersionMismatchException] where the app's
+         * It must be signed with a key of [OcrOptions.trust] and not be older than one before. Without, the keys among
+         * the assets count ([Trust.ASSETS_FOLDER]), if there are any; otherwise every bundle is taken.
+         *
+         * Throws [UntrustedException] where it must not be used, [NoEd25519Exception] where that cannot be found out,
+         * [BundleException] where it is missing or damaged, [VersionMismatchException] where the app's
          * Paddle-Lite is not the one that it is for, [LibraryException] where that cannot be loaded,
-         * [StorageException] where the device has no room for the copy.
+         * [StorageException] where the device has no room for the copy, or for the counter of the release.
          */
         @JvmStatic
         @JvmOverloads
         @Throws(EdgeOcrException::class)
         public fun open(context: Context, options: OcrOptions = OcrOptions()): EdgeOcr {
             val start = System.nanoTime()
+            val trust = options.trust ?: Trust.findInAssets(context)
             val assets = context.assets
             val bundle = AssetBundle(File(context.filesDir, ASSETS_FOLDER)) { assets.open("$ASSETS_FOLDER/$it") }
-            return load(bundle.unpack(), options, start)
+            return load(bundle.unpack(trust), options, trust, start)
         }
 
-        /** Loads the bundle in a folder; throws what the other does, but for the copy. */
+        /**
+         * Loads the bundle in a folder; throws what the other does, but for the copy.
+         *
+         * Only [OcrOptions.trust] says what it must be signed with, `Trust.fromAssets(context)` for the app's own keys:
+         * of assets this knows nothing. Where it is null, every bundle is taken.
+         */
         @JvmStatic
         @JvmOverloads
         @Throws(EdgeOcrException::class)
         public fun open(folder: File, options: OcrOptions = OcrOptions()): EdgeOcr {
             val start = System.nanoTime()
-            return load(BundleFolder.open(folder), options, start)
+            return load(BundleFolder.open(folder, options.trust), options, options.trust, start)
         }
 
-        private fun load(bundle: BundleFolder, options: OcrOptions, start: Long): EdgeOcr {
+        private fun load(bundle: BundleFolder, options: OcrOptions, trust: Trust?, start: Long): EdgeOcr {
             val manifest = bundle.manifest
             val charset = bundle.readCharset()
             val models = manifest.models.mapValues { (_, name) -> bundle.checkFile(name) }
@@ -168,6 +180,8 @@ public class EdgeOcr private constructor(
                 val recognizer = TextRecognizer(load("rec")!!, charset, settings.recognition)
                 val classifier = load("cls")?.let { OrientationClassifier(it, settings.orientation) }
                 val reader = TextReader(detector, recognizer, classifier, settings)
+                // Only now: a bundle that does not load must not keep the one before out.
+                bundle.release?.let { trust?.note(it) }
                 return EdgeOcr(bundle, engines, reader, settings, measureMs(start))
             } catch (error: Throwable) {
                 engines.forEach(Closeable::close)

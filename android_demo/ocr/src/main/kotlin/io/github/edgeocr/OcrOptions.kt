@@ -28,11 +28,16 @@ public fun interface SettingsChange {
     public fun apply(settings: Settings): Settings
 }
 
-/** How the networks compute: on [threads] threads (at least 1) and the cores that [powerMode] names. */
+/**
+ * How the networks compute: on [threads] threads (at least 1) and the cores that [powerMode] names.
+ *
+ * With [trust], a bundle is only used if it is signed with one of its keys.
+ */
 public class OcrOptions @JvmOverloads constructor(
     public val threads: Int = Runtime.getRuntime().availableProcessors().coerceAtMost(USEFUL_THREADS),
     public val powerMode: PowerMode = PowerMode.NO_BIND,
     public val settingsChange: SettingsChange = SettingsChange { it },
+    public val trust: Trust? = null,
 ) {
     init {
         require(threads >= 1) { "$threads threads, expected at least 1" }

@@ -7,6 +7,8 @@ import io.github.edgeocr.StorageException
 import io.github.edgeocr.VersionMismatchException
 import io.github.edgeocr.core.BundleException
 import io.github.edgeocr.core.EdgeOcrException
+import io.github.edgeocr.core.NoEd25519Exception
+import io.github.edgeocr.core.UntrustedException
 import java.io.IOException
 
 /** What went wrong, the reason, and what to do about it: a line each, the first in the user's language. */
@@ -23,7 +25,9 @@ internal fun describeError(context: Context, error: Throwable): String {
 }
 
 private fun findTitle(error: EdgeOcrException) = when (error) {
+    is UntrustedException -> R.string.error_untrusted
     is BundleException -> R.string.error_bundle
+    is NoEd25519Exception -> R.string.error_signature
     is VersionMismatchException -> R.string.error_version
     is LibraryException -> R.string.error_library
     is PictureException -> R.string.error_picture

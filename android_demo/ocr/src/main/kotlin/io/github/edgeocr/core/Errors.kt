@@ -12,10 +12,22 @@ public open class EdgeOcrException(
 ) : Exception(message, cause)
 
 /** A bundle, or a network in it, that is missing, damaged or does not fit. */
-public class BundleException(
+public open class BundleException(
     message: String,
     hint: String? = EXPORT_AGAIN,
     cause: Throwable? = null,
 ) : EdgeOcrException(message, hint, cause)
+
+/** A bundle that must not be used: not signed, signed with another key, changed or older than one before. */
+public class UntrustedException(message: String, hint: String? = SIGN) : BundleException(message, hint)
+
+/** This device cannot check signatures, so a bundle that must be signed is not used. */
+public class NoEd25519Exception :
+    EdgeOcrException(
+        "signatures cannot be checked here: no security provider of this device knows Ed25519",
+        "update Android, Google Play system updates included, or put Conscrypt 2.6 or newer into the app",
+    )
+
+private const val SIGN = "sign it with a key that the app trusts: edge-ocr export --target android --sign KEY"
 
 private const val EXPORT_AGAIN = "export the bundle again: edge-ocr export --target android"

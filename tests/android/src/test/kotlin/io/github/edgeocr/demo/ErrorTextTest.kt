@@ -6,6 +6,8 @@ import io.github.edgeocr.PictureException
 import io.github.edgeocr.StorageException
 import io.github.edgeocr.VersionMismatchException
 import io.github.edgeocr.core.BundleException
+import io.github.edgeocr.core.NoEd25519Exception
+import io.github.edgeocr.core.UntrustedException
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertTrue
@@ -21,6 +23,8 @@ class ErrorTextTest : DemoTest() {
         PictureException("the bitmap is recycled"),
         StorageException("no space"),
         EngineException("det.nb does not run"),
+        UntrustedException("the bundle is not signed"),
+        NoEd25519Exception(),
         PictureFileException(R.string.error_no_picture),
         OutOfMemoryError("Failed to allocate"),
         SecurityException("Permission Denial"),

@@ -1,0 +1,219 @@
+package io.github.edgeocr.core
+
+import org.json.JSONObject
+import org.junit.jupiter.api.Assertions.assertArrayEquals
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertFalse
+import org.junit.jupiter.api.Assertions.assertThrows
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.Test
+import java.security.KeyFactory
+import java.security.KeyFactorySpi
+import java.security.KeyPairGenerator
+import java.security.Provider
+import java.security.Security
+import java.security.Signature
+import java.util.Base64
+
+class TrustTest {
+    private val cases = GoldenFiles.expected.items("signatures")
+    private val trusted = cases.first { it.getString("name") == "trusted" }
+    private val key = readHex(trusted.getJSONArray("keys").getString(0))
+    private val manifest = trusted.getString("manifest").toByteArray()
+    private val signature = readHex(trusted.getString("signature"))
+
+    private fun readHex(digits: String) = digits.chunked(2).map { it.toInt(16).toByte() }.toByteArray()
+
+    private fun check(case: JSONObject): Release = checkManifest(
+        case.getString("manifest").toByteArray(),
+        if (case.isNull("signature")) null else readHex(case.getString("signature")),
+        case.getJSONArray("keys").elements().map { readHex(it as String) },
+        case.getJSONObject("seen").let { seen -> seen.keys().asSequence().associateWith(seen::getLong) },
+    )
+
+    @Test
+    fun `signatures are taken and refused as on the host, word for word`() {
+        val outcomes = HashSet<Boolean>()
+        for (case in cases) {
+            val name = case.getString("name")
+            val error = if (case.isNull("error")) null else case.getString("error")
+            outcomes += error == null
+            if (error == null) {
+                val release = case.getJSONObject("release")
+                assertEquals(Release(release.getString("name"), release.getLong("counter")), check(case), name)
+            } else {
+                assertEquals(error, assertThrows(UntrustedException::class.java, { check(case) }, name).message, name)
+            }
+        }
+        assertEquals(setOf(true, false), outcomes)
+        assertTrue(cases.size >= 25, "${cases.size} cases")
+    }
+
+    /** As the host's tests sign; here, the platform does. */
+    private fun sign(manifest: ByteArray): Pair<ByteArray, ByteArray> {
+        val pair = KeyPairGenerator.getInstance("Ed25519").generateKeyPair()
+        val made = Signature.getInstance("Ed25519").run {
+            initSign(pair.private)
+            update(manifest)
+            sign()
+        }
+        return pair.public.encoded.takeLast(32).toByteArray() to made
+    }
+
+    private fun assertSignedButRefused(reason: String, manifest: ByteArray) {
+        val (key, made) = sign(manifest)
+        val error = assertThrows(UntrustedException::class.java, { checkManifest(manifest, made, listOf(key), mapOf()) })
+        assertEquals("manifest.json is signed, but $reason", error.message)
+    }
+
+    @Test
+    fun `what only a lenient reader takes for JSON is refused`() {
+        val counters = listOf("007", "0x7", "+7", "7.", ".7", "7,", "7 7", "7;", "7 // seven", "NaN")
+        val wrong = counters.map { """{"release": {"name": "demo", "counter": $it}}""" } + listOf(
+            """{'release': {'name': 'demo', 'counter': 7}}""",
+            """{release: {name: demo, counter: 7}}""",
+            """{"release": {"name": demo, "counter": 7}}""",
+            """{"release": {"name": "demo", "counter": 7}} {}""",
+            """{"release": {"name": "demo"; "counter": 7}}""",
+            """{"release": {"name": "demo", "counter": 7}""",
+            "{\"release\": {\"name\": \"de\nmo\", \"counter\": 7}}",
+            """{"release": {"name": "\x64emo", "counter": 7}}""",
+            """{"release": {"name": "\u64zz", "counter": 7}}""",
+            "",
+            "[".repeat(100_000),
+        )
+        for (text in wrong) assertSignedButRefused("is not JSON", text.toByteArray())
+        val (head, tail) = """{"release": {"name": "demo", "counter": 7}, "x": "|"}""".split("|").map(String::toByteArray)
+        assertSignedButRefused("is not JSON", head + 0xFF.toByte() + tail)
+    }
+
+    @Test
+    fun `numbers that are not whole are no counters`() {
+        for (counter in listOf("7.0", "7e0", "1E2", "99999999999999999999", "null", "[7]", "{}")) {
+            assertSignedButRefused(
+                "names no release",
+                """{"release": {"name": "demo", "counter": $counter}}""".toByteArray(),
+            )
+        }
+    }
+
+    @Test
+    fun `escapes and spaces are read`() {
+        val text = " {\"x\": [true, false, null, -1.5e3, {}, []], \"release\"\t:\r\n" +
+            """{"counter": 1, "counter": 7, "name": "\u0064em\u006F"}, "y": "\"\\\/\b\f\n\r\t中"} """
+        val (key, made) = sign(text.toByteArray())
+        assertEquals(Release("demo", 7), checkManifest(text.toByteArray(), made, listOf(key), mapOf()))
+        val read = readStrictJson(text) as Map<*, *>
+        assertEquals(listOf(true, false, null, -1500.0, mapOf<String, Any>(), listOf<Any>()), read["x"])
+        assertEquals("\"\\/\b\u000c\n\r\t中", read["y"])
+    }
+
+    @Test
+    fun `each bit of manifest and signature counts`() {
+        for (i in signature.indices) {
+            val changed = signature.clone().also { it[i] = (it[i].toInt() xor 1).toByte() }
+            assertFalse(isSignedBy(key, manifest, changed), "$i")
+        }
+        for (i in manifest.indices) {
+            val changed = manifest.clone().also { it[i] = (it[i].toInt() xor 1).toByte() }
+            assertFalse(isSignedBy(key, changed, signature), "$i")
+        }
+        assertTrue(isSignedBy(key, manifest, signature))
+        // On no point of the curve, or of small order.
+        for (other in listOf(ByteArray(32), ByteArray(32) { -1 }, ByteArray(32) { 2 })) {
+            assertFalse(isSignedBy(other, manifest, signature))
+        }
+    }
+
+    @Test
+    fun `public keys are read from PEM`() {
+        repeat(50) {
+            val public = KeyPairGenerator.getInstance("Ed25519").generateKeyPair().public.encoded
+            assertArrayEquals(public.takeLast(32).toByteArray(), readPublicKey(writePem(public), "key"))
+        }
+        val low = ByteArray(12) + ByteArray(32)
+        KeyPairGenerator.getInstance("Ed25519").generateKeyPair().public.encoded.copyInto(low, 0, 0, 12)
+        assertArrayEquals(ByteArray(32), readPublicKey(writePem(low).replace("\n", "\r\n\n"), "key"))
+        assertEquals("134261e7eef6ebc2", nameKey(key))
+    }
+
+    @Test
+    fun `what is no public key of Ed25519 is refused`() {
+        val public = KeyPairGenerator.getInstance("Ed25519").generateKeyPair().public.encoded
+        val pem = writePem(public)
+        val wrong = listOf(
+            "",
+            "\n",
+            pem.lines().first(),
+            pem.replace("PUBLIC", "PRIVATE"),
+            pem.replace("MCow", "MCox"),
+            pem.replace("=", ""),
+            pem.replace("=", "=="),
+            pem.lines()[1],
+            pem + pem,
+            writePem(public + 0),
+            writePem(public.dropLast(1).toByteArray()),
+            writePem(KeyPairGenerator.getInstance("X25519").generateKeyPair().public.encoded),
+            writePem(KeyPairGenerator.getInstance("EC").generateKeyPair().public.encoded),
+        )
+        for (text in wrong) {
+            val error = assertThrows(UntrustedException::class.java, { readPublicKey(text, "ours.pem") }, text)
+            assertEquals("ours.pem is not an Ed25519 public key in PEM form", error.message)
+        }
+    }
+
+    private fun writePem(content: ByteArray) =
+        "-----BEGIN PUBLIC KEY-----\n${Base64.getEncoder().encodeToString(content)}\n-----END PUBLIC KEY-----\n"
+
+    @Test
+    fun `a platform that does not know Ed25519 accepts nothing`() {
+        withProviders({ without -> without.forEach { Security.removeProvider(it.name) } }) {
+            for (case in cases) {
+                val error = assertThrows(EdgeOcrException::class.java, { check(case) }, case.getString("name"))
+                // Where the signature cannot be one, nobody need be asked.
+                if (case.isNull("error")) assertTrue(error is NoEd25519Exception, "$error")
+            }
+            val error = assertThrows(NoEd25519Exception::class.java) { check(trusted) }
+            assertTrue("signatures cannot be checked here" in error.message!!)
+            assertTrue("Conscrypt" in error.hint!!)
+        }
+        assertEquals(Release("demo", 7), check(trusted))
+    }
+
+    @Test
+    fun `a provider that takes no keys from elsewhere is passed over`() {
+        withProviders({ Security.insertProviderAt(Refusing(), 1) }) {
+            assertEquals("Refusing", KeyFactory.getInstance("Ed25519").provider.name)
+            assertEquals(Release("demo", 7), check(trusted))
+        }
+    }
+
+    private fun withProviders(change: (knowing: List<Provider>) -> Unit, test: () -> Unit) {
+        val before = Security.getProviders()
+        try {
+            change(Security.getProviders("KeyFactory.Ed25519").toList())
+            test()
+        } finally {
+            Security.getProviders().forEach { Security.removeProvider(it.name) }
+            before.forEach(Security::addProvider)
+        }
+    }
+
+    /** As AndroidKeyStore, which knows Ed25519 by name only. */
+    private class Refusing : Provider("Refusing", "1", "") {
+        init {
+            put("KeyFactory.Ed25519", RefusingKeys::class.java.name)
+        }
+    }
+
+    class RefusingKeys : KeyFactorySpi() {
+        override fun engineGeneratePublic(spec: java.security.spec.KeySpec?) = throw UnsupportedOperationException()
+
+        override fun engineGeneratePrivate(spec: java.security.spec.KeySpec?) = throw UnsupportedOperationException()
+
+        override fun <T : java.security.spec.KeySpec?> engineGetKeySpec(key: java.security.Key?, spec: Class<T>?): T =
+            throw UnsupportedOperationException()
+
+        override fun engineTranslateKey(key: java.security.Key?) = throw UnsupportedOperationException()
+    }
+}
