@@ -135,6 +135,13 @@ for line in reader.predict("photo.jpg").lines:
 
 
 _ANDROID_LIMITS = """
+## Bundles of yours only
+
+With the public key `KEY.pub` as `app/src/main/assets/edge-ocr-trust/KEY.pem`, the app opens its bundle only if
+`edge-ocr export --sign KEY.key` made it and no newer one was opened before. For a bundle in a folder, pass
+`OcrOptions(trust = Trust.fromAssets(context))`. The device must know Ed25519, which Android learnt in 2025 with updates
+of its Conscrypt; on one that does not, nothing opens, unless the app brings Conscrypt 2.6 or newer.
+
 ## What to know
 
 - Paddle-Lite has libraries for ARM only: emulators on x86 cannot run the app.

@@ -26,7 +26,7 @@ internal class AssetBundle(private val home: File, private val open: (name: Stri
         val content = readAsset(Manifest.FILE)
         val signature = readSignature()
         // Of the very bytes that are then parsed, and before.
-        val release = trust?.check(content, signature, "the bundle among the app's assets")
+        val release = trust?.check(content, "the bundle among the app's assets") { signature }
         val manifest = BundleFolder.parse(content.decodeToString())
         val folder = File(home, hash(content.inputStream()).take(NAME_DIGITS))
         val kept = BundleFolder(folder, manifest, release)

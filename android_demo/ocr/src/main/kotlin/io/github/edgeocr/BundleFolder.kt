@@ -70,7 +70,7 @@ internal class BundleFolder(val folder: File, val manifest: Manifest, val releas
                 throw BundleException("$folder is no bundle: ${error.message}", cause = error)
             }
             // Of the very bytes that are then parsed, and before.
-            val release = trust?.check(content, readSignature(folder), "$folder")
+            val release = trust?.check(content, "$folder") { readSignature(folder) }
             return BundleFolder(folder, parse(content.decodeToString()), release)
         }
 

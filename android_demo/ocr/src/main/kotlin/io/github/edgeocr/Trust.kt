@@ -33,13 +33,14 @@ public class Trust @Throws(EdgeOcrException::class) constructor(
     }
 
     /**
-     * Checks the signature of a manifest, null where the bundle has none, and its counter.
+     * Checks the signature of a manifest, which [readSignature] gives as null where the bundle has none, and its
+     * counter.
      *
      * Throws [UntrustedException], which names the bundle as [place], and [NoEd25519Exception].
      */
-    internal fun check(manifest: ByteArray, signature: ByteArray?, place: String): Release =
+    internal fun check(manifest: ByteArray, place: String, readSignature: () -> ByteArray?): Release =
         try {
-            checkManifest(manifest, signature, keys, counters.read())
+            checkManifest(manifest, readSignature(), keys, counters.read())
         } catch (error: UntrustedException) {
             throw UntrustedException("$place is not trusted: ${error.message}", error.hint)
         }

@@ -7,9 +7,11 @@ import com.baidu.paddle.lite.FakeRuntime;
 import io.github.edgeocr.core.EdgeOcrException;
 import io.github.edgeocr.core.Reading;
 import io.github.edgeocr.core.TextLine;
+import io.github.edgeocr.core.UntrustedException;
 import java.io.File;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.CancellationException;
 import org.junit.Before;
 import org.junit.Rule;
@@ -17,11 +19,18 @@ import org.junit.Test;
 import org.junit.rules.TemporaryFolder;
 import org.junit.runner.RunWith;
 import org.robolectric.RobolectricTestRunner;
+import org.robolectric.RuntimeEnvironment;
 
 /** That Java can call the library as it would one of its own. */
 @RunWith(RobolectricTestRunner.class)
 public class JavaCallerTest {
     @Rule public final TemporaryFolder temporary = new TemporaryFolder();
+
+    // RFC 8410, 10.1.
+    private static final String PUBLIC_KEY =
+            "-----BEGIN PUBLIC KEY-----\n"
+                    + "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n"
+                    + "-----END PUBLIC KEY-----\n";
 
     private final TestBundle bundle = new TestBundle("card");
     private File folder;
@@ -50,6 +59,15 @@ public class JavaCallerTest {
         try (EdgeOcr ocr = EdgeOcr.open(folder, new OcrOptions(2, PowerMode.FULL))) {
             assertThrows(CancellationException.class, () -> ocr.recognize(bundle.makeBitmap(), () -> true));
         }
+    }
+
+    @Test
+    public void trusts() throws EdgeOcrException {
+        FileCounterStore counters = new FileCounterStore(new File(temporary.getRoot(), "seen.json"));
+        Trust trust = new Trust(Map.of("ours.pem", PUBLIC_KEY), counters);
+        OcrOptions options = new OcrOptions(2, PowerMode.FULL, settings -> settings, trust);
+        assertThrows(UntrustedException.class, () -> EdgeOcr.open(folder, options));
+        assertThrows(UntrustedException.class, () -> Trust.fromAssets(RuntimeEnvironment.getApplication()));
     }
 
     @Test

@@ -7,12 +7,19 @@ import org.junit.jupiter.api.Assertions.assertFalse
 import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
+import java.math.BigInteger
+import java.security.Key
 import java.security.KeyFactory
 import java.security.KeyFactorySpi
 import java.security.KeyPairGenerator
+import java.security.PrivateKey
 import java.security.Provider
+import java.security.PublicKey
 import java.security.Security
 import java.security.Signature
+import java.security.SignatureSpi
+import java.security.spec.KeySpec
+import java.security.spec.X509EncodedKeySpec
 import java.util.Base64
 
 class TrustTest {
@@ -21,6 +28,7 @@ class TrustTest {
     private val key = readHex(trusted.getJSONArray("keys").getString(0))
     private val manifest = trusted.getString("manifest").toByteArray()
     private val signature = readHex(trusted.getString("signature"))
+    private val spki = readHex("302a300506032b6570032100")
 
     private fun readHex(digits: String) = digits.chunked(2).map { it.toInt(16).toByte() }.toByteArray()
 
@@ -62,7 +70,9 @@ class TrustTest {
 
     private fun assertSignedButRefused(reason: String, manifest: ByteArray) {
         val (key, made) = sign(manifest)
-        val error = assertThrows(UntrustedException::class.java, { checkManifest(manifest, made, listOf(key), mapOf()) })
+        val error = assertThrows(UntrustedException::class.java) {
+            checkManifest(manifest, made, listOf(key), mapOf())
+        }
         assertEquals("manifest.json is signed, but $reason", error.message)
     }
 
@@ -83,8 +93,8 @@ class TrustTest {
             "[".repeat(100_000),
         )
         for (text in wrong) assertSignedButRefused("is not JSON", text.toByteArray())
-        val (head, tail) = """{"release": {"name": "demo", "counter": 7}, "x": "|"}""".split("|").map(String::toByteArray)
-        assertSignedButRefused("is not JSON", head + 0xFF.toByte() + tail)
+        val text = """{"release": {"name": "demo", "counter": 7}, "x": """"
+        assertSignedButRefused("is not JSON", text.toByteArray() + 0xFF.toByte() + "\"}".toByteArray())
     }
 
     @Test
@@ -131,9 +141,10 @@ class TrustTest {
             val public = KeyPairGenerator.getInstance("Ed25519").generateKeyPair().public.encoded
             assertArrayEquals(public.takeLast(32).toByteArray(), readPublicKey(writePem(public), "key"))
         }
-        val low = ByteArray(12) + ByteArray(32)
-        KeyPairGenerator.getInstance("Ed25519").generateKeyPair().public.encoded.copyInto(low, 0, 0, 12)
-        assertArrayEquals(ByteArray(32), readPublicKey(writePem(low).replace("\n", "\r\n\n"), "key"))
+        // In every place of base64, and with zeros in front.
+        for (bytes in List(32) { i -> ByteArray(32).also { it[i] = -1 } } + ByteArray(32)) {
+            assertArrayEquals(bytes, readPublicKey(writePem(spki + bytes).replace("\n", " \r\n\n"), "key"))
+        }
         assertEquals("134261e7eef6ebc2", nameKey(key))
     }
 
@@ -182,9 +193,45 @@ class TrustTest {
 
     @Test
     fun `a provider that takes no keys from elsewhere is passed over`() {
-        withProviders({ Security.insertProviderAt(Refusing(), 1) }) {
-            assertEquals("Refusing", KeyFactory.getInstance("Ed25519").provider.name)
+        withFirst(RefusingKeys::class.java, Signatures::class.java) { assertEquals(Release("demo", 7), check(trusted)) }
+    }
+
+    @Test
+    fun `a provider that takes every signature is passed over`() {
+        withFirst(Keys::class.java, BlindSignatures::class.java) {
+            assertFalse(isSignedBy(key, byteArrayOf(), signature))
             assertEquals(Release("demo", 7), check(trusted))
+        }
+    }
+
+    @Test
+    fun `a signature is refused even where the platform takes it in two forms`() {
+        withFirst(Keys::class.java, Signatures::class.java) {
+            val malleable = readHex(cases.first { it.getString("name") == "malleable" }.getString("signature"))
+            val public = KeyFactory.getInstance("Ed25519").generatePublic(X509EncodedKeySpec(spki + key))
+            for (made in listOf(signature, malleable)) {
+                val isTaken = Signature.getInstance("Ed25519").run {
+                    initVerify(public)
+                    update(manifest)
+                    verify(made)
+                }
+                assertTrue(isTaken)
+            }
+            assertTrue(isSignedBy(key, manifest, signature))
+            assertFalse(isSignedBy(key, manifest, malleable))
+        }
+    }
+
+    private fun withFirst(keys: Class<*>, signatures: Class<*>, test: () -> Unit) {
+        val first = object : Provider("First", "1", "") {
+            init {
+                put("KeyFactory.Ed25519", keys.name)
+                put("Signature.Ed25519", signatures.name)
+            }
+        }
+        withProviders({ Security.insertProviderAt(first, 1) }) {
+            assertEquals("First", KeyFactory.getInstance("Ed25519").provider.name)
+            test()
         }
     }
 
@@ -199,21 +246,52 @@ class TrustTest {
         }
     }
 
-    /** As AndroidKeyStore, which knows Ed25519 by name only. */
-    private class Refusing : Provider("Refusing", "1", "") {
-        init {
-            put("KeyFactory.Ed25519", RefusingKeys::class.java.name)
-        }
+    /** Those of Java. */
+    open class Keys : KeyFactorySpi() {
+        override fun engineGeneratePublic(spec: KeySpec): PublicKey =
+            KeyFactory.getInstance("Ed25519", "SunEC").generatePublic(spec)
+
+        override fun engineGeneratePrivate(spec: KeySpec) = throw UnsupportedOperationException()
+
+        override fun <T : KeySpec> engineGetKeySpec(key: Key, spec: Class<T>) = throw UnsupportedOperationException()
+
+        override fun engineTranslateKey(key: Key) = throw UnsupportedOperationException()
     }
 
-    class RefusingKeys : KeyFactorySpi() {
-        override fun engineGeneratePublic(spec: java.security.spec.KeySpec?) = throw UnsupportedOperationException()
+    /** As AndroidKeyStore, which knows Ed25519 by name only. */
+    class RefusingKeys : Keys() {
+        override fun engineGeneratePublic(spec: KeySpec) = throw UnsupportedOperationException()
+    }
 
-        override fun engineGeneratePrivate(spec: java.security.spec.KeySpec?) = throw UnsupportedOperationException()
+    /** Those of Java, but S may be larger than the order of the group. */
+    open class Signatures : SignatureSpi() {
+        private val java = Signature.getInstance("Ed25519", "SunEC")
 
-        override fun <T : java.security.spec.KeySpec?> engineGetKeySpec(key: java.security.Key?, spec: Class<T>?): T =
-            throw UnsupportedOperationException()
+        override fun engineInitVerify(key: PublicKey) = java.initVerify(key)
 
-        override fun engineTranslateKey(key: java.security.Key?) = throw UnsupportedOperationException()
+        override fun engineUpdate(byte: Byte) = java.update(byte)
+
+        override fun engineUpdate(bytes: ByteArray, start: Int, length: Int) = java.update(bytes, start, length)
+
+        override fun engineVerify(signature: ByteArray): Boolean {
+            val order = BigInteger.TWO.pow(252) + BigInteger("27742317777372353535851937790883648493")
+            val s = BigInteger(1, signature.drop(32).reversed().toByteArray()).mod(order)
+            val bytes = s.toByteArray().reversedArray()
+            return java.verify(signature.copyOf(32) + ByteArray(32) { bytes.getOrElse(it) { 0 } })
+        }
+
+        override fun engineInitSign(key: PrivateKey) = throw UnsupportedOperationException()
+
+        override fun engineSign() = throw UnsupportedOperationException()
+
+        @Deprecated("of SignatureSpi")
+        override fun engineSetParameter(name: String, value: Any) = throw UnsupportedOperationException()
+
+        @Deprecated("of SignatureSpi")
+        override fun engineGetParameter(name: String) = throw UnsupportedOperationException()
+    }
+
+    class BlindSignatures : Signatures() {
+        override fun engineVerify(signature: ByteArray) = true
     }
 }
