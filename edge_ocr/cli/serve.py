@@ -50,7 +50,9 @@ def serve(
     threads: options.Threads = None,
     settings: options.Settings = None,
 ) -> None:
-    """Serve POST /ocr: {"image": URL or Base64} gives the texts and a picture with the boxes.
+    """Serve POST /ocr: a picture gives its texts, and itself with the boxes drawn.
+
+    curl -F image=@photo.jpg sends one; JSON, {"image": URL or Base64}, and the bytes of a picture are read, too.
 
     Also GET /health, /metrics (Prometheus), /openapi.json, and / for a browser. Logs are JSON lines on stderr.
     """

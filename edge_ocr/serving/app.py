@@ -9,27 +9,29 @@ import re
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import cv2
 from cv2.typing import MatLike
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from edge_ocr import __version__
+from edge_ocr.core.settings import MAX_DETECTION_SIDE
 from edge_ocr.drawing import draw_boxes
 from edge_ocr.errors import EdgeOcrError, InputError
 from edge_ocr.fetch import Fetcher
 from edge_ocr.inputs import Source, download
 from edge_ocr.pipeline import OcrPipeline
 from edge_ocr.results import JPEG_QUALITY, OcrResult
-from edge_ocr.serving import metrics
+from edge_ocr.serving import bodies, metrics
 from edge_ocr.serving.frame import CLIENT_GONE, RequestFrame, answer_failure
 from edge_ocr.serving.lanes import BusyError, Lanes
-from edge_ocr.serving.messages import Failure, Health, OcrAnswer, OcrRequest
+from edge_ocr.serving.messages import MIN_LONG_SIDE, Failure, Health, OcrAnswer
 from edge_ocr.serving.public_fetch import create_fetcher
 from edge_ocr.serving.settings import ServeSettings
 
@@ -45,7 +47,6 @@ FETCHERS = 8
 _MAX_JPEG_SIDE = 65_500
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_JSON_TYPE = re.compile(r"application/([\w.-]+\+)?json\b", re.IGNORECASE)
 _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
 
 _FAILURES: dict[int | str, dict[str, Any]] = {
@@ -93,14 +94,31 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
     )
     page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
 
-    @app.post("/ocr", response_model=OcrAnswer, responses=_FAILURES)
-    async def ocr(body: OcrRequest, request: Request) -> Response:
-        """Read the text of one picture."""
-        params = body.inferenceParams
-        chosen = _choose_side(pipeline, None if params is None else params.maxLongSide)
+    @app.post(
+        "/ocr", response_model=OcrAnswer, responses=_FAILURES, openapi_extra={"requestBody": bodies.describe_body()}
+    )
+    async def ocr(
+        request: Request,
+        maxLongSide: Annotated[  # noqa: N803  # the name of the contract
+            int | None,
+            Query(
+                ge=MIN_LONG_SIDE,
+                le=MAX_DETECTION_SIDE,
+                description="As in the body, for bodies that are the bytes of a picture.",
+            ),
+        ] = None,
+    ) -> Response:
+        """Read the text of one picture: its URL or Base64 in JSON, its file in a form, or its bytes."""
+        try:
+            ask = await bodies.read_body(request, maxLongSide, settings.max_body_bytes)
+        except ClientDisconnect:
+            return answer_failure(CLIENT_GONE, "the client has gone")
+        chosen = _choose_side(pipeline, ask.max_long_side)
 
         async def answer() -> dict[str, Any]:
-            content = body.image
+            content = ask.image
+            if isinstance(content, bytes):
+                return await readers.run(lambda: _answer(chosen, content, None))
             if _URL.match(content):
                 fetched = await fetchers.run(lambda: _fetch(content, chosen, settings, fetcher))
                 return await readers.run(lambda: _answer(chosen, fetched, content))
@@ -139,6 +157,12 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
             },
         )
 
+    def describe() -> dict[str, Any]:
+        document = FastAPI.openapi(app)
+        document["components"]["schemas"].update(bodies.list_schemas())
+        return document
+
+    app.openapi = describe  # type: ignore[method-assign]  # as FastAPI's own documentation does
     app.exception_handler(RequestValidationError)(_explain_validation)
     app.exception_handler(HTTPException)(_explain_http)
     app.exception_handler(BusyError)(_explain_busy)
@@ -219,11 +243,7 @@ async def _wait_for_end(request: Request) -> None:
 
 async def _explain_validation(request: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return answer_failure(400, f"the body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}")
-    if first["loc"] == ("body",) and not _JSON_TYPE.match(request.headers.get("content-type", "")):
-        return answer_failure(422, "the body is not called JSON: send it with Content-Type: application/json")
-    place = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
+    place = ".".join(str(part) for part in first["loc"] if part != "query") or "body"
     return answer_failure(422, f"{place}: {first['msg']}")
 
 

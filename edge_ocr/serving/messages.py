@@ -11,6 +11,8 @@ from edge_ocr.core.settings import MAX_DETECTION_SIDE
 # 16 × 8 pixels, white: short enough to stand in a document.
 _EXAMPLE_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAABAAAAAIAQAAAADYDUI6AAAADklEQVR42mP4/58BGwIAv1gP8dMhLvgAAAAASUVORK5CYII="
 
+MIN_LONG_SIDE = 32
+
 
 class InferenceParams(BaseModel):
     """How one picture is read."""
@@ -20,7 +22,7 @@ class InferenceParams(BaseModel):
     maxLongSide: Annotated[
         int | None,
         Field(
-            ge=32,
+            ge=MIN_LONG_SIDE,
             le=MAX_DETECTION_SIDE,
             strict=True,
             description="Longest side in pixels at which text is looked for; larger pictures are reduced to it. "

@@ -1,0 +1,207 @@
+"""Bodies of `POST /ocr`: JSON, a form, or the bytes of a picture."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from edge_ocr.errors import InputError
+from edge_ocr.serving.messages import InferenceParams, OcrRequest
+
+_JSON_TYPE = re.compile(r"application/([\w.-]+\+)?json")
+_PICTURE_TYPE = re.compile(r"image/.+|application/(octet-stream|pdf)")
+
+_FIELDS = ("image", "maxLongSide", "inferenceParams")
+"""Of a form."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a request asks for."""
+
+    image: bytes | str
+    """A file, or a text: its URL, or the file in Base64."""
+    max_long_side: int | None
+
+
+async def read_body(request: Request, max_long_side: int | None, max_bytes: int) -> Ask:
+    """Read a body of any of the three kinds; `max_long_side` is what the URL says. Nothing is written to disk.
+
+    `max_bytes`: of a text in a form. The frame around the request limits the body as a whole.
+
+    Raises HTTPException (400) for what cannot be parsed, RequestValidationError or InputError for what else is wrong
+    with it, ClientDisconnect where the client goes.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    image: bytes | str
+    side: int | None = None
+    if _JSON_TYPE.fullmatch(kind):
+        image, side = _parse_json(await request.body())
+    else:
+        for name in request.query_params:
+            if name != "maxLongSide":
+                raise InputError(f"{name} in the URL: not known; expected maxLongSide, or nothing")
+        if kind == "multipart/form-data":
+            image, side = await _parse_form(request, max_bytes)
+        elif _PICTURE_TYPE.fullmatch(kind):
+            image = await request.body()
+        else:
+            said = f"is {kind}" if kind else "is missing"
+            raise InputError(
+                f"the body's type {said}: expected Content-Type: application/json, or image/jpeg and the like for a "
+                "picture, or a form (curl -F image=@FILE)"
+            )
+    return Ask(image, _choose("maxLongSide", max_long_side, side))
+
+
+def _parse_json(body: bytes) -> tuple[str, int | None]:
+    if not body:
+        raise InputError("body: Field required")
+    try:
+        content = json.loads(body)
+    except json.JSONDecodeError as error:
+        raise _refuse_json(error.msg) from None
+    except RecursionError:
+        raise _refuse_json("nested too deep") from None
+    except ValueError as error:  # not UTF-8, or a number of thousands of digits
+        raise _refuse_json(str(error)) from None
+    if not isinstance(content, dict):
+        raise InputError(f"body: expected a JSON object, actual {type(content).__name__}")
+    asked = _validate(OcrRequest, content)
+    params = asked.inferenceParams
+    return asked.image, None if params is None else params.maxLongSide
+
+
+def _refuse_json(reason: str) -> HTTPException:
+    return HTTPException(400, f"the body is not JSON: {reason}")
+
+
+class _Parser(MultiPartParser):
+    """Keeps files in memory, where JSON's are, too, and refuses a form that is not whole."""
+
+    spool_max_size = sys.maxsize
+    _is_whole = False
+
+    def on_end(self) -> None:
+        self._is_whole = True
+
+    async def parse(self) -> FormData:
+        self.stream = self._watch(self.stream)
+        return await super().parse()
+
+    async def _watch(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for chunk in stream:
+            yield chunk
+        if not self._is_whole:
+            raise MultiPartException("it breaks off before its end")
+
+
+async def _parse_form(request: Request, max_bytes: int) -> tuple[bytes | str, int | None]:
+    count = len(_FIELDS)
+    parser = _Parser(request.headers, request.stream(), max_files=count, max_fields=count, max_part_size=max_bytes)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise HTTPException(400, f"the form cannot be read: {error.message}") from None
+    except ValueError:
+        raise HTTPException(400, "the form cannot be read: its charset does not fit") from None
+    try:
+        found = await _list_fields(form)
+    finally:
+        await form.close()
+    if "image" not in found:
+        raise InputError("field image of the form: Field required")
+    params = InferenceParams()
+    if "inferenceParams" in found:
+        try:
+            params = InferenceParams.model_validate_json(found["inferenceParams"])
+        except ValidationError as error:
+            raise _relay(error, "inferenceParams") from None
+    side = None
+    if "maxLongSide" in found:
+        text = found["maxLongSide"]
+        text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+        try:
+            side = InferenceParams.model_validate_strings({"maxLongSide": text}).maxLongSide
+        except ValidationError as error:
+            raise _relay(error) from None
+    return found["image"], _choose("maxLongSide", side, params.maxLongSide)
+
+
+async def _list_fields(form: FormData) -> dict[str, bytes | str]:
+    found: dict[str, bytes | str] = {}
+    for name, value in form.multi_items():
+        if name not in _FIELDS:
+            raise InputError(f"field {name} of the form: not known; expected {', '.join(_FIELDS)}")
+        if name in found:
+            raise InputError(f"field {name} of the form: given twice")
+        found[name] = await value.read() if isinstance(value, UploadFile) else value
+    return found
+
+
+def _validate(model: type[OcrRequest], content: Mapping[str, Any]) -> OcrRequest:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise _relay(error) from None
+
+
+def _relay(error: ValidationError, *place: str) -> RequestValidationError:
+    found = error.errors(include_url=False, include_input=False)
+    return RequestValidationError([{**one, "loc": (*place, *one["loc"])} for one in found])
+
+
+def _choose(name: str, first: int | None, second: int | None) -> int | None:
+    if first is not None and second is not None:
+        raise InputError(f"{name}: given twice")
+    return second if first is None else first
+
+
+def describe_body() -> dict[str, Any]:
+    """Return the three kinds for the OpenAPI document; the models are among its components."""
+    file = {"type": "string", "format": "binary"}
+    side = InferenceParams.model_json_schema()["properties"]["maxLongSide"]
+    form = {
+        "type": "object",
+        "properties": {
+            "image": {**file, "description": "The file; or, as a text, its URL or Base64."},
+            "maxLongSide": {key: value for key, value in side.items() if key != "default"},
+            "inferenceParams": {"$ref": "#/components/schemas/InferenceParams"},
+        },
+        "required": ["image"],
+        "additionalProperties": False,
+    }
+    return {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/OcrRequest"}},
+            "multipart/form-data": {
+                "schema": form,
+                "encoding": {"inferenceParams": {"contentType": "application/json"}},
+            },
+            "image/*": {"schema": file},
+            "application/octet-stream": {"schema": file},
+        },
+    }
+
+
+def list_schemas() -> dict[str, Any]:
+    """Return the components that `describe_body` refers to."""
+    models: tuple[type[BaseModel], ...] = (OcrRequest, InferenceParams)
+    schemas = {}
+    for model in models:
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema.pop("$defs", None)
+        schemas[model.__name__] = schema
+    return schemas

@@ -1,0 +1,257 @@
+"""The three kinds of bodies: JSON, forms, and the bytes of a picture."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import logging
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+BOUNDARY = "xXx"
+FORM = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+def make_form(*parts: tuple[str, bytes | str, str | None], end: bool = True) -> bytes:
+    """A form of parts: name, content, and the name of the file, if it is one."""
+    body = io.BytesIO()
+    for name, content, file in parts:
+        named = "" if file is None else f'; filename="{file}"'
+        body.write(f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{named}\r\n\r\n'.encode())
+        body.write(content.encode() if isinstance(content, str) else content)
+        body.write(b"\r\n")
+    body.write(f"--{BOUNDARY}--\r\n".encode() if end else b"")
+    return body.getvalue()
+
+
+@pytest.fixture(scope="module")
+def sign(examples) -> bytes:
+    return (examples / "sign.png").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def large(examples, tmp_path_factory) -> Path:
+    """A picture of 3 MB: sign.png on noise."""
+    picture = cv2.imread(str(examples / "sign.png"))
+    noise = np.random.default_rng(0).integers(0, 255, (1200, picture.shape[1], 3), dtype=np.uint8)
+    path = tmp_path_factory.mktemp("large") / "photo.png"
+    cv2.imwrite(str(path), np.vstack([picture, noise]))
+    assert path.stat().st_size > 2_000_000
+    return path
+
+
+def assert_failed(answer, status: int, *words: str) -> None:
+    assert answer.status == status, answer.content[:300]
+    assert set(answer.json) == {"errorCode", "errorMsg"}
+    assert answer.json["errorCode"] == status
+    for word in words:
+        assert word in answer.json["errorMsg"]
+
+
+# --- What is read
+
+
+@pytest.mark.parametrize(
+    "kind", ["image/png", "image/jpeg", "IMAGE/PNG", "application/octet-stream", "image/png; a=b", "application/pdf"]
+)
+def test_bytes_are_read_as_in_json(service, sign, kind):
+    answer = service.ask("/ocr", sign, headers={"content-type": kind})
+    assert answer.json == service.read(sign).json
+    assert len(answer.json["result"]["texts"]) == 4
+
+
+@pytest.mark.parametrize("way", ["file", "Base64", "data URL"])
+def test_form_is_read_as_json(service, sign, way):
+    text = base64.b64encode(sign).decode()
+    part = {
+        "file": ("image", sign, "x.png"),
+        "Base64": ("image", text, None),
+        "data URL": ("image", f"data:image/png;base64,{text}", None),
+    }[way]
+    assert service.ask("/ocr", make_form(part), headers=FORM).json == service.read(sign).json
+
+
+def test_url_in_a_form_is_one(service):
+    answer = service.ask("/ocr", make_form(("image", "http://127.0.0.1/a.png", None)), headers=FORM)
+    assert_failed(answer, 422, "not public")
+
+
+def test_side_is_given_in_any_way(service, sign):
+    expected = service.read(sign, inferenceParams={"maxLongSide": 96}).json
+    assert expected != service.read(sign).json
+    file = ("image", sign, "x.png")
+    raw = {"content-type": "image/png"}
+    for answer in (
+        service.ask("/ocr?maxLongSide=96", sign, headers=raw),
+        service.ask("/ocr?maxLongSide=96", make_form(file), headers=FORM),
+        service.ask("/ocr", make_form(file, ("maxLongSide", "96", None)), headers=FORM),
+        service.ask("/ocr", make_form(("inferenceParams", '{"maxLongSide": 96}', None), file), headers=FORM),
+        service.ask("/ocr", make_form(("inferenceParams", '{"maxLongSide": 96}', "a.json"), file), headers=FORM),
+        service.ask("/ocr?maxLongSide=96", {"image": base64.b64encode(sign).decode()}),
+    ):
+        assert answer.json == expected
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-F", "image=@{path}"],
+        ["--data-binary", "@{path}", "-H", "Content-Type: image/png"],
+        ["-F", "image=@{path};type=image/png", "-F", 'inferenceParams={{"maxLongSide": 960}};type=application/json'],
+    ],
+    ids=["form", "bytes", "params"],
+)
+def test_curl_sends_pictures_of_any_size(service, large, read_example, options):
+    if shutil.which("curl") is None:
+        pytest.skip("no curl")
+    command = ["curl", "-s", "--noproxy", "*", *(option.format(path=large) for option in options), f"{service.url}/ocr"]
+    done = subprocess.run(command, capture_output=True, timeout=120)
+    assert done.returncode == 0
+    texts = [text["text"] for text in json.loads(done.stdout)["result"]["texts"]]
+    assert texts[0] == read_example("sign.png")["rec_text"][0]
+
+
+def test_line_of_the_readme_is_the_one_that_works(repository):
+    for name in ("README.md", "README.zh.md"):
+        assert "curl -F image=@photo.jpg http://127.0.0.1:8080/ocr" in (repository / name).read_text(encoding="utf-8")
+
+
+def test_nothing_is_written_to_disk(service, large, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    answer = service.ask("/ocr", make_form(("image", large.read_bytes(), "photo.png")), headers=FORM)
+    assert answer.status == 200
+
+
+# --- What is refused
+
+
+def json_form(params: str) -> tuple[tuple[str, str, None], tuple[str, bytes, str]]:
+    return ("inferenceParams", params, None), ("image", b"x", "x")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b"", 400, "breaks off"),
+        (b"--other\r\n", 400, "form cannot be read"),
+        (make_form(), 422, "field image of the form: Field required"),
+        (make_form(("image", b"", "x.png")), 422, "empty"),
+        (make_form(("image", b"hello", "x.png")), 422, "not a picture"),
+        (make_form(("image", "", None)), 422, "empty"),
+        (make_form(("image", "no Base64 at all", None)), 422, "Base64"),
+        (make_form(("image", b"x" * 1000, "x.png"), end=False), 400, "breaks off"),
+        (make_form(("picture", b"x", "x.png")), 422, "field picture of the form: not known; expected image"),
+        (make_form(("image", b"x", "x"), ("image", b"x", "x")), 422, "field image of the form: given twice"),
+        (make_form(*[("image", b"x", "x")] * 4), 400, "Too many files. Maximum number of files is 3"),
+        (make_form(*[("maxLongSide", "96", None)] * 100), 400, "Too many fields"),
+        (make_form(("maxLongSide", "96.5", None), ("image", b"x", "x")), 422, "maxLongSide"),
+        (make_form(("maxLongSide", "", None), ("image", b"x", "x")), 422, "maxLongSide"),
+        (make_form(("maxLongSide", "1" * 5000, None), ("image", b"x", "x")), 422, "maxLongSide"),
+        (make_form(("maxLongSide", b"\xff\xfe", "x"), ("image", b"x", "x")), 422, "maxLongSide"),
+        (make_form(("maxLongSide", "5", None), ("image", b"x", "x")), 422, "greater than or equal to 32"),
+        (make_form(*json_form("{")), 422, "inferenceParams"),
+        (make_form(*json_form('{"maxLongSide": "96"}')), 422, "inferenceParams.maxLongSide"),
+        (make_form(*json_form('{"longSide": 96}')), 422, "inferenceParams.longSide"),
+        (make_form(*json_form('{"maxLongSide": 96}'), ("maxLongSide", "96", None)), 422, "maxLongSide: given twice"),
+        (b"--xXx\r\nContent-Disposition: form-data\r\n\r\nx\r\n--xXx--\r\n", 400, "name"),
+    ],
+)
+def test_bad_forms_are_refused(service, body, status, words):
+    assert_failed(service.ask("/ocr", body, headers=FORM), status, words)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("multipart/form-data", "boundary"),
+        ("multipart/form-data; boundary=", "form cannot be read"),
+        ("multipart/form-data; boundary=xXx; charset=idna", ""),
+        ("multipart/form-data; boundary=xXx; charset=nonsense", ""),
+    ],
+)
+def test_odd_kinds_of_forms_are_refused(service, kind, words):
+    body = make_form(("image", b"\xff" * 100, None), ("maxLongSide", b"\xff.\xff", None))
+    answer = service.ask("/ocr", body, headers={"content-type": kind})
+    assert answer.status in (400, 422)
+    assert words in answer.json["errorMsg"]
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", "video/mp4", "image/", "nonsense"])
+def test_other_kinds_are_refused(service, sign, kind):
+    answer = service.ask("/ocr", sign, headers={"content-type": kind})
+    assert_failed(answer, 422, f"the body's type is {kind}:", "Content-Type: application/json", "curl -F image=@FILE")
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("maxLongSide=31", "maxLongSide: Input should be greater"),
+        ("maxLongSide=x", "maxLongSide: Input should be a valid integer"),
+        ("maxLongSide=", "maxLongSide"),
+        ("maxlongside=96", "maxlongside in the URL: not known; expected maxLongSide"),
+    ],
+)
+def test_bad_queries_are_refused(service, sign, query, words):
+    assert_failed(service.ask(f"/ocr?{query}", sign, headers={"content-type": "image/png"}), 422, words)
+
+
+def test_side_that_is_given_twice_is_refused(service):
+    body = {"image": "x", "inferenceParams": {"maxLongSide": 96}}
+    assert_failed(service.ask("/ocr?maxLongSide=96", body), 422, "maxLongSide: given twice")
+
+
+@pytest.mark.parametrize("kind", [FORM["content-type"], "image/png"])
+def test_bodies_of_every_kind_are_limited(start, kind):
+    service = start(max_body_bytes=100_000)
+    part = make_form(("image", b"x" * 200_000, "x.png"))
+    assert_failed(service.ask("/ocr", part, headers={"content-type": kind}), 413, "larger than")
+    # Also where its length is not announced.
+    with socket.create_connection(("127.0.0.1", service.port), 10) as client:
+        head = f"POST /ocr HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        client.sendall(head.encode())
+        with contextlib.suppress(OSError):
+            client.sendall(b"%x\r\n%s\r\n" % (len(part), part))
+        assert client.recv(65536).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("kind", [FORM["content-type"], "image/png"])
+def test_client_that_goes_is_no_fault(start, caplog, kind):
+    service = start()
+    with caplog.at_level(logging.INFO, "edge_ocr.serving"):
+        with socket.create_connection(("127.0.0.1", service.port), 10) as client:
+            head = f"POST /ocr HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: 1000\r\n\r\n"
+            client.sendall(head.encode() + make_form(("image", b"x", "x"), end=False))
+            time.sleep(0.2)
+        deadline = time.monotonic() + 10
+        while not (found := [record.facts for record in caplog.records if record.message == "request"]):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert [facts["status"] for facts in found] == [499]
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_document_tells_all_kinds(service):
+    document = service.ask("/openapi.json").json
+    operation = document["paths"]["/ocr"]["post"]
+    assert operation["requestBody"]["required"]
+    content = operation["requestBody"]["content"]
+    assert list(content) == ["application/json", "multipart/form-data", "image/*", "application/octet-stream"]
+    form = content["multipart/form-data"]["schema"]
+    assert list(form["properties"]) == ["image", "maxLongSide", "inferenceParams"]
+    assert form["properties"]["maxLongSide"]["anyOf"][0]["minimum"] == 32
+    (parameter,) = operation["parameters"]
+    assert (parameter["name"], parameter["in"], parameter["required"]) == ("maxLongSide", "query", False)
+    # Every reference leads somewhere.
+    for name in ("OcrRequest", "InferenceParams"):
+        assert document["components"]["schemas"][name]["properties"]
+        assert f'"#/components/schemas/{name}"' in json.dumps(document)
