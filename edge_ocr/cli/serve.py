@@ -54,7 +54,7 @@ def serve(
 
     curl -F image=@photo.jpg sends one; JSON, {"image": URL or Base64}, and the bytes of a picture are read, too.
 
-    Also GET /health, /metrics (Prometheus), /openapi.json, and / for a browser. Logs are JSON lines on stderr.
+    Also GET /health, /metrics (Prometheus), /openapi.json; for browsers, / and /docs. Logs are JSON lines on stderr.
     """
     from edge_ocr.cli.progress import show_download
     from edge_ocr.pipeline import PipelineSpec

@@ -29,6 +29,7 @@ from edge_ocr.inputs import Source, download
 from edge_ocr.pipeline import OcrPipeline
 from edge_ocr.results import JPEG_QUALITY, OcrResult
 from edge_ocr.serving import bodies, metrics
+from edge_ocr.serving.docs import render_docs
 from edge_ocr.serving.frame import CLIENT_GONE, RequestFrame, answer_failure
 from edge_ocr.serving.lanes import BusyError, Lanes
 from edge_ocr.serving.messages import MIN_LONG_SIDE, Failure, Health, OcrAnswer
@@ -43,6 +44,9 @@ READERS = 2
 FETCHERS = 8
 """URLs fetched at a time."""
 
+# Of pages: nothing but what is allowed behind it.
+_CLOSED = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+
 # Of libjpeg.
 _MAX_JPEG_SIDE = 65_500
 
@@ -52,7 +56,7 @@ _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
 _FAILURES: dict[int | str, dict[str, Any]] = {
     status: {"model": Failure, "description": description}
     for status, description in {
-        400: "The body is not JSON.",
+        400: "The body is no JSON, or no form.",
         413: "The body is too large.",
         422: "The body is not as asked, or the picture cannot be had or read.",
         500: "A fault of the service.",
@@ -80,7 +84,7 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
         version=__version__,
         description="Reads the text of pictures.",
         lifespan=live,
-        # Their pages load scripts from elsewhere.
+        # Their pages load scripts from elsewhere; ours is below.
         docs_url=None,
         redoc_url=None,
     )
@@ -90,7 +94,7 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
         # As much as a full queue may hold: bodies that are still coming count, too.
         max_bodies_bytes=settings.max_body_bytes * (settings.queue + READERS),
         timeout_s=settings.timeout_s,
-        paths=frozenset({"/", "/ocr", "/health", "/metrics", "/openapi.json"}),
+        paths=frozenset({"/", "/docs", "/ocr", "/health", "/metrics", "/openapi.json"}),
     )
     page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
 
@@ -152,9 +156,18 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
         return HTMLResponse(
             page,
             headers={
-                "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-                "connect-src 'self'; img-src blob: data:; frame-ancestors 'none'; base-uri 'none'"
+                "content-security-policy": f"{_CLOSED}; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+                "connect-src 'self'; img-src blob: data:"
             },
+        )
+
+    @app.head("/docs", include_in_schema=False)
+    @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    async def show_docs(request: Request) -> HTMLResponse:
+        return HTMLResponse(
+            render_docs(app.openapi(), str(request.base_url)),
+            # It names the address that it was asked at.
+            headers={"content-security-policy": f"{_CLOSED}; style-src 'unsafe-inline'", "cache-control": "no-store"},
         )
 
     def describe() -> dict[str, Any]:

@@ -76,6 +76,27 @@ class OcrResultBody(BaseModel):
 class OcrAnswer(BaseModel):
     """Answer to a picture that was read."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "errorCode": 0,
+                    "errorMsg": "Success",
+                    "result": {
+                        "texts": [
+                            {
+                                "poly": [[122, 112], [510, 112], [510, 220], [122, 220]],
+                                "text": "山茶书店",
+                                "score": 0.997,
+                            }
+                        ],
+                        "image": "/9j/4AAQSkZJRg…",
+                    },
+                }
+            ]
+        }
+    )
+
     errorCode: int = 0
     errorMsg: str = "Success"
     result: OcrResultBody

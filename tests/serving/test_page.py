@@ -109,6 +109,13 @@ def test_refusal_is_shown_and_the_next_picture_read(page, examples, tmp_path):
     assert page.locator("#status.failed").count() == 0
 
 
+def test_docs_are_a_click_away(page):
+    page.click("a[href=docs]")
+    assert "curl -F image=@photo.jpg http" in page.inner_text("section")
+    page.click("text=Try it")
+    assert page.locator("#file").count() == 1
+
+
 def test_texts_are_no_markup(page, examples, monkeypatch):
     answer = serving_app._answer
 
