@@ -25,7 +25,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edge_ocr.config import InputSettings
-from edge_ocr.core.pictures import convert_array, decode_picture, flatten_alpha, is_stream, name_stream, read_chunks
+from edge_ocr.core.pictures import (
+    check_length,
+    convert_array,
+    decode_picture,
+    flatten_alpha,
+    is_stream,
+    name_stream,
+    read_chunks,
+)
 from edge_ocr.core.types import BgrImage
 from edge_ocr.errors import InputError, ToolchainError
 from edge_ocr.fetch import Fetcher
@@ -324,6 +332,7 @@ def _decode(
         has_pages = picture.format == "TIFF" and getattr(picture, "is_animated", False)
         if not has_pages:
             _check_size(picture, label, limit)
+            check_length(content, label)
         if picture.format == "GIF" and getattr(picture, "n_frames", 1) > 1:
             # A second frame far larger than the first is an old attack; Pillow finds it when it gets there.
             picture.seek(1)
@@ -352,6 +361,7 @@ def _decode(
             try:
                 with _explain_errors(content, name, limit), _limit_pixels(limit):
                     _check_size(picture, name, limit)
+                    check_length(content, name, index)
                     image = _to_bgr(picture, name)
             except InputError as error:
                 failures[index] = error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -121,6 +123,7 @@ def decode_picture(content: bytes, label: str) -> BgrImage:
     is_cut_png = content.startswith(_PNG) and b"IEND" not in content
     if is_cut_png or (content.startswith(_JPEG) and _is_cut_jpeg(content)):
         raise InputError(f"{label} is truncated")
+    check_length(content, label)
     try:
         # The only mode that keeps transparency and depth. It turns no photo as the camera says, which other modes do
         # for some formats, and not in every version.
@@ -145,17 +148,121 @@ def _convert(image: NDArray[Any], content: bytes) -> BgrImage:
 
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
+_TIFF = (b"II*\0", b"MM\0*")
 _START_OF_SCAN, _APP1 = 0xDA, 0xE1
 
 
 def _has_more_pages(content: bytes) -> bool:
     """Tell whether a TIFF file has a second page, of which OpenCV would say nothing."""
-    if content[:4] not in (b"II*\0", b"MM\0*"):
+    if content[:4] not in _TIFF:
         return False
     order: Literal["little", "big"] = "little" if content.startswith(b"II") else "big"
     first = int.from_bytes(content[4:8], order)
     end = first + 2 + 12 * int.from_bytes(content[first : first + 2], order)
     return any(content[end : end + 4])
+
+
+# Pixels, or bytes of them, that a byte of a file can hold at most: deflate gives 258 bytes for 2 bits, LZW 4096 for 12
+# bits. Of JPEG, a block of 64 pixels has a bit at least, of the component that has most of them: a quarter or more.
+_PER_BYTE_OF_DEFLATE, _PER_BYTE_OF_LZW, _PIXELS_PER_BYTE_OF_JPEG = 1032, 2731, 2048
+
+# By TIFF's numbers: none, LZW, JPEG, deflate (twice), PackBits. Fax and newer ones have no such limit.
+_PER_BYTE_OF_TIFF = {1: 1, 5: _PER_BYTE_OF_LZW, 8: _PER_BYTE_OF_DEFLATE, 32946: _PER_BYTE_OF_DEFLATE, 32773: 64}
+
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
+# SOF0 to SOF2: those with Huffman codes. Arithmetic coding has no such limit.
+_HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
+
+_PNM_HEAD = re.compile(rb"P([1-6])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})")
+
+
+def check_length(content: bytes, label: str, page_index: int = 0) -> None:
+    """Raise InputError where a file is too short for what it declares: decoders reserve memory for that first.
+
+    Looks at BMP, GIF, JPEG, PNG, PNM and TIFF (of which at a page); WebP, AVIF and JPEG 2000 can hold any blank picture
+    in a few bytes.
+    """
+    if content.startswith(_PNG):
+        for _, start, end in _walk_png(content):
+            if end > len(content):
+                raise InputError(
+                    f"{label} is truncated or damaged: a chunk of {end - start:,} bytes begins at byte {start:,}"
+                )
+    width, height, bytes_needed = _read_declared(content, page_index)
+    if bytes_needed > len(content):
+        raise InputError(
+            f"{label} is truncated or damaged: {width:,}×{height:,} pixels cannot be in {len(content):,} bytes"
+        )
+
+
+def _read_declared(content: bytes, page_index: int) -> tuple[int, int, float]:
+    """Return width, height and the least bytes that a file must have for them; zeros where nothing is known."""
+    with suppress(struct.error):  # a file shorter than its header
+        if content.startswith(_PNG):
+            width, height, depth, colour = struct.unpack_from(">IIBB", content, 16)
+            return width, height, width * height * depth * _PNG_CHANNELS.get(colour, 1) / 8 / _PER_BYTE_OF_DEFLATE
+        if content.startswith(_JPEG):
+            for marker, start, _ in _walk_jpeg(content):
+                if marker in _HUFFMAN_FRAMES:
+                    height, width = struct.unpack_from(">HH", content, start + 1)
+                    return width, height, width * height / _PIXELS_PER_BYTE_OF_JPEG
+        if content[:4] == b"GIF8":
+            width, height = struct.unpack_from("<HH", content, 6)
+            return width, height, width * height / _PER_BYTE_OF_LZW
+        if content.startswith(b"BM"):
+            return _read_bmp(content)
+        if content[:4] in _TIFF:
+            return _read_tiff(content, page_index)
+        match = _PNM_HEAD.match(content)
+        if match:
+            width, height = int(match[2]), int(match[3])
+            return width, height, width * height / (8 if match[1] == b"4" else 1)
+    return 0, 0, 0
+
+
+def _read_bmp(content: bytes) -> tuple[int, int, float]:
+    (head,) = struct.unpack_from("<I", content, 14)
+    if head < 40:
+        width, height, _, bits = struct.unpack_from("<HHHH", content, 18)
+        compression = 0
+    else:
+        width, height, _, bits, compression = struct.unpack_from("<iiHHI", content, 18)
+    # 0, 3, 6: none, and none with masks. Other files may end early.
+    return width, abs(height), width * abs(height) * bits / 8 if compression in (0, 3, 6) else 0
+
+
+def _read_tiff(content: bytes, page_index: int) -> tuple[int, int, float]:
+    order = "<" if content.startswith(b"II") else ">"
+    (place,) = struct.unpack_from(f"{order}I", content, 4)
+    for _ in range(page_index):
+        (count,) = struct.unpack_from(f"{order}H", content, place)
+        (place,) = struct.unpack_from(f"{order}I", content, place + 2 + 12 * count)
+    # Width, height, bits of a sample, compression, samples of a pixel.
+    found = {256: 0, 257: 0, 258: 1, 259: 1, 277: 1}
+    (count,) = struct.unpack_from(f"{order}H", content, place)
+    for entry in range(place + 2, place + 2 + 12 * count, 12):
+        tag, kind, values = struct.unpack_from(f"{order}HHI", content, entry)
+        # SHORT or LONG; of several bits of samples, the place of the first.
+        if tag in found and kind in (3, 4):
+            where = entry + 8
+            if values * (2 if kind == 3 else 4) > 4:
+                (where,) = struct.unpack_from(f"{order}I", content, where)
+            (found[tag],) = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", content, where)
+    width, height, bits, compression, samples = found.values()
+    if compression == 7:
+        return width, height, width * height / _PIXELS_PER_BYTE_OF_JPEG
+    per_byte = _PER_BYTE_OF_TIFF.get(compression)
+    return width, height, width * height * bits * samples / 8 / per_byte if per_byte else 0
+
+
+def _walk_png(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield type, start and end of each chunk's data, up to the first that ends behind the file; its end is not it."""
+    place, kind = len(_PNG), b""
+    while place + 8 <= len(content) and kind != b"IEND":
+        size, kind = int.from_bytes(content[place : place + 4], "big"), content[place + 4 : place + 8]
+        yield kind, place + 8, place + 8 + size
+        place += 12 + size
 
 
 def _is_cut_jpeg(content: bytes) -> bool:
@@ -169,9 +276,10 @@ def _is_cut_jpeg(content: bytes) -> bool:
 def _walk_jpeg(content: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield marker, start and end of each header, up to the first that pixels follow."""
     place = 2
-    while content[place : place + 1] == b"\xff" and place + 1 < len(content):
+    # Decoders, too, skip what is between headers.
+    while 0 <= (place := content.find(b"\xff", place)) < len(content) - 1:
         marker = content[place + 1]
-        if marker == 0xFF:  # of which any number may stand before a marker
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # no header: filling, stuffing, restarts
             place += 1
             continue
         start, place = place + 4, place + 2 + int.from_bytes(content[place + 2 : place + 4], "big")
@@ -188,12 +296,9 @@ def _find_exif(content: bytes) -> bytes:
             if marker == _APP1 and content.startswith(head, start):
                 return content[start + len(head) : end]
     elif content.startswith(_PNG):
-        place = len(_PNG)
-        while place < len(content):
-            size = int.from_bytes(content[place : place + 4], "big")
-            if content[place + 4 : place + 8] == b"eXIf":
-                return content[place + 8 : place + 8 + size]
-            place += 12 + size
+        for kind, start, end in _walk_png(content):
+            if kind == b"eXIf":
+                return content[start:end]
     elif content.startswith(b"RIFF") and content[8:12] == b"WEBP":
         place = 12
         while place < len(content):
