@@ -18,7 +18,7 @@ from converters.deploy_trust import install_key, read_board_trust
 from converters.graph_engines import create_reader, open_graph_engines
 from converters.ssh import SshAddress
 from edge_ocr.core.bench import measure
-from edge_ocr.core.bundle import MANIFEST, SIGNATURE
+from edge_ocr.core.bundle import MANIFEST, SIGNATURE, explain_engines
 from edge_ocr.core.engines.base import count_cores
 from edge_ocr.core.lite_ocr import MAX_THREADS
 from edge_ocr.core.pictures import read_picture
@@ -51,6 +51,8 @@ class DeployOptions:
     """To measure with, there and here; None for all cores of each."""
     runs: int = RUNS
     """To measure."""
+    force: bool = False
+    """Whether the old bundle may stay beside the new one, where something of the user's would be lost otherwise."""
     trusted: Path | None = None
     """File of the public key that must have signed the bundle; a board that trusts none yet trusts it from then on."""
 
@@ -161,9 +163,9 @@ class DeployReport:
 def plan_deployment(folder: Path, address: SshAddress, options: DeployOptions = DeployOptions()) -> DeployPlan:
     """Check the bundle in `folder` and return what deploying it would do; nothing is connected to.
 
-    Raises ModelError where there is no bundle or one without installer, ParityError for one that is damaged, UsageError
-    for one that is not for boards and for options that make no sense, NotVerifiedError for a manifest newer than this
-    edge-ocr.
+    Raises ModelError where there is no bundle or one without installer or engine, ParityError for one that is damaged,
+    UsageError for one that is not for boards and for options that make no sense, NotVerifiedError for a manifest newer
+    than this edge-ocr.
     """
     return _plan(_open_bundle(folder, options.trusted), address, options)
 
@@ -178,23 +180,26 @@ def deploy_bundle(
     """Copy the bundle in `folder` to a board, install and test it there, put it in place and measure it.
 
     What is at `address.path` is replaced by rename once the new bundle has passed its selftest; whatever happens before
-    leaves it as it was, and nothing else behind. Files there that its manifest does not list are taken along. `report`
+    leaves it as it was, and nothing else behind. What its user added is taken along (`converters.ownership`). `report`
     is told each step, and what the installer says.
 
-    Raises as `plan_deployment`; ToolchainError where the board cannot be reached or lacks something, UsageError where
-    its folder is not a bundle's, cannot be written or has not the room; what installer, selftest or bench fail with
+    Raises as `plan_deployment`; ToolchainError where the board cannot be reached, lacks something or has no engine for
+    the bundle, UsageError where its folder is not a bundle's, cannot be written or has not the room, or its user
+    changed something in it; what installer, selftest or bench fail with
     there is raised as the class of the same exit code.
     """
     bundle = _open_bundle(folder, options.trusted)
     plan = _plan(bundle, address, options)
     report(f"connecting to {address.login}")
     with open_board(address, options.python or "python3", plan.needed_bytes, report) as board:
+        _check_engines(bundle, options, board)
         trust = read_board_trust(board, bundle.folder, options.trusted)
+        board.check_old(plan.files, force=options.force)
         report(f"copying {len(plan.files)} files, {plan.size_bytes / 1e6:.1f} MB")
         copy_s = _time(lambda: board.copy({name: folder / name for name in plan.files}))
         report("installing")
         install_s = _time(lambda: board.install(_list_install_options(options)))
-        notes = [*bundle.notes, *board.switch()]
+        notes = [*bundle.notes, *board.switch(force=options.force)]
         if options.trusted is not None and trust is None:
             place = install_key(board, options.trusted)
             report(f"from now on the board uses bundles signed with that key only: {place}")
@@ -258,6 +263,7 @@ def _plan(bundle: Bundle, address: SshAddress, options: DeployOptions) -> Deploy
     for name, count, most in (("--runs", options.runs, 10**6 - 1), ("--threads", options.threads, MAX_THREADS)):
         if count is not None and not 1 <= count <= most:
             raise UsageError(f"{name} {count}: expected 1 to {most}")
+    engines = _check_engines(bundle, options)
     sizes = {name: entry["size_bytes"] for name, entry in bundle.manifest["files"].items()}
     for name in (MANIFEST, SIGNATURE):
         if (bundle.folder / name).is_file():
@@ -267,16 +273,50 @@ def _plan(bundle: Bundle, address: SshAddress, options: DeployOptions) -> Deploy
     new = f"{place}.new-TOKEN"
     steps = (
         f"connect: {address.by_hand}",
-        f"check that {place} is a bundle, empty or not there, and that {sum(sizes.values()) * _ROOM / 1e6:.1f} MB are "
-        "free",
+        f"check that it runs there ({engines}), that {place} is a bundle, empty or not there, and that "
+        f"{sum(sizes.values()) * _ROOM / 1e6:.1f} MB are free",
         f"copy {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB, to {new}",
         f"there: {on_board}",
-        f"rename {new} to {place}; of a bundle that is there, only files of yours stay",
+        f"rename {new} to {place}; of a bundle that is there, what you added stays, and what you changed "
+        f"{'leaves it beside the new one' if options.force else 'stops it'}",
         *([] if options.trusted is None else [f"trust {options.trusted} there, where no key is trusted yet"]),
         f"there: {' '.join(_list_bench_command(options))}",
         "measure the same here",
     )
     return DeployPlan(bundle.folder, address.login, address.path, MappingProxyType(sizes), steps)
+
+
+def _check_engines(bundle: Bundle, options: DeployOptions, board: Board | None = None) -> str:
+    """Return what the bundle runs on.
+
+    Raises ModelError where it can run on no board, ToolchainError where not on `board`.
+    """
+    libraries, has_graphs = bundle.manifest["lite"]["libraries"], bundle.manifest["onnx"] is not None
+    with_library = [abi for abi, library in libraries.items() if library["file"] is not None]
+    named = ", ".join(libraries)
+    fetch = " or ".join(f"edge-ocr libs fetch --platform armlinux.{abi}" for abi in libraries)
+    hint = f"{fetch}, then export again; or export --with-onnx, for boards with ONNX Runtime (deploy --pip installs it)"
+    if board is None:
+        reasons: dict[str, str | None] = {
+            "paddle_lite": None if with_library else f"the bundle has no Paddle-Lite library for {named}",
+            "onnxruntime": None if has_graphs else "the bundle has no ONNX graphs",
+        }
+    elif board.facts is None:
+        return ""  # the installer finds out
+    else:
+        reasons = explain_engines(bundle.manifest, board.facts)
+        if options.pip and has_graphs:
+            reasons["onnxruntime"] = None
+        elif has_graphs and options.engine != "paddle_lite":
+            hint = f"deploy --pip installs onnxruntime there; or {fetch}, then export again"
+    wanted = {name: why for name, why in reasons.items() if options.engine in ("auto", name)}
+    if all(wanted.values()):
+        found = "; ".join(f"{engine}: {reason}" for engine, reason in wanted.items())
+        if board is None:
+            raise ModelError(f"{bundle.folder}: nothing runs it on any board: {found}", hint)
+        raise ToolchainError(f"{board.host}: nothing runs {bundle.folder} there: {found}", hint)
+    places = {"paddle_lite": ", ".join(with_library), "onnxruntime": "any that has it, or with --pip"}
+    return "; ".join(f"{engine}: {places[engine]}" for engine, reason in wanted.items() if reason is None)
 
 
 def _list_install_options(options: DeployOptions) -> list[str]:

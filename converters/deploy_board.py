@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 
+from converters import ownership
+from converters.bundle_writer import DROPPED, OURS
 from converters.child_process import Child, EndedError, LateError, name_end
 from converters.opt import list_last_lines
 from converters.parity import clean_text
@@ -25,6 +28,7 @@ from converters.ssh import (
     receive_facts,
     send_archive,
 )
+from edge_ocr.core.bundle import MANIFEST, Machine, name_abi
 from edge_ocr.errors import (
     ConfigError,
     ConversionError,
@@ -48,6 +52,7 @@ CLOSE_TIMEOUT_S = 5.0
 REMOVE_TIMEOUT_S = 60.0
 
 _KEEPER = Path(__file__).with_name("deploy_keeper.sh")
+_OWNERSHIP = Path(ownership.__file__)
 _PROGRAMS = ("edge-ocr-lite", "install.sh", "uninstall.sh")
 _MAX_OUTPUT_BYTES = 2**20
 _MAX_LINE = 2000
@@ -110,6 +115,8 @@ class Board:
         """Absolute, and where links lead, once it is open."""
         self.machine = ""
         """What `uname -m` says."""
+        self.facts: Machine | None = None
+        """Of its Python; None where that does not tell."""
         self.python_version = ""
         """Empty where there is no such Python."""
         self.replaces = False
@@ -132,6 +139,7 @@ class Board:
             facts = self._ask("ready", deadline)
         self._made = True
         self.machine, self.python_version = (clean_text(facts.get(key, "")) for key in ("machine", "python"))
+        self.facts = _read_facts(facts.get("facts", ""))
         self.replaces = "replaces" in facts
         # Blocks of 1024 bytes: all, used, free, then how full it is. The name of the file system may have blanks.
         match = re.search(r" (\d+) +\d+% ", facts.get("free", ""))
@@ -178,33 +186,56 @@ class Board:
         """
         self._run_ours("install.sh", self._new, ["sh", "-c", 'exec sh ./install.sh "$@" >&2', "install.sh", *arguments])
 
-    def switch(self) -> list[str]:
-        """Put the new folder in place, with the files in the old one that are not the bundle's; return notes.
+    def check_old(self, written: Collection[str], *, force: bool = False) -> None:
+        """Look what the user has in the bundle that is there, which is to give way to the files `written`.
 
-        Raises UsageError where it cannot be renamed; the old bundle is then there as before.
+        Raises UsageError, naming it, where something would be lost, unless `force` is given; as `run`.
         """
+        if self.replaces:
+            self._sort_out("ask", self.place, force=force, written=written)
+
+    def switch(self, *, force: bool = False) -> list[str]:
+        """Put the new folder in place, with what is the user's in the old one; return notes.
+
+        With `force`, the old one stays beside it where something would be lost.
+
+        Raises as `check_old`; UsageError where it cannot be renamed. The old bundle is then there as before.
+        """
+        kept, lost = self._sort_out("take", self.place, force=force)
         with self._watch("put the bundle in place", SWITCH_TIMEOUT_S) as deadline:
             self._keeper.send(b"switch\n", deadline)
             facts = self._ask("switched", deadline)
         self._made = False
         host, notes = self._address.host, []
-        if "kept" in facts:
-            count = clean_text(facts["kept"])
-            notes.append(f"kept {count} {'file' if count == '1' else 'files'} of yours")
-        if "stuck" in facts:
-            notes.append(
-                f"{clean_text(facts['stuck'])} on {host} stays: it may hold files of yours that cannot be moved"
-            )
+        if kept:
+            notes.append(f"kept {kept} {'file' if kept == 1 else 'files'} of yours")
+        if "old" not in facts:
+            return notes
+        old = clean_text(facts["old"])
+        if lost:
+            return [*notes, f"{old} on {host} stays, as you changed or added there what is not in the new one: {lost}"]
+        try:
+            # What has come since.
+            self._sort_out("again", facts["old"], force=True)
+        except EdgeOcrError as error:
+            return [*notes, f"{old} on {host} stays: {error.message}"]
+        with self._watch("remove the old bundle", SWITCH_TIMEOUT_S) as deadline:
+            self._keeper.send(b"clear\n", deadline)
+            facts = self._ask("cleared", deadline)
         if "left" in facts:
             notes.append(f"could not remove {clean_text(facts['left'])} on {host}")
         return notes
 
-    def run_beside(self, name: str, command: Sequence[str]) -> bytes:
-        """Run a command that needs no bundle, called `name` in errors, and return its stdout.
+    def run_beside(self, name: str, program: Path, *arguments: str) -> bytes:
+        """Run a Python program of this machine, which needs no bundle, there; return its stdout.
+
+        `name` is what it is called in errors.
 
         Raises as `run`.
         """
-        return self._run_ours(name, self._new if self._made else self.place, command)
+        # Small servers take no command as long as a program. -I: no module of a folder there comes first.
+        command = [self.python, "-I", "-", *arguments]
+        return self._run_ours(name, self._new if self._made else self.place, command, program.read_bytes())
 
     def run(self, name: str, command: Sequence[str]) -> bytes:
         """Run a command of the bundle that is in place, called `name` in errors, and return its stdout.
@@ -224,6 +255,21 @@ class Board:
         self._keeper.end(CLOSE_TIMEOUT_S)
         if not tidied:
             self._report(f"WARNING: could not make sure that {self._new} on {self._address.host} is gone")
+
+    def _sort_out(self, stage: str, old: str, *, force: bool, written: Collection[str] = ()) -> tuple[int, str]:
+        """Apply the rule of `converters.ownership` there; return how many files were kept, and what would be lost."""
+        settings = {"manifest": MANIFEST, "ours": OURS, "dropped": DROPPED, "written": sorted(written)}
+        new = self._new if self._made else self.place
+        said = self.run_beside("ownership", _OWNERSHIP, stage, old, new, json.dumps(settings))
+        count, _, named = clean_text(said.decode(errors="replace").strip(), _MAX_LINE).partition(" ")
+        if not count.isdecimal():
+            raise ToolchainError(f"{self._address.host}: what is yours in {old} cannot be told: it said {said[:200]!r}")
+        if named and not force:
+            raise UsageError(
+                f"{self._address.host}: what you changed or added in {self.place} would be lost: {named}",
+                "move that elsewhere there; or --force leaves the whole old bundle beside the new one",
+            )
+        return int(count), named
 
     def _start(self, script: str, *arguments: str, hear: Callable[[bytes], None] = lambda said: None) -> Child:
         command = [*self._connection, shlex.join(["sh", "-c", script, *arguments])]
@@ -296,10 +342,11 @@ class Board:
         finally:
             child.kill()
 
-    def _run_ours(self, name: str, folder: str, command: Sequence[str]) -> bytes:
+    def _run_ours(self, name: str, folder: str, command: Sequence[str], data: bytes = b"") -> bytes:
         # The new folder is gone, or has another name, by the time anybody does what is said.
         listener = _Listener(lambda line: self._report(line.replace(self._new, self.place)))
         with self._run(f"run {name}", RUN_TIMEOUT_S, folder, command, listener) as (child, deadline):
+            child.send(data, deadline)
             child.close_stdin()
             said = child.receive_rest(_MAX_OUTPUT_BYTES, deadline)
             status = child.end(CLOSE_TIMEOUT_S)
@@ -338,6 +385,21 @@ class Board:
         """Return the last line that it wrote to stderr, as the end of a message."""
         said = bytes(child.tail).rpartition(f"{_BEGINS}\n".encode())[2]
         return "".join(f": {clean_text(line)}" for line in list_last_lines(said, 1))
+
+
+def _read_facts(said: str) -> Machine | None:
+    try:
+        facts = json.loads(said)
+        machine, bits = str(facts["machine"]), int(facts["bits"])
+        return Machine(
+            name_abi(machine, bits == 64, str(facts["multiarch"])),
+            f"{machine} with a Python of {bits} bits",
+            None if facts["glibc"] is None else str(facts["glibc"]),
+            str(facts["python"]),
+            bool(facts["has_onnxruntime"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 # Runs on a board while a bundle is deployed: sh -c SCRIPT keeper PLACE TOKEN PYTHON
 # It makes PLACE.new-TOKEN, in which other connections copy and install, and puts that in place when it reads "switch".
+# What is the user's in the old bundle is in the new one by then (ownership.py); when it reads "clear", the old one goes.
 # When its stdin closes, be it that the other side was killed, it ends what these run; before the switch, it removes the
 # folder, too. So PLACE is a whole bundle, the old one or the new one, but for the moment between two renames: if power
 # fails in that, the next deployment puts the old one back.
@@ -54,74 +55,6 @@ put_back() {
   [ -z "$found" ] || { mv -- "$found" "$1" && say restored "$found"; }
 }
 
-# is_listed NAME END: whether a line of $listed begins with NAME and END; END is a line feed for a file, / for a folder.
-is_listed() {
-  case $1 in *"$feed"*) return 1 ;; esac
-  case $listed in *"$feed$1$2"*) ;; *) return 1 ;; esac
-}
-
-# count_files FOLDER, and add that to $kept.
-count_files() {
-  for path in "$1"/* "$1"/.[!.]* "$1"/..?*; do
-    if is_folder "$path"; then
-      count_files "$path"
-    elif is_there "$path"; then
-      kept=$((kept + 1))
-    fi
-  done
-}
-
-# take_along FOLDER: move what is the user's from FOLDER, '' or with a / at its end, of the old bundle to the new one.
-take_along() {
-  for path in "$old/$1"* "$old/$1".[!.]* "$old/$1"..?*; do
-    is_there "$path" || continue
-    name=${path#"$old/"}
-    case $name in
-      manifest.json | manifest.sig | .installed | .installed.new | .installed.old | .deploy-job | __pycache__ | */__pycache__) continue ;;
-    esac
-    if is_folder "$path"; then end=/; else end=$feed; fi
-    if is_listed "$name" "$end"; then is_ours=yes; else is_ours=; fi
-    if [ -n "$is_ours" ] && [ "$end" != / ]; then
-      continue
-    elif [ -z "$is_ours" ] && ! is_there "$place/$name"; then
-      before=$kept
-      if [ "$end" = / ]; then count_files "$path"; else kept=$((kept + 1)); fi
-      # A process less for each of many pictures.
-      [ -d "$place/$1" ] || mkdir -p -- "$place/$1"
-      if ! mv -- "$old/$name" "$place/$name"; then
-        kept=$before
-        stuck=yes
-      fi
-    elif [ "$end" = / ] && { is_folder "$place/$name" || ! is_there "$place/$name"; }; then
-      take_along "$name/"
-    else
-      stuck=yes
-    fi
-  done
-}
-
-# The old bundle goes; what its manifest does not list is the user's.
-clear_old() {
-  kept=0
-  stuck=
-  feed='
-'
-  listed=
-  if [ -f "$old/manifest.json" ]; then
-    # Sorted and indented, as the exporter writes it.
-    listed=$(sed -n '/^  "files": {$/,/^  }/s/^    "\(.*\)": {$/\1/p' "$old/manifest.json")
-    [ -n "$listed" ] || stuck=yes
-  fi
-  listed=$feed$listed$feed
-  [ -n "$stuck" ] || take_along ''
-  [ "$kept" = 0 ] || say kept "$kept"
-  if [ -n "$stuck" ]; then
-    say stuck "$old"
-  else
-    rm -rf -- "$old" || say left "$old"
-  fi
-}
-
 find_group() {
   read -r _ _ _ _ group _ <"/proc/$1/stat"
 }
@@ -170,6 +103,19 @@ check_place
 [ ! -f "$place/manifest.json" ] || say replaces yes
 say machine "$(uname -m)"
 say python "$("$python" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)"
+# Not here, where a json.py may lie that is none of Python's.
+say facts "$(cd / && "$python" -c '
+import json, platform, struct, sys, sysconfig
+from importlib.util import find_spec
+library, version = platform.libc_ver()
+print(json.dumps({
+    "machine": platform.machine(),
+    "bits": 8 * struct.calcsize("P"),
+    "multiarch": str(sysconfig.get_config_var("MULTIARCH") or ""),
+    "glibc": version if library == "glibc" else None,
+    "python": sys.executable,
+    "has_onnxruntime": find_spec("onnxruntime") is not None,
+}))' 2>/dev/null)"
 command -v tar >/dev/null || refuse tar
 say free "$(df -Pk "${place%/*}/" | tail -n 1)"
 for left in "$place".new-* "$place".old-*; do
@@ -199,7 +145,11 @@ if ! mv -- "$folder" "$place"; then
 fi
 folder=$place
 trap 'end_job; rm -f -- "$folder/.deploy-job"' EXIT
-[ ! -e "$old" ] || clear_old
 trap 'exit 1' HUP INT TERM
+[ ! -e "$old" ] || say old "$old"
 say switched
+read -r word
+[ "$word" = clear ] || exit 0
+rm -rf -- "$old" || say left "$old"
+say cleared
 read -r word

@@ -94,9 +94,8 @@ def _read_answer(board: Board) -> dict[str, Any]:
 
 
 def _run(board: Board, *arguments: str) -> str:
-    # Of ours, not of any bundle there; -I: no module of a folder there comes first.
-    command = [board.python, "-I", "-c", _PROGRAM.read_text(encoding="utf-8"), *arguments]
-    return board.run_beside("trust", command).decode(errors="replace")
+    # Of ours, not of any bundle there.
+    return board.run_beside("trust", _PROGRAM, *arguments).decode(errors="replace")
 
 
 def _refuse_to_check(board: Board, problem: str) -> ToolchainError:

@@ -206,6 +206,9 @@ def main(stage: str, old: str, new: str, settings: str) -> None:
     `dropped` and `written`, as above.
     """
     given = json.loads(settings)
+    if not (Path(old) / given["manifest"]).exists():
+        sys.stdout.write("0 \n")  # there is nothing, or an empty folder
+        return
     written = given["written"] if stage == "ask" else list_written(Path(new)) if stage == "take" else ()
     listed = read_listed(Path(old), given["manifest"])
     contents = sort_out(Path(old), listed, given["ours"], given["dropped"], written)
@@ -217,5 +220,7 @@ def main(stage: str, old: str, new: str, settings: str) -> None:
 if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
+    except (OSError, ValueError) as problem:
+        named = f"{problem.filename}: {problem.strerror}" if isinstance(problem, OSError) else problem
+        sys.stderr.write(f"Error: what is yours in the bundle there cannot be told: {named}\n")
+        sys.exit(2)  # of UsageError

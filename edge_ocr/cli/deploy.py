@@ -60,6 +60,10 @@ def deploy(
             help="Public key that must have signed it; a board without one refuses other bundles from then on.",
         ),
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Leave a bundle that you changed there beside the new one."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the folder and say what would be done; connects to nothing.")
     ] = False,
@@ -68,7 +72,8 @@ def deploy(
     """Bring a bundle to a board (--ssh) or an app to a phone (--adb), let it test itself there, print its times.
 
     On a board, a bundle that is there is replaced once the new one has passed its selftest; until then it stays as it
-    is. On a phone, the app is installed over the one that is there.
+    is. Files that you added to it stay; one that you changed stops the deployment. On a phone, the app is installed
+    over the one that is there.
     """
     from rich.console import Console
 
@@ -84,6 +89,7 @@ def deploy(
     if ssh is None:
         of_boards = {"port": port, "python": python, "engine": engine, "threads": threads, "runs": runs}
         given = [f"--{name}" for name, value in of_boards.items() if value is not None] + ["--pip"] * pip
+        given += ["--force"] * force
         if given:
             raise UsageError(f"{given[0]}: is for --ssh, not for --adb", "leave it out")
         _deploy_app(bundle, serial, trusted, dry_run=dry_run, as_json=as_json, show=show)
@@ -101,6 +107,7 @@ def deploy(
         engine=engine.value if engine else "auto",
         threads=threads,
         runs=RUNS if runs is None else runs,
+        force=force,
         trusted=trusted,
     )
     if dry_run:

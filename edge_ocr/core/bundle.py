@@ -49,6 +49,22 @@ _Settings = TypeVar("_Settings", DetectionSettings, RecognitionSettings, Orienta
 
 
 @dataclass(frozen=True)
+class Machine:
+    """What decides which engine runs a bundle on a machine."""
+
+    abi: str | None
+    """As `find_abi`."""
+    name: str
+    """For people, where there is no ABI."""
+    glibc: str | None
+    """As `find_glibc`."""
+    python: str
+    """Its path."""
+    has_onnxruntime: bool
+    """Whether that Python does."""
+
+
+@dataclass(frozen=True)
 class DeviceBundle:
     """A bundle whose manifest was read; its files are checked as they are needed."""
 
@@ -123,7 +139,22 @@ class DeviceBundle:
 
     def explain_engines(self) -> dict[str, str | None]:
         """Return for each engine why it cannot run the bundle on this machine; None where it can."""
-        return {"paddle_lite": self._explain_lite(), "onnxruntime": self._explain_onnxruntime()}
+        abi = find_abi()
+        reasons = explain_engines(
+            self.manifest,
+            Machine(
+                abi,
+                f"{platform.machine()} with a Python of {8 * struct.calcsize('P')} bits",
+                find_glibc(),
+                sys.executable,
+                find_spec("onnxruntime") is not None,
+            ),
+        )
+        if reasons["paddle_lite"] is None and abi is not None:
+            has_shim = self.manifest["lite"]["libraries"][abi].get("shim") is not None
+            if not has_shim and not (self.folder / INSTALLED / "lib" / abi / SHIM).is_file():
+                reasons["paddle_lite"] = f"{SHIM} is not built yet (./install.sh)"
+        return reasons
 
     def choose_engine(self, wanted: str) -> str:
         """Return the engine to take: `wanted`, or for `auto` the first that runs here.
@@ -168,30 +199,38 @@ class DeviceBundle:
         name = self.manifest["lite"]["libraries"][abi].get("shim")
         return None if name is None else self.check_file(str(name))
 
-    def _explain_lite(self) -> str | None:
-        libraries, abi = self.manifest["lite"]["libraries"], find_abi()
-        if abi is None or abi not in libraries:
-            machine = abi or f"{platform.machine()} with a Python of {8 * struct.calcsize('P')} bits"
-            return f"the bundle is for {', '.join(libraries)}, this machine is {machine}"
-        if libraries[abi].get("file") is None:
-            return f"the bundle has no Paddle-Lite library for {abi}"
-        if not libraries[abi].get("version_matches"):
-            return f"its Paddle-Lite is {libraries[abi].get('version')}, the models are for {self.runtime_version}"
-        glibc, needed = find_glibc(), libraries[abi].get("min_glibc")
-        if glibc is None:
-            return "it needs glibc, this system has another C library"
-        if needed is not None and _order(glibc) < _order(needed):
-            return f"it needs glibc {needed}, this system has {glibc}"
-        if not (self.folder / INSTALLED / "lib" / abi / SHIM).is_file() and libraries[abi].get("shim") is None:
-            return f"{SHIM} is not built yet (./install.sh)"
-        return None
 
-    def _explain_onnxruntime(self) -> str | None:
-        if self.manifest.get("onnx") is None:
-            return "the bundle has no ONNX graphs"
-        if find_spec("onnxruntime") is None:
-            return f"onnxruntime is not installed for {sys.executable}"
-        return None
+def explain_engines(manifest: Mapping[str, Any], machine: Machine) -> dict[str, str | None]:
+    """Return for each engine why it cannot run a bundle on a machine; None where it can, once it is installed there."""
+    return {
+        "paddle_lite": _explain_lite(manifest, machine),
+        "onnxruntime": _explain_onnxruntime(manifest, machine),
+    }
+
+
+def _explain_lite(manifest: Mapping[str, Any], machine: Machine) -> str | None:
+    libraries, abi, glibc = manifest["lite"]["libraries"], machine.abi, machine.glibc
+    if abi is None or abi not in libraries:
+        return f"the bundle is for {', '.join(libraries)}, this machine is {abi or machine.name}"
+    if libraries[abi].get("file") is None:
+        return f"the bundle has no Paddle-Lite library for {abi}"
+    if not libraries[abi].get("version_matches"):
+        version = manifest["lite"]["runtime_version"]
+        return f"its Paddle-Lite is {libraries[abi].get('version')}, the models are for {version}"
+    needed = libraries[abi].get("min_glibc")
+    if glibc is None:
+        return "it needs glibc, this system has another C library"
+    if needed is not None and _order(glibc) < _order(needed):
+        return f"it needs glibc {needed}, this system has {glibc}"
+    return None
+
+
+def _explain_onnxruntime(manifest: Mapping[str, Any], machine: Machine) -> str | None:
+    if manifest.get("onnx") is None:
+        return "the bundle has no ONNX graphs"
+    if not machine.has_onnxruntime:
+        return f"onnxruntime is not installed for {machine.python}"
+    return None
 
 
 _EXPORT_AGAIN = "export the bundle again"
@@ -358,13 +397,17 @@ def find_abi() -> str | None:
 
     It is Python's own ABI that counts: many boards have a 32-bit system on a 64-bit kernel.
     """
-    machine = platform.machine().lower()
-    is_64_bit = sys.maxsize > 2**32
+    multiarch = str(sysconfig.get_config_var("MULTIARCH") or "")
+    return name_abi(platform.machine(), sys.maxsize > 2**32, multiarch)
+
+
+def name_abi(machine: str, is_64_bit: bool, multiarch: str) -> str | None:
+    """Return the ABI of a Python from what `platform`, `sys` and `sysconfig` say of it."""
     if is_64_bit:
-        return "armv8" if machine in ("aarch64", "arm64") else None
+        return "armv8" if machine.lower() in ("aarch64", "arm64") else None
     # Where floats are passed in other registers, Debian's name ends with gnueabi.
-    is_soft = str(sysconfig.get_config_var("MULTIARCH") or "").endswith("gnueabi")
-    return "armv7hf" if machine in ("armv7l", "armv8l", "aarch64", "arm64") and not is_soft else None
+    is_soft = multiarch.endswith("gnueabi")
+    return "armv7hf" if machine.lower() in ("armv7l", "armv8l", "aarch64", "arm64") and not is_soft else None
 
 
 def find_glibc() -> str | None:

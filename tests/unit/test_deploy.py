@@ -11,14 +11,16 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from converters import deploy_board, deploy_trust
-from converters.deploy import DeployOptions, DeployReport, deploy_bundle, plan_deployment
+from converters.deploy import DeployOptions, DeployReport, _check_engines, deploy_bundle, plan_deployment
 from converters.deploy_board import open_board
 from converters.deploy_trust import install_key, read_board_trust
+from converters.ownership import SEAL
 from converters.signing import make_keys, read_private_key
 from converters.ssh import SshAddress, explain_ssh, parse_place
 from edge_ocr.errors import EdgeOcrError, ModelError, NotVerifiedError, ParityError, ToolchainError, UsageError
@@ -132,7 +134,7 @@ def test_each_failure_of_ssh_is_told_with_a_way_out(stderr, message, hint):
 @pytest.fixture(scope="session")
 def bundle(export) -> Path:
     """A real bundle, which is not to be changed."""
-    return export("arm", precision="int8").out_dir
+    return export("arm", precision="int8", with_onnx=True).out_dir
 
 
 @pytest.fixture
@@ -175,10 +177,18 @@ def test_what_is_no_bundle_is_refused(tmp_path):
         plan_deployment(tmp_path, ADDRESS)
 
 
-def change_manifest(bundle: Path, change: Callable[[dict], None]) -> None:
+def change_manifest(bundle: Path, change: Callable[[dict], None], indent: int | None = None) -> None:
     content = json.loads((bundle / "manifest.json").read_bytes())
     change(content)
-    (bundle / "manifest.json").write_text(json.dumps(content), encoding="utf-8")
+    (bundle / "manifest.json").write_text(json.dumps(content, indent=indent, sort_keys=True), encoding="utf-8")
+
+
+def seal(manifest: Path) -> None:
+    """Seal a manifest as the exporter does."""
+    content = {**json.loads(manifest.read_bytes()), SEAL: ""}
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    content[SEAL] = hashlib.sha256(text.encode()).hexdigest()
+    manifest.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def test_a_bundle_for_phones_is_refused(export):
@@ -214,6 +224,34 @@ def test_options_that_make_no_sense_are_refused(bundle, options, message):
         plan_deployment(bundle, ADDRESS, options)
 
 
+@pytest.mark.parametrize(
+    ("change", "engine", "message"),
+    [
+        (
+            {"onnx": None},
+            "auto",
+            "no Paddle-Lite library for armv8; onnxruntime: the bundle has no ONNX graphs",
+        ),
+        ({"onnx": None}, "onnxruntime", "any board: onnxruntime: the bundle has no ONNX graphs"),
+        ({}, "paddle_lite", "any board: paddle_lite: the bundle has no Paddle-Lite library for armv8"),
+    ],
+)
+@pytest.mark.parametrize("pip", [False, True])
+def test_a_bundle_without_an_engine_is_refused(own_bundle, change, engine, message, pip):
+    change_manifest(own_bundle, lambda content: content.update(change))
+    with pytest.raises(ModelError, match=message) as caught:
+        plan_deployment(own_bundle, ADDRESS, DeployOptions(engine=engine, pip=pip))
+    assert caught.value.message.startswith(f"{own_bundle}: nothing runs it on any board: ")
+    for words in ("edge-ocr libs fetch --platform armlinux.armv8", "export --with-onnx"):
+        assert words in caught.value.hint
+
+
+def test_a_plan_tells_where_the_bundle_runs(bundle):
+    (step,) = [step for step in plan_deployment(bundle, ADDRESS).steps if "runs there" in step]
+    assert "(onnxruntime: any that has it, or with --pip)" in step
+    assert "paddle_lite" not in step
+
+
 # --- the board's side
 
 
@@ -229,8 +267,7 @@ class FakeBoard:
         for name in PROGRAMS:
             (self.programs / name).symlink_to(shutil.which(name) or pytest.skip(f"{name} is not installed"))
         self.use_shell("sh")
-        # What is called python3 may be a script that looks for one.
-        self.put("python3", f'exec {sys.executable} "$@"')
+        self.use_python()
         ssh = here / "ssh"
         # Only the command, the last argument, matters.
         ssh.write_text(
@@ -245,6 +282,21 @@ class FakeBoard:
     def use_shell(self, name: str) -> None:
         (self.programs / "sh").unlink(missing_ok=True)
         (self.programs / "sh").symlink_to(shutil.which(name) or pytest.skip(f"{name} is not installed"))
+
+    def use_python(self, **facts: object) -> None:
+        """Let the board have this Python, which says that it is a board's."""
+        facts = {
+            "machine": "aarch64",
+            "bits": 64,
+            "multiarch": "aarch64-linux-gnu",
+            "glibc": "2.36",
+            "python": "/usr/bin/python3",
+            "has_onnxruntime": True,
+            **facts,
+        }
+        # What is called python3 may be a script that looks for one.
+        answer = f"cat <<'END'\n{json.dumps(facts)}\nEND\n"
+        self.put("python3", f'case $2 in *onnxruntime*) {answer}exit;; esac\nexec {sys.executable} "$@"')
 
     def put(self, name: str, script: str) -> None:
         (self.programs / name).unlink(missing_ok=True)
@@ -279,7 +331,10 @@ def make_files(tmp_path) -> Callable[..., dict[str, Path]]:
         }
         manifest = {
             "edge_ocr_version": name,
-            "files": {file: {"sha256": "0", "size_bytes": len(text)} for file, text in contents.items()},
+            "files": {
+                file: {"sha256": hashlib.sha256(text.encode()).hexdigest(), "size_bytes": len(text)}
+                for file, text in contents.items()
+            },
             # As deep as the names of files.
             "lite": {"libraries": {"armv8": None}, "photos": {"a": 1}},
         }
@@ -293,11 +348,19 @@ def make_files(tmp_path) -> Callable[..., dict[str, Path]]:
     return make
 
 
-def deploy(board: FakeBoard, files: dict[str, Path], path: str = "ocr", arguments: tuple[str, ...] = ()) -> list[str]:
+def deploy(
+    board: FakeBoard,
+    files: dict[str, Path],
+    path: str = "ocr",
+    arguments: tuple[str, ...] = (),
+    *,
+    force: bool = False,
+) -> list[str]:
     with board.open(path) as opened:
+        opened.check_old(files, force=force)
         opened.copy(files)
         opened.install(arguments)
-        return opened.switch()
+        return opened.switch(force=force)
 
 
 def read_name(place: Path) -> str:
@@ -355,74 +418,129 @@ def test_files_of_the_user_are_taken_along(board, make_files, shell):
         ".installed.txt",
     )
     write_files(place, *mine, ".installed/python", ".installed.old/python", "runtime/__pycache__/a.pyc")
+    (place / "empty").mkdir()
+    os.mkfifo(place / "results" / "pipe")
+    inode = (place / "photo 1.jpg").stat().st_ino
     outside = board.home.parent / "outside"
     write_files(outside, "not ours.jpg", "gone.txt")
     for name in ("pictures", "results/link", "models/broken"):
         (place / name).symlink_to(outside if name != "models/broken" else "nowhere")
     new = make_files(name="2", others=("fonts/a.ttf", "fonts/of/b.ttf"))
-    assert deploy(board, new) == ["kept 15 files of yours"]
+    assert deploy(board, new) == ["kept 16 files of yours"]
     assert list_files(place) == {*new, *mine, "pictures", "results/link", "models/broken"}
+    assert (place / "empty").is_dir()
+    assert (place / "results" / "pipe").is_fifo()
+    assert (place / "photo 1.jpg").stat().st_ino == inode
     assert {(place / name).read_text() for name in mine} == {f"mine: {name}" for name in mine}
     assert (place / "pictures").readlink() == outside
     assert list_files(outside) == {"not ours.jpg", "gone.txt"}
     assert board.list_home() == ["ocr"]
     # Next time, too.
-    assert deploy(board, make_files(name="3")) == ["kept 15 files of yours"]
+    assert deploy(board, make_files(name="3")) == ["kept 16 files of yours"]
 
 
-def test_links_instead_of_the_bundles_folders_are_not_followed(board, make_files):
-    place, outside = board.home / "ocr", board.home.parent / "outside"
-    deploy(board, make_files(name="1"))
+def change_link(place: Path, outside: Path) -> None:
     (place / "models").rename(outside)
     (place / "models").symlink_to(outside)
-    write_files(outside, "mine.nb")
-    (note,) = deploy(board, make_files(name="2"))
-    assert "stays: it may hold files of yours" in note
-    assert list_files(outside) == {"a b.nb", "mine.nb"}
-    assert list_files(place) == set(make_files())
 
 
-def test_a_file_of_the_user_that_the_new_bundle_has_stays_in_the_old_folder(board, make_files):
+CHANGES = {
+    "edited": ("models/a b.nb", lambda place, outside: (place / "models" / "a b.nb").write_text("mine")),
+    "linked": ("models", change_link),
+    "added where the new one has a file": ("onnx/det.onnx", lambda place, outside: write_files(place, "onnx/det.onnx")),
+    "added where the new one has a folder": ("plan", lambda place, outside: write_files(place, "plan")),
+    "edited manifest": (
+        "manifest.json",
+        lambda place, outside: change_manifest(place, lambda content: content.update(lite={}), indent=2),
+    ),
+}
+"""What would be lost, and how it comes about."""
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
+@pytest.mark.parametrize("kind", CHANGES)
+def test_what_the_user_changed_stops_a_deployment_before_anything_is_copied(board, make_files, kind, shell):
+    board.use_shell(shell)
+    place, outside = board.home / "ocr", board.home.parent / "outside"
+    old = make_files(name="1")
+    if kind == "edited manifest":
+        seal(old["manifest.json"])
+    deploy(board, old)
+    name, change = CHANGES[kind]
+    change(place, outside)
+    before = list_files(place)
+    new = make_files(name="2", others=("onnx/det.onnx", "plan/b"))
+    # What the board would copy with is not there any more.
+    (board.programs / "tar").rename(board.programs / "star")
+    board.put("tar", "exit 1")
+    with pytest.raises(UsageError) as caught:
+        deploy(board, new)
+    assert caught.value.message == f"board: what you changed or added in {place} would be lost: {name}"
+    assert "--force leaves the whole old bundle beside the new one" in caught.value.hint
+    assert list_files(place) == before
+    assert board.list_home() == ["ocr"]
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_with_force_what_the_user_changed_is_beside_the_new_bundle(board, make_files, kind):
+    place, outside = board.home / "ocr", board.home.parent / "outside"
+    old = make_files(name="1")
+    if kind == "edited manifest":
+        seal(old["manifest.json"])
+    deploy(board, old)
+    name, change = CHANGES[kind]
+    change(place, outside)
+    write_files(place, "mine")
+    before = list_files(place)
+    new = make_files(name="2", others=("onnx/det.onnx", "plan/b"))
+    kept, note = deploy(board, new, force=True)
+    assert kept == "kept 1 file of yours"
+    _, beside = board.list_home()
+    assert beside.startswith("ocr.old-")
+    assert note == (
+        f"{board.home / beside} on board stays, as you changed or added there what is not in the new one: {name}"
+    )
+    assert list_files(board.home / beside) == before
+    assert list_files(place) == {*new, "mine"}
+
+
+def test_what_is_changed_while_it_is_installed_stops_the_switch(board, make_files):
     place = board.home / "ocr"
     deploy(board, make_files(name="1"))
-    write_files(place, "onnx/det.onnx", "mine", "plan")
+    new = make_files(f"echo mine >'{place}/models/a b.nb'", name="2")
+    with pytest.raises(UsageError, match=rf"in {place} would be lost: models/a b\.nb$"):
+        deploy(board, new)
     assert board.list_home() == ["ocr"]
-    kept, note = deploy(board, make_files(name="2", others=("onnx/det.onnx", "plan/b")))
-    _, old = board.list_home()
-    assert kept == "kept 1 file of yours"
-    assert note == f"{board.home / old} on board stays: it may hold files of yours that cannot be moved"
-    assert old.startswith("ocr.old-")
-    assert (board.home / old / "onnx" / "det.onnx").read_text() == "mine: onnx/det.onnx"
-    assert (board.home / old / "plan").read_text() == "mine: plan"
-    assert (place / "onnx" / "det.onnx").read_text() == "2"
-    assert (place / "mine").exists()
+    assert (place / "models" / "a b.nb").read_text() == "mine\n"
+    assert read_name(place) == "1"
 
 
-def test_a_file_that_cannot_be_moved_stays_in_the_old_folder(board, make_files):
+def test_what_comes_while_it_is_switched_is_kept(board, make_files):
     deploy(board, make_files(name="1"))
-    write_files(board.home / "ocr", "busy/photo.jpg", "mine")
+    write_files(board.home / "ocr", "results/1")
     real = (board.programs / "mv").readlink()
-    board.put("mv", f'case $2 in */busy) echo "mv: busy" >&2; exit 1;; esac; exec {real} "$@"')
-    kept, note = deploy(board, make_files(name="2"))
-    assert kept == "kept 1 file of yours"
-    assert "stays: it may hold files of yours" in note
-    _, old = board.list_home()
-    assert (board.home / old / "busy" / "photo.jpg").exists()
+    board.put("mv", f'case $2 in */ocr) echo mine >"$2/results/2"; esac; exec {real} "$@"')
+    assert deploy(board, make_files(name="2")) == ["kept 1 file of yours"]
+    assert list_files(board.home / "ocr") == {*make_files(), "results/1", "results/2"}
+    assert board.list_home() == ["ocr"]
 
 
-@pytest.mark.parametrize("lack", ["files", "sed"])
-def test_where_nobody_knows_whose_the_files_are_the_old_folder_stays(board, make_files, lack):
+def test_a_bundle_whose_files_cannot_be_told_is_kept(board, make_files):
+    place = board.home / "ocr"
     deploy(board, make_files(name="1"))
-    write_files(board.home / "ocr", "mine")
-    if lack == "files":
-        (board.home / "ocr" / "manifest.json").write_text('{"edge_ocr_version": "1"}')
-    else:
-        (board.programs / "sed").unlink()
-    (note,) = deploy(board, make_files(name="2"))
-    assert "stays: it may hold files of yours" in note
-    _, old = board.list_home()
-    assert (board.home / old / "mine").exists()
-    assert list_files(board.home / "ocr") == set(make_files())
+    (place / "manifest.json").write_text('{"edge_ocr_version": "1", ')
+    message = "board: what is yours in the bundle there cannot be told: Expecting property name"
+    with pytest.raises(UsageError, match=message):
+        deploy(board, make_files(name="2"))
+    # Without a list, all is the user's.
+    (place / "manifest.json").write_text('{"edge_ocr_version": "1"}')
+    with pytest.raises(UsageError, match=r"would be lost: edge-ocr-lite, install\.sh, models/a b\.nb$"):
+        deploy(board, make_files(name="2"))
+    assert board.list_home() == ["ocr"]
+    board.put("python3", "echo 3.11.2")
+    with pytest.raises(ToolchainError, match=r"what is yours in .*/ocr cannot be told: it said b'3\.11\.2"):
+        deploy(board, make_files(name="2"))
+    assert board.list_home() == ["ocr"]
 
 
 @pytest.mark.parametrize("linked", [False, True])
@@ -769,6 +887,89 @@ def test_a_missing_ssh_is_told(board, monkeypatch, tmp_path):
     assert "openssh-client" in caught.value.hint
 
 
+# --- engines
+
+
+LIBRARY = {
+    "file": "lib/armv8/libpaddle_light_api_shared.so",
+    "version": "v2.13-rc",
+    "version_matches": True,
+    "min_glibc": "2.31",
+    "shim": None,
+}
+
+
+@dataclass
+class Manifest:
+    """What of a bundle tells where it runs."""
+
+    folder: Path
+    manifest: dict
+
+
+@pytest.mark.parametrize(
+    ("facts", "options", "content", "reasons"),
+    [
+        ({}, {}, {"onnx": {}}, None),
+        ({"has_onnxruntime": False}, {}, {}, None),
+        (
+            {"has_onnxruntime": False},
+            {},
+            {"lite": {}, "onnx": {}},
+            ["onnxruntime is not installed for /usr/bin"],
+        ),
+        ({"has_onnxruntime": False}, {"pip": True}, {"lite": {}, "onnx": {}}, None),
+        (
+            {"has_onnxruntime": False},
+            {"pip": True},
+            {"lite": {}},
+            ["no Paddle-Lite library for", "no ONNX graphs"],
+        ),
+        ({"bits": 32, "multiarch": "arm-linux-gnueabihf"}, {}, {}, ["for armv8, this machine is armv7hf"]),
+        ({"bits": 32, "multiarch": "arm-linux-gnueabi"}, {}, {}, ["this machine is aarch64 with a Python of 32 bits"]),
+        ({"machine": "x86_64"}, {}, {}, ["this machine is x86_64 with a Python of 64 bits"]),
+        ({"machine": "x86_64"}, {}, {"onnx": {}}, None),
+        (
+            {"machine": "x86_64"},
+            {"engine": "paddle_lite"},
+            {"onnx": {}},
+            ["there: paddle_lite: the bundle is for"],
+        ),
+        ({}, {"engine": "onnxruntime"}, {}, ["there: onnxruntime: the bundle has no ONNX graphs"]),
+        ({"glibc": "2.28"}, {}, {}, ["it needs glibc 2.31, this system has 2.28"]),
+        ({"glibc": None}, {}, {}, ["another C library"]),
+    ],
+)
+def test_a_board_that_has_no_engine_for_the_bundle_is_told(board, facts, options, content, reasons):
+    library = {"file": None} if "lite" in content else LIBRARY
+    manifest = {"lite": {"runtime_version": "v2.13-rc", "libraries": {"armv8": library}}, "onnx": content.get("onnx")}
+    board.use_python(**facts)
+    with board.open() as opened:
+        bundle = Manifest(Path("bundle"), manifest)
+        if reasons is None:
+            assert _check_engines(bundle, DeployOptions(**options), opened)
+        else:
+            with pytest.raises(ToolchainError) as caught:
+                _check_engines(bundle, DeployOptions(**options), opened)
+            assert caught.value.message.startswith("board: nothing runs bundle there: ")
+            for reason in reasons:
+                assert reason in caught.value.message
+            assert ("deploy --pip installs onnxruntime there" in caught.value.hint) == ("onnxruntime is" in reasons[0])
+
+
+def test_a_board_without_an_engine_is_told_before_anything_is_copied(board, bundle):
+    board.use_python(has_onnxruntime=False)
+    board.put("tar", "touch copied")
+    with pytest.raises(ToolchainError, match="onnxruntime is not installed for /usr/bin/python3") as caught:
+        deploy_bundle(bundle, ADDRESS)
+    assert "--pip" in caught.value.hint
+    assert board.list_home() == []
+    # A Python that does not tell is left to the installer.
+    board.put("python3", f'case $2 in *onnxruntime*) exit 1;; esac; exec {sys.executable} "$@"')
+    with board.open() as opened:
+        assert opened.facts is None
+
+
 # --- all of it
 
 
@@ -852,7 +1053,7 @@ def test_a_bench_that_fails_is_told_and_the_bundle_stays(board, bundle):
     replace_programs(board, "echo 'Error: paddle_lite cannot be used' >&2; echo 'Hint: no library' >&2; exit 6")
     message = r"^board: the bundle is in place, but not measured: paddle_lite cannot be used$"
     with pytest.raises(ToolchainError, match=message) as caught:
-        deploy_bundle(bundle, ADDRESS, DeployOptions(engine="paddle_lite"))
+        deploy_bundle(bundle, ADDRESS, DeployOptions(engine="onnxruntime"))
     assert caught.value.hint == "no library"
     assert board.list_home() == ["ocr"]
 
