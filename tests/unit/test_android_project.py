@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -103,6 +104,10 @@ def test_the_readme_leads_to_a_running_app(export, android_export):
     ):
         assert words in text, words
     whole = (android_export.out_dir / "README.md").read_text()
+    # Where the library looks for keys.
+    sources = android_export.out_dir / "ocr/src/main/kotlin/io/github/edgeocr"
+    (keys,) = re.findall(r'ASSETS_FOLDER: String = "(.+)"', (sources / "Trust.kt").read_text())
+    assert f"app/src/main/assets/{keys}/KEY.pem" in whole
     assert "libs fetch" not in whole
     assert "aligned to 4096 bytes: devices with Android 15 or newer and pages of 16 KB cannot load it" in whole
 

@@ -1,5 +1,6 @@
 package io.github.edgeocr.core
 
+import org.json.JSONArray
 import org.json.JSONObject
 import org.junit.jupiter.api.Assertions.assertArrayEquals
 import org.junit.jupiter.api.Assertions.assertEquals
@@ -116,6 +117,24 @@ class TrustTest {
         val read = readStrictJson(text) as Map<*, *>
         assertEquals(listOf(true, false, null, -1500.0, mapOf<String, Any>(), listOf<Any>()), read["x"])
         assertEquals("\"\\/\b\u000c\n\r\t中", read["y"])
+    }
+
+    @Test
+    fun `a whole manifest is read as by the other reader`() {
+        for (file in listOf("manifest.json", "recorded.json", "expected.json")) {
+            val text = GoldenFiles.readText(file)
+            assertEquals(toPlain(JSONObject(text)), readStrictJson(text), file)
+        }
+    }
+
+    private fun toPlain(value: Any?): Any? = when (value) {
+        is JSONObject -> value.keySet().associateWith { toPlain(value.get(it)) }
+        is JSONArray -> value.map(::toPlain)
+        is Int -> value.toLong()
+        is Long -> value
+        is Number -> value.toDouble()
+        JSONObject.NULL -> null
+        else -> value
     }
 
     @Test
