@@ -9,11 +9,11 @@ import re
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import cv2
 from cv2.typing import MatLike
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -21,7 +21,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from edge_ocr import __version__
-from edge_ocr.core.settings import MAX_DETECTION_SIDE
 from edge_ocr.drawing import draw_boxes
 from edge_ocr.errors import EdgeOcrError, InputError
 from edge_ocr.fetch import Fetcher
@@ -32,7 +31,7 @@ from edge_ocr.serving import bodies, metrics
 from edge_ocr.serving.docs import render_docs
 from edge_ocr.serving.frame import CLIENT_GONE, RequestFrame, answer_failure
 from edge_ocr.serving.lanes import BusyError, Lanes
-from edge_ocr.serving.messages import MIN_LONG_SIDE, Failure, Health, OcrAnswer
+from edge_ocr.serving.messages import Failure, Health, OcrAnswer
 from edge_ocr.serving.public_fetch import create_fetcher
 from edge_ocr.serving.settings import ServeSettings
 
@@ -98,23 +97,11 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
     )
     page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
 
-    @app.post(
-        "/ocr", response_model=OcrAnswer, responses=_FAILURES, openapi_extra={"requestBody": bodies.describe_body()}
-    )
-    async def ocr(
-        request: Request,
-        maxLongSide: Annotated[  # noqa: N803  # the name of the contract
-            int | None,
-            Query(
-                ge=MIN_LONG_SIDE,
-                le=MAX_DETECTION_SIDE,
-                description="As in the body, for bodies that are the bytes of a picture.",
-            ),
-        ] = None,
-    ) -> Response:
+    @app.post("/ocr", response_model=OcrAnswer, responses=_FAILURES, openapi_extra=bodies.describe())
+    async def ocr(request: Request) -> Response:
         """Read the text of one picture: its URL or Base64 in JSON, its file in a form, or its bytes."""
         try:
-            ask = await bodies.read_body(request, maxLongSide, settings.max_body_bytes)
+            ask = await bodies.read_body(request, settings.max_body_bytes)
         except ClientDisconnect:
             return answer_failure(CLIENT_GONE, "the client has gone")
         chosen = _choose_side(pipeline, ask.max_long_side)
@@ -256,7 +243,7 @@ async def _wait_for_end(request: Request) -> None:
 
 async def _explain_validation(request: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if part != "query") or "body"
+    place = ".".join(map(str, first["loc"])) or "body"
     return answer_failure(422, f"{place}: {first['msg']}")
 
 

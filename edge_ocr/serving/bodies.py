@@ -35,8 +35,8 @@ class Ask:
     max_long_side: int | None
 
 
-async def read_body(request: Request, max_long_side: int | None, max_bytes: int) -> Ask:
-    """Read a body of any of the three kinds; `max_long_side` is what the URL says. Nothing is written to disk.
+async def read_body(request: Request, max_bytes: int) -> Ask:
+    """Read a body of any of the three kinds, and what the URL says about it. Nothing is written to disk.
 
     `max_bytes`: of a text in a form. The frame around the request limits the body as a whole.
 
@@ -46,23 +46,24 @@ async def read_body(request: Request, max_long_side: int | None, max_bytes: int)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     image: bytes | str
     side: int | None = None
-    if _JSON_TYPE.fullmatch(kind):
+    is_json = _JSON_TYPE.fullmatch(kind)
+    if is_json:
         image, side = _parse_json(await request.body())
+    elif kind == "multipart/form-data":
+        image, side = await _parse_form(request, max_bytes)
     else:
-        for name in request.query_params:
-            if name != "maxLongSide":
-                raise InputError(f"{name} in the URL: not known; expected maxLongSide, or nothing")
-        if kind == "multipart/form-data":
-            image, side = await _parse_form(request, max_bytes)
-        elif _PICTURE_TYPE.fullmatch(kind):
-            image = await request.body()
-        else:
+        image = await request.body()
+        if not _PICTURE_TYPE.fullmatch(kind):
             said = f"is {kind}" if kind else "is missing"
             raise InputError(
                 f"the body's type {said}: expected Content-Type: application/json, or image/jpeg and the like for a "
                 "picture, or a form (curl -F image=@FILE)"
             )
-    return Ask(image, _choose("maxLongSide", max_long_side, side))
+    if not is_json and (unknown := set(request.query_params) - {"maxLongSide"}):
+        raise InputError(f"{min(unknown)} in the URL: not known; expected maxLongSide, or nothing")
+    for text in request.query_params.getlist("maxLongSide"):
+        side = _choose(_parse_side(text), side)
+    return Ask(image, side)
 
 
 def _parse_json(body: bytes) -> tuple[str, int | None]:
@@ -97,8 +98,15 @@ class _Parser(MultiPartParser):
         self._is_whole = True
 
     async def parse(self) -> FormData:
-        self.stream = self._watch(self.stream)
-        return await super().parse()
+        received = self.stream
+        self.stream = self._watch(received)
+        try:
+            return await super().parse()
+        except MultiPartException:
+            # The rest must be taken, or the connection would be reset before the client hears what is wrong.
+            async for _ in received:
+                pass
+            raise
 
     async def _watch(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         async for chunk in stream:
@@ -128,15 +136,11 @@ async def _parse_form(request: Request, max_bytes: int) -> tuple[bytes | str, in
             params = InferenceParams.model_validate_json(found["inferenceParams"])
         except ValidationError as error:
             raise _relay(error, "inferenceParams") from None
-    side = None
+    side = params.maxLongSide
     if "maxLongSide" in found:
         text = found["maxLongSide"]
-        text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-        try:
-            side = InferenceParams.model_validate_strings({"maxLongSide": text}).maxLongSide
-        except ValidationError as error:
-            raise _relay(error) from None
-    return found["image"], _choose("maxLongSide", side, params.maxLongSide)
+        side = _choose(_parse_side(text.decode("utf-8", "replace") if isinstance(text, bytes) else text), side)
+    return found["image"], side
 
 
 async def _list_fields(form: FormData) -> dict[str, bytes | str]:
@@ -162,42 +166,52 @@ def _relay(error: ValidationError, *place: str) -> RequestValidationError:
     return RequestValidationError([{**one, "loc": (*place, *one["loc"])} for one in found])
 
 
-def _choose(name: str, first: int | None, second: int | None) -> int | None:
+def _parse_side(text: str) -> int | None:
+    try:
+        return InferenceParams.model_validate_strings({"maxLongSide": text}).maxLongSide
+    except ValidationError as error:
+        raise _relay(error) from None
+
+
+def _choose(first: int | None, second: int | None) -> int | None:
     if first is not None and second is not None:
-        raise InputError(f"{name}: given twice")
+        raise InputError("maxLongSide: given twice")
     return second if first is None else first
 
 
-def describe_body() -> dict[str, Any]:
-    """Return the three kinds for the OpenAPI document; the models are among its components."""
+def describe() -> dict[str, Any]:
+    """Return the three kinds, and the URL, for the OpenAPI document; the models are among its components."""
     file = {"type": "string", "format": "binary"}
-    side = InferenceParams.model_json_schema()["properties"]["maxLongSide"]
+    field = InferenceParams.model_json_schema()["properties"]["maxLongSide"]
+    (side,) = (kind for kind in field["anyOf"] if kind["type"] != "null")
     form = {
         "type": "object",
         "properties": {
             "image": {**file, "description": "The file; or, as a text, its URL or Base64."},
-            "maxLongSide": {key: value for key, value in side.items() if key != "default"},
+            "maxLongSide": {**side, "description": field["description"]},
             "inferenceParams": {"$ref": "#/components/schemas/InferenceParams"},
         },
         "required": ["image"],
         "additionalProperties": False,
     }
-    return {
-        "required": True,
-        "content": {
-            "application/json": {"schema": {"$ref": "#/components/schemas/OcrRequest"}},
-            "multipart/form-data": {
-                "schema": form,
-                "encoding": {"inferenceParams": {"contentType": "application/json"}},
-            },
-            "image/*": {"schema": file},
-            "application/octet-stream": {"schema": file},
-        },
+    content = {
+        "application/json": {"schema": {"$ref": "#/components/schemas/OcrRequest"}},
+        "multipart/form-data": {"schema": form, "encoding": {"inferenceParams": {"contentType": "application/json"}}},
+        "image/*": {"schema": file},
+        "application/octet-stream": {"schema": file},
     }
+    parameter = {
+        "name": "maxLongSide",
+        "in": "query",
+        "required": False,
+        "schema": side,
+        "description": "As in the body, for bodies that are the bytes of a picture.",
+    }
+    return {"requestBody": {"required": True, "content": content}, "parameters": [parameter]}
 
 
 def list_schemas() -> dict[str, Any]:
-    """Return the components that `describe_body` refers to."""
+    """Return the components that `describe` refers to."""
     models: tuple[type[BaseModel], ...] = (OcrRequest, InferenceParams)
     schemas = {}
     for model in models:

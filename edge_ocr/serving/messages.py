@@ -11,8 +11,6 @@ from edge_ocr.core.settings import MAX_DETECTION_SIDE
 # 16 × 8 pixels, white: short enough to stand in a document.
 _EXAMPLE_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAABAAAAAIAQAAAADYDUI6AAAADklEQVR42mP4/58BGwIAv1gP8dMhLvgAAAAASUVORK5CYII="
 
-MIN_LONG_SIDE = 32
-
 
 class InferenceParams(BaseModel):
     """How one picture is read."""
@@ -22,7 +20,7 @@ class InferenceParams(BaseModel):
     maxLongSide: Annotated[
         int | None,
         Field(
-            ge=MIN_LONG_SIDE,
+            ge=32,
             le=MAX_DETECTION_SIDE,
             strict=True,
             description="Longest side in pixels at which text is looked for; larger pictures are reduced to it. "

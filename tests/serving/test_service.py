@@ -26,6 +26,7 @@ import pytest
 
 from edge_ocr.serving import app as serving_app
 from edge_ocr.serving import metrics
+from edge_ocr.serving.docs import render_docs
 from edge_ocr.serving.frame import JsonFormatter
 from edge_ocr.serving.settings import METRICS_VARIABLE
 
@@ -232,8 +233,9 @@ def test_every_call_of_the_docs_works(service, sign, tmp_path):
 
 
 def test_docs_do_not_take_an_address_for_markup(service):
-    page = service.ask("/docs", headers={"Host": 'x"><script>alert(1)</script>'}).content
-    assert b"<script" not in page
+    page = render_docs(service.ask("/openapi.json").json, "http://<script>alert(1)</script>/")
+    assert "<script" not in page
+    assert "curl http://&lt;script&gt;alert(1)&lt;/script&gt;/health" in page
 
 
 # --- Refusals
