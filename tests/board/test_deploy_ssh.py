@@ -18,6 +18,7 @@ import pytest
 
 from converters import deploy_trust
 from converters.deploy import DeployOptions, deploy_bundle
+from converters.ownership import SEAL
 from converters.signing import make_keys, read_private_key
 from converters.ssh import parse_place
 from edge_ocr.errors import EdgeOcrError, ParityError, ToolchainError, UsageError
@@ -144,6 +145,46 @@ def test_a_bundle_is_deployed_works_there_and_is_replaced(server, bundle, reposi
         assert step in done.stderr
 
 
+def test_what_the_user_changed_there_stops_it_or_stays_beside_the_new_bundle(server, bundle, repository):
+    place = server.root / "ocr"
+    shutil.copytree(bundle, place)
+    (place / "mine").touch()
+    manifest = json.loads((place / "manifest.json").read_bytes())
+    manifest["settings"]["detection"]["bin_threshold"] = 0.2
+    text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    (place / "manifest.json").write_text(text, encoding="utf-8")
+    with (place / "pipeline.yaml").open("a") as file:
+        file.write("# mine\n")
+    error = expect_failure(server, bundle, UsageError, r"/ocr would be lost: manifest\.json, pipeline\.yaml$")
+    assert "--force" in error.hint
+    env = {**os.environ, "PYTHONPATH": str(repository)}
+    options = ("--python", sys.executable, "--runs", 1, "--port", server.port, "--force")
+    done = run_cli(bundle, "--ssh", f"{server.login}:{place}", *options, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "kept 1 file of yours" in done.stdout
+    assert "what is not in the new one: manifest.json, pipeline.yaml" in done.stdout
+    (beside,) = server.root.glob("ocr.old-*")
+    assert (beside / "manifest.json").read_text(encoding="utf-8") == text
+    assert (place / "manifest.json").read_bytes() == (bundle / "manifest.json").read_bytes()
+    assert (place / "mine").exists()
+
+
+def test_without_onnxruntime_there_it_is_told_before_anything_is_copied(server, old, bundle):
+    before = list_tree(server.root)
+    bare = f'{sys.executable} -S "$@"'
+    server.put("python3", f"exec {bare}")
+    server.put("tar", "echo copied >&2; exit 1")
+    address = parse_place(f"{server.login}:{old}", port=server.port, default_path="edge-ocr")
+    with pytest.raises(
+        ToolchainError, match=r"nothing runs .*; onnxruntime: onnxruntime is not installed for "
+    ) as caught:
+        deploy_bundle(bundle, address)
+    assert "deploy --pip" in caught.value.hint
+    with pytest.raises(ToolchainError, match="copied"):
+        deploy_bundle(bundle, address, DeployOptions(pip=True))
+    assert list_tree(server.root) == before
+
+
 def test_without_a_folder_it_goes_to_the_home_there(server, bundle, repository):
     env = {**os.environ, "PYTHONPATH": str(repository)}
     options = ("--python", sys.executable, "--runs", 1, "--port", server.port, "--json", "--engine", "onnxruntime")
@@ -235,7 +276,8 @@ def test_a_board_that_reads_something_else_keeps_the_old_bundle(server, old, bun
 def test_a_python_that_cannot_serve_is_told_by_the_board(server, old, bundle):
     before = list_tree(server.root)
     address = parse_place(f"{server.login}:{old}", port=server.port, default_path="edge-ocr")
-    server.put("python3", "case $2 in *exit*) exit 1;; esac; echo 3.8.1")
+    answers = "*exit*) exit 1;; *version_info*) echo 3.8.1; exit;;"
+    server.put("python3", f'[ "$1" != -c ] || case $2 in {answers} esac; exec {sys.executable} "$@"')
     with pytest.raises(ToolchainError, match=r"127\.0\.0\.1: .*python3 is Python 3\.8\.1, expected 3\.9") as caught:
         deploy_bundle(bundle, address)
     assert "edge-ocr deploy --python PATH" in caught.value.hint
@@ -308,6 +350,8 @@ def test_a_signed_bundle_and_its_key_come_over_ssh(server, bundle, tmp_path, mon
     signed = Path(shutil.copytree(bundle, tmp_path / "signed"))
     content = json.loads((signed / "manifest.json").read_bytes())
     content["release"] = {"name": "demo", "counter": 4}
+    # It is not as it was exported.
+    del content[SEAL]
     (signed / "manifest.json").write_text(json.dumps(content, indent=2, sort_keys=True), encoding="utf-8")
     signature = read_private_key(tmp_path / "a.key").sign((signed / "manifest.json").read_bytes())
     (signed / "manifest.sig").write_bytes(signature)

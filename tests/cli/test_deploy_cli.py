@@ -9,6 +9,7 @@ import pytest
         (["none", "--ssh", "pi@board", "--serial", "A"], 2, "--serial A: is for --adb"),
         (["none", "--adb", "--runs", "0"], 2, "--runs: is for --ssh"),
         (["none", "--adb", "--pip"], 2, "--pip: is for --ssh"),
+        (["none", "--adb", "--force"], 2, "--force: is for --ssh"),
         (["none", "--adb", "--engine", "paddle_lite"], 2, "--engine: is for --ssh"),
         (["none", "--adb"], 5, "none is not a bundle: there is no such folder"),
         (["none", "--adb", "--dry-run"], 5, "none is not a bundle"),
@@ -25,3 +26,19 @@ def test_what_makes_no_sense_is_told_before_anything_is_connected_to(cli, argume
     assert done.code == code
     assert message in done.err
     assert done.out == ""
+
+
+def test_a_dry_run_of_a_bundle_that_runs_nowhere_exits_5(cli, export):
+    done = cli("deploy", export().out_dir, "--ssh", "pi@board", "--dry-run")
+    assert done.code == 5
+    assert "nothing runs it on any board: paddle_lite: the bundle has no Paddle-Lite library for armv8" in done.err
+    assert "Hint: edge-ocr libs fetch --platform armlinux.armv8, then export again; or export --with-onnx" in done.err
+    assert done.out == ""
+
+
+def test_a_dry_run_tells_what_becomes_of_files_there(cli, board_bundle):
+    for force, fate in (("", "stops it"), ("--force", "leaves it beside the new one")):
+        done = cli("deploy", board_bundle, "--ssh", "pi@board", "--dry-run", *force.split())
+        assert done.code == 0, done.err
+        assert f"what you added stays, and what you changed {fate}" in done.out
+        assert "check that it runs there (onnxruntime: any that has it, or with --pip)" in done.out

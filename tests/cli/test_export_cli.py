@@ -58,10 +58,20 @@ def test_export_prints_the_bundle_only(opt, tmp_path):
     assert "--force" in again.stderr
     assert again.stdout == ""
 
+    (out / "mine").touch()
     forced = run_export("--target", "arm", "--out", out, "--force")
     assert forced.returncode == 0, forced.stderr
     assert list_names(out / "models") == ["det.nb", "rec.nb"]
+    assert "kept 1 file of yours" in forced.stderr
+    assert (out / "mine").exists()
     assert list_names(tmp_path) == ["bundle"]
+
+    with (out / "pipeline.yaml").open("a") as file:
+        file.write("# mine\n")
+    refused = run_export("--target", "arm", "--out", out, "--force")
+    assert refused.returncode == 2
+    assert "--force would lose what you changed or added there: pipeline.yaml" in refused.stderr
+    assert "looking for an interpreter" not in refused.stderr
 
 
 def test_every_option_reaches_the_bundle(opt, tmp_path):
