@@ -6,6 +6,7 @@ import hashlib
 import json
 import mmap
 import platform
+import re
 import struct
 import sys
 import sysconfig
@@ -99,7 +100,14 @@ class DeviceBundle:
         from .charset import Charset
 
         path = self.check_file(str(self.manifest["charset"]["file"]))
-        classes = ("", *path.read_text(encoding="utf-8").split("\n")[:-1])
+        try:
+            # Not as text: a line may be a carriage return.
+            *lines, rest = path.read_bytes().decode("utf-8").split("\n")
+        except UnicodeDecodeError as error:
+            raise ModelError(f"{path} is not UTF-8: {error.reason}", _EXPORT_AGAIN) from None
+        if rest:
+            raise ModelError(f"{path}: its last line has no end", _EXPORT_AGAIN)
+        classes = ("", *lines)
         expected = self.manifest["charset"]["classes"]
         if len(classes) != expected:
             raise ModelError(f"{path} makes {len(classes)} classes, expected {expected}", _EXPORT_AGAIN)
@@ -122,8 +130,10 @@ class DeviceBundle:
             with path.open("rb") as file:
                 for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""):
                     digest.update(chunk)
-        except OSError as error:
-            raise ModelError(f"{path} cannot be read: {error.strerror}", _COPY_AGAIN) from None
+        except (OSError, ValueError) as error:  # ValueError: a name that no file has
+            raise ModelError(
+                f"{path} cannot be read: {getattr(error, 'strerror', None) or error}", _COPY_AGAIN
+            ) from None
         if digest.hexdigest() != entry["sha256"]:
             raise ModelError(f"{path} is damaged: its sha256 is not the manifest's", _COPY_AGAIN)
         return path
@@ -220,7 +230,7 @@ def _explain_lite(manifest: Mapping[str, Any], machine: Machine) -> str | None:
     needed = libraries[abi].get("min_glibc")
     if glibc is None:
         return "it needs glibc, this system has another C library"
-    if needed is not None and _order(glibc) < _order(needed):
+    if needed and _order(glibc) < _order(needed):
         return f"it needs glibc {needed}, this system has {glibc}"
     return None
 
@@ -326,6 +336,9 @@ def _check_values(manifest: Mapping[str, Any]) -> None:
     for name in manifest["files"]:
         if name.startswith("/") or ".." in name.split("/") or "\\" in name or "\0" in name:
             raise ValueError(f"the file {name!r} leads out of the bundle")
+    for abi, library in manifest["lite"]["libraries"].items():
+        if re.fullmatch(r"\d{1,9}(\.\d{1,9})*", library.get("min_glibc") or "0", re.ASCII) is None:
+            raise ValueError(f"lite.libraries.{abi}.min_glibc is {library['min_glibc']!r}")
     lacking = [kind for kind in manifest["models"] if kind not in (manifest.get("onnx") or manifest["models"])]
     if lacking:
         raise ValueError(f"onnx has no {', '.join(lacking)}")

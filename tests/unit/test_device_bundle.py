@@ -257,6 +257,46 @@ def test_a_dictionary_of_another_length_is_refused(write_bundle, classes):
         open_bundle(write_bundle(set_value("charset.classes", classes))).read_charset()
 
 
+@pytest.mark.parametrize(
+    ("content", "classes", "words"),
+    [
+        ("a\n字\n".encode("utf-16"), 3, r"dict\.txt is not UTF-8: invalid start byte"),
+        (b"a\nb\nc", 3, r"dict\.txt: its last line has no end"),
+        # As the host counts them: a carriage return ends no line.
+        (b"a\rb\n", 3, r"dict\.txt makes 2 classes, expected 3"),
+    ],
+)
+def test_a_dictionary_that_the_host_would_not_read_is_refused(write_bundle, monkeypatch, content, classes, words):
+    monkeypatch.setitem(FILES, "dict.txt", content)
+    with pytest.raises(ModelError, match=words):
+        open_bundle(write_bundle(set_value("charset.classes", classes))).read_charset()
+
+
+def test_a_carriage_return_in_a_dictionary_is_a_character(write_bundle, monkeypatch):
+    monkeypatch.setitem(FILES, "dict.txt", b"a\n\r\nb\r\n")
+    bundle = open_bundle(write_bundle(set_value("charset.classes", 4)))
+    assert bundle.read_charset().classes == ("", "a", "\r", "b\r")
+
+
+def test_a_name_that_no_file_has_is_refused(write_bundle):
+    def edit(manifest: Any) -> None:
+        manifest["files"]["\ud800"] = manifest["files"]["dict.txt"]
+
+    with pytest.raises(ModelError, match=r"cannot be read: .*surrogates not allowed"):
+        open_bundle(write_bundle(edit)).check_files()
+
+
+@pytest.mark.parametrize("version", ["2.x", "2.", "", "٢", "9" * 5000])
+def test_a_glibc_that_is_no_version_is_refused(write_bundle, monkeypatch, version):
+    monkeypatch.setattr(module, "find_abi", lambda: "armv8")
+    folder = write_bundle(set_value("lite.libraries.armv8.min_glibc", version))
+    if version == "":
+        assert open_bundle(folder).explain_engines()
+        return
+    with pytest.raises(ModelError, match=r"is damaged: lite\.libraries\.armv8\.min_glibc is "):
+        open_bundle(folder)
+
+
 # --- what runs here
 
 ON_ARM64 = ("aarch64", 2**63 - 1, "aarch64-linux-gnu")
