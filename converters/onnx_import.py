@@ -23,6 +23,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from converters.onnx_files import read_onnx_model
 from converters.program import Array, Program, make_program
 from edge_ocr.errors import ConversionError, ModelError
 
@@ -52,7 +53,8 @@ Sides = tuple["_Side | int", ...]
 def import_onnx(path: Path) -> Program:
     """Return an ONNX model as a Paddle program, float32, with one input and one output.
 
-    Raises ModelError where the file is no readable ONNX model, or what it keeps in other files is missing;
+    Raises ModelError where the file is no readable ONNX model, or what it keeps in other files is missing or not its
+    own (`converters.onnx_files`);
     ConversionError where its opset is not one from `MIN_OPSET` to `MAX_OPSET`, its input has no fixed rank, or it has
     an op, or a form of one, that the program's op set lacks: named by op, node and opset.
     """
@@ -60,19 +62,7 @@ def import_onnx(path: Path) -> Program:
 
 
 def _load(path: Path) -> ModelProto:
-    try:
-        model = onnx.load(path, load_external_data=False)
-        onnx.load_external_data_for_model(model, str(path.parent))
-    except FileNotFoundError as error:
-        missing = Path(error.filename or path).name
-        raise ModelError(f"{path}: {missing} is missing", "keep the files of one export in one folder") from None
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or error}", _HINT) from None
-    # DecodeError of protobuf, and what onnx raises for paths that leave the folder, have no common base.
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        hint = "keep the files of one export in one folder" if "xternal" in reason else _HINT
-        raise ModelError(f"{path}: not a readable ONNX model: {reason}", hint) from None
+    model = read_onnx_model(path)
     if not model.graph.node:
         raise ModelError(f"{path}: not a readable ONNX model: it has no nodes", _HINT)
     return model

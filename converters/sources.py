@@ -5,9 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import onnx
-from onnx.external_data_helper import ExternalDataInfo, uses_external_data
-
+from converters.onnx_files import list_external_files
 from converters.onnx_import import import_onnx
 from converters.pir_import import convert_pir
 from converters.program import Program, read_program
@@ -44,8 +42,5 @@ def list_source_files(model: Model) -> dict[str, Path]:
     """
     files = {path.name: path for path in (model.program, model.params) if path is not None}
     if model.format == "onnx":
-        for tensor in onnx.load(model.program, load_external_data=False).graph.initializer:
-            if uses_external_data(tensor):
-                location = ExternalDataInfo(tensor).location
-                files[location] = model.program.parent / location
+        files |= list_external_files(model.program)
     return files
