@@ -37,6 +37,12 @@ _INPUT_HINT = "export the model again with a float32 input of the shape N, 3, H,
 _MAX_INT = 2**31 - 1
 # Constants up to this many numbers are stored once a reader, so that a pass may change each.
 _MAX_COPIED = 4096
+# A few bytes can ask for constants of any size: so many numbers are computed of constants, and so many times those that
+# the file holds. Exporters write out positions and reorder weights.
+_MAX_FOLDED = 2**22
+_MAX_GROWTH = 4
+# Sizes inside of these do not show in their results, and no exporter leaves one on constants.
+_WINDOWED = frozenset(("AveragePool", "Conv", "ConvTranspose", "MaxPool", "Resize"))
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,10 @@ class _Import:
             )
         self.program = make_program(str(path))
         self.constants: dict[str, Array] = {}
+        self.stored = 0
+        """How many numbers the file holds as constants."""
+        self.folded = 0
+        """How many were computed of them."""
         self.sides: dict[str, Sides] = {}
         self.shapes: dict[str, tuple[int | str, ...]] = {}
         """Of tensors that are computed: a number, or the name of a free side, "" where it has none."""
@@ -93,7 +103,12 @@ class _Import:
     def run(self) -> Program:
         graph = self.model.graph
         self._check()
-        self.constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+        try:
+            self.constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+        # What it raises for types that NumPy lacks has no common base.
+        except Exception as error:
+            raise ModelError(f"{self.path}: a constant cannot be read: {error}", _HINT) from None
+        self.stored = sum(value.size for value in self.constants.values())
         feeds = [port for port in graph.input if port.name not in self.constants]
         if len(feeds) != 1 or len(graph.output) != 1:
             raise ConversionError(
@@ -149,6 +164,7 @@ class _Import:
         # As a model of its own: the reference takes a node's opset from the model.
         ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inputs]
         results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in node.output]
+        self._check_growth(node, inputs)
         graph = helper.make_graph([node], "constants", ports, results)
         opsets = [helper.make_opsetid("", self.opset)]
         try:
@@ -159,15 +175,43 @@ class _Import:
             raise ModelError(f"{self.describe(node)}: cannot be computed: {error}", _HINT) from None
         self.constants |= {name: np.asarray(value) for name, value in zip(node.output, values, strict=True)}
 
+    def _check_growth(self, node: NodeProto, inputs: Sequence[str]) -> None:
+        """Raise ConversionError where the results of constants would be out of all proportion to the file."""
+        if node.op_type in _WINDOWED:
+            raise ConversionError(
+                f"{self.describe(node)}: it reads constants alone, expected what the input becomes", _HINT
+            )
+        small = [name for name in inputs if self.constants[name].size <= 64]
+        try:
+            known = [numpy_helper.from_array(self.constants[name], name) for name in small]
+            ports = [_describe(name, self.constants[name]) for name in inputs if name not in small]
+            results = [helper.make_empty_tensor_value_info(name) for name in node.output]
+            graph = GraphProto(name="constant", node=[node], input=ports, output=results, initializer=known)
+            model = ModelProto(ir_version=8, graph=graph, opset_import=[helper.make_opsetid("", self.opset)])
+            found = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+            types = [port.type.tensor_type for port in found.output]
+            sizes = [math.prod(dim.dim_value for dim in kind.shape.dim) for kind in types]
+            is_known = all(
+                kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim) for kind in types
+            )
+        # What the inference raises has no common base.
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise ModelError(f"{self.describe(node)}: cannot be computed: {reason}", _HINT) from None
+        self.folded += sum(sizes)
+        allowed = _MAX_FOLDED + _MAX_GROWTH * self.stored
+        if not is_known or self.folded > allowed:
+            actual = f"{self.folded} numbers" if is_known else "numbers without end"
+            what = f"of constants {actual} would be computed, expected at most {allowed}"
+            raise ConversionError(f"{self.describe(node)}: {what}", _HINT)
+
     def _infer(self, nodes: Sequence[NodeProto]) -> None:
         """Learn the shapes of all tensors that the nodes make, by ONNX's own inference."""
         graph = self.model.graph
         # Large constants give their shapes without their values.
         known = [numpy_helper.from_array(value, name) for name, value in self.constants.items() if value.size <= 64]
         inputs = [port for port in graph.input if port.name not in self.constants] + [
-            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
-            for name, value in self.constants.items()
-            if value.size > 64
+            _describe(name, value) for name, value in self.constants.items() if value.size > 64
         ]
         outputs = [helper.make_empty_tensor_value_info(port.name) for port in graph.output]
         inferred = GraphProto(name="shapes", node=nodes, input=inputs, output=outputs, initializer=known)
@@ -324,6 +368,10 @@ def _read_attr(node: NodeProto, name: str, default: Any) -> Any:
     if attr.type == AttributeProto.STRING:
         return value.decode(errors="replace")
     return list(value) if attr.type in (AttributeProto.INTS, AttributeProto.FLOATS) else value
+
+
+def _describe(name: str, value: Array) -> Any:
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
 
 
 class _Step:

@@ -42,7 +42,7 @@ def convert(program: str, params: str, out: str, opset: str) -> None:
         import paddle
         import paddle2onnx
     except Exception as error:
-        print(f"{type(error).__name__}: {error}")  # noqa: T201 — its answer
+        sys.stdout.write(f"{type(error).__name__}: {error}\n")
         sys.exit(NO_PADDLE2ONNX)
     paddle.disable_signal_handler()  # it prints a page about an abort
     # optimize_tool: its default, polygraphy, would install packages of another index behind the user's back.
@@ -51,6 +51,6 @@ def convert(program: str, params: str, out: str, opset: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "describe":
-        print(json.dumps(describe()))  # noqa: T201 — its answer
+        sys.stdout.write(json.dumps(describe()) + "\n")
     else:
         convert(*sys.argv[2:])

@@ -792,3 +792,38 @@ def test_batch_norm_stays_where_its_convolution_is_read_elsewhere(tmp_path):
     run_passes(program)
     assert "batch_norm" in [op.type for op in program.ops]
     np.testing.assert_allclose(run_paddle(program, tmp_path / "p", X), run_onnx(source, X), rtol=1e-5, atol=5e-6)
+
+
+GROWING = {
+    "filled": ([("ConstantOfShape", ("s",), "c", {})], {"s": i64(1 << 20, 1 << 20)}),
+    "counted": ([("Range", ("a", "b", "d"), "c", {})], {"a": i64(0), "b": i64(1 << 50), "d": i64(1)}),
+    "spread": ([("Mul", ("a", "b"), "c", {})], {"a": np.ones((5000, 1), np.float32), "b": np.ones(5000, np.float32)}),
+    "picked": ([("Gather", ("a", "b"), "c", {})], {"a": np.ones((1, 4000), np.float32), "b": np.zeros(4000, np.int64)}),
+    "again and again": (
+        [("ConstantOfShape", ("s",), f"c{n}", {}) for n in range(9)] + [("Identity", ("c0",), "c", {})],
+        {"s": i64(1 << 19)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_a_few_bytes_do_not_become_constants_of_any_size(name, tmp_path):
+    nodes, constants = GROWING[name]
+    source = make([*nodes, ("Mul", ("x", "c"), "y", {})], constants, path=tmp_path / "m.onnx")
+    with pytest.raises(ConversionError, match=r"of constants \d+ numbers would be computed, expected at most"):
+        import_onnx(source)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        ("AveragePool", ("w",), "c", {"kernel_shape": [1, 1], "pads": [1 << 20] * 4}),
+        ("Conv", ("w", "w"), "c", {"pads": [1 << 20] * 4}),
+        ("Resize", ("w", "", "s"), "c", {}),
+    ],
+)
+def test_windows_over_constants_are_refused(node, tmp_path):
+    constants = {"w": weights(4, 4, 1, 1), "s": f32(1, 1, 1e5, 1e5)}
+    source = make([node, ("Mul", ("x", "c"), "y", {})], constants, path=tmp_path / "m.onnx")
+    with pytest.raises(ConversionError, match="it reads constants alone"):
+        import_onnx(source)
