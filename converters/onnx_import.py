@@ -37,6 +37,8 @@ _INPUT_HINT = "export the model again with a float32 input of the shape N, 3, H,
 _MAX_INT = 2**31 - 1
 # Constants up to this many numbers are stored once a reader, so that a pass may change each.
 _MAX_COPIED = 4096
+# Of a message, which may hold what a damaged model has thousands of.
+_MAX_WORDS = 500
 # A few bytes can ask for constants of any size: so many numbers are computed of constants, and so many times those that
 # the file holds. Exporters write out positions and reorder weights.
 _MAX_FOLDED = 2**22
@@ -133,7 +135,7 @@ class _Import:
         for port in self.model.graph.input:
             if not port.type.tensor_type.HasField("shape"):
                 raise ConversionError(
-                    f"{self.path}: the input {port.name} has no fixed number of sides, expected 4", _INPUT_HINT
+                    f"{self.path}: the input {_show(port.name)} has no fixed number of sides, expected 4", _INPUT_HINT
                 )
         try:
             onnx.checker.check_model(self.model)
@@ -145,7 +147,7 @@ class _Import:
     def describe(self, node: NodeProto) -> str:
         domain = f"{node.domain}." if node.domain else ""
         name = node.name or ", ".join(name for name in node.output if name)
-        return f"{self.path}: {domain}{node.op_type} (node {name}, opset {self.opset})"
+        return f"{self.path}: {_show(f'{domain}{node.op_type} (node {name}, opset {self.opset})')}"
 
     def _fold_constants(self, nodes: Iterable[NodeProto]) -> list[NodeProto]:
         """Return the nodes that depend on the input; the results of the others become constants."""
@@ -294,7 +296,7 @@ class _Import:
         value = self.constants.get(name)
         if value is None or value.dtype.kind not in "iu" or value.ndim > 1:
             return None
-        return tuple(int(item) for item in value.reshape(-1))
+        return tuple(max(min(int(item), _MAX_INT), -_MAX_INT) for item in value.reshape(-1))
 
     def _settle_reshape(self, node: NodeProto) -> NodeProto:
         """Return a Reshape whose shape is a constant; other nodes as they are."""
@@ -329,14 +331,14 @@ class _Import:
 
     def _feed(self, name: str) -> None:
         if self.dtypes.get(name) != TensorProto.FLOAT:
-            actual = TensorProto.DataType.Name(self.dtypes.get(name, 0))
-            raise ConversionError(f"{self.path}: the input {name} is {actual}, expected FLOAT", _INPUT_HINT)
+            actual = _name_type(self.dtypes.get(name, 0))
+            raise ConversionError(f"{self.path}: the input {_show(name)} is {actual}, expected FLOAT", _INPUT_HINT)
         self.program.declare_list("feed")
         self.program.insert_op(None, "feed", {"X": "feed"}, {"Out": self.declare(name)}, {"col": 0})
 
     def _fetch(self, name: str) -> None:
         if name not in self.names:
-            raise ConversionError(f"{self.path}: the output {name} does not depend on the input", _HINT)
+            raise ConversionError(f"{self.path}: the output {_show(name)} does not depend on the input", _HINT)
         self.program.declare_list("fetch")
         self.program.insert_op(None, "fetch", {"X": self.names[name]}, {"Out": "fetch"}, {"col": 0})
 
@@ -344,7 +346,7 @@ class _Import:
         """Return what the program calls a tensor that a node makes."""
         shape = self.shapes.get(name)
         if shape is None:
-            raise ConversionError(f"{self.path}: the number of sides of {name} is not known", _HINT)
+            raise ConversionError(f"{self.path}: the number of sides of {_show(name)} is not known", _HINT)
         self.names[name] = self._make_name(name)
         self.program.set_shape(self.names[name], tuple(side if isinstance(side, int) else -1 for side in shape))
         return self.names[name]
@@ -370,6 +372,18 @@ def _read_attr(node: NodeProto, name: str, default: Any) -> Any:
     return list(value) if attr.type in (AttributeProto.INTS, AttributeProto.FLOATS) else value
 
 
+def _name_type(number: int) -> str:
+    try:
+        return str(TensorProto.DataType.Name(number))
+    except ValueError:  # of no known type
+        return f"the type {number}"
+
+
+def _show(text: str) -> str:
+    """Return names of a model as they may stand in a message: in one line, without what moves a terminal's cursor."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 def _describe(name: str, value: Array) -> Any:
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
 
@@ -382,7 +396,8 @@ class _Step:
         self.node = node
 
     def fail(self, what: str) -> ConversionError:
-        return ConversionError(f"{self.model.describe(self.node)}: {what}", _HINT)
+        what = what if len(what) <= _MAX_WORDS else f"{what[:_MAX_WORDS]}…"
+        return ConversionError(f"{self.model.describe(self.node)}: {_show(what)}", _HINT)
 
     def attr(self, name: str, default: Any = None) -> Any:
         return _read_attr(self.node, name, default)
@@ -487,7 +502,11 @@ class _Step:
         for other, shape in extra.items():
             outputs[other] = self.model.program.make_name(f"{name}.{other.lower()}")
             self.model.program.set_shape(outputs[other], shape)
-        self.model.program.insert_op(None, op_type, inputs, outputs, attrs)
+        try:
+            self.model.program.insert_op(None, op_type, inputs, outputs, attrs)
+        # Integers in Paddle's attributes have 32 bits, in ONNX's 64.
+        except ValueError as error:
+            raise self.fail(f"an attribute is too large: {error}") from None
 
     def give_with_bias(
         self, op_type: str, inputs: Mapping[str, str], bias: str | None, slot: str, **attrs: Any
@@ -818,7 +837,10 @@ def _transpose(step: _Step) -> None:
 
 def _reshape(step: _Step) -> None:
     step.check("allowzero", 0)
-    _reshape_as(step, "reshape2", shape=step.ints("", 1))
+    shape = step.ints("", 1)
+    if max(map(abs, shape), default=0) >= _MAX_INT:
+        raise step.fail(f"a dimension of {_MAX_INT} or more")
+    _reshape_as(step, "reshape2", shape=shape)
 
 
 def _flatten(step: _Step) -> None:
@@ -836,7 +858,7 @@ def _reshape_as(step: _Step, op_type: str, **attrs: Any) -> None:
 
 def _cast(step: _Step) -> None:
     if step.attr("to") != TensorProto.FLOAT:
-        raise step.fail(f"to {TensorProto.DataType.Name(step.attr('to'))}, expected FLOAT")
+        raise step.fail(f"to {_name_type(step.attr('to'))}, expected FLOAT")
     step.give("assign", {"X": step.tensor()})
 
 

@@ -419,15 +419,31 @@ def list_outputs(op: Op) -> list[str]:
 
 
 def get_attr(op: Op, name: str, default: Any = None) -> Any:
-    """Return an attribute as bool, int, float, str or a list of them; `default` where the op has none."""
+    """Return an attribute as bool, int, float, str or a list of them; `default` where the op has none.
+
+    Raises ModelError where there is a default and the attribute is of another kind, as in a damaged file.
+    """
     for attr in op.attrs:
         if attr.name == name:
             field = _ATTR_FIELDS.get(attr.type)
             if field is None:
                 return default
-            value = getattr(attr, field)
-            return value if isinstance(value, (bool, int, float, str)) else list(value)
+            found = getattr(attr, field)
+            value = found if isinstance(found, (bool, int, float, str, bytes)) else list(found)
+            if default is not None and not _is_of_kind(value, default):
+                raise ModelError(
+                    f"{op.type}: its attribute {name} is {str(value)[:80]!r}, expected one like {default!r}", _HINT
+                )
+            return value
     return default
+
+
+def _is_of_kind(value: Any, default: Any) -> bool:
+    if isinstance(default, list):
+        return isinstance(value, list) and all(isinstance(item, int) for item in value)
+    if isinstance(default, str):
+        return isinstance(value, str)
+    return isinstance(value, int if isinstance(default, int) and not isinstance(default, bool) else (int, float))
 
 
 def set_attr(op: Op, name: str, value: bool | int | float | str | list[int] | list[float]) -> None:
@@ -438,6 +454,14 @@ def set_attr(op: Op, name: str, value: bool | int | float | str | list[int] | li
         floats = isinstance(value, list) and any(isinstance(item, float) for item in value)
         types = ((bool, _BOOLEAN), (int, _INT), (float, _FLOAT), (str, _STRING), (list, _FLOATS if floats else _INTS))
         attr.type = next(number for kind, number in types if isinstance(value, kind))
+    try:
+        _assign(attr, value)
+    except (AttributeError, TypeError):  # of another kind, as in a damaged file
+        op.attrs.remove(attr)
+        set_attr(op, name, value)
+
+
+def _assign(attr: Any, value: Any) -> None:
     field = _ATTR_FIELDS[attr.type]
     if isinstance(value, list):
         getattr(attr, field)[:] = value
@@ -517,7 +541,10 @@ def _read_param(data: bytes, position: int, var: Any, where: str) -> tuple[Array
     size = prod(dims) * dtype.itemsize
     if min(dims, default=0) < 0 or size > len(data) - start:
         raise refuse(f"{dtype} {list(dims)} needs {size} bytes, {len(data) - start} are left")
-    return np.frombuffer(data, dtype, prod(dims), start).reshape(dims), start + size
+    try:
+        return np.frombuffer(data, dtype, prod(dims), start).reshape(dims), start + size
+    except ValueError:  # more dimensions than NumPy knows; or one of 0, which makes any others need nothing
+        raise refuse(f"{len(dims)} dimensions, {str(list(dims))[:80]}, are no shape") from None
 
 
 def _pack_params(params: Mapping[str, Array]) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from converters.passes.report import PassReport
 from converters.passes.restore_attributes import restore_attributes
 from converters.passes.settle_shapes import settle_shapes
 from converters.program import Program
+from edge_ocr.errors import ModelError
 
 __all__ = ["PASSES", "PassReport", "prune_charset", "restore_attributes", "run_passes"]
 
@@ -45,9 +46,15 @@ def run_passes(
     Without `optimize` only what opt cannot do without is run, and what `kept_classes` asks for: the classes that
     a recogniser keeps, as `prune_charset` takes them.
 
-    Raises what `prune_charset` raises.
+    Raises what `prune_charset` raises, and ModelError where an attribute is of a kind that its op does not have.
     """
-    reports = [run(program) for run in (PASSES if optimize else (restore_attributes,))]
-    if kept_classes is not None:
-        reports.append(prune_charset(program, kept_classes))
+    try:
+        reports = [run(program) for run in (PASSES if optimize else (restore_attributes,))]
+        if kept_classes is not None:
+            reports.append(prune_charset(program, kept_classes))
+    except ModelError as error:
+        # What is said of an op does not know of the file.
+        if error.message.startswith(program.where):
+            raise
+        raise ModelError(f"{program.where}: {error.message}", error.hint) from None
     return reports

@@ -84,6 +84,7 @@ def is_conv(program: Program, op: Op | None) -> bool:
         program.owns_param(op, name)
         and name is not None
         and program.params[name].ndim == 4
+        and program.params[name].size > 0
         and program.params[name].shape[0] % _count_groups(op) == 0
         and all(not slot.arguments or slot.parameter in _SLOTS for slot in op.inputs)
         and is_channels_first(op)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_ocr.core.engines.failures import get_reason, refuse_input
 from edge_ocr.errors import ModelError, ToolchainError
+from edge_ocr.model_input import load_framework_pb2
 from edge_ocr.models import Model
 
 # oneDNN keeps compiled primitives for this many input shapes; unbounded, free widths fill gigabytes.
@@ -119,8 +120,7 @@ def check_device(paddle: ModuleType, kind: str, device_id: int) -> None:
 
 def _check_files(model: Model) -> None:
     """Raise ModelError for files that Paddle would crash on, or take for whole: it does not check them itself."""
-    from paddle.base.proto import framework_pb2
-
+    framework_pb2 = load_framework_pb2()
     program = framework_pb2.ProgramDesc()
     try:
         program.ParseFromString(model.program.read_bytes())
@@ -140,6 +140,9 @@ def _check_files(model: Model) -> None:
             (length,) = struct.unpack_from("<i", data, position + 16)
             description = framework_pb2.VarType.TensorDesc.FromString(data[position + 20 : position + 20 + length])
             item = _ITEM_BYTES[framework_pb2.VarType.Type.Name(description.data_type)]
+            # Either would lead back, and round and round.
+            if length < 0 or min(description.dims, default=0) < 0:
+                raise ValueError(f"a negative size: {length}, {list(description.dims)}")
             position += 20 + length + math.prod(description.dims) * item
             count += 1
     except Exception as error:

@@ -796,7 +796,7 @@ def test_batch_norm_stays_where_its_convolution_is_read_elsewhere(tmp_path):
 
 GROWING = {
     "filled": ([("ConstantOfShape", ("s",), "c", {})], {"s": i64(1 << 20, 1 << 20)}),
-    "counted": ([("Range", ("a", "b", "d"), "c", {})], {"a": i64(0), "b": i64(1 << 50), "d": i64(1)}),
+    "counted": ([("Range", ("a", "b", "d"), "c", {})], {"a": np.int64(0), "b": np.int64(1 << 50), "d": np.int64(1)}),
     "spread": ([("Mul", ("a", "b"), "c", {})], {"a": np.ones((5000, 1), np.float32), "b": np.ones(5000, np.float32)}),
     "picked": ([("Gather", ("a", "b"), "c", {})], {"a": np.ones((1, 4000), np.float32), "b": np.zeros(4000, np.int64)}),
     "again and again": (
@@ -827,3 +827,61 @@ def test_windows_over_constants_are_refused(node, tmp_path):
     source = make([node, ("Mul", ("x", "c"), "y", {})], constants, path=tmp_path / "m.onnx")
     with pytest.raises(ConversionError, match="it reads constants alone"):
         import_onnx(source)
+
+
+# --- found by tests/fuzz/test_onnx_fuzz.py
+
+
+def change_model(path, nodes, constants, change, **options):
+    source = make(nodes, constants, path=path, **options)
+    model = onnx.load(source)
+    change(model)
+    source.write_bytes(model.SerializeToString())
+    return source
+
+
+def test_an_attribute_that_paddle_has_no_room_for(tmp_path):
+    source = make(one("Conv", "w", pads=[1 << 40] * 4), {"w": weights(6, 4, 3, 3)}, path=tmp_path / "m.onnx")
+    with pytest.raises(ConversionError, match=r"Conv \(node Conv_y, opset 13\): an attribute is too large"):
+        import_onnx(source)
+
+
+def test_names_do_not_leave_their_line(tmp_path):
+    def rename(model):
+        model.graph.node[0].op_type = "A\n\x1b[2JB"
+
+    source = change_model(tmp_path / "m.onnx", one("Relu"), {}, rename)
+    with pytest.raises(ConversionError, match=r"m\.onnx: A\\n\\x1b\[2JB \(node") as caught:
+        import_onnx(source)
+    assert caught.value.message.isprintable()
+
+
+def test_an_input_of_no_known_type(tmp_path):
+    def change(model):
+        model.graph.input[0].type.tensor_type.elem_type = 29
+
+    source = change_model(tmp_path / "m.onnx", one("Relu"), {}, change)
+    with pytest.raises((ConversionError, ModelError), match=r"m\.onnx: "):
+        import_onnx(source)
+
+
+def test_messages_have_an_end(tmp_path):
+    scales = np.linspace(-2, 2, 5000).astype(np.float32)
+    source = make(one("Resize", "", "s"), {"s": scales}, path=tmp_path / "m.onnx")
+    with pytest.raises((ConversionError, ModelError)) as caught:
+        import_onnx(source)
+    assert len(caught.value.message) < 1500
+
+
+@pytest.mark.parametrize("size", [2**63, 2**64 - 1])
+def test_sides_that_are_too_large_for_any_shape(tmp_path, size):
+    nodes = [
+        ("Shape", ("x",), "s", {}),
+        ("Gather", ("s", "zero"), "n", {}),
+        ("Cast", ("big",), "c", {"to": TensorProto.UINT64}),
+        ("Concat", ("n", "big"), "to", {"axis": 0}),
+        ("Reshape", ("x", "to"), "y", {}),
+    ]
+    constants = {"zero": i64(0), "big": np.array([size], np.uint64)}
+    with pytest.raises((ConversionError, ModelError), match=r"m\.onnx: "):
+        import_onnx(make(nodes, constants, path=tmp_path / "m.onnx"))

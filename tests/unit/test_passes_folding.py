@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
+from converters.passes import run_passes
 from converters.passes.drop_identities import drop_identities
 from converters.passes.fold_activations import fold_activations
 from converters.passes.fold_affine import fold_affine
@@ -742,3 +743,50 @@ def test_a_bias_of_another_length_than_the_classes_is_not_pruned():
     program.set_param("w", draw(4, 7))
     with pytest.raises(ModelError, match="does not end in matmul"):
         prune_charset(program, [0, 1])
+
+
+# --- found by tests/fuzz/test_paddle_fuzz.py: attributes of a kind that the op does not have
+
+
+@pytest.mark.parametrize(
+    ("op", "attribute", "value"),
+    [
+        (conv("t", "out", "w"), "groups", [1, 2]),
+        (conv("t", "out", "w"), "groups", float("inf")),
+        (conv("t", "out", "w"), "paddings", 7),
+        (conv("t", "out", "w"), "paddings", ["a"]),
+        (conv("t", "out", "w"), "data_format", [1]),
+        (add("t", "c", "out"), "axis", "NCHW"),
+        (("reshape2", "X=c", "Out=r", {"shape": [1, 4]}), "shape", 0.5),
+        (("reshape2", "X=c", "Out=r", {"shape": [1, 4]}), "shape", [0.5, 8.0]),
+        (("squeeze2", "X=t", "Out=out", {"axes": [2]}), "axes", 2),
+    ],
+)
+def test_an_attribute_of_another_kind_is_refused(op, attribute, value):
+    cut = ("slice", "Input=x", "Out=t", {"axes": [2], "starts": [1], "ends": [2]})
+    op_type, inputs, outputs, attrs = op
+    attrs = {name: one for name, one in attrs.items() if name != attribute}
+    ops = [cut, (op_type, inputs, outputs, attrs), act("relu", "r", "out")]
+    program = build(ops[: 3 if outputs == "Out=r" else 2], {"w": draw(4, 4, 1, 1), "c": draw(4)})
+    damaged = program.ops[2]
+    if isinstance(value, list) and isinstance(value[0], str):
+        damaged.attrs.add(name=attribute, type=5, strings=value)
+    else:
+        set_attr(damaged, attribute, value)
+    with pytest.raises(ModelError, match=rf"^synthetic: {op_type}: its attribute {attribute} is .*, expected one like"):
+        run_passes(program)
+
+
+def test_a_shape_of_another_kind_is_written_anew():
+    ops = [("shape", "Input=x", "Out=s", {}), side("s", "n", 0), fill("rest", -1), reshape("x", ["n", "rest"])]
+    program = build(ops, {}, shapes={"s": (4,)})
+    op = next(op for op in program.ops if op.type == "reshape2")
+    op.attrs[0].Clear()
+    op.attrs[0].name, op.attrs[0].type, op.attrs[0].f = "shape", 1, 0.5
+    assert settle_shapes(program).changed == 1
+    assert get_attr(op, "shape") == [0, -1]
+
+
+def test_filters_of_nothing_are_left():
+    program = build([conv("x", "t", "w"), mul("t", "a", "out")], {"w": np.zeros((0, 4, 1, 1)), "a": [2]})
+    assert fold_affine(program).changed == 0

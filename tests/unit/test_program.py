@@ -226,6 +226,18 @@ def test_absurd_sizes_are_refused_without_allocating(tmp_path, dims):
         read_program(program, params)
 
 
+@pytest.mark.parametrize("dims", [(0, 1 << 62, 1 << 62), (1,) * 65, (0,) * 70])
+def test_shapes_that_no_array_has_are_refused(tmp_path, dims):
+    """Found by tests/fuzz/test_paddle_fuzz.py; a dimension of 0 lets the others be of any size."""
+    program, params = make_program(tmp_path, [("w", 5, (2, 3))])
+    desc = load_framework_pb2().ProgramDesc.FromString(program.read_bytes())
+    desc.blocks[0].vars[0].type.dense_tensor.tensor.dims[:] = dims
+    program.write_bytes(desc.SerializeToString())
+    params.write_bytes(pack(5, dims, b"" if 0 in dims else b"\0" * 4))
+    with pytest.raises(ModelError, match=r"m\.pdiparams: w: \d+ dimensions, .* are no shape"):
+        read_program(program, params)
+
+
 def test_a_missing_parameter_file_is_reported(tmp_path):
     program, params = make_program(tmp_path)
     params.unlink()
