@@ -109,7 +109,7 @@ class _Import:
             self.constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
         # What it raises for types that NumPy lacks has no common base.
         except Exception as error:
-            raise ModelError(f"{self.path}: a constant cannot be read: {error}", _HINT) from None
+            raise ModelError(f"{self.path}: a constant cannot be read: {_sum_up(error)}", _HINT) from None
         self.stored = sum(value.size for value in self.constants.values())
         feeds = [port for port in graph.input if port.name not in self.constants]
         if len(feeds) != 1 or len(graph.output) != 1:
@@ -141,8 +141,7 @@ class _Import:
             onnx.checker.check_model(self.model)
         # ValidationError, and what Python raises for names that are no UTF-8, have no common base.
         except Exception as error:
-            reason = " ".join(str(error).split())
-            raise ModelError(f"{self.path}: not a valid ONNX model: {reason}", _HINT) from None
+            raise ModelError(f"{self.path}: not a valid ONNX model: {_sum_up(error)}", _HINT) from None
 
     def describe(self, node: NodeProto) -> str:
         domain = f"{node.domain}." if node.domain else ""
@@ -174,7 +173,7 @@ class _Import:
             values = ReferenceEvaluator(model).run(None, {name: self.constants[name] for name in inputs})
         # What the reference raises has no common base.
         except Exception as error:
-            raise ModelError(f"{self.describe(node)}: cannot be computed: {error}", _HINT) from None
+            raise ModelError(f"{self.describe(node)}: cannot be computed: {_sum_up(error)}", _HINT) from None
         self.constants |= {name: np.asarray(value) for name, value in zip(node.output, values, strict=True)}
 
     def _check_growth(self, node: NodeProto, inputs: Sequence[str]) -> None:
@@ -198,8 +197,7 @@ class _Import:
             )
         # What the inference raises has no common base.
         except Exception as error:
-            reason = " ".join(str(error).split())
-            raise ModelError(f"{self.describe(node)}: cannot be computed: {reason}", _HINT) from None
+            raise ModelError(f"{self.describe(node)}: cannot be computed: {_sum_up(error)}", _HINT) from None
         self.folded += sum(sizes)
         allowed = _MAX_FOLDED + _MAX_GROWTH * self.stored
         if not is_known or self.folded > allowed:
@@ -224,8 +222,7 @@ class _Import:
             found = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
         # InferenceError and what the checker raises have no common base.
         except Exception as error:
-            reason = " ".join(str(error).split())
-            raise ModelError(f"{self.path}: its shapes do not fit together: {reason}", _HINT) from None
+            raise ModelError(f"{self.path}: its shapes do not fit together: {_sum_up(error)}", _HINT) from None
         # Some exporters call every free side "?": a name that the input has twice tells nothing.
         free = [dim.dim_param for port in inputs for dim in port.type.tensor_type.shape.dim]
         named = {name for name in free if name != "?" and free.count(name) == 1}
@@ -379,6 +376,12 @@ def _name_type(number: int) -> str:
         return f"the type {number}"
 
 
+def _sum_up(said: object) -> str:
+    """Return what an error says in one line that has an end."""
+    text = " ".join(str(said).split())
+    return _show(text if len(text) <= _MAX_WORDS else f"{text[:_MAX_WORDS]}…")
+
+
 def _show(text: str) -> str:
     """Return names of a model as they may stand in a message: in one line, without what moves a terminal's cursor."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
@@ -396,8 +399,7 @@ class _Step:
         self.node = node
 
     def fail(self, what: str) -> ConversionError:
-        what = what if len(what) <= _MAX_WORDS else f"{what[:_MAX_WORDS]}…"
-        return ConversionError(f"{self.model.describe(self.node)}: {_show(what)}", _HINT)
+        return ConversionError(f"{self.model.describe(self.node)}: {_sum_up(what)}", _HINT)
 
     def attr(self, name: str, default: Any = None) -> Any:
         return _read_attr(self.node, name, default)

@@ -865,6 +865,13 @@ def test_an_input_of_no_known_type(tmp_path):
         import_onnx(source)
 
 
+def test_what_cannot_be_computed_is_told_in_one_line(tmp_path):
+    nodes = [("ConstantOfShape", ("s",), "c", {}), ("Mul", ("x", "c"), "y", {})]
+    with pytest.raises((ConversionError, ModelError)) as caught:
+        import_onnx(make(nodes, {"s": np.zeros((4, 6), np.int64)}, path=tmp_path / "m.onnx"))
+    assert caught.value.message.isprintable()
+
+
 def test_messages_have_an_end(tmp_path):
     scales = np.linspace(-2, 2, 5000).astype(np.float32)
     source = make(one("Resize", "", "s"), {"s": scales}, path=tmp_path / "m.onnx")
