@@ -28,6 +28,7 @@ from edge_ocr.core.trust import (
     NoOpenSslError,
     UntrustedError,
     check_manifest,
+    describe_strangers,
     list_strangers,
     name_key,
     read_signature,
@@ -83,11 +84,11 @@ class Inspection:
     """Empty where it is damaged."""
 
 
-def inspect_bundle(folder: Path, trusted: Path | None = None) -> Inspection:
+def inspect_bundle(folder: Path, trusted: Path | None = None, *, is_fresh: bool = True) -> Inspection:
     """Check manifest, files, dictionary and models of the bundle in `folder`; runs no network.
 
     It may be an Android project, whose libraries are then checked, too. With `trusted`, the file of a public key, that
-    must have signed the manifest, and what the manifest does not list is a fault.
+    must have signed the manifest, and what the manifest does not list is a fault unless `is_fresh` is false.
 
     Raises ModelError where there is no bundle, NotVerifiedError for a manifest newer than this edge-ocr.
     """
@@ -153,9 +154,9 @@ def inspect_bundle(folder: Path, trusted: Path | None = None) -> Inspection:
         found = f"pipeline.yaml turns lines: {config.use_orientation}; there is a classifier: {has_cls}"
         checks.append(Check("models", "orientation", same, found))
     notes = []
-    if trusted is None:
+    if trusted is None or not is_fresh:
         notes += [f"{clean_text(name)} is not in the manifest" for name in sorted(_list_strangers(folder, manifest))]
-        if (folder / SIGNATURE).is_file():
+        if trusted is None and (folder / SIGNATURE).is_file():
             notes.append("it is signed; --trusted KEY.pub checks by whom")
     else:
         checks.append(_check_strangers(folder, manifest))
@@ -360,10 +361,11 @@ def _check_signature(folder: Path, manifest: bytes, trusted: Path) -> Check:
 
 
 def _check_strangers(folder: Path, manifest: Mapping[str, Any]) -> Check:
-    found = sorted(map(clean_text, list_strangers(folder, manifest["files"])))
-    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    detail = f"not in the signed manifest: {', '.join(found[:5])}{more}" if found else "nothing but what is signed"
-    return Check("signature", "files", not found, detail)
+    try:
+        found = sorted(map(clean_text, list_strangers(folder, manifest["files"])))
+    except OSError as error:
+        return Check("signature", "files", False, f"{error.filename} cannot be looked into: {error.strerror}")
+    return Check("signature", "files", not found, describe_strangers(found) if found else "nothing but what is signed")
 
 
 def _is_too_large(name: str, manifest: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from converters.bundle_reader import Bundle, inspect_bundle
 from converters.deploy_board import Board, Report, open_board
-from converters.deploy_trust import install_key, read_board_trust
+from converters.deploy_trust import check_board_trust, describe_reach, settle_trust
 from converters.graph_engines import create_reader, open_graph_engines
 from converters.ssh import SshAddress
 from edge_ocr.core.bench import measure
@@ -193,16 +193,17 @@ def deploy_bundle(
     report(f"connecting to {address.login}")
     with open_board(address, options.python or "python3", plan.needed_bytes, report) as board:
         _check_engines(bundle, options, board)
-        trust = read_board_trust(board, bundle.folder, options.trusted)
+        trusts = check_board_trust(board, bundle.folder, options.trusted)
         board.check_old(plan.files, force=options.force)
         report(f"copying {len(plan.files)} files, {plan.size_bytes / 1e6:.1f} MB")
         copy_s = _time(lambda: board.copy({name: folder / name for name in plan.files}))
         report("installing")
         install_s = _time(lambda: board.install(_list_install_options(options)))
         notes = [*bundle.notes, *board.switch(force=options.force)]
-        if options.trusted is not None and trust is None:
-            place = install_key(board, options.trusted)
-            report(f"from now on the board uses bundles signed with that key only: {place}")
+        if trusts or options.trusted is not None:
+            place = settle_trust(board, options.trusted)
+            if not trusts:
+                report(f"from now on {describe_reach(place, address.login)} takes bundles signed with that key only")
         report(f"in place: {board.place}; measuring there")
         figures = _measure_board(board, address, options)
     report("measuring here")
@@ -232,13 +233,16 @@ def _time(work: Callable[[], None]) -> float:
 
 
 def _open_bundle(folder: Path, trusted: Path | None) -> Bundle:
-    inspection = inspect_bundle(folder, trusted)
+    # Only files that the manifest lists are copied, so others do no harm.
+    inspection = inspect_bundle(folder, trusted, is_fresh=False)
     bundle = inspection.bundle
     if bundle is None:
-        found = "; ".join(f"{check.name}: {check.detail}" for check in inspection.checks if not check.passed)
-        raise ParityError(
-            f"{folder}: not what it should be: {found}", "the bundle is not as it was exported: export it again"
-        )
+        failed = [check for check in inspection.checks if not check.passed]
+        found = "; ".join(f"{check.name}: {check.detail}" for check in failed)
+        hint = "the bundle is not as it was exported: export it again"
+        if any(check.layer == "signature" for check in failed):
+            hint = f"is {trusted} the public key of the one that signed it (export --sign)? otherwise do not use it"
+        raise ParityError(f"{folder}: not what it should be: {found}", hint)
     target = bundle.manifest["target"]
     if target != "arm":
         raise UsageError(

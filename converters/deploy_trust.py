@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import edge_ocr.core
 from converters.signing import read_trusted_key
 from edge_ocr.core.bundle import MANIFEST
-from edge_ocr.core.trust import NoOpenSslError, UntrustedError, check_manifest, name_key, read_signature
+from edge_ocr.core.trust import SYSTEM_FOLDER, NoOpenSslError, UntrustedError, check_manifest, name_key, read_signature
 from edge_ocr.errors import EdgeOcrError, NotVerifiedError, ParityError, ToolchainError
 
 if TYPE_CHECKING:
@@ -20,66 +18,60 @@ if TYPE_CHECKING:
 _PROGRAM = Path(edge_ocr.core.__file__).with_name("trust.py")
 
 
-@dataclass(frozen=True)
-class BoardTrust:
-    """What a board trusts."""
-
-    folder: str
-    """Absolute, there."""
-    keys: tuple[bytes, ...]
-    """Public keys, 32 bytes each."""
-    seen: Mapping[str, int]
-    """Highest counter so far by name of release."""
-
-
-def read_board_trust(board: Board, folder: Path, trusted: Path | None) -> BoardTrust | None:
-    """Return what a board trusts, None where it takes every bundle; the bundle in `folder` is one that it would take.
+def check_board_trust(board: Board, folder: Path, trusted: Path | None) -> bool:
+    """Return whether a board trusts keys; it would take the bundle in `folder`.
 
     Raises ParityError where the board would refuse the bundle, or does not trust the key in the file `trusted`;
     ToolchainError where it cannot check signatures, or tell what it trusts.
     """
     found = _read_answer(board)
-    if found["folder"] is None:
-        if trusted is not None and found["problem"]:
-            raise _refuse_to_check(board, found["problem"])
-        return None
-    if found["problem"]:
-        raise _refuse_to_check(board, found["problem"])
-    trust = BoardTrust(
-        str(found["folder"]),
-        tuple(bytes.fromhex(key) for key in found["keys"]),
-        {str(name): int(counter) for name, counter in found["seen"].items()},
-    )
+    place = found["folder"]
+    if found["problem"] and not (place is None and trusted is None):
+        raise ToolchainError(
+            f"{board.host}: signatures cannot be checked there: {found['problem']}",
+            "sudo apt install libssl3 on the board",
+        )
+    if place is None:
+        return False
+    keys = [bytes.fromhex(key) for key in found["keys"]]
     try:
-        check_manifest((folder / MANIFEST).read_bytes(), read_signature(folder), trust.keys, trust.seen)
+        check_manifest((folder / MANIFEST).read_bytes(), read_signature(folder), keys, found["seen"])
     except UntrustedError as error:
         raise ParityError(
             f"{board.host} refuses it: {error}",
-            f"sign it with a key that the board trusts (edge-ocr export --sign); its keys are in {trust.folder} there",
+            f"sign it with a key that the board trusts (edge-ocr export --sign); its keys are in {place} there",
         ) from None
     except NoOpenSslError as error:
         raise NotVerifiedError(f"signatures cannot be checked here: {error}", "pip install cryptography") from None
     key = None if trusted is None else read_trusted_key(trusted)
-    if key is not None and key not in trust.keys:
+    if key is not None and key not in keys:
         raise ParityError(
-            f"{board.host} does not trust {trusted} ({name_key(key)}), but {', '.join(map(name_key, trust.keys))}",
-            f"copy it into {trust.folder} there, beside or instead of the others",
+            f"{board.host} does not trust {trusted} ({name_key(key)}), but {', '.join(map(name_key, keys))}",
+            f"copy it into {place} there, beside or instead of the others",
         )
-    return trust
+    return True
 
 
-def install_key(board: Board, trusted: Path) -> str:
-    """Let a board trust a key from now on; the bundle that is in place there is checked with it first.
+def settle_trust(board: Board, trusted: Path | None) -> str:
+    """Let a board note the bundle that is in place, and trust the key in `trusted` where it trusts none yet.
 
-    Returns the folder of the key there.
+    Returns the folder of the keys there.
 
-    Raises ToolchainError or ParityError where that fails; nothing is then trusted, and every bundle taken as before.
+    Raises ModelError where the bundle is not trusted there, ToolchainError where that cannot be found out; what the
+    board trusts is then as before.
     """
+    key = () if trusted is None else (f"{trusted.name}.pem", trusted.read_text(encoding="ascii"))
     try:
-        said = _run(board, "install", board.place, trusted.name + ".pem", trusted.read_text(encoding="ascii"))
+        return _run(board, "settle", board.place, *key).strip()
     except EdgeOcrError as error:
-        raise type(error)(f"{error.message}; the bundle is in place, the key is not", error.hint) from None
-    return said.strip()
+        raise type(error)(f"{error.message}; the bundle is in place, its key is not", error.hint) from None
+
+
+def describe_reach(folder: str, login: str) -> str:
+    """Tell for whom the keys in a trust folder count."""
+    if folder == str(SYSTEM_FOLDER):
+        return f"the whole board ({folder})"
+    return f"{login}, and no other user or service there ({folder}; for all, put the key into {SYSTEM_FOLDER} as root),"
 
 
 def _read_answer(board: Board) -> dict[str, Any]:
@@ -96,9 +88,3 @@ def _read_answer(board: Board) -> dict[str, Any]:
 def _run(board: Board, *arguments: str) -> str:
     # Of ours, not of any bundle there.
     return board.run_beside("trust", _PROGRAM, *arguments).decode(errors="replace")
-
-
-def _refuse_to_check(board: Board, problem: str) -> ToolchainError:
-    return ToolchainError(
-        f"{board.host}: signatures cannot be checked there: {problem}", "sudo apt install libssl3 on the board"
-    )

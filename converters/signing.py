@@ -24,8 +24,6 @@ from edge_ocr.errors import UsageError
 PASSWORD_VARIABLE = "EDGE_OCR_KEY_PASSWORD"  # noqa: S105 (a name)
 """Environment variable with the password of a private key."""
 
-DEFAULT_RELEASE = "edge-ocr"
-
 
 @dataclass(frozen=True)
 class Signer:
@@ -120,7 +118,7 @@ def read_trusted_key(path: Path) -> bytes:
         raise UsageError(f"--trusted {path}: is not an Ed25519 public key in PEM form", hint) from None
 
 
-def make_signer(key: Path, name: str = DEFAULT_RELEASE, counter: int | None = None) -> Signer:
+def make_signer(key: Path, name: str, counter: int | None = None) -> Signer:
     """Return what signs a bundle with the private key in the file `key`, as a release.
 
     `counter` must grow from release to release; by default it is the time in seconds since 1970, or what

@@ -75,9 +75,7 @@ def export(
     sign: Annotated[
         Path | None, typer.Option(metavar="KEY", help="Sign it with this private key (edge-ocr keys new).")
     ] = None,
-    release: Annotated[
-        str | None, typer.Option(metavar="NAME", help="With --sign: what it is a release of; edge-ocr by default.")
-    ] = None,
+    release: Annotated[str | None, typer.Option(metavar="NAME", help="With --sign: what it is a release of.")] = None,
     counter: Annotated[
         int | None,
         typer.Option(metavar="N", help="With --sign: higher with each release; seconds since 1970 by default."),
@@ -101,10 +99,6 @@ def export(
     for option, value in abi_options.items():
         if value is not None and option != wanted:
             raise UsageError(f"{option} {value}: not for --target {target}", f"give {wanted}")
-    if sign is None and not (release is None and counter is None):
-        raise UsageError(
-            f"{'--counter' if release is None else '--release'}: is for signed bundles", "--sign KEY signs"
-        )
     names = abi_options[wanted]
     named = {
         "Pipeline.text_det_model": ("--det-model", det_model),
@@ -143,11 +137,22 @@ def export(
 
 
 def _make_signer(key: Path | None, release: str | None, counter: int | None) -> Signer | None:
-    if key is None:
-        return None
-    from converters.signing import DEFAULT_RELEASE, make_signer
+    from edge_ocr.errors import UsageError
 
-    return make_signer(key, DEFAULT_RELEASE if release is None else release, counter)
+    if key is None:
+        if not (release is None and counter is None):
+            option = "--counter" if release is None else "--release"
+            raise UsageError(f"{option}: is for signed bundles", "--sign KEY signs")
+        return None
+    if release is None:
+        # With one for all, bundles that are not versions of each other would keep each other out.
+        raise UsageError(
+            "--sign: expected --release NAME, too: devices refuse what is older than a bundle of the same name",
+            "such as --release receipts",
+        )
+    from converters.signing import make_signer
+
+    return make_signer(key, release, counter)
 
 
 def _warn_of_missing_library(console: Console, done: ExportReport) -> None:

@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ModelError, ToolchainError
 from .settings import DetectionSettings, OrientationSettings, RecognitionSettings
-from .trust import NoOpenSslError, UntrustedError, find_trust_folder, read_trust
+from .trust import (
+    MAX_MANIFEST_BYTES,
+    NoOpenSslError,
+    Release,
+    Trust,
+    UntrustedError,
+    find_trust_folder,
+    read_file,
+    read_trust,
+)
 
 if TYPE_CHECKING:
     from .charset import Charset
@@ -76,8 +85,10 @@ class DeviceBundle:
     orientation: OrientationSettings
     kinds: tuple[str, ...]
     """Of its models: det, rec and often cls."""
-    trust: str | None = None
-    """For people: as what release it is trusted; None where this machine trusts no key and takes every bundle."""
+    trust: Trust | None = None
+    """By what it is trusted; None where this machine trusts no key and takes every bundle."""
+    release: Release | None = None
+    """As what it is trusted."""
 
     @property
     def runtime_version(self) -> str:
@@ -202,12 +213,30 @@ class DeviceBundle:
         return path
 
     def find_shim(self, abi: str) -> Path | None:
-        """Return our library beside Paddle-Lite's: the one that install.sh built, or that came along, or None."""
-        built = self.folder / INSTALLED / "lib" / abi / SHIM
-        if built.is_file():
-            return built
+        """Return our library beside Paddle-Lite's: the one that came along, or that install.sh built, or None.
+
+        Nobody signed what was built: where keys are trusted, it counts only in the bundle that this code lies in.
+        """
         name = self.manifest["lite"]["libraries"][abi].get("shim")
-        return None if name is None else self.check_file(str(name))
+        if name is not None:
+            return self.check_file(str(name))
+        built = self.folder / INSTALLED / "lib" / abi / SHIM
+        is_own = self.folder.resolve() == Path(__file__).resolve().parents[2]
+        return built if built.is_file() and (self.trust is None or is_own) else None
+
+    def describe_trust(self) -> str | None:
+        """Tell, for people, as what it is trusted; None where every bundle is."""
+        if self.trust is None or self.release is None:
+            return None
+        said = f"release {self.release.name}, counter {self.release.counter}, by the keys in {self.trust.folder}"
+        if not self.trust.is_writable:
+            said += "; that cannot be written, so counters are not recorded and older releases are taken, too"
+        return said
+
+    def note_release(self) -> None:
+        """Remember that this release works here, so that no older one is taken any more."""
+        if self.trust is not None and self.release is not None:
+            self.trust.note(self.release)
 
 
 def explain_engines(manifest: Mapping[str, Any], machine: Machine) -> dict[str, str | None]:
@@ -262,16 +291,19 @@ def open_bundle(folder: Path, trust_folder: Path | None = None) -> DeviceBundle:
     """Read the manifest of the bundle in `folder`.
 
     Where the machine trusts keys (`edge_ocr.core.trust`), by `trust_folder` or the folder found without, the bundle
-    must be signed with one of them and not be older than one before; every file is then checked, and its counter noted.
+    must be signed with one of them and not be older than one that worked (`DeviceBundle.note_release`); every file is
+    then checked.
 
     Raises ModelError where there is none for boards, or one that is damaged, not trusted or newer than this code;
     ToolchainError where signatures cannot be checked here.
     """
     path = folder / MANIFEST
     try:
-        content = path.read_bytes()
+        content = read_file(path, MAX_MANIFEST_BYTES)
     except OSError as error:
         raise ModelError(f"{folder} is not a bundle: {MANIFEST}: {error.strerror}") from None
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise ModelError(f"{path} has over {MAX_MANIFEST_BYTES} bytes: not the manifest of a bundle", _COPY_AGAIN)
     trust_folder = trust_folder or find_trust_folder()
     if trust_folder is None:
         return _parse_manifest(folder, content)
@@ -281,12 +313,11 @@ def open_bundle(folder: Path, trust_folder: Path | None = None) -> DeviceBundle:
         release = trust.check(folder, content)
         bundle = _parse_manifest(folder, content)
         bundle.check_files()
-        said = f"release {release.name}, counter {release.counter}"
-        if not trust.note(release):
-            said += f" (not recorded: {trust.folder} cannot be written, so an older one would be accepted)"
-        return replace(bundle, trust=said)
+        return replace(bundle, trust=trust, release=release)
     except UntrustedError as error:
-        raise ModelError(f"{folder} is not trusted: {error}", f"the keys that count are in {trust_folder}") from None
+        raise ModelError(
+            f"{folder} is not trusted: {error}", f"keys and counters of this machine are in {trust_folder}"
+        ) from None
     except NoOpenSslError as error:
         raise ToolchainError(
             f"{folder}: its signature cannot be checked: {error}", "sudo apt install libssl3"
@@ -445,7 +476,7 @@ def describe_machine(bundle: DeviceBundle) -> dict[str, Any]:
         "glibc": find_glibc(),
         "modules": {name: find_spec(name) is not None for name in modules},
         "engines": bundle.explain_engines(),
-        "trust": bundle.trust,
+        "trust": bundle.describe_trust(),
     }
 
 

@@ -42,12 +42,14 @@ class LiteOCR:
         threads: int | None = None,
         power_mode: str = "no-bind",
         trust: str | Path | None = None,
+        note_release: bool = True,
     ) -> None:
         """Load the models of `bundle`, by default of the one that this package lies in.
 
         `engine`: `paddle_lite`, `onnxruntime`, or `auto` for the first that runs here. `threads`: all cores by default.
         `power_mode`: which cores Paddle-Lite takes, one of `POWER_MODES`. `trust`: folder with public keys (*.pem), one
         of which must have signed the bundle; by default the machine's, where it has one (`edge_ocr.core.trust`).
+        `note_release`: whether older releases are refused from now on.
 
         Raises UsageError for an option that makes no sense, ModelError for a bundle that is damaged, not trusted or for
         something else, ToolchainError where nothing here runs it or checks its signature.
@@ -76,6 +78,8 @@ class LiteOCR:
         self._reader = self._load()
         self.load_ms = (time.perf_counter() - started) * 1000
         """Milliseconds for loading the models."""
+        if note_release:
+            self.bundle.note_release()
         self._lock = threading.Lock()
 
     def predict(self, image: str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any]) -> Reading:

@@ -18,7 +18,7 @@ import secrets
 import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,7 +31,13 @@ TRUST_VARIABLE = "EDGE_OCR_TRUST"
 """Names the trust folder where there is no `SYSTEM_FOLDER`; otherwise it is ~/.config/edge-ocr/trust."""
 
 SEEN = "seen.json"
-"""File of a trust folder: by name of release, the highest counter that was accepted."""
+"""File of a trust folder: by name of release, the highest counter of a bundle that worked."""
+
+PROGRAM = "trust.py"
+"""Name of this file, in a bundle's package and in a trust folder."""
+
+MAX_MANIFEST_BYTES = 16 << 20
+"""Ours have 40 KB."""
 
 RELEASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -45,7 +51,6 @@ KEY_BYTES = 32
 _SPKI = bytes.fromhex("302a300506032b6570032100")
 _EVP_PKEY_ED25519 = 1087
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.sig"
-_MAX_MANIFEST_BYTES = 16 << 20
 _MAX_TEXT_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
 _FOUND_SHOWN = 5
@@ -94,21 +99,27 @@ class Trust:
         """
         return check_manifest(manifest, read_signature(folder), self.keys, self.seen)
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether counters can be noted."""
+        return os.access(self.folder, os.W_OK)
+
     def note(self, release: Release) -> bool:
-        """Remember the counter of a bundle that was accepted; return whether that could be written."""
-        seen = _read_seen(self.folder)
-        if seen.get(release.name, -1) >= release.counter:
+        """Remember the counter of a bundle that works; return whether that could be written.
+
+        Not before it works: a bundle that fails must not keep the one before it from being used.
+        """
+        if _read_seen(self.folder).get(release.name, -1) >= release.counter:
             return True
-        content = json.dumps({**seen, release.name: release.counter}, indent=2, sort_keys=True) + "\n"
-        temporary = self.folder / f".{secrets.token_hex(8)}.part"
         try:
-            temporary.write_text(content, encoding="utf-8")
-            temporary.replace(self.folder / SEEN)
+            with _lock(self.folder):
+                # Again: another process may have written another counter.
+                seen = _read_seen(self.folder)
+                if seen.get(release.name, -1) < release.counter:
+                    content = json.dumps({**seen, release.name: release.counter}, indent=2, sort_keys=True) + "\n"
+                    _write_file(self.folder / SEEN, content.encode())
         except OSError:
             return False
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
         return True
 
 
@@ -143,7 +154,10 @@ def read_trust(folder: Path) -> Trust:
     Raises UntrustedError where there is no key, or one that cannot be read: nothing is then trusted.
     """
     try:
-        files = sorted(path for path in folder.iterdir() if path.suffix == ".pem")
+        # Hidden ones are no keys: some systems leave files such as ._name.pem behind.
+        files = sorted(path for path in folder.glob("*.pem") if not path.name.startswith("."))
+        if not files:
+            folder.stat()
         keys = tuple(read_public_key(path) for path in files)
     except OSError as error:
         raise UntrustedError(f"the trusted keys cannot be read: {error.filename}: {error.strerror}") from None
@@ -157,8 +171,7 @@ def read_public_key(path: Path) -> bytes:
 
     Raises UntrustedError where it is something else, OSError where it cannot be read.
     """
-    with path.open("rb") as file:
-        text = file.read(_MAX_TEXT_BYTES)
+    text = read_file(path, _MAX_TEXT_BYTES)
     lines = [line.strip() for line in text.decode("ascii", "replace").splitlines() if line.strip()]
     try:
         if lines[0] != "-----BEGIN PUBLIC KEY-----" or lines[-1] != "-----END PUBLIC KEY-----":
@@ -182,7 +195,7 @@ def read_signature(folder: Path) -> bytes | None:
     Raises UntrustedError where it cannot be read.
     """
     try:
-        return _read_file(folder / _SIGNATURE, SIGNATURE_BYTES)
+        return read_file(folder / _SIGNATURE, SIGNATURE_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -262,8 +275,14 @@ def _find_openssl() -> Any:
         import _hashlib  # of Python itself, and linked with the libcrypto that it uses
 
         names.append(_hashlib.__file__)
-    names += ["libcrypto.so.3", "libcrypto.so.1.1", ctypes.util.find_library("crypto")]
-    for name in filter(None, names):
+    names += ["libcrypto.so.3", "libcrypto.so.1.1"]
+    if sys.platform != "darwin":  # where loading the system's ends the process
+        names.append(None)
+    for given in names:
+        # The search is slow: it starts programs.
+        name = given or ctypes.util.find_library("crypto")
+        if name is None:
+            continue
         try:
             library = ctypes.CDLL(name)
             _declare(library)
@@ -311,33 +330,54 @@ def check_folder(folder: Path, trust: Trust) -> Release:
 
     Raises UntrustedError with the first that is wrong, NoOpenSslError.
     """
+    release, files = _check_listed(folder, trust)
     try:
-        content = _read_file(folder / _MANIFEST, _MAX_MANIFEST_BYTES)
+        strangers = sorted(list_strangers(folder, files))
+    except OSError as error:
+        raise UntrustedError(f"{error.filename} cannot be looked into: {error.strerror}") from None
+    if strangers:
+        raise UntrustedError(describe_strangers(strangers))
+    return release
+
+
+def _check_listed(folder: Path, trust: Trust) -> tuple[Release, Mapping[str, Any]]:
+    """Check signature, counter and every listed file; return the release and the list."""
+    try:
+        content = read_file(folder / _MANIFEST, MAX_MANIFEST_BYTES)
     except OSError as error:
         raise UntrustedError(f"{folder} is not a bundle: {_MANIFEST}: {error.strerror}") from None
     release = trust.check(folder, content)
     files = json.loads(content)["files"]
     for name in sorted(files):
         _check_file(folder, name, files[name])
-    strangers = sorted(list_strangers(folder, files))
-    if strangers:
-        more = f" and {len(strangers) - _FOUND_SHOWN} more" if len(strangers) > _FOUND_SHOWN else ""
-        if all(name.startswith(".installed/") or "__pycache__/" in name for name in strangers):
-            more += "; was it used already? check a fresh copy"
-        raise UntrustedError(f"not in the signed manifest: {', '.join(strangers[:_FOUND_SHOWN])}{more}")
-    return release
+    return release, files
 
 
 def list_strangers(folder: Path, files: Mapping[str, Any]) -> Iterator[str]:
-    """Yield all that is in a bundle but its manifest, signature, listed `files` and the folders that these need."""
+    """Yield all that is in a bundle but its manifest, signature, listed `files` and the folders that these need.
+
+    Raises OSError for a folder that cannot be looked into.
+    """
     needed = {_MANIFEST, _SIGNATURE, *files}
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_raise):
         # Links to folders are among the folders, and lead to what nobody has signed.
         links = [name for name in folders if Path(parent, name).is_symlink()]
         for name in (*names, *links):
             found = Path(parent, name).relative_to(folder).as_posix()
             if found not in needed:
                 yield found
+
+
+def describe_strangers(names: Sequence[str]) -> str:
+    """Tell which files a bundle has that nobody signed."""
+    more = f" and {len(names) - _FOUND_SHOWN} more" if len(names) > _FOUND_SHOWN else ""
+    if all(name.startswith(".installed/") or "__pycache__/" in name for name in names):
+        more += "; was it used already? check a fresh copy"
+    return f"not in the signed manifest: {', '.join(names[:_FOUND_SHOWN])}{more}"
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _check_file(folder: Path, name: str, entry: Mapping[str, Any]) -> None:
@@ -369,7 +409,11 @@ def _open_file(path: Path) -> Any:
     return file
 
 
-def _read_file(path: Path, most: int) -> bytes:
+def read_file(path: Path, most: int) -> bytes:
+    """Return the content of a file, or of a longer one its first `most` + 1 bytes.
+
+    Raises OSError where it cannot be read, or is a pipe or something else that may never end.
+    """
     with _open_file(path) as file:
         content = file.read(most + 1)
     return bytes(content)
@@ -378,14 +422,16 @@ def _read_file(path: Path, most: int) -> bytes:
 def _read_seen(folder: Path) -> dict[str, int]:
     path = folder / SEEN
     try:
-        content = json.loads(_read_file(path, _MAX_TEXT_BYTES))
+        content = json.loads(read_file(path, _MAX_TEXT_BYTES))
         if not all(isinstance(counter, int) for counter in content.values()):
             raise ValueError
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError, RecursionError):
         # Without it, older bundles would come in again.
-        raise UntrustedError(f"{path} cannot be read or is damaged, so no bundle is trusted") from None
+        raise UntrustedError(
+            f"{path} cannot be read or is damaged, so no bundle is trusted; deleting it lets older releases in"
+        ) from None
     return {str(name): counter for name, counter in content.items()}
 
 
@@ -406,32 +452,77 @@ def _describe() -> dict[str, Any]:
     }
 
 
-def _install(bundle: Path, name: str, pem: str) -> Path:
-    """Trust a key from now on, where nothing was trusted, if `bundle` is signed with it; return the folder."""
+def _settle(bundle: Path, name: str = "", pem: str = "") -> Path | None:
+    """Take note of a bundle that was put in place, which must be trusted, and return the trust folder.
+
+    Where nothing is trusted yet, the key in `pem` is from now on, in a file called `name`; without, nothing is done.
+    """
+    folder = find_trust_folder()
+    if folder is not None:
+        trust = read_trust(folder)
+        release, _ = _check_listed(bundle, trust)
+        if trust.is_writable:
+            trust.note(release)
+            if (folder / PROGRAM).exists():
+                _write_file(folder / PROGRAM, _read_program(bundle))
+        return folder
+    if not pem:
+        return None
     folder = SYSTEM_FOLDER if os.geteuid() == 0 else Path.home() / ".config" / "edge-ocr" / "trust"
-    if find_trust_folder() is not None:
-        raise UntrustedError(f"{find_trust_folder()} is there already")
+    made = [parent for parent in folder.parents if not parent.exists()]
     new = folder.with_name(f".trust.{secrets.token_hex(4)}")
     try:
-        new.mkdir(parents=True, mode=0o755)
-        (new / name).write_text(pem, encoding="utf-8")
+        new.mkdir(parents=True)
+        for made_folder in (new, *made):
+            # Whatever the umask: other users' programs must see what is trusted.
+            made_folder.chmod(0o755)
+        _write_file(new / name, pem.encode())
         trust = read_trust(new)
-        content = _read_file(bundle / _MANIFEST, _MAX_MANIFEST_BYTES)
-        release = trust.check(bundle, content)
-        files = json.loads(content)["files"]
-        for listed in sorted(files):
-            _check_file(bundle, listed, files[listed])
-        # As it is signed, and just seen to be.
-        (new / "trust.py").write_bytes((bundle / "runtime" / "edge_ocr_lite" / "trust.py").read_bytes())
+        release, _ = _check_listed(bundle, trust)
+        _write_file(new / PROGRAM, _read_program(bundle))
         trust.note(release)
         new.rename(folder)
     except BaseException:
         for path in new.glob("*"):
             path.unlink()
-        with suppress(OSError):
-            new.rmdir()
+        for left in (new, *made):
+            with suppress(OSError):
+                left.rmdir()
         raise
     return folder
+
+
+def _read_program(bundle: Path) -> bytes:
+    # As it is signed, and was just seen to be.
+    return (bundle / "runtime" / "edge_ocr_lite" / PROGRAM).read_bytes()
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes that lock it."""
+    import fcntl  # boards and servers have it
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    """Write a file that all can read, whole or not at all, also where power fails."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -442,8 +533,8 @@ def main(arguments: Sequence[str]) -> int:
         if command == "describe" and not rest:
             sys.stdout.write(f"{json.dumps(_describe())}\n")
             return 0
-        if command == "install" and len(rest) == 3:
-            sys.stdout.write(f"{_install(Path(rest[0]), rest[1], rest[2])}\n")
+        if command == "settle" and len(rest) in (1, 3):
+            sys.stdout.write(f"{_settle(Path(rest[0]), *rest[1:])}\n")
             return 0
         if command != "check" or len(rest) != 1:
             sys.stderr.write(f"Usage: {usage}\n")
@@ -452,10 +543,8 @@ def main(arguments: Sequence[str]) -> int:
         folder = find_trust_folder() or (own if any(own.glob("*.pem")) else None)
         if folder is None:
             raise UntrustedError(f"no key is trusted here: put one into {SYSTEM_FOLDER}")
-        trust = read_trust(folder)
-        release = check_folder(Path(rest[0]), trust)
-        noted = "" if trust.note(release) else f"; its counter could not be written to {folder / SEEN}"
-        sys.stdout.write(f"trusted: release {release.name}, counter {release.counter}{noted}\n")
+        release = check_folder(Path(rest[0]), read_trust(folder))
+        sys.stdout.write(f"trusted: release {release.name}, counter {release.counter}\n")
         return 0
     except UntrustedError as error:
         sys.stderr.write(f"Error: {error}\n")

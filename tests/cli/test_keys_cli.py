@@ -39,8 +39,16 @@ def test_a_release_without_a_key_makes_no_sense(cli, tmp_path, option):
     assert f"{option[0]}: is for signed bundles" in done.err
 
 
+def test_a_signature_needs_the_name_of_a_release(cli, tmp_path):
+    done = cli("export", "--target", "arm", "--out", tmp_path / "bundle", "--sign", tmp_path / "a.key")
+    assert done.code == 2
+    assert "expected --release NAME, too" in done.err
+
+
 def test_a_bad_key_is_refused_before_any_work(cli, tmp_path):
-    done = cli("export", "--target", "arm", "--out", tmp_path / "bundle", "--sign", tmp_path / "none.key")
+    done = cli(
+        "export", "--target", "arm", "--out", tmp_path / "bundle", "--sign", tmp_path / "none.key", "--release", "a"
+    )
     assert done.code == 2
     assert "Hint: edge-ocr keys new makes one" in done.err
     assert "det:" not in done.err

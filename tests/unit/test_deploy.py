@@ -19,7 +19,7 @@ import pytest
 from converters import deploy_board, deploy_trust
 from converters.deploy import DeployOptions, DeployReport, _check_engines, deploy_bundle, plan_deployment
 from converters.deploy_board import open_board
-from converters.deploy_trust import install_key, read_board_trust
+from converters.deploy_trust import check_board_trust, describe_reach, settle_trust
 from converters.ownership import SEAL
 from converters.signing import make_keys, read_private_key
 from converters.ssh import SshAddress, explain_ssh, parse_place
@@ -1112,13 +1112,13 @@ def sign_files(make_files, pairs) -> Callable[..., dict[str, Path]]:
 
 
 def deploy_trusted(board: FakeBoard, files: dict[str, Path], key: Path | None) -> str | None:
-    """Deploy as `deploy_bundle` does, and return where the key went, if it was installed."""
+    """Deploy as `deploy_bundle` does, and return where the keys are, if any is trusted."""
     folder = files["manifest.json"].parent
     with board.open() as opened:
-        trust = read_board_trust(opened, folder, key)
+        trusts = check_board_trust(opened, folder, key)
         opened.copy(files)
         opened.switch()
-        return install_key(opened, key) if key is not None and trust is None else None
+        return settle_trust(opened, key) if trusts or key is not None else None
 
 
 def test_the_first_signed_bundle_brings_its_key(board, system, sign_files, pairs):
@@ -1127,9 +1127,15 @@ def test_the_first_signed_bundle_brings_its_key(board, system, sign_files, pairs
     assert (system / "ours.pub.pem").read_bytes() == key.read_bytes()
     assert json.loads((system / "seen.json").read_bytes()) == {"demo": 1}
     assert (system / "trust.py").read_text() == "ours 1"
-    # From now on without --trusted, too.
-    assert deploy_trusted(board, sign_files(counter=2), None) is None
-    assert deploy_trusted(board, sign_files(counter=2), key) is None
+    assert {path.name: oct(path.stat().st_mode)[-3:] for path in (system, *system.iterdir())} == {
+        "trust": "755",
+        **dict.fromkeys(("ours.pub.pem", "seen.json", "trust.py"), "644"),
+    }
+    # From now on without --trusted, too; counter and program follow.
+    assert deploy_trusted(board, sign_files(counter=2), None) == str(system)
+    assert deploy_trusted(board, sign_files(counter=2), key) == str(system)
+    assert json.loads((system / "seen.json").read_bytes()) == {"demo": 2}
+    assert (system / "trust.py").read_text() == "ours 2"
     assert sorted(path.name for path in system.parent.iterdir()) == ["trust"]
 
 
@@ -1172,10 +1178,9 @@ def test_a_board_that_cannot_check_signatures_is_left_as_it_is(board, system, si
 def test_a_key_that_does_not_fit_is_not_installed(board, system, sign_files, pairs):
     files = sign_files()
     files["models/a b.nb"].write_bytes(b"changed")
-    with pytest.raises(ModelError, match=r"a b\.nb has 7 bytes.*the bundle is in place, the key is not"):
+    with pytest.raises(ModelError, match=r"a b\.nb has 7 bytes.*the bundle is in place, its key is not"):
         deploy_trusted(board, files, pairs / "ours.pub")
-    assert not system.exists()
-    assert list(system.parent.iterdir()) == []
+    assert not system.parent.exists()
 
 
 def test_a_board_whose_trust_is_damaged_is_told(board, system, sign_files, pairs):
@@ -1190,6 +1195,8 @@ def test_a_user_has_a_trust_folder_at_home(board, system, sign_files, pairs, tmp
     deploy_trust._PROGRAM.write_text(text.replace("os.geteuid()", "1000"), encoding="utf-8")
     place = board.home / ".config" / "edge-ocr" / "trust"
     assert deploy_trusted(board, sign_files(), pairs / "ours.pub") == str(place)
+    assert describe_reach(str(place), "pi@board").startswith("pi@board, and no other user or service there")
+    assert describe_reach("/etc/edge-ocr/trust", "root@board") == "the whole board (/etc/edge-ocr/trust)"
     files = sign_files(counter=2)
     files.pop("manifest.sig").unlink()
     with pytest.raises(ParityError, match="is not signed"):

@@ -21,10 +21,11 @@ from converters.export import ExportOptions, export_bundle
 from converters.signing import make_keys, make_signer, read_private_key, read_trusted_key
 from converters.verify import VerifyOptions, verify_bundle
 from edge_ocr.config import load_config
+from edge_ocr.core import bundle as bundle_module
 from edge_ocr.core import trust as module
 from edge_ocr.core.bundle import open_bundle
 from edge_ocr.core.lite_ocr import LiteOCR
-from edge_ocr.core.trust import Release, UntrustedError
+from edge_ocr.core.trust import Release, UntrustedError, read_trust
 from edge_ocr.errors import ModelError, ToolchainError, UsageError
 
 PROGRAM = Path(module.__file__)
@@ -115,14 +116,14 @@ def test_a_board_refuses(signed, trusting, keys, attack):
     assert not (trusting / "seen.json").exists()
 
 
-def test_a_board_refuses_a_bundle_that_is_older_than_one_before(signed, trusting, keys):
-    open_bundle(sign(signed, keys / "ours.key", counter=9))
+def test_a_board_refuses_a_bundle_that_is_older_than_one_that_worked(signed, trusting, keys):
+    open_bundle(sign(signed, keys / "ours.key", counter=9)).note_release()
     with pytest.raises(
         ModelError, match="older than one that was here: release demo has counter 8, expected 9 or more"
     ):
         open_bundle(sign(signed, keys / "ours.key", counter=8))
     # Of another release, it is another matter.
-    open_bundle(sign(signed, keys / "ours.key", name="receipts", counter=1))
+    open_bundle(sign(signed, keys / "ours.key", name="receipts", counter=1)).note_release()
     assert json.loads((trusting / "seen.json").read_bytes()) == {"demo": 9, "receipts": 1}
 
 
@@ -194,12 +195,90 @@ def test_openssl_and_cryptography_agree(case, monkeypatch):
     assert check() == by_openssl == (case["error"] or Release(**case["release"]))
 
 
-def test_a_counter_that_cannot_be_written_is_told(signed, trusting, monkeypatch):
-    assert open_bundle(signed).trust == "release demo, counter 7"
-    (trusting / "seen.json").unlink()
+@pytest.mark.parametrize("command", ["info", "selftest"])
+def test_a_bundle_that_is_only_tried_keeps_no_other_out(signed, trusting, keys, command, cli_board):
+    sign(signed, keys / "ours.key", counter=9)
+    assert cli_board(command, "--bundle", signed) == 0
+    assert not (trusting / "seen.json").exists()
+    open_bundle(sign(signed, keys / "ours.key", counter=5))
+
+
+@pytest.fixture
+def cli_board(capsys) -> Callable[..., int]:
+    from edge_ocr.core.commands import main
+
+    return lambda *arguments: main([str(argument) for argument in arguments])
+
+
+def test_a_model_that_does_not_load_keeps_no_other_out(signed, trusting, monkeypatch):
+    monkeypatch.setattr(LiteOCR, "_load", lambda self: (_ for _ in ()).throw(ModelError("broken")))
+    with pytest.raises(ModelError, match="broken"):
+        LiteOCR(signed)
+    assert not (trusting / "seen.json").exists()
+
+
+def test_where_counters_cannot_be_written_it_is_said(signed, trusting, monkeypatch):
+    assert open_bundle(signed).describe_trust() == f"release demo, counter 7, by the keys in {trusting}"
+    monkeypatch.setattr(module.os, "access", lambda *_: False)
+    assert "older releases are taken, too" in open_bundle(signed).describe_trust()
     monkeypatch.setattr(module.Path, "replace", lambda *_: (_ for _ in ()).throw(PermissionError("no")))
-    assert re.search(r"counter 7 \(not recorded: .*trust cannot be written, so an older", open_bundle(signed).trust)
+    open_bundle(signed).note_release()
     assert sorted(path.name for path in trusting.iterdir()) == ["ours.pem"]
+
+
+def test_processes_do_not_lose_each_others_counters(trusting):
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import trust; t = trust.read_trust(trust.find_trust_folder())\n"
+    )
+    program += "for counter in range(50): assert t.note(trust.Release(sys.argv[2], counter))"
+    shutil.copy(PROGRAM, trusting)
+    command = [sys.executable, "-c", program, trusting]
+    started = [subprocess.Popen([*command, name]) for name in ("a", "b", "c", "a")]
+    assert [process.wait() for process in started] == [0] * 4
+    assert json.loads((trusting / "seen.json").read_bytes()) == {"a": 49, "b": 49, "c": 49}
+
+
+def test_what_is_noted_can_be_read_by_all(trusting):
+    old = os.umask(0o077)
+    try:
+        read_trust(trusting).note(Release("demo", 1))
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((trusting / "seen.json").stat().st_mode) == 0o644
+
+
+def test_hidden_files_are_no_keys(signed, trusting):
+    (trusting / "._ours.pem").write_bytes(b"\0\5\x16\7")
+    open_bundle(signed)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "manifest.sig"])
+def test_a_pipe_does_not_hang_a_board(signed, trusting, name):
+    (signed / name).unlink()
+    os.mkfifo(signed / name)
+    with pytest.raises(ModelError, match="not a file"):
+        open_bundle(signed)
+
+
+def test_a_huge_manifest_is_not_read(signed):
+    os.truncate(signed / "manifest.json", 10 << 30)
+    with pytest.raises(ModelError, match="has over 16777216 bytes"):
+        open_bundle(signed)
+
+
+def test_a_shim_that_nobody_signed_is_not_loaded(signed, trusting, monkeypatch):
+    manifest = json.loads((signed / "manifest.json").read_bytes())
+    abi = next(iter(manifest["lite"]["libraries"]))
+    planted = signed / ".installed" / "lib" / abi / "libedge_ocr_lite.so"
+    planted.parent.mkdir(parents=True)
+    planted.touch()
+    assert open_bundle(signed).find_shim(abi) is None
+    # In the bundle that the code lies in, install.sh has built it.
+    monkeypatch.setattr(bundle_module, "__file__", str(signed / "runtime" / "edge_ocr_lite" / "bundle.py"))
+    assert open_bundle(signed).find_shim(abi) == planted
+    monkeypatch.undo()
+    monkeypatch.delenv(module.TRUST_VARIABLE, raising=False)
+    assert open_bundle(signed).find_shim(abi) == planted
 
 
 # --- the program that no bundle can change
@@ -220,6 +299,8 @@ def alone(trusting) -> Path:
 def test_alone_it_accepts_a_signed_bundle(signed, alone):
     done = check_alone(signed, alone)
     assert (done.returncode, done.stdout) == (0, "trusted: release demo, counter 7\n")
+    # What was not installed yet keeps no older one out.
+    assert not (alone / "seen.json").exists()
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -248,6 +329,22 @@ def test_alone_it_refuses_what_is_not_signed(signed, alone, plant, message):
     done = check_alone(signed, alone)
     assert done.returncode == 5
     assert re.search(message, done.stderr)
+
+
+def test_alone_it_refuses_what_it_cannot_look_into(signed, alone, monkeypatch):
+    hidden = signed / "runtime" / "__pycache__"
+    hidden.mkdir(mode=0o111)
+    walk = os.walk
+
+    def refuse(folder, onerror=None):
+        if os.geteuid() == 0:  # who sees everything
+            onerror(PermissionError(13, "Permission denied", str(hidden)))
+        yield from walk(folder, onerror=onerror)
+
+    monkeypatch.setattr(module.os, "walk", refuse)
+    with pytest.raises(UntrustedError, match="__pycache__ cannot be looked into: Permission denied"):
+        module.check_folder(signed, read_trust(alone))
+    hidden.chmod(0o755)
 
 
 def test_alone_it_needs_a_key(signed, tmp_path, alone):
@@ -327,7 +424,7 @@ def test_the_signature_of_a_project_is_in_its_record(opt, default_models, keys, 
         "android",
         tmp_path / "app",
         load_config("OCR"),
-        ExportOptions(verify=False, signer=make_signer(keys / "ours.key")),
+        ExportOptions(verify=False, signer=make_signer(keys / "ours.key", "demo")),
     )
     record = json.loads((tmp_path / "app" / "edge-ocr-project.json").read_bytes())["files"]
     assert "ocr/src/main/assets/edge-ocr/manifest.sig" in record
@@ -411,14 +508,14 @@ def test_names_of_releases_are_plain(keys, name):
 @pytest.mark.parametrize("counter", [-1, 2**53])
 def test_counters_fit_into_every_reader(keys, counter):
     with pytest.raises(UsageError, match="--counter"):
-        make_signer(keys / "ours.key", counter=counter)
+        make_signer(keys / "ours.key", "demo", counter)
 
 
 def test_the_counter_is_the_time_unless_told(keys, monkeypatch):
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    assert make_signer(keys / "ours.key").release.counter > 1_700_000_000
+    assert make_signer(keys / "ours.key", "demo").release.counter > 1_700_000_000
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "123")
-    assert make_signer(keys / "ours.key").release == Release("edge-ocr", 123)
+    assert make_signer(keys / "ours.key", "demo").release == Release("demo", 123)
 
 
 def test_a_key_of_openssl_works(tmp_path):

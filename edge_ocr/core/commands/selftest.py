@@ -14,13 +14,21 @@ def run(options: argparse.Namespace) -> int:
     """Check and print a line for each layer."""
     bundle = open_bundle(find_own_bundle() if options.bundle is None else options.bundle)
     _write("files", f"{bundle.check_files()} files, each as the manifest says")
-    if bundle.trust is not None:
-        _write("trusted", bundle.trust)
+    trust = bundle.describe_trust()
+    if trust is not None:
+        _write("trusted", trust)
     # Only now: a damaged file of this package may not even be Python.
     from ..lite_ocr import LiteOCR
     from ..selftest import compare_golden
 
-    reader = LiteOCR(options.bundle, engine=options.engine, threads=options.threads, power_mode=options.power_mode)
+    # Whoever installs it may still put the one before it back.
+    reader = LiteOCR(
+        options.bundle,
+        engine=options.engine,
+        threads=options.threads,
+        power_mode=options.power_mode,
+        note_release=False,
+    )
     _write("engine", f"{reader.engine}, {reader.threads} threads, models loaded in {reader.load_ms:.0f} ms")
     golden = bundle.manifest.get("golden")
     if golden is None:

@@ -56,6 +56,7 @@ internal class BundleFolder(val folder: File, val manifest: Manifest, val releas
 
     companion object {
         private const val COPY_AGAIN = "copy the bundle again"
+        private const val MAX_MANIFEST_BYTES = 16L shl 20
 
         /**
          * Reads the manifest in a folder, whose signature must be one that [trust] takes, if that is given.
@@ -64,8 +65,13 @@ internal class BundleFolder(val folder: File, val manifest: Manifest, val releas
          * [NoEd25519Exception] where signatures cannot be checked.
          */
         fun open(folder: File, trust: Trust? = null): BundleFolder {
+            val file = File(folder, Manifest.FILE)
+            // Opening a pipe would wait for ever; ours have 40 KB.
+            if (file.exists() && (!file.isFile || file.length() > MAX_MANIFEST_BYTES)) {
+                throw BundleException("$file is not the manifest of a bundle")
+            }
             val content = try {
-                File(folder, Manifest.FILE).readBytes()
+                file.readBytes()
             } catch (error: IOException) {
                 throw BundleException("$folder is no bundle: ${error.message}", cause = error)
             }
