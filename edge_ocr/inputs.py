@@ -49,6 +49,9 @@ _SUFFIXES_TEXT = ".avif .bmp .gif .jp2 .jpeg .jpg .pbm .pdf .pgm .png .pnm .ppm 
 SUFFIXES = frozenset(_SUFFIXES_TEXT.split())
 """Files of a folder that are taken as pictures, in any case."""
 
+# In the message of a file with bad pages.
+_MAX_LISTED_PAGES = 20
+
 # Pages of a PDF are drawn at this resolution; a line of 10 pt text is then 28 px high.
 PDF_DPI = 200
 
@@ -120,6 +123,8 @@ def join_failures(failures: Mapping[int, InputError], input_path: str | None) ->
     first = failures[min(failures)]
     if len(numbers) == 1:
         return first
+    if len(numbers) > _MAX_LISTED_PAGES:
+        numbers = [*numbers[:_MAX_LISTED_PAGES], f"{len(numbers) - _MAX_LISTED_PAGES:,} more"]
     listed = f"{', '.join(numbers[:-1])} and {numbers[-1]}"
     label = input_path or "picture"
     return InputError(f"pages {listed} of {label} cannot be read; the first: {first.message}", first.hint)
@@ -496,6 +501,9 @@ def _decode_pdf(
     try:
         if pages == 0:
             raise InputError(f"{label} has no pages")
+        # Each takes some bytes, however they are packed; the number alone could keep us busy for hours.
+        if pages > len(content):
+            raise InputError(f"{label} is damaged: it declares {pages:,} pages in {len(content):,} bytes")
         if pages > 1 and single_page:
             raise _refuse_pages(label)
         for index in range(pages):

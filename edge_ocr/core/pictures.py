@@ -149,6 +149,8 @@ def _convert(image: NDArray[Any], content: bytes) -> BgrImage:
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*")
+_JPEG_2000 = (b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")
+_JPEG_2000_SIZE = b"\xff\x4f\xff\x51"
 _START_OF_SCAN, _APP1 = 0xDA, 0xE1
 
 
@@ -180,8 +182,8 @@ _PNM_HEAD = re.compile(rb"P([1-6])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d
 def check_length(content: bytes, label: str, page_index: int = 0) -> None:
     """Raise InputError where a file is too short for what it declares: decoders reserve memory for that first.
 
-    Looks at BMP, GIF, JPEG, PNG, PNM and TIFF (of which at a page); WebP, AVIF and JPEG 2000 can hold any blank picture
-    in a few bytes.
+    Looks at BMP, GIF, JPEG, PNG, PNM and TIFF (of which at a page), and at the tiles of JPEG 2000. Else a blank picture
+    of any size can be a few bytes, as in WebP and AVIF.
     """
     if content.startswith(_PNG):
         for _, start, end in _walk_png(content):
@@ -214,6 +216,8 @@ def _read_declared(content: bytes, page_index: int) -> tuple[int, int, float]:
             return _read_bmp(content)
         if content[:4] in _TIFF:
             return _read_tiff(content, page_index)
+        if content.startswith(_JPEG_2000):
+            return _read_jpeg_2000(content)
         match = _PNM_HEAD.match(content)
         if match:
             width, height = int(match[2]), int(match[3])
@@ -254,6 +258,18 @@ def _read_tiff(content: bytes, page_index: int) -> tuple[int, int, float]:
         return width, height, width * height / _PIXELS_PER_BYTE_OF_JPEG
     per_byte = _PER_BYTE_OF_TIFF.get(compression)
     return width, height, width * height * bits * samples / 8 / per_byte if per_byte else 0
+
+
+def _read_jpeg_2000(content: bytes) -> tuple[int, int, float]:
+    place = content.find(_JPEG_2000_SIZE)
+    if place < 0:
+        return 0, 0, 0
+    right, bottom, _, _, tile_width, tile_height, left, top = struct.unpack_from(">8I", content, place + 8)
+    if not tile_width or not tile_height:
+        return 0, 0, 0
+    # A blank tile has its two headers and no more; decoders keep kilobytes for each.
+    tiles = max(-(-(right - left) // tile_width), 0) * max(-(-(bottom - top) // tile_height), 0)
+    return right, bottom, 14 * tiles
 
 
 def _walk_png(content: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -871,6 +871,25 @@ def test_source_of_a_single_page_is_refused_before_any_is_decoded(pdf, file_form
         list(Source(content, "x.bin", single_page=True).pages(SETTINGS))
 
 
+def test_pdf_that_declares_more_pages_than_it_can_hold_is_refused_at_once(pdf):
+    content = pdf(make_pages(1))
+    old, new = b"/Count 1", b"/Count 99999"
+    assert content.count(old) == 1
+    started = time.monotonic()
+    error = refuse(content.replace(old, new))
+    assert error.message.startswith("x.bin is damaged: it declares 99,999 pages in ")
+    assert time.monotonic() - started < 1
+
+
+def test_many_bad_pages_are_told_in_one_short_line(pdf):
+    content = pdf(make_pages(1)).replace(b"/Count 1", b"/Count 500")
+    assert len(content) > 500
+    listed = ", ".join(map(str, range(2, 22)))
+    message = f"^pages {listed} and 479 more of x.bin cannot be read; the first: page 2 of "
+    with pytest.raises(InputError, match=message):
+        list(Source(content, "x.bin").pages(SETTINGS))
+
+
 def test_damaged_pdf_is_refused(pdf):
     assert "not a PDF" in refuse(b"%PDF-1.7\n" + b"garbage" * 50).message
 
