@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from converters.passes.drop_identities import drop_identities
 from converters.passes.fold_activations import fold_activations
 from converters.passes.fold_affine import fold_affine
@@ -46,10 +48,13 @@ def run_passes(
     Without `optimize` only what opt cannot do without is run, and what `kept_classes` asks for: the classes that
     a recogniser keeps, as `prune_charset` takes them.
 
-    Raises what `prune_charset` raises, and ModelError where an attribute is of a kind that its op does not have.
+    Raises what `prune_charset` raises, and ModelError where an attribute is of a kind that its op does not have, or a
+    parameter would hold numbers that are infinite or none.
     """
     try:
-        reports = [run(program) for run in (PASSES if optimize else (restore_attributes,))]
+        # Whatever overflows is found where it is stored.
+        with np.errstate(all="ignore"):
+            reports = [run(program) for run in (PASSES if optimize else (restore_attributes,))]
         if kept_classes is not None:
             reports.append(prune_charset(program, kept_classes))
     except ModelError as error:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.program import Array, Op, Program, get_attr, get_input, get_output, set_attr
+from edge_ocr.errors import ModelError
 
 Vector = NDArray[np.float64]
 
@@ -67,9 +68,24 @@ def _read_vector(value: Array, axis: int, channels: int, is_first: bool) -> Vect
     return value.reshape(channels).astype(np.float64)
 
 
+def store(program: Program, name: str, value: NDArray[np.float64]) -> None:
+    """Round a computed parameter to float32, once, and store it.
+
+    Raises ModelError where a number leaves the range of float32, of which the network itself might not have come near.
+    """
+    with np.errstate(all="ignore"):
+        rounded = value.astype(np.float32)
+    if not np.isfinite(rounded).all():
+        raise ModelError(
+            f"{program.where}: the parameter {name} would hold numbers that are infinite or none",
+            "are the weights damaged? --no-optimize exports the model as it is",
+        )
+    program.set_param(name, rounded)
+
+
 def write_affine(program: Program, op: Op, source: str, param: str, vector: Vector) -> None:
     """Make `op` the form of an affine op that opt fuses: the parameter second, one-dimensional."""
-    program.set_param(param, vector.astype(np.float32))
+    store(program, param, vector)
     program.set_input(op, "X", source)
     program.set_input(op, "Y", param)
     set_attr(op, "axis", 1 if len(vector) > 1 else -1)
@@ -158,7 +174,7 @@ def add_to_bias(program: Program, conv: Op, vector: Vector) -> None:
     name = program.make_name(f"{get_input(conv, 'Filter')}.bias")
     raw = program.make_name(f"{result}.unbiased")
     program.set_shape(raw, program.find_shape(result) or ())
-    program.set_param(name, np.broadcast_to(vector, channels).astype(np.float32))
+    store(program, name, np.broadcast_to(vector, channels))
     program.set_output(conv, "Output", raw)
     attrs = {"axis": 1}
     program.insert_op(conv, "elementwise_add", {"X": raw, "Y": name}, {"Out": result}, attrs)
@@ -182,4 +198,4 @@ def _view_filter(program: Program, conv: Op) -> NDArray[np.float64]:
 def _write_filter(program: Program, conv: Op, view: NDArray[np.float64]) -> None:
     name = get_input(conv, "Filter") or ""
     value = view.swapaxes(1, 2) if _is_transposed(conv) else view
-    program.set_param(name, value.reshape(program.params[name].shape).astype(np.float32))
+    store(program, name, value.reshape(program.params[name].shape))

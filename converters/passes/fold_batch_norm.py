@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from converters.passes.affine import count_outputs, find_bias, is_conv, scale_outputs, write_affine
+from converters.passes.affine import count_outputs, find_bias, is_conv, scale_outputs, store, write_affine
 from converters.passes.report import PassReport, make_report
 from converters.program import Op, Program, get_attr, get_input, get_output, list_inputs, list_outputs
 
@@ -58,7 +58,7 @@ def _fold(program: Program, norm: Op) -> bool:
     scale_outputs(program, conv, factor)
     if bias is None:
         name = program.make_name(f"{result}.bias")
-        program.set_param(name, term.astype(np.float32))
+        store(program, name, term)
         program.insert_op(norm, "elementwise_add", {"X": source, "Y": name}, {"Out": result}, {"axis": 1})
         program.remove_op(norm)
     else:

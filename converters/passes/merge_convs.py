@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from converters.passes.affine import add_to_bias, find_bias, is_conv, is_unpadded, respond_to
+from converters.passes.affine import add_to_bias, find_bias, is_conv, is_unpadded, respond_to, store
 from converters.passes.report import PassReport, make_report
 from converters.program import Op, Program, get_attr, get_input, get_output
 
@@ -45,7 +45,7 @@ def _merge(program: Program, first: Op) -> bool:
         add_to_bias(program, second, respond_to(program, second, np.broadcast_to(bias.vector, a.shape[0])))
         program.remove_op(bias.op)
     merged = np.einsum("omhw,mi->oihw", b.astype(np.float64), a[:, :, 0, 0].astype(np.float64))
-    program.set_param(name, merged.astype(np.float32))
+    store(program, name, merged)
     program.set_input(second, "Input", source)
     program.remove_op(first)
     return True

@@ -790,3 +790,21 @@ def test_a_shape_of_another_kind_is_written_anew():
 def test_filters_of_nothing_are_left():
     program = build([conv("x", "t", "w"), mul("t", "a", "out")], {"w": np.zeros((0, 4, 1, 1)), "a": [2]})
     assert fold_affine(program).changed == 0
+
+
+@pytest.mark.parametrize(("first", "second"), [(1e30, 1e30), (np.inf, 0), (np.nan, 2)])
+@pytest.mark.parametrize("between", ["", "scale", "norm"])
+def test_weights_that_leave_the_range_of_float32_are_told(first, second, between):
+    """Told, not warned of: what the network computes of small numbers might still have been in it."""
+    ops = [conv("x", "t0", "w"), conv("t0", "out", "u")]
+    if between == "scale":
+        ops = [conv("x", "t0", "w"), mul("t0", "a", "out")]
+    elif between == "norm":
+        ops = [conv("x", "t0", "w"), batch_norm("t0", "out")]
+    filters = {"w": np.full((4, 4, 1, 1), first), "u": np.full((4, 4, 1, 1), second), "a": [second]}
+    program = build(ops, {**filters, **NORM, "s": np.full(4, second)}, shapes={"t0": (-1, 4, -1, -1)})
+    with pytest.raises(
+        ModelError, match=r"^synthetic: the parameter \w+(\.bias)? would hold numbers that are infinite"
+    ) as caught:
+        run_passes(program)
+    assert "--no-optimize" in caught.value.hint
