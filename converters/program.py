@@ -440,7 +440,8 @@ def get_attr(op: Op, name: str, default: Any = None) -> Any:
 
 def _is_of_kind(value: Any, default: Any) -> bool:
     if isinstance(default, list):
-        return isinstance(value, list) and all(isinstance(item, int) for item in value)
+        # NumPy does not take bools for sizes.
+        return isinstance(value, list) and all(type(item) is int for item in value)
     if isinstance(default, str):
         return isinstance(value, str)
     return isinstance(value, int if isinstance(default, int) and not isinstance(default, bool) else (int, float))

@@ -759,6 +759,7 @@ def test_a_bias_of_another_length_than_the_classes_is_not_pruned():
         (add("t", "c", "out"), "axis", "NCHW"),
         (("reshape2", "X=c", "Out=r", {"shape": [1, 4]}), "shape", 0.5),
         (("reshape2", "X=c", "Out=r", {"shape": [1, 4]}), "shape", [0.5, 8.0]),
+        (("reshape2", "X=c", "Out=r", {"shape": [1, 4]}), "shape", [True, False]),
         (("squeeze2", "X=t", "Out=out", {"axes": [2]}), "axes", 2),
     ],
 )
@@ -769,8 +770,9 @@ def test_an_attribute_of_another_kind_is_refused(op, attribute, value):
     ops = [cut, (op_type, inputs, outputs, attrs), act("relu", "r", "out")]
     program = build(ops[: 3 if outputs == "Out=r" else 2], {"w": draw(4, 4, 1, 1), "c": draw(4)})
     damaged = program.ops[2]
-    if isinstance(value, list) and isinstance(value[0], str):
-        damaged.attrs.add(name=attribute, type=5, strings=value)
+    if isinstance(value, list) and isinstance(value[0], str | bool):
+        kinds = {"type": 7, "bools": value} if isinstance(value[0], bool) else {"type": 5, "strings": value}
+        damaged.attrs.add(name=attribute, **kinds)
     else:
         set_attr(damaged, attribute, value)
     with pytest.raises(ModelError, match=rf"^synthetic: {op_type}: its attribute {attribute} is .*, expected one like"):
