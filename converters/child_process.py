@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -18,6 +19,8 @@ STDERR_TAIL_BYTES = 32 * 1024
 _MAX_LINE_BYTES = 2**16
 # How soon a process ends that is told to stop.
 _STOP_POLL_S = 0.2
+# How soon it is seen that a process has ended.
+_END_POLL_S = 0.05
 # For what was written before the end; a process that left the group may hold the pipes open.
 _REST_TIMEOUT_S = 5.0
 
@@ -28,6 +31,29 @@ class EndedError(Exception):
 
 class LateError(Exception):
     """The deadline has passed."""
+
+
+class _Leader(subprocess.Popen[bytes]):
+    """A process that leads a group, all of which ends with it."""
+
+    _has_group = True
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end, end what is left of its group, and return its exit code."""
+        # While nobody has waited for it, its id stays its own, and so the group's.
+        if not hasattr(os, "waitid"):  # macOS, before Python 3.13
+            super().wait(timeout)
+        elif self.returncode is None and not _wait_for_end(self.pid, timeout):
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        self.end_group()
+        return super().wait()
+
+    def end_group(self) -> None:
+        """End it and its group at once; wait for it then. The first time only: later, another group may have the id."""
+        if self._has_group:
+            self._has_group = False
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
 
 
 class Child:
@@ -41,7 +67,7 @@ class Child:
         Raises OSError where it does not start.
         """
         # A session of its own: Ctrl-C is for us, who then end it in order.
-        self._process = subprocess.Popen(
+        self._process = _Leader(
             list(command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -57,7 +83,6 @@ class Child:
             os.set_blocking(descriptor, False)
         self._stderr_open = True
         self._stdin_open = True
-        self._killed = False
         self._hear = hear
         self.tail = bytearray()
         """The last that it wrote to stderr."""
@@ -146,10 +171,8 @@ class Child:
 
     def kill(self) -> None:
         """End it at once, with all that it started on this machine."""
-        # Once: afterwards another group may have the id.
-        if not self._killed:
-            self._killed = True
-            _kill_group(self._process)
+        self._process.end_group()
+        self._process.wait()
         self.close_stdin()
         self._stderr_open = False
         for pipe in (self._process.stdout, self._process.stderr):
@@ -195,7 +218,7 @@ def run_child(
     soon after another thread has set `stop`.
     """
     # A session of its own, as `Child`: who waits in another thread than the main one sees no Ctrl-C, hence `stop`.
-    process = subprocess.Popen(
+    process = _Leader(
         list(command),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -209,7 +232,8 @@ def run_child(
         try:
             said = _communicate(process, data, time.monotonic() + timeout_s, stop)
         finally:
-            _kill_group(process)
+            process.end_group()
+            process.wait()
         if said is None:
             said = process.communicate(timeout=_REST_TIMEOUT_S)
             raise subprocess.TimeoutExpired(list(command), timeout_s, *said)
@@ -233,14 +257,19 @@ def _communicate(
             return None
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process that leads a group, and all of the group, be the leader alive or not. Call it once.
-
-    Until the leader is waited for, and while the group has members, no other group gets the id.
-    """
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def _wait_for_end(pid: int, timeout_s: float | None) -> bool:
+    """Tell whether a child has ended within a time, without reaping it."""
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    pause_s = 0.0005
+    # Where there is none, somebody else has reaped it.
+    with suppress(ChildProcessError):
+        while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | (os.WNOHANG if timeout_s is not None else 0)) is None:
+            left = math.inf if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                return False
+            pause_s = min(2 * pause_s, left, _END_POLL_S)
+            time.sleep(pause_s)
+    return True
 
 
 def clean_environment() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Nothing that a child started outlives it, however the child ends."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -48,8 +49,6 @@ def test_what_a_leader_that_has_ended_left_running_is_ended(end):
     if end == "end":
         assert child.end(5) == 0
     else:
-        # It has been seen to end before: its own id is no longer its own.
-        child._process.wait()
         child.kill()
     assert wait_until_gone(left)
 
@@ -60,6 +59,40 @@ def test_a_group_is_ended_once(monkeypatch):
     # Another group may have got the id by then.
     monkeypatch.setattr(os, "killpg", lambda *arguments: pytest.fail("killed again"))
     child.kill()
+
+
+@pytest.mark.parametrize("how", ["end", "kill", "run", "run late"])
+def test_a_group_is_ended_while_its_leader_still_has_the_id(monkeypatch, how):
+    killed = []
+    kill = os.killpg
+
+    def note(pid, number):
+        # Of a process that was waited for, there is nothing any more.
+        killed.append(Path(f"/proc/{pid}").exists())
+        kill(pid, number)
+
+    monkeypatch.setattr(os, "killpg", note)
+    if how == "run":
+        left = int(run_child(["sh", "-c", LEADER], 10, env=os.environ).stdout)
+    elif how == "run late":
+        with pytest.raises(subprocess.TimeoutExpired) as caught:
+            run_child(["sh", "-c", "sleep 60 & echo $!"], 0.3, env=os.environ)
+        left = int(caught.value.output)
+    else:
+        child = Child(["sh", "-c", LEADER])
+        left = int(child.receive_line(time.monotonic() + 10))
+        child.receive_rest(0, time.monotonic() + 10)
+        assert how == "kill" or child.end(5) == 0
+        child.kill()
+    assert killed == [True]
+    assert wait_until_gone(left)
+
+
+def test_a_leader_that_is_late_is_ended():
+    child = Child(["sh", "-c", "exec 2>&-; sleep 60"])
+    started = time.monotonic()
+    assert child.end(0.3) == -signal.SIGKILL
+    assert 0.3 <= time.monotonic() - started < 5
 
 
 def test_a_command_is_run_to_its_end_with_what_it_says():
