@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ from typing import Any
 from converters.ownership import (
     SEAL,
     Contents,
+    has_all,
     hash_file,
     list_written,
     name_some,
@@ -140,8 +142,8 @@ def open_bundle(
     With `inside`, they are a project, and that is the folder of the bundle in it.
 
     When it does not, or is interrupted, nothing is left and `out_dir` is as it was. A process that is killed outright
-    leaves a folder beside it, which the next export to `out_dir` removes. With `force`, an earlier bundle is replaced;
-    what is the user's in it is in the new one, too. `report` is told what was kept or could not be removed.
+    leaves a folder beside it, which `put_back` removes. With `force`, an earlier bundle is replaced; what is the user's
+    in it is in the new one, too. `report` is told what was kept or could not be removed.
 
     Raises UsageError as `check_out_dir`, or where nothing can be written there.
     """
@@ -152,19 +154,21 @@ def open_bundle(
     try:
         with _explain_failure(out_dir):
             place.parent.mkdir(parents=True, exist_ok=True)
-        put_back(out_dir, report=report)
-        with _lock(place.parent, alone=False):
-            check_out_dir(out_dir, force=force, is_project=bool(inside))
-            with _explain_failure(out_dir):
-                partial.mkdir()
+        check_out_dir(out_dir, force=force, is_project=bool(inside))
+        with _explain_failure(out_dir):
+            partial.mkdir()
+        # It tells `put_back` that we are alive, also when the folder is in its place.
+        with _lock(partial):
             yield BundleWriter(partial, partial / inside, place)
             # Again: minutes may have passed since the first look.
             kept = _look_at(out_dir, force, bool(inside), list_written(partial))
             try:
-                count = take_along(place, partial, kept)
+                count, in_the_way = take_along(place, partial, kept)
             except OSError as error:
                 named = f"{error.filename}: {error.strerror}"
                 raise UsageError(f"--out {out_dir}: cannot be taken along: {named}", "give another --out") from None
+            if in_the_way:  # where names differ in case only, and the file system does not mind
+                raise _refuse_loss(out_dir, in_the_way, is_project=bool(inside))
             with _explain_failure(out_dir):
                 old = _switch(partial, place)
             is_placed = True
@@ -181,13 +185,17 @@ def open_bundle(
                 folder.rmdir()
 
 
-def check_out_dir(out_dir: Path, *, force: bool = False, is_project: bool = False) -> Path:
+def check_out_dir(
+    out_dir: Path, *, force: bool = False, is_project: bool = False, written: Collection[str] = ()
+) -> Path:
     """Return the absolute place of a bundle or project to be written, links resolved.
+
+    `written` are the files that will be in it, as far as that is known.
 
     Raises UsageError where a file is in the way, or a folder that is not empty: with `force`, a bundle gives way to a
     bundle and a project to a project, unless something of its user's would be lost; any other folder never does.
     """
-    _look_at(out_dir, force, is_project)
+    _look_at(out_dir, force, is_project, written)
     return Path(os.path.realpath(out_dir))
 
 
@@ -225,14 +233,18 @@ def _look_at(out_dir: Path, force: bool, is_project: bool, written: Collection[s
             "give another --out",
         ) from None
     if contents.lost:
-        raise UsageError(
-            f"--out {out_dir}: --force would lose what you changed or added there: {name_some(contents.lost)}",
-            "export to another folder, and replace ocr/src/main/assets/edge-ocr, ocr/libs and ocr/src/main/jniLibs in "
-            "yours by those"
-            if is_project
-            else "move that elsewhere, or give another --out",
-        )
+        raise _refuse_loss(out_dir, contents.lost, is_project=is_project)
     return contents.kept
+
+
+def _refuse_loss(out_dir: Path, lost: Collection[str], *, is_project: bool) -> UsageError:
+    return UsageError(
+        f"--out {out_dir}: --force would lose what you changed or added there: {name_some(lost)}",
+        "export to another folder, and replace ocr/src/main/assets/edge-ocr, ocr/libs and ocr/src/main/jniLibs in "
+        "yours by those"
+        if is_project
+        else "move that elsewhere, or give another --out",
+    )
 
 
 def _read_rule(folder: Path) -> tuple[Mapping[str, str], Collection[str], Collection[str]] | None:
@@ -265,32 +277,52 @@ def _is_ours(folder: Path) -> bool:
 def put_back(out_dir: Path, *, report: Report = lambda step: None) -> None:
     """Undo what exports to `out_dir` left that were killed: bring back a bundle that was moved away, remove the rest.
 
-    While another export works in the folder above, nothing is done. `report` is told what was.
+    While another export to it runs, or where that cannot be told, nothing is done. `report` is told what was.
     """
     place = Path(os.path.realpath(out_dir))
     pattern = re.compile(rf"\.{re.escape(place.name)}(\.zip)?\.[0-9a-f]{{8}}\.(partial|old)")
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), contextlib.ExitStack() as locks:
         left = sorted(path for path in place.parent.iterdir() if pattern.fullmatch(path.name))
         if not left:
             return
-        with _lock(place.parent, alone=True) as is_alone:
-            if not is_alone:
-                report(f"{', '.join(map(str, left))}: of another export, which may be running")
+        named = ", ".join(map(str, left))
+        # What another writes is one of these: it may have been put in place just now.
+        for folder in (*left, place):
+            if folder.is_symlink() or not folder.is_dir():
+                continue
+            problem = locks.enter_context(_lock(folder))
+            if isinstance(problem, BlockingIOError):
+                report(f"{named}: of another export, which is running")
                 return
-            old = [path for path in left if path.suffix == ".old" and _read_rule(path) is not None]
-            is_vacant = not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir()))
-            # Which of two was the last, nobody knows.
-            if is_vacant and len(old) == 1:
-                old[0].rename(place)
-                left.remove(old[0])
-                report(f"WARNING: an export was cut off before: {old[0]} is {place} again")
-            for path in left:
-                # What is half-written has copies of the user's files at most.
-                if path.suffix == ".old" and (is_vacant or not _is_ours(path)):
-                    report(f"WARNING: {path} is of an export that was cut off; files of yours may be in it")
-                else:
-                    _remove(path)
-                    report(f"removed {path}, of an export that was cut off")
+            if problem is not None:
+                report(
+                    f"WARNING: {named}: of an export that was cut off or still runs; which of them cannot be told, as "
+                    f"{folder} cannot be locked: {problem.strerror}"
+                )
+                return
+        old = [path for path in left if path.suffix == ".old" and _read_rule(path) is not None]
+        is_vacant = not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir()))
+        # Which of two was the last, nobody knows.
+        if is_vacant and len(old) == 1:
+            old[0].rename(place)
+            left.remove(old[0])
+            report(f"WARNING: an export was cut off before: {old[0]} is {place} again")
+        for path in left:
+            # What is half-written has copies of the user's files at most.
+            if path.suffix == ".old" and (is_vacant or not _is_spare(path, place)):
+                report(f"WARNING: {path} is of an export that was cut off; files of yours may be in it")
+            else:
+                _remove(path)
+                report(f"removed {path}, of an export that was cut off")
+
+
+def _is_spare(old: Path, place: Path) -> bool:
+    """Tell whether all that is the user's in a bundle that was moved away is in the one in its place, too."""
+    try:
+        contents = _sort_out(old)
+        return not old.is_symlink() and not contents.lost and has_all(old, place, contents.kept)
+    except OSError:
+        return False
 
 
 def _switch(partial: Path, place: Path) -> Path | None:
@@ -298,10 +330,13 @@ def _switch(partial: Path, place: Path) -> Path | None:
     if not place.exists() or not any(place.iterdir()):
         partial.rename(place)  # there is nothing, or an empty folder, which a rename replaces
         return None
-    if _exchange(partial, place):
-        return partial
-    # Between the two, there is nothing at the place: `put_back` is for those that are killed then.
     old = partial.with_suffix(".old")
+    # First, so that what is there once they are exchanged is called so at once, for `put_back`.
+    partial.rename(old)
+    if _exchange(old, place):
+        return old
+    old.rename(partial)
+    # Between the two, there is nothing at the place: `put_back` is for those that are killed then.
     try:
         place.rename(old)
         partial.rename(place)
@@ -324,9 +359,15 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def _remove_old(old: Path, place: Path, report: Report) -> None:
     try:
-        # What has come since the last look.
-        take_along(old, place, _sort_out(old).kept)
-        _remove(old)
+        # What has come since the last look, or was changed since.
+        contents = _sort_out(old)
+        _, in_the_way = take_along(old, place, contents.kept)
+        lost = [*contents.lost, *in_the_way]
+        if lost:
+            why = f"you changed or added there what is not in the new one: {name_some(lost)}"
+            report(f"WARNING: {old} stays, the bundle before: {why}")
+        else:
+            _remove(old)
     except OSError as error:
         report(f"WARNING: {old} stays, the bundle before: {error.filename}: {error.strerror}")
 
@@ -339,27 +380,26 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def _lock(folder: Path, *, alone: bool) -> Iterator[bool]:
-    """Hold a folder against exports that would be `alone` in it, or against all; yield whether that was to be had.
+def _lock(folder: Path) -> Iterator[OSError | None]:
+    """Hold a folder, wherever it is moved; yield why it is not to be had, BlockingIOError where another holds it.
 
-    It falls with the process.
+    The hold ends with the process.
     """
+    problem, descriptor = None, -1
     try:
         import fcntl  # not on Windows
 
         descriptor = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
-        yield False
-        return
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        problem = OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    except OSError as error:  # NFS may lock only what is open for writing, as no folder is
+        problem = error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
-            is_held = True
-        except OSError:
-            is_held = False
-        yield is_held
+        yield problem
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 # --- the archive

@@ -197,7 +197,7 @@ class Board:
     def switch(self, *, force: bool = False) -> list[str]:
         """Put the new folder in place, with what is the user's in the old one; return notes.
 
-        With `force`, the old one stays beside it where something would be lost.
+        The old one stays beside it where something would be lost: with `force`, or where that came while it switched.
 
         Raises as `check_old`; UsageError where it cannot be renamed. The old bundle is then there as before.
         """
@@ -212,13 +212,13 @@ class Board:
         if "old" not in facts:
             return notes
         old = clean_text(facts["old"])
-        if lost:
-            return [*notes, f"{old} on {host} stays, as you changed or added there what is not in the new one: {lost}"]
         try:
-            # What has come since.
-            self._sort_out("again", facts["old"], force=True)
+            # What has come since, or was changed since.
+            lost = lost or self._sort_out("again", facts["old"], force=True)[1]
         except EdgeOcrError as error:
             return [*notes, f"{old} on {host} stays: {error.message}"]
+        if lost:
+            return [*notes, f"{old} on {host} stays, as you changed or added there what is not in the new one: {lost}"]
         with self._watch("remove the old bundle", SWITCH_TIMEOUT_S) as deadline:
             self._keeper.send(b"clear\n", deadline)
             facts = self._ask("cleared", deadline)

@@ -132,9 +132,9 @@ say ready
 read -r word
 [ "$word" = switch ] || exit 1
 rm -f -- "$folder/.deploy-job"
-check_place
-# So that a board that is switched off next has whole files.
+# So that a board that is switched off next has whole files. It may take minutes.
 sync
+check_place
 trap '' HUP INT TERM
 if [ -e "$place" ]; then
   mv -- "$place" "$old" || refuse switch

@@ -26,6 +26,7 @@ from converters.manifest import SBOM, build_manifest
 from converters.nb import normalise, parse_nb
 from converters.nb_graph import serialise_graph
 from converters.opt import Precision, check_support, run_opt
+from converters.ownership import list_written
 from converters.passes import PassReport, run_passes
 from converters.program import Program, Signature, read_signature
 from converters.runtime_libs import RuntimeLibrary, add_library, find_library
@@ -234,7 +235,12 @@ def export_bundle(
         if zip_file is not None:
             # Before the bundle is in its place: when this fails, nothing was exported. Minutes have passed since the
             # first look.
-            check_out_dir(out_dir, force=options.force, is_project=bool(chosen.bundle_folder))
+            check_out_dir(
+                out_dir,
+                force=options.force,
+                is_project=bool(chosen.bundle_folder),
+                written=list_written(bundle.root),
+            )
             check_zip(out_dir, force=options.force)
             write_zip(bundle.root, zip_file)
     return ExportReport(

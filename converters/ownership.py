@@ -29,6 +29,7 @@ from typing import IO
 SEAL = "manifest_sha256"
 """Key of a manifest: the sha256 that its content has while this is empty. It tells whether somebody edited it."""
 
+_MOUNTS = Path("/proc/self/mountinfo")
 _SEAL_LINE = re.compile(rb'(?<=^  "manifest_sha256": ")[^"\n]*', re.MULTILINE)
 _CHUNK_BYTES = 2**20
 _MOST_NAMES = 5
@@ -88,8 +89,11 @@ def sort_out(
     `listed` is what the export wrote; `ours` is so, too, but has no sha256. `dropped` are the folders that are
     nobody's. `written` is what the new export writes, as far as that is known.
 
-    Raises OSError for what cannot be read.
+    Raises OSError for what cannot be read, and where something is mounted: that can be neither linked nor renamed, and
+    what removes the folder would empty it.
     """
+    for mounted in _list_mounts(folder):
+        raise _refuse_mount(mounted)
     written = frozenset(written)
     shared = {parent for name in (*listed, *ours, *written) for parent in _list_parents(name)}
     contents = Contents()
@@ -128,17 +132,28 @@ def list_written(folder: Path) -> list[str]:
     return found
 
 
-def take_along(source: Path, target: Path, names: Collection[str]) -> int:
+def take_along(source: Path, target: Path, names: Collection[str]) -> tuple[int, list[str]]:
     """Put what is called `names` in `source` into `target`, too, as the very files; what is there already stays.
 
-    Where the file system has no hard links, they are copies. Returns how many files and links they are.
+    Where the file system has no hard links, they are copies. Returns how many files and links they are, and the names
+    of those that were not taken along, as `target` has something else there.
 
     Raises OSError for what can be neither linked nor copied.
     """
+    count, in_the_way = 0, list[Path]()
     for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        _link(source / name, target / name)
-    return sum(1 for name in names for _ in _list_leaves(source / name))
+        count += _link(source / name, target / name, in_the_way)
+    return count, [path.relative_to(target).as_posix() for path in in_the_way]
+
+
+def has_all(source: Path, target: Path, names: Collection[str]) -> bool:
+    """Tell whether `target` has all that is called `names` in `source`, be it copies.
+
+    Raises OSError for what cannot be read.
+    """
+    leaves = [leaf for name in names for leaf in _list_leaves(source / name)]
+    return all(_is_same(leaf, target / leaf.relative_to(source)) for leaf in leaves)
 
 
 def hash_file(file: IO[bytes]) -> str:
@@ -161,28 +176,71 @@ def _list_parents(name: str) -> Iterator[str]:
         yield name
 
 
-def _link(source: Path, target: Path) -> None:
-    if source.is_dir() and not source.is_symlink():
-        if source.is_mount():
-            raise OSError(errno.EXDEV, "something is mounted there", str(source))
+def _link(source: Path, target: Path, in_the_way: list[Path]) -> int:
+    if _is_folder(source):
+        if os.path.lexists(target) and not _is_folder(target):
+            in_the_way.append(target)
+            return 0
         target.mkdir(exist_ok=True)
-        for path in source.iterdir():
-            _link(path, target / path.name)
+        count = sum(_link(path, target / path.name, in_the_way) for path in source.iterdir())
         with suppress(PermissionError):  # where we are not the owner
             found = source.stat()
             os.chown(target, found.st_uid, found.st_gid)
         shutil.copystat(source, target)
-    elif not os.path.lexists(target):
+        return count
+    if not os.path.lexists(target):
         try:
             os.link(source, target, follow_symlinks=False)
         except OSError as error:
+            # Both lie in one folder, so the file systems differ where something is mounted.
+            if error.errno == errno.EXDEV:
+                raise _refuse_mount(str(source)) from None
             if not source.is_symlink() and not source.is_file():
                 raise OSError(error.errno, error.strerror, str(source)) from None
             shutil.copy2(source, target, follow_symlinks=False)
+    elif not _is_same(source, target):
+        in_the_way.append(target)
+        return 0
+    return 1
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Tell whether two are one file or link, or have the same content; where there is no `other`, they are not."""
+    if not os.path.lexists(other):
+        return False
+    found = one.lstat(), other.lstat()
+    if os.path.samestat(*found):
+        return True
+    if one.is_symlink() or other.is_symlink():
+        return one.is_symlink() and other.is_symlink() and one.readlink() == other.readlink()
+    if not one.is_file() or not other.is_file() or found[0].st_size != found[1].st_size:
+        return False
+    return _hash(str(one)) == _hash(str(other))
+
+
+def _list_mounts(folder: Path) -> list[str]:
+    """Return where something is mounted in a folder, or on it; nothing where the system does not tell."""
+    place = os.path.realpath(folder)
+    try:
+        lines = _MOUNTS.read_bytes().splitlines()
+    except OSError:
+        return []
+    # The fifth field, with blanks and the like in octal.
+    fields = [re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), line.split(b" ")[4]) for line in lines]
+    points = map(os.fsdecode, fields)
+    return [point for point in points if point == place or point.startswith(f"{place}/")]
+
+
+def _refuse_mount(place: str) -> OSError:
+    return OSError(errno.EXDEV, "something is mounted there", place)
 
 
 def _list_leaves(path: Path) -> Iterator[Path]:
-    if path.is_dir() and not path.is_symlink():
+    if _is_folder(path):
         for inner in path.iterdir():
             yield from _list_leaves(inner)
     else:
@@ -202,18 +260,19 @@ def main(stage: str, old: str, new: str, settings: str) -> None:
     """Apply the rule to the bundle `old` on a board; print how many files were taken along, then what would be lost.
 
     Of `stage`, `ask` only looks; `take` takes along to the folder `new`, which holds what was just written; so does
-    `again`, once that is in place, with what has come since. `settings` is a JSON object with `manifest`, `ours`,
-    `dropped` and `written`, as above.
+    `again`, once that is in place, with what has come since: what was changed since, too, would then be lost with
+    `old`. `settings` is a JSON object with `manifest`, `ours`, `dropped` and `written`, as above.
     """
     given = json.loads(settings)
-    if not (Path(old) / given["manifest"]).exists():
-        sys.stdout.write("0 \n")  # there is nothing, or an empty folder
+    # What has no manifest, the keeper does not replace, unless it is empty. Once it has, that may be gone since.
+    if not (Path(old) / given["manifest"]).exists() and (stage != "again" or not any(Path(old).iterdir())):
+        sys.stdout.write("0 \n")
         return
     written = given["written"] if stage == "ask" else list_written(Path(new)) if stage == "take" else ()
     listed = read_listed(Path(old), given["manifest"])
     contents = sort_out(Path(old), listed, given["ours"], given["dropped"], written)
-    count = take_along(Path(old), Path(new), contents.kept) if stage != "ask" else 0
-    named = "".join(c if c.isprintable() else "?" for c in name_some(contents.lost))
+    count, in_the_way = (0, []) if stage == "ask" else take_along(Path(old), Path(new), contents.kept)
+    named = "".join(c if c.isprintable() else "?" for c in name_some([*contents.lost, *in_the_way]))
     sys.stdout.buffer.write(f"{count} {named}\n".encode(errors="replace"))
 
 
@@ -223,4 +282,6 @@ if __name__ == "__main__":
     except (OSError, ValueError) as problem:
         named = f"{problem.filename}: {problem.strerror}" if isinstance(problem, OSError) else problem
         sys.stderr.write(f"Error: what is yours in the bundle there cannot be told: {named}\n")
+        if isinstance(problem, OSError) and problem.errno == errno.EXDEV:
+            sys.stderr.write("Hint: unmount it, or deploy to another folder\n")
         sys.exit(2)  # of UsageError

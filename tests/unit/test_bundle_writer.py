@@ -14,7 +14,7 @@ import pytest
 
 from converters import bundle_writer
 from converters.bundle_writer import check_out_dir, check_zip, open_bundle, put_back, write_zip
-from converters.ownership import list_written
+from converters.ownership import list_written, take_along
 from edge_ocr.errors import UsageError
 
 
@@ -149,11 +149,12 @@ def test_what_the_user_added_is_kept_as_it_is(used, tmp_path, monkeypatch, can_e
     assert list_names(tmp_path) == ["bundle", "outside"]
 
 
-def test_without_hard_links_files_are_copied(used, monkeypatch):
-    def refuse(source, target, **options):
-        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(source))
+def refuse_link(source, target, **options):
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(source))
 
-    monkeypatch.setattr(os, "link", refuse)
+
+def test_without_hard_links_files_are_copied(used, monkeypatch):
+    monkeypatch.setattr(os, "link", refuse_link)
     (used / "results" / "pipe").unlink()
     write_bundle(used, b"new", force=True)
     assert (used / "results" / "a" / "b.json").read_text() == "mine: results/a/b.json"
@@ -227,6 +228,112 @@ def test_what_comes_while_it_is_switched_is_kept(used, monkeypatch):
     monkeypatch.setattr(bundle_writer, "_switch", write_then_switch)
     write_bundle(used, b"new", force=True)
     assert (used / "results" / "late.json").read_text() == "late"
+    assert list_names(used.parent) == ["bundle", "outside"]
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+@pytest.mark.parametrize("has_links", [True, False])
+def test_what_is_changed_while_it_is_switched_stays_in_the_old_bundle(used, monkeypatch, can_exchange, has_links):
+    (used / "results" / "pipe").unlink()
+    if not can_exchange:
+        monkeypatch.setattr(bundle_writer, "_exchange", lambda one, other: False)
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse_link)
+    switch = bundle_writer._switch
+
+    def change_then_switch(partial, place):
+        (place / "models" / "det.nb").write_text("edited")
+        # As editors do: the name is another file's then.
+        (place / ".tmp").write_text("mine: new words!")
+        (place / ".tmp").rename(place / "photo 1.jpg")
+        (place / "results" / "late.json").write_text("late")
+        return switch(partial, place)
+
+    monkeypatch.setattr(bundle_writer, "_switch", change_then_switch)
+    steps = []
+    with open_bundle(used, force=True, report=steps.append) as bundle:
+        bundle.add("models/det.nb", b"new")
+        bundle.add_manifest({"edge_ocr_version": "0"})
+    (old,) = used.parent.glob(".bundle.*.old")
+    why = "you changed or added there what is not in the new one: models/det.nb, photo 1.jpg"
+    assert steps[-1] == f"WARNING: {old} stays, the bundle before: {why}"
+    assert (old / "models" / "det.nb").read_text() == "edited"
+    assert (old / "photo 1.jpg").read_text() == "mine: new words!"
+    assert (used / "models" / "det.nb").read_bytes() == b"new"
+    assert (used / "photo 1.jpg").read_text() == "mine: photo 1.jpg"
+    assert (used / "results" / "late.json").read_text() == "late"
+    # The next export leaves it, too.
+    put_back(used, report=steps.append)
+    assert steps[-1].endswith("files of yours may be in it")
+    assert (old / "models" / "det.nb").read_text() == "edited"
+
+
+def test_a_name_that_is_another_only_by_its_case_is_not_lost(tmp_path, monkeypatch):
+    # On a disk that minds no case, `det.NB` is in the way of `det.nb`, which no comparison of names shows.
+    out = tmp_path / "bundle"
+    with open_bundle(out) as bundle:
+        bundle.add_manifest({"edge_ocr_version": "0"})
+    (out / "models").mkdir()
+    (out / "models" / "det.nb").write_bytes(b"mine")
+    monkeypatch.setattr(bundle_writer, "list_written", lambda folder: ["manifest.json", "models/DET.nb"])
+    with pytest.raises(UsageError, match=r"--force would lose what you changed or added there: models/det\.nb$"):
+        write_bundle(out, b"new", force=True)
+    assert (out / "models" / "det.nb").read_bytes() == b"mine"
+    assert list_names(tmp_path) == ["bundle"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "link to a folder", "pipe"])
+def test_what_is_in_the_way_is_told_and_stays(tmp_path, kind):
+    source, target = tmp_path / "source", tmp_path / "target"
+    for made in (source, target, target / "a", tmp_path / "outside"):
+        made.mkdir()
+    (source / "c").write_text("c")
+    if kind == "folder":
+        (source / "a").write_text("a")
+    elif kind == "link":
+        (source / "a").symlink_to("c")
+    elif kind == "pipe":
+        os.mkfifo(source / "a")
+    else:
+        (source / "a").mkdir()
+        (source / "a" / "b").write_text("b")
+        (target / "a").rmdir()
+        (target / "a").symlink_to(tmp_path / "outside")
+    assert take_along(source, target, ["a", "c"]) == (1, ["a"])
+    assert (target / "c").samefile(source / "c")
+    assert list_tree(target) == ["a", "c"]
+    assert list_names(tmp_path / "outside") == []
+    # What is there already is not in its own way.
+    assert take_along(source, target, ["c"]) == (1, [])
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """Mount something in a folder of the test's; skips where that is not allowed."""
+    mounted = []
+
+    def mount(*arguments):
+        done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"nothing can be mounted: {done.stderr.strip()}")
+        mounted.append(arguments[-1])
+
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize("kind", ["disk", "folder of the same disk"])
+def test_what_is_mounted_in_a_bundle_stops_its_replacement_before_the_work(tmp_path, mount, kind):
+    out, outside, place = tmp_path / "bundle", tmp_path / "outside", tmp_path / "bundle" / "my photos"
+    write_bundle(out)
+    for made in (outside, place):
+        made.mkdir()
+    (outside / "cat.jpg").touch()
+    mount(*(["-t", "tmpfs", "tmpfs"] if kind == "disk" else ["--bind", outside]), place)
+    with pytest.raises(UsageError, match=rf"{place}: something is mounted there$"):
+        check_out_dir(out, force=True)
+    assert list_names(outside) == ["cat.jpg"]
 
 
 def test_a_failed_bundle_with_files_of_the_user_stays(tmp_path):
@@ -261,7 +368,14 @@ def die(*arguments):
 rename, exchange = Path.rename, bundle_writer._exchange
 if sys.argv[2] == "between renames":
     bundle_writer._exchange = lambda one, other: False
-    Path.rename = lambda path, target: die() if path.suffix == ".partial" else rename(path, target)
+    Path.rename = lambda path, target: die() if target == Path(sys.argv[1]) else rename(path, target)
+elif sys.argv[2] == "renamed":
+    bundle_writer._exchange = die
+elif sys.argv[2] == "exchanged, late":
+    def write_and_die(one, other):
+        (other / "late").write_text("mine")
+        return exchange(one, other) and die()
+    bundle_writer._exchange = write_and_die
 elif sys.argv[2] == "before":
     bundle_writer._switch = die
 else:
@@ -272,30 +386,46 @@ with bundle_writer.open_bundle(Path(sys.argv[1]), force=True) as bundle:
 """
 
 
-@pytest.mark.parametrize("when", ["before", "between renames", "exchanged"])
+def kill_export(repository, out, when):
+    """Kill an export to `out` at a point of its switch; return what it leaves beside it."""
+    env = {**os.environ, "PYTHONPATH": str(repository)}
+    ended = subprocess.run([sys.executable, "-c", KILLED, out, when], env=env, capture_output=True, check=False)
+    if "exchanged" in when and ended.returncode == 0:
+        pytest.skip("this system or file system cannot exchange folders")
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    return [path for path in sorted(out.parent.iterdir()) if path != out]
+
+
+@pytest.mark.parametrize("when", ["before", "renamed", "between renames", "exchanged"])
 def test_a_killed_export_costs_nothing(tmp_path, repository, when):
     out = tmp_path / "bundle"
     write_bundle(out, b"old")
     (out / "mine").write_text("mine")
-    env = {**os.environ, "PYTHONPATH": str(repository)}
-    ended = subprocess.run([sys.executable, "-c", KILLED, out, when], env=env, capture_output=True, check=False)
-    if when == "exchanged" and ended.returncode == 0:
-        pytest.skip("this system or file system cannot exchange folders")
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
-    left = [name for name in list_names(tmp_path) if name != "bundle"]
+    left = kill_export(repository, out, when)
     steps = []
     put_back(out, report=steps.append)
     assert list_names(tmp_path) == ["bundle"]
     content = b"new" if when == "exchanged" else b"old"
     assert (out / "models" / "det.nb").read_bytes() == content
     assert (out / "mine").read_text() == "mine"
-    assert [path.suffix for path in map(Path, left)] == ([".old", ".partial"] if "renames" in when else [".partial"])
-    told = [f"removed {tmp_path / left[-1]}, of an export that was cut off"]
-    if "renames" in when:
-        told.insert(0, f"WARNING: an export was cut off before: {tmp_path / left[0]} is {out} again")
+    told = [f"removed {left[-1]}, of an export that was cut off"]
+    if when == "between renames":
+        assert [path.suffix for path in left] == [".old", ".partial"]
+        told.insert(0, f"WARNING: an export was cut off before: {left[0]} is {out} again")
     assert steps == told
     write_bundle(out, b"newer", force=True)
     assert (out / "mine").read_text() == "mine"
+
+
+def test_a_killed_export_does_not_cost_what_came_while_it_switched(tmp_path, repository):
+    out = tmp_path / "bundle"
+    write_bundle(out, b"old")
+    (old,) = kill_export(repository, out, "exchanged, late")
+    steps = []
+    put_back(out, report=steps.append)
+    assert (out / "models" / "det.nb").read_bytes() == b"new"
+    assert (old / "late").read_text() == "mine"
+    assert steps == [f"WARNING: {old} is of an export that was cut off; files of yours may be in it"]
 
 
 def test_what_another_export_writes_is_left_alone(tmp_path):
@@ -304,8 +434,53 @@ def test_what_another_export_writes_is_left_alone(tmp_path):
         put_back(tmp_path / "bundle", report=steps.append)
         bundle.add_manifest({"edge_ocr_version": "0"})
     assert len(steps) == 1
-    assert steps[0].endswith(".partial: of another export, which may be running")
+    assert steps[0].endswith(".partial: of another export, which is running")
     assert list_names(tmp_path) == ["bundle"]
+
+
+def test_an_export_to_another_place_does_not_hinder(tmp_path):
+    old, steps = tmp_path / ".bundle.0123abcd.old", []
+    write_bundle(old, b"old")
+    with open_bundle(tmp_path / "other") as bundle:
+        put_back(tmp_path / "bundle", report=steps.append)
+        bundle.add_manifest({"edge_ocr_version": "0"})
+    assert (tmp_path / "bundle" / "models" / "det.nb").read_bytes() == b"old"
+    assert steps == [f"WARNING: an export was cut off before: {old} is {tmp_path / 'bundle'} again"]
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_an_export_that_has_just_switched_is_left_alone(tmp_path, monkeypatch, can_exchange):
+    if not can_exchange:
+        monkeypatch.setattr(bundle_writer, "_exchange", lambda one, other: False)
+    out, remove, steps = tmp_path / "bundle", bundle_writer._remove_old, []
+
+    def put_back_then_remove(old, place, report):
+        put_back(out, report=steps.append)
+        assert old.exists()
+        remove(old, place, report)
+
+    monkeypatch.setattr(bundle_writer, "_remove_old", put_back_then_remove)
+    for content in (b"old", b"new"):
+        write_bundle(out, content, force=True)
+    assert len(steps) == 1
+    assert steps[0].endswith(".old: of another export, which is running")
+    assert list_names(tmp_path) == ["bundle"]
+
+
+def test_where_nothing_can_be_locked_that_is_told(tmp_path, monkeypatch):
+    def refuse(descriptor, operation):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    old, steps = tmp_path / ".bundle.0123abcd.old", []
+    write_bundle(old, b"old")
+    put_back(tmp_path / "bundle", report=steps.append)
+    assert list_names(tmp_path) == [old.name]
+    (step,) = steps
+    assert step.startswith(f"WARNING: {old}: of an export that was cut off or still runs; which of them cannot be told")
+    assert step.endswith("cannot be locked: Bad file descriptor")
+    # Exports go on.
+    write_bundle(tmp_path / "bundle")
 
 
 @pytest.mark.parametrize("kind", ["two", "files of the user", "other names"])
@@ -347,7 +522,7 @@ def test_the_old_bundle_comes_back_when_the_swap_fails(tmp_path, monkeypatch):
     rename = Path.rename
 
     def refuse_partial(path, target):
-        if path.suffix == ".partial":
+        if path.suffix == ".partial" and target == tmp_path / "bundle":
             raise OSError(5, "Input/output error")
         return rename(path, target)
 

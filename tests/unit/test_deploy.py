@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -523,6 +524,84 @@ def test_what_comes_while_it_is_switched_is_kept(board, make_files):
     assert deploy(board, make_files(name="2")) == ["kept 1 file of yours"]
     assert list_files(board.home / "ocr") == {*make_files(), "results/1", "results/2"}
     assert board.list_home() == ["ocr"]
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
+def test_what_is_changed_while_it_is_switched_stays_in_the_old_bundle(board, make_files, shell):
+    board.use_shell(shell)
+    place = board.home / "ocr"
+    deploy(board, make_files(name="1"))
+    write_files(place, "results.json", "deep/er/results.json", "log.txt", "same")
+    # Between what was taken along and the rename, be it minutes.
+    real = (board.programs / "sync").readlink()
+    changes = (
+        "for name in results.json deep/er/results.json; do echo new >.tmp && mv .tmp $name; done",
+        "cat same >.tmp && mv .tmp same",
+        "echo more >>log.txt",
+        "echo edited >>'models/a b.nb'",
+        "mkdir new; echo new >new/late",
+    )
+    board.put("sync", f"cd '{place}' || exit 1\n" + "\n".join(changes) + f"\nexec {real}")
+    kept, note = deploy(board, make_files(name="2"))
+    assert kept == "kept 4 files of yours"
+    _, beside = board.list_home()
+    old = board.home / beside
+    named = "models/a b.nb, deep/er/results.json, results.json"
+    assert note == f"{old} on board stays, as you changed or added there what is not in the new one: {named}"
+    assert [(old / name).read_text() for name in ("results.json", "deep/er/results.json")] == ["new\n"] * 2
+    assert (old / "models" / "a b.nb").read_text().endswith("edited\n")
+    assert read_name(place) == "2"
+    assert (place / "results.json").read_text() == "mine: results.json"
+    assert (place / "log.txt").read_text().endswith("more\n")
+    assert (place / "new" / "late").read_text() == "new\n"
+
+
+@pytest.mark.parametrize("change", ["rm manifest.json", "rm -r models *.json *.sh edge-*; echo mine >photo.jpg"])
+def test_what_is_no_bundle_any_more_once_it_is_moved_away_stays(board, make_files, change):
+    place = board.home / "ocr"
+    deploy(board, make_files(name="1"))
+    real = (board.programs / "mv").readlink()
+    board.put("mv", f'case $2 in */ocr) (cd "$2" && {change});; esac; exec {real} "$@"')
+    (note,) = deploy(board, make_files(name="2"))
+    _, beside = board.list_home()
+    assert note.startswith(f"{board.home / beside} on board stays: ")
+    assert note.endswith("/manifest.json: No such file or directory")
+    assert read_name(place) == "2"
+
+
+def test_a_foreign_folder_that_comes_while_the_disk_is_written_is_not_replaced(board, make_files):
+    place = board.home / "ocr"
+    deploy(board, make_files(name="1"))
+    real = (board.programs / "sync").readlink()
+    board.put("sync", f"cd '{board.home}' && mv ocr mine && mkdir ocr && echo cat >ocr/cat.jpg\nexec {real}")
+    with pytest.raises(UsageError, match="is there and is not a bundle"):
+        deploy(board, make_files(name="2"))
+    assert board.list_home() == ["mine", "ocr"]
+    assert (place / "cat.jpg").exists()
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("kind", ["disk", "folder of the same disk"])
+def test_what_is_mounted_in_a_bundle_stops_a_deployment_before_anything_is_copied(board, make_files, kind, force):
+    place = board.home / "ocr"
+    deploy(board, make_files(name="1"))
+    outside, photos = board.home.parent / "outside", place / "my photos"
+    write_files(outside, "cat.jpg")
+    photos.mkdir()
+    arguments = ["-t", "tmpfs", "tmpfs"] if kind == "disk" else ["--bind", outside]
+    done = subprocess.run(["mount", *arguments, photos], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"nothing can be mounted: {done.stderr.strip()}")
+    (board.programs / "tar").rename(board.programs / "star")
+    board.put("tar", "echo copied >&2; exit 1")
+    try:
+        with pytest.raises(UsageError, match=rf"cannot be told: {photos}: something is mounted there$") as caught:
+            deploy(board, make_files(name="2"), force=force)
+    finally:
+        subprocess.run(["umount", photos], check=True)
+    assert caught.value.hint == "unmount it, or deploy to another folder"
+    assert (board.list_home(), read_name(place)) == (["ocr"], "1")
+    assert list_files(outside) == {"cat.jpg"}
 
 
 def test_a_bundle_whose_files_cannot_be_told_is_kept(board, make_files):

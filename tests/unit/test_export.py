@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import zipfile
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 import edge_ocr.core
+from converters.bundle_writer import open_bundle
 from converters.charsets import select_classes
 from converters.cost import compute_cost
 from converters.export import ExportOptions, export_bundle
@@ -272,6 +274,29 @@ def test_characters_that_the_model_lacks_stop_the_export(no_opt, tmp_path):
     file.write_text("A\n\N{SNOWMAN}\n", encoding="utf-8")
     with pytest.raises(ModelError, match="PP-OCRv4_mobile_rec cannot read 1 of these characters: '\N{SNOWMAN}'"):
         export_bundle("arm", tmp_path / "bundle", configure(), ExportOptions(charset=str(file)))
+
+
+def test_an_archive_is_not_replaced_where_its_bundle_cannot_be(opt, tmp_path):
+    out, options = tmp_path / "bundle", ExportOptions(zip=True, verify=False, force=True)
+    archive = export_bundle("arm", out, configure(), options).zip_file.read_bytes()
+    # Whether that is in the way is known only when the new bundle is there.
+    (out / "onnx").write_text("mine")
+    with pytest.raises(UsageError, match=r"--force would lose what you changed or added there: onnx$"):
+        export_bundle("arm", out, configure(), replace(options, with_onnx=True))
+    assert out.with_name("bundle.zip").read_bytes() == archive
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "bundle.zip"]
+
+
+def test_what_a_running_export_writes_is_told_once(opt, tmp_path):
+    out, steps = tmp_path / "bundle", []
+
+    def race():
+        with open_bundle(out):
+            export_bundle("arm", out, configure(), ExportOptions(verify=False), report=steps.append)
+
+    with pytest.raises(UsageError, match="there is a bundle already"):
+        race()
+    assert len([step for step in steps if "another export" in step]) == 1
 
 
 def test_two_exports_differ_in_no_byte(export, opt, make_home, tmp_path, monkeypatch):
