@@ -55,6 +55,9 @@ INSTALLED = ".installed"
 
 _CHUNK_BYTES = 1 << 20
 
+# Characters of an error that quotes a manifest.
+_MAX_REASON = 200
+
 _Settings = TypeVar("_Settings", DetectionSettings, RecognitionSettings, OrientationSettings)
 
 
@@ -345,12 +348,13 @@ def _parse_manifest(folder: Path, content: bytes) -> DeviceBundle:
             )
         if manifest["target"] != "arm":
             raise ModelError(
-                f"{folder} is a bundle for {manifest['target']}, expected arm", "export one with --target arm"
+                f"{folder} is a bundle for {manifest['target'][:_MAX_REASON]}, expected arm",
+                "export one with --target arm",
             )
         _check_shape(manifest, _SHAPE, "")
         _check_values(manifest)
     except (TypeError, ValueError) as error:
-        raise ModelError(f"{path} is damaged: {error}", _COPY_AGAIN) from None
+        raise ModelError(f"{path} is damaged: {str(error)[:_MAX_REASON]}", _COPY_AGAIN) from None
     settings = manifest["settings"]
     return DeviceBundle(
         folder,

@@ -297,6 +297,14 @@ def test_a_glibc_that_is_no_version_is_refused(write_bundle, monkeypatch, versio
         open_bundle(folder)
 
 
+@pytest.mark.parametrize("place", ["lite.libraries.armv8.min_glibc", "settings.detection.limit_type", "target"])
+def test_a_long_value_makes_no_long_message(write_bundle, place):
+    with pytest.raises(ModelError) as caught:
+        open_bundle(write_bundle(set_value(place, "x" * 5000)))
+    assert "xxx" in caught.value.message
+    assert len(caught.value.message) < 800
+
+
 # --- what runs here
 
 ON_ARM64 = ("aarch64", 2**63 - 1, "aarch64-linux-gnu")
