@@ -64,8 +64,10 @@ def read_onnx_model(path: Path) -> ModelProto:
             _check_size(tensor, where)
             continue
         place = _read_place(tensor, where)
-        taken[place.location] = taken.get(place.location, 0) + place.length
-        tensor.raw_data = _read_external(path.parent, place, taken[place.location], where)
+        # However it is spelled: w.bin, ./w.bin, on some disks W.BIN.
+        file = str(Path(place.location)).casefold()
+        taken[file] = taken.get(file, 0) + place.length
+        tensor.raw_data = _read_external(path.parent, place, taken[file], where)
         tensor.data_location = TensorProto.DEFAULT
         del tensor.external_data[:]
     return model

@@ -491,14 +491,17 @@ def test_external_data_that_is_named_twice(tmp_path):
     refuse_external(source, "says something twice")
 
 
+@pytest.mark.parametrize("spell", [lambda name, number: name, lambda name, number: "./" * number + name])
 @pytest.mark.parametrize(("count", "is_refused"), [(3, False), (40, True)])
-def test_tensors_may_share_a_file_but_not_make_memory_of_it(tmp_path, count, is_refused):
+def test_tensors_may_share_a_file_but_not_make_memory_of_it(tmp_path, count, is_refused, spell):
     source = make_external(tmp_path)
     model = onnx.load(source, load_external_data=False)
     for number in range(1, count):
         other = model.graph.initializer.add()
         other.CopyFrom(model.graph.initializer[0])
         other.name = f"w{number}"
+        entry = next(entry for entry in other.external_data if entry.key == "location")
+        entry.value = spell(entry.value, number)
     source.write_bytes(model.SerializeToString())
     if is_refused:
         with pytest.raises(ModelError, match="its tensors overlap: 4320 bytes of a file of 864"):
