@@ -258,7 +258,8 @@ def _explain_lite(manifest: Mapping[str, Any], machine: Machine) -> str | None:
         return f"the bundle has no Paddle-Lite library for {abi}"
     if not libraries[abi].get("version_matches"):
         version = manifest["lite"]["runtime_version"]
-        return f"its Paddle-Lite is {libraries[abi].get('version')}, the models are for {version}"
+        found = str(libraries[abi].get("version"))[:_MAX_REASON]
+        return f"its Paddle-Lite is {found}, the models are for {version}"
     needed = libraries[abi].get("min_glibc")
     if glibc is None:
         return "it needs glibc, this system has another C library"
@@ -371,6 +372,9 @@ def _check_values(manifest: Mapping[str, Any]) -> None:
     for name in manifest["files"]:
         if name.startswith("/") or ".." in name.split("/") or "\\" in name or "\0" in name:
             raise ValueError(f"the file {name!r} leads out of the bundle")
+    version = manifest["lite"]["runtime_version"]
+    if re.fullmatch(r"[\w.+-]{1,60}", version, re.ASCII) is None:
+        raise ValueError(f"lite.runtime_version is {version!r}")
     for abi, library in manifest["lite"]["libraries"].items():
         if re.fullmatch(r"\d{1,9}(\.\d{1,9})*", library.get("min_glibc") or "0", re.ASCII) is None:
             raise ValueError(f"lite.libraries.{abi}.min_glibc is {library['min_glibc']!r}")

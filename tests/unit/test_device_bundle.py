@@ -297,7 +297,16 @@ def test_a_glibc_that_is_no_version_is_refused(write_bundle, monkeypatch, versio
         open_bundle(folder)
 
 
-@pytest.mark.parametrize("place", ["lite.libraries.armv8.min_glibc", "settings.detection.limit_type", "target"])
+def test_a_runtime_version_that_no_library_can_have_is_refused(write_bundle):
+    for version in ("v2.13 rc", "\ud800", ""):
+        with pytest.raises(ModelError, match=r"is damaged: lite\.runtime_version is '"):
+            open_bundle(write_bundle(set_value("lite.runtime_version", version)))
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["lite.libraries.armv8.min_glibc", "lite.runtime_version", "settings.detection.limit_type", "target"],
+)
 def test_a_long_value_makes_no_long_message(write_bundle, place):
     with pytest.raises(ModelError) as caught:
         open_bundle(write_bundle(set_value(place, "x" * 5000)))
