@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -21,6 +22,9 @@ from edge_ocr.serving.messages import InferenceParams, OcrRequest
 
 _JSON_TYPE = re.compile(r"application/([\w.-]+\+)?json")
 _PICTURE_TYPE = re.compile(r"image/.+|application/(octet-stream|pdf)")
+
+_MAX_JSON_PARTS = 1000
+"""Lists, objects and commas; a body as asked has a handful, and Base64 none."""
 
 _FIELDS = ("image", "maxLongSide", "inferenceParams")
 """Of a form."""
@@ -69,6 +73,7 @@ async def read_body(request: Request, max_bytes: int) -> Ask:
 def _parse_json(body: bytes) -> tuple[str, int | None]:
     if not body:
         raise InputError("body: Field required")
+    _check_parts(body)
     try:
         content = json.loads(body)
     except json.JSONDecodeError as error:
@@ -82,6 +87,12 @@ def _parse_json(body: bytes) -> tuple[str, int | None]:
     asked = _validate(OcrRequest, content)
     params = asked.inferenceParams
     return asked.image, None if params is None else params.maxLongSide
+
+
+def _check_parts(text: bytes) -> None:
+    """Refuse what would take seconds to parse, in which nothing else runs, and many times its size of memory."""
+    if sum(map(text.count, (b"[", b"{", b","))) > _MAX_JSON_PARTS:
+        raise HTTPException(400, f"the JSON has more than {_MAX_JSON_PARTS} lists, objects and commas")
 
 
 def _refuse_json(reason: str) -> HTTPException:
@@ -116,14 +127,18 @@ class _Parser(MultiPartParser):
 
 
 async def _parse_form(request: Request, max_bytes: int) -> tuple[bytes | str, int | None]:
+    _, options = parse_options_header(request.headers["content-type"])
+    if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
+        # Texts are decoded with it, and with some of Python's own (punycode) that takes minutes.
+        async for _ in request.stream():
+            pass
+        raise HTTPException(400, "the form cannot be read: expected charset=utf-8, or none")
     count = len(_FIELDS)
     parser = _Parser(request.headers, request.stream(), max_files=count, max_fields=count, max_part_size=max_bytes)
     try:
         form = await parser.parse()
     except MultiPartException as error:
         raise HTTPException(400, f"the form cannot be read: {error.message}") from None
-    except ValueError:
-        raise HTTPException(400, "the form cannot be read: its charset does not fit") from None
     try:
         found = await _list_fields(form)
     finally:
@@ -132,8 +147,11 @@ async def _parse_form(request: Request, max_bytes: int) -> tuple[bytes | str, in
         raise InputError("field image of the form: Field required")
     params = InferenceParams()
     if "inferenceParams" in found:
+        text = found["inferenceParams"]
+        text = text.encode() if isinstance(text, str) else text
+        _check_parts(text)
         try:
-            params = InferenceParams.model_validate_json(found["inferenceParams"])
+            params = InferenceParams.model_validate_json(text)
         except ValidationError as error:
             raise _relay(error, "inferenceParams") from None
     side = params.maxLongSide

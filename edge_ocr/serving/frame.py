@@ -39,6 +39,8 @@ def answer_failure(status: int, message: str, headers: dict[str, str] | None = N
     if len(message) > _MAX_MESSAGE:
         # It repeats a URL or a key of the request, of any length; what is wrong with it stands behind.
         message = f"{message[: _MAX_MESSAGE // 2]}…{message[-_MAX_MESSAGE // 2 + 1 :]}"
+    # JSON may name keys with halves of surrogate pairs, which UTF-8 cannot.
+    message = message.encode(errors="backslashreplace").decode()
     return JSONResponse({"errorCode": status, "errorMsg": message}, status, headers)
 
 

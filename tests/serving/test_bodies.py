@@ -13,10 +13,14 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+
+from edge_ocr.serving import bodies
+from edge_ocr.serving.frame import answer_failure
 
 BOUNDARY = "xXx"
 FORM = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -175,8 +179,10 @@ def test_bad_forms_are_refused(service, body, status, words):
     [
         ("multipart/form-data", "boundary"),
         ("multipart/form-data; boundary=", "form cannot be read"),
-        ("multipart/form-data; boundary=xXx; charset=idna", ""),
-        ("multipart/form-data; boundary=xXx; charset=nonsense", ""),
+        ("multipart/form-data; boundary=xXx; charset=idna", "expected charset=utf-8"),
+        ("multipart/form-data; boundary=xXx; charset=nonsense", "expected charset=utf-8"),
+        ("multipart/form-data; boundary=xXx; charset=", "expected charset=utf-8"),
+        ("multipart/form-data; boundary=xXx; charset=UTF-8", "maxLongSide"),
     ],
 )
 def test_odd_kinds_of_forms_are_refused(service, kind, words):
@@ -184,6 +190,50 @@ def test_odd_kinds_of_forms_are_refused(service, kind, words):
     answer = service.ask("/ocr", body, headers={"content-type": kind})
     assert answer.status in (400, 422)
     assert words in answer.json["errorMsg"]
+
+
+def test_charset_that_takes_long_does_not_hold_the_service_up(service):
+    body = make_form(("image", "x" * 100_000 + "-" + "a" * 100_000, None))
+    start = time.monotonic()
+    answer = service.ask("/ocr", body, headers={"content-type": f"{FORM['content-type']}; charset=punycode"})
+    assert_failed(answer, 400, "expected charset=utf-8")
+    assert time.monotonic() - start < 1
+
+
+@pytest.mark.parametrize("charset", ["utf-7", "raw_unicode_escape"])
+def test_form_with_half_a_surrogate_pair_is_no_fault(service, charset):
+    name = {"utf-7": "+2AA-", "raw_unicode_escape": "\\ud800"}[charset]
+    kind = f"{FORM['content-type']}; charset={charset}"
+    assert_failed(service.ask("/ocr", make_form((name, "x", None)), headers={"content-type": kind}), 400, "utf-8")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"image": "\\ud800"}',
+        b'{"image": "http://127.0.0.1/\\ud800"}',
+        b'{"image": "x", "\\ud800": 1}',
+        b'{"image": "x", "inferenceParams": {"\\ud800": 1}}',
+    ],
+)
+def test_json_with_half_a_surrogate_pair_is_no_fault(service, body):
+    assert_failed(service.ask("/ocr", body), 422)
+
+
+def test_message_with_half_a_surrogate_pair_is_told():
+    assert json.loads(answer_failure(422, "key \ud800").body)["errorMsg"] == "key \\ud800"
+
+
+@pytest.mark.parametrize("unit", ["[],", "{},", "1,", '"",'])
+def test_json_of_many_parts_is_refused_before_it_is_parsed(service, unit, monkeypatch):
+    def parse(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(bodies, "json", SimpleNamespace(loads=parse, JSONDecodeError=json.JSONDecodeError))
+    monkeypatch.setattr(bodies.InferenceParams, "model_validate_json", parse)
+    many = f'{{"image": [{unit * 1001}1]}}'
+    assert_failed(service.ask("/ocr", many.encode()), 400, "more than 1000")
+    assert_failed(service.ask("/ocr", make_form(*json_form(many)), headers=FORM), 400, "more than 1000")
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", "video/mp4", "image/", "nonsense"])
@@ -232,6 +282,7 @@ def test_bodies_of_every_kind_are_limited(start, kind):
         ("image/png", "/ocr?side=5", b""),
         ("image/png", "/ocr?maxLongSide=5", b""),
         (FORM["content-type"], "/ocr", b"no form"),
+        (FORM["content-type"] + "; charset=idna", "/ocr", b""),
         (FORM["content-type"], "/ocr", make_form(*[("image", b"x", "x")] * 4)),
     ],
 )
