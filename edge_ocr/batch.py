@@ -11,7 +11,7 @@ import re
 import signal
 import stat
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -30,6 +30,10 @@ from edge_ocr.results import explain_empty_result
 MISSING_PAGES = "missing_pages"
 """Key in the lines of an input some of whose pages could not be read: the `page_index` of each of these. --resume tries
 them again."""
+
+PAGE_COUNT = "page_count"
+"""Key in the lines of an input of several pages: how many it has, with those that could not be read. It tells --resume
+whether all lines of such an input are there."""
 
 # Inputs handed out for each process: enough that none waits for the slowest of the others for long.
 _AHEAD = 4
@@ -109,9 +113,13 @@ def _read(pipeline: OcrPipeline, source: Source) -> Outcome:
     except EdgeOcrError as failure:
         # Of the whole input: no page of it counts.
         return Outcome(source, (), failure, tuple(notes))
+    more: dict[str, Any] = {}
+    if pages and pages[0].get("page_index") is not None:
+        more[PAGE_COUNT] = len(pages) + len(missing)
     if missing:
         error = join_failures(missing, source.input_path)
-        pages = [{**page, MISSING_PAGES: sorted(missing)} for page in pages]
+        more[MISSING_PAGES] = sorted(missing)
+    pages = [{**page, **more} for page in pages]
     return Outcome(source, tuple(json.dumps(page, ensure_ascii=False) for page in pages), error, tuple(notes))
 
 
@@ -195,31 +203,39 @@ def _is_cut_off(line: bytes) -> bool:
     """Tell whether a line without an end is the beginning of one of ours; its writing was then interrupted."""
     if not line.startswith(_LINE_HEAD):
         return _LINE_HEAD.startswith(line)
-    path = _LINE_PATH.match(line, len(_LINE_HEAD))
-    rest = line[path.end() if path else 0 :]
+    rest = line[_find_path_end(line) :]
     # A backslash: the cut went through an escape in the path.
     return rest == b"\\" or _AFTER_PATH.startswith(rest[: len(_AFTER_PATH)])
 
 
-def _read_line(line: bytes) -> tuple[str, Mapping[str, Any]]:
-    """Return the `input_path` of a line, and its `page_index` and MISSING_PAGES.
+def _find_path_end(line: bytes) -> int:
+    path = _LINE_PATH.match(line, len(_LINE_HEAD))
+    return path.end() if path else 0
+
+
+def _read_line(line: bytes) -> tuple[str, int | None, int | None]:
+    """Return the `input_path` of a line, its `page_index` and its PAGE_COUNT.
 
     Raises ValueError, KeyError, TypeError or RecursionError for what is not a result.
     """
     result = json.loads(line)
-    path, page, missing = result["input_path"], result.get("page_index"), result.get(MISSING_PAGES, [])
+    path, page, count = result["input_path"], result.get("page_index"), result.get(PAGE_COUNT)
     if not isinstance(path, str):
         raise ValueError("no input_path")
-    if not isinstance(page, int | None) or not isinstance(missing, list):
+    if not line.startswith(_LINE_HEAD) or not line.startswith(_AFTER_PATH, _find_path_end(line)):
+        raise ValueError("it does not begin with input_path and dt_polys")
+    if not isinstance(result["rec_text"], list):
+        raise ValueError("no rec_text")
+    if not isinstance(page, int | None) or not isinstance(count, int | None):
         raise ValueError("no page numbers")
-    return path, {"page_index": page, MISSING_PAGES: set(missing)}
+    return path, page, count
 
 
 class JsonLinesFile:
     """Results of many pictures, one JSON object a line; what is in it is always whole.
 
-    The lines of one input are written together. What a process that was killed left half is removed when a later one
-    resumes the file; a file that holds anything else is refused and stays as it is.
+    The lines of one input are written together. A line that a process that was killed left half is removed when a later
+    one resumes the file, and nothing else is; a file that holds anything else is refused and stays as it is.
     """
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
@@ -230,9 +246,9 @@ class JsonLinesFile:
         """
         self.path = path
         self.done: set[str] = set()
-        """`input_path` of what is in it whole."""
+        """`input_path` of what is in it whole; never "-", as standard input is another picture each time."""
         self._pages: dict[str, set[int]] = {}
-        """By `input_path`: `page_index` of what is in it of inputs of which pages are missing."""
+        """By `input_path`: `page_index` of what is in it of inputs that may lack pages."""
         try:
             # Not truncated by opening: the content may be days of work.
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | (0 if resume else os.O_EXCL), 0o666)
@@ -249,6 +265,11 @@ class JsonLinesFile:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UsageError(f"--output {path}: another process writes it", "wait for it to end") from None
+            except OSError as error:
+                # Without a lock, two processes could write over each other's results.
+                raise UsageError(
+                    f"--output {path}: cannot be locked: {explain_os_error(error)}", "write to a local disk"
+                ) from None
             self._read_done()
         except BaseException:
             self._file.close()
@@ -284,20 +305,16 @@ class JsonLinesFile:
         self._file.close()
 
     def _read_done(self) -> None:
-        """Collect what is done, and cut the file behind the last input that is whole."""
-        end = start = 0
-        last: str | None = None
-        maybe_cut = False
-        run: list[Mapping[str, Any]] = []
-        missing: dict[str, set[Any]] = {}
+        """Collect what is done, and cut off a last line that is half."""
+        end = 0
         lines = io.BufferedReader(self._file)
         for number, line in enumerate(lines, 1):
             is_whole = line.endswith(b"\n")
-            if not is_whole and _is_cut_off(line):
-                maybe_cut = True
+            # Alone in a file, `{` is anybody's.
+            if not is_whole and _is_cut_off(line) and (number > 1 or len(line) >= len(_LINE_HEAD)):
                 break
             try:
-                path, pages = _read_line(line)
+                path, page, count = _read_line(line)
                 if not is_whole:
                     raise ValueError("another key than dt_polys follows input_path")
             except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -306,33 +323,20 @@ class JsonLinesFile:
                     f"--output {self.path}: line {number} is not a result of predict: {reason}",
                     "give --resume a file that predict --output wrote, or another --output",
                 ) from None
-            if path != last:
-                self._add_done(last, run, missing)
-                start, last, run = end, path, []
-            run.append(pages)
-            maybe_cut = pages["page_index"] is not None
+            self._add_done(path, page, count)
             end += len(line)
         lines.detach()
-        if maybe_cut and last is not None:
-            # The writing may have been cut off, perhaps between two lines: of this input, pages may be missing.
-            end = start
-        else:
-            self._add_done(last, run, missing)
-        for path, lacking in missing.items():
-            if lacking <= self._pages[path] or None in self._pages[path]:
-                del self._pages[path]
-            else:
-                self.done.discard(path)
         self._file.seek(end)
         self._file.truncate()
 
-    def _add_done(self, path: str | None, run: Iterable[Mapping[str, Any]], missing: dict[str, set[Any]]) -> None:
-        """Note an input whose lines, one behind the other, are `run`; and in `missing` which pages it lacks."""
-        if path is None:
+    def _add_done(self, path: str, page: int | None, count: int | None) -> None:
+        """Note a line: of an input of one page, or a page of one of `count`; without a count, pages may be missing."""
+        if path == "-" or path in self.done:
             return
-        self.done.add(path)
-        lacking = set().union(*(pages[MISSING_PAGES] for pages in run))
-        # Only for these: a file may have millions of lines.
-        if lacking or path in missing:
-            missing.setdefault(path, set()).update(lacking)
-            self._pages.setdefault(path, set()).update(pages["page_index"] for pages in run)
+        # Only until it is whole: a file may have millions of lines.
+        pages = self._pages.setdefault(path, set())
+        if page is not None:
+            pages.add(page)
+        if page is None or (count is not None and len(pages) >= count):
+            self.done.add(path)
+            del self._pages[path]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import resource
@@ -97,17 +99,16 @@ def test_bad_page_does_not_cost_the_others_and_empty_ones_are_told(examples, mak
     sources = [Source(path, str(path)) for path in paths]
     first, second, third = read_many(sources, load_config("OCR"), jobs=jobs)
     pages = [json.loads(line) for line in first.lines]
-    assert [(page["page_index"], page["missing_pages"], len(page["rec_text"])) for page in pages] == [
-        (0, [1], 4),
-        (2, [1], 4),
-    ]
+    assert [
+        (page["page_index"], page["page_count"], page["missing_pages"], len(page["rec_text"])) for page in pages
+    ] == [(0, 3, [1], 4), (2, 3, [1], 4)]
     assert first.error.message == f"page 2 of {mixed} has more than 178,956,970 pixels at 200 dpi"
     assert "Input.max_pixels" in first.error.hint
     assert (first.notes, third.notes) == ((), ())
     (note,) = second.notes
     assert note.startswith(f"No text found in {examples / 'upside_down.png'}; try --orientation")
     assert (second.error, third.error) == (None, None)
-    assert "missing_pages" not in json.loads(third.lines[0])
+    assert not {"missing_pages", "page_count"} & json.loads(third.lines[0]).keys()
 
 
 @pytest.mark.slow
@@ -244,68 +245,80 @@ ODD = 'c"\\é'
 """In the file: a quote and a backslash, both escaped, and a letter of two bytes."""
 
 
-@pytest.mark.parametrize("cut", range(1, len(make_line(ODD, "2").encode()) + 1))
-def test_resume_takes_away_what_is_half(tmp_path, cut):
+def make_page(path: str, page: int, count: int | None = None, *missing: int) -> str:
+    more = {"page_count": count} if count else {}
+    return make_line(path, page_index=page, **more, **({"missing_pages": list(missing)} if missing else {}))
+
+
+@pytest.mark.parametrize("cut", range(1, len(make_page(ODD, 1, 2).encode()) + 1))
+def test_resume_takes_away_the_line_that_is_half(tmp_path, cut):
     path = tmp_path / "out.jsonl"
-    whole = "".join(make_line(name) + "\n" for name in "ab")
     # Of the third input, one page is there and the next was cut off.
-    path.write_bytes(f"{whole}{make_line(ODD, '1')}\n".encode() + make_line(ODD, "2").encode()[:cut])
+    whole = "".join(f"{line}\n" for line in (make_line("a"), make_line("b"), make_page(ODD, 0, 2)))
+    path.write_bytes(whole.encode() + make_page(ODD, 1, 2).encode()[:cut])
     with JsonLinesFile(path, resume=True) as file:
         assert file.done == {"a", "b"}
-        file.write([make_line("c")])
-    assert path.read_text() == whole + make_line("c") + "\n"
+        assert path.read_text() == whole
+        file.write([make_page(ODD, page, 2) for page in range(2)], ODD)
+    assert path.read_text() == whole + make_page(ODD, 1, 2) + "\n"
 
 
-def test_resume_reads_pages_again_that_may_not_be_all(tmp_path):
+@pytest.mark.parametrize("count", [2, 3, None], ids=["whole", "lacking", "unknown"])
+def test_resume_keeps_pages_that_may_not_be_all(tmp_path, count):
     path = tmp_path / "out.jsonl"
-    whole = make_line("a") + "\n" + "".join(make_line("b", page_index=page) + "\n" for page in range(2))
-    # Cut off between the lines of a PDF: nothing tells how many more there were.
-    path.write_text(whole + make_line("c", page_index=0) + "\n")
+    whole = [make_line("a"), *(make_page("doc", page, count) for page in range(2))]
+    path.write_text("".join(f"{line}\n" for line in whole))
+    done = {"a", "doc"} if count == 2 else {"a"}
     with JsonLinesFile(path, resume=True) as file:
-        assert file.done == {"a", "b"}
-    assert path.read_text() == whole
+        assert file.done == done
+        # Whatever is read next, what is there stays.
+        file.write([make_line("other")], "other")
+    assert path.read_text().splitlines() == [*whole, make_line("other")]
+    # Nor does what follows make it whole.
+    with JsonLinesFile(path, resume=True) as file:
+        assert file.done == {*done, "other"}
+        if count != 2:
+            file.write([make_page("doc", page, 3) for page in range(3)], "doc")
+    added = [] if count == 2 else [make_page("doc", 2, 3)]
+    assert path.read_text().splitlines() == [*whole, make_line("other"), *added]
+    with JsonLinesFile(path, resume=True) as file:
+        assert file.done == {"a", "doc", "other"}
 
 
-def make_page(path: str, page: int, *missing: int) -> str:
-    return make_line(path, page_index=page, **({"missing_pages": list(missing)} if missing else {}))
+def test_standard_input_is_never_done(tmp_path):
+    path = tmp_path / "out.jsonl"
+    before = [make_line("-"), make_page("-", 0, 2), make_page("-", 1, 2), make_line("a")]
+    path.write_text("".join(f"{line}\n" for line in before))
+    with JsonLinesFile(path, resume=True) as file:
+        assert file.done == {"a"}
+        file.write([make_page("-", 0, 2), make_page("-", 1, 2)], "-")
+    assert path.read_text().splitlines() == [*before, *before[1:3]]
 
 
 def test_resume_tries_an_input_with_missing_pages_again_and_doubles_none(tmp_path):
     path = tmp_path / "out.jsonl"
-    before = [make_page("a", 0, 1, 3), make_page("a", 2, 1, 3), make_line("b")]
+    before = [make_page("a", 0, 4, 1, 3), make_page("a", 2, 4, 1, 3), make_line("b")]
     path.write_text("".join(f"{line}\n" for line in before))
     # Page 4 is still missing.
     with JsonLinesFile(path, resume=True) as file:
         assert file.done == {"b"}
-        file.write([make_page("a", page, 3) for page in range(3)], "a")
+        file.write([make_page("a", page, 4, 3) for page in range(3)], "a")
         file.write([make_line("c")], "c")
-    assert path.read_text().splitlines() == [*before, make_page("a", 1, 3), make_line("c")]
+    assert path.read_text().splitlines() == [*before, make_page("a", 1, 4, 3), make_line("c")]
     with JsonLinesFile(path, resume=True) as file:
         assert file.done == {"b", "c"}
-        file.write([make_page("a", page) for page in range(4)], "a")
+        file.write([make_page("a", page, 4) for page in range(4)], "a")
         file.write([make_line("d")], "d")
     lines = path.read_text().splitlines()
-    assert lines == [*before, make_page("a", 1, 3), make_line("c"), make_page("a", 3), make_line("d")]
+    assert lines == [*before, make_page("a", 1, 4, 3), make_line("c"), make_page("a", 3, 4), make_line("d")]
     with JsonLinesFile(path, resume=True) as file:
         assert file.done == {"a", "b", "c", "d"}
     assert path.read_text().splitlines() == lines
 
 
-def test_resume_of_a_retry_that_was_cut_off(tmp_path):
-    path = tmp_path / "out.jsonl"
-    whole = [make_page("a", 0, 1, 2), make_line("b")]
-    path.write_text("".join(f"{line}\n" for line in [*whole, make_page("a", 1)]))
-    with JsonLinesFile(path, resume=True) as file:
-        assert file.done == {"b"}
-        assert path.read_text().splitlines() == whole
-        file.write([make_page("a", page) for page in range(3)], "a")
-        file.write([make_line("c")], "c")
-    assert path.read_text().splitlines() == [*whole, make_page("a", 1), make_page("a", 2), make_line("c")]
-
-
 def test_input_that_has_one_page_now_is_done(tmp_path):
     path = tmp_path / "out.jsonl"
-    path.write_text("".join(f"{line}\n" for line in (make_page("a", 0, 1), make_line("b"), make_line("a"))))
+    path.write_text("".join(f"{line}\n" for line in (make_page("a", 0, 2, 1), make_line("b"), make_line("a"))))
     with JsonLinesFile(path, resume=True) as file:
         assert file.done == {"a", "b"}
 
@@ -328,7 +341,12 @@ def test_resume_of_a_whole_or_new_file_changes_nothing(tmp_path):
         '{"a": 1}\n{"a": 2}\n',
         "[]\n[]\n",
         "[" * 100_000 + "\n\n",
-        '{"input_path": "a", "missing_pages": 1}\n\n',
+        '{"input_path":"x.png","label":"precious"}\n',
+        '{"input_path":"x.png","label":"precious","page_index":3}\n',
+        '{"input_path": "x.png", "label": "precious", "dt_polys": [], "rec_text": []}\n',
+        '{"input_path": "x.png", "dt_polys": []}\n',
+        '{"input_path": "x.png", "dt_polys": [], "rec_text": "a"}\n',
+        '{"input_path": "x.png", "dt_polys": [], "rec_text": [], "page_index": 0, "page_count": "2"}\n',
         '{"input_path": "a", "page_index": [0]}\n',
         # Of one line, with and without an end.
         "ssh-ed25519 AAAAC3Nz a-key",
@@ -358,12 +376,21 @@ def test_resume_of_another_file_is_refused_and_leaves_it_as_it_is(tmp_path, befo
     assert path.read_text() == before + content
 
 
+@pytest.mark.parametrize("content", ["{", '{"', '{"input_path"', '{"input_path": '])
+def test_file_that_only_may_begin_as_ours_is_left_as_it_is(tmp_path, content):
+    path = tmp_path / "out.jsonl"
+    path.write_text(content)
+    with pytest.raises(UsageError, match="line 1 is not a result of predict: "):
+        JsonLinesFile(path, resume=True)
+    assert path.read_text() == content
+
+
 def test_odd_names_are_found_again(tmp_path):
     path = tmp_path / "out.jsonl"
     names = ["caf\udce9.png", "山茶.png", 'a"b\\c.png', "a\u2028b"]
     with JsonLinesFile(path) as file:
         for name in names:
-            file.write([json.dumps({"input_path": name}, ensure_ascii=False)])
+            file.write([make_line(name)])
     with JsonLinesFile(path, resume=True) as file:
         assert file.done == set(names)
 
@@ -372,6 +399,20 @@ def test_two_processes_do_not_write_one_file(tmp_path):
     path = tmp_path / "out.jsonl"
     with JsonLinesFile(path), pytest.raises(UsageError, match="another process"):
         JsonLinesFile(path, resume=True)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_place_without_locks_is_told(tmp_path, monkeypatch, number):
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    path = tmp_path / "out.jsonl"
+    path.write_text(make_line("a") + "\n")
+    with pytest.raises(UsageError, match=rf"--output .*: cannot be locked: {os.strerror(number)}$") as caught:
+        JsonLinesFile(path, resume=True)
+    assert caught.value.hint == "write to a local disk"
+    assert path.read_text() == make_line("a") + "\n"
 
 
 def test_place_that_cannot_be_written_is_told(tmp_path):
