@@ -189,6 +189,11 @@ def test_the_board_tells_signed_bundles_from_others(board, onnx_bundle, tmp_path
     sign(5)
     done = ask()
     assert done == (0, "")
+    # What is only looked at keeps no older one out; what is in its place does.
+    assert not (trust / "seen.json").exists()
+    env = {"EDGE_OCR_TRUST": "/mnt/trust"}
+    settled = board.run(tmp_path, "python3", "-I", "trust/trust.py", "settle", "bundle", env=env)
+    assert (settled.returncode, settled.stdout) == (0, "/mnt/trust\n"), settled.stderr
     assert json.loads((trust / "seen.json").read_bytes()) == {"demo": 5}
     sign(4)
     status, said = ask()
