@@ -11,7 +11,6 @@ import urllib.request
 from collections.abc import Callable
 from functools import cached_property
 from typing import IO, Any
-from urllib.parse import urlsplit
 
 from edge_ocr.resolver import Address, Resolver
 
@@ -25,7 +24,8 @@ class Fetcher:
     """Opens http(s) URLs and follows redirects. Safe to use from several threads.
 
     `check_target` is told host and port of each URL, and of each that a redirect leads to; `check_address` the host and
-    the IP address of each of its addresses, before any is connected to. Either refuses by raising what it likes.
+    the IP address of each of its addresses, before any is connected to, or "" where it has none. Either refuses by
+    raising what it likes.
     `use_proxies`: those of the environment (http_proxy and so on); the addresses are then the proxy's.
     """
 
@@ -76,18 +76,28 @@ class Fetcher:
         """End the processes that ask for addresses; others are started when they are needed."""
         self._resolver.close()
 
-    def check(self, url: str) -> None:
-        """Raise where the URL's host and port are refused."""
-        parts = urlsplit(url)
-        port = DEFAULT_PORTS[parts.scheme.lower()] if parts.port is None else parts.port
-        self._check_target(parts.hostname or "", port)
+    def check(self, request: urllib.request.Request) -> None:
+        """Raise where the host and port that will be connected to are refused.
+
+        They are not what the URL seems to say: urllib unquotes hosts, and http://a%3A22/ leads to port 22.
+        """
+        create = _HttpsConnection if request.type == "https" else _HttpConnection
+        target = create(request.host, self, 0)
+        self._check_target(target.host, target.port)
 
     def connect(self, host: str, port: int, until: float) -> _Socket:
         """Connect to the first address that answers; each gets an even share of the time that is left.
 
         Raises OSError, and what `check_address` raises.
         """
-        found = self._resolver.find(host, port, until)
+        try:
+            found = self._resolver.find(host, port, until)
+        except TimeoutError:
+            raise
+        except OSError:
+            # Whoever refuses addresses may not want to tell which names have one.
+            self._check_address(host, "")
+            raise
         # All of them, before the first is tried: a name with one private address is no public name.
         for address in found:
             self._check_address(host, str(address.place[0]))
@@ -158,9 +168,11 @@ class _Handler(urllib.request.AbstractHTTPHandler):
         self._until = until
 
     def http_request(self, request: urllib.request.Request) -> urllib.request.Request:
+        # It refuses a URL without a host.
+        request = self.do_request_(request)
         # Before a proxy takes the place of the host.
-        self._fetcher.check(request.full_url)
-        return self.do_request_(request)
+        self._fetcher.check(request)
+        return request
 
     https_request = http_request
 

@@ -11,6 +11,13 @@ from edge_ocr.serving.settings import ServeSettings
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _EXAMPLES = ipaddress.ip_network("3fff::/20")
 
+_NOT_PUBLIC = (
+    # Protocol assignments (RFC 6890), among them Oracle Cloud's metadata; older Pythons take most of them for public.
+    ipaddress.ip_network("192.0.0.0/24"),
+    # Azure's agent on the host: a public address by its number only.
+    ipaddress.ip_network("168.63.129.16/32"),
+)
+
 
 def create_fetcher(settings: ServeSettings) -> Fetcher:
     """Return what opens http(s) URLs, redirects included, at the addresses and ports that `settings` allow.
@@ -33,7 +40,9 @@ def create_fetcher(settings: ServeSettings) -> Fetcher:
     def check_address(host: str, address: str) -> None:
         if not is_public(address):
             raise InputError(
-                f"the address of {host} is not public", "send the picture itself, or serve with --allow-private-urls"
+                # The same for a name that does not exist, or it would tell which ones do inside.
+                f"the address of {host} is not public or not known",
+                "send the picture itself, or serve with --allow-private-urls",
             )
 
     if not settings.allow_private_urls:
@@ -65,4 +74,4 @@ def is_public(address: str | int) -> bool:
         # Python takes for public, as it does with the examples of RFC 9637.
         if ip not in _GLOBAL_UNICAST or ip in _EXAMPLES:
             return False
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _NOT_PUBLIC)

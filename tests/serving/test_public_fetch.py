@@ -28,7 +28,16 @@ def get(url: str, **settings: object) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "address", ["8.8.8.8", "93.184.215.14", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+    "address",
+    [
+        "8.8.8.8",
+        "168.63.129.15",
+        "192.0.1.1",
+        "93.184.215.14",
+        "2606:4700:4700::1111",
+        "::ffff:8.8.8.8",
+        "64:ff9b::808:808",
+    ],
 )
 def test_public_addresses(address):
     assert is_public(address)
@@ -52,6 +61,7 @@ def test_public_addresses(address):
             "::ffff:0:7f00:1",
             "3fff::1",
         ),
+        *("168.63.129.16", "192.0.0.192", "192.0.0.255", "::ffff:168.63.129.16", "64:ff9b::c000:c0"),
         *("2001:0:53aa:64c:0:0:0:1", "nonsense", ""),
     ],
 )
@@ -84,6 +94,22 @@ def test_name_that_leads_inside_is_refused(lead, scheme, addresses):
     with pytest.raises(InputError, match=r"the address of pictures\.example is not public"):
         get(f"{scheme}://pictures.example/a.png")
     assert asked == ["pictures.example"]
+
+
+def test_names_inside_cannot_be_told_from_those_that_do_not_exist(lead, monkeypatch):
+    lead("10.0.0.1")
+    with pytest.raises(InputError) as there:
+        get("http://name.example/")
+
+    def fail(*_: object) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(Resolver, "find", fail)
+    with pytest.raises(InputError) as missing:
+        get("http://name.example/")
+    assert (missing.value.message, missing.value.hint) == (there.value.message, there.value.hint)
+    with pytest.raises(InputError, match="Name or service not known"):
+        get("http://name.example/", allow_private_urls=True)
 
 
 @dataclass
@@ -163,6 +189,26 @@ def test_other_ports_are_refused_before_anything_is_asked(inside, lead):
 
 def test_redirect_to_another_port_is_refused(inside):
     inside.answers.append(redirect("http://127.0.0.1:22/"))
+    with pytest.raises(InputError, match=r"port 22 of 127\.0\.0\.1"):
+        get(f"http://127.0.0.1:{inside.port}/", allow_ports=[inside.port])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1%3A{}", "127.0.0.1%3a{}"])
+def test_port_that_is_quoted_is_one(inside, host):
+    for scheme in ("http", "https"):
+        with pytest.raises(InputError, match=f"port {inside.port} of "):
+            get(f"{scheme}://{host.format(inside.port)}/a.png")
+    assert inside.heard == []
+
+
+@pytest.mark.parametrize("url", ["http:///a.png", "https://:80/a.png", "http://%3A80/"])
+def test_url_without_a_host_is_refused(url):
+    with pytest.raises(InputError):
+        get(url)
+
+
+def test_redirect_to_a_port_that_is_quoted_is_refused(inside):
+    inside.answers.append(redirect("http://127.0.0.1%3A22/"))
     with pytest.raises(InputError, match=r"port 22 of 127\.0\.0\.1"):
         get(f"http://127.0.0.1:{inside.port}/", allow_ports=[inside.port])
 
