@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,34 +24,43 @@ def write_file(path: Path, content: bytes) -> None:
 def write_files(contents: Mapping[Path, bytes], hint: str) -> None:
     """Write files that belong together, all or none, each as `write_file` does; where one fails, older ones stay.
 
+    A process that is killed meanwhile may leave new ones beside old ones, but each is whole and in its place if it was
+    there; and temporary files, whose names begin with a dot and end in `.part` and `.old`.
+
     Raises UsageError for the first that cannot be written, with `hint` where the disk is full.
     """
     temporaries: dict[Path, Path] = {}
     backups: dict[Path, Path] = {}
-    cleared: list[Path] = []
+    begun: list[Path] = []
     path = Path()
     try:
         for path, content in contents.items():
             temporaries[path] = _name_beside(path, "part")
             path.parent.mkdir(parents=True, exist_ok=True)
             temporaries[path].write_bytes(content)
-        # A rename replaces one file at once. Of several, the older ones go first: even if this process is killed, no
-        # new one is beside an old one.
+        # A rename replaces one file at once. Of several, the older ones get a second name first, and keep theirs.
         for path in contents if len(contents) > 1 else ():
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             backups[path] = _name_beside(path, "old")
             with suppress(FileNotFoundError):
-                path.replace(backups[path])
-            cleared.append(path)
+                _back_up(path, backups[path])
         for path, temporary in temporaries.items():
+            begun.append(path)
             temporary.replace(path)
     except BaseException as error:
-        # Only what was moved away is put back, over whatever took its place.
-        _remove(cleared)
-        for path_before, backup in backups.items():
-            with suppress(OSError):
-                backup.replace(path_before)
+        for replaced in begun:
+            # Ctrl-C may come between a rename and the next line.
+            if not os.path.lexists(temporaries[replaced]) and replaced in backups:
+                try:
+                    backups[replaced].replace(replaced)
+                except FileNotFoundError:
+                    # There was none.
+                    _remove([replaced])
+                except OSError:
+                    # It stays under its second name.
+                    del backups[replaced]
+        _remove(backups.values())
         if isinstance(error, OSError):
             text = explain_os_error(error)
             raise UsageError(f"cannot write {path}: {text}", hint if is_disk_full(error) else None) from None
@@ -59,6 +69,16 @@ def write_files(contents: Mapping[Path, bytes], hint: str) -> None:
         _remove(backups.values())
     finally:
         _remove(temporaries.values())
+
+
+def _back_up(path: Path, backup: Path) -> None:
+    try:
+        os.link(path, backup)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        # FAT and some network disks have no hard links.
+        shutil.copy2(path, backup, follow_symlinks=False)
 
 
 def _name_beside(path: Path, suffix: str) -> Path:

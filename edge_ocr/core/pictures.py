@@ -176,7 +176,12 @@ _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # SOF0 to SOF2: those with Huffman codes. Arithmetic coding has no such limit.
 _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
 
-_PNM_HEAD = re.compile(rb"P([1-6])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})")
+# Blanks and comments, at least one.
+_PNM_GAP = rb"(?=[\s#])\s*(?:#[^\n]*\n\s*)*"
+_PNM_START = re.compile(rb"P[1-6][\s#]")
+_PNM_HEAD = re.compile(rb"P([1-6])" + _PNM_GAP + rb"(\d{1,9})" + _PNM_GAP + rb"(\d{1,9})")
+# Behind more than that, a size is not looked for: of megabytes of comments, the search takes gigabytes.
+_PNM_HEAD_BYTES = 1 << 16
 
 
 def check_length(content: bytes, label: str, page_index: int = 0) -> None:
@@ -191,6 +196,11 @@ def check_length(content: bytes, label: str, page_index: int = 0) -> None:
                 raise InputError(
                     f"{label} is truncated or damaged: a chunk of {end - start:,} bytes begins at byte {start:,}"
                 )
+    if len(content) > _PNM_HEAD_BYTES and _PNM_START.match(content):
+        head = _PNM_HEAD.match(content, 0, _PNM_HEAD_BYTES)
+        # At the very end, there may be more digits.
+        if head is None or head.end() == _PNM_HEAD_BYTES:
+            raise InputError(f"{label} is damaged: its size is not in its first {_PNM_HEAD_BYTES:,} bytes")
     width, height, bytes_needed = _read_declared(content, page_index)
     if bytes_needed > len(content):
         raise InputError(
@@ -218,7 +228,7 @@ def _read_declared(content: bytes, page_index: int) -> tuple[int, int, float]:
             return _read_tiff(content, page_index)
         if content.startswith(_JPEG_2000):
             return _read_jpeg_2000(content)
-        match = _PNM_HEAD.match(content)
+        match = _PNM_HEAD.match(content, 0, _PNM_HEAD_BYTES)
         if match:
             width, height = int(match[2]), int(match[3])
             return width, height, width * height / (8 if match[1] == b"4" else 1)

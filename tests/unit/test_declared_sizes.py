@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from contextlib import suppress
 
@@ -187,6 +188,23 @@ def test_blank_pictures_are_never_too_small(kind, options, mode, size):
     stream = io.BytesIO()
     Image.new(mode, size, 1 if mode == "1" else "white").save(stream, kind, **options)
     check_length(stream.getvalue(), "x")
+
+
+@pytest.mark.parametrize("blank", [b" ", b"#\n", b" # a word\n"])
+def test_a_head_that_does_not_end_takes_no_time(blank):
+    content = b"P6" + blank * (4_000_000 // len(blank)) + b"16 8 255 " + bytes(384)
+    start = time.perf_counter()
+    with pytest.raises(InputError, match=r"^x is damaged: its size is not in its first 65,536 bytes$"):
+        check_length(content, "x")
+    assert time.perf_counter() - start < 0.1
+
+
+@pytest.mark.parametrize("cut", range(5))
+def test_a_size_behind_a_long_head_is_not_cut(cut):
+    content = b"P5" + b" " * (65_536 - 8 - cut) + b"1 60000000 255 " + bytes(70)
+    with pytest.raises(InputError, match="damaged: "):
+        check_length(content, "x")
+    check_length(b"P5 # a word\n#\n\n 8 # more\n8 255\n" + bytes(64), "x")
 
 
 def test_each_page_of_a_tiff_is_looked_at():
