@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 _MAX_REASON = 300
 
-_USER = re.compile(r"(?<=://)[^/\s'\"`]+@")
+# A password may hold slashes: behind a colon, everything up to the last @ may be one.
+_USER = re.compile(r"(?<=://)(?:[^:\s'\"`]{0,500}:[^\s'\"`]{0,2000}|[^/\s'\"`]+)@")
 _URL_HOST = re.compile(r"https?://(?:\*+@)?(\[[^\]\s]+\]|[^/\s:`'\")]+)")
 
 # What uv 0.9 to 0.13 writes of a cause, and what that means; the first that is found counts.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from edge_ocr.config import describe_value
+from edge_ocr.config import describe_value, leave_base_60
 from edge_ocr.errors import ModelError
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ class _Node:
             if isinstance(value, str):
                 numerator, _, denominator = value.partition("/")
                 value = float(numerator) / float(denominator or 1)
-        if value is not None and (not isinstance(value, float) or abs(value * 255 - 1) > 1e-4):
+        if value is not None and (not isinstance(value, float) or not abs(value * 255 - 1) <= 1e-4):
             raise self.refuse("1/255, as images are scaled")
 
     def characters(self) -> tuple[str, ...] | None:
@@ -248,6 +248,9 @@ class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  
     """SafeLoader without merges: before PyYAML 6.0.4, a few lines of them stand for gigabytes."""
 
     flatten_mapping = _refuse_merge
+
+
+leave_base_60(_Loader)
 
 
 def _load_yml(content: bytes, path: Path) -> Any:

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from edge_ocr import __version__
 from edge_ocr.cli import config, deploy, doctor, export, inspect, keys, libs, models, predict, serve, verify
+from edge_ocr.core.commands import report_error
 from edge_ocr.errors import EdgeOcrError, UsageError
 
 INTERRUPTED = 130
@@ -47,13 +48,6 @@ class _ErrorMappingGroup(TyperGroup):
             # stdout must not complain again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(UsageError.exit_code) from None
-
-
-def report_error(error: EdgeOcrError) -> None:
-    """Write an error to stderr: a line for the message, one for the hint."""
-    sys.stderr.write(f"Error: {error.message}\n")
-    if error.hint:
-        sys.stderr.write(f"Hint: {error.hint}\n")
 
 
 app = typer.Typer(

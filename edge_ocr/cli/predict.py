@@ -86,8 +86,8 @@ def predict(
     json prints one object for one result and an array for more; jsonl prints one object a line. With --output, pictures
     are listed as they are read, so there may be any number of them.
     """
-    from edge_ocr.cli.app import report_error
     from edge_ocr.cli.progress import show_download
+    from edge_ocr.core.commands import report_error
     from edge_ocr.pipeline import OcrPipeline
 
     _check_options(inputs, from_file, output, resume, jobs, save_path, output_format)

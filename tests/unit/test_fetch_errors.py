@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from edge_ocr import model_store
-from edge_ocr.errors import ModelError
+from edge_ocr.cli.app import report_error as cli_report_error
+from edge_ocr.core.commands import report_error as board_report_error
+from edge_ocr.errors import InputError, ModelError
 from edge_ocr.fetch_errors import mask_urls, sum_up_uv
 
 NO_DNS = """\
@@ -113,13 +116,30 @@ def test_uvs_message_becomes_one_line_with_the_root_cause(output, reason):
     ("text", "masked"),
     [
         ("https://user:s3cret@host/a and http://token@host", "https://****@host/a and http://****@host"),
-        ("https://user:s3@cret@host/a@b", "https://****@host/a@b"),
+        ("https://user:s3@cret@host/a", "https://****@host/a"),
+        ("https://user:s3@cret@host/a@b", "https://****@b"),
+        ("https://user:s3/cret@host/a 'https://us/er:s3/cret@host/'", "https://****@host/a 'https://****@host/'"),
+        ("https://token@host/a@b", "https://****@host/a@b"),
         ("see https://host/a@b, mail me@host", "see https://host/a@b, mail me@host"),
     ],
 )
 def test_credentials_are_masked(text, masked):
     assert mask_urls(text) == masked
     assert "cret" not in sum_up_uv(f"error: {text}")
+
+
+def test_masking_takes_no_time():
+    start = time.perf_counter()
+    mask_urls("://" * 20_000)
+    mask_urls("https://" + ":" * 100_000)
+    assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize("report", [cli_report_error, board_report_error], ids=["host", "board"])
+def test_what_a_terminal_would_act_on_is_spelt_out(report, capsys):
+    report(InputError("山茶\u3000a: HTTP 404 \x1b[2J\x9b\r\u202ex", "see\nb\x07\udce9"))
+    told = "Error: 山茶\u3000a: HTTP 404 \\x1b[2J\\x9b\\r\\u202ex\nHint: see\nb\\x07\\udce9\n"
+    assert capsys.readouterr().err == told
 
 
 def fail_to_fetch(tmp_path, monkeypatch, **settings):

@@ -103,6 +103,24 @@ def test_odd_content_is_refused(yml, content, words):
     assert words in refuse(yml)
 
 
+@pytest.mark.parametrize("key", ["max_candidates", "thresh"])
+def test_base_60_takes_no_time_and_is_no_number(yml, tmp_path, key):
+    value = "1:" + "59:" * 60_000 + ("1" if key == "max_candidates" else "1.0")
+    yml.write_text(f"Unread: 1:30\nPostProcess: {{name: DBPostProcess, {key}: {value}}}\n")
+    start = time.perf_counter()
+    assert f"PostProcess.{key}: expected a " in refuse(yml)
+    (tmp_path / "mine.yaml").write_text(f"Detection: {{{key}: {value}}}\n")
+    with pytest.raises(ConfigError, match=rf"Detection\.{key}: expected a "):
+        load_config(tmp_path / "mine.yaml")
+    assert time.perf_counter() - start < 0.5
+
+
+@pytest.mark.parametrize("value", [".nan", "nan", ".inf", "0.5"])
+def test_scale_that_is_no_255th_is_refused(yml, value):
+    yml.write_text(f"PreProcess: {{transform_ops: [{{NormalizeImage: {{scale: {value}}}}}]}}\n")
+    assert "NormalizeImage.scale: expected 1/255" in refuse(yml)
+
+
 @pytest.mark.parametrize("name", ["BOMB", "MERGES", "DEEP"])
 def test_little_memory_is_enough_also_without_libyaml(yml, repository, name):
     text = {"BOMB": f"{BOMB}PostProcess: {{name: *l}}", "MERGES": MERGES, "DEEP": "[" * 100_000}[name]

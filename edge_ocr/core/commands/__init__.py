@@ -68,10 +68,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report_error(error: EdgeOcrError) -> None:
-    """Write an error to stderr: a line for the message, one for the hint."""
-    sys.stderr.write(f"Error: {error.message}\n")
+    """Write an error to stderr: a line for the message, one for the hint.
+
+    What a terminal would act on, such as the answer of a server may hold, is spelt out.
+    """
+    sys.stderr.write(_spell_out(f"Error: {error.message}\n"))
     if error.hint:
-        sys.stderr.write(f"Hint: {error.hint}\n")
+        sys.stderr.write(_spell_out(f"Hint: {error.hint}\n"))
+
+
+def _spell_out(text: str) -> str:
+    # Python counts the wide blank of Chinese, and the one that does not break, among what is not printable.
+    return "".join(
+        char if char.isprintable() or char in "\n\xa0\u3000" else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def _end(number: int, frame: object) -> None:
