@@ -11,7 +11,7 @@ import re
 import sys
 import threading
 import urllib.error
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -204,8 +204,15 @@ def name_source(input_path: str | None) -> str:
     return Path(input_path).stem or "image"
 
 
-def download(url: str, settings: InputSettings, fetcher: Fetcher | None = None) -> bytes:
+def download(
+    url: str,
+    settings: InputSettings,
+    fetcher: Fetcher | None = None,
+    take: Callable[[int], object] = lambda count: None,
+) -> bytes:
     """Fetch an http(s) URL into memory, by `fetcher` or else from anywhere.
+
+    `take` is told the number of bytes of each piece before it is kept; it refuses by raising what it likes.
 
     Raises InputError for a refusal, a timeout of the whole download, or more than `max_download_bytes`.
     """
@@ -220,15 +227,17 @@ def download(url: str, settings: InputSettings, fetcher: Fetcher | None = None) 
             announced = int(response.headers.get("Content-Length") or 0)
             if announced > settings.max_download_bytes:
                 raise too_large
-            content = bytearray()
+            # Unlike a bytearray, it hands out what it holds without a copy.
+            content = io.BytesIO()
             while chunk := response.read1(_CHUNK_BYTES):
-                content += chunk
-                if len(content) > settings.max_download_bytes:
+                take(len(chunk))
+                if content.tell() + len(chunk) > settings.max_download_bytes:
                     raise too_large
+                content.write(chunk)
             # read1 takes a connection that breaks off for the end.
-            if len(content) < announced:
-                raise InputError(f"{url} broke off after {len(content):,} of {announced:,} bytes", "try again")
-            return bytes(content)
+            if content.tell() < announced:
+                raise InputError(f"{url} broke off after {content.tell():,} of {announced:,} bytes", "try again")
+            return content.getvalue()
     except urllib.error.HTTPError as error:
         # It holds the connection open.
         error.close()

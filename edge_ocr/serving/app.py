@@ -28,6 +28,7 @@ from edge_ocr.inputs import Source, download
 from edge_ocr.pipeline import OcrPipeline
 from edge_ocr.results import JPEG_QUALITY, OcrResult
 from edge_ocr.serving import bodies, metrics
+from edge_ocr.serving.budget import Budget, Share
 from edge_ocr.serving.docs import render_docs
 from edge_ocr.serving.frame import CLIENT_GONE, RequestFrame, answer_failure
 from edge_ocr.serving.lanes import BusyError, Lanes
@@ -67,9 +68,18 @@ _FAILURES: dict[int | str, dict[str, Any]] = {
 
 def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
     """Return the service of one worker; `pipeline` reads its pictures."""
+    files = pipeline.config.input
     readers = Lanes("reading", READERS, settings.queue)
-    fetchers = Lanes("fetching", FETCHERS, settings.queue)
+    # No more than end in time where all are slow: each round of downloads takes as long as one may, and the last leaves
+    # as much for the reading. The first waits for no other.
+    rounds = int(settings.timeout_s / files.download_timeout_s) - 1
+    fetchers = Lanes("fetching", FETCHERS, min(settings.queue, FETCHERS * max(0, rounds - 1)))
     fetcher = create_fetcher(settings)
+    # As much as a full queue may hold, bodies that are still coming included.
+    most_bytes = settings.max_body_bytes * (settings.queue + READERS)
+    if settings.allow_urls:
+        # The largest file behind a URL must have room.
+        most_bytes = max(most_bytes, settings.max_body_bytes + files.max_download_bytes)
 
     @asynccontextmanager
     async def live(app: FastAPI) -> AsyncIterator[None]:
@@ -90,8 +100,7 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
     app.add_middleware(
         RequestFrame,
         max_body_bytes=settings.max_body_bytes,
-        # As much as a full queue may hold: bodies that are still coming count, too.
-        max_bodies_bytes=settings.max_body_bytes * (settings.queue + READERS),
+        budget=Budget(most_bytes),
         timeout_s=settings.timeout_s,
         paths=frozenset({"/", "/docs", "/ocr", "/health", "/metrics", "/openapi.json"}),
     )
@@ -105,15 +114,16 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
         except ClientDisconnect:
             return answer_failure(CLIENT_GONE, "the client has gone")
         chosen = _choose_side(pipeline, ask.max_long_side)
+        share: Share = request.state.share
 
         async def answer() -> dict[str, Any]:
             content = ask.image
             if isinstance(content, bytes):
-                return await readers.run(lambda: _answer(chosen, content, None))
+                return await readers.run(lambda: _answer(chosen, content, None), share)
             if _URL.match(content):
-                fetched = await fetchers.run(lambda: _fetch(content, chosen, settings, fetcher))
-                return await readers.run(lambda: _answer(chosen, fetched, content))
-            return await readers.run(lambda: _answer(chosen, _decode_base64(content), None))
+                fetched = await fetchers.run(lambda: _fetch(content, chosen, settings, fetcher, share), share)
+                return await readers.run(lambda: _answer(chosen, fetched, content), share)
+            return await readers.run(lambda: _answer(chosen, _decode_base64(content), None), share)
 
         result = await _unless_gone(answer(), request)
         if result is None:
@@ -176,19 +186,21 @@ def _choose_side(pipeline: OcrPipeline, max_long_side: int | None) -> OcrPipelin
     return pipeline.derive({"Detection.limit_side_len": max_long_side, "Detection.limit_type": "max"})
 
 
-def _fetch(url: str, pipeline: OcrPipeline, settings: ServeSettings, fetcher: Fetcher) -> bytes:
+def _fetch(url: str, pipeline: OcrPipeline, settings: ServeSettings, fetcher: Fetcher, share: Share) -> bytes:
     if not settings.allow_urls:
-        raise InputError("this service reads no URLs; send the picture as Base64")
+        raise InputError("this service reads no URLs; send the picture itself")
     if not re.match("https?://", url, re.IGNORECASE):
         raise InputError("image: expected an http or https URL, or Base64")
-    return download(url, pipeline.config.input, fetcher)
+    return download(url, pipeline.config.input, fetcher, share.take)
 
 
 def _decode_base64(text: str) -> bytes:
     text = _DATA_URL.sub("", text, count=1) if text[:5].lower() == "data:" else text
     try:
         # Lines of 76 characters are usual; anything else that is not of the alphabet is a mistake.
-        return base64.b64decode("".join(text.split()), validate=True)
+        return base64.b64decode(text.encode("ascii").translate(None, b" \t\r\n\v\f"), validate=True)
+    except UnicodeEncodeError:
+        raise InputError("image: neither an http(s) URL nor Base64: it is not ASCII") from None
     except (binascii.Error, ValueError) as error:
         raise InputError(f"image: neither an http(s) URL nor Base64: {error}") from None
 

@@ -15,6 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from edge_ocr.serving import metrics
+from edge_ocr.serving.budget import Budget, Share
+from edge_ocr.serving.lanes import BusyError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,16 +49,16 @@ def answer_failure(status: int, message: str, headers: dict[str, str] | None = N
 class RequestFrame:
     """ASGI middleware: a request's id, size and time limits, log line and metrics; no error goes through it.
 
-    `max_bodies_bytes` is for the bodies of all requests at a time, those that are still on their way included.
+    `budget` is for all requests at a time. What comes of a body is taken from it at once, and is in the request's state
+    as `share`.
     """
 
     def __init__(
-        self, app: ASGIApp, *, max_body_bytes: int, max_bodies_bytes: int, timeout_s: float, paths: frozenset[str]
+        self, app: ASGIApp, *, max_body_bytes: int, budget: Budget, timeout_s: float, paths: frozenset[str]
     ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
-        self._max_bodies_bytes = max_bodies_bytes
-        self._bodies_bytes = 0
+        self._budget = budget
         self._timeout_s = timeout_s
         self._paths = paths
 
@@ -64,11 +66,16 @@ class RequestFrame:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        with Share(self._budget) as share:
+            await self._answer(scope, receive, send, share)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, share: Share) -> None:
         start = time.perf_counter()
         headers = dict(scope["headers"])
         given = headers.get(REQUEST_ID.encode(), b"")
         request_id = given.decode() if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
-        scope.setdefault("state", {})["facts"] = facts = dict[str, Any]()
+        facts = dict[str, Any]()
+        scope.setdefault("state", {}).update(facts=facts, share=share)
         status = CLIENT_GONE
         received = 0
         gone = False
@@ -79,12 +86,12 @@ class RequestFrame:
             gone = message["type"] == "http.disconnect"
             count = len(message.get("body", b""))
             received += count
-            self._bodies_bytes += count
-            metrics.BODY_BYTES.inc(count)
             if received > self._max_body_bytes:
                 raise self._refuse_size()
-            if self._bodies_bytes > self._max_bodies_bytes:
-                raise HTTPException(503, "busy, try again in 1 s", {"retry-after": "1", **_CLOSE})
+            try:
+                share.take(count)
+            except BusyError as error:
+                raise HTTPException(503, str(error), {"retry-after": str(error.retry_after_s), **_CLOSE}) from None
             return message
 
         async def send_named(message: Message) -> None:
@@ -109,8 +116,6 @@ class RequestFrame:
             logger.exception("request failed", extra={"facts": {"request_id": request_id}})
             await self._fail(500, "internal error", status, scope, receive, send_named)
         finally:
-            self._bodies_bytes -= received
-            metrics.BODY_BYTES.dec(received)
             seconds = time.perf_counter() - start
             # Whatever else clients ask for must not make a metric each.
             path = scope["path"] if scope["path"] in self._paths else "other"

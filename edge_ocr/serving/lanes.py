@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from edge_ocr.serving import metrics
@@ -35,8 +36,8 @@ class Lanes:
         # Of one piece of work, smoothed; for Retry-After.
         self._usual_s = 1.0
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Work in a thread and return what comes of it.
+    async def run(self, work: Callable[[], T], share: AbstractContextManager[object]) -> T:
+        """Work in a thread, inside `share`, and return what comes of it.
 
         One that is cancelled while it waits never starts; one that has started goes on to its end, and counts until
         then.
@@ -49,7 +50,7 @@ class Lanes:
             self._count += 1
         metrics.WAITING.inc()
         try:
-            future = self._pool.submit(self._time, work)
+            future = self._pool.submit(self._time, work, share)
         except BaseException:
             self._leave()
             raise
@@ -60,10 +61,11 @@ class Lanes:
         """Let what has started end, and nothing else start."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _time(self, work: Callable[[], T]) -> T:
+    def _time(self, work: Callable[[], T], share: AbstractContextManager[object]) -> T:
         start = time.monotonic()
         try:
-            return work()
+            with share:
+                return work()
         finally:
             self._usual_s += 0.2 * (time.monotonic() - start - self._usual_s)
 

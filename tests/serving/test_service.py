@@ -16,6 +16,7 @@ import struct
 import subprocess
 import threading
 import time
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -265,7 +266,7 @@ def test_docs_do_not_take_an_address_for_markup(service):
         ({"image": "x", "inferenceParams": {"maxlongside": 96}}, 422, "maxlongside"),
         ({"image": "no Base64 (at all)"}, 422, "Base64"),
         ({"image": "abc"}, 422, "Base64"),
-        ({"image": "\u5c71\u8336"}, 422, "Base64"),
+        ({"image": "\u5c71\u8336"}, 422, "Base64: it is not ASCII"),
         ({"image": "aGVsbG8="}, 422, "not a picture"),
         ({"image": "file:///etc/passwd"}, 422, "http"),
         ({"image": "ftp://example.org/a.png"}, 422, "http"),
@@ -279,6 +280,15 @@ def test_bad_bodies_are_refused(service, body, status, word):
     else:
         assert_failed(answer, status, word)
     assert service.ask("/health").status == 200
+
+
+def test_base64_in_small_pieces_takes_little_memory():
+    tracemalloc.start()
+    try:
+        assert len(serving_app._decode_base64("aaaa " * 500_000)) == 1_500_000
+        assert tracemalloc.get_traced_memory()[1] < 15_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_body_that_is_not_called_json_is_told_so(service):
@@ -471,13 +481,14 @@ def test_headers_in_time_may_be_followed_by_a_body_that_takes_longer(start, sign
         assert read_to_end(client).startswith(b"HTTP/1.1 200 ")
 
 
+def count_bytes(service) -> float:
+    text = service.ask("/metrics").content.decode()
+    return next(float(row.split()[1]) for row in text.splitlines() if row.startswith("edge_ocr_body_bytes "))
+
+
 def test_bodies_on_their_way_are_refused_where_memory_has_no_room(start):
     # Two are worked on and none waits: twice the largest body.
-    service = start(queue=0, max_body_bytes=100_000)
-
-    def count_bytes() -> float:
-        text = service.ask("/metrics").content.decode()
-        return next(float(row.split()[1]) for row in text.splitlines() if row.startswith("edge_ocr_body_bytes "))
+    service = start(queue=0, max_body_bytes=100_000, allow_urls=False)
 
     def send(count: int) -> socket.socket:
         client = running.enter_context(socket.create_connection(("127.0.0.1", service.port), 10))
@@ -486,7 +497,7 @@ def test_bodies_on_their_way_are_refused_where_memory_has_no_room(start):
 
     with contextlib.ExitStack() as running:
         first, second = send(80_000), send(80_000)
-        wait_for(lambda: count_bytes() == 160_000)
+        wait_for(lambda: count_bytes(service) == 160_000)
         said = read_to_end(send(60_000))
         assert said.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 1" in said
@@ -495,7 +506,7 @@ def test_bodies_on_their_way_are_refused_where_memory_has_no_room(start):
         for client in (first, second):
             client.sendall(b" " * 10_000)
             assert client.recv(65536).startswith(b"HTTP/1.1 400 ")
-        assert count_bytes() == 0
+        assert count_bytes(service) == 0
         third = send(90_000)
         assert third.recv(65536).startswith(b"HTTP/1.1 400 ")
 
@@ -687,3 +698,70 @@ def test_other_ports_are_refused(service, site):
 def test_urls_can_be_turned_off(start, site):
     answer = start(allow_urls=False, allow_private_urls=True).ask("/ocr", {"image": site + "/sign.png"})
     assert_failed(answer, 422, "no URLs")
+
+
+class Slow:
+    """A server that sends the start of a file, and the rest when `go` is set."""
+
+    def __init__(self, start: bytes) -> None:
+        self.go = threading.Event()
+        self._start = start
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._threads: list[threading.Thread] = [threading.Thread(target=self._listen)]
+        self._threads[0].start()
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self._threads.append(threading.Thread(target=self._talk, args=(self._listener.accept()[0],)))
+                self._threads[-1].start()
+
+    def _talk(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            client.recv(1000)
+            client.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + self._start)
+            self.go.wait(20)
+
+    def close(self) -> None:
+        self.go.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(20)
+
+
+@pytest.mark.usefixtures("no_proxy")
+@pytest.mark.parametrize("stays", [True, False])
+def test_files_behind_urls_are_refused_where_memory_has_no_room(start, open_pipeline, stays):
+    # Room for the largest file, 1 MB, and a body.
+    service = start(
+        open_pipeline(Input__max_download_mb=1), queue=0, max_body_bytes=100_000, timeout_s=20, allow_private_urls=True
+    )
+    with contextlib.closing(Slow(b"x" * 800_000)) as slow:
+        body = json.dumps({"image": slow.url}).encode()
+        with socket.create_connection(("127.0.0.1", service.port), 20) as client:
+            client.sendall(HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            wait_for(lambda: count_bytes(service) == 800_000 + len(body))
+            if not stays:
+                client.close()
+                time.sleep(0.3)
+            # Also where nobody waits for it any more: it is still there.
+            refused = service.ask("/ocr", {"image": slow.url})
+            assert_failed(refused, 503, "busy")
+            assert refused.headers["retry-after"] == "1"
+            assert_failed(service.ask("/ocr", {"image": "aGVsbG8="}), 422, "not a picture")
+            slow.go.set()
+            if stays:
+                assert client.recv(65536).startswith(b"HTTP/1.1 422 ")
+        wait_for(lambda: count_bytes(service) == 0)
+        assert_failed(service.ask("/ocr", {"image": slow.url}), 422, "not a picture")
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_slow_urls_that_are_taken_are_answered_in_time(start, open_pipeline):
+    service = start(open_pipeline(Input__download_timeout_s=1), queue=16, timeout_s=3, allow_private_urls=True)
+    with contextlib.closing(Slow(b"")) as slow, ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(lambda _: service.ask("/ocr", {"image": slow.url}), range(24)))
+    # Two rounds of eight; the third would end when the time of the request does.
+    assert sorted(answer.status for answer in answers) == [422] * 16 + [503] * 8
