@@ -63,7 +63,8 @@ def write_readme(
     """Return the README of one bundle; `limit_type` is that of its detection."""
     for_board = target.name == "arm"
     rows = "".join(_describe_model(model) for model in exported)
-    listed = _list_files(target, libraries, with_onnx=options.with_onnx)
+    is_signed = options.signer is not None
+    listed = _list_files(target, libraries, with_onnx=options.with_onnx, is_signed=is_signed)
     files = "".join(f"| `{name}` | {text} |\n" for name, text in listed.items())
     return f"""\
 # {"OCR bundle for " + target.summary if for_board else "An Android app that reads text"}
@@ -228,13 +229,19 @@ def _describe_model(model: ExportedModel) -> str:
     return f"| `models/{source.kind}.nb` | {_KINDS[source.kind]} | {source.name} | {len(model.data) / 1e6:.2f} MB |\n"
 
 
-def _list_files(target: Target, libraries: Mapping[str, RuntimeLibrary | None], *, with_onnx: bool) -> dict[str, str]:
+def _list_files(
+    target: Target, libraries: Mapping[str, RuntimeLibrary | None], *, with_onnx: bool, is_signed: bool
+) -> dict[str, str]:
     files = {
         "manifest.json": "versions, settings, sha256 of every file, what the models were made from",
         "dict.txt": "the characters, one a line, in the order of the classes",
         "pipeline.yaml": "the settings once more, as a pipeline file",
         "golden.png": "a picture for self-tests; what must be read in it is in manifest.json under `golden`",
     }
+    if is_signed:
+        files["manifest.sig"] = (
+            "the signature of manifest.json (Ed25519); a machine with the key in /etc/edge-ocr/trust/*.pem checks it"
+        )
     if with_onnx:
         files["onnx/"] = "the same graphs as ONNX, with 32-bit weights"
     if target.name == "arm":

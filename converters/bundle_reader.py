@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast, get_args
 from converters.manifest import SBOM, describe_settings, list_hashes, read_schema
 from converters.nb import NbModel, NbVar, read_nb
 from converters.opt import Precision
+from converters.ownership import find_manifest_sha256
 from converters.parity import Check, clean_text
 from converters.project_record import locate_bundle
 from converters.signing import read_trusted_key
@@ -156,6 +157,8 @@ def inspect_bundle(folder: Path, trusted: Path | None = None, *, is_fresh: bool 
     notes = []
     if trusted is None or not is_fresh:
         notes += [f"{clean_text(name)} is not in the manifest" for name in sorted(_list_strangers(folder, manifest))]
+        if not find_manifest_sha256(content):
+            notes.append(f"{MANIFEST} was edited since it was exported")
         if trusted is None and (folder / SIGNATURE).is_file():
             notes.append("it is signed; --trusted KEY.pub checks by whom")
     else:

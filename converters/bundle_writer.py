@@ -173,7 +173,11 @@ def open_bundle(
                 old = _switch(partial, place)
             is_placed = True
             if count:
-                report(f"kept {count} {'file' if count == 1 else 'files'} of yours")
+                report(f"kept {count} {'file' if count == 1 else 'files'} of yours: {name_some(kept)}")
+                if (place / inside / SIGNATURE).exists():
+                    report(
+                        "WARNING: these are not signed, so verify --trusted refuses the bundle; deploy leaves them out"
+                    )
             if old is not None:
                 _remove_old(old, place, report)
     finally:
@@ -239,11 +243,11 @@ def _look_at(out_dir: Path, force: bool, is_project: bool, written: Collection[s
 
 def _refuse_loss(out_dir: Path, lost: Collection[str], *, is_project: bool) -> UsageError:
     return UsageError(
-        f"--out {out_dir}: --force would lose what you changed or added there: {name_some(lost)}",
+        f"--out {out_dir}: --force would overwrite what you changed or added there: {name_some(lost)}",
         "export to another folder, and replace ocr/src/main/assets/edge-ocr, ocr/libs and ocr/src/main/jniLibs in "
         "yours by those"
         if is_project
-        else "move that elsewhere, or give another --out",
+        else "move that elsewhere, or give another --out; settings go into a bundle with --pipeline FILE.yaml or --set",
     )
 
 

@@ -142,7 +142,7 @@ def _make_signer(key: Path | None, release: str | None, counter: int | None) -> 
     if key is None:
         if not (release is None and counter is None):
             option = "--counter" if release is None else "--release"
-            raise UsageError(f"{option}: is for signed bundles", "--sign KEY signs")
+            raise UsageError(f"{option}: expected --sign KEY, too", "edge-ocr keys new makes a key")
         return None
     if release is None:
         # With one for all, bundles that are not versions of each other would keep each other out.

@@ -120,7 +120,7 @@ def _advise(done: ParityReport) -> str:
     if done.images:
         return "edge-ocr verify --report out.html shows where"
     if any(check.layer == "signature" for check in done.failures):
-        return "do not use it: it is not what the owner of that key signed"
+        return "is this the right key? if so, do not use the bundle: it is not what the key's owner signed"
     hint = "the bundle is not as it was exported: export it again"
     if any(check.name == "pipeline.yaml" for check in done.failures):
         hint += "; edge-ocr export --pipeline FILE.yaml puts other settings into it"

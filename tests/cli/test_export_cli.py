@@ -70,7 +70,7 @@ def test_export_prints_the_bundle_only(opt, tmp_path):
         file.write("# mine\n")
     refused = run_export("--target", "arm", "--out", out, "--force")
     assert refused.returncode == 2
-    assert "--force would lose what you changed or added there: pipeline.yaml" in refused.stderr
+    assert "--force would overwrite what you changed or added there: pipeline.yaml" in refused.stderr
     assert "looking for an interpreter" not in refused.stderr
 
 

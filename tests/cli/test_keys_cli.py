@@ -36,7 +36,7 @@ def test_a_password_is_asked_for_or_taken_from_the_environment(cli, tmp_path, mo
 def test_a_release_without_a_key_makes_no_sense(cli, tmp_path, option):
     done = cli("export", "--target", "arm", "--out", tmp_path / "bundle", *option)
     assert done.code == 2
-    assert f"{option[0]}: is for signed bundles" in done.err
+    assert f"{option[0]}: expected --sign KEY, too" in done.err
 
 
 def test_a_signature_needs_the_name_of_a_release(cli, tmp_path):
@@ -68,7 +68,7 @@ def test_from_key_to_verdict(cli, tmp_path, opt, default_models):
     assert {"signature", "files"} <= {check["layer"] for check in json.loads(good.out)["checks"]}
     bad = cli("verify", bundle, "--trusted", tmp_path / "theirs.pub")
     assert bad.code == 8
-    assert "do not use it: it is not what the owner of that key signed" in bad.err
+    assert "do not use the bundle: it is not what the key's owner signed" in bad.err
     page = tmp_path / "report.html"
     assert cli("verify", bundle, "--trusted", tmp_path / "theirs.pub", "--report", page).code == 8
     assert "not what the owner of the trusted key signed" in page.read_text(encoding="utf-8")

@@ -236,7 +236,7 @@ def test_what_the_user_added_is_kept(written, name):
 def test_what_the_user_changed_is_never_lost(written, name):
     replace(written / name, b"mine")
     before = list_files(written)
-    with pytest.raises(UsageError, match="--force would lose what you changed or added there") as caught:
+    with pytest.raises(UsageError, match="--force would overwrite what you changed or added there") as caught:
         write_project(written, force=True)
     assert caught.value.message.endswith(f": {name}")
     for part in (ASSETS, "ocr/libs", "ocr/src/main/jniLibs"):
@@ -317,7 +317,7 @@ def test_a_change_while_an_export_runs_is_seen(written, name):
             bundle.add_manifest({"edge_ocr_version": "0"})
             replace(written / name, b"mine")
 
-    with pytest.raises(UsageError, match=rf"--force would lose what you changed or added there: {name}$"):
+    with pytest.raises(UsageError, match=rf"--force would overwrite what you changed or added there: {name}$"):
         export()
     assert (written / name).read_bytes() == b"mine"
 

@@ -137,7 +137,7 @@ def test_what_the_user_added_is_kept_as_it_is(used, tmp_path, monkeypatch, can_e
         bundle.add_manifest({"edge_ocr_version": "0"})
     assert ours & {*expected} == {"gone", "gone/with"}
     assert list_tree(used) == expected
-    assert steps == ["kept 10 files of yours"]
+    assert [step.partition(":")[0] for step in steps] == ["kept 10 files of yours"]
     assert (used / "models" / "det.nb").read_bytes() == b"new"
     assert (used / "results" / "a" / "b.json").stat().st_ino == inode
     assert (used / "results" / "pipe").is_fifo()
@@ -186,9 +186,11 @@ def test_what_the_user_changed_stops_a_replacement(tmp_path, kind):
         indent = 2 if kind == "manifest" else 4
         (out / name).write_text(json.dumps(content, indent=indent, sort_keys=True, ensure_ascii=False) + "\n")
     before = list_tree(out)
-    with pytest.raises(UsageError, match=rf"--force would lose what you changed or added there: {name}$") as caught:
+    with pytest.raises(
+        UsageError, match=rf"--force would overwrite what you changed or added there: {name}$"
+    ) as caught:
         check_out_dir(out, force=True)
-    assert caught.value.hint == "move that elsewhere, or give another --out"
+    assert caught.value.hint.startswith("move that elsewhere, or give another --out")
     with pytest.raises(UsageError, match=f": {name}$"):
         write_bundle(out, b"new", force=True)
     assert list_tree(out) == before
@@ -212,7 +214,7 @@ def test_a_file_of_the_user_where_the_new_bundle_has_one_stops_it(tmp_path, name
     (out / name).parent.mkdir(exist_ok=True)
     (out / name).write_bytes(b"mine")
     check_out_dir(out, force=True)  # it is not known yet
-    with pytest.raises(UsageError, match=rf"--force would lose what you changed or added there: {name}$"):
+    with pytest.raises(UsageError, match=rf"--force would overwrite what you changed or added there: {name}$"):
         write_bundle(out, b"new", force=True)
     assert (out / name).read_bytes() == b"mine"
     assert list_names(tmp_path) == ["bundle"]
@@ -276,7 +278,7 @@ def test_a_name_that_is_another_only_by_its_case_is_not_lost(tmp_path, monkeypat
     (out / "models").mkdir()
     (out / "models" / "det.nb").write_bytes(b"mine")
     monkeypatch.setattr(bundle_writer, "list_written", lambda folder: ["manifest.json", "models/DET.nb"])
-    with pytest.raises(UsageError, match=r"--force would lose what you changed or added there: models/det\.nb$"):
+    with pytest.raises(UsageError, match=r"--force would overwrite what you changed or added there: models/det\.nb$"):
         write_bundle(out, b"new", force=True)
     assert (out / "models" / "det.nb").read_bytes() == b"mine"
     assert list_names(tmp_path) == ["bundle"]

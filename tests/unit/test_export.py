@@ -281,7 +281,7 @@ def test_an_archive_is_not_replaced_where_its_bundle_cannot_be(opt, tmp_path):
     archive = export_bundle("arm", out, configure(), options).zip_file.read_bytes()
     # Whether that is in the way is known only when the new bundle is there.
     (out / "onnx").write_text("mine")
-    with pytest.raises(UsageError, match=r"--force would lose what you changed or added there: onnx$"):
+    with pytest.raises(UsageError, match=r"--force would overwrite what you changed or added there: onnx$"):
         export_bundle("arm", out, configure(), replace(options, with_onnx=True))
     assert out.with_name("bundle.zip").read_bytes() == archive
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "bundle.zip"]

@@ -45,6 +45,8 @@ def sign(bundle: Path, key: Path, name: str = "demo", counter: int = 7) -> Path:
     """Sign a bundle anew, as the exporter does."""
     content = json.loads((bundle / "manifest.json").read_bytes())
     content["release"] = {"name": name, "counter": counter}
+    # Of what it was before.
+    content.pop("manifest_sha256", None)
     (bundle / "manifest.json").write_text(json.dumps(content), encoding="utf-8")
     (bundle / "manifest.sig").write_bytes(read_private_key(key).sign((bundle / "manifest.json").read_bytes()))
     return bundle
