@@ -26,9 +26,13 @@ def serve(
     max_pixels: Annotated[
         int | None, typer.Option(metavar="N", help="Largest picture, width × height; 50 million by default.")
     ] = None,
-    no_url: Annotated[bool, typer.Option("--no-url", help="Read Base64 only.")] = False,
+    no_url: Annotated[bool, typer.Option("--no-url", help="Fetch no URLs; read only pictures that are sent.")] = False,
     allow_private_urls: Annotated[
-        bool, typer.Option("--allow-private-urls", help="Also fetch from private and loopback addresses, and any port.")
+        bool,
+        typer.Option(
+            "--allow-private-urls",
+            help="Also fetch from private and loopback addresses and, without --allow-ports, any port.",
+        ),
     ] = False,
     allow_ports: Annotated[
         str | None,

@@ -56,7 +56,7 @@ _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
 _FAILURES: dict[int | str, dict[str, Any]] = {
     status: {"model": Failure, "description": description}
     for status, description in {
-        400: "The body is no JSON, or no form.",
+        400: "The body is no JSON, or no form, or has too many parts.",
         413: "The body is too large.",
         422: "The body is not as asked, or the picture cannot be had or read.",
         500: "A fault of the service.",

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
@@ -113,11 +114,14 @@ class _Parser(MultiPartParser):
         self.stream = self._watch(received)
         try:
             return await super().parse()
-        except MultiPartException:
+        except (MultiPartException, FormParserError) as error:
             # The rest must be taken, or the connection would be reset before the client hears what is wrong.
             async for _ in received:
                 pass
-            raise
+            if isinstance(error, MultiPartException):
+                raise
+            # Of python-multipart; starlette translates it from 1.7 on.
+            raise MultiPartException("Invalid multipart data.") from None
 
     async def _watch(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         async for chunk in stream:
@@ -216,6 +220,7 @@ def describe() -> dict[str, Any]:
         "application/json": {"schema": {"$ref": "#/components/schemas/OcrRequest"}},
         "multipart/form-data": {"schema": form, "encoding": {"inferenceParams": {"contentType": "application/json"}}},
         "image/*": {"schema": file},
+        "application/pdf": {"schema": file},
         "application/octet-stream": {"schema": file},
     }
     parameter = {

@@ -16,6 +16,7 @@ _CALLS = {
     "application/json": """-H 'Content-Type: application/json' -d '{"image": "URL or Base64"}' """,
     "multipart/form-data": "-F image=@photo.jpg ",
     "image/*": "-H 'Content-Type: image/jpeg' --data-binary @photo.jpg ",
+    "application/pdf": "-H 'Content-Type: application/pdf' --data-binary @page.pdf ",
     "application/octet-stream": "-H 'Content-Type: application/octet-stream' --data-binary @photo.jpg ",
 }
 

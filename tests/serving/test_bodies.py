@@ -320,7 +320,8 @@ def test_document_tells_all_kinds(service):
     operation = document["paths"]["/ocr"]["post"]
     assert operation["requestBody"]["required"]
     content = operation["requestBody"]["content"]
-    assert list(content) == ["application/json", "multipart/form-data", "image/*", "application/octet-stream"]
+    pictures = ["image/*", "application/pdf", "application/octet-stream"]
+    assert list(content) == ["application/json", "multipart/form-data", *pictures]
     form = content["multipart/form-data"]["schema"]
     assert list(form["properties"]) == ["image", "maxLongSide", "inferenceParams"]
     assert form["properties"]["maxLongSide"]["minimum"] == 32

@@ -217,12 +217,13 @@ def test_docs_tell_what_the_document_does_and_load_nothing(service):
 def test_every_call_of_the_docs_works(service, sign, tmp_path):
     if shutil.which("curl") is None:
         pytest.skip("no curl")
-    (tmp_path / "photo.jpg").write_bytes(sign)
+    for name in ("photo.jpg", "page.pdf"):
+        (tmp_path / name).write_bytes(sign)
     document = service.ask("/openapi.json").json
     (example,) = document["components"]["schemas"]["OcrRequest"]["examples"]
     page = html.unescape(service.ask("/docs").content.decode())
     calls = [call.replace("URL or Base64", example["image"]) for call in re.findall("curl [^<]+", page)]
-    assert len(calls) == 6
+    assert len(calls) == 7
     for call in calls:
         command = shlex.split(call)
         options = ["-s", "-f", "--noproxy", "*"]
