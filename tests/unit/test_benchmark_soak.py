@@ -60,6 +60,10 @@ class FakeService:
         with client:
             client.recv(65536)
             client.sendall(self._said)
+            client.shutdown(socket.SHUT_WR)
+            # To its end: closing before the whole request has come would take the answer back.
+            while client.recv(65536):
+                pass
 
     def find_worker(self, port: int) -> int:
         return 7
