@@ -39,6 +39,10 @@ MAX_FAILED_STARTS = 3
 # Tells the parent, in its folder, why it was ended.
 _GIVEN_UP = "given_up"
 
+SILENT_S = 30
+"""How long a worker may give no sign of life until it is replaced, and what it has in hand is lost. On a busy machine,
+uvicorn's own 5 s are too few."""
+
 UNREAD_MS = 60_000
 """How long a client may leave an answer unread."""
 
@@ -164,4 +168,5 @@ def _list_options(listener: socket.socket, settings: ServeSettings) -> dict[str,
         "access_log": False,
         "server_header": False,
         "timeout_graceful_shutdown": math.ceil(settings.timeout_s),
+        "timeout_worker_healthcheck": SILENT_S,
     }

@@ -156,6 +156,21 @@ def det_folder(default_models, tmp_path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_worker_that_a_busy_machine_holds_up_is_not_killed(serve, sign):
+    process = serve("--workers", "2")
+    wait_for(lambda: sum("startup complete" in line for line in process.said) == 2, 60)
+    workers = [int(re.search(r"\[(\d+)\]", line)[1]) for line in process.said if "Started server process" in line]
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    # The parent asks each in turn; 5 s were its patience.
+    time.sleep(12)
+    for worker in workers:
+        os.kill(worker, signal.SIGCONT)
+    assert process.post(sign)[0] == 200
+    assert sum("Started server process" in line for line in process.said) == 2
+
+
 def test_workers_read_with_the_models_own_settings(serve, det_folder, examples):
     (det_folder / "inference.yml").write_text("PostProcess: {name: DBPostProcess, box_thresh: 0.9}\n")
     overrides = {"Pipeline.text_det_model": str(det_folder)}
