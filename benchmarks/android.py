@@ -12,8 +12,9 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from converters.export import ExportOptions, export_bundle
-from converters.pictures import find_pictures_folder
+from converters.bundle.pictures import find_pictures_folder
+from converters.export import export_bundle
+from converters.plan import ExportOptions
 from edge_ocr.config import load_config
 from edge_ocr.core.lite_ocr import LiteOCR
 from edge_ocr.core.pictures import list_pictures, read_picture

@@ -20,20 +20,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from converters.cost import compute_cost
-from converters.export import ExportOptions, ExportReport, export_bundle
-from converters.nb import NbModel, read_nb
-from converters.opt import run_opt
-from converters.passes import PASSES, run_passes
-from converters.program import read_program
-from converters.targets import find_target
-from converters.toolchain import OptToolchain, find_opt_interpreter
+from converters.bundle.targets import find_target
+from converters.export import export_bundle
+from converters.graph.passes import PASSES, run_passes
+from converters.lite.nb.cost import compute_cost
+from converters.lite.nb.read import NbModel, read_nb
+from converters.lite.opt import run_opt
+from converters.lite.toolchain import OptToolchain, find_opt_interpreter
+from converters.plan import ExportOptions, ExportReport
+from converters.sources.program import read_program
 from edge_ocr.config import load_config
 from edge_ocr.core.geometry import crop_polygon
 from edge_ocr.core.imaging import prepare_detection, prepare_lines, resize_line
 from edge_ocr.core.recognition import MAX_WIDTH, plan_width
 from edge_ocr.engines.paddle import PaddleEngine
-from edge_ocr.models import Model, resolve_model
+from edge_ocr.models.resolve import resolve_model
+from edge_ocr.models.types import Model
 
 RECEIPT = Path(__file__).parent.parent / "examples" / "images" / "receipt.jpg"
 # "CAMELLIA BOOKS & CAFE", from gt.jsonl.

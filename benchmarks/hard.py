@@ -35,7 +35,7 @@ from benchmarks.host import (
     run_system,
 )
 from benchmarks.render_hard import KINDS
-from converters.parity import fold_text, measure_iou, measure_similarity
+from converters.verify.parity import fold_text, measure_iou, measure_similarity
 from edge_ocr.core.pictures import list_pictures
 from edge_ocr.core.types import TextLine
 from edge_ocr.errors import EdgeOcrError

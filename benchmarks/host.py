@@ -30,12 +30,14 @@ import numpy as np
 
 from benchmarks.host_chart import draw_chart
 from benchmarks.peers import find_peer
-from converters.child_process import clean_environment
-from converters.parity import MATCH_IOU, Truth, measure_iou, pair_lines, score_truth
+from converters.processes.child import clean_environment
+from converters.report import Truth
+from converters.verify.parity import MATCH_IOU, measure_iou, pair_lines, score_truth
 from edge_ocr.core.pictures import list_pictures
 from edge_ocr.core.types import TextLine
 from edge_ocr.errors import EdgeOcrError, InputError, ToolchainError
-from edge_ocr.models import Kind, resolve_model
+from edge_ocr.models.resolve import resolve_model
+from edge_ocr.models.types import Kind
 
 ROOT = Path(__file__).parent.parent
 WARMUP = ROOT / "examples/images/receipt.jpg"

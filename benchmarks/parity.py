@@ -15,21 +15,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from converters.export import ExportOptions, export_bundle
-from converters.lite_process import open_lite_engines
-from converters.nb import read_nb
-from converters.nb_graph import build_graph
-from converters.parity import compare_arrays
-from converters.pictures import find_pictures_folder
-from converters.runtime_libs import find_library
-from converters.verify import VerifyOptions, verify_bundle
+from converters.bundle.pictures import find_pictures_folder
+from converters.export import export_bundle
+from converters.lite.libraries.store import find_library
+from converters.lite.nb.read import read_nb
+from converters.lite.nb.to_onnx import build_graph
+from converters.plan import ExportOptions
+from converters.verify.lite_process import open_lite_engines
+from converters.verify.parity import compare_arrays
+from converters.verify.verify import VerifyOptions, verify_bundle
 from edge_ocr.config import PipelineConfig, load_config
 from edge_ocr.core.detection import find_boxes
 from edge_ocr.core.geometry import crop_polygon
 from edge_ocr.core.imaging import prepare_detection, prepare_lines, resize_line
 from edge_ocr.engines import create_engine
 from edge_ocr.inputs import list_sources
-from edge_ocr.models import resolve_model
+from edge_ocr.models.resolve import resolve_model
 
 PRECISIONS = ("fp32", "int16", "int8")
 FIGURES = {

@@ -12,11 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from converters.child_process import clean_environment
-from converters.toolchain import READY_MARKER, UV_TIMEOUT_S
+from converters.processes.child import clean_environment
+from converters.processes.interpreters import READY_MARKER, UV_TIMEOUT_S
 from edge_ocr.errors import ToolchainError, UsageError
-from edge_ocr.model_store import find_uv
-from edge_ocr.models import store_root
+from edge_ocr.models.store import find_uv, store_root
 
 PYTHON = "3.11"
 

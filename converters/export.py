@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,121 +16,42 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from converters.android_project import add_project
-from converters.board_files import Shim, add_runtime, add_shims
-from converters.bundle_docs import LICENSES, write_readme
-from converters.bundle_writer import FileEntry, check_out_dir, check_zip, open_bundle, put_back, write_zip
-from converters.charsets import list_lacking, select_classes
-from converters.golden import GOLDEN_FILE, read_golden_lines, read_golden_picture
-from converters.manifest import SBOM, build_manifest
-from converters.nb import normalise, parse_nb
-from converters.nb_graph import serialise_graph
-from converters.opt import Precision, check_support, run_opt
-from converters.ownership import list_written
-from converters.passes import PassReport, run_passes
-from converters.program import Program, Signature, read_signature
-from converters.runtime_libs import RuntimeLibrary, add_library, find_library
-from converters.sbom import build_sbom
+from converters.bundle.android.project import add_project
+from converters.bundle.board.files import add_runtime, add_shims
+from converters.bundle.golden import GOLDEN_FILE, read_golden_lines, read_golden_picture
+from converters.bundle.manifest import SBOM, build_manifest
+from converters.bundle.ownership import list_written
+from converters.bundle.readme import LICENSES, write_readme
+from converters.bundle.sbom import build_sbom
+from converters.bundle.targets import Target, find_target
+from converters.bundle.writer import check_out_dir, check_zip, open_bundle, put_back, write_zip
+from converters.graph.charsets import list_lacking, select_classes
+from converters.graph.passes import PassReport, run_passes
+from converters.lite.libraries.store import RuntimeLibrary, add_library, find_library
+from converters.lite.nb.read import normalise, parse_nb
+from converters.lite.nb.to_onnx import serialise_graph
+from converters.lite.opt import check_support, run_opt
+from converters.lite.toolchain import OptToolchain, find_opt_interpreter, find_wheel
+from converters.plan import ExportedModel, ExportOptions, ExportReport, FileEntry, SourceModel
 from converters.sources import list_source_files, read_model_program
-from converters.targets import Target, find_target
-from converters.toolchain import LITE_VERSION, OptToolchain, find_opt_interpreter, find_wheel
+from converters.sources.program import Signature, read_signature
+from converters.text import Report
 from edge_ocr.core.charset import Charset
 from edge_ocr.errors import ConversionError, ModelError, NotVerifiedError, ParityError, UsageError
-from edge_ocr.models import Kind, Model, Progress, apply_model, check_width, resolve_model
+from edge_ocr.models.resolve import apply_model, check_width, resolve_model
+from edge_ocr.models.types import Kind, Model, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from converters.bundle_writer import BundleWriter
-    from converters.nb import NbModel
-    from converters.parity import ParityReport
-    from converters.signing import Signer
+    from converters.bundle.writer import BundleWriter
+    from converters.report import ParityReport
     from edge_ocr.config import PipelineConfig
-
-Report = Callable[[str], None]
 
 # What the output of each kind of network looks like; -1 stands for any size.
 _OUTPUTS: Mapping[Kind, tuple[int, ...]] = MappingProxyType(
     {"det": (-1, 1, -1, -1), "rec": (-1, -1, -1), "cls": (-1, 2)}
 )
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What a user decides about a bundle, beside its target and its pipeline."""
-
-    precision: Precision = "fp32"
-    """Of the weights."""
-    charset: str = "full"
-    """`full`, a name of `converters.charsets.NAMED_CHARSETS`, or a file with one character a line."""
-    optimize: bool = True
-    """Whether the exact passes run; those that opt cannot do without always do."""
-    lite_version: str = LITE_VERSION
-    """Of opt, and so of the runtime."""
-    abis: tuple[str, ...] = ()
-    """Of the device; empty for the target's first."""
-    lite_lib: Path | None = None
-    """A Paddle-Lite library, its archive or its unpacked folder; it is put into the store first."""
-    allow_version_mismatch: bool = False
-    zip: bool = False
-    """Also write the bundle as `<out_dir>.zip`."""
-    force: bool = False
-    """Replace a bundle or project that is there; what its user added is kept, what was changed stops it."""
-    with_onnx: bool = False
-    """Also put the graphs into the bundle as ONNX, for boards without a Paddle-Lite library."""
-    verify: bool = True
-    """Compare the bundle with the models it is made from, and refuse it where it does not read the same."""
-    signer: Signer | None = None
-    """Signs the bundle; None leaves it unsigned."""
-
-
-@dataclass(frozen=True)
-class SourceModel:
-    """A model that was looked at and can be converted."""
-
-    model: Model
-    signature: Signature
-    files: Mapping[str, FileEntry]
-    program: Program
-
-    @property
-    def size_bytes(self) -> int:
-        """Return the size of program and parameters together."""
-        return sum(file.size_bytes for file in self.files.values())
-
-
-@dataclass(frozen=True)
-class ExportedModel:
-    """How one model came into the bundle."""
-
-    source: SourceModel
-    signature: Signature
-    """Behind the passes, which may leave fewer classes."""
-    passes: tuple[PassReport, ...]
-    nb: NbModel
-    data: bytes
-    """Of the .nb, normalised."""
-    seconds: float
-    """For passes and opt."""
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """What an export made."""
-
-    out_dir: Path
-    zip_file: Path | None
-    target: str
-    opt_version: str
-    precision: Precision
-    models: tuple[ExportedModel, ...]
-    libraries: Mapping[str, RuntimeLibrary | None]
-    """By ABI; None where there is no library for it on this machine."""
-    shims: Mapping[str, Shim]
-    """By ABI, for boards."""
-    with_onnx: bool
-    parity: ParityReport | None
-    """None where the bundle was not verified."""
 
 
 def export_bundle(
@@ -258,7 +179,7 @@ def export_bundle(
 
 
 def _verify(bundle: BundleWriter, sources: tuple[SourceModel, ...]) -> ParityReport:
-    from converters.verify import verify_bundle
+    from converters.verify.verify import verify_bundle
 
     try:
         return verify_bundle(bundle.root, sources={source.model.kind: source.model for source in sources})

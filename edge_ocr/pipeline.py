@@ -28,7 +28,8 @@ from edge_ocr.devices import parse_device
 from edge_ocr.engines import choose_engine, create_engine
 from edge_ocr.errors import InputError, ModelError, UsageError
 from edge_ocr.inputs import Source, join_failures, list_sources, name_page, name_source
-from edge_ocr.models import Kind, Model, Progress, apply_model, check_width, resolve_model
+from edge_ocr.models.resolve import apply_model, check_width, resolve_model
+from edge_ocr.models.types import Kind, Model, Progress
 from edge_ocr.results import OcrResult
 
 # What each kind of network gives for one small image: a smoke test at start that catches exchanged and unfit models.

@@ -27,14 +27,18 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from converters.export import ExportOptions, ExportReport, export_bundle
-from converters.opt import describe_interpreter
-from converters.pir_import import TOOL, Paddle2Onnx, find_paddle2onnx
-from converters.toolchain import LITE_VERSION, OptToolchain, find_opt_interpreter, find_wheel, list_interpreters
-from edge_ocr import OcrPipeline, OcrResult, create_pipeline, model_store
+from converters.export import export_bundle
+from converters.lite.toolchain import LITE_VERSION, OptToolchain, find_opt_interpreter, find_wheel
+from converters.plan import ExportOptions, ExportReport
+from converters.processes.interpreters import describe_interpreter, list_interpreters
+from converters.sources.pir import TOOL, Paddle2Onnx, find_paddle2onnx
+from edge_ocr import OcrPipeline, OcrResult, create_pipeline
 from edge_ocr.config import load_config
 from edge_ocr.errors import ToolchainError
-from edge_ocr.models import locate_model, store_root
+from edge_ocr.models import store as model_store
+from edge_ocr.models.resolve import locate_model
+from edge_ocr.models.store import store_root
+from edge_ocr.models.types import PADDLE_CARRIER
 
 DEFAULT_MODELS = ("PP-OCRv4_mobile_det", "PP-OCRv4_mobile_rec", "ch_ppocr_mobile_v2_cls")
 
@@ -117,7 +121,7 @@ def examples(repository) -> Path:
 def default_models(tmp_path_factory):
     """Skips where the default models are not on this machine; nothing is fetched by tests."""
     with pytest.MonkeyPatch.context() as patch:
-        if model_store.find_carrier(model_store.PADDLE_CARRIER) is not None:
+        if model_store.find_carrier(PADDLE_CARRIER) is not None:
             # Whatever lies in the user's own store is no part of the tests.
             patch.setenv("EDGE_OCR_HOME", str(tmp_path_factory.mktemp("home")))
         found = {name: locate_model(name) for name in DEFAULT_MODELS}
@@ -138,7 +142,7 @@ def open_pipeline(default_models, tmp_path_factory) -> Callable[..., OcrPipeline
         key = json.dumps([engine, paths], sort_keys=True)
         if key not in built:
             with pytest.MonkeyPatch.context() as patch:
-                if model_store.find_carrier(model_store.PADDLE_CARRIER) is not None:
+                if model_store.find_carrier(PADDLE_CARRIER) is not None:
                     patch.setenv("EDGE_OCR_HOME", str(tmp_path_factory.mktemp("home")))
                 built[key] = create_pipeline(engine=engine, overrides=paths)
         return built[key]

@@ -12,7 +12,7 @@ from edge_ocr.cli import options
 
 if TYPE_CHECKING:
     from edge_ocr.config import PipelineConfig
-    from edge_ocr.models import Kind
+    from edge_ocr.models.types import Kind
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -100,7 +100,8 @@ def show(
 
 def _apply_model(config: PipelineConfig, name: str, kind: Kind) -> PipelineConfig:
     """Lay a model's own constants under `config`; one that is not on this machine is not fetched for it."""
-    from edge_ocr.models import REGISTRY, apply_model, locate_model, resolve_model
+    from edge_ocr.models.registry import REGISTRY
+    from edge_ocr.models.resolve import apply_model, locate_model, resolve_model
 
     model = locate_model(name) if name in REGISTRY else resolve_model(name, kind)
     if model is None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from converters.deploy import DeployPlan, DeployReport, Figures
-    from converters.deploy_android import AppPlan, AppReport
+    from converters.deploy.to_board import DeployPlan, DeployReport, Figures
+    from converters.deploy.to_phone import AppPlan, AppReport
 
 
 class BoardEngine(str, Enum):
@@ -97,8 +97,8 @@ def deploy(
     if serial is not None:
         raise UsageError(f"--serial {serial}: is for --adb, not for --ssh", "leave it out")
 
-    from converters.deploy import DEFAULT_PATH, RUNS, DeployOptions, deploy_bundle, plan_deployment
-    from converters.ssh import parse_place
+    from converters.deploy.to_board import DEFAULT_PATH, RUNS, DeployOptions, deploy_bundle, plan_deployment
+    from converters.processes.ssh import parse_place
 
     address = parse_place(ssh, port=port, default_path=DEFAULT_PATH)
     chosen = DeployOptions(
@@ -133,7 +133,7 @@ def _deploy_app(
     as_json: bool,
     show: Callable[[str], None],
 ) -> None:
-    from converters.deploy_android import deploy_app, plan_app
+    from converters.deploy.to_phone import deploy_app, plan_app
 
     if dry_run:
         plan = plan_app(project, serial, trusted=trusted)

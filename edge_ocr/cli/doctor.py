@@ -79,7 +79,8 @@ def _find_version(package: str) -> str | None:
 
 def _find_models() -> list[Finding]:
     from edge_ocr.errors import EdgeOcrError
-    from edge_ocr.models import REGISTRY, locate_model
+    from edge_ocr.models.registry import REGISTRY
+    from edge_ocr.models.resolve import locate_model
 
     findings = []
     for name in REGISTRY:
@@ -97,8 +98,8 @@ def _find_tools() -> list[Finding]:
     import os
     import shutil
 
-    from converters.pir_import import describe_paddle2onnx
-    from converters.toolchain import describe_toolchain
+    from converters.lite.toolchain import describe_toolchain
+    from converters.sources.pir import describe_paddle2onnx
 
     findings = [Finding("export", "opt (paddlelite)", *describe_toolchain())]
     findings.append(Finding("export", "paddle2onnx (for PIR models)", *describe_paddle2onnx()))
@@ -122,7 +123,7 @@ def _find_tools() -> list[Finding]:
 
 def _find_uv() -> str | None:
     from edge_ocr.errors import ModelError
-    from edge_ocr.model_store import find_uv
+    from edge_ocr.models.store import find_uv
 
     try:
         return find_uv()

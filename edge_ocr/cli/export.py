@@ -14,7 +14,7 @@ from edge_ocr.cli import options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from converters.export import ExportReport
+    from converters.plan import ExportReport
     from converters.signing import Signer
 
 
@@ -88,9 +88,10 @@ def export(
     """Convert models into a bundle for a device, or an Android project with one; print its folder."""
     from rich.console import Console
 
-    from converters.export import ExportOptions, export_bundle
-    from converters.targets import find_target
-    from converters.toolchain import LITE_VERSION
+    from converters.bundle.targets import find_target
+    from converters.export import export_bundle
+    from converters.lite.toolchain import LITE_VERSION
+    from converters.plan import ExportOptions
     from edge_ocr.cli.progress import show_download
     from edge_ocr.errors import UsageError
 
@@ -159,7 +160,7 @@ def _warn_of_missing_library(console: Console, done: ExportReport) -> None:
     """Say it last, where it is seen: such a bundle is of little use."""
     lacking = [abi for abi, library in done.libraries.items() if library is None]
     if lacking and not done.with_onnx:
-        from converters.targets import find_target
+        from converters.bundle.targets import find_target
 
         platforms = find_target(done.target).platforms
         fetch = " and ".join(f"`edge-ocr libs fetch --platform {platforms[abi]}`" for abi in lacking)

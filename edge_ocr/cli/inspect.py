@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from converters.cost import CostTable
-    from converters.nb import NbModel, NbVar
+    from converters.lite.nb.cost import CostTable
+    from converters.lite.nb.read import NbModel, NbVar
 
 # What the networks of PP-OCR are run at, by the number of sides of their output.
 _USUAL_SHAPES = {4: (1, 3, 960, 960), 3: (1, 3, 48, 320), 2: (1, 3, 48, 192)}
@@ -47,7 +47,7 @@ def inspect(
 
     A table on a terminal, tab-separated lines in a pipe: file, topic, values.
     """
-    from converters.nb import read_nb
+    from converters.lite.nb.read import read_nb
     from edge_ocr.errors import UsageError
 
     files = _list_files(path)
@@ -84,7 +84,7 @@ def inspect(
 
 
 def _list_files(path: Path) -> list[Path]:
-    from converters.project_record import locate_bundle
+    from converters.bundle.android.record import locate_bundle
     from edge_ocr.errors import ModelError
 
     if not path.is_dir():
@@ -115,7 +115,7 @@ def _check_onnx(out: Path, file: Path, force: bool) -> None:
 
 def _write_onnx(out: Path, file: Path, model: NbModel, force: bool) -> None:
     """Write the graph; whatever happens, a half file is never seen."""
-    from converters.nb_graph import OPSET, build_graph
+    from converters.lite.nb.to_onnx import OPSET, build_graph
     from edge_ocr.errors import UsageError
 
     graph = build_graph(model, file.name).model
@@ -180,7 +180,7 @@ def _guess_shapes(model: NbModel) -> dict[str, tuple[int, ...]] | None:
 
 
 def _describe(file: Path, model: NbModel, shapes: dict[str, tuple[int, ...]] | None) -> dict[str, Any]:
-    from converters.cost import compute_cost
+    from converters.lite.nb.cost import compute_cost
     from edge_ocr.errors import ModelError
 
     cost, reason = None, "give the input's shape with --shape"

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from converters.runtime_libs import RuntimeLibrary
+    from converters.lite.libraries.store import RuntimeLibrary
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -77,7 +77,7 @@ def add_library(
 
     The store is EDGE_OCR_HOME or else the user's cache folder.
     """
-    from converters import runtime_libs
+    from converters.lite.libraries import store as runtime_libs
 
     library = runtime_libs.add_library(
         path,
@@ -104,7 +104,7 @@ def fetch_libraries(
 
     Stops at the first that cannot be fetched. EDGE_OCR_LITE_URL names a mirror of the releases.
     """
-    from converters import runtime_libs
+    from converters.lite.libraries import store as runtime_libs
     from edge_ocr.cli.progress import show_download
 
     wanted = list(dict.fromkeys(platforms or runtime_libs.PLATFORMS))
@@ -128,7 +128,7 @@ def print_path(
 
     EDGE_OCR_LITE_LIB, a library file, comes before the store for the platform that it fits.
     """
-    from converters import runtime_libs
+    from converters.lite.libraries import store as runtime_libs
     from edge_ocr.errors import ModelError
 
     wanted = runtime_libs.normalise_version(version or runtime_libs.RUNTIME_VERSION)
@@ -169,7 +169,7 @@ def _warn(library: RuntimeLibrary) -> None:
 
 
 def _collect_rows() -> list[_Row]:
-    from converters.runtime_libs import list_stored, open_stored
+    from converters.lite.libraries.store import list_stored, open_stored
     from edge_ocr.errors import ModelError
 
     rows: list[_Row] = []

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edge_ocr.models import ModelSpec
+    from edge_ocr.models.types import ModelSpec
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -30,7 +30,7 @@ def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the models: a table on a terminal, tab-separated lines in a pipe. Uses no network."""
-    from edge_ocr.models import REGISTRY
+    from edge_ocr.models.registry import REGISTRY
 
     rows = [_describe(spec) for spec in REGISTRY.values()]
     if as_json:
@@ -57,7 +57,8 @@ def pull_models(
     """
     from edge_ocr.cli.progress import show_download
     from edge_ocr.errors import UsageError
-    from edge_ocr.models import REGISTRY, locate_model, pull_model
+    from edge_ocr.models.registry import REGISTRY
+    from edge_ocr.models.resolve import locate_model, pull_model
 
     if bool(names) == every:
         raise UsageError("give either names or --all", "edge-ocr models list")
@@ -76,7 +77,7 @@ def pull_models(
 def print_path(name: Annotated[str, typer.Argument(help="A name from `list`.")]) -> None:
     """Print the folder of a model that is on this machine, and nothing else."""
     from edge_ocr.errors import ModelError
-    from edge_ocr.models import locate_model
+    from edge_ocr.models.resolve import locate_model
 
     model = locate_model(name)
     if model is None:
@@ -100,7 +101,7 @@ def print_table(rows: list[_Row], console: Console) -> None:
 
 def _describe(spec: ModelSpec) -> _Row:
     from edge_ocr.errors import ModelError
-    from edge_ocr.models import locate_model
+    from edge_ocr.models.resolve import locate_model
 
     where, size_bytes, source = "not here", None, None
     try:

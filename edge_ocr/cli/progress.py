@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edge_ocr.models import Progress
+    from edge_ocr.models.types import Progress
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from edge_ocr.cli import options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from converters.parity import ParityReport
-    from edge_ocr.models import Kind
+    from converters.report import ParityReport
+    from edge_ocr.models.types import Kind
 
 
 class Arch(str, Enum):
@@ -67,7 +67,7 @@ def verify(
     """
     from rich.console import Console
 
-    from converters.verify import VerifyOptions, verify_bundle
+    from converters.verify.verify import VerifyOptions, verify_bundle
     from edge_ocr.cli.progress import show_download
     from edge_ocr.errors import ParityError, UsageError
 
@@ -128,7 +128,7 @@ def _advise(done: ParityReport) -> str:
 
 
 def _write_page(path: Path, done: ParityReport) -> None:
-    from converters.parity_html import write_report
+    from converters.verify.report.parity import write_report
     from edge_ocr.errors import UsageError
 
     partial = path.with_name(f".{path.name}.partial")
@@ -160,7 +160,7 @@ def _print_result(done: ParityReport, *, trace: bool) -> None:
             console.print(f"{side}: {found:.2%} of {lines:g} lines found, {exact:.2%} exact", highlight=False)
     _print_differences(done, console)
     if trace:
-        from converters.trace import describe_trace
+        from converters.verify.trace import describe_trace
 
         for kind, one in done.traces.items():
             console.print(describe_trace(kind, one), markup=False, highlight=False, soft_wrap=True)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from edge_ocr.core.engines.base import Engine
 from edge_ocr.devices import Device, Precision
 from edge_ocr.errors import ToolchainError, UsageError
-from edge_ocr.models import Model, ModelFormat
+from edge_ocr.models.types import Model, ModelFormat
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from edge_ocr.core.files import write_file
 from edge_ocr.engines.silent_openvino import ov
 from edge_ocr.errors import UsageError
-from edge_ocr.model_store import hash_file, store_root
+from edge_ocr.models.store import hash_file, store_root
 
 if TYPE_CHECKING:
-    from edge_ocr.models import Model
+    from edge_ocr.models.types import Model
 
 FOLDER = "compiled"
 """In the store; it may be deleted at any time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge_ocr.core.engines.onnxruntime import OnnxRuntimeEngine
-from edge_ocr.models import Model
+from edge_ocr.models.types import Model
 
 
 def create(model: Model, device_kind: str, device_id: int, threads: int) -> OnnxRuntimeEngine:

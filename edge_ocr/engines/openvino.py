@@ -16,7 +16,7 @@ from edge_ocr.engines.checked import CheckedEngine
 from edge_ocr.engines.compiled import open_compiled
 from edge_ocr.engines.silent_openvino import ov
 from edge_ocr.errors import ModelError
-from edge_ocr.models import Kind, Model
+from edge_ocr.models.types import Kind, Model
 
 # Compiled primitives OpenVINO keeps for shapes it has seen; its default is 5000. A recogniser has 55 a shape, and few
 # shapes that come again and again: without room for them, each change costs as much as a line. Pictures have any size.

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from edge_ocr.core.engines.failures import get_reason, refuse_input
 from edge_ocr.errors import ModelError, ToolchainError
-from edge_ocr.model_input import load_framework_pb2
-from edge_ocr.models import Model
+from edge_ocr.models.input_size import load_framework_pb2
+from edge_ocr.models.types import Model
 
 # oneDNN keeps compiled primitives for this many input shapes; unbounded, free widths fill gigabytes.
 SHAPE_CACHE_CAPACITY = 10

@@ -26,7 +26,7 @@ from edge_ocr.serving.settings import METRICS_VARIABLE, ServeSettings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from edge_ocr.models import Progress
+    from edge_ocr.models.types import Progress
 
 logger = logging.getLogger("edge_ocr.serving")
 

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from platformdirs import user_cache_dir
 
-from converters.export import ExportOptions, ExportReport, export_bundle
+from converters.export import export_bundle
+from converters.plan import ExportOptions, ExportReport
 from edge_ocr.config import load_config
 from edge_ocr.errors import ModelError
-from edge_ocr.model_store import find_uv
+from edge_ocr.models.store import find_uv
 
 ROOT_VARIABLE = "EDGE_OCR_BOARD_ROOT"
 """Names a root that is there; it is only read."""

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from converters import deploy_trust
-from converters.deploy import DeployOptions, deploy_bundle
-from converters.ownership import SEAL
+from converters.bundle.ownership import SEAL
+from converters.deploy import trust as deploy_trust
+from converters.deploy.to_board import DeployOptions, deploy_bundle
+from converters.processes.ssh import parse_place
 from converters.signing import make_keys, read_private_key
-from converters.ssh import parse_place
 from edge_ocr.errors import EdgeOcrError, ParityError, ToolchainError, UsageError
 
 pytestmark = pytest.mark.board

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-from converters.bundle_reader import inspect_bundle
-from converters.graph_engines import create_reader, open_graph_engines
+from converters.bundle.reader import inspect_bundle
+from converters.lite.graph_engines import create_reader, open_graph_engines
 from converters.signing import make_keys, read_private_key
 from edge_ocr.core.pictures import read_picture
 

@@ -23,12 +23,12 @@ from onnx import TensorProto, checker, helper
 
 import converters
 import edge_ocr.core
-from converters.manifest import describe_settings
+from converters.bundle.manifest import describe_settings
 from edge_ocr.config import load_config
 from edge_ocr.core.bundle import SCHEMA_VERSION, iterate_files
 from edge_ocr.core.constants import list_constants
 
-SCRIPTS = Path(converters.__file__).with_name("board")
+SCRIPTS = Path(converters.__file__).parent / "bundle" / "board"
 CORE = Path(edge_ocr.core.__file__).parent
 
 # What the scripts need of a system, beside Python and a compiler.

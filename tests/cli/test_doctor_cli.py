@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_ocr.models import REGISTRY
+from edge_ocr.models.registry import REGISTRY
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import time
 
 import pytest
 
-from converters.toolchain import PYTHON_VARIABLE
-from edge_ocr.models import resolve_model, store_root
+from converters.lite.toolchain import PYTHON_VARIABLE
+from edge_ocr.models.resolve import resolve_model
+from edge_ocr.models.store import store_root
 
 COMMAND = [sys.executable, "-W", "error", "-c", "from edge_ocr.cli import main; main()", "export"]
 

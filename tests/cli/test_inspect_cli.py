@@ -13,8 +13,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from converters.opt import run_opt
-from edge_ocr.models import resolve_model
+from converters.lite.opt import run_opt
+from edge_ocr.models.resolve import resolve_model
 
 COMMAND = [sys.executable, "-W", "error", "-c", "from edge_ocr.cli import main; main()", "inspect"]
 MODELS = {"det": "PP-OCRv4_mobile_det", "rec": "PP-OCRv4_mobile_rec", "cls": "ch_ppocr_mobile_v2_cls"}
@@ -347,7 +347,7 @@ def test_a_missing_model_exits_5_whatever_the_onnx_file(tmp_path):
 def test_inspecting_without_onnx_does_not_import_it(cls):
     code = (
         "import sys\nfrom edge_ocr.cli.inspect import inspect\nfrom pathlib import Path\n"
-        "inspect(Path(sys.argv[1]))\nassert not {'onnx', 'converters.nb_graph'} & set(sys.modules)"
+        "inspect(Path(sys.argv[1]))\nassert not {'onnx', 'converters.lite.nb.to_onnx'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, cls], capture_output=True, check=True)
 

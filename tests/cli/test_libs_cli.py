@@ -16,9 +16,9 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from edge_ocr import model_store
 from edge_ocr.cli.libs import app, print_table
 from edge_ocr.errors import ModelError, UsageError
+from edge_ocr.models import store as model_store
 
 COMPILER = "aarch64-linux-gnu-g++"
 PLATFORM = "armlinux.armv8"
@@ -245,8 +245,8 @@ def test_path_of_the_environments_library(library, monkeypatch):
 def test_module_loads_nothing_heavy():
     code = (
         "import sys; import edge_ocr.cli.libs;"
-        "heavy = {'converters.runtime_libs', 'elftools', 'rich', 'yaml', 'numpy'} & set(sys.modules);"
+        "heavy = {'converters.lite.libraries.store', 'elftools', 'rich', 'yaml', 'numpy'} & set(sys.modules);"
         "heavy -= {'rich'} if 'typer.rich_utils' in sys.modules else set(); assert not heavy, heavy"
     )
-    root = Path(model_store.__file__).parents[1]
+    root = Path(model_store.__file__).parents[2]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)

@@ -6,7 +6,8 @@ import pytest
 
 @pytest.fixture(scope="session")
 def made(opt, tmp_path_factory):
-    from converters.export import ExportOptions, export_bundle
+    from converters.export import export_bundle
+    from converters.plan import ExportOptions
     from edge_ocr.config import load_config
 
     out = tmp_path_factory.mktemp("verify") / "bundle"

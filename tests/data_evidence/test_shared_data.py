@@ -312,8 +312,9 @@ def test_demo_photos_are_read(read, judge, capsys):
 
 @pytest.mark.parametrize("precision", ["fp32", "int16", "int8"])
 def test_bundles_read_the_boarding_pass_as_their_models_do(opt, tmp_path, precision):
-    from converters.export import ExportOptions, export_bundle
-    from converters.verify import VerifyOptions, verify_bundle
+    from converters.export import export_bundle
+    from converters.plan import ExportOptions
+    from converters.verify.verify import VerifyOptions, verify_bundle
     from edge_ocr.config import load_config
 
     options = ExportOptions(precision=precision, verify=False)

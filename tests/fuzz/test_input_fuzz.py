@@ -179,7 +179,7 @@ def write_bundle(folder, content):
 
 
 def read_manifest(content, folder):
-    from converters.bundle_reader import inspect_bundle
+    from converters.bundle.reader import inspect_bundle
 
     # As on a board, also where the tests run on another machine.
     board_bundles.find_abi = lambda: "armv8"
@@ -276,7 +276,7 @@ def make_yml(rng, seeds):
 
 def read_yml(content, folder):
     from edge_ocr.config import load_config
-    from edge_ocr.inference_yml import read_inference_yml
+    from edge_ocr.models.inference_yml import read_inference_yml
 
     path, ends, read = folder / "inference.yml", "", 0
     path.write_bytes(content)
@@ -310,10 +310,10 @@ def make_dictionary(rng, seeds):
 
 
 def read_dictionary_file(content, folder):
-    from converters.bundle_reader import _read_charset
+    from converters.bundle.reader import _read_charset
     from edge_ocr.core.bundle import DeviceBundle
     from edge_ocr.core.charset import Charset
-    from edge_ocr.models import read_dictionary
+    from edge_ocr.models.folder import read_dictionary
 
     path = folder / "bundle" / "dict.txt"
     path.write_bytes(content)

@@ -26,12 +26,12 @@ from pathlib import Path
 
 import pytest
 
-from converters.nb import normalise, parse_nb
-from converters.nb_schema import ATTR_FIELDS, DTYPE_SIZES, DTYPES, TABLES
-from converters.opt import run_opt
-from converters.program import read_program
+from converters.lite.nb.read import normalise, parse_nb
+from converters.lite.nb.schema import ATTR_FIELDS, DTYPE_SIZES, DTYPES, TABLES
+from converters.lite.opt import run_opt
+from converters.sources.program import read_program
 from edge_ocr.errors import EdgeOcrError, ModelError
-from edge_ocr.models import resolve_model
+from edge_ocr.models.resolve import resolve_model
 
 pytestmark = pytest.mark.fuzz
 
@@ -481,7 +481,7 @@ def make_case(number, seeds):
 
 def read_and_build(data):
     """Read a file and build its graph; return how far it came."""
-    from converters.nb_graph import build_graph
+    from converters.lite.nb.to_onnx import build_graph
 
     model = parse_nb(data, "case.nb")
     try:

@@ -18,8 +18,8 @@ import onnx
 import pytest
 from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 
-from converters.onnx_import import import_onnx
-from converters.passes import run_passes
+from converters.graph.passes import run_passes
+from converters.sources.onnx import import_onnx
 
 pytestmark = pytest.mark.fuzz
 

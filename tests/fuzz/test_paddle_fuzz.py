@@ -15,11 +15,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from converters.passes import run_passes
-from converters.program import load_framework_pb2, make_program, read_program, read_signature
+from converters.graph.passes import run_passes
+from converters.sources.program import load_framework_pb2, make_program, read_program, read_signature
 from edge_ocr.engines.paddle import _check_files
 from edge_ocr.errors import EdgeOcrError, ModelError
-from edge_ocr.model_input import read_input_size
+from edge_ocr.models.input_size import read_input_size
 
 pytestmark = pytest.mark.fuzz
 

@@ -216,7 +216,7 @@ class RecordingEngine:
 def record(cases: Sequence[tuple[str, View, dict[str, Any], int]] = CASES) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run the default models on `cases`; return what recorded.json holds, and the arrays."""
     from edge_ocr.engines import create_engine
-    from edge_ocr.models import resolve_model
+    from edge_ocr.models.resolve import resolve_model
 
     config = load_config("OCR", {"Pipeline.use_text_line_orientation": True})
     names = {"det": config.det_model, "rec": config.rec_model, "cls": config.cls_model}
@@ -292,8 +292,9 @@ def render_pictures(out: Path) -> None:
 
 def write_manifest(out: Path) -> None:
     """Export a bundle for Android and keep its manifest."""
-    from converters.export import ExportOptions, export_bundle
-    from converters.project_record import locate_bundle
+    from converters.bundle.android.record import locate_bundle
+    from converters.export import export_bundle
+    from converters.plan import ExportOptions
 
     config = load_config("OCR", {"Pipeline.use_text_line_orientation": True})
     with tempfile.TemporaryDirectory() as folder:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from converters.export import ExportOptions, ExportReport, export_bundle
-from converters.runtime_libs import add_library
+from converters.export import export_bundle
+from converters.lite.libraries.store import add_library
+from converters.plan import ExportOptions, ExportReport
 from edge_ocr.config import load_config
 
 COMPILERS = {

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-from converters.manifest import describe_settings, read_schema
+from converters.bundle.manifest import describe_settings, read_schema
 from edge_ocr.config import load_config
 from edge_ocr.core import geometry
 from edge_ocr.core.constants import list_constants

@@ -17,6 +17,23 @@ import edge_ocr
 ROOT = Path(edge_ocr.__file__).parent.parent
 HEAVY = ("numpy", "cv2", "PIL", "paddle", "openvino", "onnxruntime", "pypdfium2", "yaml")
 CORE_LIBRARIES = {"numpy", "cv2", "pyclipper"}
+# The rooms of `converters`, and which of them each may import: export -> {verify, bundle} -> lite -> graph -> sources,
+# deploy -> bundle. `verify` reads what `bundle` wrote.
+SHARED = {"processes", "text", "signing", "report"}
+ROOMS: dict[str, set[str]] = {
+    "text": set(),
+    "signing": set(),
+    "report": set(),
+    "processes": {"text"},
+    "sources": SHARED,
+    "graph": {"sources", *SHARED},
+    "lite": {"graph", "sources", *SHARED},
+    "plan": {"lite", "graph", "sources", *SHARED},
+    "bundle": {"plan", "lite", "graph", "sources", *SHARED},
+    "verify": {"bundle", "plan", "lite", "graph", "sources", *SHARED},
+    "deploy": {"bundle", "plan", "lite", *SHARED},
+    "export": {"verify", "bundle", "plan", "lite", "graph", "sources", *SHARED},
+}
 # Extras of boards, imported only when they are needed.
 CORE_EXTRAS = {"edge_ocr.core.engines.onnxruntime": "onnxruntime", "edge_ocr.core.trust": "cryptography"}
 
@@ -110,11 +127,53 @@ def test_dependencies_point_one_way(path):
     assert not [name for name in imports if is_within(name, "click")]
 
 
+def name_room(module: str) -> str:
+    return module.split(".")[1] if module.startswith("converters.") else ""
+
+
+@pytest.mark.parametrize("path", list_modules("converters"), ids=name_module)
+def test_rooms_of_converters_import_one_way(path):
+    room = name_room(name_module(path))
+    rooms = {name_room(name) for name in list_imports(path)} - {"", room}
+    assert rooms <= ROOMS.get(room, set())
+
+
+def list_circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """Every set of modules that import each other, directly or by way of others."""
+    reached = {module: set(found) for module, found in imports.items()}
+    for middle in imports:
+        for found in reached.values():
+            if middle in found:
+                found |= reached[middle]
+    circles = {frozenset({m, *(o for o in reached[m] if m in reached[o])}) for m in imports if m in reached[m]}
+    return sorted(sorted(circle) for circle in circles)
+
+
+def test_no_import_circles():
+    # Imports within functions and for types only count, too.
+    paths = {name_module(path): path for package in ("edge_ocr", "converters") for path in list_modules(package)}
+    imports = {}
+    for module, path in paths.items():
+        found = [name for name in list_imports(path) if name in paths]
+        # `from package import module` reads the module, whatever else the package holds.
+        imports[module] = {name for name in found if not any(is_within(other, name) for other in found if other != name)}
+        imports[module].discard(module)
+    assert len(imports) > 150
+    assert list_circles(imports) == []
+    assert list_circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [["b", "c"]]
+
+
+@pytest.mark.parametrize("path", [*list_modules("edge_ocr"), *list_modules("converters")], ids=name_module)
+def test_files_have_at_most_700_lines(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 700
+
+
 @pytest.mark.parametrize("path", [*list_modules("edge_ocr"), *list_modules("converters")], ids=name_module)
 def test_only_the_command_line_prints_and_exits(path):
     doors = ("edge_ocr.cli", "edge_ocr.core.commands", "edge_ocr.core.__main__")
     # Programs of their own, which other interpreters run; two of them on boards.
-    doors += ("converters.opt_worker", "converters.ownership", "converters.pir_worker", "edge_ocr.core.trust")
+    doors += ("converters.lite.opt_worker", "converters.bundle.ownership", "converters.sources.pir_worker")
+    doors += ("edge_ocr.core.trust",)
     if any(is_within(name_module(path), door) for door in doors):
         return
     calls = [node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]

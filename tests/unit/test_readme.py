@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from converters.parity import TOLERANCES, format_figure
+from converters.text import format_figure
+from converters.verify.parity import TOLERANCES
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh.md"])

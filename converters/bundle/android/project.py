@@ -1,0 +1,62 @@
+"""The Android project around a bundle: its sources, which ship with edge-ocr, made ready for this bundle."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import edge_ocr
+from converters.bundle.android.record import RECORD, is_made_by_tools, list_tools_folders
+from edge_ocr.errors import ModelError
+
+if TYPE_CHECKING:
+    from converters.bundle.writer import BundleWriter
+
+# What an export puts there; a checkout in which the app was tried out may have it.
+_EXPORTED = ("ocr/libs/", "ocr/src/main/jniLibs/", "ocr/src/main/assets/edge-ocr/", RECORD, "README.md")
+_IGNORED_BY_GIT = "\n# Written by edge-ocr export"
+
+
+def find_sources_folder() -> Path:
+    """Return the folder of the project's sources: inside an installed package, or in a checkout."""
+    package = Path(edge_ocr.__file__).parent
+    installed = package / "android_demo"
+    return installed if installed.is_dir() else package.parent / "android_demo"
+
+
+def add_project(bundle: BundleWriter, abis: Sequence[str]) -> None:
+    """Write the sources of the project around a bundle, to be built for `abis`.
+
+    Raises ModelError where this installation has none, UsageError where they cannot be written.
+    """
+    folder = find_sources_folder()
+    names = _list_sources(folder)
+    if not names:
+        raise ModelError(f"{folder}: there are no sources of the Android project", "install edge-ocr again")
+    for name in names:
+        content = (folder / name).read_bytes()
+        if name == "gradle.properties":
+            content = _set_abis(content.decode(), abis).encode()
+        elif name == ".gitignore":
+            # To a user's own repository, bundle and libraries belong like everything else.
+            content = (content.decode().partition(_IGNORED_BY_GIT)[0].rstrip() + "\n").encode()
+        bundle.add_around(name, content)
+
+
+def _list_sources(folder: Path) -> list[str]:
+    """Return the files of the project, without what tools or an export put there."""
+    found = [Path(parent, name) for parent, _, files in os.walk(folder) for name in files]
+    names = {path.relative_to(folder).as_posix() for path in found}
+    folders = list_tools_folders(names)
+    return sorted(
+        name
+        for name in names
+        if not is_made_by_tools(name, folders) and not name.startswith(_EXPORTED) and not name.endswith(".iml")
+    )
+
+
+def _set_abis(properties: str, abis: Sequence[str]) -> str:
+    return re.sub(r"(?m)^edgeocr\.abis=.*$", f"edgeocr.abis={','.join(abis)}", properties)

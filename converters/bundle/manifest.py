@@ -1,0 +1,204 @@
+"""manifest.json: what a bundle holds and what it was made from; `manifest.schema.json` documents it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from converters.bundle.golden import GOLDEN_FILE
+from converters.lite.libraries.store import asset_url
+from edge_ocr import __version__
+from edge_ocr.core.bundle import SCHEMA_VERSION
+from edge_ocr.core.charset import BLANK_INDEX
+from edge_ocr.core.constants import list_constants
+from edge_ocr.models.types import Kind
+
+if TYPE_CHECKING:
+    from converters.bundle.targets import Target
+    from converters.lite.libraries.store import RuntimeLibrary
+    from converters.lite.toolchain import OptToolchain
+    from converters.plan import ExportedModel, ExportOptions, FileEntry, Shim
+    from converters.report import ParityReport
+    from converters.sources.program import Port
+    from edge_ocr.config import PipelineConfig
+    from edge_ocr.core.charset import Charset
+    from edge_ocr.core.trust import Release
+
+
+SBOM = "bom.cdx.json"
+"""Of the bundle."""
+
+
+def read_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the manifest."""
+    content: dict[str, Any] = json.loads(Path(__file__).with_name("manifest.schema.json").read_text(encoding="utf-8"))
+    return content
+
+
+def build_manifest(
+    target: Target,
+    toolchain: OptToolchain,
+    options: ExportOptions,
+    config: PipelineConfig,
+    exported: tuple[ExportedModel, ...],
+    charset: Charset,
+    libraries: Mapping[str, RuntimeLibrary | None],
+    shims: Mapping[str, Shim],
+    golden: Sequence[Mapping[str, Any]] | None,
+    files: Mapping[str, FileEntry],
+    parity: ParityReport | None = None,
+    release: Release | None = None,
+) -> dict[str, Any]:
+    """Return the manifest of a bundle whose `files` are written, and the project's around it, without their list.
+
+    It holds no time and no path of this machine, so that two exports give the same bytes. `golden` is what it reads in
+    the golden picture, None where that is not known; `parity` is None for a bundle that was not verified, `release` for
+    one that is not signed.
+    """
+    source_classes = next(m.source.signature.outputs[0].shape[-1] for m in exported if m.source.model.kind == "rec")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "edge_ocr_version": __version__,
+        "target": target.name,
+        "precision": options.precision,
+        "release": None if release is None else asdict(release),
+        "lite": {
+            "wheel_version": toolchain.wheel_version,
+            "opt_version": toolchain.opt_version,
+            "runtime_version": toolchain.opt_version,
+            "libraries": {
+                abi: _describe_library(target, abi, toolchain.opt_version, library, shims.get(abi), files)
+                for abi, library in libraries.items()
+            },
+        },
+        "charset": {
+            "file": "dict.txt",
+            "sha256": files["dict.txt"].sha256,
+            "characters": len(charset.classes) - 1,
+            "classes": len(charset.classes),
+            "blank_index": BLANK_INDEX,
+            "selection": Path(options.charset).name,
+            "source_classes": source_classes,
+        },
+        "models": {
+            model.source.model.kind: _describe_model(model, files[f"models/{model.source.model.kind}.nb"])
+            for model in exported
+        },
+        "onnx": _describe_onnx(files) or None,
+        "settings": describe_settings(config),
+        "constants": list_constants(),
+        "golden": None if golden is None else {"image": GOLDEN_FILE, "lines": list(golden)},
+        "parity": {"status": "not_run"} if parity is None else _describe_parity(parity),
+    }
+
+
+def list_hashes(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return the sha256 that the SBOM must have, by bom-ref, of a valid manifest.
+
+    They are those of the bundle's files, of the libraries in the project around it, and of the models' sources.
+    """
+    hashes = {name: entry["sha256"] for name, entry in manifest["files"].items() if name != SBOM}
+    for library in manifest["lite"]["libraries"].values():
+        if library["file"] is not None:
+            hashes |= {library["file"]: library["sha256"], **library.get("companions", {})}
+    for kind, model in manifest["models"].items():
+        files = model["source"]["files"].items()
+        hashes |= {name_source(kind, name): entry["sha256"] for name, entry in files}
+    return hashes
+
+
+def name_source(kind: Kind, file: str) -> str:
+    """Return the bom-ref of a file that a model was made from."""
+    return f"source/{kind}/{file}"
+
+
+def describe_settings(config: PipelineConfig) -> dict[str, Any]:
+    """Return the settings of the stages, under the names of `edge_ocr.core.settings`, as the manifest holds them."""
+    stages: dict[str, Any] = {
+        "detection": config.detection,
+        "recognition": config.recognition,
+        "orientation": config.orientation,
+    }
+    # Tuples are lists in JSON.
+    content: dict[str, Any] = json.loads(json.dumps({stage: asdict(settings) for stage, settings in stages.items()}))
+    return content
+
+
+def _describe_parity(parity: ParityReport) -> dict[str, Any]:
+    # Those that have a limit, and what they are of. Differences of the order of rounding move with the processor; two
+    # digits are what they are worth.
+    judged = {check.name for check in parity.checks if check.limit is not None}
+    judged |= {"images", "boxes.count", "texts.count"}
+    figures = {
+        name: float(f"{value:.2g}" if "diff" in name else f"{value:.4f}")
+        for name, value in parity.figures.items()
+        if name in judged
+    }
+    return {
+        "status": "passed" if parity.passed else "failed",
+        "runner": parity.runner,
+        "reference": parity.reference,
+        "figures": {name: value for name, value in figures.items() if math.isfinite(value)},
+    }
+
+
+def _describe_library(
+    target: Target,
+    abi: str,
+    version: str,
+    library: RuntimeLibrary | None,
+    shim: Shim | None,
+    files: Mapping[str, FileEntry],
+) -> dict[str, Any]:
+    if library is None:
+        # Not a mirror of this machine's: the same export gives the same bytes anywhere.
+        return {"file": None, "url": asset_url(target.platforms[abi], version, official=True)}
+    file, *companions = target.place_library(abi, library)
+    return {
+        "file": file,
+        "sha256": files[file].sha256,
+        "version": library.actual_version,
+        "version_matches": library.version_matches,
+        "fits_16k_pages": library.info.fits_16k_pages,
+        **({"companions": {name: files[name].sha256 for name in companions}} if companions else {}),
+        **({} if shim is None else {"shim": shim.file, "min_glibc": shim.min_glibc}),
+    }
+
+
+def _describe_model(model: ExportedModel, entry: FileEntry) -> dict[str, Any]:
+    source, nb = model.source, model.nb
+    kind = source.model.kind
+    kernels = [op.kernel for block in nb.blocks for op in block.ops]
+    return {
+        "file": f"models/{kind}.nb",
+        **asdict(entry),
+        "source": {
+            "name": source.model.name,
+            "files": {name: asdict(of_file) for name, of_file in source.files.items()},
+        },
+        "passes": [asdict(report) for report in model.passes],
+        "input": {
+            **_describe_port(model.signature.inputs[0]),
+            "layout": "NCHW",
+            "channel_order": "BGR",
+        },
+        "output": _describe_port(model.signature.outputs[0]),
+        "ops": dict(sorted(nb.op_histogram().items())),
+        "kernels": dict(
+            sorted(Counter(f"{k.target}/{k.precision}/{k.layout}" for k in kernels if k is not None).items())
+        ),
+    }
+
+
+def _describe_onnx(files: Mapping[str, FileEntry]) -> dict[str, Any]:
+    found = {kind: f"onnx/{kind}.onnx" for kind in get_args(Kind)}
+    return {kind: {"file": name, **asdict(files[name])} for kind, name in found.items() if name in files}
+
+
+def _describe_port(port: Port) -> dict[str, Any]:
+    return {"name": port.name, "shape": list(port.shape), "dtype": port.dtype}

@@ -1,0 +1,475 @@
+"""Writes a bundle or a project: all of it or nothing, and never over what is neither.
+
+What is the user's in one that is replaced, and what becomes of that, `converters.bundle.ownership` tells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from converters.bundle.android.record import RECORD, list_tools_folders, read_record, write_record
+from converters.bundle.ownership import (
+    SEAL,
+    Contents,
+    has_all,
+    hash_file,
+    list_written,
+    name_some,
+    read_listed,
+    sort_out,
+    take_along,
+)
+from converters.plan import FileEntry
+from converters.text import Report
+from edge_ocr import __version__
+from edge_ocr.core.bundle import INSTALLED, MANIFEST, SIGNATURE
+from edge_ocr.errors import UsageError
+
+OURS = (SIGNATURE, ".deploy-job")
+"""Of a bundle, but not in its list, nor is the manifest; the second is `edge-ocr deploy`'s."""
+
+DROPPED = (INSTALLED, f"{INSTALLED}.new", f"{INSTALLED}.old")
+"""Folders of a bundle that install.sh makes."""
+
+# Of linux/fs.h and fcntl.h.
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+
+
+@dataclass
+class BundleWriter:
+    """The files of a bundle that is being written, and of the project around it."""
+
+    root: Path
+    """Where they are until all is whole."""
+    folder: Path
+    """Of the bundle: `root`, or inside it."""
+    place: Path
+    """Where they go when all is whole."""
+    files: dict[str, FileEntry] = field(default_factory=dict)
+    """By name relative to the bundle, with forward slashes; without the manifest."""
+    around: dict[str, FileEntry] = field(default_factory=dict)
+    """Of the project around the bundle, by name relative to `root`."""
+
+    def add(self, name: str, data: bytes, *, executable: bool = False) -> FileEntry:
+        """Write one file and note its hash and size.
+
+        Raises UsageError where it cannot be written.
+        """
+        self.files[name] = self._write(self.folder / name, data, executable)
+        return self.files[name]
+
+    def add_around(self, name: str, data: bytes, *, executable: bool = False) -> FileEntry:
+        """Write one file of the project; the manifest does not list it.
+
+        Raises UsageError where it cannot be written.
+        """
+        self.around[name] = self._write(self.root / name, data, executable)
+        return self.around[name]
+
+    def add_manifest(self, content: Mapping[str, Any], sign: Callable[[bytes], bytes] | None = None) -> None:
+        """Write manifest.json, for the first time or anew: `content`, and under `files` every file added so far.
+
+        With `sign`, also manifest.sig with what that returns for its bytes. Of a project, also the record of all files.
+        """
+        files = {name: {"sha256": entry.sha256, "size_bytes": entry.size_bytes} for name, entry in self.files.items()}
+        unsealed = {**content, "files": files, SEAL: ""}
+        text = _dump({**unsealed, SEAL: hashlib.sha256(_dump(unsealed)).hexdigest()})
+        unlisted = {MANIFEST: self._write(self.folder / MANIFEST, text)}
+        if sign is not None:
+            unlisted[SIGNATURE] = self._write(self.folder / SIGNATURE, sign(text))
+        if self.folder != self.root:
+            inside = self.folder.relative_to(self.root)
+            entries = {(inside / name).as_posix(): entry for name, entry in {**self.files, **unlisted}.items()}
+            hashes = {name: entry.sha256 for name, entry in {**entries, **self.around}.items()}
+            self._write(self.root / RECORD, write_record(__version__, hashes))
+
+    def keep_failed(self) -> Path:
+        """Move all beside its place, as NAME.failed, and return where it is now; an earlier one there goes.
+
+        What is called so and is not one, or has something of its user's, stays; the name then gets a number behind.
+
+        Raises UsageError where it cannot be moved.
+        """
+        failed = self.place.with_name(f"{self.place.name}.failed")
+        if failed.is_symlink() or (failed.exists() and not _is_ours(failed)):
+            failed = self.place.with_name(f"{failed.name}.{secrets.token_hex(4)}")
+        with _explain_failure(failed):
+            shutil.rmtree(failed, ignore_errors=True)
+            self.root.rename(failed)
+        return failed
+
+    def _write(self, path: Path, data: bytes, executable: bool = False) -> FileEntry:
+        with _explain_failure(path.relative_to(self.root)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            if executable:
+                path.chmod(0o755)
+        return FileEntry(hashlib.sha256(data).hexdigest(), len(data))
+
+
+@contextmanager
+def open_bundle(
+    out_dir: Path, *, force: bool = False, inside: str = "", report: Report = lambda step: None
+) -> Iterator[BundleWriter]:
+    """Collect files beside `out_dir` and move them there in one step when the block ends well.
+
+    With `inside`, they are a project, and that is the folder of the bundle in it.
+
+    When it does not, or is interrupted, nothing is left and `out_dir` is as it was. A process that is killed outright
+    leaves a folder beside it, which `put_back` removes. With `force`, an earlier bundle is replaced; what is the user's
+    in it is in the new one, too. `report` is told what was kept or could not be removed.
+
+    Raises UsageError as `check_out_dir`, or where nothing can be written there.
+    """
+    place = Path(os.path.realpath(out_dir))
+    partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
+    made = [folder for folder in place.parents if not folder.exists()]
+    is_placed = False
+    try:
+        with _explain_failure(out_dir):
+            place.parent.mkdir(parents=True, exist_ok=True)
+        check_out_dir(out_dir, force=force, is_project=bool(inside))
+        with _explain_failure(out_dir):
+            partial.mkdir()
+        # It tells `put_back` that we are alive, also when the folder is in its place.
+        with _lock(partial):
+            yield BundleWriter(partial, partial / inside, place)
+            # Again: minutes may have passed since the first look.
+            kept = _look_at(out_dir, force, bool(inside), list_written(partial))
+            try:
+                count, in_the_way = take_along(place, partial, kept)
+            except OSError as error:
+                named = f"{error.filename}: {error.strerror}"
+                raise UsageError(f"--out {out_dir}: cannot be taken along: {named}", "give another --out") from None
+            if in_the_way:  # where names differ in case only, and the file system does not mind
+                raise _refuse_loss(out_dir, in_the_way, is_project=bool(inside))
+            with _explain_failure(out_dir):
+                old = _switch(partial, place)
+            is_placed = True
+            if count:
+                report(f"kept {count} {'file' if count == 1 else 'files'} of yours: {name_some(kept)}")
+                if (place / inside / SIGNATURE).exists():
+                    report(
+                        "WARNING: these are not signed, so verify --trusted refuses the bundle; deploy leaves them out"
+                    )
+            if old is not None:
+                _remove_old(old, place, report)
+    finally:
+        if not is_placed:
+            shutil.rmtree(partial, ignore_errors=True)
+        # The folders above it that were made for it go, too, innermost first; one with something in it stays.
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def check_out_dir(
+    out_dir: Path, *, force: bool = False, is_project: bool = False, written: Collection[str] = ()
+) -> Path:
+    """Return the absolute place of a bundle or project to be written, links resolved.
+
+    `written` are the files that will be in it, as far as that is known.
+
+    Raises UsageError where a file is in the way, or a folder that is not empty: with `force`, a bundle gives way to a
+    bundle and a project to a project, unless something of its user's would be lost; any other folder never does.
+    """
+    _look_at(out_dir, force, is_project, written)
+    return Path(os.path.realpath(out_dir))
+
+
+def _look_at(out_dir: Path, force: bool, is_project: bool, written: Collection[str] = ()) -> list[str]:
+    """Check a place as `check_out_dir`, also for what is in the way of `written`; return what is to be taken along."""
+    place = Path(os.path.realpath(out_dir))
+    try:
+        names = [entry.name for entry in place.iterdir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UsageError(f"--out {out_dir}: cannot be a bundle: {error.strerror}", "give another --out") from None
+    if not names:
+        return []
+    if force and Path.cwd().is_relative_to(place):
+        # It would go on in a folder that is gone.
+        raise UsageError(f"--out {out_dir}: is the folder that you are in, and would be replaced", "cd .. first")
+    if _read_rule(place) is None:
+        raise UsageError(
+            f"--out {out_dir}: the folder is not empty, and not a bundle",
+            "give another --out, or empty the folder first; --force replaces bundles only",
+        )
+    is_there = "an Android project" if read_record(place) is not None else "a bundle"
+    if is_project != (is_there != "a bundle"):
+        # A bundle may be the assets of a project of the user's.
+        wanted = "a project" if is_project else "a bundle"
+        raise UsageError(f"--out {out_dir}: there is {is_there}, expected {wanted} or nothing", "give another --out")
+    if not force:
+        raise UsageError(f"--out {out_dir}: there is {is_there} already", "--force replaces it; what you added stays")
+    try:
+        contents = _sort_out(place, written)
+    except OSError as error:
+        raise UsageError(
+            f"--out {out_dir}: what is yours in it cannot be told: {error.filename}: {error.strerror}",
+            "give another --out",
+        ) from None
+    if contents.lost:
+        raise _refuse_loss(out_dir, contents.lost, is_project=is_project)
+    return contents.kept
+
+
+def _refuse_loss(out_dir: Path, lost: Collection[str], *, is_project: bool) -> UsageError:
+    return UsageError(
+        f"--out {out_dir}: --force would overwrite what you changed or added there: {name_some(lost)}",
+        "export to another folder, and replace ocr/src/main/assets/edge-ocr, ocr/libs and ocr/src/main/jniLibs in "
+        "yours by those"
+        if is_project
+        else "move that elsewhere, or give another --out; settings go into a bundle with --pipeline FILE.yaml or --set",
+    )
+
+
+def _read_rule(folder: Path) -> tuple[Mapping[str, str], Collection[str], Collection[str]] | None:
+    """Return what `sort_out` needs of a bundle or project; None for any other folder."""
+    record = read_record(folder)
+    if record is not None:
+        return record, (RECORD,), list_tools_folders(record)
+    try:
+        return read_listed(folder, MANIFEST), OURS, DROPPED
+    except (OSError, ValueError):
+        return None
+
+
+def _sort_out(folder: Path, written: Collection[str] = ()) -> Contents:
+    rule = _read_rule(folder)
+    return Contents(lost=["."]) if rule is None else sort_out(folder, *rule, written)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Tell whether a folder is a bundle or project in which nothing is its user's."""
+    try:
+        return not folder.is_symlink() and _sort_out(folder) == Contents()
+    except OSError:
+        return False
+
+
+# --- switching
+
+
+def put_back(out_dir: Path, *, report: Report = lambda step: None) -> None:
+    """Undo what exports to `out_dir` left that were killed: bring back a bundle that was moved away, remove the rest.
+
+    While another export to it runs, or where that cannot be told, nothing is done. `report` is told what was.
+    """
+    place = Path(os.path.realpath(out_dir))
+    pattern = re.compile(rf"\.{re.escape(place.name)}(\.zip)?\.[0-9a-f]{{8}}\.(partial|old)")
+    with contextlib.suppress(OSError), contextlib.ExitStack() as locks:
+        left = sorted(path for path in place.parent.iterdir() if pattern.fullmatch(path.name))
+        if not left:
+            return
+        named = ", ".join(map(str, left))
+        # What another writes is one of these: it may have been put in place just now.
+        for folder in (*left, place):
+            if folder.is_symlink() or not folder.is_dir():
+                continue
+            problem = locks.enter_context(_lock(folder))
+            if isinstance(problem, BlockingIOError):
+                report(f"{named}: of another export, which is running")
+                return
+            if problem is not None:
+                report(
+                    f"WARNING: {named}: of an export that was cut off or still runs; which of them cannot be told, as "
+                    f"{folder} cannot be locked: {problem.strerror}"
+                )
+                return
+        old = [path for path in left if path.suffix == ".old" and _read_rule(path) is not None]
+        is_vacant = not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir()))
+        # Which of two was the last, nobody knows.
+        if is_vacant and len(old) == 1:
+            old[0].rename(place)
+            left.remove(old[0])
+            report(f"WARNING: an export was cut off before: {old[0]} is {place} again")
+        for path in left:
+            # What is half-written has copies of the user's files at most.
+            if path.suffix == ".old" and (is_vacant or not _is_spare(path, place)):
+                report(f"WARNING: {path} is of an export that was cut off; files of yours may be in it")
+            else:
+                _remove(path)
+                report(f"removed {path}, of an export that was cut off")
+
+
+def _is_spare(old: Path, place: Path) -> bool:
+    """Tell whether all that is the user's in a bundle that was moved away is in the one in its place, too."""
+    try:
+        contents = _sort_out(old)
+        return not old.is_symlink() and not contents.lost and has_all(old, place, contents.kept)
+    except OSError:
+        return False
+
+
+def _switch(partial: Path, place: Path) -> Path | None:
+    """Put a folder in the place of another; return where that is now, None where there was nothing."""
+    if not place.exists() or not any(place.iterdir()):
+        partial.rename(place)  # there is nothing, or an empty folder, which a rename replaces
+        return None
+    old = partial.with_suffix(".old")
+    # First, so that what is there once they are exchanged is called so at once, for `put_back`.
+    partial.rename(old)
+    if _exchange(old, place):
+        return old
+    old.rename(partial)
+    # Between the two, there is nothing at the place: `put_back` is for those that are killed then.
+    try:
+        place.rename(old)
+        partial.rename(place)
+    except BaseException:
+        if old.exists() and not os.path.lexists(place):
+            old.rename(place)
+        raise
+    return old
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step, and tell whether system and file system can."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, TypeError, AttributeError):
+        return False
+    paths = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other))
+    return int(renameat2(*paths, _RENAME_EXCHANGE)) == 0
+
+
+def _remove_old(old: Path, place: Path, report: Report) -> None:
+    try:
+        # What has come since the last look, or was changed since.
+        contents = _sort_out(old)
+        _, in_the_way = take_along(old, place, contents.kept)
+        lost = [*contents.lost, *in_the_way]
+        if lost:
+            why = f"you changed or added there what is not in the new one: {name_some(lost)}"
+            report(f"WARNING: {old} stays, the bundle before: {why}")
+        else:
+            _remove(old)
+    except OSError as error:
+        report(f"WARNING: {old} stays, the bundle before: {error.filename}: {error.strerror}")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[OSError | None]:
+    """Hold a folder, wherever it is moved; yield why it is not to be had, BlockingIOError where another holds it.
+
+    The hold ends with the process.
+    """
+    problem, descriptor = None, -1
+    try:
+        import fcntl  # not on Windows
+
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        problem = OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    except OSError as error:  # NFS may lock only what is open for writing, as no folder is
+        problem = error
+    try:
+        yield problem
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+# --- the archive
+
+
+def check_zip(out_dir: Path, *, force: bool = False) -> Path:
+    """Return where the archive of a bundle goes: beside it.
+
+    Raises UsageError where there is a file already, unless `force` is given and it is an archive of ours, unchanged.
+    """
+    place = Path(os.path.realpath(out_dir))
+    zip_file = place.with_name(f"{place.name}.zip")
+    if not os.path.lexists(zip_file):
+        return zip_file
+    if not force:
+        raise UsageError(f"--zip: {zip_file} exists", "--force replaces it, if an export wrote it")
+    problem = "a link" if zip_file.is_symlink() else _find_stranger(zip_file)
+    if problem:
+        raise UsageError(f"--zip: {zip_file} is not as an export wrote it: {problem}", "move it elsewhere")
+    return zip_file
+
+
+def _find_stranger(zip_file: Path) -> str:
+    """Return what in a file shows that it is not an archive that an export wrote; nothing where it is one."""
+    try:
+        with zipfile.ZipFile(zip_file) as archive, tempfile.TemporaryDirectory(prefix="edge-ocr-") as scratch:
+            names = [name.partition("/")[2] for name in archive.namelist()]
+            tops = {name.partition("/")[0] for name in archive.namelist()}
+            for name in {RECORD, MANIFEST}.intersection(names):
+                Path(scratch, name).write_bytes(archive.read(f"{min(tops)}/{name}"))
+            rule = _read_rule(Path(scratch))
+            if rule is None or len(tops) != 1:
+                return "there is no manifest of a bundle in it"
+            listed, ours, _ = rule
+            for name in names:
+                with archive.open(f"{min(tops)}/{name}") as file:
+                    if name not in ours and hash_file(file) != listed.get(name):
+                        return name
+    except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        return str((isinstance(error, OSError) and error.strerror) or error)
+    return ""
+
+
+def write_zip(folder: Path, zip_file: Path) -> None:
+    """Pack a bundle into a folder called after the archive; the same files give the same bytes.
+
+    A half archive is never seen. Stored, not compressed: weights hardly shrink, and what deflate makes of them
+    depends on the machine's zlib.
+
+    Raises UsageError where it cannot be written.
+    """
+    partial = zip_file.with_name(f".{zip_file.name}.{secrets.token_hex(4)}.partial")
+    name = zip_file.stem
+    try:
+        with _explain_failure(zip_file):
+            with zipfile.ZipFile(partial, "w") as archive:
+                for path in sorted(folder.rglob("*")):
+                    if path.is_file():
+                        # The time of a ZipInfo made by hand is always the same.
+                        entry = zipfile.ZipInfo(f"{name}/{path.relative_to(folder).as_posix()}")
+                        entry.external_attr = (stat.S_IFREG | (0o755 if os.access(path, os.X_OK) else 0o644)) << 16
+                        archive.writestr(entry, path.read_bytes())
+            partial.replace(zip_file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _dump(manifest: Mapping[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+@contextmanager
+def _explain_failure(what: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"cannot write {what}: {error.strerror or error}", "give another --out") from None

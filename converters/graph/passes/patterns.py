@@ -1,0 +1,86 @@
+"""What the passes that put patterns together need to know of elementwise ops.
+
+Exporters to ONNX write one op of the network as several, and its factors and terms in any order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from converters.sources.program import Op, Program, get_attr, get_input, get_output
+
+
+def find_inner(program: Program, name: str | None, op_type: str) -> Op | None:
+    """Return the op of this type that writes `name`, where one op alone reads that, once."""
+    op = None if name is None else program.find_writer(name)
+    if op is None or op.type != op_type or name is None or program.find_only_reader(name) is None:
+        return None
+    return op
+
+
+def read_number(program: Program, op: Op, op_type: str) -> tuple[str, float] | None:
+    """Return the tensor and the one number that an elementwise op computes from; None where it is another op.
+
+    Where `op_type` is elementwise_mul, a division by a number counts as a multiplication.
+    """
+    x, y = get_input(op, "X"), get_input(op, "Y")
+    is_division = op_type == "elementwise_mul" and op.type == "elementwise_div"
+    if (op.type != op_type and not is_division) or x is None or y is None:
+        return None
+    if x in program.params and not is_division:
+        x, y = y, x
+    if x in program.params or not program.is_constant(y):
+        return None
+    value = program.params[y]
+    # One of more dimensions than the tensor has would add dimensions to the result.
+    if value.size != 1 or value.dtype != np.float32 or value.ndim > len(program.find_shape(x) or ()):
+        return None
+    number = float(value.reshape(-1)[0])
+    if not np.isfinite(number) or (is_division and number == 0):
+        return None
+    return x, 1 / number if is_division else number
+
+
+def is_close(value: float, expected: float) -> bool:
+    """Tell whether a number is the expected one to one part in a million, as float32 writes it."""
+    return abs(value - expected) <= 1e-6 * abs(expected)
+
+
+@dataclass
+class Product:
+    """A product of tensors and numbers, made by several ops of which only the last one's result is read elsewhere."""
+
+    number: float
+    factors: list[str]
+    ops: list[Op]
+
+
+def read_product(program: Program, last: Op) -> Product | None:
+    """Return what a multiplication computes, those in front of it that only it reads included."""
+    product = Product(1.0, [], [])
+    return product if _expand(program, last, product) else None
+
+
+def _expand(program: Program, op: Op, product: Product) -> bool:
+    found = read_number(program, op, "elementwise_mul")
+    x, y = get_input(op, "X"), get_input(op, "Y")
+    if found is not None:
+        product.number *= found[1]
+        names = [found[0]]
+    elif op.type == "elementwise_mul" and get_attr(op, "axis", -1) == -1 and x is not None and y is not None:
+        names = [x, y]
+    else:
+        return False
+    product.ops.append(op)
+    for name in names:
+        maker = find_inner(program, name, "elementwise_mul") or find_inner(program, name, "elementwise_div")
+        if maker is None or not _expand(program, maker, product):
+            product.factors.append(name)
+    return True
+
+
+def get_result(op: Op) -> str:
+    """Return the tensor that an elementwise op writes."""
+    return get_output(op, "Out") or ""

@@ -1,0 +1,72 @@
+"""Runs the models of a bundle on this machine, by their graphs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from converters.lite.nb.to_onnx import NbGraph, build_graph
+from edge_ocr.core.detection import TextDetector
+from edge_ocr.core.orientation import OrientationClassifier
+from edge_ocr.core.pipeline import TextReader
+from edge_ocr.core.recognition import TextRecognizer
+from edge_ocr.engines import FAST_ENGINES, create_engine, is_installed
+from edge_ocr.errors import EdgeOcrError, NotVerifiedError
+from edge_ocr.models.types import Kind, Model
+
+if TYPE_CHECKING:
+    from converters.lite.nb.read import NbModel
+    from edge_ocr.config import PipelineConfig
+    from edge_ocr.core.charset import Charset
+    from edge_ocr.core.engines.base import Engine
+
+
+@dataclass(frozen=True)
+class GraphEngines:
+    """The models of a bundle, loaded."""
+
+    name: str
+    """Of the engine that runs them all."""
+    graphs: Mapping[Kind, NbGraph]
+    engines: Mapping[Kind, Engine]
+
+
+@contextmanager
+def open_graph_engines(models: Mapping[Kind, NbModel], threads: int) -> Iterator[GraphEngines]:
+    """Yield an engine for each model; the files that they are loaded from are gone at the end.
+
+    Raises NotVerifiedError where a model has no graph or nothing here runs it.
+    """
+    name = next((name for name in FAST_ENGINES if is_installed(name)), None)
+    if name is None:
+        raise NotVerifiedError("no engine runs ONNX here", "pip install openvino, or edge-ocr[onnx]")
+    graphs: dict[Kind, NbGraph] = {}
+    engines: dict[Kind, Engine] = {}
+    with tempfile.TemporaryDirectory(prefix="edge-ocr-") as scratch:
+        for kind, nb in models.items():
+            path = Path(scratch) / f"{kind}.onnx"
+            model = Model(f"{kind}.nb", kind, "onnx", path, None, None, MappingProxyType({}), "the bundle")
+            try:
+                graphs[kind] = build_graph(nb, model.name)
+                path.write_bytes(graphs[kind].model.SerializeToString())
+                engines[kind] = create_engine(name, model, "cpu", 0, threads)
+            except EdgeOcrError as error:
+                raise NotVerifiedError(f"the bundle cannot be run: {error.message}", error.hint) from None
+            except OSError as error:
+                raise NotVerifiedError(f"cannot write the graph to {scratch}: {error.strerror}") from None
+        yield GraphEngines(name, graphs, engines)
+
+
+def create_reader(engines: Mapping[Kind, Engine], config: PipelineConfig, charset: Charset) -> TextReader:
+    """Return what reads pictures with these engines, under the settings of the bundle."""
+    classifier = OrientationClassifier(engines["cls"], config.orientation) if "cls" in engines else None
+    return TextReader(
+        TextDetector(engines["det"], config.detection),
+        TextRecognizer(engines["rec"], charset, config.recognition),
+        classifier,
+    )

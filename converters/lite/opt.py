@@ -1,0 +1,129 @@
+"""Starts `opt_worker.py` in another interpreter, and turns each way it can end into a result or an error."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from converters.processes.child import clean_environment, name_end, run_child
+from converters.processes.interpreters import ask_interpreter
+from converters.text import list_last_lines
+from edge_ocr.errors import ConversionError, ToolchainError
+
+WORKER = Path(__file__).with_name("opt_worker.py")
+
+CONVERT_TIMEOUT_S = 300.0
+
+
+Precision = Literal["fp32", "int16", "int8"]
+"""Of the weights in a .nb; activations are float32 in any case."""
+
+# What opt calls them: weights of convolutions, fc and matmul are stored as integers with one scale an output channel,
+# and the runtime turns them back into float32 when it loads the model.
+_QUANT_TYPES: Mapping[Precision, str | None] = MappingProxyType(
+    {"fp32": None, "int16": "QUANT_INT16", "int8": "QUANT_INT8"}
+)
+
+# The last words of opt's check of a model that it supports.
+_SUPPORTED = b"supports this model"
+
+
+@dataclass(frozen=True)
+class InstalledOpt:
+    """The paddlelite of an interpreter."""
+
+    python_version: str
+    wheel_version: str | None
+    """Version of its paddlelite wheel; None without one."""
+    opt_version: str | None
+    """What its opt calls itself, such as `v2.13-rc`; None if paddlelite cannot be imported."""
+    import_error: str | None
+
+
+def describe_opt(python: Path) -> InstalledOpt:
+    """Start `python` and ask it for its version and its paddlelite.
+
+    Raises ToolchainError if it does not start or does not answer.
+    """
+    return ask_interpreter(python, [str(WORKER)], InstalledOpt, data=b'{"action": "describe"}')
+
+
+def check_support(
+    python: Path, program: Path, params: Path, *, valid_places: str, stop: threading.Event | None = None
+) -> None:
+    """Ask opt whether it has kernels for every op of a model; takes a fraction of a conversion.
+
+    Raises ConversionError, with the table that opt prints, where it has not; CancelledError once `stop` is set.
+    """
+    job = {"action": "check", "model": str(program), "params": str(params), "valid_places": valid_places}
+    ended = _start(python, job, program, CONVERT_TIMEOUT_S, stop)
+    # opt ends the process with 1 whatever it found; only what it prints tells.
+    if _SUPPORTED not in ended.stderr:
+        raise _refuse(program, name_end(ended.returncode), ended.stderr)
+
+
+def run_opt(
+    python: Path,
+    program: Path,
+    params: Path,
+    out: Path,
+    *,
+    valid_places: str,
+    precision: Precision = "fp32",
+    timeout_s: float = CONVERT_TIMEOUT_S,
+    stop: threading.Event | None = None,
+) -> Path:
+    """Convert one model in a process of its own and return the written file, `out` + ".nb".
+
+    Raises ConversionError with the last lines that opt printed where it crashes, fails, hangs or writes nothing;
+    CancelledError once `stop` is set.
+    """
+    job = {
+        "action": "convert",
+        "model": str(program),
+        "params": str(params),
+        "out": str(out),
+        "valid_places": valid_places,
+        "quant_type": _QUANT_TYPES[precision],
+    }
+    ended = _start(python, job, program, timeout_s, stop)
+    if ended.returncode != 0:
+        raise _refuse(program, name_end(ended.returncode), ended.stderr)
+    written = Path(f"{out}.nb")
+    if not written.is_file():
+        raise _refuse(program, "ended well but wrote no file", ended.stderr)
+    return written
+
+
+def _start(
+    python: Path, job: Mapping[str, Any], program: Path, timeout_s: float, stop: threading.Event | None
+) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return _run_worker(python, job, timeout_s, stop)
+    except OSError as error:
+        raise ToolchainError(f"{python} does not start: {error.strerror}") from None
+    except subprocess.TimeoutExpired as error:
+        raise _refuse(program, f"did not end within {timeout_s:g} s", error.stderr or b"") from None
+
+
+def _run_worker(
+    python: Path, job: Mapping[str, Any], timeout_s: float, stop: threading.Event | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    # -I: nothing of the caller's environment, folder or user site reaches that interpreter.
+    command, data = [str(python), "-I", str(WORKER)], json.dumps(job).encode()
+    return run_child(command, timeout_s, data=data, env=clean_environment(), stop=stop)
+
+
+def _refuse(program: Path, end: str, output: bytes) -> ConversionError:
+    said = "".join(f"\n  {line}" for line in list_last_lines(output))
+    return ConversionError(
+        f"opt could not convert {program}: {end}" + (f"; it printed last:{said}" if said else ""),
+        "opt reads inference programs in .pdmodel form, with the .pdiparams of the same export; fetch or export the "
+        "model again",
+    )

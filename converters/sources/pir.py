@@ -1,0 +1,226 @@
+"""Turns Paddle's PIR programs (inference.json) into ONNX: runs paddle2onnx in an interpreter of its own.
+
+It aborts where it lacks an op, and where parameters are missing it writes a model without them and ends well, so each
+of its ends is looked at here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from converters.processes.child import make_environment, name_end, run_child
+from converters.processes.interpreters import Tool, describe_tool, find_interpreter
+from converters.text import Report, list_last_lines, sum_up
+from edge_ocr.errors import ConversionError, ModelError, ToolchainError
+
+REEXPORT_HINT = (
+    "export it again as .pdmodel: with PaddleOCR `python tools/export_model.py -c CONFIG "
+    "-o Global.export_with_pir=False`, with PaddleX FLAGS_json_format_model=0, with plain Paddle "
+    "FLAGS_enable_pir_api=0 in the environment"
+)
+
+OPSET = 17
+"""The first that has HardSwish (14) and LayerNormalization (17), which are else written out in parts."""
+
+TOOL = Tool(
+    "paddle2onnx",
+    "paddle2onnx",
+    "2.1.0",
+    (12, 11, 10),
+    variable="EDGE_OCR_PADDLE2ONNX_PYTHON",
+    size="about 230 MB to fetch, 900 MB on disk",
+    platforms=(("Linux", "x86_64"), ("Darwin", "arm64")),
+    places="Linux on x86-64 and macOS on arm64",
+    # setuptools and packaging it imports without declaring them. What the others declare has no upper bound.
+    needs=("paddlepaddle==3.3.1", "onnx==1.17.0", "setuptools", "packaging", "numpy<3", "protobuf<8"),
+    release="2.1.0-paddle3.3.1",
+)
+"""In an environment of its own, as it holds onnx at 1.17, which reads external data through links that lead out of a
+model's folder (CVE-2026-27489, -34446, -34447). Nothing that a user gives reaches that reader: a PIR program is JSON
+without external data, its parameters are one file of raw numbers, and onnx 1.17 only writes there."""
+
+_WORKER = Path(__file__).with_name("pir_worker.py")
+_NO_PADDLE2ONNX = 3
+CONVERT_TIMEOUT_S = 300.0
+_DESCRIBE_TIMEOUT_S = 60.0
+
+_COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
+
+# It says these whether or not the model came out well.
+_PROGRESS = re.compile(r"\[INFO\]|Start parsing|Use opset_version|is exported as ONNX|^\[Paddle2ONNX\]$")
+
+# Dialect 1 is that of Paddle's ops; it has attributes and types, too.
+_OP = re.compile(r'"#": "1\.(?![at]_)(\w+)"')
+
+
+@dataclass(frozen=True)
+class Paddle2Onnx:
+    """An interpreter that has paddle2onnx."""
+
+    python: Path
+    python_version: str
+    version: str
+    paddle_version: str
+    origin: str
+    """The environment variable, or `cache`."""
+
+
+def find_paddle2onnx(*, report: Report = lambda step: None) -> Paddle2Onnx:
+    """Return an interpreter with paddle2onnx; make one in the store where there is none, from Python 3.10 to 3.12.
+
+    `EDGE_OCR_PADDLE2ONNX_PYTHON` is used or refused but never passed over.
+
+    Raises ToolchainError, listing what was tried, where none can be had.
+    """
+    return find_interpreter(TOOL, _check, report=report)
+
+
+def describe_paddle2onnx() -> tuple[str | None, str]:
+    """Tell which interpreter would run paddle2onnx, without making one: None where there is none, and how to get it."""
+    found, remedy = describe_tool(TOOL, _check)
+    if found is None:
+        return None, f"{remedy}; only PIR models need it"
+    about = f"{found.version} with paddle {found.paddle_version} on Python {found.python_version}"
+    return f"{about} ({found.origin}: {found.python})", ""
+
+
+def _check(python: Path, origin: str) -> Paddle2Onnx:
+    try:
+        ended = _run(python, ["describe"], None, _DESCRIBE_TIMEOUT_S)
+    except OSError as error:
+        raise ToolchainError(f"{python} does not start: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise ToolchainError(f"{python} does not answer within {_DESCRIBE_TIMEOUT_S:g} s") from None
+    if ended.returncode != 0:
+        said = sum_up(ended.stdout)
+        raise ToolchainError(f"{python} does not run: {name_end(ended.returncode)}" + (f": {said}" if said else ""))
+    try:
+        answer = json.loads(ended.stdout)
+        python_version, versions = str(answer["python_version"]), dict(answer["versions"])
+    except (ValueError, TypeError, KeyError):
+        raise ToolchainError(f"{python} is not a Python: it answered {ended.stdout[:80]!r}") from None
+    name = f"{python} (Python {python_version})"
+    if versions.get("paddle2onnx") != TOOL.version:
+        has = f"paddle2onnx {versions['paddle2onnx']}" if versions.get("paddle2onnx") else "no paddle2onnx"
+        raise ToolchainError(f"{name} has {has}, expected {TOOL.version}")
+    if not versions.get("paddlepaddle"):
+        raise ToolchainError(f"{name} has no paddlepaddle")
+    return Paddle2Onnx(python, python_version, TOOL.version, versions["paddlepaddle"], origin)
+
+
+def _run(python: Path, arguments: list[str], cwd: str | None, timeout_s: float) -> subprocess.CompletedProcess[bytes]:
+    return run_child(
+        # -I: nothing of the caller's environment, folder or user site reaches that interpreter.
+        [str(python), "-I", "-W", "ignore", str(_WORKER), *arguments],
+        timeout_s,
+        # Flags that a user set for another export would reach Paddle.
+        env={name: value for name, value in make_environment().items() if not name.startswith("FLAGS_")},
+        cwd=None if cwd is None else Path(cwd),
+        join_stderr=True,
+    )
+
+
+def convert_pir(
+    program: Path,
+    params: Path,
+    out: Path,
+    *,
+    timeout_s: float = CONVERT_TIMEOUT_S,
+    report: Report = lambda step: None,
+) -> Path:
+    """Write a PIR program with its parameters as an ONNX model of opset `OPSET`, float32, to `out` and return `out`.
+
+    Sides that are free in the program stay free. `out` is written whole or not at all.
+
+    `report` is told when an environment for paddle2onnx is made.
+
+    Raises ModelError where the files cannot be read, ToolchainError where there is no paddle2onnx that starts,
+    ConversionError with what it printed last where it crashes, fails, hangs or leaves something out.
+    """
+    text = _read(program)
+    if not os.access(params, os.R_OK):
+        raise ModelError(f"{params}: cannot be read", "keep the files of one export in one folder")
+    python = find_paddle2onnx(report=report).python
+    with tempfile.TemporaryDirectory(prefix="edge-ocr-") as scratch:
+        copy, made = Path(scratch, "inference.json"), Path(scratch, "inference.onnx")
+        copy.write_text(text, encoding="utf-8")
+        job = ["convert", str(copy), str(params.absolute()), str(made), str(OPSET)]
+        try:
+            ended = _run(python, job, scratch, timeout_s)
+        except OSError as error:
+            raise ToolchainError(f"{python} does not start: {error.strerror}") from None
+        except subprocess.TimeoutExpired as error:
+            raise _refuse(program, text, f"did not end within {timeout_s:g} s", error.stdout or b"") from None
+        if ended.returncode == _NO_PADDLE2ONNX:
+            raise _refuse_interpreter(program, python, ended.stdout)
+        if ended.returncode != 0:
+            raise _refuse(program, text, name_end(ended.returncode), ended.stdout)
+        # It ends well and writes a model, be it an empty one, when parameters do not fit.
+        if b"[ERROR]" in ended.stdout or not made.is_file() or made.stat().st_size == 0:
+            raise _refuse(program, text, "the result is not whole", ended.stdout)
+        shutil.move(made, out)
+    return out
+
+
+def _read(program: Path) -> str:
+    try:
+        content = json.loads(program.read_bytes(), object_hook=_narrow_scales)
+    except OSError as error:
+        raise ModelError(f"{program}: cannot be read: {error.strerror}", REEXPORT_HINT) from None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{program}: not a readable PIR program: {error}", REEXPORT_HINT) from None
+    code = content.get("base_code") if isinstance(content, dict) else None
+    if not isinstance(code, dict) or code.get("magic") != "pir":
+        raise ModelError(f"{program}: not a PIR program: it does not say so in base_code.magic", REEXPORT_HINT)
+    return json.dumps(content)
+
+
+def _narrow_scales(item: dict[str, Any]) -> dict[str, Any]:
+    """Let the factors of an interpolation be of single precision.
+
+    Paddle writes them as doubles since 3.3; paddle2onnx 2.1 takes singles only, which is also what ONNX stores.
+
+    Raises ValueError for factors that are no numbers in Paddle's form.
+    """
+    if str(item.get("#")).endswith("_interp") and isinstance(item.get("A"), list):
+        for attribute in item["A"]:
+            if isinstance(attribute, dict) and attribute.get("N") == "scale":
+                kind = attribute.get("AT")
+                values = kind.get("D", []) if isinstance(kind, dict) else None
+                if isinstance(values, int | float):
+                    continue
+                if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+                    raise ValueError(
+                        f"{item['#']}: its scale is {json.dumps(kind)[:100]}, expected an array of numbers"
+                    )
+                for value in values:
+                    if value.get("#") == "0.a_f64":
+                        value["#"] = "0.a_f32"
+    return item
+
+
+def _refuse_interpreter(program: Path, python: Path, output: bytes) -> ToolchainError:
+    said = " ".join(list_last_lines(output, 1))
+    return ToolchainError(
+        f"{program} is in Paddle's PIR format, and paddle2onnx, which reads it, does not start in {python}: {said}",
+        f"delete its environment, which is then made again, or correct {TOOL.variable}; or {REEXPORT_HINT}",
+    )
+
+
+def _refuse(program: Path, text: str, end: str, output: bytes) -> ConversionError:
+    lines = [line for line in list_last_lines(_COLOUR.sub(b"", output)) if not _PROGRESS.search(line)]
+    if b"unsupported operators" in output:
+        # It does not say which.
+        lines.append(f"the program's ops: {', '.join(sorted(set(_OP.findall(text))))}")
+    said = "".join(f"\n  {line}" for line in lines)
+    return ConversionError(
+        f"paddle2onnx could not convert {program}: {end}" + (f"; it says:{said}" if said else ""), REEXPORT_HINT
+    )

