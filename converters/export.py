@@ -18,6 +18,7 @@ import yaml
 
 from converters.bundle.android.project import add_project
 from converters.bundle.board.files import add_runtime, add_shims
+from converters.bundle.contents import BundleContents
 from converters.bundle.golden import GOLDEN_FILE, read_golden_lines, read_golden_picture
 from converters.bundle.manifest import SBOM, build_manifest
 from converters.bundle.ownership import list_written
@@ -115,32 +116,26 @@ def export_bundle(
                 stop.set()  # the pool waits for all its threads: they end their opt, and start no other
                 raise
         report("writing the bundle")
-        _write_files(bundle, chosen, toolchain, config, options, exported, charset, libraries)
         shims = add_shims(bundle, chosen.library_folder, libraries, report) if chosen.name == "arm" else {}
         golden = _read_golden(bundle, config, options, exported, charset, report)
-        signer = options.signer
-        release = None if signer is None else signer.release
-        own_dictionary = config.dictionary_path is not None
-        bundle.add(
-            SBOM,
-            build_sbom(
-                chosen,
-                toolchain,
-                exported,
-                libraries,
-                shims,
-                bundle.files,
-                bundle.around,
-                own_dictionary=own_dictionary,
-            ),
+        contents = BundleContents(
+            target=chosen,
+            toolchain=toolchain,
+            options=options,
+            config=config,
+            models=exported,
+            charset=charset,
+            libraries=libraries,
+            shims=shims,
+            golden=golden,
         )
+        _write_files(bundle, contents)
+        bundle.add(SBOM, build_sbom(contents, bundle.files, bundle.around))
+        signer = options.signer
 
         def write_manifest(parity: ParityReport | None) -> None:
-            files = {**bundle.around, **bundle.files}
-            content = build_manifest(
-                chosen, toolchain, options, config, exported, charset, libraries, shims, golden, files, parity, release
-            )
-            bundle.add_manifest(content, None if signer is None else signer.key.sign)
+            manifest = build_manifest(contents, {**bundle.around, **bundle.files}, parity)
+            bundle.add_manifest(manifest, None if signer is None else signer.key.sign)
 
         write_manifest(None)
         parity = None
@@ -165,16 +160,16 @@ def export_bundle(
             check_zip(out_dir, force=options.force)
             write_zip(bundle.root, zip_file)
     return ExportReport(
-        out_dir,
-        zip_file,
-        chosen.name,
-        toolchain.opt_version,
-        options.precision,
-        exported,
-        libraries,
-        shims,
-        options.with_onnx,
-        parity,
+        out_dir=out_dir,
+        zip_file=zip_file,
+        target=chosen.name,
+        opt_version=toolchain.opt_version,
+        precision=options.precision,
+        models=exported,
+        libraries=libraries,
+        shims=shims,
+        with_onnx=options.with_onnx,
+        parity=parity,
     )
 
 
@@ -399,40 +394,30 @@ class _Job:
             raise ConversionError(message, error.hint) from None
 
 
-def _write_files(
-    bundle: BundleWriter,
-    target: Target,
-    toolchain: OptToolchain,
-    config: PipelineConfig,
-    options: ExportOptions,
-    exported: tuple[ExportedModel, ...],
-    charset: Charset,
-    libraries: Mapping[str, RuntimeLibrary | None],
-) -> None:
-    for model in exported:
+def _write_files(bundle: BundleWriter, contents: BundleContents) -> None:
+    target = contents.target
+    for model in contents.models:
         bundle.add(f"models/{model.source.model.kind}.nb", model.data)
     # The space that a model may have behind its dictionary gets its line: a device needs no rule for it.
-    bundle.add("dict.txt", "".join(f"{text}\n" for text in charset.classes[1:]).encode())
-    if options.with_onnx:
-        for model in exported:
+    bundle.add("dict.txt", "".join(f"{text}\n" for text in contents.charset.classes[1:]).encode())
+    if contents.options.with_onnx:
+        for model in contents.models:
             kind = model.source.model.kind
             bundle.add(f"onnx/{kind}.onnx", serialise_graph(model.nb, f"{kind}.nb"))
-    settings = _describe_pipeline(config, exported)
+    settings = _describe_pipeline(contents.config, contents.models)
     bundle.add("pipeline.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).encode())
     # In a project, what is no asset lies around the bundle.
     add = bundle.add_around if target.bundle_folder else bundle.add
-    for abi, library in libraries.items():
+    for abi, library in contents.libraries.items():
         if library is not None:
             for name, path in target.place_library(abi, library).items():
                 add(name, path.read_bytes())
     if target.name == "arm":
         add_runtime(bundle)
     else:
-        add_project(bundle, tuple(libraries))
+        add_project(bundle, tuple(contents.libraries))
     bundle.add("LICENSES", LICENSES.encode())
-    limit_type = str(settings["Detection"]["limit_type"])
-    readme = write_readme(target, toolchain.opt_version, options, exported, charset, libraries, limit_type)
-    add("README.md", readme.encode())
+    add("README.md", write_readme(contents).encode())
 
 
 def _read_golden(

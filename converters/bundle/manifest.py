@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -19,15 +19,12 @@ from edge_ocr.core.constants import list_constants
 from edge_ocr.models.types import Kind
 
 if TYPE_CHECKING:
-    from converters.bundle.targets import Target
+    from converters.bundle.contents import BundleContents
     from converters.lite.libraries.store import RuntimeLibrary
-    from converters.lite.toolchain import OptToolchain
-    from converters.plan import ExportedModel, ExportOptions, FileEntry, Shim
+    from converters.plan import ExportedModel, FileEntry
     from converters.report import ParityReport
     from converters.sources.program import Port
     from edge_ocr.config import PipelineConfig
-    from edge_ocr.core.charset import Charset
-    from edge_ocr.core.trust import Release
 
 
 SBOM = "bom.cdx.json"
@@ -41,39 +38,28 @@ def read_schema() -> dict[str, Any]:
 
 
 def build_manifest(
-    target: Target,
-    toolchain: OptToolchain,
-    options: ExportOptions,
-    config: PipelineConfig,
-    exported: tuple[ExportedModel, ...],
-    charset: Charset,
-    libraries: Mapping[str, RuntimeLibrary | None],
-    shims: Mapping[str, Shim],
-    golden: Sequence[Mapping[str, Any]] | None,
-    files: Mapping[str, FileEntry],
-    parity: ParityReport | None = None,
-    release: Release | None = None,
+    contents: BundleContents, files: Mapping[str, FileEntry], parity: ParityReport | None = None
 ) -> dict[str, Any]:
-    """Return the manifest of a bundle whose `files` are written, and the project's around it, without their list.
+    """Return the manifest of a bundle without the list of its files.
 
-    It holds no time and no path of this machine, so that two exports give the same bytes. `golden` is what it reads in
-    the golden picture, None where that is not known; `parity` is None for a bundle that was not verified, `release` for
-    one that is not signed.
+    `files` are those already written, in the bundle and in the project around it; `parity` is None if the bundle was
+    not verified. The manifest holds no time and no path of this machine, so two exports give the same bytes.
     """
-    source_classes = next(m.source.signature.outputs[0].shape[-1] for m in exported if m.source.model.kind == "rec")
+    options, toolchain, charset = contents.options, contents.toolchain, contents.charset
+    signer = options.signer
+    recogniser = next(model.source for model in contents.models if model.source.model.kind == "rec")
     return {
         "schema_version": SCHEMA_VERSION,
         "edge_ocr_version": __version__,
-        "target": target.name,
+        "target": contents.target.name,
         "precision": options.precision,
-        "release": None if release is None else asdict(release),
+        "release": None if signer is None else asdict(signer.release),
         "lite": {
             "wheel_version": toolchain.wheel_version,
             "opt_version": toolchain.opt_version,
             "runtime_version": toolchain.opt_version,
             "libraries": {
-                abi: _describe_library(target, abi, toolchain.opt_version, library, shims.get(abi), files)
-                for abi, library in libraries.items()
+                abi: _describe_library(contents, abi, library, files) for abi, library in contents.libraries.items()
             },
         },
         "charset": {
@@ -83,16 +69,16 @@ def build_manifest(
             "classes": len(charset.classes),
             "blank_index": BLANK_INDEX,
             "selection": Path(options.charset).name,
-            "source_classes": source_classes,
+            "source_classes": recogniser.signature.outputs[0].shape[-1],
         },
         "models": {
             model.source.model.kind: _describe_model(model, files[f"models/{model.source.model.kind}.nb"])
-            for model in exported
+            for model in contents.models
         },
         "onnx": _describe_onnx(files) or None,
-        "settings": describe_settings(config),
+        "settings": describe_settings(contents.config),
         "constants": list_constants(),
-        "golden": None if golden is None else {"image": GOLDEN_FILE, "lines": list(golden)},
+        "golden": None if contents.golden is None else {"image": GOLDEN_FILE, "lines": list(contents.golden)},
         "parity": {"status": "not_run"} if parity is None else _describe_parity(parity),
     }
 
@@ -148,17 +134,14 @@ def _describe_parity(parity: ParityReport) -> dict[str, Any]:
 
 
 def _describe_library(
-    target: Target,
-    abi: str,
-    version: str,
-    library: RuntimeLibrary | None,
-    shim: Shim | None,
-    files: Mapping[str, FileEntry],
+    contents: BundleContents, abi: str, library: RuntimeLibrary | None, files: Mapping[str, FileEntry]
 ) -> dict[str, Any]:
+    target = contents.target
     if library is None:
         # Not a mirror of this machine's: the same export gives the same bytes anywhere.
-        return {"file": None, "url": asset_url(target.platforms[abi], version, official=True)}
+        return {"file": None, "url": asset_url(target.platforms[abi], contents.toolchain.opt_version, official=True)}
     file, *companions = target.place_library(abi, library)
+    shim = contents.shims.get(abi)
     return {
         "file": file,
         "sha256": files[file].sha256,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from converters.graph.charsets import NAMED_CHARSETS
@@ -10,10 +9,8 @@ from converters.lite.toolchain import LITE_VERSION
 from edge_ocr import __version__
 
 if TYPE_CHECKING:
-    from converters.bundle.targets import Target
-    from converters.lite.libraries.store import RuntimeLibrary
-    from converters.plan import ExportedModel, ExportOptions
-    from edge_ocr.core.charset import Charset
+    from converters.bundle.contents import BundleContents
+    from converters.plan import ExportedModel
 
 LICENSES = """\
 edge-ocr (texts and configuration; for boards runtime/ and its scripts; for Android the project around this)
@@ -51,38 +48,30 @@ Module `ocr` compares them when it opens the
 bundle, and stops where they differ."""
 
 
-def write_readme(
-    target: Target,
-    opt_version: str,
-    options: ExportOptions,
-    exported: tuple[ExportedModel, ...],
-    charset: Charset,
-    libraries: Mapping[str, RuntimeLibrary | None],
-    limit_type: str,
-) -> str:
-    """Return the README of one bundle; `limit_type` is that of its detection."""
+def write_readme(contents: BundleContents) -> str:
+    """Return the README of one bundle."""
+    target, opt_version = contents.target, contents.toolchain.opt_version
     for_board = target.name == "arm"
-    rows = "".join(_describe_model(model) for model in exported)
-    is_signed = options.signer is not None
-    listed = _list_files(target, libraries, with_onnx=options.with_onnx, is_signed=is_signed)
-    files = "".join(f"| `{name}` | {text} |\n" for name, text in listed.items())
+    characters = len(contents.charset.classes) - 1
+    rows = "".join(_describe_model(model) for model in contents.models)
+    files = "".join(f"| `{name}` | {text} |\n" for name, text in _list_files(contents).items())
     return f"""\
 # {"OCR bundle for " + target.summary if for_board else "An Android app that reads text"}
 
 Made by edge-ocr {__version__}, for **Paddle-Lite {opt_version}** and no other version: a runtime of another
 version only warns, and may then read wrong. {_ARM_CHECK if for_board else _ANDROID_CHECK}
-{_describe_board() if for_board else _describe_app(target, opt_version, options, exported, libraries)}
+{_describe_board() if for_board else _describe_app(contents)}
 | model | does | made from | size |
 |---|---|---|---|
 {rows}
-Weights: {_PRECISIONS[options.precision]}. Characters: {len(charset.classes) - 1}, and the CTC blank is class 0.
+Weights: {_PRECISIONS[contents.options.precision]}. Characters: {characters}, and the CTC blank is class 0.
 
 {f"In `{target.bundle_folder}/`:" + chr(10) * 2 if target.bundle_folder else ""}| file | holds |
 |---|---|
 {files}
 ## The Paddle-Lite library
 
-{_describe_libraries(target, opt_version, libraries)}
+{_describe_libraries(contents)}
 ## {"How a program loads a model" if for_board else "In an app of your own"}
 
 {target.usage}
@@ -92,7 +81,7 @@ All numbers are in `manifest.json`, under `settings` and `constants`; `pipeline.
 file of edge-ocr, for exporting again.
 
 1. Detection: put a border around small pictures and strips (`constants.border`); scale the BGR picture so that
-   {_LIMITS[limit_type]} `Detection.limit_side_len`,
+   {_LIMITS[contents.config.detection.limit_type]} `Detection.limit_side_len`,
    each side rounded to a multiple of 32; (x / 255 - mean) / std per channel; run
    `models/det.nb` on 1 x 3 x H x W. Its output is the probability of text at each pixel. Binarise at
    `thresh`, take outlines, fit rotated rectangles, drop those with a mean below `box_thresh`, grow them
@@ -106,7 +95,7 @@ file of edge-ocr, for exporting again.
    `models/rec.nb`. Its output is T x classes. A line wider than `constants.recognition.max_width` is cut at gaps.
 4. Take the best class at each step, drop repeats, then class 0. Class n is line n of `dict.txt`; a line
    may be a space, or empty for a class that reads as nothing: do not trim it away.
-{_describe_classifier(exported)}{"" if for_board else _ANDROID_LIMITS}"""
+{_describe_classifier(contents)}{"" if for_board else _ANDROID_LIMITS}"""
 
 
 def _describe_board() -> str:
@@ -156,17 +145,12 @@ of its Conscrypt; on one that does not, nothing opens, unless the app brings Con
 """
 
 
-def _describe_app(
-    target: Target,
-    version: str,
-    options: ExportOptions,
-    exported: tuple[ExportedModel, ...],
-    libraries: Mapping[str, RuntimeLibrary | None],
-) -> str:
+def _describe_app(contents: BundleContents) -> str:
+    target = contents.target
     return f"""
 ## To a running app
 
-1. {_describe_first_step(target, version, options, exported, libraries)}
+1. {_describe_first_step(contents)}
 2. Open this folder in Android Studio. Or, without it: with Java 17, the Android SDK with platform 35 (`ANDROID_HOME`
    names its folder) and Gradle 8.13 or a later 8.x, run `gradle :app:assembleDebug` here.
 3. Run `app` on a phone with Android 7 or newer. Or, from the folder above, `edge-ocr deploy THIS_FOLDER --adb`: it
@@ -178,13 +162,9 @@ project that you changed, export to another folder, and replace `{target.bundle_
 """
 
 
-def _describe_first_step(
-    target: Target,
-    version: str,
-    options: ExportOptions,
-    exported: tuple[ExportedModel, ...],
-    libraries: Mapping[str, RuntimeLibrary | None],
-) -> str:
+def _describe_first_step(contents: BundleContents) -> str:
+    target, options, libraries = contents.target, contents.options, contents.libraries
+    version = contents.toolchain.opt_version
     lacking = [target.platforms[abi] for abi, library in libraries.items() if library is None]
     if not lacking:
         alone = [abi for abi, library in libraries.items() if library is not None and library.lacks_cxx_runtime]
@@ -198,7 +178,7 @@ def _describe_first_step(
         given += f" --quantize {options.precision}"
     if options.charset != "full":
         given += f" --charset {options.charset if options.charset in NAMED_CHARSETS else 'FILE'}"
-    if any(model.source.model.kind == "cls" for model in exported):
+    if contents.find_model("cls") is not None:
         given += " --with-cls"
     if not options.optimize:
         given += " --no-optimize"
@@ -215,8 +195,8 @@ Paddle-Lite's library is missing, without which the build stops. This gets it; t
 """
 
 
-def _describe_classifier(exported: tuple[ExportedModel, ...]) -> str:
-    if all(model.source.model.kind != "cls" for model in exported):
+def _describe_classifier(contents: BundleContents) -> str:
+    if contents.find_model("cls") is None:
         return ""
     return """\
 5. Before recognition, `models/cls.nb` finds lines that stand upside down: scale and pad a crop as for recognition, to
@@ -229,27 +209,26 @@ def _describe_model(model: ExportedModel) -> str:
     return f"| `models/{source.kind}.nb` | {_KINDS[source.kind]} | {source.name} | {len(model.data) / 1e6:.2f} MB |\n"
 
 
-def _list_files(
-    target: Target, libraries: Mapping[str, RuntimeLibrary | None], *, with_onnx: bool, is_signed: bool
-) -> dict[str, str]:
+def _list_files(contents: BundleContents) -> dict[str, str]:
+    target, options = contents.target, contents.options
     files = {
         "manifest.json": "versions, settings, sha256 of every file, what the models were made from",
         "dict.txt": "the characters, one a line, in the order of the classes",
         "pipeline.yaml": "the settings once more, as a pipeline file",
         "golden.png": "a picture for self-tests; what must be read in it is in manifest.json under `golden`",
     }
-    if is_signed:
+    if options.signer is not None:
         files["manifest.sig"] = (
             "the signature of manifest.json (Ed25519); a machine with the key in /etc/edge-ocr/trust/*.pem checks it"
         )
-    if with_onnx:
+    if options.with_onnx:
         files["onnx/"] = "the same graphs as ONNX, with 32-bit weights"
     if target.name == "arm":
         files["install.sh`, `uninstall.sh"] = "completes the bundle on the board; takes that back"
         files["edge-ocr-lite"] = "the command"
         files["edge-ocr-lite.service"] = "an example of a systemd unit"
         files["runtime/"] = "the code behind it: the very modules that edge-ocr reads with on the host"
-    for abi, library in libraries.items():
+    for abi, library in contents.libraries.items():
         # In a project they are not part of the bundle.
         if library is not None and not target.bundle_folder:
             files.update(dict.fromkeys(target.place_library(abi, library), "Paddle-Lite"))
@@ -258,9 +237,9 @@ def _list_files(
     return files
 
 
-def _describe_libraries(target: Target, version: str, libraries: Mapping[str, RuntimeLibrary | None]) -> str:
-    text = ""
-    for abi, library in libraries.items():
+def _describe_libraries(contents: BundleContents) -> str:
+    target, version, text = contents.target, contents.toolchain.opt_version, ""
+    for abi, library in contents.libraries.items():
         if library is None:
             text += (
                 f"- `{abi}`: not there. This gets it; then export again:\n"

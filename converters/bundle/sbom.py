@@ -29,10 +29,10 @@ from edge_ocr.core.bundle import SHIM
 from edge_ocr.models import store as model_store
 
 if TYPE_CHECKING:
-    from converters.bundle.targets import Target
+    from converters.bundle.contents import BundleContents
     from converters.lite.libraries.store import RuntimeLibrary
     from converters.lite.toolchain import OptToolchain
-    from converters.plan import ExportedModel, FileEntry, Shim, SourceModel
+    from converters.plan import ExportedModel, FileEntry, SourceModel
     from converters.sources.program import Port
     from edge_ocr.models.types import Kind
 
@@ -50,47 +50,39 @@ _CATALOG_VERSION = re.compile(r'(?m)^(\w+) = "([^"]+)"$')
 _CATALOG_ENTRY = re.compile(r'\b(id|module) = "([^"]+)", version\.ref = "([^"]+)"')
 
 
-def build_sbom(
-    target: Target,
-    toolchain: OptToolchain,
-    exported: tuple[ExportedModel, ...],
-    libraries: Mapping[str, RuntimeLibrary | None],
-    shims: Mapping[str, Shim],
-    files: Mapping[str, FileEntry],
-    around: Mapping[str, FileEntry],
-    *,
-    own_dictionary: bool,
-) -> bytes:
-    """Return the SBOM of a bundle whose `files` are written but for it and the manifest, in UTF-8.
+def build_sbom(contents: BundleContents, files: Mapping[str, FileEntry], around: Mapping[str, FileEntry]) -> bytes:
+    """Return the SBOM of a bundle as JSON in UTF-8.
 
-    Of `around`, the project's, it names the Paddle-Lite libraries. The bom-ref of a component that is a file is its
-    path, its hash the manifest's. A model or a dictionary (`own_dictionary`) that the user gave has no licence here.
-    There is no time in it, and the serial number is made of the content: two exports give the same bytes.
+    `files` are those of the bundle, without SBOM and manifest. `around` are those of the project around it; the SBOM
+    names only its Paddle-Lite libraries. The bom-ref of a file's component is its path, its hash that of the manifest.
+    Models and dictionaries of the user's own have no licence here. The SBOM holds no time, and its serial number
+    depends on its content only, so two exports give the same bytes.
     """
+    exported = contents.models
     parts = _Parts({**around, **files})
     used = [_add_model(parts, model) for model in exported]
     used += [_add_graph(parts, model) for model in exported if _name_graph(model) in files]
     recogniser = next(model.source for model in exported if model.source.model.kind == "rec")
-    licenses = () if own_dictionary else _find_origin(recogniser).licenses
+    licenses = () if contents.config.dictionary_path is not None else _find_origin(recogniser).licenses
     used.append(parts.add_file("dict.txt", type=ComponentType.DATA, licenses=licenses))
     used.append(parts.add_file(GOLDEN_FILE, type=ComponentType.DATA, description="the picture of the self-test"))
-    if target.name == "arm":
+    if contents.target.name == "arm":
         runtime, needed = _add_board_runtime(parts, files)
     else:
         runtime, needed = _add_android_library(parts)
-    for abi, library in libraries.items():
-        needed += _add_library(parts, target, toolchain, abi, library, shims.get(abi))
+    for abi, library in contents.libraries.items():
+        needed += _add_library(parts, contents, abi, library)
     for name in sorted(files.keys() - parts.named):
         # Headers for building the shim are Paddle-Lite's, the others settings and texts.
         licenses = _APACHE if name.startswith("include/") else ()
         used.append(parts.add_file(name, type=ComponentType.FILE, licenses=licenses))
     root = Component(
-        name=f"edge-ocr bundle for {target.summary}",
+        name=f"edge-ocr bundle for {contents.target.summary}",
         type=ComponentType.APPLICATION,
         version=__version__,
         bom_ref="bundle",
     )
-    parts.bom.metadata = BomMetaData(component=root, tools=ToolRepository(components=_list_tools(toolchain)))
+    parts.bom.metadata = BomMetaData(component=root, tools=ToolRepository(components=_list_tools(contents.toolchain)))
     parts.bom.register_dependency(root, [*used, runtime])
     parts.bom.register_dependency(runtime, needed)
     return _serialise(parts.bom, {f"models/{model.source.model.kind}.nb": _describe_card(model) for model in exported})
@@ -256,11 +248,10 @@ def _add_android_library(parts: _Parts) -> tuple[Component, list[Component]]:
     return parts.add(library), needed
 
 
-def _add_library(
-    parts: _Parts, target: Target, toolchain: OptToolchain, abi: str, library: RuntimeLibrary | None, shim: Shim | None
-) -> list[Component]:
+def _add_library(parts: _Parts, contents: BundleContents, abi: str, library: RuntimeLibrary | None) -> list[Component]:
     """Add Paddle-Lite for an ABI with what goes along; of one that is not in the bundle, where it is to be had."""
-    version = toolchain.opt_version if library is None else library.actual_version
+    target, opt_version = contents.target, contents.toolchain.opt_version
+    version = opt_version if library is None else library.actual_version
     lite: dict[str, Any] = {
         "version": version,
         "licenses": _APACHE,
@@ -268,7 +259,7 @@ def _add_library(
     }
     facts = {"name": "Paddle-Lite", "scope": ComponentScope.REQUIRED, **lite}
     if library is None:
-        url = asset_url(target.platforms[abi], toolchain.opt_version, official=True)
+        url = asset_url(target.platforms[abi], opt_version, official=True)
         reference = ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(url))
         text = f"for {abi}; not in the bundle"
         lacking = Component(**facts, description=text, external_references=[reference], bom_ref=f"Paddle-Lite/{abi}")
@@ -279,6 +270,7 @@ def _add_library(
         # The .jar of several ABIs is one; what the C++ runtime's licence is depends on the NDK that it is from.
         if name not in parts.named:
             added.append(parts.add_file(name, **({} if name.endswith(CXX_RUNTIME) else lite)))
+    shim = contents.shims.get(abi)
     if shim is not None and shim.file is not None:
         between = parts.add_file(shim.file, name=SHIM, version=__version__, licenses=_APACHE)
         parts.bom.register_dependency(between, added[:1])

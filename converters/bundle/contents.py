@@ -1,0 +1,38 @@
+"""All that goes into a bundle; its manifest, SBOM and README are written from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from converters.bundle.targets import Target
+    from converters.lite.libraries.store import RuntimeLibrary
+    from converters.lite.toolchain import OptToolchain
+    from converters.plan import ExportedModel, ExportOptions, Shim
+    from edge_ocr.config import PipelineConfig
+    from edge_ocr.core.charset import Charset
+    from edge_ocr.models.types import Kind
+
+
+@dataclass(frozen=True)
+class BundleContents:
+    """All that goes into a bundle. `converters.export` fills it once, before the bundle's texts are written."""
+
+    target: Target
+    toolchain: OptToolchain
+    options: ExportOptions
+    config: PipelineConfig
+    models: tuple[ExportedModel, ...]
+    charset: Charset
+    libraries: Mapping[str, RuntimeLibrary | None]
+    """By ABI; None if this machine has no library for it."""
+    shims: Mapping[str, Shim]
+    """By ABI; empty for Android."""
+    golden: Sequence[Mapping[str, Any]] | None
+    """The lines that the models read in the golden picture; None if unknown."""
+
+    def find_model(self, kind: Kind) -> ExportedModel | None:
+        """Return the model of a kind; None if the bundle has none."""
+        return next((model for model in self.models if model.source.model.kind == kind), None)
