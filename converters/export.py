@@ -28,7 +28,8 @@ from converters.bundle.targets import Target, find_target
 from converters.bundle.writer import check_out_dir, check_zip, open_bundle, put_back, write_zip
 from converters.graph.charsets import list_lacking, select_classes
 from converters.graph.passes import PassReport, run_passes
-from converters.lite.libraries.store import RuntimeLibrary, add_library, find_library
+from converters.lite.libraries.library import RuntimeLibrary
+from converters.lite.libraries.store import add_library, find_library
 from converters.lite.nb.read import normalise, parse_nb
 from converters.lite.nb.to_onnx import serialise_graph
 from converters.lite.opt import check_support, run_opt

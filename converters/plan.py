@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.graph.passes.report import PassReport
-from converters.lite.libraries.store import RuntimeLibrary
+from converters.lite.libraries.library import RuntimeLibrary
 from converters.lite.nb.read import NbModel
 from converters.lite.opt import Precision
 from converters.lite.toolchain import LITE_VERSION

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from converters.bundle.targets import Target
-    from converters.lite.libraries.store import RuntimeLibrary
+    from converters.lite.libraries.library import RuntimeLibrary
     from converters.lite.toolchain import OptToolchain
     from converters.plan import ExportedModel, ExportOptions, Shim
     from edge_ocr.config import PipelineConfig

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from converters.bundle.golden import GOLDEN_FILE
-from converters.lite.libraries.store import asset_url
+from converters.lite.libraries.platforms import asset_url
 from edge_ocr import __version__
 from edge_ocr.core.bundle import SCHEMA_VERSION
 from edge_ocr.core.charset import BLANK_INDEX
@@ -20,7 +20,7 @@ from edge_ocr.models.types import Kind
 
 if TYPE_CHECKING:
     from converters.bundle.contents import BundleContents
-    from converters.lite.libraries.store import RuntimeLibrary
+    from converters.lite.libraries.library import RuntimeLibrary
     from converters.plan import ExportedModel, FileEntry
     from converters.report import ParityReport
     from converters.sources.program import Port

@@ -23,14 +23,14 @@ from converters.bundle.board.files import RUNTIME, SCRIPTS, SERVICE
 from converters.bundle.golden import GOLDEN_FILE
 from converters.bundle.manifest import SBOM, name_source
 from converters.lite.libraries.elf import CXX_RUNTIME
-from converters.lite.libraries.store import asset_url
+from converters.lite.libraries.platforms import asset_url
 from edge_ocr import __version__
 from edge_ocr.core.bundle import SHIM
 from edge_ocr.models import store as model_store
 
 if TYPE_CHECKING:
     from converters.bundle.contents import BundleContents
-    from converters.lite.libraries.store import RuntimeLibrary
+    from converters.lite.libraries.library import RuntimeLibrary
     from converters.lite.toolchain import OptToolchain
     from converters.plan import ExportedModel, FileEntry, SourceModel
     from converters.sources.program import Port

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from edge_ocr.errors import UsageError
 
 if TYPE_CHECKING:
-    from converters.lite.libraries.store import RuntimeLibrary
+    from converters.lite.libraries.library import RuntimeLibrary
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Target:
     abi_option: str
     """What its users call an ABI: the option of `edge-ocr export`."""
     platforms: Mapping[str, str]
-    """ABI, as users write it, to the platform of `converters.lite.libraries.store`; the first one is the default."""
+    """ABI to its platform in `converters.lite.libraries.platforms`; the first ABI is the default."""
     bundle_folder: str
     """Where the bundle lies in what an export writes; empty where it is the whole of it."""
     library_folder: str

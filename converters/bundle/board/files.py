@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from converters.bundle.writer import BundleWriter
-    from converters.lite.libraries.store import RuntimeLibrary
+    from converters.lite.libraries.library import RuntimeLibrary
 
 RUNTIME = "runtime/edge_ocr_lite"
 """Folder of the bundle."""
