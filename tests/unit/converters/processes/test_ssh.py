@@ -1,0 +1,88 @@
+"""Addresses of boards, and what failures of ssh mean."""
+
+from __future__ import annotations
+
+import pytest
+
+from converters.processes.ssh import SshAddress, explain_ssh, parse_place
+from edge_ocr.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("place", "address"),
+    [
+        ("board", SshAddress(None, "board", None, "edge-ocr")),
+        ("pi@board.local", SshAddress("pi", "board.local", None, "edge-ocr")),
+        ("pi@board:", SshAddress("pi", "board", None, "edge-ocr")),
+        ("pi@board:apps/my ocr/", SshAddress("pi", "board", None, "apps/my ocr")),
+        ("pi@board:~/ocr", SshAddress("pi", "board", None, "ocr")),
+        ("board:/opt/ocr", SshAddress(None, "board", None, "/opt/ocr")),
+        ("board:../文字;'$(id)", SshAddress(None, "board", None, "../文字;'$(id)")),
+        ("board:-rf", SshAddress(None, "board", None, "-rf")),
+        ("pi@[fe80::1]:ocr", SshAddress("pi", "fe80::1", None, "ocr")),
+        ("[::1]", SshAddress(None, "::1", None, "edge-ocr")),
+    ],
+)
+def test_places_are_read(place, address):
+    assert parse_place(place, default_path="edge-ocr") == address
+
+
+def test_the_port_is_kept():
+    address = parse_place("pi@board", port=2222, default_path="edge-ocr")
+    assert address == SshAddress("pi", "board", 2222, "edge-ocr")
+    assert address.by_hand == "ssh -p 2222 pi@board"
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("", "is no host"),
+        (":ocr", "is no host"),
+        ("-oProxyCommand=x", "is no host"),
+        ("$(id):ocr", "is no host"),
+        ("a b:ocr", "is no host"),
+        ("@board:ocr", "is no user"),
+        ("-l@board:ocr", "is no user"),
+        ("pi:secret@board:ocr", "without `:`"),
+        ("ssh://pi@board/ocr", r"expected \[user@\]host"),
+        ("fe80::1", "around an address of IPv6"),
+        ("pi@2001:db8::1", "around an address of IPv6"),
+        ("[fe80::g]:ocr", r"expected \[user@\]host"),
+        ("board:/", "name of a folder"),
+        ("board:~", "name of a folder"),
+        ("board:~/", "name of a folder"),
+        ("board:~pi/ocr", "name of a folder"),
+        ("board:.", "name of a folder"),
+        ("board:ocr/..", "name of a folder"),
+        ("board:a:b", "name of a folder"),
+        ("board:a\nb", "name of a folder"),
+    ],
+)
+def test_places_that_make_no_sense_are_refused(place, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        parse_place(place, default_path="edge-ocr")
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("port", [0, 65536, -1])
+def test_ports_that_make_no_sense_are_refused(port):
+    with pytest.raises(UsageError, match=f"--port {port}: expected 1 to 65535"):
+        parse_place("board", port=port, default_path="edge-ocr")
+
+
+@pytest.mark.parametrize(
+    ("stderr", "message", "hint"),
+    [
+        (b"REMOTE HOST IDENTIFICATION HAS CHANGED", "not the one that ssh knows", "see: ssh -p 22 pi@board"),
+        (b"Host key verification failed.", "does not know its host key", "connect once by hand"),
+        (b"pi@board: Permission denied (publickey).", "refuses our key", "ssh-copy-id -p 22 pi@board"),
+        (b"ssh: connect to host board port 22: Connection timed out", "cannot be reached", "does this work"),
+        (b"client_loop: send disconnect: Broken pipe", "the connection failed", "does this work"),
+    ],
+)
+def test_each_failure_of_ssh_is_told_with_a_way_out(stderr, message, hint):
+    error = explain_ssh(SshAddress("pi", "board", 22, "ocr"), stderr, ": said")
+    assert error.message.startswith("board: ")
+    assert message in error.message
+    assert error.message.endswith(": said")
+    assert hint in error.hint
