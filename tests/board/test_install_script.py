@@ -21,14 +21,15 @@ import numpy as np
 import pytest
 from onnx import TensorProto, checker, helper
 
-import converters
+import converters.bundle.board
 import edge_ocr.core
+from converters.bundle.board.files import SCRIPTS, SERVICE
 from converters.bundle.manifest import describe_settings
 from edge_ocr.config import load_config
 from edge_ocr.core.bundle import SCHEMA_VERSION, iterate_files
 from edge_ocr.core.constants import list_constants
 
-SCRIPTS = Path(converters.__file__).parent / "bundle" / "board"
+FOLDER = Path(converters.bundle.board.__file__).parent
 CORE = Path(edge_ocr.core.__file__).parent
 
 # What the scripts need of a system, beside Python and a compiler.
@@ -186,8 +187,8 @@ def write_model(path: Path, channels: int, rank: int) -> None:
 def write_bundle(folder: Path) -> None:
     """Write a bundle whose models see no text, with all the real code."""
     folder.mkdir(parents=True)
-    for path in SCRIPTS.iterdir():
-        shutil.copy(path, folder)
+    for name in (*SCRIPTS, SERVICE):
+        shutil.copy(FOLDER / name, folder)
     for path in iterate_files(CORE):
         target = folder / "runtime" / "edge_ocr_lite" / path.relative_to(CORE)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -11,38 +11,39 @@ from pathlib import Path
 
 import pytest
 
-import converters
+import converters.bundle.board
+from converters.bundle.board.files import SCRIPTS, SERVICE
 
-SCRIPTS = Path(converters.__file__).parent / "bundle" / "board"
+FOLDER = Path(converters.bundle.board.__file__).parent
 
 
 def test_modes_and_shells():
-    scripts = {path.name: path for path in SCRIPTS.iterdir()}
-    assert scripts.keys() == {"edge-ocr-lite", "install.sh", "uninstall.sh", "edge-ocr-lite.service"}
-    for name in ("edge-ocr-lite", "install.sh", "uninstall.sh"):
-        assert os.access(scripts[name], os.X_OK), name
-        assert scripts[name].read_bytes().startswith(b"#!/bin/sh\n")
+    found = {path.name for path in FOLDER.iterdir() if path.is_file() and path.suffix != ".py"}
+    assert found == {*SCRIPTS, SERVICE}
+    for name in SCRIPTS:
+        assert os.access(FOLDER / name, os.X_OK), name
+        assert (FOLDER / name).read_bytes().startswith(b"#!/bin/sh\n")
 
 
 def test_shellcheck_has_nothing_to_say():
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not installed")
-    scripts = [SCRIPTS / name for name in ("edge-ocr-lite", "install.sh", "uninstall.sh")]
+    scripts = [FOLDER / name for name in SCRIPTS]
     done = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
 def test_a_service_that_is_stopped_has_not_failed():
     """The command ends with this code at SIGTERM."""
-    lines = (SCRIPTS / "edge-ocr-lite.service").read_text(encoding="utf-8").splitlines()
+    lines = (FOLDER / SERVICE).read_text(encoding="utf-8").splitlines()
     assert f"SuccessExitStatus={128 + signal.SIGTERM}" in lines
 
 
 def test_systemd_understands_the_service(tmp_path):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
-    unit = tmp_path / "edge-ocr-lite.service"
-    text = (SCRIPTS / unit.name).read_text(encoding="utf-8")
+    unit = tmp_path / SERVICE
+    text = (FOLDER / SERVICE).read_text(encoding="utf-8")
     unit.write_text(text.replace("/opt/edge-ocr-lite/edge-ocr-lite", sys.executable), encoding="utf-8")
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
