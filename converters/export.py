@@ -11,7 +11,6 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import yaml
@@ -36,10 +35,11 @@ from converters.lite.opt import check_support, run_opt
 from converters.lite.toolchain import OptToolchain, find_opt_interpreter, find_wheel
 from converters.plan import ExportedModel, ExportOptions, ExportReport, FileEntry, SourceModel
 from converters.sources import list_source_files, read_model_program
-from converters.sources.program import Signature, read_signature
+from converters.sources.program import read_signature
 from converters.text import Report
 from edge_ocr.core.charset import Charset
 from edge_ocr.errors import ConversionError, ModelError, NotVerifiedError, ParityError, UsageError
+from edge_ocr.models.kinds import check_output
 from edge_ocr.models.resolve import apply_model, check_width, resolve_model
 from edge_ocr.models.types import Kind, Model, Progress
 
@@ -49,11 +49,6 @@ if TYPE_CHECKING:
     from converters.bundle.writer import BundleWriter
     from converters.report import ParityReport
     from edge_ocr.config import PipelineConfig
-
-# What the output of each kind of network looks like; -1 stands for any size.
-_OUTPUTS: Mapping[Kind, tuple[int, ...]] = MappingProxyType(
-    {"det": (-1, 1, -1, -1), "rec": (-1, -1, -1), "cls": (-1, 2)}
-)
 
 
 def export_bundle(
@@ -220,23 +215,9 @@ def _read_sources(config: PipelineConfig, report: Report, progress: Progress | N
 def _read_source(model: Model, report: Report) -> SourceModel:
     program = read_model_program(model, report=report)
     signature = program.signature
-    _check_kind(model, signature)
+    check_output(model, signature.outputs[0].shape)
     files = {name: _hash(path) for name, path in list_source_files(model).items()}
     return SourceModel(model, signature, files, program)
-
-
-def _check_kind(model: Model, signature: Signature) -> None:
-    expected = _OUTPUTS[model.kind]
-    shape = signature.outputs[0].shape
-    fits = len(shape) == len(expected) and all(
-        want in (-1, side) or side == -1 for want, side in zip(expected, shape, strict=True)
-    )
-    if not fits:
-        raise ModelError(
-            f"{model.name} is not a {model.kind} model: its output is {list(shape)}, expected {list(expected)} "
-            "(-1: any size)",
-            "are detection and recognition models exchanged?",
-        )
 
 
 def _hash(path: Path) -> FileEntry:

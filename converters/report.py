@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from edge_ocr.core.types import BgrImage, TextLine
+from edge_ocr.models.kinds import TENSOR_NAMES
 from edge_ocr.models.types import Kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float32]
-
-
-TENSOR_NAMES: Mapping[Kind, str] = {"det": "prob_map", "rec": "probs", "cls": "turned_probs"}
 
 
 @dataclass(frozen=True)

@@ -17,23 +17,18 @@ import numpy as np
 
 from edge_ocr.config import PipelineConfig, load_config, restore_config
 from edge_ocr.core.charset import Charset
-from edge_ocr.core.detection import TextDetector
 from edge_ocr.core.engines.base import Engine, count_cores
 from edge_ocr.core.files import choose_name
-from edge_ocr.core.orientation import OrientationClassifier
 from edge_ocr.core.pipeline import TextReader
-from edge_ocr.core.recognition import TextRecognizer
 from edge_ocr.core.types import BgrImage, Reading
 from edge_ocr.devices import parse_device
 from edge_ocr.engines import choose_engine, create_engine
 from edge_ocr.errors import InputError, ModelError, UsageError
 from edge_ocr.inputs import Source, join_failures, list_sources, name_page, name_source
+from edge_ocr.models.kinds import check_output
 from edge_ocr.models.resolve import apply_model, check_width, resolve_model
 from edge_ocr.models.types import Kind, Model, Progress
 from edge_ocr.results import OcrResult
-
-# What each kind of network gives for one small image: a smoke test at start that catches exchanged and unfit models.
-_OUTPUTS: Mapping[Kind, str] = {"det": "1 × 1 × H × W", "rec": "lines × T × classes", "cls": "1 × 2"}
 
 # Sections of the config that hold no more than settings of the stages, and what in them belongs to a model.
 _STAGES = ("Detection", "Recognition", "Orientation")
@@ -242,30 +237,21 @@ def create_pipeline(
 def _create_reader(
     config: PipelineConfig, models: Mapping[Kind, Model], engines: Mapping[Kind, Engine], classes: int
 ) -> TextReader:
-    orientation = config.orientation
     dictionary = models["rec"].dictionary
     if dictionary is None:
         raise ModelError(f"{models['rec'].name} has no dictionary", "set Recognition.character_dict_path")
     charset = Charset.fit(dictionary, classes, models["rec"].name)
-    classifier = None
     if "cls" in engines:
-        _probe(engines["cls"], models["cls"], orientation.image_height, orientation.image_width)
-        classifier = OrientationClassifier(engines["cls"], orientation)
-    return TextReader(
-        TextDetector(engines["det"], config.detection),
-        TextRecognizer(engines["rec"], charset, config.recognition),
-        classifier,
-    )
+        _probe(engines["cls"], models["cls"], config.orientation.image_height, config.orientation.image_width)
+    return TextReader.build(engines, charset, config)
 
 
 def _change_reader(reader: TextReader, config: PipelineConfig) -> TextReader:
     """Return a reader on the same engines, with the settings of `config`."""
-    classifier = reader.classifier
-    return TextReader(
-        TextDetector(reader.detector.engine, config.detection),
-        TextRecognizer(reader.recognizer.engine, reader.recognizer.charset, config.recognition),
-        None if classifier is None else OrientationClassifier(classifier.engine, config.orientation),
-    )
+    engines = {"det": reader.detector.engine, "rec": reader.recognizer.engine}
+    if reader.classifier is not None:
+        engines["cls"] = reader.classifier.engine
+    return TextReader.build(engines, reader.recognizer.charset, config)
 
 
 def _settle_batch(config: PipelineConfig, engine: Engine, model: Model) -> tuple[PipelineConfig, int]:
@@ -289,15 +275,5 @@ def _probe(engine: Engine, model: Model, height: int, width: int, count: int = 1
     Raises ModelError where the model does not run, or its output is not that of its kind.
     """
     shape = engine.run(np.zeros((count, 3, height, width), dtype=np.float32)).shape
-    fits = {
-        "det": shape == (1, 1, height, width),
-        "rec": len(shape) == 3 and shape[0] == count,
-        "cls": shape == (1, 2),
-    }[model.kind]
-    if not fits:
-        raise ModelError(
-            f"{model.name} is not a {model.kind} model: its output is {' × '.join(map(str, shape))}, not "
-            f"{_OUTPUTS[model.kind]}",
-            "are detection and recognition models exchanged?",
-        )
+    check_output(model, shape, N=count, H=height, W=width)
     return int(shape[-1])

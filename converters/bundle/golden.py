@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from converters.bundle.pictures import find_pictures_folder
-from converters.lite.graph_engines import create_reader, open_graph_engines
+from converters.lite.graph_engines import open_graph_engines
 from edge_ocr.core.engines.base import count_cores
 from edge_ocr.core.pictures import decode_picture
+from edge_ocr.core.pipeline import TextReader
 
 if TYPE_CHECKING:
     from converters.lite.nb.read import NbModel
@@ -37,7 +38,7 @@ def read_golden_lines(models: Mapping[Kind, NbModel], config: PipelineConfig, ch
     """
     image = decode_picture(read_golden_picture(), GOLDEN_FILE)
     with open_graph_engines(models, count_cores()) as opened:
-        reading = create_reader(opened.engines, config, charset).read(image)
+        reading = TextReader.build(opened.engines, charset, config).read(image)
     return [
         {
             "polygon": line.polygon.astype(int).tolist(),

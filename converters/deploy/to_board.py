@@ -15,7 +15,7 @@ from typing import Any, Literal
 from converters.bundle.reader import Bundle, inspect_bundle
 from converters.deploy.board import Board, open_board
 from converters.deploy.trust import check_board_trust, describe_reach, settle_trust
-from converters.lite.graph_engines import create_reader, open_graph_engines
+from converters.lite.graph_engines import open_graph_engines
 from converters.processes.ssh import SshAddress
 from converters.text import Report
 from edge_ocr.core.bench import measure
@@ -358,7 +358,7 @@ def _measure_host(bundle: Bundle, options: DeployOptions) -> Figures:
     started = time.perf_counter()
     with open_graph_engines(bundle.models, threads) as opened:
         load_ms = (time.perf_counter() - started) * 1000
-        reader = create_reader(opened.engines, bundle.config, bundle.charset)
+        reader = TextReader.build(opened.engines, bundle.charset, bundle.config)
         figures = measure(
             lambda path: _read_timed(reader, path),
             [bundle.folder / golden["image"]],

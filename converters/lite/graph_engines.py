@@ -11,18 +11,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from converters.lite.nb.to_onnx import NbGraph, build_graph
-from edge_ocr.core.detection import TextDetector
-from edge_ocr.core.orientation import OrientationClassifier
-from edge_ocr.core.pipeline import TextReader
-from edge_ocr.core.recognition import TextRecognizer
 from edge_ocr.engines import FAST_ENGINES, create_engine, is_installed
 from edge_ocr.errors import EdgeOcrError, NotVerifiedError
 from edge_ocr.models.types import Kind, Model
 
 if TYPE_CHECKING:
     from converters.lite.nb.read import NbModel
-    from edge_ocr.config import PipelineConfig
-    from edge_ocr.core.charset import Charset
     from edge_ocr.core.engines.base import Engine
 
 
@@ -60,13 +54,3 @@ def open_graph_engines(models: Mapping[Kind, NbModel], threads: int) -> Iterator
             except OSError as error:
                 raise NotVerifiedError(f"cannot write the graph to {scratch}: {error.strerror}") from None
         yield GraphEngines(name, graphs, engines)
-
-
-def create_reader(engines: Mapping[Kind, Engine], config: PipelineConfig, charset: Charset) -> TextReader:
-    """Return what reads pictures with these engines, under the settings of the bundle."""
-    classifier = OrientationClassifier(engines["cls"], config.orientation) if "cls" in engines else None
-    return TextReader(
-        TextDetector(engines["det"], config.detection),
-        TextRecognizer(engines["rec"], charset, config.recognition),
-        classifier,
-    )

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import cv2
 import numpy as np
 
-from converters.report import TENSOR_NAMES, Check, ClassDiff, ImageParity, Layer, LinePair, TensorDiff, Truth
+from converters.report import Check, ClassDiff, ImageParity, Layer, LinePair, TensorDiff, Truth
 from converters.text import format_figure
 from edge_ocr.core.types import Polygon, TextLine
+from edge_ocr.models.kinds import TENSOR_NAMES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -35,16 +35,14 @@ from converters.verify.parity import (
     score_truth,
 )
 from edge_ocr.core.charset import Charset
-from edge_ocr.core.detection import TextDetector
 from edge_ocr.core.engines.base import count_cores
 from edge_ocr.core.imaging import prepare_detection
-from edge_ocr.core.orientation import OrientationClassifier
 from edge_ocr.core.pipeline import TextReader
-from edge_ocr.core.recognition import TextRecognizer
 from edge_ocr.devices import parse_device
 from edge_ocr.engines import choose_engine, create_engine
 from edge_ocr.errors import EdgeOcrError, InputError, ModelError, NotVerifiedError, UsageError
 from edge_ocr.inputs import list_sources
+from edge_ocr.models.kinds import fits_output
 from edge_ocr.models.resolve import resolve_model
 from edge_ocr.models.types import Kind, Model, Progress
 
@@ -370,12 +368,7 @@ class _CheckedEngine:
     def _check_shape(self, given: tuple[int, ...], found: tuple[int, ...]) -> None:
         # Post-processing would go wrong in its own ways on any other.
         batch, _, height, width = given
-        fits = {
-            "det": found == (batch, 1, height, width),
-            "rec": len(found) == 3 and found[0] == batch and found[2] == self._classes,
-            "cls": found == (batch, 2),
-        }[self._kind]
-        if not fits:
+        if not fits_output(self._kind, found, N=batch, H=height, W=width, classes=self._classes):
             raise NotVerifiedError(f"{self._label} gives {list(found)} for {self._kind} of {list(given)}")
 
 
@@ -447,17 +440,14 @@ class _Side:
 
     def __init__(self, bundle: Bundle, engines: Mapping[Kind, Engine]) -> None:
         # One line a run: the same input then gives the same run on both sides.
-        self._settings = replace(bundle.config.recognition, batch_size=1)
-        self._reader = TextReader(
-            TextDetector(engines["det"], bundle.config.detection),
-            TextRecognizer(engines["rec"], bundle.charset, self._settings),
-            OrientationClassifier(engines["cls"], bundle.config.orientation) if "cls" in engines else None,
-        )
+        config = bundle.config.with_values({"Pipeline.text_rec_batch_size": 1}, "verify")
+        self._text_score = config.recognition.text_score
+        self._reader = TextReader.build(engines, bundle.charset, config)
 
     def read(self, image: BgrImage) -> list[TextLine]:
         """Return a line for each box; what is below `text_score` has the text ""."""
         lines = self._reader.read_all(image, {})
-        return [line if line.rec_score >= self._settings.text_score else replace(line, text="") for line in lines]
+        return [line if line.rec_score >= self._text_score else replace(line, text="") for line in lines]
 
 
 @dataclass

@@ -363,7 +363,7 @@ def _parse_manifest(folder: Path, content: bytes) -> DeviceBundle:
         _read_settings(DetectionSettings, settings["detection"]),
         _read_settings(RecognitionSettings, settings["recognition"]),
         _read_settings(OrientationSettings, settings["orientation"]),
-        tuple(kind for kind in ("det", "rec", "cls") if manifest["models"].get(kind)),
+        tuple(kind for kind in (name.rstrip("?") for name in _MODELS) if manifest["models"].get(kind)),
     )
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from .errors import ModelError
 
 if TYPE_CHECKING:
-    # NumPy before 1.21, which Debian 11 has, knows no NDArray.
     from numpy.typing import NDArray
 
 BLANK_INDEX = 0

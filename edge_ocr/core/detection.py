@@ -17,7 +17,6 @@ from .types import BgrImage, Polygon, TextBox
 from .windows import grow_box, map_windows, merge_boxes, plan_finer_scale, plan_spans
 
 if TYPE_CHECKING:
-    # NumPy before 1.21, which Debian 11 has, knows no NDArray.
     from numpy.typing import NDArray
 
 # Shorter side in pixels of the prob map below which a box is noise, before and after unclip; PP-OCR's values.

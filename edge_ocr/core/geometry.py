@@ -13,7 +13,6 @@ import pyclipper
 from .types import BgrImage, Polygon, TextBox
 
 if TYPE_CHECKING:
-    # NumPy before 1.21, which Debian 11 has, knows no NDArray.
     from numpy.typing import NDArray
 
 # Boxes whose top-left corners differ in y by less than this share of the median box height are one row. PP-OCR's own

@@ -11,7 +11,6 @@ from .settings import MAX_DETECTION_SIDE, DetectionSettings
 from .types import BgrImage
 
 if TYPE_CHECKING:
-    # NumPy before 1.21, which Debian 11 has, knows no NDArray.
     from numpy.typing import NDArray
 
 # The detection network halves its input five times.

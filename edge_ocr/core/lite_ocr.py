@@ -14,14 +14,11 @@ import numpy as np
 
 from .bundle import ENGINES, POWER_MODES, DeviceBundle, find_abi, find_own_bundle, open_bundle
 from .constants import list_constants
-from .detection import TextDetector
 from .engines.base import Engine, count_cores
 from .engines.paddle_lite import PaddleLiteEngine
 from .errors import InputError, ModelError, UsageError
-from .orientation import OrientationClassifier
 from .pictures import convert_array, decode_picture, is_stream, name_stream, read_chunks, read_picture
 from .pipeline import TextReader
-from .recognition import TextRecognizer
 from .types import BgrImage, Reading
 
 if TYPE_CHECKING:
@@ -111,12 +108,7 @@ class LiteOCR:
         bundle = self.bundle
         charset = bundle.read_charset()
         engines = {kind: self._load_engine(bundle, kind) for kind in bundle.kinds}
-        classifier = OrientationClassifier(engines["cls"], bundle.orientation) if "cls" in engines else None
-        return TextReader(
-            TextDetector(engines["det"], bundle.detection),
-            TextRecognizer(engines["rec"], charset, bundle.recognition),
-            classifier,
-        )
+        return TextReader.build(engines, charset, bundle)
 
     def _load_engine(self, bundle: DeviceBundle, kind: str) -> Engine:
         model = bundle.find_model(kind, self.engine)

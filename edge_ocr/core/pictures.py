@@ -17,7 +17,6 @@ from .errors import InputError
 from .types import BgrImage
 
 if TYPE_CHECKING:
-    # NumPy before 1.21, which Debian 11 has, knows no NDArray.
     from numpy.typing import NDArray
 
 SUFFIXES = frozenset([".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"])

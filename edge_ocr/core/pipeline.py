@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
+from .charset import Charset
 from .detection import TextDetector
+from .engines.base import Engine
 from .geometry import crop_polygon, is_vertical, measure_sides
 from .imaging import add_border, plan_border
 from .orientation import OrientationClassifier, turn
 from .recognition import TextRecognizer
+from .settings import StageSettings
 from .types import BgrImage, Reading, TextLine
 
 # Where the classifier is not sure, a line is read both ways, and the turned reading must score this much better: some
@@ -37,6 +41,15 @@ class TextReader:
         self.detector = detector
         self.recognizer = recognizer
         self.classifier = classifier
+
+    @classmethod
+    def build(cls, engines: Mapping[Any, Engine], charset: Charset, settings: StageSettings) -> TextReader:
+        """Return a reader on the engines of `det`, `rec` and, if lines are turned, `cls`."""
+        return cls(
+            TextDetector(engines["det"], settings.detection),
+            TextRecognizer(engines["rec"], charset, settings.recognition),
+            OrientationClassifier(engines["cls"], settings.orientation) if "cls" in engines else None,
+        )
 
     def read(self, image: BgrImage) -> Reading:
         """Detect and read; lines whose score is below `text_score` are left out. No text gives no lines."""

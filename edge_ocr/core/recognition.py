@@ -16,7 +16,6 @@ from .settings import RecognitionSettings
 from .types import BgrImage
 
 if TYPE_CHECKING:
-    # NumPy before 1.21, which Debian 11 has, knows no NDArray.
     from numpy.typing import NDArray
 
 # Input widths are multiples of this, so that an engine sees few different shapes.

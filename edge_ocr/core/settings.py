@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 # Longest side that detection is ever given, whatever the picture's shape; PaddleX's max_side_limit.
 MAX_DETECTION_SIDE = 4000
@@ -54,3 +55,16 @@ class OrientationSettings:
     image_width: int
     threshold: float
     """A line is turned when the probability of 180° exceeds this."""
+
+
+class StageSettings(Protocol):
+    """Whatever holds the settings of all stages, such as a pipeline's config or a bundle."""
+
+    @property
+    def detection(self) -> DetectionSettings: ...
+
+    @property
+    def recognition(self) -> RecognitionSettings: ...
+
+    @property
+    def orientation(self) -> OrientationSettings: ...

@@ -15,7 +15,6 @@ from .settings import DetectionSettings
 from .types import BgrImage, Polygon, TextBox
 
 if TYPE_CHECKING:
-    # NumPy before 1.21, which Debian 11 has, knows no NDArray.
     from numpy.typing import NDArray
 
 # Longest side of a window, and what neighbours share, in pixels that the network sees. A line up to half as high as the

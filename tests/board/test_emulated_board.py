@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from converters.bundle.reader import inspect_bundle
-from converters.lite.graph_engines import create_reader, open_graph_engines
+from converters.lite.graph_engines import open_graph_engines
 from converters.signing import make_keys, read_private_key
 from edge_ocr.core.pictures import read_picture
+from edge_ocr.core.pipeline import TextReader
 
 pytestmark = [pytest.mark.board, pytest.mark.slow]
 
@@ -60,7 +61,7 @@ def read_on_host(bundle: Path, picture: Path) -> Any:
     whole = inspect_bundle(bundle).bundle
     assert whole is not None
     with open_graph_engines(whole.models, threads=2) as opened:
-        return create_reader(opened.engines, whole.config, whole.charset).read(read_picture(picture))
+        return TextReader.build(opened.engines, whole.charset, whole.config).read(read_picture(picture))
 
 
 def compare(result: dict[str, Any], expected: Any) -> None:

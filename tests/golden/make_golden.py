@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import cv2
@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_ocr.config import load_config
 from edge_ocr.core.charset import Charset
-from edge_ocr.core.detection import TextDetector, find_boxes
+from edge_ocr.core.detection import find_boxes
 from edge_ocr.core.geometry import crop_polygon, fit_quad, order_corners, sort_reading_order, unclip
 from edge_ocr.core.imaging import (
     add_border,
@@ -48,7 +48,6 @@ from edge_ocr.core.pipeline import TextReader
 from edge_ocr.core.recognition import (
     MAX_WIDTH,
     Part,
-    TextRecognizer,
     cut_line,
     join_readings,
     plan_batches,
@@ -229,23 +228,19 @@ def record(cases: Sequence[tuple[str, View, dict[str, Any], int]] = CASES) -> tu
         recognition = replace(config.recognition, batch_size=batch_size)
         runs: list[tuple[str, tuple[int, ...], np.ndarray]] = []
         kept = {kind: RecordingEngine(engine, kind, runs) for kind, engine in engines.items()}
-        TextReader(
-            TextDetector(kept["det"], detection),
-            TextRecognizer(kept["rec"], charset, recognition),
-            OrientationClassifier(kept["cls"], config.orientation),
-        ).read(view.cut())
+        settings = SimpleNamespace(detection=detection, recognition=recognition, orientation=config.orientation)
+        TextReader.build(kept, charset, settings).read(view.cut())
         maps = [np.round(output * 255).astype(np.uint8) for kind, _, output in runs if kind == "det"]
         # One is kept as an image, those of windows one behind the other.
         arrays[f"{name}.det"] = maps[0][0, 0] if len(maps) == 1 else np.concatenate([part.reshape(-1) for part in maps])
         cls_outputs = [output for kind, _, output in runs if kind == "cls"]
         arrays[f"{name}.cls"] = np.concatenate([*cls_outputs, np.zeros((0, 2), np.float32)])
         rec_outputs[name] = [output for kind, _, output in runs if kind == "rec"]
-        settings = {"detection": detection, "recognition": recognition, "orientation": config.orientation}
         described.append(
             {
                 "name": name,
                 **asdict(view),
-                "settings": {stage: asdict(values) for stage, values in settings.items()},
+                "settings": {stage: asdict(values) for stage, values in vars(settings).items()},
                 "runs": [{"model": kind, "input": shape, "output": output.shape} for kind, shape, output in runs],
             }
         )
@@ -321,12 +316,12 @@ class ReplayEngine:
         return output
 
 
-def read_settings(settings: dict[str, Any]) -> tuple[DetectionSettings, RecognitionSettings, OrientationSettings]:
+def read_settings(settings: dict[str, Any]) -> SimpleNamespace:
     detection = {key: tuple(v) if isinstance(v, list) else v for key, v in settings["detection"].items()}
-    return (
-        DetectionSettings(**detection),
-        RecognitionSettings(**settings["recognition"]),
-        OrientationSettings(**settings["orientation"]),
+    return SimpleNamespace(
+        detection=DetectionSettings(**detection),
+        recognition=RecognitionSettings(**settings["recognition"]),
+        orientation=OrientationSettings(**settings["orientation"]),
     )
 
 
@@ -351,12 +346,8 @@ def open_reader(case: dict[str, Any], classes: Sequence[str], arrays: dict[str, 
 
         return ReplayEngine(iterate())
 
-    detection, recognition, orientation = read_settings(case["settings"])
-    return TextReader(
-        TextDetector(replay("det"), detection),
-        TextRecognizer(replay("rec"), Charset(tuple(classes)), recognition),
-        OrientationClassifier(replay("cls"), orientation),
-    )
+    engines = {kind: replay(kind) for kind in ("det", "rec", "cls")}
+    return TextReader.build(engines, Charset(tuple(classes)), read_settings(case["settings"]))
 
 
 def expect(recorded: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

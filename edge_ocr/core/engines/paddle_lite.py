@@ -16,7 +16,6 @@ from ..bundle import POWER_MODES
 from ..errors import ModelError, ToolchainError
 
 if TYPE_CHECKING:
-    # NumPy before 1.21, which Debian 11 has, knows no NDArray.
     from numpy.typing import NDArray
 
 

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converters.lite.graph_engines import create_reader, open_graph_engines
+from converters.lite.graph_engines import open_graph_engines
 from converters.lite.nb.read import parse_nb
 from edge_ocr.config import load_config
 from edge_ocr.core import LiteOCR
 from edge_ocr.core.pictures import read_picture
+from edge_ocr.core.pipeline import TextReader
 from edge_ocr.core.selftest import compare_golden
 from edge_ocr.core.types import Reading, TextLine
 from edge_ocr.errors import InputError, ModelError, ParityError, ToolchainError, UsageError
@@ -49,7 +50,7 @@ def test_a_board_reads_as_the_host_does(reader, board_bundle, examples, judge):
     }
     config = load_config("OCR", {"Pipeline.use_text_line_orientation": True})
     with open_graph_engines(models, 2) as opened:
-        host = create_reader(opened.engines, config, reader.bundle.read_charset())
+        host = TextReader.build(opened.engines, reader.bundle.read_charset(), config)
     for picture, least in {"sign.png": 4, "receipt.jpg": 10, "upside_down.png": 1}.items():
         expected = host.read(read_picture(examples / picture))
         found = reader.predict(examples / picture)
