@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 
 from edge_ocr.config import PipelineConfig, load_config, restore_config
-from edge_ocr.core.charset import Charset
 from edge_ocr.core.engines.base import Engine, count_cores
 from edge_ocr.core.files import choose_name
 from edge_ocr.core.pipeline import TextReader
@@ -25,7 +24,7 @@ from edge_ocr.devices import parse_device
 from edge_ocr.engines import choose_engine, create_engine
 from edge_ocr.errors import InputError, ModelError, UsageError
 from edge_ocr.inputs import Source, join_failures, list_sources, name_page, name_source
-from edge_ocr.models.kinds import check_output
+from edge_ocr.models.kinds import check_output, fit_charset
 from edge_ocr.models.resolve import apply_model, check_width, resolve_model
 from edge_ocr.models.types import Kind, Model, Progress
 from edge_ocr.results import OcrResult
@@ -237,10 +236,7 @@ def create_pipeline(
 def _create_reader(
     config: PipelineConfig, models: Mapping[Kind, Model], engines: Mapping[Kind, Engine], classes: int
 ) -> TextReader:
-    dictionary = models["rec"].dictionary
-    if dictionary is None:
-        raise ModelError(f"{models['rec'].name} has no dictionary", "set Recognition.character_dict_path")
-    charset = Charset.fit(dictionary, classes, models["rec"].name)
+    charset = fit_charset(models["rec"], classes)
     if "cls" in engines:
         _probe(engines["cls"], models["cls"], config.orientation.image_height, config.orientation.image_width)
     return TextReader.build(engines, charset, config)

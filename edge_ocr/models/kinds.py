@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from edge_ocr.core.charset import Charset
 from edge_ocr.errors import ModelError
 from edge_ocr.models.types import Kind, Model
 
@@ -38,3 +39,13 @@ def check_output(model: Model, shape: Sequence[int], **sizes: int) -> None:
             f"expected {expected}",
             "check whether the detection and recognition models are swapped",
         )
+
+
+def fit_charset(model: Model, class_count: int) -> Charset:
+    """Return the charset of a recogniser.
+
+    Raises ModelError if it has no dictionary or one that does not fit its number of classes.
+    """
+    if model.dictionary is None:
+        raise ModelError(f"{model.name} has no dictionary", "set Recognition.character_dict_path")
+    return Charset.fit(model.dictionary, class_count, model.name)

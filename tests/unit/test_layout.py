@@ -32,7 +32,8 @@ ROOMS: dict[str, set[str]] = {
     "bundle": {"plan", "lite", "graph", "sources", *SHARED},
     "verify": {"bundle", "plan", "lite", "graph", "sources", *SHARED},
     "deploy": {"bundle", "plan", "lite", *SHARED},
-    "export": {"verify", "bundle", "plan", "lite", "graph", "sources", *SHARED},
+    "convert": {"plan", "lite", "graph", "sources", *SHARED},
+    "export": {"verify", "bundle", "convert", "plan", "lite", "graph", "sources", *SHARED},
 }
 # Extras of boards, imported only when they are needed.
 CORE_EXTRAS = {"edge_ocr.core.engines.onnxruntime": "onnxruntime", "edge_ocr.core.trust": "cryptography"}
@@ -156,7 +157,9 @@ def test_no_import_circles():
     for module, path in paths.items():
         found = [name for name in list_imports(path) if name in paths]
         # `from package import module` reads the module, whatever else the package holds.
-        imports[module] = {name for name in found if not any(is_within(other, name) for other in found if other != name)}
+        imports[module] = {
+            name for name in found if not any(is_within(other, name) for other in found if other != name)
+        }
         imports[module].discard(module)
     assert len(imports) > 150
     assert list_circles(imports) == []

@@ -1,0 +1,142 @@
+"""One model: from its files, through the passes and opt, to a normalised `.nb`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from converters.graph.passes import PassReport, run_passes
+from converters.lite.nb.read import normalise, parse_nb
+from converters.lite.opt import check_support, run_opt
+from converters.lite.toolchain import OptToolchain
+from converters.plan import ExportedModel, ExportOptions, FileEntry, SourceModel
+from converters.sources import list_source_files, read_model_program
+from converters.sources.program import read_signature
+from converters.text import Report
+from edge_ocr.errors import ConversionError, ModelError, UsageError
+from edge_ocr.models.kinds import check_output
+from edge_ocr.models.store import hash_file
+from edge_ocr.models.types import Model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def read_source(model: Model, report: Report) -> SourceModel:
+    """Read a model's program and check that it is of the model's kind.
+
+    Raises ModelError if it is not, or a file cannot be read.
+    """
+    report(f"{model.kind}: {model.name} ({model.source})")
+    program = read_model_program(model, report=report)
+    check_output(model, program.signature.outputs[0].shape)
+    files = {name: _describe_file(path) for name, path in list_source_files(model).items()}
+    return SourceModel(model, program.signature, files, program)
+
+
+def _describe_file(path: Path) -> FileEntry:
+    try:
+        return FileEntry(hash_file(path), path.stat().st_size)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+@dataclass
+class Conversion:
+    """One model on its way into the bundle."""
+
+    source: SourceModel
+    valid_places: str
+    toolchain: OptToolchain
+    options: ExportOptions
+    kept: tuple[int, ...] | None
+    scratch: Path
+    report: Report
+    stop: threading.Event
+    """Set when the export has failed or was interrupted."""
+    passes: tuple[PassReport, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def _program(self) -> Path:
+        return self.scratch / f"{self.source.model.kind}.pdmodel"
+
+    @property
+    def _params(self) -> Path:
+        return self.scratch / f"{self.source.model.kind}.pdiparams"
+
+    def prepare(self) -> None:
+        """Run the passes and ask opt whether it supports what they leave; nothing is converted yet."""
+        with self._timed():
+            model, program = self.source.model, self.source.program
+            kept = self.kept if model.kind == "rec" else None
+            self.passes = tuple(run_passes(program, kept_classes=kept, optimize=self.options.optimize))
+            try:
+                program.write(self._program, self._params)
+            except OSError as error:
+                raise UsageError(
+                    f"cannot write the edited {model.name} to {self.scratch}: {error.strerror}",
+                    "make room there, or set TMPDIR to another folder",
+                ) from None
+            if self.passes:
+                before, after = self.passes[0].ops_before, self.passes[-1].ops_after
+                self.report(f"{model.kind}: passes, {before} ops → {after}")
+            with self._name_source():
+                check_support(
+                    self.toolchain.python,
+                    self._program,
+                    self._params,
+                    valid_places=self.valid_places,
+                    stop=self.stop,
+                )
+
+    def convert(self) -> ExportedModel:
+        """Run opt and read what it wrote."""
+        with self._timed():
+            model = self.source.model
+            with self._name_source():
+                written = run_opt(
+                    self.toolchain.python,
+                    self._program,
+                    self._params,
+                    self.scratch / model.kind,
+                    valid_places=self.valid_places,
+                    precision=self.options.precision,
+                    stop=self.stop,
+                )
+            where = f"the .nb of {model.name}"
+            try:
+                data = normalise(written.read_bytes(), where)
+                nb = parse_nb(data, where)
+            except ModelError as error:
+                raise ConversionError(f"opt wrote a bad file: {error.message}") from None
+            if nb.header.opt_version != self.toolchain.opt_version:
+                raise ConversionError(
+                    f"opt calls itself {self.toolchain.opt_version}, but wrote {nb.header.opt_version} into {where}"
+                )
+        ops = sum(nb.op_histogram().values())
+        self.report(f"{model.kind}: opt, {ops} ops, {len(data) / 1e6:.2f} MB")
+        return ExportedModel(self.source, read_signature(self._program), self.passes, nb, data, self.seconds)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - started
+
+    @contextmanager
+    def _name_source(self) -> Iterator[None]:
+        # opt saw files in a scratch folder, which is gone by the time anybody reads this.
+        if self.stop.is_set():
+            raise CancelledError
+        try:
+            yield
+        except ConversionError as error:
+            message = error.message.replace(str(self._program), str(self.source.model.program))
+            message = message.replace(str(self._params), str(self.source.model.params))
+            raise ConversionError(message, error.hint) from None
