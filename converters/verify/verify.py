@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, get_args
 
-import numpy as np
-
-from converters.bundle.pictures import find_pictures_folder
 from converters.bundle.reader import Bundle, inspect_bundle
 from converters.bundle.targets import find_target
 from converters.lite.compiler import Arch
@@ -21,46 +16,25 @@ from converters.lite.graph_engines import open_graph_engines
 from converters.lite.libraries.store import find_library
 from converters.lite.nb.to_onnx import NbGraph
 from converters.processes.ssh import parse_ssh
-from converters.report import Check, ClassDiff, ImageParity, ParityReport, TensorDiff
+from converters.report import Check, ImageParity, ParityReport
 from converters.sources import list_source_files
-from converters.text import Report, clean_text
+from converters.text import Report
+from converters.verify.comparison import Comparison, KeptClasses, Worst
 from converters.verify.lite_process import open_lite_engines
-from converters.verify.parity import (
-    check_figures,
-    collect_figures,
-    compare_arrays,
-    compare_classes,
-    merge_diffs,
-    pair_lines,
-    score_truth,
-)
+from converters.verify.parity import check_figures, collect_figures
+from converters.verify.pictures import list_pictures
 from edge_ocr.core.charset import Charset
 from edge_ocr.core.engines.base import count_cores
-from edge_ocr.core.imaging import prepare_detection
-from edge_ocr.core.pipeline import TextReader
 from edge_ocr.devices import parse_device
 from edge_ocr.engines import choose_engine, create_engine
-from edge_ocr.errors import EdgeOcrError, InputError, ModelError, NotVerifiedError, UsageError
-from edge_ocr.inputs import list_sources
-from edge_ocr.models.kinds import fits_output
+from edge_ocr.errors import EdgeOcrError, ModelError, NotVerifiedError, UsageError
 from edge_ocr.models.resolve import resolve_model
+from edge_ocr.models.store import hash_file
 from edge_ocr.models.types import Kind, Model, Progress
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from converters.report import Trace
     from edge_ocr.core.engines.base import Engine
-    from edge_ocr.core.settings import DetectionSettings
-    from edge_ocr.core.types import BgrImage, TextLine
-
-# Under emulation a line takes seconds: one picture of a few lines tells as much as four.
-_SLOW_PICTURE = "sign.png"
-
-# Every tensor of a network is held at once: at this size tens of megabytes, at 960 gigabytes.
-_TRACE_SIDE = 320
-# Of a line; what is beyond is left out.
-_TRACE_WIDTH = 640
 
 
 @dataclass(frozen=True)
@@ -86,13 +60,6 @@ class VerifyOptions:
     """File of the public key that must have signed the bundle."""
     trace: bool = False
     """Also compare every tensor inside the networks, on the worst picture."""
-
-
-@dataclass(frozen=True)
-class _Picture:
-    name: str
-    image: BgrImage
-    words: Sequence[Mapping[str, Any]] | None
 
 
 def verify_bundle(
@@ -122,20 +89,23 @@ def verify_bundle(
     checks = [*inspection.checks, check]
     if not check.passed:
         return _write_up(folder, bundle.manifest, checks, options.runner, "not run", notes=bundle.notes)
-    pictures = _list_pictures(bundle, options)
+    pictures = list_pictures(
+        options.images, options.truth, is_slow=options.runner != "graph", settings=bundle.config.input
+    )
     threads = options.threads or count_cores()
     with ExitStack() as stack:
         runner, engines, graphs = stack.enter_context(_open_runner(bundle, options, threads, report))
-        names = {}
-        for kind, model in models.items():
-            names[kind] = _choose_reference_engine(options, model)
-            report(f"{kind}: reference {model.name} on {names[kind]}")
-        loaded = {kind: _load_reference(names[kind], model, threads) for kind, model in models.items()}
+        names, loaded = {}, {}
+        with _explain_reference():
+            for kind, model in models.items():
+                names[kind] = choose_engine(options.engine, model, parse_device("cpu"), None)
+                report(f"{kind}: reference {model.name} on {names[kind]}")
+                loaded[kind] = create_engine(names[kind], model, "cpu", 0, threads)
         if len(kept) < bundle.manifest["charset"]["source_classes"]:
-            loaded["rec"] = _KeptClasses(loaded["rec"], kept)
-        comparison = _Comparison(bundle, loaded, engines)
+            loaded["rec"] = KeptClasses(loaded["rec"], kept)
+        comparison = Comparison(bundle, loaded, engines)
         images = []
-        worst = _Worst() if options.trace else None
+        worst = Worst() if options.trace else None
         for picture in pictures:
             image = comparison.compare(picture, worst)
             images.append(image)
@@ -208,46 +178,38 @@ def _find_reference(
 
     Raises NotVerifiedError where it cannot be had, or is another one than the manifest names.
     """
+    if kind in sources:
+        return sources[kind]
     source = bundle.manifest["models"][kind]["source"]
-    model = sources.get(kind)
-    if model is None:
-        name = options.models.get(kind, source["name"])
-        options_of_models = ", ".join(f"--{each}-model" for each in bundle.models)
-        hint = f"{options_of_models} give the models that the bundle was made from"
-        dictionary = options.dictionary if kind == "rec" else None
-        try:
-            model = resolve_model(name, kind, dictionary_path=dictionary, progress=progress)
-        except ModelError as error:
-            raise NotVerifiedError(f"the reference cannot be had: {error.message}", hint) from None
-        files = list_source_files(model)
-        for file, entry in source["files"].items():
-            if file not in files or _hash(files[file]) != entry["sha256"]:
-                raise NotVerifiedError(
-                    f"{model.name} ({model.source}) is not the model that the bundle was made from: its {file} differs",
-                    hint,
-                )
+    names = ", ".join(f"--{each}-model" for each in bundle.models)
+    hint = f"{names} give the models that the bundle was made from"
+    try:
+        model = resolve_model(
+            options.models.get(kind, source["name"]),
+            kind,
+            dictionary_path=options.dictionary if kind == "rec" else None,
+            progress=progress,
+        )
+        files = {name: hash_file(path) for name, path in list_source_files(model).items()}
+    except ModelError as error:
+        raise NotVerifiedError(f"the reference cannot be had: {error.message}", hint) from None
+    except OSError as error:
+        raise NotVerifiedError(f"{error.filename}: cannot be read: {error.strerror}") from None
+    for file, entry in source["files"].items():
+        if files.get(file) != entry["sha256"]:
+            raise NotVerifiedError(
+                f"{model.name} ({model.source}) is not the model that the bundle was made from: its {file} differs",
+                hint,
+            )
     return model
 
 
-def _hash(path: Path) -> str:
+@contextmanager
+def _explain_reference() -> Iterator[None]:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise NotVerifiedError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _choose_reference_engine(options: VerifyOptions, model: Model) -> str:
-    try:
-        return choose_engine(options.engine, model, parse_device("cpu"), None)
+        yield
     except UsageError:
         raise
-    except EdgeOcrError as error:
-        raise NotVerifiedError(f"the reference cannot be run: {error.message}", error.hint) from None
-
-
-def _load_reference(engine: str, model: Model, threads: int) -> Engine:
-    try:
-        return create_engine(engine, model, "cpu", 0, threads)
     except EdgeOcrError as error:
         raise NotVerifiedError(f"the reference cannot be run: {error.message}", error.hint) from None
 
@@ -338,181 +300,7 @@ def _find_library(bundle: Bundle, arch: Arch) -> tuple[Path, Path]:
     return (bundle.folder / shipped if shipped else library.cxx_library), library.include_dir
 
 
-# --- comparing
-
-
-# Outputs that are kept until the picture is done, for each network. A page of many lines has more; those run twice.
-_MAX_KEPT_BYTES = 256 * 2**20
-
-
-class _CheckedEngine:
-    """An engine whose failures and odd outputs mean that nothing was verified."""
-
-    def __init__(self, engine: Engine, kind: Kind, classes: int, label: str) -> None:
-        self._engine = engine
-        self._kind = kind
-        self._classes = classes
-        self._label = label
-        self.name = engine.name
-
-    def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        try:
-            output = np.array(self._engine.run(array), dtype=np.float32)
-        except NotVerifiedError:
-            raise
-        except EdgeOcrError as error:
-            raise NotVerifiedError(f"{self._label} does not run: {error.message}", error.hint) from None
-        self._check_shape(array.shape, output.shape)
-        return output
-
-    def _check_shape(self, given: tuple[int, ...], found: tuple[int, ...]) -> None:
-        # Post-processing would go wrong in its own ways on any other.
-        batch, _, height, width = given
-        if not fits_output(self._kind, found, N=batch, H=height, W=width, classes=self._classes):
-            raise NotVerifiedError(f"{self._label} gives {list(found)} for {self._kind} of {list(given)}")
-
-
-class _Recorder(_CheckedEngine):
-    """Runs an input once, and remembers what came of it until the picture is done."""
-
-    def __init__(self, engine: Engine, kind: Kind, classes: int, label: str) -> None:
-        super().__init__(engine, kind, classes, label)
-        self._outputs: dict[bytes, NDArray[np.float32]] = {}
-
-    def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        key = hashlib.sha256(repr(array.shape).encode() + array.tobytes()).digest()
-        output = self._outputs.get(key)
-        if output is None:
-            output = super().run(array)
-            if output.nbytes + sum(one.nbytes for one in self._outputs.values()) <= _MAX_KEPT_BYTES:
-                self._outputs[key] = output
-        return output
-
-    def forget(self) -> None:
-        self._outputs.clear()
-
-
-class _Comparer(_CheckedEngine):
-    """An engine of the reference: what it runs, the bundle's runs, too, and the outputs are compared."""
-
-    def __init__(self, engine: Engine, kind: Kind, classes: int, exported: Engine) -> None:
-        super().__init__(engine, kind, classes, "the reference")
-        self._exported = exported
-        self.diffs: list[TensorDiff] = []
-        self.worst: NDArray[np.float32] | None = None
-        """The input on which they differ most."""
-        self.classes: ClassDiff | None = None
-
-    def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        output = super().run(array)
-        other = self._exported.run(array)
-        diff = compare_arrays(output, other)
-        if not self.diffs or diff.max_abs > max(one.max_abs for one in self.diffs):
-            self.worst = array
-        self.diffs.append(diff)
-        if self._kind == "rec" and diff.is_finite:
-            classes = compare_classes(output, other)
-            self.classes = classes if self.classes is None else self.classes + classes
-        return output
-
-    def forget(self) -> None:
-        self.diffs = []
-        self.worst = None
-        self.classes = None
-
-
-class _KeptClasses:
-    """The reference's recogniser as it would be with the bundle's classes alone: softmax over fewer."""
-
-    def __init__(self, engine: Engine, kept: Sequence[int]) -> None:
-        self._engine = engine
-        self._kept = np.array(kept)
-        self.name = engine.name
-
-    def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        probs = np.asarray(self._engine.run(array))[..., self._kept].astype(np.float64)
-        total = np.maximum(probs.sum(axis=-1, keepdims=True), np.finfo(np.float64).tiny)
-        return np.asarray(probs / total, dtype=np.float32)
-
-
-class _Side:
-    """Reference or bundle: the pipeline that a device runs, over its engines."""
-
-    def __init__(self, bundle: Bundle, engines: Mapping[Kind, Engine]) -> None:
-        # One line a run: the same input then gives the same run on both sides.
-        config = bundle.config.with_values({"Pipeline.text_rec_batch_size": 1}, "verify")
-        self._text_score = config.recognition.text_score
-        self._reader = TextReader.build(engines, bundle.charset, config)
-
-    def read(self, image: BgrImage) -> list[TextLine]:
-        """Return a line for each box; what is below `text_score` has the text ""."""
-        lines = self._reader.read_all(image, {})
-        return [line if line.rec_score >= self._text_score else replace(line, text="") for line in lines]
-
-
-@dataclass
-class _Worst:
-    """The input on which each network differs most, and the picture that it is of."""
-
-    differences: dict[Kind, float] = field(default_factory=dict)
-    inputs: dict[Kind, NDArray[np.float32]] = field(default_factory=dict)
-    pictures: dict[Kind, str] = field(default_factory=dict)
-
-    def is_worse(self, kind: Kind, difference: float) -> bool:
-        return kind not in self.differences or difference > self.differences[kind]
-
-    def keep(self, kind: Kind, difference: float, array: NDArray[np.float32], picture: str) -> None:
-        self.differences[kind], self.inputs[kind], self.pictures[kind] = difference, array, picture
-
-
-class _Comparison:
-    """Both sides, ready to be compared on one picture after the other."""
-
-    def __init__(self, bundle: Bundle, reference: Mapping[Kind, Engine], exported: Mapping[Kind, Engine]) -> None:
-        classes = len(bundle.charset.classes)
-        self._detection = bundle.config.detection
-        self._recorders = {kind: _Recorder(one, kind, classes, "the bundle") for kind, one in exported.items()}
-        self._comparers = {
-            kind: _Comparer(one, kind, classes, self._recorders[kind]) for kind, one in reference.items()
-        }
-        self._reference = _Side(bundle, self._comparers)
-        self._exported = _Side(bundle, self._recorders)
-
-    def compare(self, picture: _Picture, worst: _Worst | None) -> ImageParity:
-        image = picture.image
-        try:
-            # The networks are compared while the reference reads, on the inputs that its own boxes lead to.
-            lines = self._reference.read(image), self._exported.read(image)
-            tensors: dict[Kind, TensorDiff] = {}
-            for kind, comparer in self._comparers.items():
-                merged = merge_diffs(comparer.diffs)
-                if merged is None or comparer.worst is None:
-                    continue
-                tensors[kind] = merged
-                if worst is not None and worst.is_worse(kind, merged.max_abs):
-                    array = _prepare_trace(kind, comparer.worst, image, self._detection)
-                    worst.keep(kind, merged.max_abs, array, picture.name)
-            classes = self._comparers["rec"].classes
-        finally:
-            for kind, comparer in self._comparers.items():
-                comparer.forget()
-                self._recorders[kind].forget()
-        pairs = pair_lines(*lines)
-        truth = None
-        if picture.words is not None:
-            shown = [[line for line in side if line.text] for side in lines]
-            truth = (score_truth(picture.words, shown[0]), score_truth(picture.words, shown[1]))
-        shown_pairs = tuple(pair for pair in pairs if any(pair.texts))
-        return ImageParity(picture.name, image, MappingProxyType(tensors), pairs, shown_pairs, truth, classes)
-
-
-def _prepare_trace(
-    kind: Kind, array: NDArray[np.float32], image: BgrImage, detection: DetectionSettings
-) -> NDArray[np.float32]:
-    """Return the input that a trace is made on: the same one, or the picture at a size that fits into memory."""
-    if kind == "det" and max(array.shape[2:]) > _TRACE_SIDE:
-        return prepare_detection(image, replace(detection, limit_side_len=_TRACE_SIDE, limit_type="max"))
-    return np.ascontiguousarray(array[:1, :, :, :_TRACE_WIDTH])
+# --- what was found
 
 
 def _trace(
@@ -520,7 +308,7 @@ def _trace(
     models: Mapping[Kind, Model],
     graphs: Mapping[Kind, NbGraph],
     kept: Sequence[int],
-    worst: _Worst,
+    worst: Worst,
     report: Report,
 ) -> dict[Kind, Trace]:
     from converters.verify.trace import trace_model
@@ -550,89 +338,3 @@ def _describe_progress(image: ImageParity) -> str:
         return f"{image.name}: no text found"
     equal = sum(pair.is_equal for pair in image.text_pairs)
     return f"{image.name}: {equal} of {len(image.text_pairs)} lines equal"
-
-
-# --- pictures and labels
-
-
-def _list_pictures(bundle: Bundle, options: VerifyOptions) -> Iterator[_Picture]:
-    """Return the pictures to compare on, each decoded when it is its turn.
-
-    Raises InputError for labels that cannot be read or fit no picture, and where there is no picture.
-    """
-    labels = {} if options.truth is None else _read_labels(options.truth)
-    images: Sequence[str | Path] = options.images
-    if not images and options.truth is not None:
-        images = [options.truth.parent / name for name in labels]
-    elif not images and options.runner != "graph":
-        images = [find_pictures_folder() / _SLOW_PICTURE]
-    elif not images:
-        images = sorted(path for path in find_pictures_folder().iterdir() if path.suffix in (".jpg", ".png"))
-    # A list: what is not there shows itself before minutes of work.
-    sources = [source for image in images for source in list_sources(image)]
-    if not sources:
-        raise InputError("there is no picture among the images to compare on", "give pictures or folders with pictures")
-    # A label names its picture from where the labels are, or by its bare name.
-    by_path = {} if options.truth is None else {_resolve(options.truth.parent / name): name for name in labels}
-
-    def find_words(path: Path) -> list[dict[str, Any]] | None:
-        return labels.get(by_path.get(_resolve(path), path.name))
-
-    if labels and not any(find_words(Path(str(source.input_path))) is not None for source in sources):
-        raise InputError(f"{options.truth}: has labels for none of the {len(sources)} pictures", "do names differ?")
-
-    def decode() -> Iterator[_Picture]:
-        for source in sources:
-            path = Path(str(source.input_path))
-            for page in source.pages(bundle.config.input):
-                name = path.name if page.page_index is None else f"{path.name}, page {page.page_index + 1}"
-                yield _Picture(name, page.image, find_words(path) if page.page_index is None else None)
-
-    return decode()
-
-
-def _resolve(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, ValueError, RuntimeError):  # no path at all, as a URL may be
-        return path
-
-
-def _read_labels(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return the words of each picture of a gt.jsonl."""
-    try:
-        # Not splitlines: texts may hold other signs that end lines.
-        rows = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise InputError(f"{path}: cannot be read: {reason}", "give a gt.jsonl (--gt)") from None
-    labels: dict[str, list[dict[str, Any]]] = {}
-    for number, row in enumerate(rows, 1):
-        if not row.strip():
-            continue
-        try:
-            content = json.loads(row)
-            name = content["image"]
-            if not isinstance(name, str):
-                raise TypeError("image is no name")
-            labels[name] = [_check_word(word) for word in content["words"]]
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            expected = '{"image", "words": [{"poly": [[x, y] * 4] | null, "text", "ignore"?}]}'
-            reason = clean_text(repr(error))
-            raise InputError(f"{path}: line {number}: {reason}, expected {expected}") from None
-    return labels
-
-
-# Far beyond any picture, and within what floats of 32 bits tell apart.
-_MAX_COORDINATE = 1e6
-
-
-def _check_word(word: Any) -> dict[str, Any]:
-    poly = word["poly"]
-    if poly is not None:
-        points = np.array(poly, dtype=np.float64)
-        if points.shape != (4, 2) or not (np.abs(points) < _MAX_COORDINATE).all():
-            raise ValueError("poly is not four points")
-    if not isinstance(word["text"], str):
-        raise TypeError("text is not a text")
-    return dict(word)

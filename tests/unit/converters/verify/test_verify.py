@@ -21,7 +21,7 @@ from converters.lite.nb.read import parse_nb
 from converters.plan import ExportOptions
 from converters.report import ParityReport
 from converters.sources.program import get_input
-from converters.verify import verify as verify_module
+from converters.verify import comparison
 from converters.verify.verify import VerifyOptions, verify_bundle
 from edge_ocr.config import load_config
 from edge_ocr.errors import InputError, ModelError, NotVerifiedError, ParityError, UsageError
@@ -628,9 +628,9 @@ def test_without_verification_the_manifest_says_so(export):
 
 def break_weights(monkeypatch, factor: float) -> None:
     """Let a pass go wrong, as one with a mistake would."""
-    from converters import export as export_module
+    from converters import convert as convert_module
 
-    run = export_module.run_passes
+    run = convert_module.run_passes
 
     def run_and_break(program, **options):
         reports = run(program, **options)
@@ -638,7 +638,7 @@ def break_weights(monkeypatch, factor: float) -> None:
         program.set_param(name, program.params[name] * np.float32(factor))
         return reports
 
-    monkeypatch.setattr(export_module, "run_passes", run_and_break)
+    monkeypatch.setattr(convert_module, "run_passes", run_and_break)
 
 
 def test_an_export_that_reads_otherwise_fails_and_is_kept_aside(opt, config, tmp_path, monkeypatch):
@@ -693,7 +693,7 @@ def test_the_recorder_refuses_outputs_of_another_shape():
         def run(self, array):
             return np.zeros((1, 1, 2, 2), dtype=np.float32)
 
-    recorder = verify_module._Recorder(Odd(), "det", 5, "the bundle")
+    recorder = comparison.Recorder(Odd(), "det", 5, "the bundle")
     with pytest.raises(NotVerifiedError, match=r"gives \[1, 1, 2, 2\]"):
         recorder.run(np.zeros((1, 3, 32, 32), dtype=np.float32))
 
@@ -708,7 +708,7 @@ def test_each_input_runs_once():
             return array[:, :1]
 
     engine = Counting()
-    recorder = verify_module._Recorder(engine, "det", 5, "the bundle")
+    recorder = comparison.Recorder(engine, "det", 5, "the bundle")
     array = np.ones((1, 3, 32, 32), dtype=np.float32)
     assert recorder.run(array) is recorder.run(array.copy())
     recorder.run(array * 2)
@@ -722,8 +722,8 @@ def test_a_page_of_many_lines_is_run_twice_but_not_kept(monkeypatch):
         def run(self, array):
             return array[:, :1]
 
-    monkeypatch.setattr(verify_module, "_MAX_KEPT_BYTES", 5000)
-    recorder = verify_module._Recorder(Echo(), "det", 5, "the bundle")
+    monkeypatch.setattr(comparison, "_MAX_KEPT_BYTES", 5000)
+    recorder = comparison.Recorder(Echo(), "det", 5, "the bundle")
     small, large = np.ones((1, 3, 32, 32), dtype=np.float32), np.ones((1, 3, 64, 64), dtype=np.float32)
     assert recorder.run(small) is recorder.run(small)
     assert recorder.run(large) is not recorder.run(large)
@@ -736,5 +736,5 @@ def test_fewer_classes_sum_up_to_one():
         def run(self, array):
             return np.array([[[0.5, 0.2, 0.2, 0.1], [0, 0, 1, 0]]], dtype=np.float32)
 
-    probs = verify_module._KeptClasses(Fixed(), [0, 1, 3]).run(np.zeros(1))
+    probs = comparison.KeptClasses(Fixed(), [0, 1, 3]).run(np.zeros(1))
     np.testing.assert_allclose(probs, [[[0.625, 0.25, 0.125], [0, 0, 0]]], rtol=1e-6)
