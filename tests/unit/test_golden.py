@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import json
 import shutil
 import sys
@@ -22,23 +21,15 @@ from edge_ocr.core.constants import list_constants
 
 FOLDER = Path(__file__).parents[1] / "golden"
 
+sys.path.insert(0, str(FOLDER))
+import golden_expected  # noqa: E402
+import make_golden  # noqa: E402
+
 # What other versions of the libraries may make of the same: scores and corners, mean of pixels, and of inputs (where
 # one level of 255 is up to 0.02).
 MAX_NUMBER_DIFF = 0.01
 MAX_PIXEL_DIFF = 0.5
 MAX_INPUT_DIFF = 0.02
-
-
-def _load():
-    spec = importlib.util.spec_from_file_location("make_golden", FOLDER / "make_golden.py")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-make_golden = _load()
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +49,7 @@ def expected():
 
 @pytest.fixture(scope="module")
 def derived(recorded):
-    return make_golden.expect(*recorded)
+    return golden_expected.expect(*recorded)
 
 
 def _differ(found, wanted, place=""):
@@ -173,8 +164,8 @@ def test_the_models_still_give_what_was_recorded(default_models, recorded, monke
 
 
 def _read(case, recorded, arrays):
-    reader = make_golden.open_reader(case, recorded["classes"], arrays)
-    return reader.read(make_golden.read_view(case)).lines
+    reader = golden_expected.open_reader(case, recorded["classes"], arrays)
+    return reader.read(golden_expected.read_view(case)).lines
 
 
 def test_the_manifest_is_of_today():
@@ -219,7 +210,7 @@ def test_another_constant_is_seen(recorded, expected, monkeypatch, constant, val
     sections = ("cases", "maps", "reading_orders")
     # Other crops ask the networks for what was not recorded.
     with contextlib.suppress(ValueError):
-        found = make_golden.expect(*recorded)[0]
+        found = golden_expected.expect(*recorded)[0]
         assert [key for key in sections if list(_differ(found[key], expected[key]))]
 
 
@@ -229,8 +220,8 @@ def test_another_map_is_seen(recorded, expected):
     changed = {**arrays, f"{name}.det": np.where(arrays[f"{name}.det"] > 200, 0, arrays[f"{name}.det"])}
     case = next(case for case in content["cases"] if case["name"] == name)
     wanted = next(case for case in expected["cases"] if case["name"] == name)
-    reader = make_golden.open_reader(case, content["classes"], changed)
-    assert len(reader.detector.detect(make_golden.read_view(case))) != len(wanted["boxes"])
+    reader = golden_expected.open_reader(case, content["classes"], changed)
+    assert len(reader.detector.detect(golden_expected.read_view(case))) != len(wanted["boxes"])
 
 
 def test_another_class_is_seen(recorded, expected):
@@ -239,5 +230,5 @@ def test_another_class_is_seen(recorded, expected):
     classes = list(content["classes"])
     places = classes.index("A"), classes.index("B")
     classes[places[0]], classes[places[1]] = "B", "A"
-    lines = make_golden.open_reader(case, classes, arrays).read(make_golden.read_view(case)).lines
+    lines = golden_expected.open_reader(case, classes, arrays).read(golden_expected.read_view(case)).lines
     assert [line.text for line in lines] != wanted["read"]
