@@ -21,7 +21,7 @@ from converters.lite.libraries.store import find_library
 from converters.lite.nb.read import read_nb
 from converters.lite.nb.to_onnx import build_graph
 from converters.plan import ExportOptions
-from converters.verify.lite_process import open_lite_engines
+from converters.verify.lite_runner import open_lite_engines
 from converters.verify.parity import compare_arrays
 from converters.verify.verify import VerifyOptions, verify_bundle
 from edge_ocr.config import PipelineConfig, load_config

@@ -20,7 +20,7 @@ from converters.report import Check, ImageParity, ParityReport
 from converters.sources import list_source_files
 from converters.text import Report
 from converters.verify.comparison import Comparison, KeptClasses, Worst
-from converters.verify.lite_process import open_lite_engines
+from converters.verify.lite_runner import open_lite_engines
 from converters.verify.parity import check_figures, collect_figures
 from converters.verify.pictures import list_pictures
 from edge_ocr.core.charset import Charset

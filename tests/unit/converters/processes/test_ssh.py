@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from converters.processes.ssh import SshAddress, explain_ssh, parse_place
+from converters.processes.ssh import SshAddress, explain_ssh, parse_place, parse_ssh
 from edge_ocr.errors import UsageError
 
 
@@ -86,3 +86,48 @@ def test_each_failure_of_ssh_is_told_with_a_way_out(stderr, message, hint):
     assert message in error.message
     assert error.message.endswith(": said")
     assert hint in error.hint
+
+
+@pytest.mark.parametrize(
+    ("runner", "address"),
+    [
+        ("ssh://board/tmp", SshAddress(None, "board", None, "/tmp")),
+        ("ssh://pi@board.local:2222/home/pi", SshAddress("pi", "board.local", 2222, "/home/pi")),
+        ("ssh://a@[fe80::1]:22/x", SshAddress("a", "fe80::1", 22, "/x")),
+        ("ssh://192.168.0.7/a%20b/%E5%AD%97;'", SshAddress(None, "192.168.0.7", None, "/a b/字;'")),
+    ],
+)
+def test_addresses_are_read(runner, address):
+    assert parse_ssh(runner) == address
+
+
+@pytest.mark.parametrize(
+    ("runner", "message"),
+    [
+        ("board:/tmp", "expected qemu or ssh://"),
+        ("SSH://board/tmp", "expected qemu or ssh://"),
+        ("ssh://-oProxyCommand=x/tmp", "is no host"),
+        ("ssh:///tmp", "is no host"),
+        ("ssh://a b/tmp", "is no host"),
+        ("ssh://$(id)/tmp", "is no host"),
+        ("ssh://[::g]/tmp", "expected qemu or ssh://"),
+        ("ssh://-l@board/tmp", "is no user"),
+        ("ssh://@board/tmp", "is no user"),
+        ("ssh://pi:secret@board/tmp", "expected qemu or ssh://|is no user"),
+        ("ssh://board:0/tmp", "expected 1 to 65535"),
+        ("ssh://board:65536/tmp", "expected 1 to 65535"),
+        ("ssh://board:/tmp", "expected 1 to 65535"),
+        ("ssh://board:+22/tmp", "expected 1 to 65535"),
+        ("ssh://board", "expected the path of a folder"),
+        ("ssh://board/", "expected the path of a folder"),
+        ("ssh://board/a%0Ab", "expected the path of a folder"),
+        ("ssh://board/a%00b", "expected the path of a folder"),
+        ("ssh://board/a\nb", "expected the path of a folder"),
+        ("ssh://board/a%2", "are written"),
+        ("ssh://board/a?b", "are written"),
+        ("ssh://board/%ff", "not UTF-8"),
+    ],
+)
+def test_addresses_that_make_no_sense_are_refused(runner, message):
+    with pytest.raises(UsageError, match=message):
+        parse_ssh(runner)

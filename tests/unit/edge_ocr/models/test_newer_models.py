@@ -18,7 +18,7 @@ from converters.export import export_bundle
 from converters.lite.nb.read import read_nb
 from converters.lite.nb.to_onnx import serialise_graph
 from converters.plan import ExportOptions
-from converters.verify.lite_process import open_lite_engines
+from converters.verify.lite_runner import open_lite_engines
 from converters.verify.verify import VerifyOptions, verify_bundle
 from edge_ocr import create_pipeline
 from edge_ocr.config import load_config
