@@ -26,6 +26,7 @@ import numpy as np
 from converters.graph.passes.affine import read_affine
 from converters.report import Trace, TracedTensor
 from converters.sources.onnx import import_onnx
+from converters.sources.ops import PADDLE_OPS
 from converters.sources.program import Op, Program, get_input, get_output, list_inputs, list_outputs, read_program
 from edge_ocr.errors import NotVerifiedError, UsageError
 
@@ -50,12 +51,6 @@ LIMIT_BYTES = 2**30
 
 # Each is one run. Two or three are enough unless rounding has made all tensors strange to begin with.
 _MAX_ROUNDS = 12
-
-# Ops that keep shape and place, so that opt or a pass may have made them one with the op before them.
-_FOLLOWERS = frozenset((
-    "assign", "batch_norm", "dropout", "elementwise_add", "elementwise_mul", "hard_sigmoid", "hard_swish", "relu",
-    "relu6", "scale", "sigmoid", "swish",
-))  # fmt: skip
 
 # A factor below this is moved by no pass.
 _SMALLEST_FACTOR = 1e-12
@@ -306,11 +301,13 @@ class _Source:
                     continue
                 seen.add(name)
                 found.update(self._references.get(name, ()))
-                ops += [op for op in self._read_by(name) if op.type in _FOLLOWERS and self._is_lone(op)]
+                ops += [op for op in self._read_by(name) if self._may_follow(op)]
         return found
 
-    def _is_lone(self, op: Op) -> bool:
-        """Tell whether an op reads one tensor, besides parameters."""
+    def _may_follow(self, op: Op) -> bool:
+        """Tell whether opt or a pass may have fused an op into the one before it, the only tensor that it reads."""
+        if op.type not in PADDLE_OPS or not PADDLE_OPS[op.type].is_fusable:
+            return False
         return sum(name not in self.program.params for name in list_inputs(op)) == 1
 
     def _find_output(self, path: Path) -> str:

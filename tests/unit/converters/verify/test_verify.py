@@ -521,7 +521,7 @@ def test_pictures_without_text_are_no_result(export, tmp_path):
 
 
 def test_an_op_that_is_not_known_is_no_result(export, monkeypatch):
-    monkeypatch.setattr("converters.lite.nb.to_onnx._RULES", {})
+    monkeypatch.setattr("converters.lite.nb.to_onnx.OPS", {})
     with pytest.raises(NotVerifiedError, match="'feed' is not known"):
         look(export().out_dir)
 
@@ -675,7 +675,7 @@ def test_what_has_the_name_of_a_failed_bundle_and_is_none_stays(opt, config, tmp
 
 
 def test_an_export_that_cannot_be_verified_leaves_nothing(opt, config, tmp_path, monkeypatch):
-    monkeypatch.setattr("converters.lite.nb.to_onnx._RULES", {})
+    monkeypatch.setattr("converters.lite.nb.to_onnx.OPS", {})
     with pytest.raises(NotVerifiedError, match="could not be verified") as raised:
         export_bundle("arm", tmp_path / "a", config, ExportOptions())
     assert "--no-verify" in str(raised.value.hint)

@@ -1,0 +1,396 @@
+"""The ONNX graph of a `.nb` while it is built, and one op on its way into it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NoReturn
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from converters.lite.nb.read import MAX_RANK, NbModel, NbOp
+from converters.lite.nb.schema import shorten
+from edge_ocr.errors import ModelError
+
+Shape = tuple[int, ...]
+
+MAX_INT = 2**31 - 1
+_MAX_FLOAT = float(np.finfo(np.float32).max)
+
+# What the runtime dequantises; an op that does not tell its method ("") counts by its number of bits.
+_METHODS = ("", "post_weight_abs_max", "post_weight_channel_wise_abs_max")
+
+INTEGERS = ("int32", "int64")
+
+
+@dataclass(frozen=True)
+class GraphTensor:
+    """What one op of the `.nb` gives."""
+
+    index: int
+    """Of the op in the program."""
+    op_type: str
+    variable: str
+    """Its name in the file, which other tensors may have, too."""
+    name: str
+    """Its name in the ONNX graph, which no other has."""
+
+
+@dataclass(frozen=True)
+class GraphOp:
+    """What one op of the `.nb` is in the ONNX graph."""
+
+    inputs: Mapping[str, str]
+    """By name in the file, without parameters: the name in the graph."""
+    output: str | None
+    """The name in the graph; None if the op gives nothing."""
+    nodes: tuple[str, ...]
+
+    def is_named_in(self, message: str) -> bool:
+        """Tell whether a message of ONNX is about one of its nodes."""
+        return any(f"node name: {name})" in message for name in self.nodes)
+
+
+@dataclass(frozen=True)
+class Value:
+    """One tensor of the ONNX graph."""
+
+    name: str
+    rank: int
+    is_int: bool = False
+    shape: tuple[int, ...] | None = None
+    """Where it is known whatever the input: that of constants, foremost."""
+
+
+@dataclass
+class GraphBuilder:
+    """The ONNX graph so far."""
+
+    source: NbModel
+    where: str
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    initializers: list[onnx.TensorProto] = field(default_factory=list)
+    inputs: list[tuple[int, onnx.ValueInfoProto]] = field(default_factory=list)
+    """With their columns."""
+    outputs: list[tuple[int, onnx.ValueInfoProto]] = field(default_factory=list)
+    tensors: list[GraphTensor] = field(default_factory=list)
+    values: dict[str, Value] = field(default_factory=dict)
+    """By name of the file: what the variable holds now."""
+    scales: dict[str, Step] = field(default_factory=dict)
+    """By name of the parameter: the step of the op that has its scales."""
+    filled: int = 0
+    """How many numbers the file asked for without holding them."""
+    names: dict[str, int] = field(default_factory=dict)
+    """All that are taken, with the last number that was put behind each."""
+    shared: dict[str, str] = field(default_factory=dict)
+    """Constants of ours that several nodes use, by what they hold."""
+
+    def claim(self, wanted: str) -> str:
+        """Return `wanted`, or where that is taken, `wanted` with a number."""
+        # Without a name an output counts as left out.
+        wanted = wanted or "unnamed"
+        # Counted on from the last time: programs may write to one variable all the time.
+        name, number = wanted, self.names.get(wanted, 1)
+        while name in self.names:
+            number += 1
+            name = f"{wanted}__{number}"
+        self.names[wanted] = number
+        self.names.setdefault(name, 1)
+        return name
+
+    def add_node(self, op_type: str, inputs: Sequence[str], wanted: str, **attrs: Any) -> str:
+        """Add one node with one output; return the output's name."""
+        out = self.claim(wanted)
+        self.nodes.append(helper.make_node(op_type, list(inputs), [out], name=out, **attrs))
+        return out
+
+    def add_constant(self, array: NDArray[Any], wanted: str) -> str:
+        """Add a constant; return its name."""
+        name = self.claim(wanted)
+        self.initializers.append(numpy_helper.from_array(array, name))
+        return name
+
+    def add_ints(self, values: Sequence[int]) -> str:
+        """Return the name of a constant of int64, the same one for the same values."""
+        return self._share("ints_" + "_".join(map(str, values)), np.array(values, dtype=np.int64))
+
+    def add_float(self, value: float) -> str:
+        """Return the name of a constant of float32 without sides, the same one for the same value."""
+        return self._share(f"float_{value!r}", np.array(value, dtype=np.float32))
+
+    def _share(self, wanted: str, array: NDArray[Any]) -> str:
+        # The file may have used the name, so the name alone does not tell that the constant is there.
+        if wanted not in self.shared:
+            self.shared[wanted] = self.add_constant(array, wanted)
+        return self.shared[wanted]
+
+
+class Traffic(Enum):
+    """Which activations an op reads and writes, apart from its weights."""
+
+    ALL = "all inputs, and the output"
+    VIEW = "X and the output; nothing if the op works in place"
+    PART = "as much as it writes"
+    OUTPUT = "only the output"
+    NONE = "nothing"
+
+
+@dataclass(frozen=True)
+class OpShapes:
+    """The shapes at one op."""
+
+    index: int
+    op: NbOp
+    inputs: Mapping[str, tuple[Shape, ...]]
+    """By slot, parameters included."""
+    output: Shape
+
+    def fail(self, message: str) -> NoReturn:
+        raise ModelError(f"op {self.index} ({self.op.type}): {message}")
+
+
+@dataclass(frozen=True)
+class OpRule:
+    """What an op of a `.nb` means: its form in ONNX, and what it costs."""
+
+    build: Callable[[Step], None]
+    """Adds its nodes to the graph."""
+    count_madds: Callable[[OpShapes], int] = lambda shapes: 0
+    """Return its multiply-adds. Raises ModelError if the shapes do not fit, unless ONNX's own inference finds that."""
+    traffic: Traffic = Traffic.ALL
+    list_statistics: Callable[[OpShapes], Mapping[str, Shape]] = lambda shapes: {}
+    """Return the shapes of what it writes in addition to its output, by slot; nothing reads that."""
+    activations: tuple[str, ...] = ()
+    """What opt fuses into it for ARM and the runtime's kernels compute."""
+    scaled_axis: tuple[int, int] = (0, 0)
+    """The axis of a quantised parameter that has a scale for each place, and the most dimensions of such a parameter.
+
+    0 dimensions if the runtime does not dequantise its parameters.
+    """
+
+
+@dataclass
+class Step:
+    """One op on its way into the graph."""
+
+    graph: GraphBuilder
+    index: int
+    op: NbOp
+    rule: OpRule
+    output: str | None = None
+    """The name in the graph of what it gives, once it is there."""
+
+    def check(self) -> None:
+        """Fail where the op computes with other numbers than floats."""
+        for name in ("enable_int8", "enable_int16"):
+            if self.op.attrs.get(name) is True:
+                self.fail(f"{name} is set: the runtime computes it with integers, expected floats")
+
+    def note_scales(self) -> None:
+        """Note which parameters the op has scales for: whatever op reads them, the runtime dequantises them first."""
+        quantisation = self.op.quantisation
+        if quantisation is None or quantisation.method not in _METHODS:
+            return
+        read = {name for names in self.op.inputs.values() for name in names}
+        for name in quantisation.scales:
+            if name not in read or name not in self.graph.source.params:
+                continue
+            first = self.graph.scales.setdefault(name, self)
+            if first is not self:
+                self.fail(f"scales for {name!r}, which op {first.index} has, too: the runtime would apply both")
+
+    def run(self) -> GraphOp:
+        """Add the op to the graph."""
+        read = {name for names in self.op.inputs.values() for name in names} - self.graph.source.params.keys()
+        inputs = {name: self.graph.values[name].name for name in read if name in self.graph.values}
+        start = len(self.graph.nodes)
+        self.rule.build(self)
+        return GraphOp(inputs, self.output, tuple(node.name for node in self.graph.nodes[start:]))
+
+    def fail(self, message: str) -> NoReturn:
+        raise ModelError(f"{self.graph.where}: op {self.index} ({self.op.type}): {shorten(message)}")
+
+    # --- what the op reads
+
+    def list_names(self, slot: str) -> tuple[str, ...]:
+        return self.op.inputs.get(slot, ())
+
+    def has(self, slot: str) -> bool:
+        return bool(self.list_names(slot))
+
+    def refuse(self, *slots: str) -> None:
+        """Fail where one of `slots` is in use: the value of an attribute that is computed at run time."""
+        for slot in slots:
+            if self.has(slot):
+                self.fail(f"{slot} is computed at run time, expected an attribute")
+
+    def read(self, slot: str, rank: int | None = None) -> Value:
+        names = self.list_names(slot)
+        if len(names) != 1:
+            self.fail(f"{len(names)} tensors for {slot}, expected 1")
+        return self.read_variable(slot, names[0], rank)
+
+    def read_variable(self, slot: str, name: str, rank: int | None = None) -> Value:
+        value = self.graph.values.get(name)
+        if value is None and name in self.graph.source.params:
+            value = self.load_param(name)
+        if value is None:
+            self.fail(f"{slot} {name!r} was not computed before")
+        if rank is not None and value.rank != rank:
+            self.fail(f"{slot} {name!r} has {value.rank} sides, expected {rank}")
+        return value
+
+    def read_floats(self, slot: str, rank: int | None = None) -> Value:
+        value = self.read(slot, rank)
+        if value.is_int:
+            self.fail(f"{slot} holds integers, expected floats")
+        return value
+
+    def read_numbers_of(self, slot: str) -> str:
+        """Return the name of a vector of int64: the first number of each tensor in `slot`, as the runtime takes it."""
+        parts = []
+        for name in self.list_names(slot):
+            part = self.read_variable(slot, name, 1)
+            if not part.is_int:
+                self.fail(f"{slot} {name!r} holds floats, expected integers")
+            if part.shape == (1,):
+                parts.append(part.name)
+            else:
+                parts.append(self.add("Slice", [part.name, *(self.graph.add_ints([n]) for n in (0, 1, 0))]))
+        return parts[0] if len(parts) == 1 else self.add("Concat", parts, axis=0)
+
+    def read_param(self, slot: str) -> tuple[str, tuple[int, ...]]:
+        """Return the name and shape of a parameter of floats."""
+        names = self.list_names(slot)
+        if len(names) != 1 or names[0] not in self.graph.source.params:
+            self.fail(f"{slot} is {list(names)}, expected one parameter")
+        value = self.read_floats(slot)
+        return value.name, value.shape or ()
+
+    def read_bias(self, count: int) -> str:
+        """Return the name of the vector in `Bias`, one number an output channel."""
+        name, shape = self.read_param("Bias")
+        if math.prod(shape) != count:
+            self.fail(f"Bias has the shape {list(shape)}, expected {count} numbers")
+        return name if len(shape) == 1 else self.add("Reshape", [name, self.graph.add_ints([-1])])
+
+    def load_param(self, name: str) -> Value:
+        array = self.dequantise(name)
+        value = Value(self.graph.add_constant(array, name), array.ndim, array.dtype == np.int64, array.shape)
+        self.graph.values[name] = value
+        return value
+
+    def dequantise(self, name: str) -> NDArray[Any]:
+        """Return a parameter as the runtime holds it after loading: floats of 32 bits, or int64 for shapes.
+
+        Follows LightPredictor::DequantizeWeight: each number times the scale of its output channel, which is the first
+        axis of a convolution's filter and the last of fc's weights.
+        """
+        param = self.graph.source.params[name]
+        if not param.count:
+            self.fail(f"the parameter {name!r} of shape {list(param.shape)} holds nothing")
+        array = param.to_array()
+        holder = self.graph.scales.get(name)
+        if holder is None:
+            if param.dtype in INTEGERS:
+                return array.astype(np.int64)
+            if param.dtype != "float32":
+                self.fail(f"the parameter {name!r} holds {param.dtype}, and no op has scales for it")
+            return array
+        return holder.multiply(name, array)
+
+    def multiply(self, name: str, array: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the parameter `name`, which holds `array`, times the scales that this op has for it."""
+        quantisation = self.op.quantisation
+        axis, most_sides = self.rule.scaled_axis
+        if quantisation is None or not 0 < array.ndim <= most_sides:
+            self.fail(f"the parameter {name!r} is quantised, but the runtime dequantises it for conv2d and fc only")
+        if quantisation.bits not in (8, 16) or array.dtype.name != f"int{quantisation.bits}":
+            self.fail(f"the parameter {name!r} holds {array.dtype.name}, expected integers of {quantisation.bits} bits")
+        axis = min(axis, array.ndim - 1)
+        scales = quantisation.scales[name]
+        if len(scales) != array.shape[axis]:
+            self.fail(f"{len(scales)} scales for {name!r} of shape {list(array.shape)}, expected {array.shape[axis]}")
+        if not all(isinstance(scale, float) and abs(scale) <= _MAX_FLOAT for scale in scales):
+            self.fail(f"the scales for {name!r} are not all numbers")
+        factors = np.array(scales, dtype=np.float32).reshape([-1 if a == axis else 1 for a in range(array.ndim)])
+        # A scale near the largest float gives infinities, on a device as here.
+        with np.errstate(over="ignore"):
+            product: NDArray[np.float32] = array.astype(np.float32) * factors
+        return product
+
+    def read_int(self, name: str, default: int) -> int:
+        value = self.op.attrs.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not -MAX_INT <= value <= MAX_INT:
+            self.fail(f"{name} is {value!r}, expected an integer")
+        return value
+
+    def read_number(self, name: str, default: float) -> float:
+        value = self.op.attrs.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MAX_FLOAT:
+            self.fail(f"{name} is {value!r}, expected a number")
+        return float(value)
+
+    def read_ints(self, name: str, count: int | None = None, default: tuple[int, ...] = ()) -> list[int]:
+        value = self.op.attrs.get(name, default)
+        numbers = value if isinstance(value, tuple) else (value,)
+        expected = f"at most {MAX_RANK}" if count is None else str(count)
+        if len(numbers) > MAX_RANK or count not in (None, len(numbers)):
+            self.fail(f"{name} has {len(numbers)} numbers, expected {expected}")
+        # A bool is an int, but NumPy takes no shape of it.
+        if any(type(number) is not int or not -(2**63) <= number < 2**63 for number in numbers):
+            self.fail(f"{name} is {value!r}, expected integers")
+        return list(numbers)
+
+    def read_axis(self, name: str, rank: int, default: int) -> int:
+        return self.check_axis(name, self.read_int(name, default), rank)
+
+    def check_axis(self, name: str, axis: int, rank: int) -> int:
+        if not -rank <= axis < rank:
+            self.fail(f"{name} is {axis}, expected {-rank} to {rank - 1}")
+        return axis % rank
+
+    # --- what it gives
+
+    def name_output(self, slot: str) -> str:
+        names = self.op.outputs.get(slot, ())
+        if len(names) != 1:
+            self.fail(f"{len(names)} tensors for {slot}, expected 1")
+        if names[0] in self.graph.source.params:
+            self.fail(f"{slot} {names[0]!r} is a parameter, which the next run would need as it was")
+        return names[0]
+
+    def write(
+        self, slot: str, name: str, rank: int, *, is_int: bool = False, shape: tuple[int, ...] | None = None
+    ) -> None:
+        if rank > MAX_RANK:
+            self.fail(f"{slot} would have {rank} sides, expected at most {MAX_RANK}")
+        variable = self.name_output(slot)
+        self.graph.values[variable] = Value(name, rank, is_int, shape)
+        self.output = name
+        if not is_int:
+            self.graph.tensors.append(GraphTensor(self.index, self.op.type, variable, name))
+
+    def add(self, op_type: str, inputs: Sequence[str], **attrs: Any) -> str:
+        """Add a node that stands for a part of the op."""
+        return self.graph.add_node(op_type, inputs, f"{self.op.type}_{self.index}", **attrs)
+
+    def give(
+        self,
+        op_type: str,
+        inputs: Sequence[str],
+        rank: int,
+        slot: str = "Out",
+        *,
+        is_int: bool = False,
+        shape: tuple[int, ...] | None = None,
+        **attrs: Any,
+    ) -> None:
+        """Add the node whose output is the op's own."""
+        name = self.graph.add_node(op_type, inputs, self.name_output(slot), **attrs)
+        self.write(slot, name, rank, is_int=is_int, shape=shape)

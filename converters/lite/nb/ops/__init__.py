@@ -1,0 +1,11 @@
+"""What each op of a `.nb` means, one record an op: its form in ONNX, and what it costs."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from converters.lite.nb.builder import OpRule
+from converters.lite.nb.ops import elementwise, ports, products, shapes, windows
+
+OPS: Mapping[str, OpRule] = MappingProxyType(
+    {**ports.RULES, **windows.RULES, **products.RULES, **elementwise.RULES, **shapes.RULES}
+)

@@ -1,0 +1,149 @@
+"""Ops that compute each number by itself, and the activations among them that opt fuses into others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+from converters.lite.nb.builder import MAX_INT, OpRule, Step
+from converters.sources.ops import PADDLE_OPS, PaddleOp
+
+
+def activate(step: Step, name: str, rank: int, slot: str, kind: object, limit: str) -> None:
+    """Write `name` to `slot`, behind the fused activation `kind`; empty for none.
+
+    `limit` names the attribute that has the upper end of relu6.
+    """
+    if not kind:
+        step.write(slot, name, rank)
+    elif kind not in step.rule.activations:
+        step.fail(f"the fused activation is {kind!r}, expected one of {list(step.rule.activations)}")
+    elif kind == "relu":
+        step.give("Relu", [name], rank, slot)
+    elif kind == "relu6":
+        ends = [step.graph.add_float(0.0), step.graph.add_float(step.read_number(limit, 6.0))]
+        step.give("Clip", [name, *ends], rank, slot)
+    else:
+        _give_hard_swish(step, name, rank, slot, "hard_swish_")
+
+
+def _give_hard_swish(step: Step, name: str, rank: int, slot: str, prefix: str = "") -> None:
+    """Write x · min(max(x + offset, 0), threshold) / scale."""
+    attrs = PADDLE_OPS["hard_swish"].attrs
+    numbers = {attr.paddle: step.read_number(f"{prefix}{attr.paddle}", attr.default) for attr in attrs}
+    offset, threshold, scale = (numbers[name] for name in ("offset", "threshold", "scale"))
+    if all(numbers[attr.paddle] == attr.default for attr in attrs):
+        step.give("HardSwish", [name], rank, slot)
+        return
+    if scale == 0:
+        step.fail("scale is 0, expected another number")
+    moved = step.add("Add", [name, step.graph.add_float(offset)])
+    cut = step.add("Clip", [moved, step.graph.add_float(0.0), step.graph.add_float(threshold)])
+    step.give("Div", [step.add("Mul", [name, cut]), step.graph.add_float(scale)], rank, slot)
+
+
+def _calculate(op: PaddleOp, step: Step) -> None:
+    if step.op.attrs.get("fuse_scale") is True:
+        step.fail("fuse_scale is set, which is not known")
+    x, y = step.read_floats("X"), step.read_floats("Y")
+    big, small = (x, y) if x.rank >= y.rank else (y, x)
+    axis = step.read_int("axis", -1)
+    axis = big.rank - small.rank if axis == -1 else axis
+    behind = big.rank - small.rank - axis
+    if axis < 0 or behind < 0:
+        step.fail(f"axis {axis} does not fit tensors of {x.rank} and {y.rank} sides")
+    names = {value: value.name for value in (x, y)}
+    if behind:
+        axes = step.graph.add_ints(range(small.rank, small.rank + behind))
+        names[small] = step.add("Unsqueeze", [small.name, axes])
+    step.give(op.onnx, [names[x], names[y]], big.rank)
+
+
+def _keep(op: PaddleOp, step: Step) -> None:
+    value = step.read_floats("X")
+    attrs: dict[str, Any] = {attr.onnx: step.read_number(attr.paddle, attr.default) for attr in op.attrs}
+    step.give(op.onnx, [value.name], value.rank, **attrs)
+
+
+def _assign(step: Step) -> None:
+    value = step.read("X")
+    if value.is_int:
+        # Without a node: ONNX's inference follows no numbers through Identity.
+        step.write("Out", value.name, value.rank, is_int=True, shape=value.shape)
+    else:
+        step.give("Identity", [value.name], value.rank)
+
+
+def _hard_swish(step: Step) -> None:
+    value = step.read_floats("X")
+    _give_hard_swish(step, value.name, value.rank, "Out")
+
+
+def _swish(step: Step) -> None:
+    value = step.read_floats("X")
+    beta, inner = step.read_number("beta", 1.0), value.name
+    if beta != 1:
+        inner = step.add("Mul", [inner, step.graph.add_float(beta)])
+    step.give("Mul", [value.name, step.add("Sigmoid", [inner])], value.rank)
+
+
+def _gelu(step: Step) -> None:
+    value = step.read_floats("X")
+    if step.op.attrs.get("approximate") is True:
+        step.fail("approximate is set, which is not known")
+    # ONNX has an op of its own from opset 20 on.
+    erf = step.add("Erf", [step.add("Mul", [value.name, step.graph.add_float(math.sqrt(0.5))])])
+    half = step.add("Mul", [value.name, step.graph.add_float(0.5)])
+    step.give("Mul", [half, step.add("Add", [erf, step.graph.add_float(1.0)])], value.rank)
+
+
+def _clip(step: Step) -> None:
+    step.refuse("Min", "Max")
+    value = step.read_floats("X")
+    ends = [step.graph.add_float(step.read_number(name, 0.0)) for name in ("min", "max")]
+    step.give("Clip", [value.name, *ends], value.rank)
+
+
+def _scale(step: Step) -> None:
+    step.refuse("ScaleTensor")
+    value = step.read("X")
+    scale, bias = step.read_number("scale", 1.0), step.read_number("bias", 0.0)
+    if step.op.attrs.get("activation_type"):
+        step.fail(f"the fused activation {step.op.attrs['activation_type']!r} is not known")
+    # scale · x + bias, or scale · (x + bias)
+    parts = [("Mul", scale, 1.0), ("Add", bias, 0.0)]
+    if step.op.attrs.get("bias_after_scale", True) is False:
+        parts.reverse()
+    parts = [part for part in parts if part[1] != part[2]] or [("Mul", 1.0, 1.0)]
+    name = value.name
+    for place, (op_type, number, _) in enumerate(parts):
+        if value.is_int:
+            if not number.is_integer() or abs(number) > MAX_INT:
+                step.fail(f"integers with a scale of {scale} and a bias of {bias}, expected integers of 32 bits")
+            constant = step.graph.add_ints([int(number)])
+        else:
+            constant = step.graph.add_float(number)
+        if place == len(parts) - 1:
+            step.give(op_type, [name, constant], value.rank, is_int=value.is_int, shape=value.shape)
+        else:
+            name = step.add(op_type, [name, constant])
+
+
+RULES: Mapping[str, OpRule] = MappingProxyType(
+    {
+        **{
+            name: OpRule(partial(_calculate if op.is_binary else _keep, op))
+            for name, op in PADDLE_OPS.items()
+            if op.onnx
+        },
+        "assign": OpRule(_assign),
+        "clip": OpRule(_clip),
+        "gelu": OpRule(_gelu),
+        "hard_swish": OpRule(_hard_swish),
+        "scale": OpRule(_scale),
+        "swish": OpRule(_swish),
+    }
+)

@@ -1,0 +1,48 @@
+"""Where the input comes from and the output goes to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import onnx
+from onnx import TensorProto, helper
+
+from converters.lite.nb.builder import MAX_INT, OpRule, Step, Traffic, Value
+from converters.lite.nb.read import NbVar
+
+_DTYPES = MappingProxyType({"float32": TensorProto.FLOAT})
+
+
+def _make_port(name: str, variable: NbVar, shape: Sequence[int]) -> onnx.ValueInfoProto:
+    free = {0: "batch", 2: "height", 3: "width"}
+    sides = [free.get(place, f"side_{place}") if side == -1 else side for place, side in enumerate(shape)]
+    return helper.make_tensor_value_info(name, _DTYPES[variable.dtype or ""], sides)
+
+
+def _feed(step: Step) -> None:
+    name = step.name_output("Out")
+    variable = step.graph.source.blocks[0].vars.get(name)
+    if variable is None or variable.shape is None or variable.dtype not in _DTYPES:
+        step.fail(f"the input {name!r} is no tensor of float32")
+    sides = [side for side in variable.shape if side != -1]
+    if not variable.shape or not all(0 < side <= MAX_INT for side in sides) or math.prod(sides) > MAX_INT:
+        step.fail(f"the input {name!r} has the shape {list(variable.shape)}")
+    claimed = step.graph.claim(name)
+    step.graph.inputs.append((step.read_int("col", 0), _make_port(claimed, variable, variable.shape)))
+    step.graph.values[name] = Value(claimed, len(variable.shape))
+    step.output = claimed
+
+
+def _fetch(step: Step) -> None:
+    value = step.read_floats("X")
+    # A name of its own: an output may be fetched twice, and may be an input.
+    out = step.graph.add_node("Identity", [value.name], f"{step.list_names('X')[0]}_fetched")
+    port = helper.make_tensor_value_info(out, TensorProto.FLOAT, [None] * value.rank)
+    step.graph.outputs.append((step.read_int("col", 0), port))
+
+
+RULES: Mapping[str, OpRule] = MappingProxyType(
+    {"feed": OpRule(_feed, traffic=Traffic.NONE), "fetch": OpRule(_fetch, traffic=Traffic.NONE)}
+)

@@ -1,0 +1,114 @@
+"""Products of matrices, normalisations and sums along an axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from converters.lite.nb.builder import OpRule, OpShapes, Shape, Step
+from converters.lite.nb.ops.elementwise import activate
+
+
+def _fc(step: Step) -> None:
+    value = step.read_floats("Input")
+    weights_name, shape = step.read_param("W")
+    if len(shape) != 2 or step.op.attrs.get("padding_weights"):
+        step.fail(f"weights of shape {list(shape)}, expected 2 sides without padding")
+    # As Lite's fc does: what was a matmul keeps all sides but the last.
+    split = value.rank - 1
+    if step.op.attrs.get("op_type") not in ("matmul", "matmul_v2"):
+        split = step.read_axis("in_num_col_dims", value.rank, 1)
+    if split < 1:
+        step.fail(f"an input of {value.rank} sides, {split} of them for rows, expected at least 1 for rows")
+    name = value.name
+    if split < value.rank - 1:
+        name = step.add("Reshape", [name, step.graph.add_ints([0] * split + [-1])])
+    out = step.add("MatMul", [name, weights_name])
+    kind = step.op.attrs.get("activation_type", "")
+    if step.has("Bias"):
+        out = step.add("Add", [out, step.read_bias(shape[1])])
+    elif kind:
+        step.fail(f"the fused activation {kind!r} without Bias, where the runtime leaves it out for several rows")
+    activate(step, out, split + 1, "Out", kind, "alpha")
+
+
+def _matmul(step: Step) -> None:
+    names, ranks = [], []
+    for slot, attr in (("X", "trans_x"), ("Y", "trans_y")):
+        value = step.read_floats(slot)
+        if value.rank < 2:
+            step.fail(f"{slot} has {value.rank} sides, expected at least 2")
+        name = value.name
+        if step.op.attrs.get(attr) is True:
+            order = [*range(value.rank - 2), value.rank - 1, value.rank - 2]
+            name = step.add("Transpose", [name], perm=order)
+        names.append(name)
+        ranks.append(value.rank)
+    alpha = step.read_number("alpha", 1.0)
+    if alpha != 1:
+        step.give("Mul", [step.add("MatMul", names), step.graph.add_float(alpha)], max(ranks))
+    else:
+        step.give("MatMul", names, max(ranks))
+
+
+def _batch_norm(step: Step) -> None:
+    value = step.read_floats("X", 4)
+    if step.op.attrs.get("is_test") not in (True, 1) or step.op.attrs.get("data_layout", "NCHW") != "NCHW":
+        step.fail("expected one at inference, with the channels second")
+    names = [step.read_floats(slot, 1).name for slot in ("Scale", "Bias", "Mean", "Variance")]
+    epsilon = step.read_number("epsilon", 1e-5)
+    step.give("BatchNormalization", [value.name, *names], value.rank, "Y", epsilon=epsilon)
+
+
+def _layer_norm(step: Step) -> None:
+    value = step.read_floats("X")
+    axis = step.read_axis("begin_norm_axis", value.rank, 1)
+    if axis != value.rank - 1 or not step.has("Scale"):
+        step.fail(f"over the axes from {axis} of {value.rank}, expected over the last one, with a scale")
+    inputs = [value.name, step.read_floats("Scale", 1).name]
+    if step.has("Bias"):
+        inputs.append(step.read_floats("Bias", 1).name)
+    step.give("LayerNormalization", inputs, value.rank, "Y", axis=-1, epsilon=step.read_number("epsilon", 1e-5))
+
+
+def _softmax(step: Step) -> None:
+    value = step.read_floats("X")
+    if step.op.attrs.get("eleminate_success") is True:
+        step.fail("eleminate_success is set, which is not known")
+    step.give("Softmax", [value.name], value.rank, axis=step.read_axis("axis", value.rank, -1))
+
+
+def _reduce_mean(step: Step) -> None:
+    # What the runtime's kernel is written for; of fewer sides it makes up the others.
+    value = step.read_floats("X", 4)
+    axes = [step.check_axis("dim", axis, value.rank) for axis in step.read_ints("dim")]
+    if step.op.attrs.get("reduce_all") is True or axes not in ([0], [1], [2], [3], [0, 1], [1, 2], [2, 3]):
+        step.fail(f"over the axes {axes}, which the runtime does not reduce")
+    is_kept = step.op.attrs.get("keep_dim") is True
+    step.give("ReduceMean", [value.name], 4 if is_kept else 4 - len(axes), axes=axes, keepdims=int(is_kept))
+
+
+def _count_fc(shapes: OpShapes) -> int:
+    return math.prod(shapes.output) * shapes.inputs["W"][0][0]
+
+
+def _count_matmul(shapes: OpShapes) -> int:
+    return math.prod(shapes.output) * shapes.inputs["X"][0][-2 if shapes.op.attrs.get("trans_x") is True else -1]
+
+
+def _list_rows(shapes: OpShapes) -> Mapping[str, Shape]:
+    rows = (math.prod(shapes.output[:-1]),)
+    return {"Mean": rows, "Variance": rows}
+
+
+RULES: Mapping[str, OpRule] = MappingProxyType(
+    {
+        "batch_norm": OpRule(_batch_norm),
+        "fc": OpRule(_fc, _count_fc, activations=("relu", "relu6"), scaled_axis=(1, 2)),
+        "layer_norm": OpRule(_layer_norm, list_statistics=_list_rows),
+        "matmul_v2": OpRule(_matmul, _count_matmul),
+        "reduce_mean": OpRule(_reduce_mean),
+        "softmax": OpRule(_softmax),
+    }
+)

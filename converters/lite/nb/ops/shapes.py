@@ -1,0 +1,154 @@
+"""Ops that move numbers, give them another shape, or compute shapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from converters.lite.nb.builder import MAX_INT, OpRule, Step, Traffic
+
+# What is filled are shapes and factors; a file must not ask for gigabytes by a few numbers.
+_MAX_FILLED = 65536
+
+# VarType_.Type of INT32, INT64 and FP32. Shapes are int64 throughout the ONNX graph.
+_FILL_DTYPES: Mapping[int, type[np.int64] | type[np.float32]] = MappingProxyType(
+    {2: np.int64, 3: np.int64, 5: np.float32}
+)
+
+
+def _concat(step: Step) -> None:
+    step.refuse("AxisTensor")
+    values = [step.read_variable("X", name) for name in step.list_names("X")]
+    if not values or len({(value.rank, value.is_int) for value in values}) != 1:
+        step.fail(f"tensors of {[value.rank for value in values]} sides, expected some of one kind")
+    rank, is_int = values[0].rank, values[0].is_int
+    names = [value.name for value in values]
+    step.give("Concat", names, rank, is_int=is_int, axis=step.read_axis("axis", rank, 0))
+
+
+def _transpose(step: Step) -> None:
+    value = step.read("X")
+    order = step.read_ints("axis", value.rank)
+    if not order or sorted(order) != list(range(value.rank)):
+        step.fail(f"axis is {order}, expected each of 0 to {value.rank - 1} once")
+    step.give("Transpose", [value.name], value.rank, is_int=value.is_int, perm=order)
+
+
+def _reshape(step: Step) -> None:
+    value = step.read("X")
+    if step.has("ShapeTensor"):
+        shape, rank = step.read_numbers_of("ShapeTensor"), len(step.list_names("ShapeTensor"))
+    else:
+        step.refuse("Shape")
+        wanted = step.read_ints("shape")
+        known = math.prod(side for side in wanted if side > 0)
+        if (
+            not wanted
+            or known > MAX_INT
+            or wanted.count(-1) > 1
+            or any(side < -1 or (side == 0 and place >= value.rank) for place, side in enumerate(wanted))
+        ):
+            step.fail(f"shape is {wanted}, which a tensor of {value.rank} sides cannot get")
+        shape, rank = step.graph.add_ints(wanted), len(wanted)
+    step.give("Reshape", [value.name, shape], rank, is_int=value.is_int)
+
+
+def _flatten(step: Step) -> None:
+    value = step.read("X")
+    start = step.read_axis("start_axis", value.rank, 1)
+    stop = step.read_axis("stop_axis", value.rank, -1)
+    if start > stop:
+        step.fail(f"start_axis is {start}, expected at most stop_axis, which is {stop}")
+    shape = step.graph.add_ints([0] * start + [-1])
+    if stop < value.rank - 1:
+        shape = step.add("Concat", [shape, step.add("Shape", [value.name], start=stop + 1)], axis=0)
+    step.give("Reshape", [value.name, shape], value.rank - (stop - start), is_int=value.is_int)
+
+
+def _squeeze(step: Step) -> None:
+    value = step.read("X")
+    axes = sorted({step.check_axis("axes", axis, value.rank) for axis in step.read_ints("axes")})
+    if not 0 < len(axes) < value.rank:
+        step.fail(f"axes is {axes} for {value.rank} sides, expected one at least, and not all")
+    step.give("Squeeze", [value.name, step.graph.add_ints(axes)], value.rank - len(axes), is_int=value.is_int)
+
+
+def _unsqueeze(step: Step) -> None:
+    step.refuse("AxesTensor", "AxesTensorList")
+    value = step.read("X")
+    axes = step.read_ints("axes")
+    rank = value.rank + len(axes)
+    axes = [step.check_axis("axes", axis, rank) for axis in axes]
+    if not axes or axes != sorted(set(axes)):
+        step.fail(f"axes is {axes}, expected one at least, in order")
+    step.give("Unsqueeze", [value.name, step.graph.add_ints(axes)], rank, is_int=value.is_int)
+
+
+def _shape(step: Step) -> None:
+    value = step.read("Input")
+    step.give("Shape", [value.name], 1, is_int=True, shape=(value.rank,))
+
+
+def _slice(step: Step) -> None:
+    step.refuse("StartsTensor", "EndsTensor", "StartsTensorList", "EndsTensorList")
+    value = step.read("Input")
+    axes, starts, ends = (step.read_ints(name) for name in ("axes", "starts", "ends"))
+    if not 0 < len(axes) == len(starts) == len(ends):
+        step.fail(f"axes {axes}, starts {starts}, ends {ends}, expected as many of each")
+    axes = [step.check_axis("axes", axis, value.rank) for axis in axes]
+    dropped = sorted({step.check_axis("decrease_axis", axis, value.rank) for axis in step.read_ints("decrease_axis")})
+    # An end of 0 stands for the last place itself where the start was not known when the model was saved.
+    flags = step.read_ints("infer_flags", None, (1,) * len(axes))
+    for place, (axis, flag) in enumerate(zip(axes, flags, strict=False)):
+        if flag == -1 and (starts[place], ends[place]) == (-1, 0) and axis in dropped:
+            ends[place] = MAX_INT
+    if len(set(axes)) < len(axes) or any(
+        end <= start if (start < 0) == (end < 0) else end == 0 for start, end in zip(starts, ends, strict=True)
+    ):
+        step.fail(f"axes {axes}, starts {starts}, ends {ends} leave nothing, or name an axis twice")
+    bounds = [step.graph.add_ints(numbers) for numbers in (starts, ends, axes)]
+    # Lite has no tensor without sides: a number picked out of everything stays a vector.
+    shape = (1,) if len(dropped) == value.rank else None
+    dropped = dropped[: value.rank - 1]
+    if not dropped:
+        step.give("Slice", [value.name, *bounds], value.rank, is_int=value.is_int, shape=shape)
+        return
+    picked = step.add("Slice", [value.name, *bounds])
+    rank = value.rank - len(dropped)
+    step.give("Squeeze", [picked, step.graph.add_ints(dropped)], rank, is_int=value.is_int, shape=shape)
+
+
+def _fill_constant(step: Step) -> None:
+    step.refuse("ShapeTensor", "ShapeTensorList", "ValueTensor")
+    shape = step.read_ints("shape", None, (1,))
+    # The runtime does not look at str_value, which has the same number as text.
+    value = step.read_number("value", 0.0)
+    dtype = _FILL_DTYPES.get(step.read_int("dtype", 5))
+    if dtype is None or not shape or any(not 0 < side <= _MAX_FILLED for side in shape):
+        step.fail(f"dtype {step.op.attrs.get('dtype')!r} and shape {shape}, expected numbers, and sides above 0")
+    step.graph.filled += math.prod(shape)
+    if step.graph.filled > _MAX_FILLED:
+        step.fail(f"shape {shape} makes {step.graph.filled} filled numbers, expected at most {_MAX_FILLED} in a model")
+    if dtype is np.int64 and not (value.is_integer() and abs(value) <= MAX_INT):
+        step.fail(f"value is {value}, expected an integer of 32 bits")
+    variable = step.name_output("Out")
+    name = step.graph.add_constant(np.full(shape, value, dtype=dtype), variable)
+    step.write("Out", name, len(shape), is_int=dtype is np.int64, shape=tuple(shape))
+
+
+RULES: Mapping[str, OpRule] = MappingProxyType(
+    {
+        "concat": OpRule(_concat),
+        "fill_constant": OpRule(_fill_constant),
+        "flatten_contiguous_range": OpRule(_flatten, traffic=Traffic.VIEW),
+        "reshape2": OpRule(_reshape, traffic=Traffic.VIEW),
+        "shape": OpRule(_shape, traffic=Traffic.OUTPUT),
+        "slice": OpRule(_slice, traffic=Traffic.PART),
+        "squeeze2": OpRule(_squeeze, traffic=Traffic.VIEW),
+        "transpose2": OpRule(_transpose),
+        "unsqueeze2": OpRule(_unsqueeze, traffic=Traffic.VIEW),
+    }
+)

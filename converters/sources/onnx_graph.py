@@ -1,0 +1,143 @@
+"""An ONNX model while it is imported: what is known of its tensors, and the program so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from converters.sources.program import Array, make_program
+from edge_ocr.errors import ConversionError, ModelError
+
+MIN_OPSET = 11
+"""Below it, Clip, Resize and their like have other forms."""
+MAX_OPSET = 22
+"""The newest that the oldest onnx package we admit (1.17) knows."""
+
+HINT = "export the model to ONNX again"
+MAX_INT = 2**31 - 1
+# Of a message, which may hold what a damaged model has thousands of.
+_MAX_WORDS = 500
+# More numbers than any shape has: larger constants take part in the inference of shapes without their values.
+_MAX_VALUES = 64
+
+
+class OnnxGraph:
+    """One model on its way."""
+
+    def __init__(self, model: ModelProto, path: Path) -> None:
+        self.path = path
+        self.model = model
+        opsets = {entry.domain: entry.version for entry in model.opset_import}
+        self.opset = opsets.get("", opsets.get("ai.onnx", 0))
+        if not MIN_OPSET <= self.opset <= MAX_OPSET:
+            raise ConversionError(
+                f"{path}: opset {self.opset}, expected {MIN_OPSET} to {MAX_OPSET}",
+                f"export the model again with an opset from {MIN_OPSET} to {MAX_OPSET}",
+            )
+        self.program = make_program(str(path))
+        self.constants: dict[str, Array] = {}
+        self.shapes: dict[str, tuple[int | str, ...]] = {}
+        """Of tensors that are computed: a number, or the name of a free side, "" where it has none."""
+        self.dtypes: dict[str, int] = {}
+        self.names: dict[str, str] = {}
+        """Of tensors and constants, what the program calls them."""
+
+    def describe(self, node: NodeProto) -> str:
+        domain = f"{node.domain}." if node.domain else ""
+        name = node.name or ", ".join(name for name in node.output if name)
+        return f"{self.path}: {show(f'{domain}{node.op_type} (node {name}, opset {self.opset})')}"
+
+    def learn_shapes(self, nodes: Sequence[NodeProto]) -> None:
+        """Learn the shapes of all tensors that the nodes make."""
+        inputs = [port for port in self.model.graph.input if port.name not in self.constants]
+        outputs = [port.name for port in self.model.graph.output]
+        try:
+            found = infer_shapes(nodes, inputs, outputs, self.constants, self.opset)
+        # InferenceError and what the checker raises have no common base.
+        except Exception as error:
+            raise ModelError(f"{self.path}: its shapes do not fit together: {sum_up(error)}", HINT) from None
+        # Some exporters call every free side "?": a name that the input has twice tells nothing.
+        free = [dim.dim_param for port in inputs for dim in port.type.tensor_type.shape.dim]
+        named = {name for name in free if name != "?" and free.count(name) == 1}
+        for name, tensor in found.items():
+            self.dtypes[name] = tensor.elem_type
+            if tensor.HasField("shape"):
+                self.shapes[name] = tuple(
+                    dim.dim_value if dim.HasField("dim_value") else dim.dim_param if dim.dim_param in named else ""
+                    for dim in tensor.shape.dim
+                )
+
+    def declare(self, name: str) -> str:
+        """Return what the program calls a tensor that a node makes."""
+        shape = self.shapes.get(name)
+        if shape is None:
+            raise ConversionError(f"{self.path}: the number of sides of {show(name)} is not known", HINT)
+        self.names[name] = self._make_name(name)
+        self.program.set_shape(self.names[name], tuple(side if isinstance(side, int) else -1 for side in shape))
+        return self.names[name]
+
+    def store(self, stem: str, value: Array) -> str:
+        """Return the name of a parameter with this value."""
+        name = self._make_name(stem)
+        self.program.set_param(name, value)
+        return name
+
+    def _make_name(self, stem: str) -> str:
+        # The ops feed and fetch have variables of these names.
+        return self.program.make_name(f"{stem}_" if stem in ("feed", "fetch") else stem)
+
+
+def read_attr(node: NodeProto, name: str, default: Any) -> Any:
+    attr = next((attr for attr in node.attribute if attr.name == name), None)
+    if attr is None:
+        return default
+    value = helper.get_attribute_value(attr)
+    if attr.type == AttributeProto.STRING:
+        return value.decode(errors="replace")
+    return list(value) if attr.type in (AttributeProto.INTS, AttributeProto.FLOATS) else value
+
+
+def name_type(number: int) -> str:
+    try:
+        return str(TensorProto.DataType.Name(number))
+    except ValueError:  # of no known type
+        return f"the type {number}"
+
+
+def sum_up(said: object) -> str:
+    """Return what an error says in one line that has an end."""
+    text = " ".join(str(said).split())
+    return show(text if len(text) <= _MAX_WORDS else f"{text[:_MAX_WORDS]}…")
+
+
+def show(text: str) -> str:
+    """Return names of a model as they may stand in a message: in one line, without what moves a terminal's cursor."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def infer_shapes(
+    nodes: Sequence[NodeProto],
+    inputs: Iterable[ValueInfoProto],
+    outputs: Iterable[str],
+    constants: Mapping[str, Array],
+    opset: int,
+) -> dict[str, Any]:
+    """Return type and shape (TypeProto.Tensor) of each tensor that has one, by ONNX's own inference.
+
+    Raises what the inference raises, which has no common base, if shapes do not fit together.
+    """
+    small = [numpy_helper.from_array(value, name) for name, value in constants.items() if value.size <= _MAX_VALUES]
+    large = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+        for name, value in constants.items()
+        if value.size > _MAX_VALUES
+    ]
+    graph = GraphProto(name="shapes", node=nodes, input=[*inputs, *large], initializer=small)
+    graph.output.extend(map(helper.make_empty_tensor_value_info, outputs))
+    model = ModelProto(ir_version=8, graph=graph, opset_import=[helper.make_opsetid("", opset)])
+    found = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    return {port.name: port.type.tensor_type for port in (*found.input, *found.value_info, *found.output)}
