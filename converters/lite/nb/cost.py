@@ -160,8 +160,10 @@ def _infer_shapes(model: NbModel, graph: NbGraph, given: Mapping[str, Shape]) ->
     try:
         found = infer_shapes(proto.node, ports, [port.name for port in proto.output], constants, OPSET)
     except onnx.shape_inference.InferenceError as error:
-        reason = " ".join(str(error).split())[:200]
-        where = (f"op {index} ({op.type})" for index, (op, made) in enumerate(ops) if made.is_named_in(str(error)))
+        # One line a node; the first one is what the others follow from.
+        text = str(error).strip().splitlines()[0]
+        where = (f"op {index} ({op.type})" for index, (op, made) in enumerate(ops) if made.is_named_in(text))
+        reason = text.rpartition("] ")[2][:200]
         raise ModelError(f"{next(where, 'the graph')}: the shapes do not fit: {reason}") from None
     shapes: dict[str, Shape] = {name: value.shape for name, value in constants.items()}
     for index, (op, made) in enumerate(ops):

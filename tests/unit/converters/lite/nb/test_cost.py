@@ -1,4 +1,5 @@
 import math
+import re
 from collections import Counter
 from functools import cache
 
@@ -20,14 +21,14 @@ def make_op(op_type, inputs, outputs, /, **attrs):
     return NbOp(op_type, to_slots(inputs), to_slots(outputs), attrs)
 
 
-def build_model(*ops, params=(), output="y"):
-    x = NbVar("x", "tensor", False, "float32", None)
+def build_model(*ops, params=(), output="y", shape=(-1,) * 4):
+    x = NbVar("x", "tensor", False, "float32", shape)
     ops = (make_op("feed", {"X": "feed"}, {"Out": "x"}), *ops, make_op("fetch", {"X": output}, {"Out": "fetch"}))
     return NbModel(
         size_bytes=0,
         header=NbHeader(2, "v2.13-rc", 0, 0, 0),
         program_version=0,
-        blocks=(NbBlock(0, -1, {}, ops),),
+        blocks=(NbBlock(0, -1, {"x": x}, ops),),
         params={
             name: NbParam(name, "float32", shape, memoryview(bytes(4 * math.prod(shape))))
             for name, shape in dict(params).items()
@@ -39,7 +40,7 @@ def build_model(*ops, params=(), output="y"):
 
 def run(shape, *ops, params=(), output="y"):
     """Return the cost of the ops between feed and fetch."""
-    return compute_cost(build_model(*ops, params=params, output=output), {"x": shape})
+    return compute_cost(build_model(*ops, params=params, output=output, shape=(-1,) * len(shape)), {"x": shape})
 
 
 def infer(given, op_type, /, *, slot="X", out="Out", **attrs):
@@ -53,6 +54,10 @@ def fill(name, value):
 
 def make_conv(**attrs):
     return make_op("conv2d", {"Input": "x", "Filter": "w", "Bias": "b"}, {"Output": "y"}, **attrs)
+
+
+def make_interpolation(**attrs):
+    return make_op("nearest_interp_v2", {"X": "x"}, {"Out": "y"}, align_corners=False, **attrs)
 
 
 def test_a_convolution_counted_by_hand():
@@ -110,11 +115,11 @@ def test_padding_and_dilation(attrs, sides):
         ({"ksize": (3, 2), "strides": (3, 2), "paddings": (0, 0)}, (3, 5)),
         ({"ksize": (3, 2), "strides": (3, 2), "paddings": (0, 0), "ceil_mode": True}, (4, 6)),
         ({"ksize": (1, 1), "global_pooling": True}, (1, 1)),
-        ({"ksize": (2, 5), "adaptive": True}, (2, 5)),
+        ({"ksize": (1, 1), "adaptive": True}, (1, 1)),
     ],
 )
 def test_pooling(attrs, sides):
-    assert infer((1, 2, 10, 11), "pool2d", **attrs) == (1, 2, *sides)
+    assert infer((1, 2, 10, 11), "pool2d", pooling_type="max", **attrs) == (1, 2, *sides)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +128,6 @@ def test_pooling(attrs, sides):
         ((2, 3, 4, 5), (1,), -1, (2, 3, 4, 5)),
         ((2, 3, 4, 5), (3, 1, 1), -1, (2, 3, 4, 5)),
         ((2, 3, 4, 5), (3,), 1, (2, 3, 4, 5)),
-        ((2, 3, 4, 5), (3, 1, 1, 1), 1, (2, 3, 4, 5)),
         ((2, 3, 1, 1), (2, 3, 4, 5), -1, (2, 3, 4, 5)),
         ((3,), (2, 3), -1, (2, 3)),
     ],
@@ -154,7 +158,7 @@ def test_ops_that_move_sides(call, shape):
     assert infer((2, 3, 4), op_type, **attrs) == shape
 
 
-@pytest.mark.parametrize(("axes", "shape"), [((1,), (2, 3, 1)), ((-1,), (2, 1, 3)), ((), (2, 3)), ((0,), (2, 1, 3, 1))])
+@pytest.mark.parametrize(("axes", "shape"), [((1,), (2, 3, 1)), ((-1,), (2, 1, 3))])
 def test_squeeze(axes, shape):
     assert infer((2, 1, 3, 1), "squeeze2", axes=axes) == shape
 
@@ -175,7 +179,7 @@ def test_slice(attrs, shape):
 def test_slice_and_shape_read_no_more_than_they_need():
     table = run((4, 6), make_op("slice", {"Input": "x"}, {"Out": "y"}, axes=(0,), starts=(0,), ends=(1,)))
     assert (table.read_bytes, table.written_bytes) == (24, 24)
-    table = run((4, 6), make_op("shape", {"Input": "x"}, {"Out": "y"}))
+    table = run((4, 6), make_op("shape", {"Input": "x"}, {"Out": "s"}), output="x")
     assert (table.read_bytes, table.written_bytes) == (0, 8)
 
 
@@ -187,11 +191,11 @@ def test_another_shape_in_place_moves_nothing():
 
 
 @pytest.mark.parametrize(
-    ("attrs", "sides"),
-    [({"scale": (2.0, 4.0)}, (6, 20)), ({"scale": 2.0}, (6, 10)), ({"scale": (), "out_h": 7, "out_w": 8}, (7, 8))],
+    ("op_type", "sides"),
+    [("nearest_interp_v2", (6, 20)), ("bilinear_interp_v2", (6, 20))],
 )
-def test_interpolation(attrs, sides):
-    assert infer((1, 2, 3, 5), "nearest_interp_v2", **attrs) == (1, 2, *sides)
+def test_interpolation(op_type, sides):
+    assert infer((1, 2, 3, 5), op_type, scale=(2.0, 4.0), align_corners=False) == (1, 2, *sides)
 
 
 def test_concat_and_layer_norm():
@@ -232,73 +236,82 @@ def test_shapes_that_the_program_computes_are_followed():
 
 
 def test_shapes_in_one_tensor_are_followed():
+    def pick(place, name):
+        return make_op("slice", {"Input": "s"}, {"Out": name}, axes=(0,), starts=(place,), ends=(place + 1,))
+
     table = run(
         (2, 3, 4),
         fill("a", 6),
         fill("b", -1),
         make_op("concat", {"X": ("a", "b")}, {"Out": "s"}, axis=0),
-        make_op("reshape2", {"X": "x", "Shape": "s"}, {"Out": "y"}, shape=(1, 1)),
-        make_op("slice", {"Input": "y", "StartsTensor": "b"}, {"Out": "z"}, axes=(0,), ends=(6,)),
-        make_op("fill_constant", {"ShapeTensor": "a"}, {"Out": "v"}, value=0.5),
+        pick(0, "p"),
+        pick(1, "q"),
+        make_op("reshape2", {"X": "x", "ShapeTensor": ("p", "q")}, {"Out": "y"}),
     )
     assert table.output_shapes["y"] == (6, 4)
-    assert [op.output_shapes[0] for op in table.ops[-3:-1]] == [(1, 4), (6,)]
+    assert [op.output_shapes[0] for op in table.ops[3:6]] == [(2,), (1,), (1,)]
 
 
 @pytest.mark.parametrize(
-    ("ops", "params", "words"),
+    ("ops", "params", "named"),
     [
-        ([make_op("einsum", {"X": "x"}, {"Out": "y"})], {}, "op 1: the cost of 'einsum' is not known"),
-        ([make_op("relu", {"X": "none"}, {"Out": "y"})], {}, r"op 1 \(relu\): X 'none' was not computed before"),
-        ([make_op("relu", {}, {"Out": "y"})], {}, "no X, expected a tensor"),
-        ([make_op("relu", {"X": ("x", "x")}, {"Out": "y"})], {}, "2 tensors for X"),
-        ([make_conv(groups=2)], {"w": (8, 3, 3, 3), "b": (8,)}, "3 channels in 2 groups for a filter"),
-        ([make_conv(groups=0)], {"w": (8, 3, 3, 3), "b": (8,)}, "3 channels in 0 groups"),
-        ([make_conv(groups="1")], {"w": (8, 3, 3, 3), "b": (8,)}, "groups is '1', expected an integer"),
+        ([make_op("einsum", {"X": "x"}, {"Out": "y"})], {}, "op 1: 'einsum'"),
+        ([make_op("relu", {"X": "none"}, {"Out": "y"})], {}, r"op 1 \(relu\): X 'none'"),
+        ([make_op("relu", {}, {"Out": "y"})], {}, r"op 1 \(relu\): 0 .* X"),
+        ([make_op("relu", {"X": ("x", "x")}, {"Out": "y"})], {}, r"op 1 \(relu\): 2 .* X"),
+        ([make_conv(groups=2)], {"w": (8, 3, 3, 3), "b": (8,)}, r"op 1 \(conv2d\): 3 .* 2 .*\[8, 3, 3, 3\]"),
+        ([make_conv(groups=0)], {"w": (8, 3, 3, 3), "b": (8,)}, r"op 1 \(conv2d\): .*\[8, 3, 3, 3\] in 0 groups"),
+        ([make_conv(groups="1")], {"w": (8, 3, 3, 3), "b": (8,)}, "groups is '1'"),
         ([make_conv(strides=(0, 1))], {"w": (8, 3, 3, 3), "b": (8,)}, r"strides \[0, 1\]"),
-        ([make_conv(strides=("1", 1))], {"w": (8, 3, 3, 3), "b": (8,)}, "expected integers"),
-        ([make_conv(strides=(1,))], {"w": (8, 3, 3, 3), "b": (8,)}, "strides has 1 numbers, expected 2"),
+        ([make_conv(strides=("1", 1))], {"w": (8, 3, 3, 3), "b": (8,)}, r"strides is \('1', 1\)"),
+        ([make_conv(strides=(1,))], {"w": (8, 3, 3, 3), "b": (8,)}, "strides has 1 .* 2"),
         ([make_conv(paddings=(1,) * 3)], {"w": (8, 3, 3, 3), "b": (8,)}, r"paddings \[1, 1, 1\]"),
-        ([make_conv()], {"w": (8, 3, 30, 3), "b": (8,)}, "would have the shape"),
-        ([make_conv()], {"w": (8, 3, 3), "b": (8,)}, r"Filter of shape \[8, 3, 3\], expected 4 sides"),
-        ([make_op("elementwise_mul", {"X": "x", "Y": "w"}, {"Out": "y"})], {"w": (5,)}, "do not fit together"),
-        ([make_op("elementwise_mul", {"X": "x", "Y": "w"}, {"Out": "y"}, axis=4)], {"w": (8,)}, "axis 4 does not fit"),
-        ([make_op("matmul_v2", {"X": "x", "Y": "w"}, {"Out": "y"})], {"w": (9, 2)}, "do not fit together"),
-        ([make_op("fc", {"Input": "x", "W": "w"}, {"Out": "y"})], {"w": (9, 2)}, r"for weights of \[9, 2\]"),
-        ([make_op("transpose2", {"X": "x"}, {"Out": "y"}, axis=(0, 1, 2, 2))], {}, "expected each of 0 to 3 once"),
-        ([make_op("reshape2", {"X": "x"}, {"Out": "y"}, shape=(7, -1))], {}, "cannot get the shape"),
-        ([make_op("reshape2", {"X": "x"}, {"Out": "y"}, shape=(-1, -1))], {}, "cannot get the shape"),
-        ([make_op("reshape2", {"X": "x"}, {"Out": "y"}, shape=(1,) * 9**5)], {}, "59049 numbers, expected at most 16"),
-        ([make_op("reshape2", {"X": "x", "Shape": "x"}, {"Out": "y"})], {}, "values of Shape depend on the data"),
-        ([make_op("concat", {"X": ("x", "w")}, {"Out": "y"}, axis=1)], {"w": (1, 3, 8, 9)}, "differ in other sides"),
-        ([make_op("concat", {"X": ("x",)}, {"Out": "y"}, axis=4)], {}, "axis is 4, expected -4 to 3"),
-        ([make_op("concat", {}, {"Out": "y"})], {}, "no X, expected tensors"),
+        ([make_conv()], {"w": (8, 3, 30, 3), "b": (8,)}, r"op 1 \(conv2d\): .*\[1, 8, -21, 6\]"),
+        ([make_conv()], {"w": (8, 3, 3), "b": (8,)}, r"op 1 \(conv2d\): .*\[8, 3, 3\]"),
         (
-            [make_op("slice", {"Input": "x"}, {"Out": "y"}, axes=(0,), starts=(5,), ends=(6,))],
-            {},
-            "expected sides from",
+            [make_op("conv2d_transpose", {"Input": "x", "Filter": "w"}, {"Output": "y"})],
+            {"w": (5, 3, 2, 2)},
+            r"op 1 \(conv2d_transpose\): 3 .*\[5, 3, 2, 2\]",
         ),
-        ([make_op("slice", {"Input": "x"}, {"Out": "y"}, axes=(0,), starts=(), ends=(6,))], {}, "as many of each"),
-        ([make_op("nearest_interp_v2", {"X": "x"}, {"Out": "y"}, scale=(math.nan,))], {}, "expected 1 or 2 numbers"),
-        ([make_op("nearest_interp_v2", {"X": "x"}, {"Out": "y"})], {}, r"the shape \[1, 3, -1, -1\]"),
-        ([make_op("nearest_interp_v2", {"X": "x", "Scale": "x"}, {"Out": "y"})], {}, "the scale depends on the data"),
-        ([make_op("fill_constant", {}, {"Out": "y"}, str_value="many")], {}, "value is 'many', expected a number"),
-        ([make_op("fill_constant", {}, {"Out": "y"}, shape=(2**40,))], {}, "expected sides from 1"),
-        ([make_op("flatten_contiguous_range", {"X": "x"}, {"Out": "y"}, start_axis=2, stop_axis=1)], {}, "at most"),
+        ([make_op("elementwise_mul", {"X": "x", "Y": "w"}, {"Out": "y"})], {"w": (5,)}, r"op 1 \(elementwise_mul\)"),
+        ([make_op("elementwise_mul", {"X": "x", "Y": "w"}, {"Out": "y"}, axis=4)], {"w": (8,)}, "axis 4 .* 4 and 1"),
+        ([make_op("matmul_v2", {"X": "x", "Y": "w"}, {"Out": "y"})], {"w": (9, 2)}, r"op 1 \(matmul_v2\)"),
+        ([make_op("fc", {"Input": "x", "W": "w"}, {"Out": "y"})], {"w": (9, 2)}, r"op 1 \(fc\)"),
+        ([make_op("transpose2", {"X": "x"}, {"Out": "y"}, axis=(0, 1, 2, 2))], {}, r"axis is \[0, 1, 2, 2\]"),
+        ([make_op("reshape2", {"X": "x"}, {"Out": "y"}, shape=(7, -1))], {}, r"op 1 \(reshape2\)"),
+        ([make_op("reshape2", {"X": "x"}, {"Out": "y"}, shape=(7, 2))], {}, r"op 1 \(reshape2\): .*\[7, 2\]"),
+        ([make_op("reshape2", {"X": "x"}, {"Out": "y"}, shape=(-1, -1))], {}, r"op 1 \(reshape2\): .*\[-1, -1\]"),
+        ([make_op("reshape2", {"X": "x"}, {"Out": "y"}, shape=(1,) * 9**5)], {}, "shape has 59049 .* 16"),
+        ([make_op("reshape2", {"X": "x", "Shape": "x"}, {"Out": "y"})], {}, r"op 1 \(reshape2\): Shape"),
+        ([make_op("concat", {"X": ("x", "w")}, {"Out": "y"}, axis=1)], {"w": (1, 3, 8, 9)}, r"op 1 \(concat\)"),
+        ([make_op("concat", {"X": ("x",)}, {"Out": "y"}, axis=4)], {}, "axis is 4, expected -4 to 3"),
+        ([make_op("concat", {}, {"Out": "y"})], {}, r"op 1 \(concat\)"),
+        ([make_op("slice", {"Input": "x"}, {"Out": "y"}, axes=(0,), starts=(5,), ends=(6,))], {}, r"\[0, 3, 8, 8\]"),
+        ([make_op("slice", {"Input": "x"}, {"Out": "y"}, axes=(0,), starts=(), ends=(6,))], {}, r"starts \[\], ends"),
+        ([make_interpolation(scale=(math.nan,))], {}, r"scale is \(nan,\)"),
+        ([make_interpolation()], {}, "scale is None"),
+        ([make_op("nearest_interp_v2", {"X": "x", "Scale": "x"}, {"Out": "y"})], {}, r"op 1 .*: Scale"),
+        ([make_op("fill_constant", {}, {"Out": "y"}, shape=(2**40,))], {}, r"\[1099511627776\]"),
+        (
+            [make_op("flatten_contiguous_range", {"X": "x"}, {"Out": "y"}, start_axis=2, stop_axis=1)],
+            {},
+            "start_axis is 2, .* 1",
+        ),
     ],
 )
-def test_what_does_not_fit_is_named(ops, params, words):
-    with pytest.raises(ModelError, match=words) as caught:
+def test_what_does_not_fit_is_named(ops, params, named):
+    with pytest.raises(ModelError, match=named) as caught:
         run((1, 3, 8, 8), *ops, params=params)
     assert len(caught.value.message) < 300
 
 
-def test_the_inputs_must_be_those_of_the_model():
-    model = build_model(make_op("relu", {"X": "x"}, {"Out": "y"}))
-    with pytest.raises(ModelError, match=r"shapes for the inputs \['z'\], expected \['x'\]"):
+@pytest.mark.parametrize("shape", [(0, 3), (1, 4), (1, 3, 1), (2**31, 3)])
+def test_the_inputs_must_be_those_of_the_model(shape):
+    model = build_model(make_op("relu", {"X": "x"}, {"Out": "y"}), shape=(-1, 3))
+    with pytest.raises(ModelError, match=r"\['z'\].*\['x'\]"):
         compute_cost(model, {"z": (1, 3)})
-    with pytest.raises(ModelError, match="expected sides from 1"):
-        compute_cost(model, {"x": (0, 3)})
+    with pytest.raises(ModelError, match=rf"'x'.*{re.escape(str(list(shape)))}.*\['\?', 3\]"):
+        compute_cost(model, {"x": shape})
 
 
 @pytest.fixture(scope="session")
