@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from converters.lite.nb.builder import MAX_INT, OpShapes, Shape, Traffic
 from converters.lite.nb.ops import OPS
@@ -143,6 +143,21 @@ def _count_bytes(shape: Shape) -> int:
     return math.prod(shape) * ELEMENT_BYTES
 
 
+def _is_too_small(node: NodeProto, shape: Shape) -> bool:
+    """Tell whether the window of `node` fits nowhere in an input of `shape`.
+
+    ONNX's inference rounds towards 0 and may then count one place for it.
+    """
+    attrs = {attr.name: helper.get_attribute_value(attr) for attr in node.attribute}
+    if node.op_type == "ConvTranspose" or "pads" not in attrs or attrs.get("ceil_mode"):
+        return False
+    kernel, pads, dilations = attrs["kernel_shape"], attrs["pads"], attrs.get("dilations", (1, 1))
+    return any(
+        size + before + after < (taps - 1) * dilation + 1
+        for size, before, after, taps, dilation in zip(shape[2:], pads[:2], pads[2:], kernel, dilations, strict=True)
+    )
+
+
 def _infer_shapes(model: NbModel, graph: NbGraph, given: Mapping[str, Shape]) -> dict[str, Shape]:
     """Return the shape of what each op gives, by name in the graph, for inputs of the shapes `given`."""
     proto, ops = graph.model.graph, list(zip(model.blocks[0].ops, graph.ops, strict=True))
@@ -165,7 +180,9 @@ def _infer_shapes(model: NbModel, graph: NbGraph, given: Mapping[str, Shape]) ->
         where = (f"op {index} ({op.type})" for index, (op, made) in enumerate(ops) if made.is_named_in(text))
         reason = text.rpartition("] ")[2][:200]
         raise ModelError(f"{next(where, 'the graph')}: the shapes do not fit: {reason}") from None
+    nodes = {node.name: node for node in proto.node}
     shapes: dict[str, Shape] = {name: value.shape for name, value in constants.items()}
+    shapes |= {port.name: inputs[port.name] for port in proto.input}
     for index, (op, made) in enumerate(ops):
         if made.output is None or made.output in shapes:
             continue
@@ -176,4 +193,8 @@ def _infer_shapes(model: NbModel, graph: NbGraph, given: Mapping[str, Shape]) ->
         if not shape or len(shape) < len(sizes):
             raise ModelError(f"op {index} ({op.type}): would give the shape {sizes}, expected 1 to {MAX_INT} each")
         shapes[made.output] = shape
+        for node in (nodes[name] for name in made.nodes):
+            if _is_too_small(node, shapes.get(node.input[0], ())):
+                given_shape = list(shapes[node.input[0]])
+                raise ModelError(f"op {index} ({op.type}): its window is larger than the input of shape {given_shape}")
     return shapes

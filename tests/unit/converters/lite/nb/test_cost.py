@@ -267,6 +267,7 @@ def test_shapes_in_one_tensor_are_followed():
         ([make_conv(strides=(1,))], {"w": (8, 3, 3, 3), "b": (8,)}, "strides has 1 .* 2"),
         ([make_conv(paddings=(1,) * 3)], {"w": (8, 3, 3, 3), "b": (8,)}, r"paddings \[1, 1, 1\]"),
         ([make_conv()], {"w": (8, 3, 30, 3), "b": (8,)}, r"op 1 \(conv2d\): .*\[1, 8, -21, 6\]"),
+        ([make_conv(strides=(9, 9))], {"w": (8, 3, 9, 9), "b": (8,)}, r"op 1 \(conv2d\): .*\[1, 3, 8, 8\]"),
         ([make_conv()], {"w": (8, 3, 3), "b": (8,)}, r"op 1 \(conv2d\): .*\[8, 3, 3\]"),
         (
             [make_op("conv2d_transpose", {"Input": "x", "Filter": "w"}, {"Output": "y"})],
