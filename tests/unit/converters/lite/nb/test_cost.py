@@ -6,19 +6,13 @@ from functools import cache
 import pytest
 
 from converters.lite.nb.cost import compute_cost
-from converters.lite.nb.read import NbBlock, NbHeader, NbModel, NbOp, NbParam, NbVar, read_nb
+from converters.lite.nb.read import NbBlock, NbHeader, NbModel, NbParam, NbVar, read_nb
 from converters.lite.opt import run_opt
 from edge_ocr.errors import ModelError
 from edge_ocr.models.resolve import resolve_model
+from support.nb_programs import make_op
 
 MODELS = {"det": "PP-OCRv4_mobile_det", "rec": "PP-OCRv4_mobile_rec", "cls": "ch_ppocr_mobile_v2_cls"}
-
-
-def make_op(op_type, inputs, outputs, /, **attrs):
-    def to_slots(named):
-        return {slot: (names,) if isinstance(names, str) else tuple(names) for slot, names in named.items()}
-
-    return NbOp(op_type, to_slots(inputs), to_slots(outputs), attrs)
 
 
 def build_model(*ops, params=(), output="y", shape=(-1,) * 4):

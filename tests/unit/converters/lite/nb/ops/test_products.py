@@ -1,0 +1,76 @@
+"""Products of matrices and layer normalisation against NumPy."""
+
+import numpy as np
+import pytest
+from support.nb_programs import apply, check, draw, make_op, run
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_layer_norm(has_bias):
+    x, scale, bias = draw(2, 3, 8), draw(8, seed=1), draw(8, seed=2)
+    op = make_op(
+        "layer_norm",
+        {"X": "x", "Scale": "scale", "Bias": ("bias",) if has_bias else ()},
+        {"Y": "y", "Mean": "mean", "Variance": "variance"},
+        begin_norm_axis=2,
+        epsilon=0.01,
+    )
+    wanted = (x - x.mean(2, keepdims=True)) / np.sqrt(x.var(2, keepdims=True) + 0.01) * scale + has_bias * bias
+    check(run(x, op, params={"scale": scale, "bias": bias}), wanted)
+
+
+@pytest.mark.parametrize(
+    ("shape", "attrs", "rows"),
+    [
+        ((4, 6), {"in_num_col_dims": 1}, (4,)),
+        ((4, 2, 3), {"in_num_col_dims": 1, "op_type": "mul"}, (4,)),
+        ((4, 2, 3), {}, (4,)),
+        ((2, 4, 3, 2), {"in_num_col_dims": 2}, (2, 4)),
+        # What was a matmul has the first one there always, and does not mean it.
+        ((2, 4, 6), {"in_num_col_dims": 1, "op_type": "matmul_v2"}, (2, 4)),
+        ((2, 4, 6), {"in_num_col_dims": 1, "op_type": "matmul"}, (2, 4)),
+    ],
+)
+def test_fully_connected(shape, attrs, rows):
+    x, w, b = draw(*shape), draw(6, 5, seed=1), draw(5, seed=2)
+    op = make_op("fc", {"Input": "x", "W": "w", "Bias": "b"}, {"Out": "y"}, **attrs)
+    check(run(x, op, params={"w": w, "b": b}), x.reshape(*rows, 6) @ w + b)
+
+
+def test_fully_connected_without_a_bias():
+    x, w = draw(3, 6), draw(6, 5, seed=1)
+    check(apply(x, "fc", slot="Input", inputs={"W": "w", "Bias": ()}, params={"w": w}), x @ w)
+
+
+@pytest.mark.parametrize(
+    ("attrs", "function"),
+    [
+        ({"activation_type": "relu"}, lambda x: np.maximum(x, 0)),
+        ({"activation_type": "relu6", "alpha": 1.5, "fuse_brelu_threshold": 9.0}, lambda x: np.clip(x, 0, 1.5)),
+        ({"activation_type": ""}, lambda x: x),
+    ],
+)
+def test_activations_of_fully_connected(attrs, function):
+    x, w, b = draw(3, 6), draw(6, 5, seed=1), draw(1, 5, seed=2)
+    found = apply(x, "fc", slot="Input", inputs={"W": "w", "Bias": "b"}, params={"w": w, "b": b}, **attrs)
+    check(found, function(x @ w + b))
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "y_shape", "attrs"),
+    [
+        ((3, 4), (4, 5), {}),
+        ((2, 3, 4), (2, 4, 5), {"trans_x": False, "trans_y": False, "alpha": 1.0}),
+        ((2, 4, 3), (2, 4, 5), {"trans_x": True}),
+        ((2, 6, 3, 4), (2, 6, 5, 4), {"trans_y": True, "alpha": 0.25}),
+        ((4, 3), (5, 4), {"trans_x": True, "trans_y": True, "alpha": -2.0}),
+        ((2, 3, 4), (4, 5), {}),
+        ((3, 4), (2, 4, 5), {}),
+    ],
+)
+def test_matrix_product(x_shape, y_shape, attrs):
+    x, y = draw(*x_shape), draw(*y_shape, seed=1)
+    found = apply(x, "matmul_v2", inputs={"Y": "p"}, params={"p": y}, **attrs)
+    left = np.swapaxes(x, -1, -2) if attrs.get("trans_x") else x
+    right = np.swapaxes(y, -1, -2) if attrs.get("trans_y") else y
+    check(found, attrs.get("alpha", 1.0) * (left @ right))

@@ -1,0 +1,102 @@
+"""How parameters are dequantised."""
+
+import math
+
+import numpy as np
+import pytest
+from onnx import numpy_helper
+from support.nb_programs import SCALES, build, check, convolve, draw, make_conv, make_op, quantise, run
+
+from edge_ocr.errors import ModelError
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [(np.int8, 8), (np.int16, 16)])
+@pytest.mark.parametrize("method", ["post_weight_channel_wise_abs_max", "post_weight_abs_max", None])
+def test_scales_of_a_convolution_are_for_the_first_axis(dtype, bits, method):
+    rng = np.random.default_rng(0)
+    # Three by three: the axis shows.
+    w, b = (rng.integers(-100, 100, shape).astype(dtype) for shape in ((3, 3, 1, 1), (3,)))
+    x = draw(1, 3, 4, 4)
+    op = make_conv(**quantise(method, bits, w=SCALES, b=SCALES[::-1]))
+    factors = np.array(SCALES, np.float32)
+    weights, bias = w * factors[:, None, None, None], b * factors[::-1]
+    check(run(x, op, params={"w": w, "b": b}), convolve(x, weights, bias), 1e-3)
+
+
+def test_scales_of_fc_are_for_the_last_axis():
+    w = np.random.default_rng(0).integers(-100, 100, (3, 3)).astype(np.int8)
+    b = np.array([1, -2, 3], np.int8)
+    x = draw(4, 3)
+    op = make_op("fc", {"Input": "x", "W": "w", "Bias": "b"}, {"Out": "y"}, **quantise(w=SCALES, b=SCALES))
+    factors = np.array(SCALES, np.float32)
+    check(run(x, op, params={"w": w, "b": b}), x @ (w * factors[None, :]) + b * factors, 1e-3)
+
+
+@pytest.mark.parametrize("quantised_first", [True, False])
+def test_a_parameter_of_two_ops_is_dequantised_for_both(quantised_first):
+    # opt leaves the scales at the op that it came to first.
+    w = np.random.default_rng(0).integers(-100, 100, (3, 3, 1, 1)).astype(np.int8)
+    attrs = [quantise(w=SCALES), {}]
+    if not quantised_first:
+        attrs.reverse()
+    ops = [
+        make_op("conv2d", {"Input": "x", "Filter": "w"}, {"Output": "t"}, **attrs[0]),
+        make_op("conv2d", {"Input": "t", "Filter": "w"}, {"Output": "y"}, **attrs[1]),
+    ]
+    weights, zeros = w * np.array(SCALES, np.float32)[:, None, None, None], np.zeros(3, np.float32)
+    x = draw(1, 3, 2, 2, low=-0.01, high=0.01)
+    check(run(x, *ops, params={"w": w}), convolve(convolve(x, weights, zeros), weights, zeros), 1e-3)
+    assert len(build(*ops, params={"w": w}).model.graph.initializer) == 1
+
+
+QUANTISED_WEIGHTS = {"w": np.ones((3, 3, 1, 1), np.int8), "b": np.zeros(3, np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("op_type", "attrs", "params", "words"),
+    [
+        ("conv2d", {}, {}, "'w' holds int8, and no op has scales for it"),
+        ("conv2d", quantise(w=()), {}, r"0 scales for 'w' of shape \[3, 3, 1, 1\], expected 3"),
+        ("conv2d", quantise(w=SCALES[:2]), {}, "2 scales for 'w'"),
+        ("conv2d", quantise(w=(1.0, 2, 3.0)), {}, "the scales for 'w' are not all numbers"),
+        ("conv2d", quantise(w=("a", "b", "c")), {}, "the scales for 'w' are not all numbers"),
+        ("conv2d", quantise(w=(1.0, math.nan, 1.0)), {}, "are not all numbers"),
+        ("conv2d", quantise(w=(1.0, 1e300, 1.0)), {}, "are not all numbers"),
+        ("conv2d", quantise(bits=16, w=SCALES), {}, "'w' holds int8, expected integers of 16 bits"),
+        ("conv2d", quantise(bits=32, w=SCALES), {"w": np.ones((3, 3, 1, 1), np.int32)}, "expected integers of 32 bits"),
+        ("conv2d", quantise(w=SCALES), {"w": np.ones((3, 3, 1, 1), np.float32)}, "holds float32, expected integers"),
+        ("conv2d", quantise("abs_max", w=SCALES), {}, "'w' holds int8, and no op has scales"),
+        ("conv2d", quantise(other=SCALES), {}, "'w' holds int8, and no op has scales"),
+        ("conv2d", {**quantise(w=SCALES), "quantize_weight_bits": 8.0}, {}, "'w' holds int8, and no op has scales"),
+        ("conv2d", {"enable_int8": True, **quantise(w=SCALES)}, {}, "enable_int8 is set"),
+        ("conv2d_transpose", quantise(w=SCALES), {}, "'w' is quantised, but the runtime dequantises it for conv2d"),
+        ("conv2d", quantise(w=SCALES), {"b": np.ones(3, np.float16)}, "'b' holds float16, and no op has scales"),
+        ("conv2d", quantise(w=SCALES), {"b": np.ones(3, np.float64)}, "'b' holds float64"),
+        ("conv2d", quantise(w=SCALES), {"b": np.ones(3, np.uint8)}, "'b' holds uint8"),
+        ("conv2d", quantise(w=SCALES), {"b": np.ones(3, np.bool_)}, "'b' holds bool"),
+        ("conv2d", quantise(w=SCALES), {"b": np.ones(3, np.int64)}, "Bias holds integers, expected floats"),
+        ("conv2d", {}, {"w": np.ones((3, 3, 1, 0), np.float32)}, "'w' of shape .* holds nothing"),
+    ],
+)
+def test_what_cannot_be_dequantised_is_refused(op_type, attrs, params, words):
+    with pytest.raises(ModelError, match=rf"^test.nb: op 1 \({op_type}\): .*{words}"):
+        build(make_conv(op_type, **attrs), params={**QUANTISED_WEIGHTS, **params})
+
+
+def test_scales_that_two_ops_have_are_refused():
+    ops = [make_conv(**quantise(w=SCALES)), make_conv(**quantise(w=SCALES))]
+    with pytest.raises(ModelError, match=r"op 2 \(conv2d\): scales for 'w', which op 1 has, too"):
+        build(*ops, params=QUANTISED_WEIGHTS)
+
+
+def test_matmul_with_quantised_weights_is_refused():
+    # opt quantises them all the same, and the runtime then takes the integers for floats.
+    op = make_op("matmul_v2", {"X": "x", "Y": "w"}, {"Out": "y"}, **quantise(w=SCALES))
+    with pytest.raises(ModelError, match="the runtime dequantises it for conv2d and fc only"):
+        build(op, x=(-1, 3), params={"w": np.ones((3, 3), np.int8)})
+
+
+def test_a_product_past_the_floats_is_infinite():
+    op = make_op("conv2d", {"Input": "x", "Filter": "w"}, {"Output": "y"}, **quantise(w=(3e38, 1.0, 1.0)))
+    graph = build(op, params={"w": np.full((3, 3, 1, 1), 100, np.int8)}).model.graph
+    assert np.isinf(numpy_helper.to_array(graph.initializer[0])[0]).all()
