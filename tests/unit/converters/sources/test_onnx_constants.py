@@ -25,7 +25,7 @@ GROWING = {
 def test_a_few_bytes_do_not_become_constants_of_any_size(name, tmp_path):
     nodes, constants = GROWING[name]
     source = make([*nodes, ("Mul", ("x", "c"), "y", {})], constants, path=tmp_path / "m.onnx")
-    with pytest.raises(ConversionError, match=r"of constants \d+ numbers would be computed, expected at most"):
+    with pytest.raises(ConversionError, match=r"m\.onnx: (ConstantOfShape|Range|Mul|Gather) .*\d+"):
         import_onnx(source)
 
 
@@ -40,5 +40,5 @@ def test_a_few_bytes_do_not_become_constants_of_any_size(name, tmp_path):
 def test_windows_over_constants_are_refused(node, tmp_path):
     constants = {"w": weights(4, 4, 1, 1), "s": f32(1, 1, 1e5, 1e5)}
     source = make([node, ("Mul", ("x", "c"), "y", {})], constants, path=tmp_path / "m.onnx")
-    with pytest.raises(ConversionError, match="it reads constants alone"):
+    with pytest.raises(ConversionError, match=rf"m\.onnx: {node[0]} "):
         import_onnx(source)

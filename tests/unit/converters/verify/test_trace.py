@@ -146,10 +146,10 @@ def test_fewer_classes(trace, find_model):
     assert all(tensor.agrees for tensor in found.tensors)
     # All characters in the place of their neighbours.
     assert get_parted(trace("rec", kept_classes=(0, *kept[2:], kept[1]), **options)).op_type == "fc"
-    with pytest.raises(NotVerifiedError, match=rf"is \[1, 12, {len(kept)}\], expected \[1, 12, 6625\]") as caught:
+    with pytest.raises(NotVerifiedError, match=rf"\[1, 12, {len(kept)}\].*\[1, 12, 6625\]") as caught:
         trace("rec", **options)
     assert "classes" in caught.value.hint
-    with pytest.raises(UsageError, match="expected some of 0 to 6624"):
+    with pytest.raises(UsageError, match="0 .*6624"):
         trace("rec", kept_classes=(0, 6625), **options)
 
 
@@ -285,7 +285,7 @@ def test_another_model(trace, find_model, arrays):
 
 def test_models_of_another_kind_are_refused(find_model, arrays):
     det, cls = find_model("det"), find_model("cls")
-    with pytest.raises(NotVerifiedError, match=r"the output of the \.nb is \[1, 2\], expected \[1, 1, 64, 96\]"):
+    with pytest.raises(NotVerifiedError, match=r"\[1, 2\].*\[1, 1, 64, 96\]"):
         trace_model(det.source.model.program, build_graph(cls.nb, "cls"), arrays["det"], "fp32", cls.nb)
 
 
@@ -293,16 +293,16 @@ def test_inputs_that_do_not_fit_are_refused(find_model, arrays):
     model = find_model("rec")
     graph = build_graph(model.nb, "rec")
     for array in (arrays["rec"][0], arrays["rec"][:, :1], arrays["rec"][..., :2]):
-        with pytest.raises(NotVerifiedError, match="does not run on an input of "):
+        with pytest.raises(NotVerifiedError, match="×"):
             trace_model(model.source.model.program, graph, array, "fp32", model.nb)
-    with pytest.raises(UsageError, match="precision 'fp16', expected one of"):
+    with pytest.raises(UsageError, match="'fp16'"):
         trace_model(model.source.model.program, graph, arrays["rec"], "fp16", model.nb)
 
 
 def test_memory_is_bounded(find_model):
     model = find_model("det")
     array = np.zeros((1, 3, 2048, 2048), np.float32)
-    with pytest.raises(NotVerifiedError, match=rf"1×3×2048×2048, expected at most {LIMIT_BYTES}") as caught:
+    with pytest.raises(NotVerifiedError, match=rf"1×3×2048×2048.* {LIMIT_BYTES}") as caught:
         trace_model(model.source.model.program, build_graph(model.nb), array, "fp32", model.nb)
     assert "smaller" in caught.value.hint
 

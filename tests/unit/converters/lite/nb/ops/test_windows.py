@@ -127,7 +127,7 @@ def test_transposed_convolution(attrs, paddings):
 @pytest.mark.parametrize("op_type", ["conv2d", "depthwise_conv2d", "conv2d_transpose"])
 def test_fused_activations(op_type, attrs, function):
     if op_type == "conv2d_transpose" and attrs["act_type"] == "hard_swish":
-        with pytest.raises(ModelError, match=r"fused activation is 'hard_swish', expected one of \['relu', 'relu6'\]"):
+        with pytest.raises(ModelError, match=r"'hard_swish'.*\['relu', 'relu6'\]"):
             run(draw(1, 1, 2, 2), make_conv(op_type, **attrs), params=UNIT)
         return
     x = draw(1, 1, 8, 8, low=-9, high=9)
