@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import http.client
 import io
 import itertools
@@ -36,7 +35,7 @@ from edge_ocr.core.pictures import (
 )
 from edge_ocr.core.types import BgrImage
 from edge_ocr.errors import InputError, ToolchainError
-from edge_ocr.fetch import Fetcher
+from edge_ocr.fetch.fetcher import CutOffError, Fetcher, TooLargeError, open_from_anywhere, read_pieces
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -54,8 +53,6 @@ _MAX_LISTED_PAGES = 20
 
 # Pages of a PDF are drawn at this resolution; a line of 10 pt text is then 28 px high.
 PDF_DPI = 200
-
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -216,28 +213,22 @@ def download(
 
     Raises InputError for a refusal, a timeout of the whole download, or more than `max_download_bytes`.
     """
-    too_slow = InputError(
-        f"{url} took longer than {settings.download_timeout_s:g} s", "--set Input.download_timeout_s=N raises the limit"
-    )
-    limit_mb = settings.max_download_bytes / 2**20
-    too_large = InputError(f"{url} is larger than {limit_mb:g} MB", "--set Input.max_download_mb=N raises the limit")
     address = _encode_url(url)
     try:
-        with (fetcher or _open_fetcher()).open(address, settings.download_timeout_s) as response:
-            announced = int(response.headers.get("Content-Length") or 0)
-            if announced > settings.max_download_bytes:
-                raise too_large
+        with (fetcher or open_from_anywhere()).open(address, settings.download_timeout_s) as answer:
             # Unlike a bytearray, it hands out what it holds without a copy.
             content = io.BytesIO()
-            while chunk := response.read1(_CHUNK_BYTES):
-                take(len(chunk))
-                if content.tell() + len(chunk) > settings.max_download_bytes:
-                    raise too_large
-                content.write(chunk)
-            # read1 takes a connection that breaks off for the end.
-            if content.tell() < announced:
-                raise InputError(f"{url} broke off after {content.tell():,} of {announced:,} bytes", "try again")
+            for piece in read_pieces(answer, settings.max_download_bytes):
+                take(len(piece))
+                content.write(piece)
             return content.getvalue()
+    except TooLargeError:
+        raise InputError(
+            f"{url} is larger than {settings.max_download_bytes / 2**20:g} MB",
+            "--set Input.max_download_mb=N raises the limit",
+        ) from None
+    except CutOffError as error:
+        raise InputError(f"{url} broke off after {error.actual:,} of {error.announced:,} bytes", "try again") from None
     except urllib.error.HTTPError as error:
         # It holds the connection open.
         error.close()
@@ -247,15 +238,13 @@ def download(
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):
-            raise too_slow from None
+            raise InputError(
+                f"{url} took longer than {settings.download_timeout_s:g} s",
+                "--set Input.download_timeout_s=N raises the limit",
+            ) from None
         raise InputError(f"{url} cannot be fetched: {reason}") from None
     except MemoryError:
         raise InputError(f"{url} does not fit into memory") from None
-
-
-@functools.cache
-def _open_fetcher() -> Fetcher:
-    return Fetcher(use_proxies=True)
 
 
 def _encode_url(url: str) -> str:

@@ -16,7 +16,7 @@ from typing import TypeVar
 from converters.processes.child import clean_environment, name_end, run_child
 from converters.text import Report, sum_up
 from edge_ocr.errors import ModelError, ToolchainError
-from edge_ocr.fetch_errors import UvError, mask_urls, sum_up_uv
+from edge_ocr.fetch.reasons import UvError, mask_urls, sum_up_uv
 from edge_ocr.models.store import find_uv, store_root
 
 Found = TypeVar("Found")

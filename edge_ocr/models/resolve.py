@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from edge_ocr.errors import ModelError
-from edge_ocr.fetch_errors import mask_urls
+from edge_ocr.fetch.reasons import mask_urls
 from edge_ocr.models import store as model_store
 from edge_ocr.models.folder import _find_program, _open_folder, read_dictionary
 from edge_ocr.models.registry import _DEFAULT_DICTIONARY, _DICTIONARY_MODEL, _ROWS, REGISTRY

@@ -24,7 +24,6 @@ import tarfile
 import tempfile
 import time
 import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
@@ -33,7 +32,8 @@ from pathlib import Path, PurePosixPath
 import platformdirs
 
 from edge_ocr.errors import ModelError
-from edge_ocr.fetch_errors import UvError, explain_download, mask_urls, sum_up_uv
+from edge_ocr.fetch.fetcher import get_announced_size, open_from_anywhere, read_pieces
+from edge_ocr.fetch.reasons import UvError, explain_download, mask_urls, sum_up_uv
 from edge_ocr.models.types import Carrier, Progress
 
 ARCHIVE_URL = "https://paddle-model-ecology.bj.bcebos.com/paddlex/official_inference_model"
@@ -42,8 +42,10 @@ MAX_ARCHIVE_BYTES = 2**30
 MAX_UNPACKED_BYTES = 2 * 2**30
 MAX_MEMBERS = 100
 READ_TIMEOUT_S = 30.0
+"""How long a server may be silent."""
+DOWNLOAD_TIMEOUT_S = 24 * 3600.0
+"""Limit for a whole archive, however slowly it arrives. An older scratch folder belongs to a killed process."""
 CARRIER_TIMEOUT_S = 600.0
-STALE_AFTER_S = 24 * 3600
 CHUNK_BYTES = 2**20
 
 PROGRAM_SUFFIXES = (".pdmodel", ".json", ".onnx")
@@ -97,10 +99,9 @@ def open_scratch(area: str = "models") -> Iterator[Path]:
 
 
 def _remove_stale(area: Path) -> None:
-    # What a killed process left behind; a download that runs for a day is none.
     for folder in area.glob(".part-*"):
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - folder.stat().st_mtime > STALE_AFTER_S:
+            if time.time() - folder.stat().st_mtime > DOWNLOAD_TIMEOUT_S:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -308,25 +309,20 @@ def download(url: str, target: Path, progress: Progress | None) -> str:
 def _stream(url: str, target: Path, progress: Progress | None) -> str:
     if not url.startswith(("https://", "http://")):
         raise ValueError("neither an http nor an https address")
-    request = urllib.request.Request(url, headers={"User-Agent": "edge-ocr"})  # noqa: S310  checked above
     digest, done = hashlib.sha256(), 0
-    with urllib.request.urlopen(request, timeout=READ_TIMEOUT_S) as response, target.open("wb") as file:  # noqa: S310
-        if url.startswith("https://") and not response.geturl().startswith("https://"):
-            raise ValueError(f"redirected from https to {response.geturl()}")
-        length = response.headers.get("Content-Length", "")
-        total = int(length) if length.isdigit() else None
-        if total is not None and total > MAX_ARCHIVE_BYTES:
-            raise ValueError(f"expected at most {MAX_ARCHIVE_BYTES} bytes, the server announces {total}")
-        while chunk := response.read(CHUNK_BYTES):
-            done += len(chunk)
-            if done > MAX_ARCHIVE_BYTES:
-                raise ValueError(f"expected at most {MAX_ARCHIVE_BYTES} bytes, more arrive")
-            file.write(chunk)
-            digest.update(chunk)
+    with (
+        open_from_anywhere().open(url, DOWNLOAD_TIMEOUT_S, READ_TIMEOUT_S) as answer,
+        target.open("wb") as file,
+    ):
+        if url.startswith("https://") and not answer.geturl().startswith("https://"):
+            raise ValueError(f"redirected from https to {answer.geturl()}")
+        total = get_announced_size(answer)
+        for piece in read_pieces(answer, MAX_ARCHIVE_BYTES):
+            done += len(piece)
+            file.write(piece)
+            digest.update(piece)
             if progress is not None:
                 progress(done, total)
-    if total is not None and done != total:
-        raise ValueError(f"cut off: expected {total} bytes, actual {done}")
     return digest.hexdigest()
 
 

@@ -23,7 +23,7 @@ from starlette.requests import ClientDisconnect
 from edge_ocr import __version__
 from edge_ocr.drawing import draw_boxes
 from edge_ocr.errors import EdgeOcrError, InputError
-from edge_ocr.fetch import Fetcher
+from edge_ocr.fetch.fetcher import Fetcher
 from edge_ocr.inputs import Source, download
 from edge_ocr.pipeline import OcrPipeline
 from edge_ocr.results import JPEG_QUALITY, OcrResult

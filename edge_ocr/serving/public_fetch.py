@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from edge_ocr.errors import InputError
-from edge_ocr.fetch import DEFAULT_PORTS, Fetcher
+from edge_ocr.fetch.fetcher import DEFAULT_PORTS, Fetcher
 from edge_ocr.serving.settings import ServeSettings
 
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")

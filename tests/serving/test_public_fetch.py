@@ -12,8 +12,8 @@ import pytest
 
 from edge_ocr.config import load_config
 from edge_ocr.errors import InputError
+from edge_ocr.fetch.resolver import Address, Resolver
 from edge_ocr.inputs import download
-from edge_ocr.resolver import Address, Resolver
 from edge_ocr.serving import public_fetch
 from edge_ocr.serving.public_fetch import create_fetcher, is_public
 from edge_ocr.serving.settings import ServeSettings

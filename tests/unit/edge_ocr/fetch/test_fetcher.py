@@ -15,16 +15,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edge_ocr import resolver
 from edge_ocr.config import load_config
 from edge_ocr.errors import InputError
-from edge_ocr.fetch import Fetcher
+from edge_ocr.fetch import resolver
+from edge_ocr.fetch.fetcher import Fetcher, read_pieces
+from edge_ocr.fetch.reasons import explain_download
 from edge_ocr.inputs import download
 
 SETTINGS = load_config().input
@@ -119,6 +121,9 @@ def test_names_that_take_long(fetcher, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(InputError, match="cannot be fetched"):
         get(fetcher, "http://nothing.invalid/")
+    with pytest.raises(URLError) as caught:
+        fetcher.open("http://nothing.invalid/", 10)
+    assert explain_download("http://nothing.invalid/", caught.value) == "no network: DNS of nothing.invalid failed"
 
 
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x03\x20\x00"], ids=["nothing", "piece by piece"])
@@ -185,6 +190,30 @@ def test_connections_that_take_long_share_the_time(fetcher, monkeypatch):
         lead(monkeypatch, "127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.1")
         with in_time(0.9):
             get(fetcher, f"http://full.example:{port}/", 0.9)
+
+
+def test_answer_must_begin_and_go_on_in_time(fetcher, serve):
+    def handle(client: socket.socket) -> None:
+        path = client.recv(1000).split()[1]
+        if path == b"/never":
+            drip(client, b"HTTP/1.1 100 Continue\r\n\r\n")
+        client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        for _ in range(10):
+            client.sendall(b"x")
+            time.sleep(0.1)
+        if path == b"/stops":
+            time.sleep(2)
+
+    url = f"http://127.0.0.1:{serve(handle)}"
+    # The whole takes longer than any pause may.
+    with fetcher.open(f"{url}/slow", 20, 0.5) as answer:
+        assert b"".join(read_pieces(answer, 100)) == b"x" * 10
+    with pytest.raises(TimeoutError):
+        fetcher.open(f"{url}/never", 20, 0.5)
+    with fetcher.open(f"{url}/stops", 20, 0.5) as answer, pytest.raises(TimeoutError):
+        list(read_pieces(answer, 100))
+    with fetcher.open(f"{url}/slow", 0.5, 0.4) as answer, pytest.raises(TimeoutError):
+        list(read_pieces(answer, 100))
 
 
 # --- Addresses
@@ -404,7 +433,7 @@ def test_it_leaves_no_process_behind(serve):
     import subprocess
 
     code = (
-        "from edge_ocr.fetch import Fetcher\n"
+        "from edge_ocr.fetch.fetcher import Fetcher\n"
         "import time; fetcher = Fetcher()\n"
         "fetcher._resolver.find('localhost', 80, time.monotonic() + 20)\n"
         "print(fetcher._resolver._idle[0].pid)"

@@ -8,16 +8,50 @@ import socket
 import ssl
 import time
 import urllib.request
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import IO, Any
 
-from edge_ocr.resolver import Address, Resolver
+from edge_ocr.fetch.resolver import Address, Resolver
 
 MAX_ADDRESSES = 3
 """Of a name, tried one after the other; they share the time that is left."""
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_CHUNK_BYTES = 1 << 20
+
+
+class TooLargeError(ValueError):
+    """An answer has more bytes than it may have."""
+
+    def __init__(self, max_bytes: int, announced: int | None) -> None:
+        more = "more arrive" if announced is None else f"the server announces {announced}"
+        super().__init__(f"expected at most {max_bytes} bytes, {more}")
+
+
+class CutOffError(ValueError):
+    """A connection ended before the announced end of the answer."""
+
+    def __init__(self, announced: int, actual: int) -> None:
+        super().__init__(f"cut off: expected {announced} bytes, actual {actual}")
+        self.announced, self.actual = announced, actual
+
+
+@dataclass
+class _Deadline:
+    """When a download must be done, by `time.monotonic()`, and how long its server may be silent."""
+
+    until: float
+    silence_s: float = math.inf
+
+    def measure_left(self) -> float:
+        """Return the seconds that the next step may take. Raises TimeoutError if none are left."""
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        return min(left, self.silence_s)
 
 
 class Fetcher:
@@ -47,20 +81,22 @@ class Fetcher:
         context.sslsocket_class = _TlsSocket
         return context
 
-    def open(self, url: str, timeout_s: float) -> http.client.HTTPResponse:
+    def open(self, url: str, timeout_s: float, silence_s: float | None = None) -> http.client.HTTPResponse:
         """Ask for a URL; return an answer to read from, whose status is 200 to 299.
 
         Everything, the reading included, ends `timeout_s` from now: names, connections, TLS, redirects and answers.
-        No thread is started.
+        With `silence_s`, the answer must begin within this time, and no later pause may be longer. No thread is
+        started.
 
         Raises URLError, which may hold a TimeoutError, other OSError, HTTPException or ValueError, and what the checks
         raise.
         """
-        until = time.monotonic() + timeout_s
+        start = time.monotonic()
+        deadline = _Deadline(start + min(timeout_s, math.inf if silence_s is None else silence_s))
         opener = urllib.request.OpenerDirector()
         for handler in (
             *([urllib.request.ProxyHandler()] if self._use_proxies else []),
-            _Handler(self, until),
+            _Handler(self, deadline),
             urllib.request.HTTPDefaultErrorHandler(),
             urllib.request.HTTPErrorProcessor(),
             _RedirectHandler(),
@@ -70,6 +106,8 @@ class Fetcher:
         # Of other schemes, there is no handler.
         request = urllib.request.Request(url, headers={"User-Agent": "edge-ocr"})  # noqa: S310
         answer: http.client.HTTPResponse = opener.open(request, timeout=timeout_s)
+        if silence_s is not None:
+            deadline.until, deadline.silence_s = start + timeout_s, silence_s
         return answer
 
     def close(self) -> None:
@@ -82,16 +120,16 @@ class Fetcher:
         They are not what the URL seems to say: urllib unquotes hosts, and http://a%3A22/ leads to port 22.
         """
         create = _HttpsConnection if request.type == "https" else _HttpConnection
-        target = create(request.host, self, 0)
+        target = create(request.host, self, _Deadline(0))
         self._check_target(target.host, target.port)
 
-    def connect(self, host: str, port: int, until: float) -> _Socket:
+    def connect(self, host: str, port: int, deadline: _Deadline) -> _Socket:
         """Connect to the first address that answers; each gets an even share of the time that is left.
 
         Raises OSError, and what `check_address` raises.
         """
         try:
-            found = self._resolver.find(host, port, until)
+            found = self._resolver.find(host, port, deadline.until)
         except TimeoutError:
             raise
         except OSError:
@@ -105,13 +143,13 @@ class Fetcher:
         tried = found[:MAX_ADDRESSES]
         for number, address in enumerate(tried):
             try:
-                return _connect(address, until, _measure_left(until) / (len(tried) - number))
+                return _connect(address, deadline, deadline.measure_left() / (len(tried) - number))
             except OSError as error:
                 failure = error
         raise failure or OSError(f"{host} has no address")
 
 
-def _connect(address: Address, until: float, timeout_s: float) -> _Socket:
+def _connect(address: Address, deadline: _Deadline, timeout_s: float) -> _Socket:
     sock = _Socket(address.family, socket.SOCK_STREAM)
     try:
         sock.settimeout(timeout_s)
@@ -119,15 +157,42 @@ def _connect(address: Address, until: float, timeout_s: float) -> _Socket:
     except BaseException:
         sock.close()
         raise
-    sock.until = until
+    sock.deadline = deadline
     return sock
 
 
-def _measure_left(until: float) -> float:
-    left = until - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("timed out")
-    return left
+@cache
+def open_from_anywhere() -> Fetcher:
+    """Return the fetcher for URLs that the user names: pictures, models, libraries. Opened once in a process.
+
+    It refuses no address or port, and asks the proxies of the environment: http_proxy, https_proxy, no_proxy.
+    """
+    return Fetcher(use_proxies=True)
+
+
+def get_announced_size(answer: http.client.HTTPResponse) -> int | None:
+    """Return the size in bytes that an answer announces; None if it announces none."""
+    length = answer.headers.get("Content-Length", "")
+    return int(length) if length.isdigit() else None
+
+
+def read_pieces(answer: http.client.HTTPResponse, max_bytes: int) -> Iterator[bytes]:
+    """Yield the body of an answer as it arrives, at most `max_bytes` of it.
+
+    Raises TooLargeError if there is more, before the first piece if the server announces it; CutOffError if the
+    connection ends early; and OSError or HTTPException.
+    """
+    announced, done = get_announced_size(answer), 0
+    if announced is not None and announced > max_bytes:
+        raise TooLargeError(max_bytes, announced)
+    while piece := answer.read1(_CHUNK_BYTES):
+        done += len(piece)
+        if done > max_bytes:
+            raise TooLargeError(max_bytes, None)
+        yield piece
+    # read1 takes a connection that breaks off for the end.
+    if announced is not None and done < announced:
+        raise CutOffError(announced, done)
 
 
 class _Socket(socket.socket):
@@ -136,36 +201,36 @@ class _Socket(socket.socket):
     A timeout starts anew with each, and a server could keep a thread and a connection for as long as it likes.
     """
 
-    until = math.inf
+    deadline = _Deadline(math.inf)
 
     def recv_into(self, *arguments: Any, **options: Any) -> int:
-        self.settimeout(_measure_left(self.until))
+        self.settimeout(self.deadline.measure_left())
         return super().recv_into(*arguments, **options)
 
     def sendall(self, *arguments: Any, **options: Any) -> None:
-        self.settimeout(_measure_left(self.until))
+        self.settimeout(self.deadline.measure_left())
         super().sendall(*arguments, **options)
 
 
 class _TlsSocket(ssl.SSLSocket):
-    until = math.inf
+    deadline = _Deadline(math.inf)
 
     def recv_into(self, *arguments: Any, **options: Any) -> int:
-        self.settimeout(_measure_left(self.until))
+        self.settimeout(self.deadline.measure_left())
         return super().recv_into(*arguments, **options)
 
     def send(self, *arguments: Any, **options: Any) -> int:
-        self.settimeout(_measure_left(self.until))
+        self.settimeout(self.deadline.measure_left())
         return super().send(*arguments, **options)
 
 
 class _Handler(urllib.request.AbstractHTTPHandler):
     """Opens http and https URLs."""
 
-    def __init__(self, fetcher: Fetcher, until: float) -> None:
+    def __init__(self, fetcher: Fetcher, deadline: _Deadline) -> None:
         super().__init__()
         self._fetcher = fetcher
-        self._until = until
+        self._deadline = deadline
 
     def http_request(self, request: urllib.request.Request) -> urllib.request.Request:
         # It refuses a URL without a host.
@@ -178,13 +243,13 @@ class _Handler(urllib.request.AbstractHTTPHandler):
 
     def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
         def create(host: str, /, **options: Any) -> http.client.HTTPConnection:
-            return _HttpConnection(host, self._fetcher, self._until, **options)
+            return _HttpConnection(host, self._fetcher, self._deadline, **options)
 
         return self.do_open(create, request)
 
     def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
         def create(host: str, /, **options: Any) -> http.client.HTTPConnection:
-            return _HttpsConnection(host, self._fetcher, self._until, **options)
+            return _HttpsConnection(host, self._fetcher, self._deadline, **options)
 
         return self.do_open(create, request)
 
@@ -194,13 +259,13 @@ class _HttpConnection(http.client.HTTPConnection):
     _tunnel_host: str | None
     _tunnel: Callable[[], None]
 
-    def __init__(self, host: str, fetcher: Fetcher, until: float, **options: Any) -> None:
+    def __init__(self, host: str, fetcher: Fetcher, deadline: _Deadline, **options: Any) -> None:
         super().__init__(host, **options)
         self._fetcher = fetcher
-        self._until = until
+        self._deadline = deadline
 
     def connect(self) -> None:
-        self.sock = self._fetcher.connect(self.host, self.port, self._until)
+        self.sock = self._fetcher.connect(self.host, self.port, self._deadline)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._tunnel_host:
             self._tunnel()
@@ -211,11 +276,11 @@ class _HttpsConnection(_HttpConnection):
 
     def connect(self) -> None:
         super().connect()
-        self.sock.settimeout(_measure_left(self._until))
+        self.sock.settimeout(self._deadline.measure_left())
         # The timeout is for the handshake as a whole.
         wrapped = self._fetcher._tls.wrap_socket(self.sock, server_hostname=self._tunnel_host or self.host)
         if isinstance(wrapped, _TlsSocket):
-            wrapped.until = self._until
+            wrapped.deadline = self._deadline
         self.sock = wrapped
 
 

@@ -12,7 +12,7 @@ import pytest
 from edge_ocr.cli.app import report_error as cli_report_error
 from edge_ocr.core.commands import report_error as board_report_error
 from edge_ocr.errors import InputError, ModelError
-from edge_ocr.fetch_errors import mask_urls, sum_up_uv
+from edge_ocr.fetch.reasons import mask_urls, sum_up_uv
 from edge_ocr.models import store as model_store
 from edge_ocr.models.types import ONNX_CARRIER
 

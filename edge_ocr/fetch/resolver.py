@@ -81,7 +81,7 @@ class Resolver:
             with self._lock:
                 self._idle.append(process)
             if isinstance(answer, str):
-                raise OSError(answer)
+                raise socket.gaierror(answer)
             return [Address(family, tuple(place)) for family, place in answer]
 
     def close(self) -> None:

@@ -1,0 +1,1 @@
+"""Downloads over http(s): of pictures, models and Paddle-Lite's libraries."""
