@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from edge_ocr.errors import ModelError
 from edge_ocr.models.inference_yml import read_inference_yml
 from edge_ocr.models.input_size import read_input_size
 from edge_ocr.models.types import Kind, Model, ModelFormat
-
-if TYPE_CHECKING:
-    pass
 
 
 def read_dictionary(path: Path) -> tuple[str, ...]:
@@ -43,7 +39,7 @@ def _split_lines(text: str) -> tuple[str, ...]:
     return tuple(lines[:-1] if lines[-1] == "" else lines)
 
 
-def _open_folder(
+def open_folder(
     folder: Path,
     kind: Kind,
     *,
@@ -52,7 +48,7 @@ def _open_folder(
     find_default: Callable[[], tuple[str, ...] | None],
     dictionary: tuple[str, ...] | None = None,
 ) -> Model:
-    program, params, model_format = _find_program(folder)
+    program, params, model_format = find_program(folder)
     described = read_inference_yml(folder / "inference.yml", kind)
     if kind == "rec" and dictionary is None:
         dictionary = described.characters or _read_dictionary_in(folder)
@@ -73,7 +69,7 @@ def _open_folder(
     )
 
 
-def _find_program(folder: Path) -> tuple[Path, Path | None, ModelFormat]:
+def find_program(folder: Path) -> tuple[Path, Path | None, ModelFormat]:
     """Return program, parameters and format: .pdmodel first; the stem `inference` first, else the only one."""
     hint = "expected inference.pdmodel or inference.json with inference.pdiparams, or inference.onnx"
     formats: tuple[ModelFormat, ...] = ("pdmodel", "json", "onnx")

