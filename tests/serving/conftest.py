@@ -18,6 +18,7 @@ import pytest
 import uvicorn
 
 from edge_ocr import OcrPipeline
+from edge_ocr.serving import app as serving_app
 from edge_ocr.serving.app import create_app
 from edge_ocr.serving.connections import TimedProtocol
 from edge_ocr.serving.settings import ServeSettings
@@ -110,3 +111,23 @@ def service(open_pipeline) -> Iterator[Service]:
     """One for all tests that need nothing special."""
     with run_service(open_pipeline()) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def sign(examples) -> bytes:
+    return (examples / "sign.png").read_bytes()
+
+
+@pytest.fixture
+def gate(monkeypatch) -> Iterator[threading.Event]:
+    """Holds every reading until it is set."""
+    opened = threading.Event()
+    answer = serving_app._answer
+
+    def wait(*arguments: object) -> object:
+        assert opened.wait(30)
+        return answer(*arguments)
+
+    monkeypatch.setattr(serving_app, "_answer", wait)
+    yield opened
+    opened.set()

@@ -39,11 +39,6 @@ def make_form(*parts: tuple[str, bytes | str, str | None], end: bool = True) -> 
 
 
 @pytest.fixture(scope="module")
-def sign(examples) -> bytes:
-    return (examples / "sign.png").read_bytes()
-
-
-@pytest.fixture(scope="module")
 def large(examples, tmp_path_factory) -> Path:
     """A picture of 3 MB: sign.png on noise."""
     picture = cv2.imread(str(examples / "sign.png"))

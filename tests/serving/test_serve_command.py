@@ -87,11 +87,6 @@ def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture(scope="module")
-def sign(examples: Path) -> bytes:
-    return (examples / "sign.png").read_bytes()
-
-
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_it_answers_what_it_has_begun_and_stops(serve, sign, name):
     process = serve("--threads", "1")

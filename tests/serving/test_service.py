@@ -4,53 +4,25 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import html
-import http.server
 import json
 import logging
 import re
-import shlex
-import shutil
 import socket
 import struct
-import subprocess
-import threading
 import time
 import tracemalloc
 import zlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 import pytest
+from support.service import HEAD, assert_failed, count_bytes, read_to_end, wait_for
 
 from edge_ocr.serving import app as serving_app
 from edge_ocr.serving import metrics
-from edge_ocr.serving.docs import render_docs
 from edge_ocr.serving.frame import JsonFormatter
 from edge_ocr.serving.settings import METRICS_VARIABLE
-
-
-@pytest.fixture(scope="module")
-def sign(examples) -> bytes:
-    return (examples / "sign.png").read_bytes()
-
-
-# Of a request that is written by hand.
-HEAD = b"POST /ocr HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-
-
-def assert_failed(answer, status: int, *words: str) -> None:
-    assert answer.status == status, answer.content[:300]
-    assert set(answer.json) == {"errorCode", "errorMsg"}
-    assert answer.json["errorCode"] == status
-    message = answer.json["errorMsg"]
-    assert len(message) < 300
-    assert "\n" not in message
-    for word in words:
-        assert word in message
-
 
 # --- Answers
 
@@ -156,88 +128,6 @@ def test_unknown_paths_share_a_metric(service):
     text = service.ask("/metrics").content.decode()
     assert 'path="other",status="404"' in text
     assert 'path="/a"' not in text
-
-
-def test_openapi_tells_the_contract(service):
-    document = service.ask("/openapi.json").json
-    operation = document["paths"]["/ocr"]["post"]
-    assert set(operation["responses"]) == {"200", "400", "413", "422", "500", "503", "504"}
-    request = document["components"]["schemas"]["OcrRequest"]
-    assert request["required"] == ["image"]
-    assert request["examples"]
-
-
-def test_example_of_the_document_works(service):
-    document = service.ask("/openapi.json").json
-    (example,) = document["components"]["schemas"]["OcrRequest"]["examples"]
-    assert service.ask("/ocr", example).status == 200
-
-
-@pytest.mark.parametrize("path", ["/", "/docs", "/health"])
-def test_head_is_get_without_its_body(service, path):
-    whole, head = service.ask(path), service.ask(path, method="HEAD")
-    assert (head.status, head.content) == (200, b"")
-    same = ("content-type", "content-length")
-    assert [head.headers[name] for name in same] == [whole.headers[name] for name in same]
-    assert len(whole.content) == int(head.headers["content-length"])
-
-
-def test_page_loads_nothing_from_elsewhere(service):
-    answer = service.ask("/")
-    assert answer.status == 200
-    assert answer.headers["content-type"].startswith("text/html")
-    assert "default-src 'none'" in answer.headers["content-security-policy"]
-    assert b"http://www.w3.org/2000/svg" in answer.content
-    assert answer.content.count(b"://") == 1
-
-
-def test_docs_tell_what_the_document_does_and_load_nothing(service):
-    answer = service.ask("/docs")
-    assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
-    assert answer.headers["content-security-policy"].startswith("default-src 'none'; ")
-    assert "script" not in answer.headers["content-security-policy"]
-    page = html.unescape(answer.content.decode())
-    assert "<script" not in page
-    # All that stands there of other places is text.
-    assert not re.search(r"(src|href|url\()\s*=?[\"']?(https?:)?//", page)
-    document = service.ask("/openapi.json").json
-    for path, operations in document["paths"].items():
-        for method, operation in operations.items():
-            assert f"<b>{method.upper()}</b><code>{path}</code>" in page
-            for kind in operation.get("requestBody", {}).get("content", {}):
-                assert f"<code>{kind}</code>" in page
-            for status, response in operation["responses"].items():
-                assert status == "200" or f">{status}</th><td>{response['description']}<" in page
-    for name in ("image", "inferenceParams.maxLongSide", "result.texts[].poly", "result.texts[].score", "models"):
-        assert f"<code>{name}</code>" in page
-    assert "integer, 32 to 4000, optional" in page
-    assert b'href="docs"' in service.ask("/").content
-
-
-def test_every_call_of_the_docs_works(service, sign, tmp_path):
-    if shutil.which("curl") is None:
-        pytest.skip("no curl")
-    for name in ("photo.jpg", "page.pdf"):
-        (tmp_path / name).write_bytes(sign)
-    document = service.ask("/openapi.json").json
-    (example,) = document["components"]["schemas"]["OcrRequest"]["examples"]
-    page = html.unescape(service.ask("/docs").content.decode())
-    calls = [call.replace("URL or Base64", example["image"]) for call in re.findall("curl [^<]+", page)]
-    assert len(calls) == 7
-    for call in calls:
-        command = shlex.split(call)
-        options = ["-s", "-f", "--noproxy", "*"]
-        done = subprocess.run([command[0], *options, *command[1:]], cwd=tmp_path, capture_output=True, timeout=60)
-        assert done.returncode == 0, call[:200]
-        if call.endswith("/ocr"):
-            # The example is an empty picture.
-            assert len(json.loads(done.stdout)["result"]["texts"]) == (0 if "application/json" in call else 4)
-
-
-def test_docs_do_not_take_an_address_for_markup(service):
-    page = render_docs(service.ask("/openapi.json").json, "http://<script>alert(1)</script>/")
-    assert "<script" not in page
-    assert "curl http://&lt;script&gt;alert(1)&lt;/script&gt;/health" in page
 
 
 # --- Refusals
@@ -420,73 +310,6 @@ def test_body_that_never_ends_is_given_up(start):
         assert client.recv(65536).startswith(b"HTTP/1.1 504 ")
 
 
-def read_to_end(client: socket.socket) -> bytes:
-    """What the service says until it closes the connection; TimeoutError where it does not."""
-    return b"".join(iter(lambda: client.recv(65536), b""))
-
-
-ASK_HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-@pytest.mark.parametrize(
-    ("sent", "answers"),
-    [
-        (b"", 0),
-        (b"GE", 0),
-        (HEAD, 0),
-        (ASK_HEALTH, 1),
-        (ASK_HEALTH + HEAD, 1),
-        (ASK_HEALTH + ASK_HEALTH + HEAD, 2),
-    ],
-    ids=["nothing", "begun", "half", "no second", "half of the second", "half of the third"],
-)
-def test_connection_without_whole_headers_is_closed(start, sent, answers):
-    service = start(header_timeout_s=0.2)
-    with socket.create_connection(("127.0.0.1", service.port), 10) as client:
-        client.sendall(sent)
-        assert read_to_end(client).count(b"HTTP/1.1 200 ") == answers
-
-
-@pytest.mark.parametrize("before", [b"", ASK_HEALTH], ids=["first", "second"])
-def test_headers_that_trickle_do_not_keep_a_connection(start, before):
-    service = start(header_timeout_s=0.2)
-    with socket.create_connection(("127.0.0.1", service.port), 10) as client:
-        client.sendall(before + HEAD)
-        # One header after the other, for far longer than it may take; in the end nobody listens.
-        with pytest.raises(OSError):  # noqa: PT012  # which of the lines it is, is open
-            for _ in range(200):
-                client.sendall(b"X: y\r\n")
-                time.sleep(0.05)
-
-
-@pytest.mark.parametrize("path", ["/nothing", "/health"])
-def test_an_answered_request_whose_body_trickles_does_not_keep_a_connection(start, path):
-    service = start(header_timeout_s=0.2)
-    with socket.create_connection(("127.0.0.1", service.port), 10) as client:
-        client.sendall(f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n".encode())
-        assert client.recv(100).startswith(b"HTTP/1.1 40")
-        client.sendall(b"x")
-        read_to_end(client)
-
-
-def test_headers_in_time_may_be_followed_by_a_body_that_takes_longer(start, sign, gate):
-    service = start(header_timeout_s=0.2)
-    body = json.dumps({"image": base64.b64encode(sign).decode()}).encode()
-    with socket.create_connection(("127.0.0.1", service.port), 10) as client:
-        client.sendall(HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body[:100])
-        time.sleep(0.5)
-        client.sendall(body[100:])
-        # As may the answer.
-        time.sleep(0.5)
-        gate.set()
-        assert read_to_end(client).startswith(b"HTTP/1.1 200 ")
-
-
-def count_bytes(service) -> float:
-    text = service.ask("/metrics").content.decode()
-    return next(float(row.split()[1]) for row in text.splitlines() if row.startswith("edge_ocr_body_bytes "))
-
-
 def test_bodies_on_their_way_are_refused_where_memory_has_no_room(start):
     # Two are worked on and none waits: twice the largest body.
     service = start(queue=0, max_body_bytes=100_000, allow_urls=False)
@@ -558,28 +381,6 @@ def test_a_fault_of_ours_is_500_and_logged(start, sign, monkeypatch, caplog):
 # --- Limits
 
 
-@pytest.fixture
-def gate(monkeypatch) -> Iterator[threading.Event]:
-    """Holds every reading until it is set."""
-    opened = threading.Event()
-    answer = serving_app._answer
-
-    def wait(*arguments: object) -> object:
-        assert opened.wait(30)
-        return answer(*arguments)
-
-    monkeypatch.setattr(serving_app, "_answer", wait)
-    yield opened
-    opened.set()
-
-
-def wait_for(condition) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def count_in_work(service) -> float:
     text = service.ask("/metrics").content.decode()
     return next(float(row.split()[1]) for row in text.splitlines() if row.startswith("edge_ocr_pictures_in_work "))
@@ -619,150 +420,3 @@ def test_request_that_waits_is_dropped_when_the_client_goes(start, sign, gate, m
         wait_for(lambda: count_in_work(service) == 2)
         gate.set()
         assert [future.result().status for future in first] == [200] * 2
-
-
-# --- URLs
-
-
-@pytest.fixture
-def site(sign) -> Iterator[str]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            targets = {"/round": "/round", "/file": "file:///etc/passwd", "/there": "/sign.png"}
-            if self.path in targets:
-                self.send_response(302)
-                self.send_header("Location", targets[self.path])
-                self.end_headers()
-                return
-            self.send_response(200)
-            self.end_headers()
-            if self.path == "/sign.png":
-                self.wfile.write(sign)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-@pytest.fixture
-def no_proxy(monkeypatch) -> None:
-    monkeypatch.setenv("no_proxy", "*")
-
-
-@pytest.mark.usefixtures("no_proxy")
-def test_url_is_read_where_private_ones_may_be(start, site):
-    service = start(allow_private_urls=True)
-    for path in ("/sign.png", "/there"):
-        answer = service.ask("/ocr", {"image": site + path})
-        assert len(answer.json["result"]["texts"]) == 4
-
-
-@pytest.mark.usefixtures("no_proxy")
-@pytest.mark.parametrize("path", ["/round", "/file", "/empty"])
-def test_url_that_leads_to_no_picture_is_refused(start, site, path):
-    service = start(allow_private_urls=True)
-    assert_failed(service.ask("/ocr", {"image": site + path}), 422)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://127.0.0.1:{port}/sign.png",
-        "http://localhost:{port}/sign.png",
-        "http://[::1]:{port}/sign.png",
-        "http://[::ffff:127.0.0.1]:{port}/sign.png",
-        "http://0.0.0.0:{port}/sign.png",
-        "http://0x7f000001:{port}/sign.png",
-        "http://2130706433:{port}/sign.png",
-        "http://169.254.169.254/latest/meta-data/",
-        "http://10.0.0.1/a.png",
-        "https://192.168.0.1/a.png",
-    ],
-)
-def test_private_urls_are_refused(start, site, url):
-    port = site.rpartition(":")[2]
-    answer = start(allow_ports=[int(port)]).ask("/ocr", {"image": url.format(port=port)})
-    assert_failed(answer, 422, "not public")
-
-
-def test_other_ports_are_refused(service, site):
-    assert_failed(service.ask("/ocr", {"image": site + "/sign.png"}), 422, "port ", "expected one of 80, 443")
-
-
-def test_urls_can_be_turned_off(start, site):
-    answer = start(allow_urls=False, allow_private_urls=True).ask("/ocr", {"image": site + "/sign.png"})
-    assert_failed(answer, 422, "no URLs")
-
-
-class Slow:
-    """A server that sends the start of a file, and the rest when `go` is set."""
-
-    def __init__(self, start: bytes) -> None:
-        self.go = threading.Event()
-        self._start = start
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._threads: list[threading.Thread] = [threading.Thread(target=self._listen)]
-        self._threads[0].start()
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
-
-    def _listen(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                self._threads.append(threading.Thread(target=self._talk, args=(self._listener.accept()[0],)))
-                self._threads[-1].start()
-
-    def _talk(self, client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError):
-            client.recv(1000)
-            client.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + self._start)
-            self.go.wait(20)
-
-    def close(self) -> None:
-        self.go.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for thread in self._threads:
-            thread.join(20)
-
-
-@pytest.mark.usefixtures("no_proxy")
-@pytest.mark.parametrize("stays", [True, False])
-def test_files_behind_urls_are_refused_where_memory_has_no_room(start, open_pipeline, stays):
-    # Room for the largest file, 1 MB, and a body.
-    service = start(
-        open_pipeline(Input__max_download_mb=1), queue=0, max_body_bytes=100_000, timeout_s=20, allow_private_urls=True
-    )
-    with contextlib.closing(Slow(b"x" * 800_000)) as slow:
-        body = json.dumps({"image": slow.url}).encode()
-        with socket.create_connection(("127.0.0.1", service.port), 20) as client:
-            client.sendall(HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
-            wait_for(lambda: count_bytes(service) == 800_000 + len(body))
-            if not stays:
-                client.close()
-                time.sleep(0.3)
-            # Also where nobody waits for it any more: it is still there.
-            refused = service.ask("/ocr", {"image": slow.url})
-            assert_failed(refused, 503, "busy")
-            assert refused.headers["retry-after"] == "1"
-            assert_failed(service.ask("/ocr", {"image": "aGVsbG8="}), 422, "not a picture")
-            slow.go.set()
-            if stays:
-                assert client.recv(65536).startswith(b"HTTP/1.1 422 ")
-        wait_for(lambda: count_bytes(service) == 0)
-        assert_failed(service.ask("/ocr", {"image": slow.url}), 422, "not a picture")
-
-
-@pytest.mark.usefixtures("no_proxy")
-def test_slow_urls_that_are_taken_are_answered_in_time(start, open_pipeline):
-    service = start(open_pipeline(Input__download_timeout_s=1), queue=16, timeout_s=3, allow_private_urls=True)
-    with contextlib.closing(Slow(b"")) as slow, ThreadPoolExecutor(24) as pool:
-        answers = list(pool.map(lambda _: service.ask("/ocr", {"image": slow.url}), range(24)))
-    # Two rounds of eight; the third would end when the time of the request does.
-    assert sorted(answer.status for answer in answers) == [422] * 16 + [503] * 8
