@@ -1,4 +1,4 @@
-"""edge-ocr: read text on the host, and take the same models to phones and ARM boards.
+"""edge-ocr: reads text on the host, and takes the same models to phones and ARM boards.
 
 >>> from edge_ocr import create_pipeline
 >>> for result in create_pipeline("OCR").predict("photo.jpg"):
@@ -27,7 +27,7 @@ __all__ = [
     "load_config",
 ]
 
-# Public names and their homes. Loaded when first asked for: the command line must start before OpenCV does.
+# Public names and their modules, imported on first use: the command line must start without loading OpenCV.
 _HOMES = {
     "EdgeOcrError": "edge_ocr.errors",
     "OcrPipeline": "edge_ocr.pipeline",

@@ -1,4 +1,4 @@
-"""Many pictures: read in several processes, in order, into a file of JSON lines that can be gone on with."""
+"""Reads many pictures in several processes, in order, into a JSON Lines file that a later run can resume."""
 
 from __future__ import annotations
 
@@ -28,35 +28,34 @@ from edge_ocr.processes import end_with_parent
 from edge_ocr.results import explain_empty_result
 
 MISSING_PAGES = "missing_pages"
-"""Key in the lines of an input some of whose pages could not be read: the `page_index` of each of these. --resume tries
-them again."""
+"""Key in the lines of an input with unreadable pages: the `page_index` of each. --resume tries them again."""
 
 PAGE_COUNT = "page_count"
-"""Key in the lines of an input of several pages: how many it has, with those that could not be read. It tells --resume
-whether all lines of such an input are there."""
+"""Key in the lines of an input with several pages: their number, unreadable ones included. --resume uses it to tell
+whether all lines of the input are there."""
 
-# Inputs handed out for each process: enough that none waits for the slowest of the others for long.
+# Inputs in flight per process, so that a slow one does not hold up the others for long.
 _AHEAD = 4
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one input."""
+    """The outcome of one input."""
 
     source: Source
     lines: tuple[str, ...]
-    """A JSON object for each page that could be read."""
+    """One JSON object for each page that was read; maybe none."""
     error: EdgeOcrError | None
-    """Why it, or some of its pages, could not be read."""
+    """Why the input, or some of its pages, could not be read; None if all were."""
     notes: tuple[str, ...] = ()
-    """What to try for each page without text."""
+    """What to try, for each page without text."""
 
 
 def list_tree(folder: Path, failures: list[EdgeOcrError]) -> Iterator[Source]:
-    """Yield the pictures in a folder and all folders below it, each folder's own first, by name; links to folders are
-    not followed.
+    """Yield the pictures in a folder and all folders below it, sorted by name, each folder's own pictures first.
 
-    A folder that cannot be read goes into `failures`, and the next is read.
+    Links to folders are not followed. The error of a folder that cannot be read is added to `failures`, and the walk
+    continues.
     """
 
     def refuse(error: OSError) -> None:
@@ -74,23 +73,23 @@ def _may_be_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError:
-        # A folder whose names may be listed but not followed. Who reads it tells.
+        # The folder's names may be listed but not followed; reading the file reports it.
         return True
 
 
 def read_many(
     sources: Iterable[Source], config: PipelineConfig, *, jobs: int = 1, use_hpip: bool | None = None
 ) -> Iterator[Outcome]:
-    """Read pictures in `jobs` processes, which share the cores where `config` leaves the threads open; yield what came
-    of each in the order given.
+    """Read pictures in `jobs` processes and yield the outcome of each, in the given order.
 
-    A process that dies, of a lack of memory or of a decoder that fails, takes nothing with it but the picture that it
-    read: those it might have been are read again, one by one. Only a few pictures are under way at a time.
+    The processes share the cores unless `config` sets the number of threads. If a process dies, from a lack of memory
+    or a crash in a decoder, only the picture that it was reading fails: the pictures in flight are read again, one at a
+    time. Only a few pictures are in flight at once.
 
     Raises what `OcrPipeline` raises, before anything is read.
     """
     spec = PipelineSpec(config, use_hpip).share_cores(jobs, "--jobs")
-    # With several jobs, too: what is wrong with the models is told once.
+    # Also for several jobs, so that a faulty model is reported once.
     pipeline = spec.build()
     if jobs == 1:
         for source in sources:
@@ -111,7 +110,7 @@ def _read(pipeline: OcrPipeline, source: Source) -> Outcome:
             if not result.reading.lines:
                 notes.append(explain_empty_result(result, pipeline.config))
     except EdgeOcrError as failure:
-        # Of the whole input: no page of it counts.
+        # The error concerns the whole input, so none of its pages counts.
         return Outcome(source, (), failure, tuple(notes))
     more: dict[str, Any] = {}
     if pages and pages[0].get("page_index") is not None:
@@ -143,7 +142,7 @@ class _Pool:
                     under_way.popleft()
                     yield outcome
                 except BrokenProcessPool:
-                    # Which of them it was, nobody knows; some may be done, behind one that is not.
+                    # The culprit is unknown; inputs behind an unfinished one may be done.
                     pool.shutdown()
                     for source, future in under_way:
                         done = future.done() and not future.cancelled() and future.exception() is None
@@ -158,7 +157,7 @@ class _Pool:
         try:
             return pool.submit(_read_here, source)
         except BrokenProcessPool as error:
-            # A process died since the last result was asked for; this one's turn tells.
+            # A process died since the last result; this input's turn reports it.
             future = Future[Outcome]()
             future.set_exception(error)
             return future
@@ -169,12 +168,13 @@ class _Pool:
                 return pool.submit(_read_here, source).result()
             except BrokenProcessPool:
                 error = InputError(
-                    f"{source.input_path}: the process that read it died", "of a lack of memory? --jobs 1 needs less"
+                    f"{source.input_path}: the process that read it died",
+                    "try --jobs 1, which needs less memory",
                 )
                 return Outcome(source, (), error)
 
     def _open(self, jobs: int) -> ProcessPoolExecutor:
-        # Engines have threads, which a fork would leave behind.
+        # Engines have threads, which a fork would lose.
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(jobs, context, initializer=_set_up, initargs=(self._spec,))
 
@@ -184,7 +184,7 @@ _pipeline: OcrPipeline
 
 def _set_up(spec: str) -> None:
     global _pipeline
-    # A Ctrl-C at the terminal reaches every process; the first one ends the others.
+    # Ctrl-C reaches every process; the parent ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     _pipeline = PipelineSpec.from_json(spec).build()
@@ -194,17 +194,17 @@ def _read_here(source: Source) -> Outcome:
     return _read(_pipeline, source)
 
 
-# How a line of ours begins: with these two keys, as `Reading.describe` has them.
+# Each line starts with these two keys, in the order of `Reading.describe`.
 _LINE_HEAD, _AFTER_PATH = b'{"input_path": "', b'", "dt_polys": ['
 _LINE_PATH = re.compile(rb'(?:[^"\\\x00-\x1f]|\\.)*')
 
 
 def _is_cut_off(line: bytes) -> bool:
-    """Tell whether a line without an end is the beginning of one of ours; its writing was then interrupted."""
+    """Return whether a line without a line break is the beginning of a result whose writing was interrupted."""
     if not line.startswith(_LINE_HEAD):
         return _LINE_HEAD.startswith(line)
     rest = line[_find_path_end(line) :]
-    # A backslash: the cut went through an escape in the path.
+    # A lone backslash: the cut is within an escape in the path.
     return rest == b"\\" or _AFTER_PATH.startswith(rest[: len(_AFTER_PATH)])
 
 
@@ -216,59 +216,59 @@ def _find_path_end(line: bytes) -> int:
 def _read_line(line: bytes) -> tuple[str, int | None, int | None]:
     """Return the `input_path` of a line, its `page_index` and its PAGE_COUNT.
 
-    Raises ValueError, KeyError, TypeError or RecursionError for what is not a result.
+    Raises ValueError, KeyError, TypeError or RecursionError if the line is not a result.
     """
     result = json.loads(line)
     path, page, count = result["input_path"], result.get("page_index"), result.get(PAGE_COUNT)
     if not isinstance(path, str):
-        raise ValueError("no input_path")
+        raise ValueError("input_path is not a string")
     if not line.startswith(_LINE_HEAD) or not line.startswith(_AFTER_PATH, _find_path_end(line)):
-        raise ValueError("it does not begin with input_path and dt_polys")
+        raise ValueError("its first keys are not input_path and dt_polys")
     if not isinstance(result["rec_text"], list):
-        raise ValueError("no rec_text")
+        raise ValueError("rec_text is not a list")
     if not isinstance(page, int | None) or not isinstance(count, int | None):
-        raise ValueError("no page numbers")
+        raise ValueError(f"page_index or {PAGE_COUNT} is not a whole number")
     return path, page, count
 
 
 class JsonLinesFile:
-    """Results of many pictures, one JSON object a line; what is in it is always whole.
+    """A file with the results of many pictures, one JSON object per line.
 
-    The lines of one input are written together. A line that a process that was killed left half is removed when a later
-    one resumes the file, and nothing else is; a file that holds anything else is refused and stays as it is.
+    The lines of one input are written together. Resuming removes a partial last line, which a killed process leaves,
+    and nothing else. A file with any other content is refused and left unchanged.
     """
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
-        """Open a new file, or, with `resume`, go on with one that may be there.
+        """Create the file; with `resume`, continue one that exists.
 
-        Raises UsageError for a file that is there without `resume`, that another process writes, that cannot be
-        written, or holds something else; the file is then untouched.
+        Raises UsageError if the file exists and `resume` is false, if another process writes it, if it cannot be
+        written, or if it contains anything but results; the file is then unchanged.
         """
         self.path = path
         self.done: set[str] = set()
-        """`input_path` of what is in it whole; never "-", as standard input is another picture each time."""
+        """`input_path` of each complete input in the file; never "-": standard input differs each time."""
         self._pages: dict[str, set[int]] = {}
-        """By `input_path`: `page_index` of what is in it of inputs that may lack pages."""
+        """For each incomplete input, by `input_path`: the `page_index` of each page in the file."""
         try:
-            # Not truncated by opening: the content may be days of work.
+            # Without O_TRUNC: the content may be days of work.
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | (0 if resume else os.O_EXCL), 0o666)
         except FileExistsError:
-            raise UsageError(f"{path} exists", "--resume goes on with it; or give another --output") from None
+            raise UsageError(f"{path} exists", "continue it with --resume, or give another --output") from None
         except OSError as error:
             raise UsageError(f"--output {path}: {explain_os_error(error)}", "give a file that can be written") from None
-        # Without a buffer: what could not be written must not be tried again at the end.
+        # Unbuffered, so that a failed write is not repeated on closing.
         self._file = os.fdopen(descriptor, "r+b", buffering=0)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UsageError(f"--output {path}: is no regular file", "give a file")
+                raise UsageError(f"--output {path}: not a regular file", "give a regular file")
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UsageError(f"--output {path}: another process writes it", "wait for it to end") from None
+                raise UsageError(f"--output {path}: another process is writing it", "wait for it to finish") from None
             except OSError as error:
-                # Without a lock, two processes could write over each other's results.
+                # Without a lock, two processes could overwrite each other's results.
                 raise UsageError(
-                    f"--output {path}: cannot be locked: {explain_os_error(error)}", "write to a local disk"
+                    f"--output {path}: cannot lock it: {explain_os_error(error)}", "write to a local disk"
                 ) from None
             self._read_done()
         except BaseException:
@@ -276,14 +276,15 @@ class JsonLinesFile:
             raise
 
     def write(self, lines: Iterable[str], input_path: str | None = None) -> None:
-        """Add the lines of one input, but for pages of `input_path` that are in the file.
+        """Append the lines of one input, except for pages of `input_path` that the file already has.
 
-        Raises UsageError where they cannot be written, such as on a full disk; none of them is then in the file.
+        Raises UsageError if they cannot be written, for instance because the disk is full; none of them is then in the
+        file.
         """
         known = self._pages.get(input_path or "")
         if known:
             lines = [line for line in lines if json.loads(line).get("page_index") not in known]
-        # An input's name may hold bytes that are no UTF-8, surrogates in Python; as backslash escapes they are JSON.
+        # File names that are not UTF-8 have surrogates in Python; backslash escapes make them valid JSON.
         content = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
         end = self._file.tell()
         left = memoryview(content)
@@ -293,7 +294,11 @@ class JsonLinesFile:
         except OSError as error:
             self._file.truncate(end)
             self._file.seek(end)
-            hint = "free some space, then --resume goes on; or give another --output" if is_disk_full(error) else None
+            hint = (
+                "free some space, then continue with --resume; or give another --output"
+                if is_disk_full(error)
+                else None
+            )
             raise UsageError(f"--output {self.path}: {explain_os_error(error)}", hint) from None
 
     def __enter__(self) -> JsonLinesFile:
@@ -305,23 +310,23 @@ class JsonLinesFile:
         self._file.close()
 
     def _read_done(self) -> None:
-        """Collect what is done, and cut off a last line that is half."""
+        """Collect what is done, and cut off a partial last line."""
         end = 0
         lines = io.BufferedReader(self._file)
         for number, line in enumerate(lines, 1):
             is_whole = line.endswith(b"\n")
-            # Alone in a file, `{` is anybody's.
+            # A file with nothing but `{` need not be ours.
             if not is_whole and _is_cut_off(line) and (number > 1 or len(line) >= len(_LINE_HEAD)):
                 break
             try:
                 path, page, count = _read_line(line)
                 if not is_whole:
-                    raise ValueError("another key than dt_polys follows input_path")
+                    raise ValueError("the key after input_path is not dt_polys")
             except (ValueError, KeyError, TypeError, RecursionError) as error:
-                reason = f"no {error}" if isinstance(error, KeyError) else error
+                reason = f"{error} is missing" if isinstance(error, KeyError) else error
                 raise UsageError(
                     f"--output {self.path}: line {number} is not a result of predict: {reason}",
-                    "give --resume a file that predict --output wrote, or another --output",
+                    "resume a file that predict --output wrote, or give another --output",
                 ) from None
             self._add_done(path, page, count)
             end += len(line)
@@ -330,10 +335,10 @@ class JsonLinesFile:
         self._file.truncate()
 
     def _add_done(self, path: str, page: int | None, count: int | None) -> None:
-        """Note a line: of an input of one page, or a page of one of `count`; without a count, pages may be missing."""
+        """Record a line: a whole input if `page` is None, else one of `count` pages; without `count`, some may be missing."""
         if path == "-" or path in self.done:
             return
-        # Only until it is whole: a file may have millions of lines.
+        # Kept only until the input is complete: a file may have millions of lines.
         pages = self._pages.setdefault(path, set())
         if page is not None:
             pages.add(page)

@@ -1,4 +1,4 @@
-"""Pipeline YAML to frozen dataclasses: the only home of defaults and of Paddle's own key names."""
+"""Reads a pipeline's YAML into frozen dataclasses. Defaults and Paddle's key names are defined only here."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ _WINDOWS = "Detection.windows"
 
 @dataclass(frozen=True)
 class _Type:
-    """What a key takes."""
+    """The type of a key's value."""
 
     check: Callable[[Any], Any]
-    """Returns a value in its final type, or raises ValueError with what was expected."""
+    """Returns a value in its final type; raises ValueError with what was expected."""
     parse: Callable[[str], Any]
-    """Reads what was typed after `KEY=`; what cannot be read stays a text, for `check` to refuse."""
+    """Reads the text after `KEY=`; text that it cannot read is returned unchanged, and `check` refuses it."""
 
 
 def _parse_yaml(text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError):
-        # ValueError: a date or number that YAML's rules admit and Python does not.
+        # ValueError: a date or number that is valid YAML but not valid in Python.
         return text
 
 
 def _parse_text(text: str) -> str:
-    """Return a text as it is, or without the quotes around it; YAML would make numbers and booleans of some."""
+    """Return a text without quotes around it. YAML would turn some texts into numbers or booleans."""
     if text.strip()[:1] in ("'", '"') and isinstance(quoted := _parse_yaml(text), str):
         return quoted
     return text.strip()
 
 
 def _parse_number(text: str) -> Any:
-    """Return an int where it is written as one, else a float; YAML 1.1 takes 1e-1 for a text and 010 for 8."""
+    """Return an int or a float. YAML 1.1 would read 1e-1 as a text and 010 as 8."""
     for number in (int, float):
         try:
             return number(text)
@@ -62,7 +62,7 @@ def _parse_number(text: str) -> Any:
 def _parse_list(parse_item: Callable[[str], Any]) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         try:
-            # A BaseLoader: it leaves every item a text.
+            # BaseLoader keeps every item a text.
             items = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506
         except (yaml.YAMLError, RecursionError):
             return text
@@ -108,7 +108,7 @@ def _choice(*names: str) -> _Type:
 
 def _check_text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError("a text that is not empty")
+        raise ValueError("a non-empty text")
     return value
 
 
@@ -126,7 +126,7 @@ def _check_device(value: Any) -> str:
 
 
 def _check_image_shape(value: Any) -> tuple[int, int, int]:
-    expected = "a list [3, height, width] with sides from 8 to 4096"
+    expected = "a list [3, height, width], height and width from 8 to 4096"
     if not isinstance(value, list | tuple) or len(value) != 3 or value[0] != 3:
         raise ValueError(expected)
     if any(isinstance(side, bool) or not isinstance(side, int) or not 8 <= side <= 4096 for side in value[1:]):
@@ -179,8 +179,8 @@ class _Field:
         return self.type.parse(text)
 
 
-# Each key a pipeline YAML may hold, with its default. Where a default is not ours, its source:
-# detection and recognition constants are those of PP-OCRv4 mobile as PaddleX 3.0 publishes them.
+# Each key that a pipeline YAML may have, with its default. Detection and recognition constants are those of
+# PP-OCRv4 mobile as published with PaddleX 3.0.
 _FIELDS: Mapping[str, _Field] = MappingProxyType(
     {
         "Global.pipeline_name": _Field("OCR", _choice("OCR")),
@@ -207,7 +207,7 @@ _FIELDS: Mapping[str, _Field] = MappingProxyType(
         "Runtime.engine": _Field("auto", _choice("auto", "openvino", "paddle", "onnxruntime")),
         "Runtime.precision": _Field("f32", _choice("f32", "bf16", "f16")),
         "Runtime.threads": _Field(None, _optional(_integer(1, 1024))),
-        # Pillow, too, refuses pictures above this number of pixels.
+        # Twice Pillow's MAX_IMAGE_PIXELS, above which Pillow refuses pictures.
         "Input.max_pixels": _Field(178_956_970, _integer(1, 2**31 - 1)),
         "Input.max_file_mb": _Field(1024, _integer(1, 16384)),
         "Input.max_download_mb": _Field(64, _integer(1, 4096)),
@@ -218,22 +218,22 @@ _FIELDS: Mapping[str, _Field] = MappingProxyType(
 
 @dataclass(frozen=True)
 class InputSettings:
-    """Limits on what is read."""
+    """Limits on the pictures that are read."""
 
     max_pixels: int
     """Width × height of one picture or page."""
     max_file_bytes: int
     max_download_bytes: int
     download_timeout_s: float
-    """For the whole download of one URL."""
+    """Limit for the whole download of one URL."""
 
 
 @dataclass(frozen=True)
 class PipelineConfig:
-    """Everything a pipeline is built from.
+    """The settings of a pipeline.
 
-    `values` maps key paths such as `Detection.thresh` to checked values; `origins` tells for each where it
-    came from: `default`, a file, an option, or a model's own inference.yml.
+    `values` maps key paths such as `Detection.thresh` to checked values; `origins` says where each came from:
+    `default`, a file, an option, or a model's inference.yml.
     """
 
     values: Mapping[str, Any]
@@ -316,7 +316,7 @@ class PipelineConfig:
         )
 
     def dump(self) -> dict[str, dict[str, Any]]:
-        """Return every value in force as the nested mapping that a pipeline YAML holds."""
+        """Return all values as the nested mapping of a pipeline YAML."""
         nested: dict[str, dict[str, Any]] = {}
         for path, value in self.values.items():
             section, key = path.split(".")
@@ -324,7 +324,7 @@ class PipelineConfig:
         return nested
 
     def with_values(self, overrides: Mapping[str, Any], origin: str) -> PipelineConfig:
-        """Return a copy with `overrides` (key path to value), which come from `origin`.
+        """Return a copy with `overrides` (key path to value); `origin` says where they came from.
 
         Raises UsageError for an unknown key or a value out of range, naming `origin`.
         """
@@ -334,7 +334,7 @@ class PipelineConfig:
         return PipelineConfig(MappingProxyType(values), MappingProxyType(origins))
 
     def with_model_settings(self, settings: Mapping[str, Any], origin: str) -> PipelineConfig:
-        """Return a copy where a model's own `settings` replace defaults, but not what a file or option set.
+        """Return a copy in which a model's `settings` replace defaults, but not values from a file or an option.
 
         Raises ConfigError for a value out of range, naming `origin`.
         """
@@ -347,34 +347,34 @@ class PipelineConfig:
 
 
 def describe_value(value: object) -> str:
-    """Return a value of a file for an error message, shortened: aliases let a small YAML file stand for gigabytes."""
+    """Return a value for an error message, shortened: through aliases, a small YAML file can expand to gigabytes."""
     try:
         return reprlib.repr(value)[:200]
-    except ValueError:  # a whole number of more digits than Python prints
+    except ValueError:  # an integer with more digits than Python prints
         return f"a huge {type(value).__name__}"
 
 
 def find_config_folder() -> Path:
-    """Return the folder of the shipped pipeline files: inside an installed package, or beside it in a checkout."""
+    """Return the folder of the shipped pipeline files: inside the installed package, or next to it in a checkout."""
     package = Path(__file__).parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
 def find_config(pipeline: str | Path) -> Path:
-    """Return the file of a pipeline, given by shipped name (`OCR`) or as a path to a YAML file.
+    """Return the file of a pipeline, given as a shipped name (`OCR`) or the path of a YAML file.
 
-    Raises ConfigError where there is no such name or file.
+    Raises ConfigError if there is no such name or file.
     """
     path = Path(pipeline)
     if path.suffix.lower() in (".yaml", ".yml"):
         if not path.is_file():
-            raise ConfigError(f"no such pipeline file: {path}", "edge-ocr config get OCR --save-path . writes one")
+            raise ConfigError(f"no such pipeline file: {path}", "write one with: edge-ocr config get OCR --save-path .")
         return path
     shipped = find_config_folder() / f"{pipeline}.yaml"
     if path.name != str(pipeline) or not shipped.is_file():
         names = ", ".join(sorted(file.stem for file in find_config_folder().glob("*.yaml")))
-        raise ConfigError(f"unknown pipeline {str(pipeline)!r}", f"shipped pipelines: {names}; or give a .yaml file")
+        raise ConfigError(f"unknown pipeline {str(pipeline)!r}", f"give a .yaml file, or a shipped pipeline: {names}")
     return shipped
 
 
@@ -383,12 +383,12 @@ def load_config(
     overrides: Mapping[str, Any] | None = None,
     override_origins: Mapping[str, str] | None = None,
 ) -> PipelineConfig:
-    """Read a pipeline file, then lay `overrides` (key path to value) over it.
+    """Read a pipeline file and apply `overrides` (key path to value) to it.
 
-    `override_origins` names where an override came from, such as `--threads`.
+    `override_origins` says where an override came from, such as `--threads`.
 
-    Raises ConfigError, naming `file: key.path`, for what is not YAML, unknown or repeated keys, wrong types and values
-    out of range; UsageError for such an override.
+    Raises ConfigError, naming `file: key.path`, for invalid YAML, unknown or repeated keys, wrong types and values out
+    of range; UsageError for an invalid override.
     """
     path = find_config(pipeline)
     shipped = path.parent == find_config_folder()
@@ -406,9 +406,9 @@ def load_config(
 
 
 def restore_config(values: Mapping[str, Any], origins: Mapping[str, str]) -> PipelineConfig:
-    """Return the config whose `values` and `origins` these are, also where JSON made lists of its tuples.
+    """Return the config with these `values` and `origins`; lists may replace tuples, as in JSON.
 
-    Raises ConfigError for values that no config has.
+    Raises ConfigError for invalid or missing values.
     """
     checked = {path: _checked(path, value, "config") for path, value in values.items()}
     if not checked.keys() == origins.keys() == _FIELDS.keys():
@@ -417,23 +417,26 @@ def restore_config(values: Mapping[str, Any], origins: Mapping[str, str]) -> Pip
 
 
 def _obey_side_limit(values: dict[str, Any], origins: dict[str, str], given: Collection[str]) -> None:
-    """Switch windows, which go beyond the side limit, off where `given`, a file or options, has it and not them."""
+    """Switch windows off if `given`, the keys of a file or of options, sets a side limit but not windows.
+
+    Windows look at a picture in more detail than the limit allows.
+    """
     limit = next((path for path in ("Detection.limit_side_len", "Detection.limit_type") if path in given), None)
     if limit is not None and _WINDOWS not in given:
         values[_WINDOWS], origins[_WINDOWS] = False, f"{origins[limit]}, which sets {limit}"
 
 
 def parse_setting(setting: str, option: str) -> tuple[str, Any]:
-    """Return key and value of a `KEY=VALUE` that was given with `option`, read as the key's type wants it.
+    """Return key and value of a `KEY=VALUE` given with `option`, parsed according to the key's type.
 
-    A name may look like a number, and a number be written 1e-1; lists, booleans and null are written as in YAML.
-    Neither key nor value is checked: `load_config` does that.
+    A name may look like a number, and a number may be written 1e-1; lists, booleans and null are written as in YAML.
+    `load_config` checks key and value, this function does not.
 
-    Raises UsageError where there is no `=`.
+    Raises UsageError if there is no `=`.
     """
     key, separator, text = setting.partition("=")
     if not separator:
-        raise UsageError(f"{option} {setting}: expected KEY=VALUE", f"such as {option} Detection.thresh=0.2")
+        raise UsageError(f"{option} {setting}: expected KEY=VALUE", f"write it like {option} Detection.thresh=0.2")
     return key, _FIELDS[key].parse(text) if key in _FIELDS else text
 
 
@@ -467,24 +470,23 @@ def _flatten(content: Any, path: Path) -> dict[str, Any]:
 
 
 def _nearest(word: str, known: list[str]) -> str:
-    # Only last parts are held against each other: a key under the wrong section is found, and to be in one section
-    # is no likeness.
+    # Compare last parts only: this finds a key in the wrong section, and sharing a section is no similarity.
     section, _, key = word.lower().rpartition(".")
     lasts = {name: name.rpartition(".")[2].lower() for name in known}
     close = difflib.get_close_matches(key, lasts.values(), 1, 0.6)
-    # A key of several sections is first looked for in the given one.
+    # Prefer the given section for a key that several have.
     found = sorted(
         (name for name in known if lasts[name] in close), key=lambda name: not name.lower().startswith(section)
     )
-    return f"did you mean {found[0]}?" if found else "known: " + ", ".join(known)
+    return f"did you mean {found[0]}?" if found else "use one of " + ", ".join(known)
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, where PyYAML keeps the last one silently."""
+    """SafeLoader that refuses repeated keys; PyYAML silently keeps the last one."""
 
 
 def leave_base_60(loader: Any) -> None:
-    """Make a loader class leave 1:30 a text, as YAML 1.2 does. In YAML 1.1 it is 90, and long ones take minutes."""
+    """Make a loader class read 1:30 as a text, like YAML 1.2. In YAML 1.1 it is 90, and long ones take minutes."""
 
     def add(kind: str, construct: Callable[[Any, yaml.ScalarNode], Any]) -> None:
         def construct_number(loader: Any, node: yaml.ScalarNode) -> Any:
@@ -503,10 +505,10 @@ def _construct_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[An
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str):
             raise yaml.constructor.ConstructorError(
-                None, None, f"key {describe_value(key)} is not a text", key_node.start_mark
+                None, None, f"key {describe_value(key)} is not a string", key_node.start_mark
             )
         if key in mapping:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is repeated", key_node.start_mark)
         mapping[key] = loader.construct_object(value_node, deep=True)
     return mapping
 
@@ -518,16 +520,15 @@ _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _c
 def _read_yaml(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
-        # A SafeLoader: no tag of the file can build anything but plain values.
+        # A SafeLoader subclass: tags in the file can only build plain values.
         return yaml.load(text, Loader=_StrictLoader)  # noqa: S506
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
+        raise ConfigError(f"{path}: cannot read it: {error}") from None
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML: {type(error).__name__}") from None
-    except (
-        Exception
-    ) as error:  # PyYAML raises whatever it trips over: IndexError for `!!int ""`, KeyError for `!!bool x`
+    except Exception as error:
+        # PyYAML raises IndexError for `!!int ""`, KeyError for `!!bool x` and so on.
         raise ConfigError(f"{path}: not valid YAML: {type(error).__name__}: {error}") from None

@@ -1,4 +1,4 @@
-"""What networks run on, such as `cpu`, `gpu:0` and `gpu:0,1`, and what they compute in."""
+"""Devices that networks run on, such as `cpu`, `gpu:0` and `gpu:0,1`, and their precisions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Literal
 from edge_ocr.errors import UsageError
 
 Precision = Literal["f32", "bf16", "f16"]
-"""All but f32 are for recognition, on processors that have them; lines in doubt are read in f32."""
+"""bf16 and f16 apply to recognition only, on processors that have them; uncertain lines are read again in f32."""
 
 KINDS = ("cpu", "gpu", "npu", "xpu", "mlu")
 
 
 @dataclass(frozen=True)
 class Device:
-    """A kind of device and the numbers of the ones to use."""
+    """A kind of device and the ids of the devices to use."""
 
     kind: str
     ids: tuple[int, ...]
@@ -26,14 +26,14 @@ class Device:
 
 
 def parse_device(text: str) -> Device:
-    """Parse `KIND` or `KIND:ID[,ID…]`; without ids the first device is meant, cpu takes none.
+    """Parse `KIND` or `KIND:ID[,ID…]`. Without ids, the first device is used; cpu takes no id.
 
     Raises UsageError for anything else.
     """
     match = re.fullmatch(r"(\w+)(?::(\d+(?:,\d+)*))?", text.strip().lower())
     if not match or match[1] not in KINDS or (match[1] == "cpu" and match[2]):
-        raise UsageError(f"unknown device {text!r}", f"one of {', '.join(KINDS)}, such as cpu, gpu:0 or gpu:0,1")
+        raise UsageError(f"unknown device {text!r}", f"use one of {', '.join(KINDS)}, such as cpu, gpu:0 or gpu:0,1")
     ids = tuple(int(number) for number in match[2].split(",")) if match[2] else (0,)
     if len(set(ids)) != len(ids):
-        raise UsageError(f"device {text!r} names a number twice")
+        raise UsageError(f"device {text!r} repeats an id")
     return Device(match[1], ids)

@@ -1,4 +1,4 @@
-"""Draw what was read: the picture with its boxes on the left, the texts in their places on the right."""
+"""Draws results: the picture with its boxes on the left, the texts in their places on the right."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger("edge_ocr")
 FONT_VARIABLE = "EDGE_OCR_FONT"
 FONT_PACKAGE = "pylopdf_fonts_zh_cn"
 FONT_PACKAGE_FILE = "NotoSansSC-Regular.otf"
-# Beginnings of the file names of fonts that show Chinese, best first.
+# File name prefixes of fonts with Chinese characters, best first.
 FONT_NAMES = (
     "notosanscjk",
     "notosanssc",
@@ -49,20 +49,20 @@ FONT_NAMES = (
 FONT_SUFFIXES = (".otf", ".ttf", ".ttc")
 FC_LIST_TIMEOUT_S = 3.0
 
-# A phone's photo has 4000 px; one half of that is wider than any screen, and a PNG of both takes 30 MB.
+# A phone's photo has 4000 px: one half would be wider than any screen, and a PNG of both would take 30 MB.
 MAX_HALF_SIDE = 2000
-# Opacity of the boxes: what is under them must stay readable.
+# Opacity of the boxes: the text under them must stay readable.
 FILL_LEFT = 0.26
 FILL_RIGHT = 0.10
 
 
 def find_font() -> Path | None:
-    """Find a font file that shows Chinese, or None where this machine has none.
+    """Return a font file with Chinese characters; None if this machine has none.
 
-    Looks at the variable EDGE_OCR_FONT (taken as it is, whatever it shows), the fonts of the system and the
-    package pylopdf-fonts-zh-cn, in this order.
+    Tries the variable EDGE_OCR_FONT (accepted with any characters), the fonts of the system and the package
+    pylopdf-fonts-zh-cn, in this order.
 
-    Raises ConfigError where EDGE_OCR_FONT names no readable font file.
+    Raises ConfigError if EDGE_OCR_FONT is not a readable font file.
     """
     chosen = os.environ.get(FONT_VARIABLE)
     if not chosen:
@@ -74,7 +74,7 @@ def find_font() -> Path | None:
     try:
         ImageFont.truetype(str(path), 12)
     except OSError as error:
-        raise ConfigError(f"{FONT_VARIABLE}: not a font that can be read: {path} ({error})", hint) from error
+        raise ConfigError(f"{FONT_VARIABLE}: cannot read the font {path}: {error}", hint) from error
     return path
 
 
@@ -84,34 +84,34 @@ def draw_result(
     texts: Sequence[str],
     scores: Sequence[float],
 ) -> BgrImage:
-    """Draw a picture with its boxes beside a white panel that has each text in the place of its box.
+    """Draw a picture with its boxes, and to its right a white panel with each text in the place of its box.
 
-    `image` is uint8 H×W×3 BGR. `polygons` are 4×2 in its pixels, TL TR BR BL, and may reach over its
-    border; `texts` and `scores` (in [0, 1]) go with them. A box has the same colour on both halves; a text is
-    the paler, the lower its score; text in a tall box reads downwards. Control characters and line breaks
-    become spaces. An empty text leaves an empty box, and no boxes leave the picture and a white panel.
+    `image` is uint8 H×W×3 BGR. `polygons` are 4×2 in its pixels, TL TR BR BL, and may extend beyond its border; there
+    is one of `texts` and `scores` (in [0, 1]) for each. A box has the same colour in both halves. The lower its score,
+    the paler a text; text in a tall box runs downwards. Control characters and line breaks become spaces. An empty text
+    gives an empty box; without boxes, the result is the picture and a white panel.
 
-    Where `find_font` finds nothing and a text is not all ASCII, boxes carry numbers from 1 on both halves, and of the
-    texts only those in ASCII are drawn; a warning says so once a process.
+    If `find_font` finds nothing and a text is not ASCII, boxes are numbered from 1 in both halves, and only ASCII texts
+    are drawn; a warning says so once per process.
 
-    Returns uint8 H×2W×3 BGR, reduced where H or W exceeds 2000 px so that the longer of them becomes
-    2000 px. The arguments are not changed.
+    Returns uint8 H×2W×3 BGR, scaled down if H or W exceeds 2000 px, so that the larger becomes 2000 px. The arguments
+    are not changed.
 
-    Raises InputError where the image is not uint8 H×W×3 or is empty, where the lists differ in length, or
-    where a polygon is not 4×2 or not finite; ConfigError from `find_font`.
+    Raises InputError if the image is not uint8 H×W×3 or is empty, the lists differ in length, or a polygon is not 4×2
+    or not finite; ConfigError as `find_font` does.
     """
     _check_image(image)
     quads = _check_lines(polygons, texts, scores)
     font_path = find_font()
     labels = [_clean_text(text) for text in texts]
-    # Pillow brings a font for ASCII.
+    # Pillow's own font is enough for ASCII.
     numbered = font_path is None and not all(label.isascii() for label in labels)
     if numbered:
         _warn_no_font()
         labels = [_number_text(index, text) for index, text in enumerate(labels)]
 
     picture, scale = _reduce(image)
-    # Far outside is far outside, and what follows must not overflow.
+    # Clip far-away corners, so that the drawing functions do not overflow.
     limit = 8 * max(picture.shape)
     quads = [np.clip(quad * np.float32(scale), -limit, limit) for quad in quads]
     colours = [_pick_colour(index) for index in range(len(quads))]
@@ -127,7 +127,7 @@ def draw_result(
 def draw_boxes(image: BgrImage, polygons: Sequence[ArrayLike]) -> BgrImage:
     """Return a copy of a picture with the outlines of the boxes, in the colours of `draw_result`.
 
-    `image` is uint8 H×W×3 BGR, `polygons` are 4×2 in its pixels and may reach over its border.
+    `image` is uint8 H×W×3 BGR; `polygons` are 4×2 in its pixels and may extend beyond its border.
     """
     picture = image.copy()
     line_width = max(1, round(max(image.shape) / 500))
@@ -146,7 +146,7 @@ def _check_image(image: BgrImage) -> None:
     if shape is None or len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
         raise InputError(
             f"draw_result: expected a non-empty uint8 H×W×3 image, got {dtype} {shape}",
-            "pass the picture as cv2.imread(path) gives it",
+            "pass the picture as cv2.imread(path) returns it",
         )
 
 
@@ -181,7 +181,7 @@ def _clean_text(text: str) -> str:
 
 
 def _number_text(index: int, text: str) -> str:
-    # Pillow's own font has little more than ASCII: anything else would come out as a row of empty squares.
+    # Pillow's own font has little more than ASCII and would draw other characters as empty squares.
     return f"{index + 1} {text}".rstrip() if text.isascii() else str(index + 1)
 
 
@@ -198,19 +198,19 @@ def _reduce(image: BgrImage) -> tuple[BgrImage, float]:
 
 
 def _pick_colour(index: int) -> Colour:
-    """RGB; the golden ratio keeps the hues of neighbours far apart."""
+    """Return an RGB colour; the golden ratio keeps the hues of neighbours far apart."""
     red, green, blue = colorsys.hsv_to_rgb(index * 0.618034 % 1.0, 0.85, 0.82)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def _pick_ink(score: float) -> int:
-    """Grey level of a text: black at score 1, light grey at 0 (and where the score is not a number)."""
+    """Return the grey level of a text: black at score 1, light grey at score 0 or NaN."""
     certainty = min(1.0, max(0.0, float(score))) if score == score else 0.0
     return round(170 * (1 - certainty))
 
 
 def _draw_boxes(base: BgrImage, quads: Sequence[Polygon], colours: Sequence[Colour], opacity: float) -> BgrImage:
-    """A copy of `base` (BGR) with translucent boxes."""
+    """Return a copy of `base` (BGR) with translucent boxes."""
     picture = Image.fromarray(np.ascontiguousarray(base[..., ::-1]))
     outlines = [[(float(x), float(y)) for x, y in quad] for quad in quads]
     filled = picture.copy()
@@ -236,9 +236,9 @@ def _draw_text(panel: BgrImage, quad: Polygon, text: str, grey: int, font_path: 
         return
     corners = quad
     if height >= VERTICAL_RATIO * width:
-        # Recognition turned this crop counter-clockwise: the line starts at the top right corner.
+        # Recognition turns such a crop counter-clockwise, so the line starts at the top right corner.
         corners, width, height = np.roll(quad, -1, axis=0), height, width
-    # A box larger than the panel needs no finer letters than the panel has pixels.
+    # A box larger than the panel needs no more pixels than the panel has.
     shrink = min(1.0, MAX_HALF_SIDE / max(width, height))
     stamp = _render_line(text, max(1, round(width * shrink)), max(1, round(height * shrink)), font_path)
 
@@ -251,7 +251,7 @@ def _draw_text(panel: BgrImage, quad: Polygon, text: str, grey: int, font_path: 
     target = (corners - np.array([x0, y0], np.float32)).astype(np.float32)
     matrix = cv2.getPerspectiveTransform(source, target)
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
-        return  # three corners in a row: no place to write in
+        return  # three corners on one line leave no area to write in
     cover = cv2.warpPerspective(stamp, matrix, (int(x1 - x0), int(y1 - y0)), flags=cv2.INTER_LINEAR)
     part = panel[y0:y1, x0:x1]
     opacity = np.asarray(cover, np.float32)[..., None] / 255
@@ -259,10 +259,10 @@ def _draw_text(panel: BgrImage, quad: Polygon, text: str, grey: int, font_path: 
 
 
 def _render_line(text: str, width: int, height: int, font_path: Path | None) -> NDArray[np.uint8]:
-    """One line, uint8 height×width, 0 where there is nothing and 255 in the letters, as large as it fits."""
+    """Render one line as large as it fits: uint8 height×width, 0 for the background, 255 for the letters."""
     left, top, right, bottom = _load_font(font_path, height).getbbox(text, anchor="ls")
-    # Fit the letters and not the em: detection draws its box around the letters. The last limit keeps a lone
-    # comma from growing to the height of the box.
+    # Fit the letters, not the em: detection boxes the letters. The last limit keeps a single comma from growing to the
+    # height of the box.
     factor = min(0.94 * width / max(1, right - left), 0.80 * height / max(1, bottom - top), 1.15)
     font = _load_font(font_path, max(1, int(height * factor)))
     left, top, right, bottom = font.getbbox(text, anchor="ls")
@@ -273,7 +273,7 @@ def _render_line(text: str, width: int, height: int, font_path: Path | None) -> 
 
 
 def _draw_number(picture: BgrImage, quad: Polygon, index: int, colour: Colour) -> None:
-    """Put the number of a box on a tag before its first corner, pushed inside the picture, in place."""
+    """Draw the number of a box on a tag at its first corner, moved inside the picture, in place."""
     height, width = picture.shape[:2]
     side = min(float(np.linalg.norm(quad[3] - quad[0])), float(np.linalg.norm(quad[1] - quad[0])))
     size = int(np.clip(0.6 * side, 9, 28))
@@ -290,7 +290,7 @@ def _draw_number(picture: BgrImage, quad: Polygon, index: int, colour: Colour) -
 # --- Fonts ---
 
 
-@functools.lru_cache(maxsize=32)  # each holds an open file
+@functools.lru_cache(maxsize=32)  # each font keeps a file open
 def _load_font(path: Path | None, size: int) -> Font:
     return ImageFont.load_default(size) if path is None else ImageFont.truetype(str(path), size)
 
@@ -298,7 +298,7 @@ def _load_font(path: Path | None, size: int) -> Font:
 @functools.cache
 def _warn_no_font() -> None:
     logger.warning(
-        "no font with Chinese characters found: boxes are numbered and only ASCII texts are drawn; "
+        "found no font with Chinese characters: boxes are numbered, and only ASCII texts are drawn; "
         'run `pip install "edge-ocr[fonts]"` or `apt-get install fonts-noto-cjk`, '
         "or set EDGE_OCR_FONT to a font file"
     )
@@ -313,7 +313,7 @@ def _find_installed_font() -> Path | None:
 
 
 def _list_candidates() -> Iterator[Path]:
-    """Font files to try, best first; what costs more to find comes later."""
+    """Yield font files to try, best first; sources that are slow to search come later."""
     yield from _rank_fonts(path for path in _list_system_fonts() if _get_rank(path) < len(FONT_NAMES))
     yield from _rank_fonts(_ask_fontconfig())
     spec = importlib.util.find_spec(FONT_PACKAGE)
@@ -330,12 +330,12 @@ def _get_rank(path: Path) -> int:
 
 
 def _rank_fonts(paths: Iterable[Path]) -> list[Path]:
-    """Best known family first, within it the regular weight, then by name so that the choice is stable."""
+    """Sort by family, best first, then the regular weight, then by name so that the choice is stable."""
     return sorted(paths, key=lambda path: (_get_rank(path), "regular" not in path.name.lower(), str(path)))
 
 
 def _list_font_folders() -> list[Path]:
-    """Where Linux, macOS and Windows keep fonts; folders that are not there are harmless."""
+    """Return the font folders of Linux, macOS and Windows; missing ones are harmless."""
     home = Path.home()
     folders = [
         Path("/usr/share/fonts"),
@@ -361,7 +361,7 @@ def _list_system_fonts() -> Iterator[Path]:
 
 
 def _ask_fontconfig() -> list[Path]:
-    """Font files that fontconfig says show Chinese; none where it is missing, slow or fails."""
+    """Return the fonts that fontconfig lists for Chinese; none if it is missing, too slow or fails."""
     program = shutil.which("fc-list")
     if program is None:
         return []
@@ -382,7 +382,7 @@ def _ask_fontconfig() -> list[Path]:
 
 
 def _shows_chinese(path: Path) -> bool:
-    """Whether the font has a glyph of its own for common characters, and not the one for a missing glyph."""
+    """Return whether the font has glyphs for common Chinese characters, other than the missing-glyph one."""
     try:
         font = ImageFont.truetype(str(path), 24)
         missing = _get_glyph(font, "\U0010fffd")  # a private code point that fonts leave empty

@@ -1,4 +1,4 @@
-"""Every error that edge_ocr raises on purpose; each carries an exit code, an HTTP status and a hint."""
+"""The errors that edge_ocr raises on purpose; each has an exit code, an HTTP status and maybe a hint."""
 
 from edge_ocr.core.errors import (
     ConfigError,

@@ -1,4 +1,4 @@
-"""What a caller may pass to `predict`, and how it becomes BGR images."""
+"""Turns everything that `predict` accepts into BGR images."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ from edge_ocr.fetch.fetcher import CutOffError, Fetcher, TooLargeError, open_fro
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
-# Only decoders that read pixels: Pillow has others that start programs (EPS) or follow references.
+# Only decoders that read pixels: others in Pillow start programs (EPS) or follow references.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 _SUFFIXES_TEXT = ".avif .bmp .gif .jp2 .jpeg .jpg .pbm .pdf .pgm .png .pnm .ppm .tif .tiff .webp"
 
 SUFFIXES = frozenset(_SUFFIXES_TEXT.split())
-"""Files of a folder that are taken as pictures, in any case."""
+"""Suffixes of the files in a folder that count as pictures, in upper or lower case."""
 
-# In the message of a file with bad pages.
+# In the error for a file with unreadable pages.
 _MAX_LISTED_PAGES = 20
 
-# Pages of a PDF are drawn at this resolution; a line of 10 pt text is then 28 px high.
+# Resolution of rendered PDF pages: a line of 10 pt text is then 28 px high.
 PDF_DPI = 200
 
 
@@ -61,26 +61,26 @@ class Page:
 
     image: BgrImage
     page_index: int | None
-    """From 0, in files of several pages; None in files of one."""
+    """From 0 in a file with several pages; None in a file with one."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file, URL, block of bytes, array or Pillow image; decoded only when its pages are asked for."""
+    """One file, URL, bytes object, array or Pillow image; it is decoded when its pages are iterated."""
 
     data: Path | str | bytes | BinaryIO | NDArray[Any] | Image.Image
     input_path: str | None
-    """As the caller gave it, or the path of an open file; None for what is in memory."""
+    """The path or URL as given, or the path of an open file; None for data in memory."""
     single_page: bool = False
-    """Refuse files of several pages before any is decoded."""
+    """Refuse a file with several pages before decoding any."""
 
     def pages(self, settings: InputSettings, failures: dict[int, InputError] | None = None) -> Iterator[Page]:
-        """Decode one page after the other. Pages that cannot be read are left out, and the others are decoded.
+        """Decode the pages one by one, skipping those that cannot be read.
 
-        `failures`: if given, takes the error of each such page, by index.
+        `failures`, if given, receives the error of each skipped page, by index.
 
-        Raises InputError for what cannot be had or is not a whole picture; without `failures`, also after the last page
-        if some were left out.
+        Raises InputError if the data cannot be read or is not a whole picture; without `failures`, also after the last
+        page if any was skipped.
         """
         bad: dict[int, InputError] = {} if failures is None else failures
         yield from self._decode(settings, bad)
@@ -110,12 +110,12 @@ class Source:
 
 
 def name_page(label: str, page_index: int) -> str:
-    """Return what errors call a page of a file of several."""
+    """Return the name of a page in error messages."""
     return f"page {page_index + 1} of {label}"
 
 
 def join_failures(failures: Mapping[int, InputError], input_path: str | None) -> InputError:
-    """Return one error for the pages of a file that could not be read, by index; there is at least one."""
+    """Return one error for the unreadable pages of a file; `failures` has the error of each, by index, at least one."""
     numbers = [str(index + 1) for index in sorted(failures)]
     first = failures[min(failures)]
     if len(numbers) == 1:
@@ -128,13 +128,12 @@ def join_failures(failures: Mapping[int, InputError], input_path: str | None) ->
 
 
 def list_sources(value: Any) -> Iterator[Source]:
-    """Walk through everything that `value` names.
+    """Yield a source for each picture in `value`.
 
-    An array, a Pillow image, a path, an http(s) URL, a folder, bytes, an open binary file, {"img": …}, or any iterable
-    of these. A folder gives its pictures by name, without those of folders below it.
+    `value` is an array, a Pillow image, a path, an http(s) URL, a folder, bytes, an open binary file, {"img": …}, or an
+    iterable of these. A folder gives its own pictures, sorted by name, not those of folders below it.
 
-    Raises InputError for a missing file, a folder without pictures, a file open as text, or a type that is none of
-    these.
+    Raises InputError for a missing file, a folder without pictures, a file open as text, or any other type.
     """
     if isinstance(value, np.ndarray | Image.Image):
         yield Source(value, None)
@@ -142,7 +141,7 @@ def list_sources(value: Any) -> Iterator[Source]:
         yield Source(bytes(value), None)
     elif isinstance(value, Mapping):
         if set(value) != {"img"}:
-            raise InputError(f'expected a dict with the one key "img", got {sorted(map(str, value))}')
+            raise InputError(f'expected a dict with the single key "img", got {sorted(map(str, value))}')
         yield from list_sources(value["img"])
     elif isinstance(value, str) and re.match(r"https?://", value, re.IGNORECASE):
         yield Source(value, value)
@@ -162,7 +161,7 @@ def list_sources(value: Any) -> Iterator[Source]:
 
 
 def _list_path(value: str) -> Iterator[Source]:
-    # An empty text, such as an unset shell variable, would be the current folder.
+    # Path(""), for instance from an unset shell variable, is the current folder.
     if value == "":
         raise InputError("the path is empty")
     path = Path(value)
@@ -173,28 +172,28 @@ def _list_path(value: str) -> Iterator[Source]:
             found = [path]
         else:
             found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-    except OSError as error:  # a name too long, a folder that may not be entered
+    except OSError as error:  # such as a name that is too long, or a folder without permission
         raise InputError(f"{value} cannot be read: {error.strerror or error}") from None
     if found == [path]:
         yield Source(path, value)
         return
     if not found:
-        raise InputError(f"no pictures in folder {value}", f"looked for {_SUFFIXES_TEXT}")
+        raise InputError(f"no pictures in folder {value}", f"give a folder with {_SUFFIXES_TEXT}")
     for file in found:
         yield Source(file, str(file))
 
 
 def name_source(input_path: str | None) -> str:
-    """Return a file name without suffix for the results of an input; `image` where it has no name."""
+    """Return a file name without suffix for the results of an input; `image` if it has no name."""
     if input_path is None:
         return "image"
     if input_path == "-":
         return "stdin"
     if re.match(r"https?://", input_path, re.IGNORECASE):
-        # A name from outside must not carry a path or odd characters into the file system.
+        # A URL must not bring a path or odd characters into the file system.
         try:
             path = urlsplit(input_path).path
-        except ValueError:  # no URL after all, which reading it will tell
+        except ValueError:  # not a valid URL, which reading it reports
             path = ""
         last = unquote(path).replace("\\", "/").rsplit("/", 1)[-1]
         return re.sub(r"[^\w.-]", "_", Path(last).stem).strip(".") or "image"
@@ -207,16 +206,17 @@ def download(
     fetcher: Fetcher | None = None,
     take: Callable[[int], object] = lambda count: None,
 ) -> bytes:
-    """Fetch an http(s) URL into memory, by `fetcher` or else from anywhere.
+    """Download an http(s) URL into memory. The default fetcher accepts every address (`open_from_anywhere`).
 
-    `take` is told the number of bytes of each piece before it is kept; it refuses by raising what it likes.
+    `take` receives the size in bytes of each piece before it is stored; it may refuse by raising any exception.
 
-    Raises InputError for a refusal, a timeout of the whole download, or more than `max_download_bytes`.
+    Raises InputError if the server refuses, the whole download takes longer than `download_timeout_s`, or the file
+    exceeds `max_download_bytes`.
     """
     address = _encode_url(url)
     try:
         with (fetcher or open_from_anywhere()).open(address, settings.download_timeout_s) as answer:
-            # Unlike a bytearray, it hands out what it holds without a copy.
+            # Unlike a bytearray, BytesIO gives out its content without a copy.
             content = io.BytesIO()
             for piece in read_pieces(answer, settings.max_download_bytes):
                 take(len(piece))
@@ -225,14 +225,16 @@ def download(
     except TooLargeError:
         raise InputError(
             f"{url} is larger than {settings.max_download_bytes / 2**20:g} MB",
-            "--set Input.max_download_mb=N raises the limit",
+            "raise the limit with --set Input.max_download_mb=N",
         ) from None
     except CutOffError as error:
-        raise InputError(f"{url} broke off after {error.actual:,} of {error.announced:,} bytes", "try again") from None
+        raise InputError(
+            f"{url}: the connection broke after {error.actual:,} of {error.announced:,} bytes", "try again"
+        ) from None
     except urllib.error.HTTPError as error:
-        # It holds the connection open.
+        # Unclosed, it keeps the connection open.
         error.close()
-        # Of a redirect in circles, it has several lines.
+        # For a redirect loop, the reason has several lines.
         said = " ".join(str(error.reason).split())
         raise InputError(f"{url}: the server answered {error.code} {said}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -240,32 +242,34 @@ def download(
         if isinstance(reason, TimeoutError):
             raise InputError(
                 f"{url} took longer than {settings.download_timeout_s:g} s",
-                "--set Input.download_timeout_s=N raises the limit",
+                "raise the limit with --set Input.download_timeout_s=N",
             ) from None
-        raise InputError(f"{url} cannot be fetched: {reason}") from None
+        raise InputError(f"{url} cannot be downloaded: {reason}") from None
     except MemoryError:
         raise InputError(f"{url} does not fit into memory") from None
 
 
 def _encode_url(url: str) -> str:
-    """Return the URL in ASCII: people paste Chinese and spaces."""
+    """Return the URL in ASCII; users paste Chinese characters and spaces."""
     try:
         parts = urlsplit(url)
         if parts.username is not None or parts.password is not None:
-            raise InputError("a URL with a user or password is not read", "fetch the picture and give the file")
+            raise InputError("a URL with a user or password is not supported", "download the picture and give the file")
         host = (parts.hostname or "").encode("idna").decode()
         host = f"[{host}]" if ":" in host else host
         netloc = host if parts.port is None else f"{host}:{parts.port}"
     except ValueError as error:
-        raise InputError("the address is not a URL" if "@" in url else f"{url} is not a URL: {error}") from None
+        raise InputError(
+            "the address is not a valid URL" if "@" in url else f"{url} is not a valid URL: {error}"
+        ) from None
     safe = "/%:@!$&'()*+,;=~?"
     return urlunsplit((parts.scheme, netloc, quote(parts.path, safe), quote(parts.query, safe), ""))
 
 
 def read_stream(stream: BinaryIO, label: str, settings: InputSettings) -> bytes:
-    """Read a whole stream, from its current position.
+    """Read a stream from its current position to its end.
 
-    Raises InputError where it holds more than `max_file_bytes`, or cannot be read.
+    Raises InputError if it exceeds `max_file_bytes` or cannot be read.
     """
     content = bytearray()
     for chunk in read_chunks(stream, label):
@@ -273,7 +277,7 @@ def read_stream(stream: BinaryIO, label: str, settings: InputSettings) -> bytes:
         if len(content) > settings.max_file_bytes:
             raise InputError(
                 f"{label} is larger than {settings.max_file_bytes / 2**20:g} MB",
-                "--set Input.max_file_mb=N raises the limit",
+                "raise the limit with --set Input.max_file_mb=N",
             )
     return bytes(content)
 
@@ -290,17 +294,17 @@ def _read_file(path: Path, settings: InputSettings) -> bytes:
         raise InputError(f"{path} does not fit into memory") from None
 
 
-# Of a picture, converted at a time.
+# Rows of a picture that are converted at a time.
 _STRIP_ROWS = 256
 
-# Of the picture that this thread decodes.
+# The limit for the picture that this thread is decoding.
 _max_pixels = ContextVar[int | None]("max_pixels", default=None)
 
 _check_by_pillow = Image._decompression_bomb_check
 
 
 def _check_pixels(size: tuple[int, int], **options: Any) -> None:
-    """Refuse what is larger than the picture decoded here may be; by Pillow's own limit where others decode."""
+    """Refuse a picture above this thread's limit; without one, apply Pillow's own limit for other users."""
     limit = _max_pixels.get()
     if limit is None:
         _check_by_pillow(size, **options)
@@ -308,13 +312,13 @@ def _check_pixels(size: tuple[int, int], **options: Any) -> None:
         raise Image.DecompressionBombError
 
 
-# Once, and for good: `Image.MAX_IMAGE_PIXELS` is one number for all threads of a process, ours and others'.
+# Patched once: `Image.MAX_IMAGE_PIXELS` is one number for all threads of a process, those of others included.
 Image._decompression_bomb_check = _check_pixels
 
 
 @contextmanager
 def _limit_pixels(max_pixels: int) -> Iterator[None]:
-    """Let Pillow decode up to `max_pixels` in this thread, be that more or less than it would by itself."""
+    """Let Pillow decode up to `max_pixels` in this thread, whether above or below its own limit."""
     token = _max_pixels.set(max_pixels)
     try:
         yield
@@ -326,25 +330,25 @@ def _decode(
     content: bytes, label: str, settings: InputSettings, single_page: bool, failures: dict[int, InputError]
 ) -> Iterator[Page]:
     limit = settings.max_pixels
-    # Of a TIFF, each page has its own size, and opening looks at the first only.
+    # Each page of a TIFF has its own size; opening the file checks the first only.
     opening_limit = sys.maxsize if content.startswith((b"II", b"MM")) else limit
     with _explain_errors(content, label, limit), _limit_pixels(opening_limit):
         picture = Image.open(io.BytesIO(content), formats=FORMATS)
-        # Frames of a TIFF are pages; frames of a GIF or WebP are time, and the first stands for all. Pages are not
-        # counted: that would read the head of each, and one bad head would cost the whole file.
+        # Frames of a TIFF are pages; of an animated GIF or WebP, only the first is read. Pages are not counted: that
+        # would read every header, and one bad header would cost the whole file.
         has_pages = picture.format == "TIFF" and getattr(picture, "is_animated", False)
         if not has_pages:
             _check_size(picture, label, limit)
             check_length(content, label)
         if picture.format == "GIF" and getattr(picture, "n_frames", 1) > 1:
-            # A second frame far larger than the first is an old attack; Pillow finds it when it gets there.
+            # A second frame far larger than the first is an old attack.
             picture.seek(1)
             _check_size(picture, label, limit)
             picture.seek(0)
     with picture:
         if not has_pages:
             with _explain_errors(content, label, limit), _limit_pixels(limit):
-                # Pillow keeps the upper 8 of 16 bits a colour; of 10 or 12, nothing would be left.
+                # Pillow keeps the upper 8 of 16 bits per channel, which loses 10 or 12-bit content.
                 has_lost_bits = _has_deep_colours(picture) and _is_dark(picture)
                 image = decode_picture(content, label) if has_lost_bits else _to_bgr(picture, label)
             yield Page(image, None)
@@ -358,8 +362,8 @@ def _decode(
                     if not _find_page(picture, index):
                         return
             except InputError as error:
-                # The head of a page tells where the next one is.
-                failures[index] = InputError(error.message, "check the file: pages after this one cannot be found")
+                # A page's header gives the position of the next.
+                failures[index] = InputError(error.message, "check the file: its later pages cannot be found")
                 return
             try:
                 with _explain_errors(content, name, limit), _limit_pixels(limit):
@@ -373,7 +377,7 @@ def _decode(
 
 
 def _find_page(picture: ImageFile, index: int) -> bool:
-    """Read the head of a page of a TIFF file; return False behind the last page."""
+    """Read the header of a page of a TIFF; return False after the last page."""
     try:
         picture.seek(index)
     except EOFError:
@@ -382,13 +386,13 @@ def _find_page(picture: ImageFile, index: int) -> bool:
 
 
 def _has_deep_colours(picture: ImageFile) -> bool:
-    """Tell whether a picture that is not loaded yet has 16 bits a colour in its file."""
+    """Return whether the file of a picture that is not loaded yet has 16 bits per channel."""
     raw_modes = [tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0] for tile in picture.tile]
     return picture.mode in ("LA", "RGB", "RGBA") and any(";16" in str(raw_mode) for raw_mode in raw_modes)
 
 
 def _is_dark(picture: ImageFile) -> bool:
-    """Tell whether no colour of any pixel reaches the upper half of its range; transparency does not count."""
+    """Return whether every colour value is in the lower half of its range; alpha does not count."""
     colours = np.asarray(picture)[:, :, : 1 if picture.mode == "LA" else 3]
     return int(colours.max()) < 128
 
@@ -398,7 +402,7 @@ def _refuse_pages(label: str) -> InputError:
 
 
 def _convert_image(picture: Image.Image, label: str, settings: InputSettings) -> BgrImage:
-    """Return what a file with a Pillow image would become; the image stays as it is."""
+    """Return the same as for a file with this Pillow image, which is not changed."""
     limit = settings.max_pixels
     if 0 in picture.size:
         raise InputError(f"{label} is empty (size {picture.width}×{picture.height})")
@@ -413,10 +417,10 @@ def _check_size(picture: Image.Image, label: str, max_pixels: int) -> None:
 
 
 def _refuse_size(label: str, max_pixels: int) -> InputError:
-    return InputError(f"{label} has more than {max_pixels:,} pixels", "--set Input.max_pixels=N raises the limit")
+    return InputError(f"{label} has more than {max_pixels:,} pixels", "raise the limit with --set Input.max_pixels=N")
 
 
-# First bytes of formats whose decoders do not tell a cut file from a foreign one.
+# First bytes of formats whose decoders do not distinguish a truncated file from another format.
 _MAGICS = (b"II*\0", b"MM\0*", b"RIFF", b"\0\0\0\x0cjP", b"GIF8", b"\xff\xd8\xff", b"\x89PNG", b"BM")
 
 
@@ -432,31 +436,29 @@ def _explain_errors(content: bytes, label: str, max_pixels: int) -> Iterator[Non
         if content.startswith(_MAGICS) or content[4:8] == b"ftyp":
             raise InputError(f"{label} is truncated or damaged") from None
         formats = ", ".join((*FORMATS, "PDF"))
-        raise InputError(f"{label} is not a picture that can be read", f"formats: {formats}") from None
+        raise InputError(f"{label} is not a supported picture", f"use one of these formats: {formats}") from None
     except MemoryError:
         raise InputError(f"{label} does not fit into memory") from None
-    except Exception as error:  # on damaged files the decoders raise whatever they trip over
+    except Exception as error:  # decoders raise many types for damaged files
         if "truncated" in str(error).lower() or isinstance(error, EOFError):
             raise InputError(f"{label} is truncated: {error}") from None
         raise InputError(f"{label} is truncated or damaged: {error}") from None
 
 
 def _to_bgr(picture: Image.Image, label: str) -> BgrImage:
-    """Return the picture upright; it may be changed."""
+    """Return the picture upright; `picture` may be changed."""
     picture.load()
     ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode.startswith("I"):
-        # Grey of up to 16 bits, which Pillow calls I;16 or widens to 32-bit I.
+        # Grey with up to 16 bits, which Pillow calls I;16 or widens to 32-bit I.
         return convert_array(np.clip(np.asarray(picture), 0, 0xFFFF).astype(np.uint16))
     if picture.mode == "F":
-        raise InputError(
-            f"{label} has floating-point pixels, and no value is known to be white", "convert it to 8 or 16 bits"
-        )
+        raise InputError(f"{label} has floating-point pixels, whose range is unknown", "convert it to 8 or 16 bits")
     if picture.has_transparency_data:
         rgba = np.asarray(picture.convert("RGBA"))
         return flatten_alpha(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))
     image = np.empty((picture.height, picture.width, 3), np.uint8)
-    # In strips: as a whole, Pillow's own copies take more than the picture.
+    # In strips: Pillow's own copies of the whole would take more memory than the picture.
     for top in range(0, picture.height, _STRIP_ROWS):
         strip = image[top : top + _STRIP_ROWS]
         rgb = np.asarray(picture.crop((0, top, picture.width, top + len(strip))).convert("RGB"))
@@ -474,12 +476,12 @@ def _is_pdf(content: bytes) -> bool:
     place = content.find(_PDF_HEAD, 0, _MAX_PDF_OFFSET + len(_PDF_HEAD))
     if place <= 0:
         return place == 0
-    # A picture may name a PDF in its metadata.
+    # A picture may mention a PDF in its metadata.
     try:
         Image.open(io.BytesIO(content), formats=FORMATS).close()
     except UnidentifiedImageError:
         return True
-    except Exception:  # a picture, if a bad one: its decoder tells
+    except Exception:  # a damaged picture, which its decoder reports
         return False
     return False
 
@@ -491,15 +493,15 @@ def _decode_pdf(
         import pypdfium2
     except ImportError:
         raise ToolchainError(
-            f"{label} is a PDF, and pypdfium2 is not installed", "pip install 'edge-ocr[pdf]'"
+            f"{label} is a PDF, and pypdfium2 is not installed", "run pip install 'edge-ocr[pdf]'"
         ) from None
-    with _explain_pdf_errors(f"{label} is not a PDF that can be read", pypdfium2.PdfiumError):
+    with _explain_pdf_errors(f"{label} is not a valid PDF", pypdfium2.PdfiumError):
         document = pypdfium2.PdfDocument(content)
         pages = len(document)
     try:
         if pages == 0:
             raise InputError(f"{label} has no pages")
-        # Each takes some bytes, however they are packed; the number alone could keep us busy for hours.
+        # Each page needs a few bytes; a false number could keep us busy for hours.
         if pages > len(content):
             raise InputError(f"{label} is damaged: it declares {pages:,} pages in {len(content):,} bytes")
         if pages > 1 and single_page:
@@ -507,7 +509,7 @@ def _decode_pdf(
         for index in range(pages):
             name = name_page(label, index)
             try:
-                with _explain_pdf_errors(f"{name} cannot be drawn", pypdfium2.PdfiumError):
+                with _explain_pdf_errors(f"{name} cannot be rendered", pypdfium2.PdfiumError):
                     image = _draw_page(document, index, name, settings)
             except InputError as error:
                 if pages == 1:
@@ -520,8 +522,8 @@ def _decode_pdf(
             document.close()
 
 
-# PDFium may be used by one thread at a time, whatever the document. Reentrant: an abandoned generator closes its
-# document wherever the garbage collector runs, which may be inside.
+# Only one thread at a time may use PDFium, even for different documents. Reentrant, because the garbage collector may
+# close the document of an abandoned generator while the lock is held.
 _pdfium_lock = threading.RLock()
 
 
@@ -543,11 +545,11 @@ def _draw_page(document: Any, index: int, name: str, settings: InputSettings) ->
         if page.get_width() * page.get_height() * scale**2 > settings.max_pixels:
             raise InputError(
                 f"{name} has more than {settings.max_pixels:,} pixels at {PDF_DPI} dpi",
-                "--set Input.max_pixels=N raises the limit",
+                "raise the limit with --set Input.max_pixels=N",
             )
         bitmap = page.render(scale=scale)
         try:
-            # Copied, since closing the bitmap gives its memory back.
+            # Copied, because closing the bitmap frees its memory.
             return convert_array(bitmap.to_numpy().copy())
         finally:
             bitmap.close()

@@ -1,4 +1,4 @@
-"""Processes that work for another, and end with it."""
+"""Child processes that end with their parent."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import threading
 
 
 def end_with_parent() -> None:
-    """Let this process get a SIGTERM when the one that started it by multiprocessing has ended.
+    """Send this process a SIGTERM when its multiprocessing parent has ended.
 
-    One that is killed has no time to tell its children, and they would wait for work, with their models loaded, for
-    ever. Nothing happens in a process that was started otherwise.
+    A killed parent cannot tell its children, which would wait for work for ever with their models loaded. Does nothing
+    in a process that multiprocessing did not start.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -26,7 +26,7 @@ def end_with_parent() -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Whether there is a process of this id, were it another user's."""
+    """Return whether a process with this id exists, also if it is another user's."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""What `predict` gives back: a mapping with the tutorial's keys, which prints and saves itself."""
+"""The result of `predict`: a mapping with PaddleX's keys that can print and save itself."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 class OcrResult(Mapping[str, Any]):
-    """Everything read in one image.
+    """The text read in one image.
 
     As a mapping it has the keys `input_path` (str or None), `dt_polys` (N × 4 × 2 whole pixels of the upright image,
     TL TR BR BL), `dt_scores`, `rec_text`, `rec_score` (N each, scores in [0, 1]); lists are in reading order and empty
-    where there is no text. The results of files of several pages also have `page_index`, from 0.
+    if there is no text. Results from files with several pages also have `page_index`, from 0.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class OcrResult(Mapping[str, Any]):
     ) -> None:
         self.reading = reading
         self.image = image
-        """The upright picture that was read, H × W × 3 BGR."""
+        """The upright picture that was read, uint8 H × W × 3 BGR."""
         self.page_index = page_index
-        """From 0, in files of several pages; None in files of one."""
+        """From 0 in a file with several pages; None in a file with one."""
         self.name = name
-        """Of the files that are saved into a folder, without suffix."""
+        """File name, without suffix, for results saved into a folder."""
         self._values = reading.describe(input_path)
         if page_index is not None:
             self._values["page_index"] = page_index
@@ -57,11 +57,11 @@ class OcrResult(Mapping[str, Any]):
 
     @property
     def timings_ms(self) -> dict[str, float]:
-        """Milliseconds by stage: decode, detection, crop, orientation (where used), recognition."""
+        """Milliseconds by stage: decode, detection, crop, orientation (if used), recognition."""
         return dict(self.reading.timings_ms)
 
     def to_json(self, *, indent: int | None = None, ensure_ascii: bool = False) -> str:
-        """Return the mapping as JSON; with `indent`, one polygon, score or text a line."""
+        """Return the mapping as JSON; with `indent`, each polygon, score or text has its own line."""
         return format_json(self._values, indent=indent, ensure_ascii=ensure_ascii)
 
     def print(self, format_json: bool = True, indent: int | None = 4, ensure_ascii: bool = False) -> None:
@@ -72,16 +72,16 @@ class OcrResult(Mapping[str, Any]):
     def save_to_json(self, save_path: str | Path, indent: int | None = 4, ensure_ascii: bool = False) -> Path:
         """Write the mapping to a `.json` file, or into a folder as `<name>_res.json`; return the file.
 
-        Raises UsageError where it cannot be written.
+        Raises UsageError if it cannot be written.
         """
         path = self._place(save_path, (".json",), "_res.json")
         write_file(path, self._encode_json(indent, ensure_ascii))
         return path
 
     def save_to_img(self, save_path: str | Path) -> Path:
-        """Write the picture with its boxes beside the texts, to an image file or into a folder as `<name>_res.jpg`.
+        """Write the picture with its boxes, next to the texts, to an image file or into a folder as `<name>_res.jpg`.
 
-        Returns the file. Raises UsageError where it cannot be written.
+        Returns the file. Raises UsageError if it cannot be written.
         """
         path = self._place(save_path, IMAGE_SUFFIXES, "_res.jpg")
         write_file(path, self._encode_picture(path.suffix))
@@ -90,7 +90,7 @@ class OcrResult(Mapping[str, Any]):
     def save_both(self, folder: str | Path) -> tuple[Path, Path]:
         """Write `<name>_res.json` and `<name>_res.jpg` into a folder, both or neither; return them.
 
-        Raises UsageError where one cannot be written; older ones are then as they were.
+        Raises UsageError if one cannot be written; existing files are then unchanged.
         """
         json_path, picture_path = Path(folder, f"{self.name}_res.json"), Path(folder, f"{self.name}_res.jpg")
         contents = {json_path: self._encode_json(4, False), picture_path: self._encode_picture(".jpg")}
@@ -99,7 +99,7 @@ class OcrResult(Mapping[str, Any]):
 
     def _encode_json(self, indent: int | None, ensure_ascii: bool) -> bytes:
         text = self.to_json(indent=indent, ensure_ascii=ensure_ascii) + "\n"
-        # An input's name may hold bytes that are no UTF-8, surrogates in Python; as backslash escapes they are JSON.
+        # File names that are not UTF-8 have surrogates in Python; backslash escapes make them valid JSON.
         return text.encode("utf-8", "backslashreplace")
 
     def _encode_picture(self, suffix: str) -> bytes:
@@ -112,7 +112,7 @@ class OcrResult(Mapping[str, Any]):
             [line.text for line in lines],
             [line.rec_score for line in lines],
         )
-        # Other encoders warn of the option on stderr.
+        # Other encoders print a warning about this option.
         options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix.lower() in (".jpg", ".jpeg") else []
         _, content = cv2.imencode(suffix, picture, options)
         return content.tobytes()
@@ -127,13 +127,13 @@ class OcrResult(Mapping[str, Any]):
             return path
         if is_file:
             raise UsageError(
-                f"cannot save into {path}: it is a file", f"give a folder, or a file ending in {' '.join(suffixes)}"
+                f"cannot save into {path}: it is a file", f"give a folder, or a file that ends in {' '.join(suffixes)}"
             )
         return path / (self.name + ending)
 
 
 def explain_empty_result(result: OcrResult, config: PipelineConfig) -> str:
-    """Return a line that says what to try, for a result without lines of a pipeline with `config`."""
+    """Return a line that says what to try for a result without text; `config` is the pipeline's."""
     path = result["input_path"]
     label = "standard input" if path == "-" else path or result.name
     return explain_empty(

@@ -1,4 +1,4 @@
-"""Files behind http(s) URLs, with one time limit for all that it takes to get them."""
+"""Opens http(s) URLs: one time limit covers names, connections, redirects and the body."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import IO, Any
 from edge_ocr.fetch.resolver import Address, Resolver
 
 MAX_ADDRESSES = 3
-"""Of a name, tried one after the other; they share the time that is left."""
+"""How many addresses of a name are tried, one after the other; they share the time that is left."""
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -24,7 +24,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 class TooLargeError(ValueError):
-    """An answer has more bytes than it may have."""
+    """A response exceeds its size limit."""
 
     def __init__(self, max_bytes: int, announced: int | None) -> None:
         more = "more arrive" if announced is None else f"the server announces {announced}"
@@ -32,7 +32,7 @@ class TooLargeError(ValueError):
 
 
 class CutOffError(ValueError):
-    """A connection ended before the announced end of the answer."""
+    """A connection closed before the announced end of the response."""
 
     def __init__(self, announced: int, actual: int) -> None:
         super().__init__(f"cut off: expected {announced} bytes, actual {actual}")
@@ -41,7 +41,7 @@ class CutOffError(ValueError):
 
 @dataclass
 class _Deadline:
-    """When a download must be done, by `time.monotonic()`, and how long its server may be silent."""
+    """When a download must be finished (by `time.monotonic()`), and how long its server may be silent."""
 
     until: float
     silence_s: float = math.inf
@@ -55,12 +55,12 @@ class _Deadline:
 
 
 class Fetcher:
-    """Opens http(s) URLs and follows redirects. Safe to use from several threads.
+    """Opens http(s) URLs and follows redirects. Thread-safe.
 
-    `check_target` is told host and port of each URL, and of each that a redirect leads to; `check_address` the host and
-    the IP address of each of its addresses, before any is connected to, or "" where it has none. Either refuses by
-    raising what it likes.
-    `use_proxies`: those of the environment (http_proxy and so on); the addresses are then the proxy's.
+    `check_target` receives the host and port of each URL, redirects included. `check_address` receives the host and
+    each of its IP addresses before the first connection, or "" if the host has no address. Both refuse by raising any
+    exception. `use_proxies`: use the proxies of the environment (http_proxy and so on); the addresses are then the
+    proxy's.
     """
 
     def __init__(
@@ -82,14 +82,13 @@ class Fetcher:
         return context
 
     def open(self, url: str, timeout_s: float, silence_s: float | None = None) -> http.client.HTTPResponse:
-        """Ask for a URL; return an answer to read from, whose status is 200 to 299.
+        """Request a URL and return the response, ready to read; its status is 200 to 299.
 
-        Everything, the reading included, ends `timeout_s` from now: names, connections, TLS, redirects and answers.
-        With `silence_s`, the answer must begin within this time, and no later pause may be longer. No thread is
-        started.
+        Names, connections, TLS, redirects and reading the body must all finish within `timeout_s`. If `silence_s` is
+        given, the response must start within it, and no later pause may be longer. No thread is started.
 
-        Raises URLError, which may hold a TimeoutError, other OSError, HTTPException or ValueError, and what the checks
-        raise.
+        Raises URLError (which may wrap a TimeoutError), other OSError, HTTPException or ValueError, and whatever the
+        checks raise.
         """
         start = time.monotonic()
         deadline = _Deadline(start + min(timeout_s, math.inf if silence_s is None else silence_s))
@@ -103,7 +102,7 @@ class Fetcher:
             urllib.request.UnknownHandler(),
         ):
             opener.add_handler(handler)
-        # Of other schemes, there is no handler.
+        # There is no handler for other schemes.
         request = urllib.request.Request(url, headers={"User-Agent": "edge-ocr"})  # noqa: S310
         answer: http.client.HTTPResponse = opener.open(request, timeout=timeout_s)
         if silence_s is not None:
@@ -111,32 +110,32 @@ class Fetcher:
         return answer
 
     def close(self) -> None:
-        """End the processes that ask for addresses; others are started when they are needed."""
+        """End the resolver's processes; new ones start when they are needed."""
         self._resolver.close()
 
     def check(self, request: urllib.request.Request) -> None:
-        """Raise where the host and port that will be connected to are refused.
+        """Pass the host and port that will really be connected to to `check_target`, which may raise.
 
-        They are not what the URL seems to say: urllib unquotes hosts, and http://a%3A22/ leads to port 22.
+        They can differ from what the URL seems to say: urllib unquotes hosts, so http://a%3A22/ leads to port 22.
         """
         create = _HttpsConnection if request.type == "https" else _HttpConnection
         target = create(request.host, self, _Deadline(0))
         self._check_target(target.host, target.port)
 
     def connect(self, host: str, port: int, deadline: _Deadline) -> _Socket:
-        """Connect to the first address that answers; each gets an even share of the time that is left.
+        """Connect to the first address that accepts; each gets an equal share of the time that is left.
 
-        Raises OSError, and what `check_address` raises.
+        Raises OSError, and whatever `check_address` raises.
         """
         try:
             found = self._resolver.find(host, port, deadline.until)
         except TimeoutError:
             raise
         except OSError:
-            # Whoever refuses addresses may not want to tell which names have one.
+            # A caller that refuses addresses may not want to reveal which names exist.
             self._check_address(host, "")
             raise
-        # All of them, before the first is tried: a name with one private address is no public name.
+        # Check all before trying the first: one private address makes the name private.
         for address in found:
             self._check_address(host, str(address.place[0]))
         failure: OSError | None = None
@@ -163,24 +162,26 @@ def _connect(address: Address, deadline: _Deadline, timeout_s: float) -> _Socket
 
 @cache
 def open_from_anywhere() -> Fetcher:
-    """Return the fetcher for URLs that the user names: pictures, models, libraries. Opened once in a process.
+    """Return the process's fetcher for URLs that the user chose: pictures, models and libraries.
 
-    It refuses no address or port, and asks the proxies of the environment: http_proxy, https_proxy, no_proxy.
+    It accepts every address and port, and uses the proxies of the environment: http_proxy, https_proxy, no_proxy.
+    Pictures set one limit for the whole download (`Input.download_timeout_s`); models and libraries limit each silence
+    to `edge_ocr.models.store.READ_TIMEOUT_S`. The service has a stricter fetcher: `edge_ocr.serving.public_fetch`.
     """
     return Fetcher(use_proxies=True)
 
 
 def get_announced_size(answer: http.client.HTTPResponse) -> int | None:
-    """Return the size in bytes that an answer announces; None if it announces none."""
+    """Return a response's Content-Length in bytes; None if it has none."""
     length = answer.headers.get("Content-Length", "")
     return int(length) if length.isdigit() else None
 
 
 def read_pieces(answer: http.client.HTTPResponse, max_bytes: int) -> Iterator[bytes]:
-    """Yield the body of an answer as it arrives, at most `max_bytes` of it.
+    """Yield the body of a response as it arrives.
 
-    Raises TooLargeError if there is more, before the first piece if the server announces it; CutOffError if the
-    connection ends early; and OSError or HTTPException.
+    Raises TooLargeError if the body exceeds `max_bytes`, before the first piece if the server announces its size;
+    CutOffError if the connection closes early; OSError or HTTPException if reading fails.
     """
     announced, done = get_announced_size(answer), 0
     if announced is not None and announced > max_bytes:
@@ -190,15 +191,15 @@ def read_pieces(answer: http.client.HTTPResponse, max_bytes: int) -> Iterator[by
         if done > max_bytes:
             raise TooLargeError(max_bytes, None)
         yield piece
-    # read1 takes a connection that breaks off for the end.
+    # read1 returns b"" at a broken connection, too.
     if announced is not None and done < announced:
         raise CutOffError(announced, done)
 
 
 class _Socket(socket.socket):
-    """Ends in time even where one byte comes after the other.
+    """Meets its deadline even if the server sends one byte at a time.
 
-    A timeout starts anew with each, and a server could keep a thread and a connection for as long as it likes.
+    A plain socket timeout restarts with each byte, so a server could hold a thread and a connection for ever.
     """
 
     deadline = _Deadline(math.inf)
@@ -233,9 +234,9 @@ class _Handler(urllib.request.AbstractHTTPHandler):
         self._deadline = deadline
 
     def http_request(self, request: urllib.request.Request) -> urllib.request.Request:
-        # It refuses a URL without a host.
+        # Refuses a URL without a host.
         request = self.do_request_(request)
-        # Before a proxy takes the place of the host.
+        # Before a proxy replaces the host.
         self._fetcher.check(request)
         return request
 
@@ -255,7 +256,7 @@ class _Handler(urllib.request.AbstractHTTPHandler):
 
 
 class _HttpConnection(http.client.HTTPConnection):
-    # The base's own, set by urllib where it goes through a proxy.
+    # Attributes of the base class, which urllib sets if it goes through a proxy.
     _tunnel_host: str | None
     _tunnel: Callable[[], None]
 
@@ -277,7 +278,7 @@ class _HttpsConnection(_HttpConnection):
     def connect(self) -> None:
         super().connect()
         self.sock.settimeout(self._deadline.measure_left())
-        # The timeout is for the handshake as a whole.
+        # This timeout covers the whole handshake.
         wrapped = self._fetcher._tls.wrap_socket(self.sock, server_hostname=self._tunnel_host or self.host)
         if isinstance(wrapped, _TlsSocket):
             wrapped.deadline = self._deadline
@@ -288,7 +289,7 @@ class _RedirectHandler(urllib.request.HTTPRedirectHandler):
     def http_error_302(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage
     ) -> Any:
-        # It would be read whole, however long it is.
+        # Otherwise urllib reads the whole body, however long it is.
         fp.close()
         return super().http_error_302(req, fp, code, msg, headers)
 

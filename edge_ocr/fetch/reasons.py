@@ -1,4 +1,4 @@
-"""Why something could not be fetched, in one line without credentials."""
+"""Explains failed downloads in one line without credentials."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 
 _MAX_REASON = 300
 
-# A password may hold slashes: behind a colon, everything up to the last @ may be one.
+# A password may contain slashes: after a colon, everything up to the last @ may belong to it.
 _USER = re.compile(r"(?<=://)(?:[^:\s'\"`]{0,500}:[^\s'\"`]{0,2000}|[^/\s'\"`]+)@")
 _URL_HOST = re.compile(r"https?://(?:\*+@)?(\[[^\]\s]+\]|[^/\s:`'\")]+)")
 
-# What uv 0.9 to 0.13 writes of a cause, and what that means; the first that is found counts.
+# Causes as uv 0.9 to 0.13 words them, and their meaning; the first match counts.
 _UV_REASONS = (
     (r"network was disabled|offline mode", "uv is offline (UV_OFFLINE), and its cache does not have it"),
     (r"os error 28|No space left on device", "disk full"),
@@ -31,18 +31,18 @@ _UV_MARKS = re.compile(r"^[\s×╰─▶│├]*(?:error:|cause:|Caused by:)?\s*
 
 
 class UvError(Exception):
-    """What uv wrote, in full; the cause of errors that sum it up, so that --debug shows it."""
+    """uv's full output. It is the `__cause__` of the error that sums it up, so --debug shows it."""
 
 
 def mask_urls(text: str) -> str:
-    """Replace user and password of each URL in a text with asterisks."""
+    """Replace user and password in each URL of a text with asterisks."""
     return _USER.sub("****@", text)
 
 
 def sum_up_uv(output: str) -> str:
-    """Return in one line why uv failed; "" for no output."""
+    """Return one line that says why uv failed; "" if there is no output."""
     text = mask_urls(output)
-    # It breaks lines where the terminal ends.
+    # uv wraps lines at the terminal's width.
     flat = " ".join(text.split())
     hosts = _URL_HOST.findall(flat)
     for pattern, meaning in _UV_REASONS:
@@ -58,7 +58,7 @@ def sum_up_uv(output: str) -> str:
 
 
 def explain_download(url: str, error: Exception) -> str:
-    """Return in one line why a download from `url` by urllib failed."""
+    """Return one line that says why a download from `url` failed."""
     status = f"HTTP {error.code} " if isinstance(error, urllib.error.HTTPError) else ""
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, socket.gaierror):

@@ -1,4 +1,4 @@
-"""Names to addresses, within a time limit."""
+"""Resolves host names to addresses within a time limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import time
 import weakref
 from typing import Any, NamedTuple
 
-# The system's own resolver knows hosts files, mDNS and the like, but a call of it cannot be ended; a process can.
+# The system's resolver knows hosts files, mDNS and so on, but a running call cannot be cancelled; a process can.
 _PROGRAM = """
 import json, socket, sys
 for line in sys.stdin:
@@ -30,18 +30,18 @@ _CHUNK_BYTES = 1 << 16
 
 
 class Address(NamedTuple):
-    """Where a socket can connect to."""
+    """An address that a socket can connect to."""
 
     family: int
     place: tuple[Any, ...]
-    """IP address in its text form, port, and for IPv6 what else sockets want."""
+    """IP address as text and port; for IPv6 also flow info and scope id."""
 
 
 class Resolver:
-    """Asks the system for the addresses of names. Safe to use from several threads.
+    """Resolves names with the system's resolver. Thread-safe.
 
-    The asking is done by small processes (11 MB each), one for each name that is asked for at the same time; they are
-    kept, and end with this process. One that has not answered in time is killed.
+    The lookups run in small child processes (11 MB each), one for each concurrent lookup. They are reused and end with
+    this process; one that does not answer in time is killed.
     """
 
     def __init__(self) -> None:
@@ -51,19 +51,19 @@ class Resolver:
         weakref.finalize(self, _end_all, self._idle)
 
     def find(self, host: str, port: int, until: float) -> list[Address]:
-        """Return the addresses of a name, best first, at the latest when `time.monotonic()` is `until`.
+        """Return the addresses of a name, best first, before `time.monotonic()` reaches `until`.
 
-        Raises TimeoutError where that is too late, OSError where there are none.
+        Raises TimeoutError if that takes too long, OSError if there are none.
         """
         try:
-            # Needs no asking.
+            # A numeric address needs no lookup.
             numeric = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         except (OSError, ValueError):
             pass
         else:
             return [Address(family, place) for family, _, _, _, place in numeric]
         if len(host) > 255:
-            raise OSError("the name of the host is too long")
+            raise OSError("the host name is too long")
         question = json.dumps([host, port]).encode() + b"\n"
         while True:
             process, is_new = self._take()
@@ -72,8 +72,8 @@ class Resolver:
             except (BrokenPipeError, EOFError):
                 _end(process)
                 if is_new:
-                    raise OSError("the process that asks for addresses has died") from None
-                # It died while nobody needed it.
+                    raise OSError("the resolver process died") from None
+                # It died while idle.
                 continue
             except BaseException:
                 _end(process)
@@ -85,14 +85,14 @@ class Resolver:
             return [Address(family, tuple(place)) for family, place in answer]
 
     def close(self) -> None:
-        """End the processes that nobody waits for."""
+        """End the idle processes."""
         with self._lock:
             _end_all(self._idle)
 
     def _take(self) -> tuple[subprocess.Popen[bytes], bool]:
         with self._lock:
             if self._pid != os.getpid():
-                # After a fork: they are the other process's.
+                # After a fork, they belong to the parent.
                 self._idle.clear()
                 self._pid = os.getpid()
             if self._idle:
@@ -104,14 +104,14 @@ class Resolver:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            # A Ctrl-C at the terminal is not for it.
+            # Keeps a Ctrl-C at the terminal away from it.
             start_new_session=True,
         )
         return process, True
 
 
 def _ask(process: subprocess.Popen[bytes], question: bytes, until: float) -> Any:
-    """Raises TimeoutError; BrokenPipeError or EOFError where the process has ended."""
+    """Return the process's answer. Raises TimeoutError; BrokenPipeError or EOFError if the process has ended."""
     if process.stdin is None or process.stdout is None:
         raise EOFError
     process.stdin.write(question)

@@ -1,4 +1,4 @@
-"""A model's folder, taken as it is: program, parameters, and where there are any, `inference.yml` and a dictionary."""
+"""Reads a model's folder as it is: program, parameters and, if present, `inference.yml` and a dictionary."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from edge_ocr.models.types import Kind, Model, ModelFormat
 
 
 def read_dictionary(path: Path) -> tuple[str, ...]:
-    """Read a dictionary: UTF-8, one character per line, in class order; a line may be a space.
+    """Read a dictionary: UTF-8, one character per line, in class order.
 
-    A line may be empty, and a character may come twice: each line is a class. `Charset.fit` decides about empty lines
-    at the end.
+    Each line is a class, also a space, an empty line or a repeated character. `Charset.fit` handles empty lines at the
+    end.
 
-    Raises ModelError where the file is missing, not UTF-8 or empty.
+    Raises ModelError if the file is missing, not UTF-8 or empty.
     """
-    hint = "give a UTF-8 text file with one character per line, in the order of the model's classes"
+    hint = "give a UTF-8 text file with one character per line, in class order"
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -34,7 +34,7 @@ def read_dictionary(path: Path) -> tuple[str, ...]:
 
 
 def _split_lines(text: str) -> tuple[str, ...]:
-    # Not splitlines(): U+2028 and its like are characters here.
+    # splitlines() would also split at U+2028 and the like, which are characters here.
     lines = [line.rstrip("\r") for line in text.split("\n")]
     return tuple(lines[:-1] if lines[-1] == "" else lines)
 
@@ -48,6 +48,10 @@ def open_folder(
     find_default: Callable[[], tuple[str, ...] | None],
     dictionary: tuple[str, ...] | None = None,
 ) -> Model:
+    """Return the model in `folder`; `name` and `dictionary` replace its own, `find_default` is the last resort.
+
+    Raises ModelError if files are missing, ambiguous or unreadable.
+    """
     program, params, model_format = find_program(folder)
     described = read_inference_yml(folder / "inference.yml", kind)
     if kind == "rec" and dictionary is None:
@@ -70,7 +74,10 @@ def open_folder(
 
 
 def find_program(folder: Path) -> tuple[Path, Path | None, ModelFormat]:
-    """Return program, parameters and format: .pdmodel first; the stem `inference` first, else the only one."""
+    """Return program, parameters and format. Prefers .pdmodel, and `inference.*` over a single file of another name.
+
+    Raises ModelError if there is no program, more than one, or no parameters.
+    """
     hint = "expected inference.pdmodel or inference.json with inference.pdiparams, or inference.onnx"
     formats: tuple[ModelFormat, ...] = ("pdmodel", "json", "onnx")
     for model_format in formats:
@@ -78,11 +85,11 @@ def find_program(folder: Path) -> tuple[Path, Path | None, ModelFormat]:
         if not program.is_file():
             others = sorted(folder.glob(f"*.{model_format}"))
             if model_format == "json":
-                # A folder may hold any JSON; a program is one that stands beside its parameters.
+                # Only JSON next to parameters of the same name is a program.
                 others = [path for path in others if path.with_suffix(".pdiparams").is_file()]
             if len(others) > 1:
                 names = ", ".join(path.name for path in others)
-                raise ModelError(f"{folder} holds several .{model_format} files: {names}", hint)
+                raise ModelError(f"{folder} contains several .{model_format} files: {names}", hint)
             if not others:
                 continue
             program = others[0]
@@ -90,9 +97,9 @@ def find_program(folder: Path) -> tuple[Path, Path | None, ModelFormat]:
             return program, None, model_format
         params = program.with_suffix(".pdiparams")
         if not params.is_file():
-            raise ModelError(f"{folder}: {params.name} is missing beside {program.name}", hint)
+            raise ModelError(f"{folder} contains {program.name}, but no {params.name}", hint)
         return program, params, model_format
-    raise ModelError(f"{folder} holds no model", hint)
+    raise ModelError(f"{folder} contains no model", hint)
 
 
 def _read_dictionary_in(folder: Path) -> tuple[str, ...] | None:
@@ -101,7 +108,7 @@ def _read_dictionary_in(folder: Path) -> tuple[str, ...] | None:
     found = [path for path in sorted(folder.glob("*.txt")) if "dict" in path.name or "keys" in path.name]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise ModelError(f"{folder} holds several dictionaries: {names}", "name the right one dict.txt")
+        raise ModelError(f"{folder} contains several dictionaries: {names}", "rename the right one to dict.txt")
     return read_dictionary(found[0]) if found else None
 
 
@@ -110,7 +117,7 @@ def _read_onnx_characters(program: Path) -> tuple[str, ...] | None:
 
     try:
         model = onnx.load(program, load_external_data=False)
-    # DecodeError of protobuf and OSError have no common base but Exception.
+    # protobuf's DecodeError and OSError share no base but Exception.
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"cannot read {program}: {reason}", "export the model to ONNX again") from error

@@ -1,4 +1,4 @@
-"""The inference.yml that PaddleX and PaddleOCR 3.x write beside a model: its constants and its dictionary."""
+"""Reads the inference.yml that PaddleX and PaddleOCR 3.x write next to a model: its constants and dictionary."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from edge_ocr.config import describe_value, leave_base_60
 from edge_ocr.errors import ModelError
 from edge_ocr.models.types import Kind
 
-# Of 18,000 characters, one has 200 KB.
+# A file with 18,000 characters has 200 KB.
 _MAX_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True)
 class Description:
-    """What an inference.yml says."""
+    """The content of an inference.yml that the pipeline uses; all empty if there is no file."""
 
     name: str | None
     settings: dict[str, object]
@@ -39,10 +39,10 @@ _KINDS: Mapping[str, Kind] = {
 
 
 def read_inference_yml(path: Path, kind: Kind) -> Description:
-    """Read what PaddleX and PaddleOCR 3.x write beside a model; what is not named below is not read.
+    """Read an inference.yml; keys that are not named below are ignored.
 
-    Raises ModelError naming `file: key.path` for a wrong type, a model of another kind, and preprocessing
-    that the pipeline does not do, since its results would be wrong without a word.
+    Raises ModelError naming `file: key.path` for a wrong type, a model of another kind, and preprocessing that the
+    pipeline does not do: its results would be silently wrong.
     """
     content = _read_file(path)
     if content is None:
@@ -57,11 +57,11 @@ def read_inference_yml(path: Path, kind: Kind) -> Description:
         if _KINDS[decoder] != kind:
             raise ModelError(
                 f"{path}: expected a {kind} model, actual a {_KINDS[decoder]} model (PostProcess: {decoder})",
-                "check which folder is given for which model",
+                "check which folder you gave for which model",
             )
     operations = root.get("PreProcess").get("transform_ops").operations()
     if (mode := operations.get("DecodeImage", _Node(None, path)).get("img_mode")).text() not in (None, "BGR"):
-        raise mode.refuse("BGR, the order in which images are fed")
+        raise mode.refuse("BGR, the channel order of the pipeline's images")
     read = {"det": _read_det, "rec": _read_rec, "cls": _read_cls}[kind]
     settings = {key: value for key, value in read(operations, post, path).items() if value is not None}
     return Description(name, settings, post.get("character_dict").characters() if kind == "rec" else None)
@@ -73,12 +73,12 @@ def _read_det(operations: Mapping[str, _Node], post: _Node, path: Path) -> dict[
     if limit_type not in (None, "max", "min", "resize_long"):
         raise resize.get("limit_type").refuse("max, min or resize_long")
     if side is None and (side := resize.get("resize_long").integer()) is not None:
-        # PaddleX takes the `resize_long` of DB models as a limit: smaller pictures are not enlarged.
+        # PaddleX treats the `resize_long` of DB models as a limit: smaller pictures are not enlarged.
         limit_type = "max"
-    resize.get("image_shape").check(None, "none: pictures are scaled to limit_side_len")
-    post.get("use_dilation").check(False, "false, as boxes are found")
-    post.get("score_mode").check("fast", "fast, as boxes are scored")
-    post.get("box_type").check("quad", "quad, as boxes are made")
+    resize.get("image_shape").check(None, "no image_shape: pictures are scaled to limit_side_len")
+    post.get("use_dilation").check(False, "false, the only supported value")
+    post.get("score_mode").check("fast", "fast, the only supported value")
+    post.get("box_type").check("quad", "quad, the only supported value")
     normalize = operations.get("NormalizeImage", _Node(None, path))
     normalize.get("scale").check_scale()
     return {
@@ -96,13 +96,13 @@ def _read_det(operations: Mapping[str, _Node], post: _Node, path: Path) -> dict[
 def _read_rec(operations: Mapping[str, _Node], post: _Node, path: Path) -> dict[str, object]:
     _check_half(operations.get("NormalizeImage", _Node(None, path)))
     resize = operations.get("RecResizeImg", _Node(None, path))
-    resize.get("padding").check(True, "true, as lines are padded")
+    resize.get("padding").check(True, "true, the only supported value")
     return {"Recognition.image_shape": resize.get("image_shape").shape()}
 
 
 def _read_cls(operations: Mapping[str, _Node], post: _Node, path: Path) -> dict[str, object]:
     _check_half(operations.get("NormalizeImage", _Node(None, path)))
-    operations.get("ResizeImage", _Node(None, path)).check(None, "ClsResizeImg, which keeps a line's ratio")
+    operations.get("ResizeImage", _Node(None, path)).check(None, "ClsResizeImg, which keeps the aspect ratio of a line")
     for labels in (post.get("label_list"), post.get("Topk").get("label_list")):
         first = labels.value[:1] if isinstance(labels.value, list) else [labels.value]
         if labels.value is not None and not all(
@@ -116,12 +116,12 @@ def _check_half(normalize: _Node) -> None:
     normalize.get("scale").check_scale()
     for node in (normalize.get("mean"), normalize.get("std")):
         if node.three_numbers() not in (None, [0.5, 0.5, 0.5]):
-            raise node.refuse("0.5 for each channel, as lines are normalised")
+            raise node.refuse("0.5 for each channel, the only supported normalisation of lines")
 
 
 @dataclass(frozen=True)
 class _Node:
-    """A value in an inference.yml with its place; a missing one and null are both None."""
+    """A value in an inference.yml and its key path; a missing value and null are both None."""
 
     value: Any
     path: Path
@@ -133,7 +133,7 @@ class _Node:
         return ModelError(f"{where}: expected {expected}, actual {actual}", "correct it, or export the model again")
 
     def check(self, done: object, expected: str) -> None:
-        """Raise ModelError where the value is there and is not what the pipeline does."""
+        """Raise ModelError if the value is present and differs from what the pipeline does."""
         if self.value is not None and self.value != done:
             raise self.refuse(expected)
 
@@ -152,12 +152,12 @@ class _Node:
             if isinstance(value, dict):
                 found |= {key: step.get(key) for key in value if isinstance(key, str)}
             elif not isinstance(value, str):
-                raise step.refuse("an operation's name and options")
+                raise step.refuse("the name of an operation, with or without options")
         return found
 
     def text(self) -> str | None:
         if self.value is not None and not isinstance(self.value, str):
-            raise self.refuse("a text")
+            raise self.refuse("a string")
         return self.value
 
     def number(self) -> float | None:
@@ -206,7 +206,7 @@ class _Node:
                 numerator, _, denominator = value.partition("/")
                 value = float(numerator) / float(denominator or 1)
         if value is not None and (not isinstance(value, float) or not abs(value * 255 - 1) <= 1e-4):
-            raise self.refuse("1/255, as images are scaled")
+            raise self.refuse("1/255, the only supported scale")
 
     def characters(self) -> tuple[str, ...] | None:
         if self.value is None:
@@ -214,14 +214,14 @@ class _Node:
         if not isinstance(self.value, list) or not self.value:
             raise self.refuse("a list of characters")
         if not all(isinstance(item, str) for item in self.value):
-            raise self.refuse("a list of texts")
+            raise self.refuse("a list of strings")
         return tuple(self.value)
 
 
 def _read_file(path: Path) -> bytes | None:
-    """Return what is in a file; None where there is none."""
+    """Return the content of a file; None if it does not exist."""
     try:
-        # Opening a pipe would wait for somebody who writes into it.
+        # Opening a pipe would otherwise wait for a writer.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ModelError(f"{path} is not a regular file", "remove it, or export the model again")
@@ -238,11 +238,11 @@ def _read_file(path: Path) -> bytes | None:
 def _refuse_merge(loader: Any, node: yaml.MappingNode) -> None:
     for key, _ in node.value:
         if key.tag == "tag:yaml.org,2002:merge":
-            raise yaml.constructor.ConstructorError(None, None, "merge keys (<<) are not read", key.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, "merge keys (<<) are not supported", key.start_mark)
 
 
 class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
-    """SafeLoader without merges: before PyYAML 6.0.4, a few lines of them stand for gigabytes."""
+    """SafeLoader without merge keys: before PyYAML 6.0.4, a few lines of them expand to gigabytes."""
 
     flatten_mapping = _refuse_merge
 
@@ -260,18 +260,17 @@ def _load_yml(content: bytes, path: Path) -> Any:
         finally:
             loader.dispose()
     except RecursionError:
-        reason = "it is nested too deep"
+        reason = "nested too deeply"
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-    except (
-        Exception
-    ) as error:  # PyYAML raises whatever it trips over: IndexError for `!!int ""`, KeyError for `!!bool x`
+    except Exception as error:
+        # PyYAML raises IndexError for `!!int ""`, KeyError for `!!bool x` and so on.
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-    raise ModelError(f"{path} is not readable YAML: {reason[:500]}", "export the model again")
+    raise ModelError(f"{path} is not valid YAML: {reason[:500]}", "export the model again")
 
 
 def _keep_characters(node: yaml.Node | None) -> None:
-    """Make every entry of `PostProcess.character_dict` a text: unquoted, `1`, `on` or `~` would be none."""
+    """Make every entry of `PostProcess.character_dict` a string: unquoted `1`, `on` or `~` would be another type."""
     for key in ("PostProcess", "character_dict"):
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
         node = next((value for name, value in pairs if name.value == key), None)

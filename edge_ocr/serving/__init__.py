@@ -1,1 +1,1 @@
-"""The service: `POST /ocr` and what goes with it."""
+"""The HTTP service: `POST /ocr`, its pages, limits and workers."""

@@ -1,4 +1,4 @@
-"""The application: routes, and how errors become answers."""
+"""The service's application: its routes, and the responses for errors."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ from edge_ocr.serving.settings import ServeSettings
 T = TypeVar("T")
 
 READERS = 2
-"""Pictures worked on at a time: while the networks run for one, the other is decoded, or its answer is made."""
+"""Pictures processed at once: while the networks run for one, another is decoded or its response is made."""
 
 FETCHERS = 8
-"""URLs fetched at a time."""
+"""URLs downloaded at once."""
 
-# Of pages: nothing but what is allowed behind it.
+# Start of the pages' Content-Security-Policy, which allows nothing.
 _CLOSED = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
-# Of libjpeg.
+# Limit of libjpeg.
 _MAX_JPEG_SIDE = 65_500
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -56,29 +56,29 @@ _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
 _FAILURES: dict[int | str, dict[str, Any]] = {
     status: {"model": Failure, "description": description}
     for status, description in {
-        400: "The body is no JSON, or no form, or has too many parts.",
+        400: "The body is not valid JSON or not a valid form, or has too many parts.",
         413: "The body is too large.",
-        422: "The body is not as asked, or the picture cannot be had or read.",
-        500: "A fault of the service.",
-        503: "Too many requests wait; Retry-After says when to try again.",
-        504: "It took too long.",
+        422: "The body does not match the schema, or the picture cannot be downloaded or read.",
+        500: "Internal error.",
+        503: "Too many requests are waiting; Retry-After says when to try again.",
+        504: "The request took too long.",
     }.items()
 }
 
 
 def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
-    """Return the service of one worker; `pipeline` reads its pictures."""
+    """Return the application of one worker, which reads pictures with `pipeline`."""
     files = pipeline.config.input
     readers = Lanes("reading", READERS, settings.queue)
-    # No more than end in time where all are slow: each round of downloads takes as long as one may, and the last leaves
-    # as much for the reading. The first waits for no other.
+    # Accept only what finishes in time if all are slow: each round of downloads may take the full download timeout, and
+    # the last leaves as much for reading. The first round does not wait.
     rounds = int(settings.timeout_s / files.download_timeout_s) - 1
     fetchers = Lanes("fetching", FETCHERS, min(settings.queue, FETCHERS * max(0, rounds - 1)))
     fetcher = create_fetcher(settings)
-    # As much as a full queue may hold, bodies that are still coming included.
+    # Enough for a full queue, including bodies that are still arriving.
     most_bytes = settings.max_body_bytes * (settings.queue + READERS)
     if settings.allow_urls:
-        # The largest file behind a URL must have room.
+        # Leave room for the largest file behind a URL.
         most_bytes = max(most_bytes, settings.max_body_bytes + files.max_download_bytes)
 
     @asynccontextmanager
@@ -91,9 +91,9 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
     app = FastAPI(
         title="edge-ocr",
         version=__version__,
-        description="Reads the text of pictures.",
+        description="Reads the text in pictures.",
         lifespan=live,
-        # Their pages load scripts from elsewhere; ours is below.
+        # FastAPI's pages load scripts from other hosts; ours is below.
         docs_url=None,
         redoc_url=None,
     )
@@ -108,11 +108,11 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
 
     @app.post("/ocr", response_model=OcrAnswer, responses=_FAILURES, openapi_extra=bodies.describe())
     async def ocr(request: Request) -> Response:
-        """Read the text of one picture: its URL or Base64 in JSON, its file in a form, or its bytes."""
+        """Read the text in one picture, given as a URL or Base64 in JSON, as a file in a form, or as raw bytes."""
         try:
             ask = await bodies.read_body(request, settings.max_body_bytes)
         except ClientDisconnect:
-            return answer_failure(CLIENT_GONE, "the client has gone")
+            return answer_failure(CLIENT_GONE, "the client disconnected")
         chosen = _choose_side(pipeline, ask.max_long_side)
         share: Share = request.state.share
 
@@ -127,15 +127,15 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
 
         result = await _unless_gone(answer(), request)
         if result is None:
-            # Nobody hears it; the log does.
-            return answer_failure(CLIENT_GONE, "the client has gone")
+            # For the log only.
+            return answer_failure(CLIENT_GONE, "the client disconnected")
         request.state.facts.update(result.pop("facts"))
         return JSONResponse({"errorCode": 0, "errorMsg": "Success", "result": result})
 
     @app.head("/health", include_in_schema=False)
     @app.get("/health")
     async def health() -> Health:
-        """Tell that the service is ready."""
+        """Report that the service is ready."""
         return Health(
             version=__version__,
             models=pipeline.models,
@@ -144,7 +144,7 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     def collect_metrics() -> Response:
-        """Return the service's figures for Prometheus."""
+        """Return the service's metrics for Prometheus."""
         return Response(metrics.collect(), media_type=CONTENT_TYPE_LATEST)
 
     @app.head("/", include_in_schema=False)
@@ -163,7 +163,7 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
     async def show_docs(request: Request) -> HTMLResponse:
         return HTMLResponse(
             render_docs(app.openapi(), str(request.base_url)),
-            # It names the address that it was asked at.
+            # The page contains the address of the request.
             headers={"content-security-policy": f"{_CLOSED}; style-src 'unsafe-inline'", "cache-control": "no-store"},
         )
 
@@ -172,7 +172,7 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
         document["components"]["schemas"].update(bodies.list_schemas())
         return document
 
-    app.openapi = describe  # type: ignore[method-assign]  # as FastAPI's own documentation does
+    app.openapi = describe  # type: ignore[method-assign]  # as FastAPI's documentation does
     app.exception_handler(RequestValidationError)(_explain_validation)
     app.exception_handler(HTTPException)(_explain_http)
     app.exception_handler(BusyError)(_explain_busy)
@@ -188,7 +188,7 @@ def _choose_side(pipeline: OcrPipeline, max_long_side: int | None) -> OcrPipelin
 
 def _fetch(url: str, pipeline: OcrPipeline, settings: ServeSettings, fetcher: Fetcher, share: Share) -> bytes:
     if not settings.allow_urls:
-        raise InputError("this service reads no URLs; send the picture itself")
+        raise InputError("this service does not accept URLs; send the picture itself")
     if not re.match("https?://", url, re.IGNORECASE):
         raise InputError("image: expected an http or https URL, or Base64")
     return download(url, pipeline.config.input, fetcher, share.take)
@@ -197,16 +197,16 @@ def _fetch(url: str, pipeline: OcrPipeline, settings: ServeSettings, fetcher: Fe
 def _decode_base64(text: str) -> bytes:
     text = _DATA_URL.sub("", text, count=1) if text[:5].lower() == "data:" else text
     try:
-        # Lines of 76 characters are usual; anything else that is not of the alphabet is a mistake.
+        # Line breaks are common; any other character outside the alphabet is an error.
         return base64.b64decode(text.encode("ascii").translate(None, b" \t\r\n\v\f"), validate=True)
     except UnicodeEncodeError:
-        raise InputError("image: neither an http(s) URL nor Base64: it is not ASCII") from None
+        raise InputError("image: not an http(s) URL and not Base64: it is not ASCII") from None
     except (binascii.Error, ValueError) as error:
-        raise InputError(f"image: neither an http(s) URL nor Base64: {error}") from None
+        raise InputError(f"image: not an http(s) URL and not Base64: {error}") from None
 
 
 def _answer(pipeline: OcrPipeline, content: bytes, url: str | None) -> dict[str, Any]:
-    """Read the one page of a picture; return the result, and beside it what the log is to say."""
+    """Read a picture of one page; return the response's result, with `facts` for the log."""
     (result,) = pipeline.predict_source(Source(content, url, single_page=True), set())
     for stage, ms in result.timings_ms.items():
         metrics.STAGE_SECONDS.labels(stage).observe(ms / 1000)
@@ -229,7 +229,7 @@ def _draw(result: OcrResult) -> bytes:
     picture: MatLike = draw_boxes(result.image, [line.polygon for line in result.reading.lines])
     scale = _MAX_JPEG_SIDE / max(picture.shape)
     if scale < 1:
-        # Of a line of pixels, none would be left.
+        # Keep at least one pixel of a one-pixel line.
         size = [max(1, int(side * scale)) for side in (picture.shape[1], picture.shape[0])]
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     _, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
@@ -237,7 +237,7 @@ def _draw(result: OcrResult) -> bytes:
 
 
 async def _unless_gone(work: Coroutine[Any, Any, T], request: Request) -> T | None:
-    """Return what comes of `work`; None where the client hangs up first, and what has not started then never does."""
+    """Return the result of `work`; None if the client disconnects first, and work in the queue then never starts."""
     working = asyncio.ensure_future(work)
     listening = asyncio.ensure_future(_wait_for_end(request))
     try:

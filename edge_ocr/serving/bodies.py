@@ -1,4 +1,4 @@
-"""Bodies of `POST /ocr`: JSON, a form, or the bytes of a picture."""
+"""Parses bodies of `POST /ocr`: JSON, a form, or the bytes of a picture."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _JSON_TYPE = re.compile(r"application/([\w.-]+\+)?json")
 _PICTURE_TYPE = re.compile(r"image/.+|application/(octet-stream|pdf)")
 
 _MAX_JSON_PARTS = 1000
-"""Lists, objects and commas; a body as asked has a handful, and Base64 none."""
+"""Most lists, objects and commas in JSON; a valid body has a handful, and Base64 has none."""
 
 _FIELDS = ("image", "maxLongSide", "inferenceParams")
-"""Of a form."""
+"""The fields of a form."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class Ask:
     """What a request asks for."""
 
     image: bytes | str
-    """A file, or a text: its URL, or the file in Base64."""
+    """The file's bytes, or a string: its URL, or its content in Base64."""
     max_long_side: int | None
 
 
 async def read_body(request: Request, max_bytes: int) -> Ask:
-    """Read a body of any of the three kinds, and what the URL says about it. Nothing is written to disk.
+    """Read a body of any of the three kinds, and the URL's query. Nothing is written to disk.
 
-    `max_bytes`: of a text in a form. The frame around the request limits the body as a whole.
+    `max_bytes` limits a text field of a form; `RequestFrame` limits the whole body.
 
-    Raises HTTPException (400) for what cannot be parsed, RequestValidationError or InputError for what else is wrong
-    with it, ClientDisconnect where the client goes.
+    Raises HTTPException (400) if the body cannot be parsed, RequestValidationError or InputError if it is invalid
+    otherwise, ClientDisconnect if the client disconnects.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     image: bytes | str
@@ -61,11 +61,11 @@ async def read_body(request: Request, max_bytes: int) -> Ask:
         if not _PICTURE_TYPE.fullmatch(kind):
             said = f"is {kind}" if kind else "is missing"
             raise InputError(
-                f"the body's type {said}: expected Content-Type: application/json, or image/jpeg and the like for a "
-                "picture, or a form (curl -F image=@FILE)"
+                f"the body's type {said}: expected Content-Type: application/json, an image type such as image/jpeg, "
+                "or a form (curl -F image=@FILE)"
             )
     if not is_json and (unknown := set(request.query_params) - {"maxLongSide"}):
-        raise InputError(f"{min(unknown)} in the URL: not known; expected maxLongSide, or nothing")
+        raise InputError(f"{min(unknown)} in the URL: unknown parameter; expected maxLongSide or none")
     for text in request.query_params.getlist("maxLongSide"):
         side = _choose(_parse_side(text), side)
     return Ask(image, side)
@@ -91,7 +91,7 @@ def _parse_json(body: bytes) -> tuple[str, int | None]:
 
 
 def _check_parts(text: bytes) -> None:
-    """Refuse what would take seconds to parse, in which nothing else runs, and many times its size of memory."""
+    """Refuse JSON that takes seconds to parse, blocking everything else, and many times its size in memory."""
     if sum(map(text.count, (b"[", b"{", b","))) > _MAX_JSON_PARTS:
         raise HTTPException(400, f"the JSON has more than {_MAX_JSON_PARTS} lists, objects and commas")
 
@@ -101,7 +101,7 @@ def _refuse_json(reason: str) -> HTTPException:
 
 
 class _Parser(MultiPartParser):
-    """Keeps files in memory, where JSON's are, too, and refuses a form that is not whole."""
+    """Keeps files in memory, as JSON does, and refuses an incomplete form."""
 
     spool_max_size = sys.maxsize
     _is_whole = False
@@ -115,28 +115,28 @@ class _Parser(MultiPartParser):
         try:
             return await super().parse()
         except (MultiPartException, FormParserError) as error:
-            # The rest must be taken, or the connection would be reset before the client hears what is wrong.
+            # Read the rest, or the connection is reset before the client sees the error.
             async for _ in received:
                 pass
             if isinstance(error, MultiPartException):
                 raise
-            # Of python-multipart; starlette translates it from 1.7 on.
+            # python-multipart's error; starlette translates it from 1.7 on.
             raise MultiPartException("Invalid multipart data.") from None
 
     async def _watch(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         async for chunk in stream:
             yield chunk
         if not self._is_whole:
-            raise MultiPartException("it breaks off before its end")
+            raise MultiPartException("it is incomplete")
 
 
 async def _parse_form(request: Request, max_bytes: int) -> tuple[bytes | str, int | None]:
     _, options = parse_options_header(request.headers["content-type"])
     if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
-        # Texts are decoded with it, and with some of Python's own (punycode) that takes minutes.
+        # Fields are decoded with it, and some of Python's codecs (punycode) take minutes.
         async for _ in request.stream():
             pass
-        raise HTTPException(400, "the form cannot be read: expected charset=utf-8, or none")
+        raise HTTPException(400, "the form cannot be read: expected charset=utf-8 or none")
     count = len(_FIELDS)
     parser = _Parser(request.headers, request.stream(), max_files=count, max_fields=count, max_part_size=max_bytes)
     try:
@@ -169,7 +169,7 @@ async def _list_fields(form: FormData) -> dict[str, bytes | str]:
     found: dict[str, bytes | str] = {}
     for name, value in form.multi_items():
         if name not in _FIELDS:
-            raise InputError(f"field {name} of the form: not known; expected {', '.join(_FIELDS)}")
+            raise InputError(f"field {name} of the form: unknown; expected {', '.join(_FIELDS)}")
         if name in found:
             raise InputError(f"field {name} of the form: given twice")
         found[name] = await value.read() if isinstance(value, UploadFile) else value
@@ -202,14 +202,14 @@ def _choose(first: int | None, second: int | None) -> int | None:
 
 
 def describe() -> dict[str, Any]:
-    """Return the three kinds, and the URL, for the OpenAPI document; the models are among its components."""
+    """Return the request bodies and URL parameters for OpenAPI; `list_schemas` has the components."""
     file = {"type": "string", "format": "binary"}
     field = InferenceParams.model_json_schema()["properties"]["maxLongSide"]
     (side,) = (kind for kind in field["anyOf"] if kind["type"] != "null")
     form = {
         "type": "object",
         "properties": {
-            "image": {**file, "description": "The file; or, as a text, its URL or Base64."},
+            "image": {**file, "description": "The file; or, as text, its URL or Base64."},
             "maxLongSide": {**side, "description": field["description"]},
             "inferenceParams": {"$ref": "#/components/schemas/InferenceParams"},
         },
@@ -228,7 +228,7 @@ def describe() -> dict[str, Any]:
         "in": "query",
         "required": False,
         "schema": side,
-        "description": "As in the body, for bodies that are the bytes of a picture.",
+        "description": "As in the body; for bodies that are the bytes of a picture.",
     }
     return {"requestBody": {"required": True, "content": content}, "parameters": [parameter]}
 

@@ -1,4 +1,4 @@
-"""How much of all requests is in memory: their bodies, and the files behind URLs."""
+"""Limits the memory of all requests: their bodies, and the files behind URLs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edge_ocr.serving.lanes import BusyError
 
 
 class Budget:
-    """What all requests may hold together."""
+    """Bytes that all requests together may hold."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
@@ -17,7 +17,7 @@ class Budget:
         self._lock = threading.Lock()
 
     def take(self, count: int) -> None:
-        """Raises BusyError where there is no room, and nothing is taken then."""
+        """Take `count` bytes. Raises BusyError if there is no room; nothing is taken then."""
         with self._lock:
             if self._bytes + count > self._most_bytes:
                 raise BusyError(1)
@@ -25,14 +25,14 @@ class Budget:
         metrics.BODY_BYTES.inc(count)
 
     def give_back(self, count: int) -> None:
-        """Make room for others."""
+        """Return `count` bytes."""
         with self._lock:
             self._bytes -= count
         metrics.BODY_BYTES.dec(count)
 
 
 class Share:
-    """What one request holds, until all that have entered it have left: a thread may outlast the answer."""
+    """Bytes that one request holds until every user has left its context: a thread may outlast the response."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -54,7 +54,7 @@ class Share:
         self._budget.give_back(count)
 
     def take(self, count: int) -> None:
-        """Raises BusyError where there is no room."""
+        """Take `count` more bytes. Raises BusyError if there is no room."""
         self._budget.take(count)
         with self._lock:
             self._bytes += count

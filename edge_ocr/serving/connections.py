@@ -1,4 +1,4 @@
-"""Connections on which no request comes: they are closed in time."""
+"""Closes connections on which no complete request headers arrive."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class TimedProtocol(H11Protocol):
-    """Closes a connection on which the headers of a request, the first included, take too long.
+    """Closes a connection if the headers of a request, the first included, take too long.
 
-    The limit is uvicorn's own for connections that wait for another request, `timeout_keep_alive`. uvicorn counts from
-    an answer to the next byte only: who sends half of the headers, or nothing, would keep the connection for ever.
+    The limit is uvicorn's `timeout_keep_alive`. uvicorn itself applies it only from a response to the next byte, so a
+    client that sends nothing, or half of the headers, could keep its connection for ever. H11Protocol is not public,
+    which is why pyproject.toml gives uvicorn an upper bound.
     """
 
     _awaiting_headers: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as theirs
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         super().connection_made(transport)
         self._time_headers()
 
@@ -30,7 +31,7 @@ class TimedProtocol(H11Protocol):
         self._stop_timing()
 
     def _time_headers(self) -> None:
-        # Of an answered request, what still comes is no reason to stay: uvicorn's own clock stops at any byte.
+        # The rest of an answered request's body must not keep the connection: any byte stops uvicorn's own timer.
         if self.conn.their_state is not h11.IDLE and self.conn.our_state is not h11.DONE:
             self._stop_timing()
         elif self._awaiting_headers is None:

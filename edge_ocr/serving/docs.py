@@ -1,4 +1,4 @@
-"""The page at /docs: the OpenAPI document for people, without scripts and with nothing from elsewhere."""
+"""Renders the page at /docs from the OpenAPI document, without scripts and external resources."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 Schema = Mapping[str, Any]
 
-# What each kind of body looks like on a command line; the address stands behind.
+# curl options for each kind of body; the address follows.
 _CALLS = {
     "application/json": """-H 'Content-Type: application/json' -d '{"image": "URL or Base64"}' """,
     "multipart/form-data": "-F image=@photo.jpg ",
@@ -22,7 +22,7 @@ _CALLS = {
 
 
 def render_docs(document: Schema, address: str) -> str:
-    """Return the page; `address` is the service's own, with a slash at its end."""
+    """Return the page; `address` is the service's, with a trailing slash."""
     info = document["info"]
     parts = [
         f"<header><h1>{escape(info['title'])} <small>{escape(info['version'])}</small></h1>",
@@ -58,15 +58,15 @@ class _Renderer:
                 for parameter in operation["parameters"]
             )
         schema = next(iter(operation["responses"]["200"]["content"].values())).get("schema", {})
-        # That all of them are there, goes without saying.
+        # Every field of a response is present, so none is marked optional.
         fields = [(name, field, True) for name, field, _ in self._list_fields(schema)]
         if fields:
-            yield "<h3>Answer</h3>"
+            yield "<h3>Response</h3>"
             yield from self._show_example(schema)
             yield _list_rows(fields)
         failures = {status: answer for status, answer in operation["responses"].items() if status != "200"}
         if failures:
-            yield "<h3>Failures</h3>"
+            yield "<h3>Errors</h3>"
             yield from self._show_example(next(iter(failures.values()))["content"]["application/json"]["schema"])
             yield _make_table((escape(status), escape(answer["description"])) for status, answer in failures.items())
         yield "</section>"
@@ -79,7 +79,7 @@ class _Renderer:
             yield f"<pre><code>{escape(json.dumps(example, ensure_ascii=False), quote=False)}</code></pre>"
 
     def _resolve(self, schema: Schema) -> Schema:
-        """Follow references, and leave out null where it is an alternative."""
+        """Follow references, and drop null from alternatives."""
         if "$ref" in schema:
             name = schema["$ref"].rpartition("/")[2]
             return self._resolve(self._document["components"]["schemas"][name])
@@ -89,7 +89,7 @@ class _Renderer:
         return schema
 
     def _list_fields(self, schema: Schema, place: str = "") -> Iterator[tuple[str, Schema, bool]]:
-        """Yield path, schema and whether it must be there, of each field, those inside others behind them."""
+        """Yield path, schema and whether it is required for each field, nested fields after their parents."""
         schema = self._resolve(schema)
         for name, field in schema.get("properties", {}).items():
             whole = self._resolve(field)

@@ -1,4 +1,4 @@
-"""What happens around every request: its name, its limits, and a line in the log."""
+"""Wraps every request: its id, its limits, its metrics and its log line."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
 logger = logging.getLogger("edge_ocr.serving")
 
 REQUEST_ID = "x-request-id"
-# Of a proxy in front of us; anything else might forge lines of the log.
+# Ids that a proxy in front of us may set; others could forge log lines.
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 CLIENT_GONE = 499
-"""What nginx's log says of a client that did not wait for the answer."""
+"""nginx's status for a client that disconnected before the response."""
 
-# Or a client would go on to send what nobody reads.
+# Otherwise a client goes on sending a body that nobody reads.
 _CLOSE = {"connection": "close"}
 
 _MAX_MESSAGE = 1000
 
 
 def answer_failure(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """Return the answer that every failure gets."""
+    """Return the response for an error: `errorCode` and `errorMsg`, which is shortened if it is long."""
     if len(message) > _MAX_MESSAGE:
-        # It repeats a URL or a key of the request, of any length; what is wrong with it stands behind.
+        # It repeats a URL or key of the request; the reason is at its end.
         message = f"{message[: _MAX_MESSAGE // 2]}…{message[-_MAX_MESSAGE // 2 + 1 :]}"
-    # JSON may name keys with halves of surrogate pairs, which UTF-8 cannot.
+    # Keys in JSON may contain unpaired surrogates, which UTF-8 cannot encode.
     message = message.encode(errors="backslashreplace").decode()
     return JSONResponse({"errorCode": status, "errorMsg": message}, status, headers)
 
 
 class RequestFrame:
-    """ASGI middleware: a request's id, size and time limits, log line and metrics; no error goes through it.
+    """ASGI middleware: a request's id, size and time limits, log line and metrics. No error passes through it.
 
-    `budget` is for all requests at a time. What comes of a body is taken from it at once, and is in the request's state
-    as `share`.
+    All requests share `budget`. Each part of a body is taken from it on arrival, through the `share` in the request's
+    state.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class RequestFrame:
         async def send_named(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                # Half a body is a bad request to FastAPI, also where the other half cannot come any more.
+                # FastAPI reports half a body as a bad request, also after a disconnect.
                 status = CLIENT_GONE if gone else message["status"]
                 message["headers"] = [*message.get("headers", ()), (REQUEST_ID.encode(), request_id.encode())]
             await send(message)
@@ -110,14 +110,14 @@ class RequestFrame:
         except HTTPException as error:
             await self._fail(error.status_code, error.detail, status, scope, receive, send_named, error.headers)
         except asyncio.TimeoutError:
-            message = f"not done within {self._timeout_s:g} s"
+            message = f"the request took longer than {self._timeout_s:g} s"
             await self._fail(504, message, status, scope, receive, send_named)
         except Exception:
             logger.exception("request failed", extra={"facts": {"request_id": request_id}})
             await self._fail(500, "internal error", status, scope, receive, send_named)
         finally:
             seconds = time.perf_counter() - start
-            # Whatever else clients ask for must not make a metric each.
+            # Unknown paths share one metric, so that clients cannot create any number of them.
             path = scope["path"] if scope["path"] in self._paths else "other"
             metrics.REQUESTS.labels(path, str(status)).inc()
             metrics.REQUEST_SECONDS.labels(path).observe(seconds)
@@ -151,10 +151,10 @@ class RequestFrame:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """Formats log records as JSON, one object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record with what it was given as `extra={"facts": …}`."""
+        """Return the record as JSON, with the `facts` given by `extra={"facts": …}`."""
         content: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
@@ -163,5 +163,5 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             content["traceback"] = self.formatException(record.exc_info)
-        # In ASCII: paths may hold U+2028 or U+009B, which end lines and steer terminals.
+        # ASCII only: paths may contain U+2028 or U+009B, which break lines or control terminals.
         return json.dumps(content)

@@ -1,4 +1,4 @@
-"""Takes as many requests as can be answered in time, and works on them off the event loop."""
+"""Accepts as many requests as can be answered in time, and runs them outside the event loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class BusyError(Exception):
-    """There are as many requests as may wait."""
+    """The queue or the memory budget is full."""
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__(f"busy, try again in {retry_after_s} s")
@@ -25,7 +25,7 @@ class BusyError(Exception):
 
 
 class Lanes:
-    """A bounded queue before a few threads."""
+    """A bounded queue in front of a few threads."""
 
     def __init__(self, name: str, threads: int, queue: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
@@ -33,16 +33,15 @@ class Lanes:
         self._most = queue + threads
         self._count = 0
         self._lock = threading.Lock()
-        # Of one piece of work, smoothed; for Retry-After.
+        # Smoothed duration of one task, for Retry-After.
         self._usual_s = 1.0
 
     async def run(self, work: Callable[[], T], share: AbstractContextManager[object]) -> T:
-        """Work in a thread, inside `share`, and return what comes of it.
+        """Run `work` in a thread, inside `share`, and return its result.
 
-        One that is cancelled while it waits never starts; one that has started goes on to its end, and counts until
-        then.
+        Work that is cancelled in the queue never starts; work that has started runs to its end and counts until then.
 
-        Raises BusyError where the queue is full, and whatever `work` raises.
+        Raises BusyError if the queue is full, and whatever `work` raises.
         """
         with self._lock:
             if self._count >= self._most:
@@ -58,7 +57,7 @@ class Lanes:
         return await asyncio.wrap_future(future)
 
     def close(self) -> None:
-        """Let what has started end, and nothing else start."""
+        """Wait for running work; cancel the rest."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _time(self, work: Callable[[], T], share: AbstractContextManager[object]) -> T:

@@ -1,4 +1,4 @@
-"""Requests and answers of the service; they make its OpenAPI document."""
+"""Requests and responses of the service, which define its OpenAPI document."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edge_ocr.core.settings import MAX_DETECTION_SIDE
 
-# 16 × 8 pixels, white: short enough to stand in a document.
+# 16 × 8 white pixels: short enough for a document.
 _EXAMPLE_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAABAAAAAIAQAAAADYDUI6AAAADklEQVR42mP4/58BGwIAv1gP8dMhLvgAAAAASUVORK5CYII="
 
 
@@ -23,8 +23,8 @@ class InferenceParams(BaseModel):
             ge=32,
             le=MAX_DETECTION_SIDE,
             strict=True,
-            description="Longest side in pixels at which text is looked for; larger pictures are reduced to it. "
-            "Default: as the service was started: 960, and small text in large pictures is looked for in windows.",
+            description="Longest side in pixels at which text is detected; larger pictures are scaled down to it. "
+            "Default: the service's own setting, which is 960 plus windows for small text in large pictures.",
         ),
     ] = None
 
@@ -42,7 +42,7 @@ class OcrRequest(BaseModel):
         Field(
             min_length=1,
             description="http(s) URL of a picture, or its file in Base64: AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, "
-            "TIFF, WebP or PDF, of one page.",
+            "TIFF, WebP or PDF, with one page.",
         ),
     ]
     inferenceParams: InferenceParams | None = None
@@ -57,7 +57,7 @@ class Text(BaseModel):
             min_length=4,
             max_length=4,
             description="Corners [x, y] in pixels of the upright picture: top left, top right, bottom right, bottom "
-            "left as they lie in it.",
+            "left.",
         ),
     ]
     text: str
@@ -65,14 +65,14 @@ class Text(BaseModel):
 
 
 class OcrResultBody(BaseModel):
-    """What was read."""
+    """The text that was read."""
 
     texts: Annotated[list[Text], Field(description="From top to bottom, left to right within a row.")]
     image: Annotated[str, Field(description="The upright picture with the boxes drawn: a JPEG in Base64.")]
 
 
 class OcrAnswer(BaseModel):
-    """Answer to a picture that was read."""
+    """Response for a picture that was read."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -101,7 +101,7 @@ class OcrAnswer(BaseModel):
 
 
 class Failure(BaseModel):
-    """Answer to a request that failed."""
+    """Response for a request that failed."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"errorCode": 422, "errorMsg": "picture is truncated or damaged"}]}
@@ -112,7 +112,7 @@ class Failure(BaseModel):
 
 
 class Health(BaseModel):
-    """Answer of a service that is ready."""
+    """Response of a service that is ready."""
 
     status: str = "ok"
     version: str

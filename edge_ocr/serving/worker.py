@@ -1,4 +1,4 @@
-"""Runs the service: in this process, or in several that a parent keeps alive."""
+"""Runs the service in this process, or in several workers that a parent keeps alive."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
 logger = logging.getLogger("edge_ocr.serving")
 
 WORKER_VARIABLE = "EDGE_OCR_WORKER"
-"""How the parent tells its workers what to serve; JSON."""
+"""Variable with the workers' pipeline and settings, as JSON."""
 
 MAX_FAILED_STARTS = 3
-"""Workers that end before they are ready, one after the other, until no more are started."""
+"""Number of successive workers that may end before they are ready until the service gives up."""
 
-# Tells the parent, in its folder, why it was ended.
+# File in the parent's folder that says why it was ended.
 _GIVEN_UP = "given_up"
 
 SILENT_S = 30
-"""How long a worker may give no sign of life until it is replaced, and what it has in hand is lost. On a busy machine,
-uvicorn's own 5 s are too few."""
+"""How long a worker may be silent until it is replaced, which loses its requests. uvicorn's default of 5 s is too short
+on a busy machine."""
 
 UNREAD_MS = 60_000
-"""How long a client may leave an answer unread."""
+"""How long a client may leave a response unread."""
 
-# uvicorn's own tells access in lines of its own; ours has more to say.
+# Our log line for each request replaces uvicorn's access log.
 _LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -68,12 +68,12 @@ def run_service(
     progress: Progress | None = None,
     ready: Callable[[str], object] = lambda url: None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; requests that are under way are answered first.
+    """Serve until SIGINT or SIGTERM; requests in progress are answered first.
 
-    Several workers are processes that share the port; one that dies is replaced. Where `spec` leaves the number of
-    threads open, they share the cores. `ready` is told the address once the models are loaded.
+    Several workers are processes that share the port; one that dies is replaced. They share the cores unless `spec`
+    sets the number of threads. `ready` receives the address once the models are loaded.
 
-    Raises UsageError where the port cannot be had, and what `OcrPipeline` raises, here or in worker after worker.
+    Raises UsageError if it cannot listen on the port, and what `OcrPipeline` raises, here or in each worker.
     """
     spec = spec.share_cores(workers, "--workers")
     with _listen(host, port) as listener, tempfile.TemporaryDirectory(prefix="edge-ocr-") as scratch:
@@ -82,13 +82,13 @@ def run_service(
         if workers == 1:
             pipeline = spec.build(progress)
             ready(address)
-            # One process counts in its memory, whatever others left in the environment.
+            # A single process keeps its metrics in memory, whatever the environment says.
             os.environ.pop(METRICS_VARIABLE, None)
             from edge_ocr.serving.app import create_app
 
             uvicorn.run(create_app(pipeline, settings), **_list_options(listener, settings))
             return
-        # Here, too: what is wrong with the models is told once.
+        # Also in the parent, so that a faulty model is reported once.
         spec.build(progress)
         ready(address)
         os.environ[WORKER_VARIABLE] = json.dumps({"spec": spec.to_json(), "settings": asdict(settings)})
@@ -96,23 +96,23 @@ def run_service(
         app = "edge_ocr.serving.worker:create_worker"
         uvicorn.run(app, factory=True, workers=workers, **_list_options(listener, settings))
         if (Path(scratch) / _GIVEN_UP).exists():
-            # Told as at a start; what only workers meet, such as a lack of memory for all of them, is in the log.
+            # Reports a fault as at the start; faults of workers only, such as a lack of memory, are in the log.
             spec.build(progress)
             raise EdgeOcrError(
                 f"{MAX_FAILED_STARTS} workers in a row ended before they were ready",
-                "the log says why; where memory is short, fewer --workers",
+                "see the log for the reason; use fewer --workers if memory is short",
             )
 
 
 def create_worker() -> FastAPI:
-    """Return the application of one of several workers, as the parent says.
+    """Return the application of one of several workers, configured by WORKER_VARIABLE.
 
-    Ends the process where that cannot be; and the parent, too, where it could not be for several workers in a row, for
-    uvicorn would go on for ever to start them.
+    Ends the process on failure, and after MAX_FAILED_STARTS failures in a row also the parent: uvicorn would start new
+    workers for ever.
     """
     from edge_ocr.serving.app import create_app
 
-    # Or the port would stay taken.
+    # Otherwise an orphaned worker keeps the port.
     end_with_parent()
     folder = Path(os.environ[METRICS_VARIABLE])
     failed = [file for file in folder.glob("*.starting") if not is_alive(int(file.stem))]
@@ -141,26 +141,26 @@ def create_worker() -> FastAPI:
 
 def _listen(host: str, port: int) -> socket.socket:
     if not host:
-        # Such as an unset shell variable; to sockets it would mean every address.
-        raise UsageError("--host is empty", "0.0.0.0 listens on every address")
+        # For instance from an unset shell variable; sockets would listen on every address.
+        raise UsageError("--host is empty", "give an address; 0.0.0.0 listens on every address")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
         raise UsageError(
             f"cannot listen on {host}, port {port}: {getattr(error, 'strerror', None) or error}",
-            "--port names another, --host another address of this machine",
+            "give another --port, or another address of this machine with --host",
         ) from None
-    # Connections inherit it. asyncio sets it where it knows that a socket is TCP, which uvicorn hides from it; without,
-    # the second part of each answer waits 40 ms for the client's acknowledgement of the first.
+    # Connections inherit it. asyncio does not set it, because uvicorn hides that the socket is TCP. Without it, the
+    # second part of each response waits 40 ms for the acknowledgement of the first.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # Or who never reads an answer would keep the connection for ever.
+    # Otherwise a client that never reads its response keeps the connection for ever.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
     return listener
 
 
 def _list_options(listener: socket.socket, settings: ServeSettings) -> dict[str, Any]:
-    """Return what uvicorn is told."""
+    """Return the options for uvicorn."""
     return {
         "fd": listener.fileno(),
         "http": TimedProtocol,
