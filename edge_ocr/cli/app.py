@@ -1,58 +1,19 @@
-"""The `edge-ocr` command: its subcommands, and the one place where errors become exit codes."""
+"""The `edge-ocr` command: its subcommands."""
 
 from __future__ import annotations
 
-import os
 import sys
-import traceback
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from edge_ocr import __version__
 from edge_ocr.cli import config, deploy, doctor, export, inspect, keys, libs, models, predict, serve, verify
-from edge_ocr.core.commands import report_error
-from edge_ocr.errors import EdgeOcrError, UsageError
-
-INTERRUPTED = 130
-
-
-class _ErrorMappingGroup(TyperGroup):
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            result = super().invoke(ctx)
-            # A pipe that was closed early shows itself here, not after everything.
-            sys.stdout.flush()
-            return result
-        except EdgeOcrError as error:
-            if ctx.params.get("debug"):
-                traceback.print_exc()
-            report_error(error)
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt as interrupt:
-            # A command may say what was done until then.
-            told = f": {interrupt}" if interrupt.args else ""
-            sys.stderr.write(f"\nInterrupted{told}.\n")
-            raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
-            # The reader (`head`, a pager) has gone; stdout must not complain again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from None
-        except OSError as error:
-            # What commands do not foresee: a full disk behind stdout, a path that no file system takes.
-            if ctx.params.get("debug"):
-                traceback.print_exc()
-            what = f": {error.filename}" if error.filename else ""
-            report_error(UsageError(f"{error.strerror or error}{what}"))
-            # stdout must not complain again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(UsageError.exit_code) from None
-
+from edge_ocr.cli.errors import ErrorMappingGroup
 
 app = typer.Typer(
     name="edge-ocr",
-    cls=_ErrorMappingGroup,
+    cls=ErrorMappingGroup,
     help="Read text in pictures, and take the same models to phones and ARM boards.",
     no_args_is_help=True,
     # Typer's own tracebacks print local variables; ours is Python's plain one, and only for bugs.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_ocr.cli import options
+from edge_ocr.cli.errors import exit_for_failures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -87,7 +88,6 @@ def predict(
     are listed as they are read, so there may be any number of them.
     """
     from edge_ocr.cli.progress import show_download
-    from edge_ocr.core.commands import report_error
     from edge_ocr.pipeline import OcrPipeline
 
     _check_options(inputs, from_file, output, resume, jobs, save_path, output_format)
@@ -127,12 +127,7 @@ def predict(
             _run(reader, list(sources), printer, save_path, failures)
     else:
         printer.finish()
-    for error in failures:
-        report_error(error)
-    if failures:
-        if not single:
-            sys.stderr.write(f"{len(failures)} not read or not saved.\n")
-        raise typer.Exit(failures[0].exit_code)
+    exit_for_failures(failures, counted=not single)
 
 
 def _check_options(

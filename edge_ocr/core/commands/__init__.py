@@ -9,7 +9,8 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -36,35 +37,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         # A terminal of another encoding gets escapes, not an error, for what it cannot show.
         sys.stdout.reconfigure(errors="backslashreplace")
+    return map_errors(lambda: _run(sys.argv[1:] if arguments is None else arguments))
+
+
+def map_errors(run: Callable[[], int], *, with_traceback: bool = False) -> int:
+    """Return the exit code of `run`, or of the error that it ends with; report that error on stderr.
+
+    Bugs pass through. `with_traceback` prints a traceback before the report.
+    """
     try:
-        options = _parse(sys.argv[1:] if arguments is None else arguments)
-        status = int(import_module(f".{options.command}", __name__).run(options))
+        status = run()
+        # A pipe that was closed early is noticed here, not at exit.
         sys.stdout.flush()
         return status
-    except EdgeOcrError as error:
-        report_error(error)
-        return error.exit_code
+    except KeyboardInterrupt as interrupt:
+        # A command may say how far it got.
+        progress = f": {interrupt}" if interrupt.args else ""
+        sys.stderr.write(f"\nInterrupted{progress}.\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`head`, a pager) is gone.
+        _silence_stdout()
+        return 0
+    except (EdgeOcrError, OSError) as error:
+        if with_traceback:
+            traceback.print_exc()
+        if isinstance(error, EdgeOcrError):
+            report_error(error)
+            return error.exit_code
+        # An OSError that no command expects: a full disk behind stdout, a path that the file system refuses.
+        report_error(UsageError(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")))
+        _silence_stdout()
+        return UsageError.exit_code
+
+
+def _silence_stdout() -> None:
+    """Keep Python from complaining about stdout again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(arguments: Sequence[str]) -> int:
+    options = _parse(arguments)
+    try:
+        return int(import_module(f".{options.command}", __name__).run(options))
     except ImportError as error:
         what = f"the Python module {error.name} is missing for {sys.executable}"
         if not isinstance(error, ModuleNotFoundError):
-            # It may need a library that is not there: OpenCV, for one, asks for libGL.so.1.
+            # A library that the module needs may be missing: OpenCV often lacks libGL.so.1.
             what = f"a Python module cannot be loaded by {sys.executable}: {' '.join(str(error).split())}"
-        missing = ToolchainError(what, "./install.sh tells which packages have what is missing")
-        report_error(missing)
-        return missing.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted.\n")
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader (`head`, a pager) has gone; stdout must not complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        # What commands do not foresee: a full disk behind stdout.
-        what = f": {error.filename}" if error.filename else ""
-        report_error(UsageError(f"{error.strerror or error}{what}"))
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return UsageError.exit_code
+        raise ToolchainError(what, "./install.sh tells which packages have what is missing") from None
 
 
 def report_error(error: EdgeOcrError) -> None:

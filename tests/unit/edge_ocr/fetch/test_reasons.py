@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from edge_ocr.cli.app import report_error as cli_report_error
+from edge_ocr.cli.errors import report_error as cli_report_error
 from edge_ocr.core.commands import report_error as board_report_error
 from edge_ocr.errors import InputError, ModelError
 from edge_ocr.fetch.reasons import mask_urls, sum_up_uv
