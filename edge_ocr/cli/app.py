@@ -10,28 +10,30 @@ import typer
 from edge_ocr import __version__
 from edge_ocr.cli import config, deploy, doctor, export, inspect, keys, libs, models, predict, serve, verify
 from edge_ocr.cli.errors import ErrorMappingGroup
+from edge_ocr.cli.help import App
 
-app = typer.Typer(
+_READ, _CONVERT, _SET_UP = "Read", "Convert", "Set up"
+
+app = App(
     name="edge-ocr",
     cls=ErrorMappingGroup,
-    help="Read text in pictures, and take the same models to phones and ARM boards.",
-    no_args_is_help=True,
+    help="Read text in pictures, and run the same models on phones and ARM boards.",
     # Typer's own tracebacks print local variables; ours is Python's plain one, and only for bugs.
     pretty_exceptions_enable=False,
-    # Help by Rich loads a Markdown parser and a syntax highlighter first: half a second against a tenth.
-    rich_markup_mode=None,
 )
-app.command("predict")(predict.predict)
-app.command("serve")(serve.serve)
-app.command("export")(export.export)
-app.command("verify")(verify.verify)
-app.command("deploy")(deploy.deploy)
-app.command("inspect")(inspect.inspect)
-app.add_typer(models.app, name="models", help="List, fetch and locate models.")
-app.add_typer(libs.app, name="libs", help="List, add and fetch Paddle-Lite's runtime libraries.")
-app.add_typer(keys.app, name="keys", help="Make keys that sign bundles.")
-app.add_typer(config.app, name="config", help="Show and copy pipeline files.")
-app.command("doctor")(doctor.doctor)
+app.command("predict", rich_help_panel=_READ)(predict.predict)
+app.command("serve", rich_help_panel=_READ)(serve.serve)
+app.command("export", rich_help_panel=_CONVERT)(export.export)
+app.command("verify", rich_help_panel=_CONVERT)(verify.verify)
+app.command("deploy", rich_help_panel=_CONVERT)(deploy.deploy)
+app.command("inspect", rich_help_panel=_CONVERT)(inspect.inspect)
+app.command("doctor", rich_help_panel=_SET_UP)(doctor.doctor)
+app.add_typer(models.app, name="models", help="List, download and locate models.", rich_help_panel=_SET_UP)
+app.add_typer(
+    libs.app, name="libs", help="List, add and download Paddle-Lite's runtime libraries.", rich_help_panel=_SET_UP
+)
+app.add_typer(keys.app, name="keys", help="Make the keys that sign bundles.", rich_help_panel=_SET_UP)
+app.add_typer(config.app, name="config", help="List, show and copy pipeline files.", rich_help_panel=_SET_UP)
 
 
 def _print_version(wanted: bool) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
+from edge_ocr.cli.help import Group
 from edge_ocr.core.commands import map_errors, report_error
 from edge_ocr.errors import EdgeOcrError
 
 
-class ErrorMappingGroup(TyperGroup):
+class ErrorMappingGroup(Group):
     """Runs a subcommand and ends with the exit code of its error."""
 
     def invoke(self, ctx: Any) -> Any:

@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+from edge_ocr.cli.help import App
+
+app = App()
 
 
 @app.callback()

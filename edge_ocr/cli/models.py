@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
+from edge_ocr.cli.help import App
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from edge_ocr.models.types import ModelSpec
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app = App()
 
 
 class _Row(TypedDict):
