@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_ocr.cli import options
+from edge_ocr.cli.help import App
 
 if TYPE_CHECKING:
     from edge_ocr.config import PipelineConfig
     from edge_ocr.models.types import Kind
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app = App()
 
 
 @app.command()
@@ -44,36 +45,15 @@ def get(
 
 
 @app.command()
+@options.takes_pipeline
 def show(
-    pipeline: options.Pipeline = "OCR",
-    device: options.Device = None,
-    engine: options.Engine = None,
-    det_model: options.DetModel = None,
-    rec_model: options.RecModel = None,
-    orientation: options.Orientation = None,
-    limit_side_len: options.LimitSideLen = None,
-    limit_type: options.LimitTypeOption = None,
-    text_score: options.TextScore = None,
-    threads: options.Threads = None,
-    settings: options.Settings = None,
+    chosen: options.PipelineOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print every setting in force, and where each came from."""
     import json
 
-    config = options.load_pipeline_config(
-        pipeline,
-        device=device,
-        engine=engine,
-        det_model=det_model,
-        rec_model=rec_model,
-        orientation=orientation,
-        limit_side_len=limit_side_len,
-        limit_type=limit_type,
-        text_score=text_score,
-        threads=threads,
-        settings=settings,
-    )
+    config = chosen.load()
     models: dict[Kind, str] = {"det": config.det_model, "rec": config.rec_model, "cls": config.cls_model}
     for kind, name in models.items():
         config = _apply_model(config, name, kind)

@@ -39,28 +39,15 @@ class Format(str, Enum):
     jsonl = "jsonl"
 
 
+@options.takes_pipeline
 def predict(
+    chosen: options.PipelineOptions,
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="INPUT…", help="Pictures, PDFs, folders, http(s) URLs, or - for a picture on standard input."
         ),
     ] = None,
-    pipeline: options.Pipeline = "OCR",
-    device: options.Device = None,
-    engine: options.Engine = None,
-    use_hpip: Annotated[
-        bool | None,
-        typer.Option("--use-hpip/--no-hpip", help="Demand a fast engine, or Paddle's own.", show_default=False),
-    ] = None,
-    det_model: options.DetModel = None,
-    rec_model: options.RecModel = None,
-    orientation: options.Orientation = None,
-    limit_side_len: options.LimitSideLen = None,
-    limit_type: options.LimitTypeOption = None,
-    text_score: options.TextScore = None,
-    threads: options.Threads = None,
-    settings: options.Settings = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also read the folders in folders.")] = False,
     from_file: Annotated[
         Path | None,
@@ -81,6 +68,7 @@ def predict(
         Format | None,
         typer.Option("--format", help="table on a terminal, text (a line a text line) in a pipe.", show_default=False),
     ] = None,
+    use_hpip: options.UseHpip = None,
 ) -> None:
     """Read the text of pictures.
 
@@ -91,7 +79,7 @@ def predict(
     from edge_ocr.pipeline import OcrPipeline
 
     _check_options(inputs, from_file, output, resume, jobs, save_path, output_format)
-    chosen = output_format or (Format.table if sys.stdout.isatty() else Format.text)
+    style = output_format or (Format.table if sys.stdout.isatty() else Format.text)
     if save_path is not None:
         _make_folder(save_path)
     # Pillow warns of odd metadata; a user cannot do anything about it.
@@ -101,24 +89,12 @@ def predict(
     sources: Iterable[Source] = _walk(given, recursive, failures)
     # One file, URL or stream was asked for: one object is expected, unless it has several pages.
     single = from_file is None and len(inputs or ()) == 1 and not Path((inputs or [""])[0]).is_dir()
-    printer = _Printer(chosen, single)
+    printer = _Printer(style, single)
     if output is None:
         # Before the models are loaded. With --output there may be more of them than anybody wants to wait for.
         sources = list(sources)
     if sources:
-        config = options.load_pipeline_config(
-            pipeline,
-            device=device,
-            engine=engine,
-            det_model=det_model,
-            rec_model=rec_model,
-            orientation=orientation,
-            limit_side_len=limit_side_len,
-            limit_type=limit_type,
-            text_score=text_score,
-            threads=threads,
-            settings=settings,
-        )
+        config = chosen.load()
         if output is not None:
             _run_batch(sources, config, use_hpip, output, resume, jobs, failures)
         else:

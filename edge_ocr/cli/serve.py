@@ -12,7 +12,9 @@ import typer
 from edge_ocr.cli import options
 
 
+@options.takes_pipeline
 def serve(
+    chosen: options.PipelineOptions,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
     workers: Annotated[
@@ -38,21 +40,7 @@ def serve(
         str | None,
         typer.Option(metavar="PORT,PORT", help="Fetch from these ports, too; 80 and 443 are always allowed."),
     ] = None,
-    pipeline: options.Pipeline = "OCR",
-    device: options.Device = None,
-    engine: options.Engine = None,
-    use_hpip: Annotated[
-        bool | None,
-        typer.Option("--use-hpip/--no-hpip", help="Demand a fast engine, or Paddle's own.", show_default=False),
-    ] = None,
-    det_model: options.DetModel = None,
-    rec_model: options.RecModel = None,
-    orientation: options.Orientation = None,
-    limit_side_len: options.LimitSideLen = None,
-    limit_type: options.LimitTypeOption = None,
-    text_score: options.TextScore = None,
-    threads: options.Threads = None,
-    settings: options.Settings = None,
+    use_hpip: options.UseHpip = None,
 ) -> None:
     """Serve POST /ocr: a picture gives its texts, and itself with the boxes drawn.
 
@@ -67,19 +55,7 @@ def serve(
 
     # Pillow warns of odd metadata; a user cannot do anything about it.
     warnings.filterwarnings("ignore", module="PIL")
-    config = options.load_pipeline_config(
-        pipeline,
-        device=device,
-        engine=engine,
-        det_model=det_model,
-        rec_model=rec_model,
-        orientation=orientation,
-        limit_side_len=limit_side_len,
-        limit_type=limit_type,
-        text_score=text_score,
-        threads=threads,
-        settings=settings,
-    )
+    config = chosen.load()
     if max_pixels is not None:
         config = config.with_values({"Input.max_pixels": max_pixels}, "--max-pixels")
     elif config.origins["Input.max_pixels"] == "default":
