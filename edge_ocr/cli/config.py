@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,12 +11,32 @@ import typer
 
 from edge_ocr.cli import options
 from edge_ocr.cli.help import App
+from edge_ocr.cli.output import print_json, print_line, print_rows
 
 if TYPE_CHECKING:
     from edge_ocr.config import PipelineConfig
     from edge_ocr.models.types import Kind
 
 app = App()
+
+
+@app.command("list")
+def list_pipelines(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the shipped pipelines and the models that they use."""
+    from edge_ocr.config import find_config_folder, load_config
+
+    rows: list[dict[str, str | None]] = []
+    for name in sorted(file.stem for file in find_config_folder().glob("*.yaml")):
+        config = load_config(name)
+        cls_model = config.cls_model if config.use_orientation else None
+        rows.append(
+            {"name": name, "det_model": config.det_model, "rec_model": config.rec_model, "cls_model": cls_model}
+        )
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ("pipeline", "detection", "recognition", "orientation")
+        print_rows(columns, [[value or "-" for value in row.values()] for row in rows], heading=False)
 
 
 @app.command()
@@ -41,7 +62,7 @@ def get(
         target.write_text(content, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write {target}: {error.strerror}") from None
-    sys.stdout.write(f"{target}\n")
+    print_line(str(target))
 
 
 @app.command()
@@ -51,31 +72,17 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print every setting in force, and where each came from."""
-    import json
-
     config = chosen.load()
     models: dict[Kind, str] = {"det": config.det_model, "rec": config.rec_model, "cls": config.cls_model}
     for kind, name in models.items():
         config = _apply_model(config, name, kind)
     if as_json:
-        rows = {path: {"value": value, "from": config.origins[path]} for path, value in config.values.items()}
-        sys.stdout.write(json.dumps(rows, indent=4, ensure_ascii=False) + "\n")
+        print_json({path: {"value": value, "from": config.origins[path]} for path, value in config.values.items()})
         return
-    if not sys.stdout.isatty():
-        for path, value in config.values.items():
-            sys.stdout.write(f"{path}\t{json.dumps(value, ensure_ascii=False)}\t{config.origins[path]}\n")
-        return
-    from rich.console import Console
-    from rich.table import Column, Table
-    from rich.text import Text
-
-    table = Table(*(Column(title, overflow="fold") for title in ("Key", "Value", "From")))
-    for path, value in config.values.items():
-        origin = config.origins[path]
-        table.add_row(
-            path, Text(json.dumps(value, ensure_ascii=False)), Text(origin, "dim" if origin == "default" else "")
-        )
-    Console().print(table)
+    rows = [
+        (path, json.dumps(value, ensure_ascii=False), config.origins[path]) for path, value in config.values.items()
+    ]
+    print_rows(("Key", "Value", "From"), rows, heading=False)
 
 
 def _apply_model(config: PipelineConfig, name: str, kind: Kind) -> PipelineConfig:

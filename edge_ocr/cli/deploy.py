@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from edge_ocr.cli.output import print_json, print_line, report
 
 if TYPE_CHECKING:
     from converters.deploy.to_board import DeployPlan, DeployReport, Figures
@@ -75,14 +75,7 @@ def deploy(
     is. Files that you added to it stay; one that you changed stops the deployment. On a phone, the app is installed
     over the one that is there.
     """
-    from rich.console import Console
-
     from edge_ocr.errors import UsageError
-
-    console = Console(stderr=True)
-
-    def show(step: str) -> None:
-        console.print(step, markup=False, highlight=False, soft_wrap=True)
 
     if (ssh is None) != adb:
         raise UsageError("expected --ssh or --adb, one of them", "--ssh pi@board for a board, --adb for a phone")
@@ -92,7 +85,7 @@ def deploy(
         given += ["--force"] * force
         if given:
             raise UsageError(f"{given[0]}: is for --ssh, not for --adb", "leave it out")
-        _deploy_app(bundle, serial, trusted, dry_run=dry_run, as_json=as_json, show=show)
+        _deploy_app(bundle, serial, trusted, dry_run=dry_run, as_json=as_json)
         return
     if serial is not None:
         raise UsageError(f"--serial {serial}: is for --adb, not for --ssh", "leave it out")
@@ -113,13 +106,13 @@ def deploy(
     if dry_run:
         plan = plan_deployment(bundle, address, chosen)
         if as_json:
-            _print_json(plan.to_json())
+            print_json(plan.to_json())
         else:
             _print_plan(plan)
         return
-    done = deploy_bundle(bundle, address, chosen, report=show)
+    done = deploy_bundle(bundle, address, chosen, report=report)
     if as_json:
-        _print_json(done.to_json())
+        print_json(done.to_json())
     else:
         _print_report(done)
 
@@ -131,20 +124,19 @@ def _deploy_app(
     *,
     dry_run: bool,
     as_json: bool,
-    show: Callable[[str], None],
 ) -> None:
     from converters.deploy.to_phone import deploy_app, plan_app
 
     if dry_run:
         plan = plan_app(project, serial, trusted=trusted)
         if as_json:
-            _print_json(plan.to_json())
+            print_json(plan.to_json())
         else:
             _print_app_plan(plan)
         return
-    done = deploy_app(project, serial, trusted=trusted, report=show)
+    done = deploy_app(project, serial, trusted=trusted, report=report)
     if as_json:
-        _print_json(done.to_json())
+        print_json(done.to_json())
     else:
         _print_app_report(done)
 
@@ -158,8 +150,6 @@ def _print_app_plan(plan: AppPlan) -> None:
 
 
 def _print_app_report(done: AppReport) -> None:
-    from rich.console import Console
-
     stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in done.timings_ms.items())
     threads = "1 thread" if done.threads == 1 else f"{done.threads} threads"
     page = done.device.page_size_bytes
@@ -171,14 +161,8 @@ def _print_app_report(done: AppReport) -> None:
         *(f"note: {note}" for note in done.notes),
         f"installed: {done.apk_bytes / 1e6:.1f} MB, built in {done.build_s:.1f} s, copied in {done.install_s:.1f} s",
     ]
-    console = Console()
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_json(content: dict[str, Any]) -> None:
-    json.dump(content, sys.stdout, ensure_ascii=False, indent=2)
-    sys.stdout.write("\n")
+        print_line(line)
 
 
 def _print_plan(plan: DeployPlan) -> None:
@@ -229,7 +213,7 @@ def _print_report(done: DeployReport) -> None:
         f"{done.plan.size_bytes / 1e6:.1f} MB copied in {done.copy_s:.1f} s, installed in {done.install_s:.1f} s"
     )
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(line)
 
 
 def _describe(figures: Figures) -> str:

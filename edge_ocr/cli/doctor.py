@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from edge_ocr.cli.output import paint, print_json, print_line, print_rows
+
+_INDENT = 11
 
 
 @dataclass(frozen=True)
@@ -23,27 +31,32 @@ class Finding:
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List what is there, what is missing, and how to get it."""
-    import json
-
     findings = [*_find_engines(), *_find_models(), *_find_tools()]
     if as_json:
-        sys.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=4) + "\n")
-        return
-    if not sys.stdout.isatty():
-        for finding in findings:
-            plain = finding.found or f"missing: {finding.remedy}"
-            sys.stdout.write(f"{finding.area}\t{finding.name}\t{plain}\n")
-        return
-    from rich.console import Console
-    from rich.table import Column, Table
-    from rich.text import Text
+        print_json([asdict(finding) for finding in findings])
+    elif sys.stdout.isatty():
+        _print_by_area(findings)
+    else:
+        rows = [(each.area, each.name, each.found or f"missing: {each.remedy}") for each in findings]
+        print_rows(("area", "name", "found"), rows, heading=False)
 
-    folded = [Column(title, overflow="fold") for title in ("For", "What", "Found", "How to get it")]
-    table = Table(*folded)
-    for finding in findings:
-        state = Text(finding.found, "green") if finding.found else Text("missing", "yellow")
-        table.add_row(finding.area, finding.name, state, Text("" if finding.found else finding.remedy))
-    Console().print(table)
+
+def _print_by_area(findings: list[Finding]) -> None:
+    """Print a block for each area; a text that does not fit next to its name goes below it."""
+    columns, home = shutil.get_terminal_size().columns, str(Path.home())
+    for area, group in groupby(findings, key=lambda finding: finding.area):
+        print_line(paint(area.capitalize(), bold=True))
+        for finding in group:
+            mark = paint("ok     ", fg="green") if finding.found else paint("missing", fg="yellow")
+            text = (finding.found or finding.remedy).replace(home, "~")
+            line = f"{finding.name:24}  {text}"
+            if len(line) <= columns - _INDENT:
+                print_line(f"  {mark}  {line}")
+                continue
+            print_line(f"  {mark}  {finding.name}")
+            # Paths and commands are to be copied, so words stay whole.
+            for part in textwrap.wrap(text, columns - _INDENT, break_long_words=False, break_on_hyphens=False):
+                print_line(" " * _INDENT + part)
 
 
 def _find_engines() -> list[Finding]:
@@ -96,7 +109,6 @@ def _find_models() -> list[Finding]:
 
 def _find_tools() -> list[Finding]:
     import os
-    import shutil
 
     from converters.lite.toolchain import describe_toolchain
     from converters.sources.pir import describe_paddle2onnx

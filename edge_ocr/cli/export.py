@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_ocr.cli import options
+from edge_ocr.cli.output import print_line, report
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from converters.plan import ExportReport
     from converters.signing import Signer
 
@@ -86,8 +84,6 @@ def export(
     ] = False,
 ) -> None:
     """Convert models into a bundle for a device, or an Android project with one; print its folder."""
-    from rich.console import Console
-
     from converters.bundle.targets import find_target
     from converters.export import export_bundle
     from converters.lite.toolchain import LITE_VERSION
@@ -123,18 +119,13 @@ def export(
         verify=verify,
         signer=_make_signer(sign, release, counter),
     )
-    console = Console(stderr=True)
-
-    def report(step: str) -> None:
-        console.print(step, markup=False, highlight=False, soft_wrap=True)
-
     with show_download() as progress:
         done = export_bundle(target, out, config, chosen, report=report, progress=progress)
-    _print_summary(console, done)
-    _warn_of_missing_library(console, done)
-    sys.stdout.write(f"{done.out_dir}\n")
+    _print_summary(done)
+    _warn_of_missing_library(done)
+    print_line(str(done.out_dir))
     if done.zip_file is not None:
-        sys.stdout.write(f"{done.zip_file}\n")
+        print_line(str(done.zip_file))
 
 
 def _make_signer(key: Path | None, release: str | None, counter: int | None) -> Signer | None:
@@ -156,7 +147,7 @@ def _make_signer(key: Path | None, release: str | None, counter: int | None) -> 
     return make_signer(key, release, counter)
 
 
-def _warn_of_missing_library(console: Console, done: ExportReport) -> None:
+def _warn_of_missing_library(done: ExportReport) -> None:
     """Say it last, where it is seen: such a bundle is of little use."""
     lacking = [abi for abi, library in done.libraries.items() if library is None]
     if lacking and not done.with_onnx:
@@ -165,16 +156,14 @@ def _warn_of_missing_library(console: Console, done: ExportReport) -> None:
         platforms = find_target(done.target).platforms
         fetch = " and ".join(f"`edge-ocr libs fetch --platform {platforms[abi]}`" for abi in lacking)
         also = ", or --with-onnx here" if done.target == "arm" else ""
-        console.print(
+        report(
             f"WARNING: nothing runs it on {' and '.join(lacking)} yet, as it has no Paddle-Lite library: "
-            f"{fetch}, then export again with --force{also}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+            f"{fetch}, then export again with --force{also}"
         )
 
 
-def _print_summary(console: Console, done: ExportReport) -> None:
+def _print_summary(done: ExportReport) -> None:
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -195,9 +184,9 @@ def _print_summary(console: Console, done: ExportReport) -> None:
     after_mb = sum(len(model.data) for model in done.models) / 1e6
     table.add_section()
     table.add_row("together", "", f"{before_mb:.2f} → {after_mb:.2f}", f"{sum(m.seconds for m in done.models):.2f}")
-    console.print(table)
+    Console(stderr=True).print(table)
     if done.parity is None:
-        console.print("not verified: edge-ocr verify compares it with its models", markup=False, soft_wrap=True)
+        report("not verified: edge-ocr verify compares it with its models")
     else:
         pairs = [pair for image in done.parity.images for pair in image.text_pairs]
         equal = sum(pair.is_equal for pair in pairs)
@@ -205,4 +194,4 @@ def _print_summary(console: Console, done: ExportReport) -> None:
         if equal < len(pairs):
             limit = next(check.limit for check in done.parity.checks if check.name == "texts.equal_share")
             text += f", at least {limit:.0%} must; edge-ocr verify lists the others"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        report(text)

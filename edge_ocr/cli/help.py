@@ -5,13 +5,13 @@ Typer's coloured help loads Rich and a Markdown parser first, which nearly doubl
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from edge_ocr.cli.output import paint
 
 # Typer's own text is too long for a line.
 _SHORTER = {"show_completion": "Print completion for the current shell, to copy it."}
@@ -25,7 +25,7 @@ class _Page:
     def format_usage(self: Any, ctx: Any, formatter: Any) -> None:
         names = [_name_argument(param) for param in self.get_params(ctx) if param.param_type_name == "argument"]
         pieces = [self.options_metavar, *names, *(["COMMAND"] if isinstance(self, TyperGroup) else [])]
-        formatter.write_usage(ctx.command_path, " ".join(pieces), prefix=_paint("Usage:", bold=True) + " ")
+        formatter.write_usage(ctx.command_path, " ".join(pieces), prefix=paint("Usage:", bold=True) + " ")
 
     def format_options(self: Any, ctx: Any, formatter: Any) -> None:
         for items in (_list_commands(self, ctx), _list_params(self, ctx)):
@@ -34,8 +34,8 @@ class _Page:
                 panels.setdefault(panel, []).append((name, text))
             width = max((len(name) for rows in panels.values() for name, _ in rows), default=0)
             for panel, rows in panels.items():
-                with formatter.section(_paint(panel, bold=True)):
-                    formatter.write_dl([(_paint(name.ljust(width), fg="cyan"), text) for name, text in rows])
+                with formatter.section(paint(panel, bold=True)):
+                    formatter.write_dl([(paint(name.ljust(width), fg="cyan"), text) for name, text in rows])
 
 
 class Command(_Page, TyperCommand):
@@ -93,8 +93,3 @@ def _name_option(param: Any) -> str:
         yes, no = param.opts[-1], param.secondary_opts[-1]
         return f"--[no-]{yes[2:]}" if no == f"--no-{yes[2:]}" else f"{yes}/{no}"
     return names if param.is_flag else f"{names} {param.metavar or param.name.upper()}"
-
-
-def _paint(text: str, **style: Any) -> str:
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
-    return text if plain else typer.style(text, **style)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import secrets
@@ -13,6 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from edge_ocr.cli.output import print_json, print_line, report
+from edge_ocr.core.commands import spell_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +69,7 @@ def inspect(
         if onnx is not None:
             _write_onnx(onnx, file, model, force)
     if as_json:
-        typer.echo(json.dumps(described, indent=2, ensure_ascii=False))
+        print_json(described)
     elif sys.stdout.isatty():
         from rich.console import Console
 
@@ -80,7 +82,7 @@ def inspect(
     else:
         for one in described:
             for cells in _list_rows(one, top):
-                typer.echo("\t".join(str(cell) for cell in (_clean(one["file"]), *cells)))
+                print_line("\t".join(str(cell) for cell in (spell_out(one["file"]), *cells)))
 
 
 def _list_files(path: Path) -> list[Path]:
@@ -134,13 +136,13 @@ def _write_onnx(out: Path, file: Path, model: NbModel, force: bool) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
     figures = f"opset {OPSET}, {len(graph.graph.node)} nodes, {len(data) / 1e6:.2f} MB"
-    sys.stderr.write(f"wrote {out}: {figures}\n")
+    report(f"wrote {out}: {figures}")
 
 
 def _parse_shapes(texts: list[str], inputs: tuple[NbVar, ...]) -> dict[str, tuple[int, ...]]:
     from edge_ocr.errors import UsageError
 
-    hint = "one for each input: " + ", ".join(f"{_clean(port.name)} {_format_shape(port.shape)}" for port in inputs)
+    hint = "one for each input: " + ", ".join(f"{spell_out(port.name)} {_format_shape(port.shape)}" for port in inputs)
     known = {port.name: port for port in inputs}
     shapes: dict[str, tuple[int, ...]] = {}
     for text in texts:
@@ -159,7 +161,7 @@ def _parse_shapes(texts: list[str], inputs: tuple[NbVar, ...]) -> dict[str, tupl
             raise UsageError(f"--shape {text}: expected {_format_shape(wanted)}, where ? is any size", hint)
     missing = [name for name in known if name not in shapes]
     if missing:
-        raise UsageError(f"no --shape for the input {', '.join(map(_clean, missing))}", hint)
+        raise UsageError(f"no --shape for the input {', '.join(map(spell_out, missing))}", hint)
     return shapes
 
 
@@ -270,27 +272,27 @@ def _list_rows(one: dict[str, Any], top: int) -> Iterator[tuple[object, ...]]:
         yield key, one[key] or "-"
     for key, ports in (("input", one["inputs"]), ("output", one["outputs"])):
         for port in ports:
-            yield key, _clean(port["name"]), port["dtype"] or "-", _join_shape(port["shape"])
+            yield key, spell_out(port["name"]), port["dtype"] or "-", _join_shape(port["shape"])
     for target, count in one["targets"].items():
         yield "target", target, count
     for op in one["ops"]:
-        yield "op", _clean(op["type"]), op["count"], _format_kernels(op["kernels"])
+        yield "op", spell_out(op["type"]), op["count"], _format_kernels(op["kernels"])
     yield "ops", one["op_count"]
     for param in one["params"]:
         yield "params", param["dtype"], param["count"], param["elements"], param["size_bytes"]
     for quantised in one["quantisation"]:
-        yield "quantised", quantised["bits"], _clean(quantised["method"]), quantised["ops"]
+        yield "quantised", quantised["bits"], spell_out(quantised["method"]), quantised["ops"]
     cost = one["cost"]
     if cost is None:
-        yield "cost_missing", _clean(one["cost_missing"])
+        yield "cost_missing", spell_out(one["cost_missing"])
         return
     for key in ("input", "output"):
         for name, shape in cost[f"{key}_shapes"].items():
-            yield f"cost_{key}", _clean(name), _join_shape(shape)
+            yield f"cost_{key}", spell_out(name), _join_shape(shape)
     figures = ("madds", "param_bytes", "read_bytes", "written_bytes")
     for op in _list_costliest(cost, top):
         shapes = " ".join(map(_join_shape, op["output_shapes"][:1]))
-        yield "cost_op", op["index"], _clean(op["type"]), *(op[name] for name in figures), shapes
+        yield "cost_op", op["index"], spell_out(op["type"]), *(op[name] for name in figures), shapes
     for name in figures:
         yield f"cost_{name}", cost[name]
 
@@ -301,16 +303,18 @@ def _print_tables(one: dict[str, Any], top: int, console: Console) -> None:
     summary = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     summary.add_column(style="bold", no_wrap=True)
     summary.add_column(overflow="fold")
-    summary.add_row("File", _clean(one["file"]))
+    summary.add_row("File", spell_out(one["file"]))
     summary.add_row("Size", f"{one['size_bytes'] / 1e6:.2f} MB")
     summary.add_row("Written by", f"opt {one['opt_version']} (meta version {one['meta_version']})")
     summary.add_row("Source", f"saved by Paddle {one['paddle_version'] or 'of unknown version'}")
     for title, ports in (("Input", one["inputs"]), ("Output", one["outputs"])):
         for port in ports:
             shape = _format_shape(port["shape"])
-            summary.add_row(title, f"{_clean(port['name'])}: {port['dtype'] or 'no tensor'} {shape}")
+            summary.add_row(title, f"{spell_out(port['name'])}: {port['dtype'] or 'no tensor'} {shape}")
     summary.add_row("Targets", ", ".join(f"{target}: {count} ops" for target, count in one["targets"].items()))
-    quantised = [f"{each['bits']} bits in {each['ops']} ops ({_clean(each['method'])})" for each in one["quantisation"]]
+    quantised = [
+        f"{each['bits']} bits in {each['ops']} ops ({spell_out(each['method'])})" for each in one["quantisation"]
+    ]
     summary.add_row("Quantised", "; ".join(quantised) or "no")
     console.print(summary)
 
@@ -318,7 +322,7 @@ def _print_tables(one: dict[str, Any], top: int, console: Console) -> None:
     ops.add_column("Count", justify="right")
     ops.add_column("Kernels", overflow="fold")
     for op in one["ops"]:
-        ops.add_row(_clean(op["type"]), str(op["count"]), _format_kernels(op["kernels"]))
+        ops.add_row(spell_out(op["type"]), str(op["count"]), _format_kernels(op["kernels"]))
     console.print(ops)
 
     params = Table("Type", title="Parameters", title_justify="left")
@@ -332,9 +336,9 @@ def _print_tables(one: dict[str, Any], top: int, console: Console) -> None:
 
     cost = one["cost"]
     if cost is None:
-        console.print(f"Cost: not counted: {_clean(one['cost_missing'])}\n", soft_wrap=True)
+        console.print(f"Cost: not counted: {spell_out(one['cost_missing'])}\n", soft_wrap=True)
         return
-    given = ", ".join(f"{_clean(name)}={_format_shape(shape)}" for name, shape in cost["input_shapes"].items())
+    given = ", ".join(f"{spell_out(name)}={_format_shape(shape)}" for name, shape in cost["input_shapes"].items())
     listed = _list_costliest(cost, top)
     costs = Table(title=f"Cost at {given}: the {len(listed)} costliest of {len(cost['ops'])} ops", title_justify="left")
     costs.show_footer = True
@@ -347,7 +351,7 @@ def _print_tables(one: dict[str, Any], top: int, console: Console) -> None:
     for op in listed:
         shapes = " ".join(map(_format_shape, op["output_shapes"][:1]))
         cells = [f"{op[name] / 1e6:,.2f}" for name in figures]
-        costs.add_row(str(op["index"]), _clean(op["type"]), *cells, shapes)
+        costs.add_row(str(op["index"]), spell_out(op["type"]), *cells, shapes)
     console.print(costs)
 
 
@@ -371,8 +375,3 @@ def _format_version(version: int) -> str | None:
     if version <= 0:
         return None
     return f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"
-
-
-def _clean(text: str) -> str:
-    """Return text of a file with what a terminal or a reader of lines would act on spelt out."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
@@ -10,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 import typer
 
 from edge_ocr.cli.help import App
+from edge_ocr.cli.output import paint, print_json, print_line, print_rows, report
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from converters.lite.libraries.store import RuntimeLibrary
 
 app = App()
@@ -43,14 +41,9 @@ def list_libraries(
     """List the libraries on this machine: a table on a terminal, tab-separated lines in a pipe. Uses no network."""
     rows = _collect_rows()
     if as_json:
-        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
-    elif sys.stdout.isatty():
-        from rich.console import Console
-
-        print_table(rows, Console())
+        print_json(rows)
     else:
-        for cells in [_COLUMNS, *map(_format, rows)]:
-            typer.echo("\t".join(cells))
+        print_rows(_COLUMNS, list(map(_format, rows)))
 
 
 @app.command("add")
@@ -90,7 +83,7 @@ def add_library(
         force=force,
     )
     _warn(library)
-    typer.echo(f"{library.platform}\t{library.folder}")
+    print_line(f"{library.platform}\t{library.folder}")
 
 
 @app.command("fetch")
@@ -114,11 +107,11 @@ def fetch_libraries(
     # An unknown name is found before anything is fetched.
     urls = {platform: runtime_libs.asset_url(platform, version) for platform in wanted}
     for platform, url in urls.items():
-        typer.echo(f"{platform}: {url}", err=True)
+        report(f"{platform}: {url}")
         with show_download() as progress:
             library = runtime_libs.fetch_library(platform, version=version, force=force, progress=progress)
         _warn(library)
-        typer.echo(f"{platform}\t{library.folder}")
+        print_line(f"{platform}\t{library.folder}")
 
 
 @app.command("path")
@@ -141,33 +134,16 @@ def print_path(
             f"edge-ocr libs fetch --platform {platform} --version {wanted}",
         )
     _warn(library)
-    typer.echo(str(library.folder))
+    print_line(str(library.folder))
 
 
 _COLUMNS = ["version", "platform", "library", "size MB", "SONAME", "16 KB pages", "source"]
 
 
-def print_table(rows: list[_Row], console: Console) -> None:
-    """Draw the rows as a table."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table()
-    for name in _COLUMNS:
-        # A name or path that is cut off is of no use.
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, _format(row)))
-    console.print(table)
-
-
 def _warn(library: RuntimeLibrary) -> None:
-    from rich.console import Console
-
-    console = Console(stderr=True)
     for concern in library.concerns:
-        style = None if library.version_matches else "bold red"
-        console.print(f"Warning: {concern}", markup=False, highlight=False, soft_wrap=True, style=style)
+        text = f"Warning: {concern}"
+        report(text if library.version_matches else paint(text, sys.stderr, fg="red", bold=True))
 
 
 def _collect_rows() -> list[_Row]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
 from edge_ocr.cli.help import App
+from edge_ocr.cli.output import print_json, print_line, print_rows
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from edge_ocr.models.types import ModelSpec
 
 app = App()
@@ -36,14 +33,9 @@ def list_models(
 
     rows = [_describe(spec) for spec in REGISTRY.values()]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
-    elif sys.stdout.isatty():
-        from rich.console import Console
-
-        print_table(rows, Console())
+        print_json(rows)
     else:
-        for cells in [_COLUMNS, *map(_format, rows)]:
-            typer.echo("\t".join(cells))
+        print_rows(_COLUMNS, list(map(_format, rows)))
 
 
 @app.command("pull")
@@ -72,7 +64,7 @@ def pull_models(
     for name in wanted:
         with show_download() as progress:
             model = pull_model(name, progress=progress, force=force)
-        typer.echo(f"{name}\t{model.program.parent}")
+        print_line(f"{name}\t{model.program.parent}")
 
 
 @app.command("path")
@@ -84,21 +76,10 @@ def print_path(name: Annotated[str, typer.Argument(help="A name from `list`.")])
     model = locate_model(name)
     if model is None:
         raise ModelError(f"{name} is not on this machine", f"edge-ocr models pull {name}")
-    typer.echo(str(model.program.parent))
+    print_line(str(model.program.parent))
 
 
 _COLUMNS = ["name", "kind", "where", "size MB", "licence/source"]
-
-
-def print_table(rows: list[_Row], console: Console) -> None:
-    """Draw the rows as a table."""
-    from rich.table import Column, Table
-
-    # Folded, not cut: a name that ends in … cannot be copied.
-    table = Table(*(Column(title, overflow="fold") for title in _COLUMNS))
-    for row in rows:
-        table.add_row(*_format(row))
-    console.print(table)
 
 
 def _describe(spec: ModelSpec) -> _Row:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from enum import Enum
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,8 +20,6 @@ from edge_ocr.cli.errors import exit_for_failures
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import FrameType
-
-    from rich.progress import Progress
 
     from edge_ocr.config import PipelineConfig
     from edge_ocr.errors import EdgeOcrError
@@ -199,11 +197,12 @@ def _run(
     failures: list[EdgeOcrError],
 ) -> None:
     """Read every source; what fails goes into `failures`."""
+    from edge_ocr.cli.progress import ReadingBar
     from edge_ocr.errors import EdgeOcrError
     from edge_ocr.results import explain_empty_result
 
     taken: set[str] = set()
-    with _Bar(len(sources)) as bar:
+    with ReadingBar(len(sources)) as bar:
         try:
             for source in sources:
                 try:
@@ -234,13 +233,13 @@ def _run_batch(
 ) -> None:
     """Read every source that is not in `output` yet, and write the results there."""
     from edge_ocr.batch import JsonLinesFile, read_many
-    from edge_ocr.cli.progress import show_download
+    from edge_ocr.cli.progress import ReadingBar, show_download
     from edge_ocr.pipeline import find_models
 
     # Once, and not in each process.
     with show_download() as progress:
         find_models(config, progress)
-    with JsonLinesFile(output, resume=resume) as file, _Bar(None) as bar:
+    with JsonLinesFile(output, resume=resume) as file, ReadingBar(None) as bar:
         done = len(file.done)
         if done:
             sys.stderr.write(f"{output}: {done} done before\n")
@@ -278,56 +277,6 @@ def _hold_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if held:
         raise KeyboardInterrupt
-
-
-class _Bar:
-    """A progress bar on stderr, where there are several pictures and a person is watching."""
-
-    def __init__(self, total: int | None) -> None:
-        self._bar: Progress | None = None
-        self._task: Any = None
-        if total in (0, 1) or not sys.stderr.isatty():
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._bar = Progress(
-            TextColumn("Reading"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._task = self._bar.add_task("", total=total, rate="")
-
-    def __enter__(self) -> _Bar:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def advance(self) -> None:
-        if self._bar is not None:
-            self._bar.advance(self._task)
-            speed = self._bar.tasks[0].speed
-            self._bar.update(self._task, rate=f"{speed:.1f} pictures/s" if speed else "")
-
-    @contextmanager
-    def hide(self) -> Iterator[None]:
-        """Take the bar away while results are printed on the same terminal."""
-        if self._bar is None or not sys.stdout.isatty():
-            yield
-            return
-        self._bar.stop()
-        try:
-            yield
-        finally:
-            self._bar.start()
 
 
 class _Printer:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_ocr.cli import options
+from edge_ocr.cli.output import paint, print_json, print_line
+from edge_ocr.cli.output import report as status
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from converters.report import ParityReport
     from edge_ocr.models.types import Kind
 
@@ -65,19 +63,12 @@ def verify(
 
     8: it does not. 9: it could not be found out.
     """
-    from rich.console import Console
-
     from converters.verify.verify import VerifyOptions, verify_bundle
     from edge_ocr.cli.progress import show_download
     from edge_ocr.errors import ParityError, UsageError
 
     if report is not None and (report.is_dir() or not report.parent.is_dir()):
         raise UsageError(f"--report {report}: not a file in a folder that is there")
-    console = Console(stderr=True)
-
-    def show(step: str) -> None:
-        console.print(step, markup=False, highlight=False, soft_wrap=True)
-
     named: dict[Kind, str | None] = {"det": det_model, "rec": rec_model, "cls": cls_model}
     chosen = VerifyOptions(
         images=tuple(images or ()),
@@ -93,21 +84,20 @@ def verify(
         trace=trace or (report is not None and runner == "graph"),
     )
     with show_download() as progress:
-        done = verify_bundle(bundle, chosen, report=show, progress=progress)
+        done = verify_bundle(bundle, chosen, report=status, progress=progress)
     if as_json:
-        json.dump(done.to_json(), sys.stdout, ensure_ascii=False, indent=2)
-        sys.stdout.write("\n")
+        print_json(done.to_json())
     else:
         _print_result(done, trace=trace)
     if report is not None:
         try:
             _write_page(report, done)
-            show(f"report: {report}")
+            status(f"report: {report}")
         except UsageError as error:
             # The verdict is worth more than its page.
             if done.passed:
                 raise
-            show(f"WARNING: {error.message}")
+            status(f"WARNING: {error.message}")
     if not done.passed:
         failed = ", ".join(check.name for check in done.failures)
         raise ParityError(
@@ -143,29 +133,24 @@ def _write_page(path: Path, done: ParityReport) -> None:
 
 
 def _print_result(done: ParityReport, *, trace: bool) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console()
     width = max(len(check.name) for check in done.checks)
     for check in done.checks:
-        mark = Text("ok    ", style="green") if check.passed else Text("FAILED", style="bold red")
-        line = Text(f"{check.layer:10}  {check.name:{width}}  ") + mark + Text(f"  {check.detail}")
-        console.print(line, highlight=False, soft_wrap=True)
+        mark = paint("ok    ", fg="green") if check.passed else paint("FAILED", fg="red", bold=True)
+        print_line(f"{check.layer:10}  {check.name:{width}}  {mark}  {check.detail}")
     for side in ("reference", "exported"):
         exact = done.figures.get(f"accuracy.{side}.exact_share")
         if exact is not None:
             found = done.figures[f"accuracy.{side}.found_share"]
             lines = done.figures["accuracy.lines"]
-            console.print(f"{side}: {found:.2%} of {lines:g} lines found, {exact:.2%} exact", highlight=False)
-    _print_differences(done, console)
+            print_line(f"{side}: {found:.2%} of {lines:g} lines found, {exact:.2%} exact")
+    _print_differences(done)
     if trace:
         from converters.verify.trace import describe_trace
 
         for kind, one in done.traces.items():
-            console.print(describe_trace(kind, one), markup=False, highlight=False, soft_wrap=True)
+            print_line(describe_trace(kind, one))
     for note in done.notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+        print_line(f"note: {note}")
     verdict = "passed" if done.passed else "FAILED"
     text = f"{verdict}: {done.bundle} ({done.target}, {done.precision}), "
     if done.images:
@@ -173,15 +158,15 @@ def _print_result(done: ParityReport, *, trace: bool) -> None:
         text += f"{done.runner}, against {done.reference} on {pictures}"
     else:
         text += "networks not run"
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    print_line(text)
 
 
-def _print_differences(done: ParityReport, console: Console) -> None:
+def _print_differences(done: ParityReport) -> None:
     """Print the first lines that read differently."""
     most = 10
     differing = [(image.name, pair) for image in done.images for pair in image.text_pairs if not pair.is_equal]
     for name, pair in differing[:most]:
         before, after = pair.texts
-        console.print(f"{name}: {before!r} became {after!r}", markup=False, highlight=False, soft_wrap=True)
+        print_line(f"{name}: {before!r} became {after!r}")
     if len(differing) > most:
-        console.print(f"and {len(differing) - most} more (--json or --report has all)", highlight=False)
+        print_line(f"and {len(differing) - most} more (--json or --report has all)")

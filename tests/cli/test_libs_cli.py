@@ -16,7 +16,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from edge_ocr.cli.libs import app, print_table
+from edge_ocr.cli.libs import app
+from edge_ocr.cli.output import print_table
 from edge_ocr.errors import ModelError, UsageError
 from edge_ocr.models import store as model_store
 
@@ -205,7 +206,8 @@ def test_list_survives_a_damaged_library(library, headers, home, old_library):
 def test_table(library, headers):
     run("add", library, "--include", headers)
     out = io.StringIO()
-    print_table(json.loads(run("list", "--json")), Console(file=out, width=250))
+    columns, *rows = [line.split("\t") for line in run("list").splitlines()]
+    print_table(columns, rows, Console(file=out, width=250))
     text = out.getvalue()
     assert all(word in text for word in ("16 KB pages", PLATFORM, "v2.13-rc", str(library)))
 

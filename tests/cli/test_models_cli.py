@@ -15,7 +15,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from edge_ocr.cli.models import app, print_table
+from edge_ocr.cli.models import app
+from edge_ocr.cli.output import print_table
 from edge_ocr.errors import ModelError, UsageError
 from edge_ocr.models import store as model_store
 from edge_ocr.models.registry import REGISTRY
@@ -125,7 +126,8 @@ def test_list_survives_a_damaged_model(stored):
 
 def test_table(stored):
     out = io.StringIO()
-    print_table(json.loads(run("list", "--json")), Console(file=out, width=120))
+    columns, *rows = [line.split("\t") for line in run("list").splitlines()]
+    print_table(columns, rows, Console(file=out, width=120))
     text = out.getvalue()
     assert "size MB" in text
     assert all(name in text for name in REGISTRY)

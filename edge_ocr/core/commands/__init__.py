@@ -93,15 +93,16 @@ def report_error(error: EdgeOcrError) -> None:
 
     What a terminal would act on, such as the answer of a server may hold, is spelt out.
     """
-    sys.stderr.write(_spell_out(f"Error: {error.message}\n"))
+    sys.stderr.write(spell_out(f"Error: {error.message}\n", "\n"))
     if error.hint:
-        sys.stderr.write(_spell_out(f"Hint: {error.hint}\n"))
+        sys.stderr.write(spell_out(f"Hint: {error.hint}\n", "\n"))
 
 
-def _spell_out(text: str) -> str:
-    # Python counts the wide blank of Chinese, and the one that does not break, among what is not printable.
+def spell_out(text: str, keep: str = "") -> str:
+    """Return text with the characters that a terminal would act on as escapes, but for those of `keep`."""
+    # Python counts the wide space of Chinese and the no-break space as not printable.
     return "".join(
-        char if char.isprintable() or char in "\n\xa0\u3000" else char.encode("unicode_escape").decode()
+        char if char.isprintable() or char in f"\xa0\u3000{keep}" else char.encode("unicode_escape").decode()
         for char in text
     )
 
