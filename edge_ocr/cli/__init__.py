@@ -1,4 +1,4 @@
-"""The command line: one thin file a command."""
+"""The command line: one thin file for each command."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import sys
 def main() -> None:
     """Run the command line."""
     try:
-        # Imported here: a Ctrl-C while the modules load is one, too.
+        # Imported here to catch Ctrl-C while the modules load.
         from edge_ocr.cli.app import app
 
         if isinstance(sys.stdout, io.TextIOWrapper):
-            # A terminal of another encoding gets escapes, not an error, for what it cannot show.
+            # Print escapes, not an error, for characters that the encoding of the terminal lacks.
             sys.stdout.reconfigure(errors="backslashreplace")
-        # As Ctrl-C does, they must leave nothing half-written and no process of ours behind. Behind nohup, a terminal
-        # that closes is ignored.
+        # Like Ctrl-C, these signals must leave no half-written file and no child process. nohup ignores SIGHUP.
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, lambda number, frame: sys.exit(128 + number))

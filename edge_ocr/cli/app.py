@@ -18,7 +18,7 @@ app = App(
     name="edge-ocr",
     cls=ErrorMappingGroup,
     help="Read text in pictures, and run the same models on phones and ARM boards.",
-    # Typer's own tracebacks print local variables; ours is Python's plain one, and only for bugs.
+    # Typer's tracebacks print local variables; keep Python's plain ones.
     pretty_exceptions_enable=False,
 )
 app.command("predict", rich_help_panel=_READ)(predict.predict)
@@ -47,6 +47,6 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print a traceback with every error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print a traceback with each error.")] = False,
 ) -> None:
     pass

@@ -1,4 +1,4 @@
-"""`edge-ocr config`: write out a shipped pipeline file, show what is in force."""
+"""`edge-ocr config`: list and copy the shipped pipeline files, show the settings in force."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ app = App()
 
 
 @app.command("list")
-def list_pipelines(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def list_pipelines(as_json: options.Json = False) -> None:
     """List the shipped pipelines and the models that they use."""
     from edge_ocr.config import find_config_folder, load_config
 
@@ -41,12 +41,13 @@ def list_pipelines(as_json: Annotated[bool, typer.Option("--json", help="Print J
 
 @app.command()
 def get(
-    name: Annotated[str, typer.Argument(help="A shipped pipeline, such as OCR.")],
-    save_path: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write <NAME>.yaml into.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Shipped pipeline, such as OCR.")],
+    save_path: Annotated[Path | None, typer.Option(metavar="DIR", help="Write NAME.yaml into this folder.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite NAME.yaml.")] = False,
 ) -> None:
-    """Print a shipped pipeline file, or write it into a folder."""
+    """Print a shipped pipeline file or write it into a folder."""
     from edge_ocr.config import find_config
+    from edge_ocr.core.files import write_file
     from edge_ocr.errors import UsageError
 
     shipped = find_config(name)
@@ -56,12 +57,8 @@ def get(
         return
     target = save_path / shipped.name
     if target.exists() and not force:
-        raise UsageError(f"{target} exists", "--force overwrites it")
-    try:
-        save_path.mkdir(parents=True, exist_ok=True)
-        target.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write {target}: {error.strerror}") from None
+        raise UsageError(f"{target} exists", "add --force to overwrite it")
+    write_file(target, content.encode())
     print_line(str(target))
 
 
@@ -69,9 +66,9 @@ def get(
 @options.takes_pipeline
 def show(
     chosen: options.PipelineOptions,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Print every setting in force, and where each came from."""
+    """Show every setting in force and where it came from."""
     config = chosen.load()
     models: dict[Kind, str] = {"det": config.det_model, "rec": config.rec_model, "cls": config.cls_model}
     for kind, name in models.items():
@@ -86,7 +83,7 @@ def show(
 
 
 def _apply_model(config: PipelineConfig, name: str, kind: Kind) -> PipelineConfig:
-    """Lay a model's own constants under `config`; one that is not on this machine is not fetched for it."""
+    """Return `config` with the model's own constants as defaults; never downloads a model."""
     from edge_ocr.models.registry import REGISTRY
     from edge_ocr.models.resolve import apply_model, locate_model, resolve_model
 

@@ -1,4 +1,4 @@
-"""`edge-ocr deploy`: bring a bundle onto a board or a phone, and see how it reads there."""
+"""`edge-ocr deploy`: install a bundle on a board or a phone, and test it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_ocr.cli import options
 from edge_ocr.cli.output import print_json, print_line, report
 
 if TYPE_CHECKING:
@@ -25,70 +26,48 @@ class BoardEngine(str, Enum):
 
 
 def deploy(
-    bundle: Annotated[
-        Path,
-        typer.Argument(metavar="FOLDER", help="What edge-ocr export made: a bundle for boards, an Android project."),
-    ],
-    ssh: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[USER@]HOST[:DIR]", help="Board, as the system's ssh knows it; DIR is edge-ocr in the home there."
-        ),
+    bundle: Annotated[Path, typer.Argument(metavar="FOLDER", help="Bundle or Android project from edge-ocr export.")],
+    ssh: Annotated[str | None, typer.Option(metavar="[USER@]HOST[:DIR]", help="Board to deploy to.")] = None,
+    adb: Annotated[bool, typer.Option("--adb", help="Deploy to a phone: build and install the app.")] = False,
+    serial: Annotated[str | None, typer.Option(metavar="SERIAL", help="Phone, if adb devices lists several.")] = None,
+    port: Annotated[int | None, typer.Option(metavar="N", help="Port of the ssh server.")] = None,
+    python: Annotated[str | None, typer.Option(metavar="PATH", help="Python of the board, 3.9 or newer.")] = None,
+    pip: Annotated[bool, typer.Option("--pip", help="Let the board install missing modules by pip.")] = False,
+    engine: Annotated[
+        BoardEngine | None, typer.Option(metavar="NAME", help="auto, paddle_lite or onnxruntime.")
     ] = None,
-    adb: Annotated[
-        bool, typer.Option("--adb", help="Phone that adb sees: build the project, install the app.")
-    ] = False,
-    serial: Annotated[
-        str | None, typer.Option(metavar="SERIAL", help="Which phone, where adb sees several (adb devices).")
-    ] = None,
-    port: Annotated[int | None, typer.Option(help="Of the ssh server, if not the one that ssh knows.")] = None,
-    python: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Python of the board, if not its python3 (3.9 or newer).")
-    ] = None,
-    pip: Annotated[
-        bool, typer.Option("--pip", help="Let pip install there what its Python lacks, into the bundle.")
-    ] = False,
-    engine: Annotated[BoardEngine | None, typer.Option(help="What to test and measure there.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads to measure with; all cores by default.")] = None,
-    runs: Annotated[
-        int | None, typer.Option(metavar="N", help="How often to read the golden picture; 10 times by default.")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(metavar="N", help="CPU threads; all cores by default.")] = None,
+    runs: Annotated[int | None, typer.Option(metavar="N", help="Readings to measure; default 10.")] = None,
     trusted: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="KEY.pub",
-            help="Public key that must have signed it; a board without one refuses other bundles from then on.",
-        ),
+        Path | None, typer.Option(metavar="KEY.pub", help="Public key that must have signed it.")
     ] = None,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Leave a bundle that you changed there beside the new one."),
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the folder and say what would be done; connects to nothing.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Keep a bundle you changed next to the new one.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the steps; connect to nothing.")] = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Bring a bundle to a board (--ssh) or an app to a phone (--adb), let it test itself there, print its times.
+    """Install a bundle on a board or an app on a phone, and test it.
 
-    On a board, a bundle that is there is replaced once the new one has passed its selftest; until then it stays as it
-    is. Files that you added to it stay; one that you changed stops the deployment. On a phone, the app is installed
-    over the one that is there.
+    Give --ssh or --adb. The device reads the golden picture, and its times are printed. HOST is any name that the
+    system's ssh knows; DIR is edge-ocr in the home folder by default. --pip installs into the bundle.
+
+    On a board, a new bundle replaces the old one only after it has passed its selftest. Files that you added to the old
+    one stay; one that you changed stops the deployment, unless --force is given. On a phone, the app is installed over
+    the old one. A board that trusts no key yet trusts --trusted from then on and refuses other bundles.
     """
     from edge_ocr.errors import UsageError
 
     if (ssh is None) != adb:
-        raise UsageError("expected --ssh or --adb, one of them", "--ssh pi@board for a board, --adb for a phone")
+        raise UsageError("expected either --ssh or --adb", "give --ssh pi@board for a board, --adb for a phone")
     if ssh is None:
-        of_boards = {"port": port, "python": python, "engine": engine, "threads": threads, "runs": runs}
-        given = [f"--{name}" for name, value in of_boards.items() if value is not None] + ["--pip"] * pip
+        board_only = {"port": port, "python": python, "engine": engine, "threads": threads, "runs": runs}
+        given = [f"--{name}" for name, value in board_only.items() if value is not None] + ["--pip"] * pip
         given += ["--force"] * force
         if given:
-            raise UsageError(f"{given[0]}: is for --ssh, not for --adb", "leave it out")
+            raise UsageError(f"{given[0]}: needs --ssh, not --adb", "leave it out")
         _deploy_app(bundle, serial, trusted, dry_run=dry_run, as_json=as_json)
         return
     if serial is not None:
-        raise UsageError(f"--serial {serial}: is for --adb, not for --ssh", "leave it out")
+        raise UsageError(f"--serial {serial}: needs --adb, not --ssh", "leave it out")
 
     from converters.deploy.to_board import DEFAULT_PATH, RUNS, DeployOptions, deploy_bundle, plan_deployment
     from converters.processes.ssh import parse_place
@@ -144,7 +123,7 @@ def _deploy_app(
 def _print_app_plan(plan: AppPlan) -> None:
     for what, remedy in plan.missing:
         sys.stdout.write(f"missing: {what}: {remedy}\n")
-    sys.stdout.write("Nothing is done. Without --dry-run:\n")
+    sys.stdout.write("Dry run; nothing was done. The steps are:\n")
     for number, step in enumerate(plan.steps, 1):
         sys.stdout.write(f"{number}. {step}\n")
 
@@ -168,14 +147,14 @@ def _print_app_report(done: AppReport) -> None:
 def _print_plan(plan: DeployPlan) -> None:
     sizes: dict[str, list[int]] = {}
     for name, size_bytes in plan.files.items():
-        # Of a folder, its files together: the runtime has dozens.
+        # One line for a folder: the runtime has dozens of files.
         top, slash, _ = name.partition("/")
         sizes.setdefault(top + slash, []).append(size_bytes)
     width = max(map(len, sizes))
     for name, found in sizes.items():
         count = f"{len(found)} files" if name.endswith("/") else ""
         sys.stdout.write(f"{name:{width}}  {sum(found) / 1e6:7.3f} MB  {count}".rstrip() + "\n")
-    sys.stdout.write("Nothing is done. Without --dry-run:\n")
+    sys.stdout.write("Dry run; nothing was done. The steps are:\n")
     for number, step in enumerate(plan.steps, 1):
         sys.stdout.write(f"{number}. {step}\n")
 

@@ -1,4 +1,4 @@
-"""`edge-ocr doctor`: what is there, what is missing, and how to get it."""
+"""`edge-ocr doctor`: list what is installed, what is missing, and how to get it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import textwrap
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from edge_ocr.cli import options
 from edge_ocr.cli.output import paint, print_json, print_line, print_rows
 
 _INDENT = 11
@@ -19,18 +17,18 @@ _INDENT = 11
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked for."""
+    """One thing that `doctor` looks for."""
 
     area: str
     name: str
     found: str | None
-    """Version or place; None where it is missing."""
+    """Version or path; None if it is missing."""
     remedy: str
     """How to get it."""
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List what is there, what is missing, and how to get it."""
+def doctor(as_json: options.Json = False) -> None:
+    """List what is installed, what is missing, and how to get it."""
     findings = [*_find_engines(), *_find_models(), *_find_tools()]
     if as_json:
         print_json([asdict(finding) for finding in findings])
@@ -42,7 +40,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 
 def _print_by_area(findings: list[Finding]) -> None:
-    """Print a block for each area; a text that does not fit next to its name goes below it."""
+    """Print a block for each area; a text that does not fit next to its name goes on the next line."""
     columns, home = shutil.get_terminal_size().columns, str(Path.home())
     for area, group in groupby(findings, key=lambda finding: finding.area):
         print_line(paint(area.capitalize(), bold=True))
@@ -54,7 +52,7 @@ def _print_by_area(findings: list[Finding]) -> None:
                 print_line(f"  {mark}  {line}")
                 continue
             print_line(f"  {mark}  {finding.name}")
-            # Paths and commands are to be copied, so words stay whole.
+            # Do not break paths and commands, so that they can be copied.
             for part in textwrap.wrap(text, columns - _INDENT, break_long_words=False, break_on_hyphens=False):
                 print_line(" " * _INDENT + part)
 
@@ -128,7 +126,7 @@ def _find_tools() -> list[Finding]:
     for name, (area, remedy) in programs.items():
         place = _find_uv() if name == "uv" else shutil.which(name)
         findings.append(Finding(area, name, place, remedy))
-    remedy = "install Android Studio or its command-line tools, then set ANDROID_HOME to the SDK's folder"
+    remedy = "install Android's command-line tools and set ANDROID_HOME to the SDK folder"
     findings.append(Finding("android", "ANDROID_HOME", os.environ.get("ANDROID_HOME"), remedy))
     return findings
 

@@ -1,4 +1,4 @@
-"""`edge-ocr export`: from models to a bundle for a device."""
+"""`edge-ocr export`: convert models into a bundle for a device."""
 
 from __future__ import annotations
 
@@ -25,65 +25,52 @@ class Quantize(str, Enum):
 
 
 def export(
-    target: Annotated[str, typer.Option(help="What the bundle is for: arm or android.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to make.")],
+    target: Annotated[str, typer.Option(metavar="TARGET", help="Device to export for: arm or android.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to create.")],
     pipeline: options.Pipeline = "OCR",
     det_model: options.DetModel = None,
     rec_model: options.RecModel = None,
-    cls_model: Annotated[
-        str | None, typer.Option(metavar="NAME|DIR", help="Orientation classifier; includes it.")
-    ] = None,
-    with_cls: Annotated[
-        bool, typer.Option("--with-cls", help="Include the classifier that finds lines upside down.")
-    ] = False,
+    cls_model: Annotated[str | None, typer.Option(metavar="NAME|DIR", help="Include this classifier.")] = None,
+    with_cls: Annotated[bool, typer.Option("--with-cls", help="Include the default orientation classifier.")] = False,
     arch: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="For arm: armv8 (default), armv7hf, or both with a comma.")
+        str | None, typer.Option(metavar="NAMES", help="For arm: armv8 (default), armv7hf, or both.")
     ] = None,
     abi: Annotated[
-        str | None,
-        typer.Option(metavar="NAMES", help="For android: arm64-v8a (default), armeabi-v7a, or both with a comma."),
+        str | None, typer.Option(metavar="NAMES", help="For android: arm64-v8a (default), armeabi-v7a.")
     ] = None,
-    quantize: Annotated[
-        Quantize, typer.Option(help="Store weights as integers: half or a quarter of the size.")
-    ] = Quantize.none,
-    charset: Annotated[
-        str, typer.Option(metavar="full|ascii|digits|FILE", help="Characters to keep; FILE has one a line.")
-    ] = "full",
+    quantize: Annotated[Quantize, typer.Option(metavar="TYPE", help="none, int16 or int8 weights.")] = Quantize.none,
+    charset: Annotated[str, typer.Option(metavar="SET", help="full, ascii, digits, or a FILE.")] = "full",
     optimize: Annotated[
-        bool, typer.Option("--optimize/--no-optimize", help="Run the exact graph passes before opt.")
+        bool, typer.Option("--optimize/--no-optimize", help="Run exact graph passes before opt.")
     ] = True,
     lite_version: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="Paddle-Lite of the device; 2.13-rc by default.")
+        str | None, typer.Option(metavar="VERSION", help="Paddle-Lite on the device; default 2.13-rc.")
     ] = None,
     lite_lib: Annotated[
-        Path | None,
-        typer.Option(metavar="PATH|TAR", help="Paddle-Lite library for the bundle; goes into the store, too."),
+        Path | None, typer.Option(metavar="PATH", help="Library to include and store: .so or archive.")
     ] = None,
     allow_version_mismatch: Annotated[
-        bool,
-        typer.Option("--allow-version-mismatch", help="Take a library of another version, which may read wrong."),
+        bool, typer.Option("--allow-version-mismatch", help="Accept a library that may return wrong text.")
     ] = False,
-    with_onnx: Annotated[
-        bool, typer.Option("--with-onnx", help="Add the graphs as ONNX, for boards without a Paddle-Lite library.")
-    ] = False,
-    zip_: Annotated[bool, typer.Option("--zip", help="Also write it as DIR.zip.")] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Compare what the bundle reads with what its models read.")
-    ] = True,
-    sign: Annotated[
-        Path | None, typer.Option(metavar="KEY", help="Sign it with this private key (edge-ocr keys new).")
-    ] = None,
-    release: Annotated[str | None, typer.Option(metavar="NAME", help="With --sign: what it is a release of.")] = None,
+    with_onnx: Annotated[bool, typer.Option("--with-onnx", help="Add ONNX graphs, which need no Paddle-Lite.")] = False,
+    zip_: Annotated[bool, typer.Option("--zip", help="Also write DIR.zip.")] = False,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Compare the bundle with its models.")] = True,
+    sign: Annotated[Path | None, typer.Option(metavar="KEY", help="Sign with this key (edge-ocr keys new).")] = None,
+    release: Annotated[str | None, typer.Option(metavar="NAME", help="With --sign: name of the release.")] = None,
     counter: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="With --sign: higher with each release; seconds since 1970 by default."),
+        int | None, typer.Option(metavar="N", help="With --sign: must rise; default: the current time.")
     ] = None,
     settings: options.Settings = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace what an export made; files you added stay, changed ones stop it.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export in DIR.")] = False,
 ) -> None:
-    """Convert models into a bundle for a device, or an Android project with one; print its folder."""
+    """Convert models into a bundle for ARM boards or an Android project.
+
+    Prints the folder. --arch and --abi take several names with commas between. --quantize shrinks the weights to a half
+    (int16) or a quarter (int8). --charset names the characters to keep; a FILE has one per line.
+
+    --force keeps files that you added to DIR, and stops if you changed one of its own. --counter is in seconds since
+    1970 by default; devices refuse a bundle whose counter is lower than that of one they had under the same release.
+    """
     from converters.bundle.targets import find_target
     from converters.export import export_bundle
     from converters.lite.toolchain import LITE_VERSION
@@ -95,13 +82,13 @@ def export(
     wanted = find_target(target).abi_option
     for option, value in abi_options.items():
         if value is not None and option != wanted:
-            raise UsageError(f"{option} {value}: not for --target {target}", f"give {wanted}")
+            raise UsageError(f"{option} {value}: not for --target {target}", f"use {wanted} instead")
     names = abi_options[wanted]
     named = {
         "Pipeline.text_det_model": ("--det-model", det_model),
         "Pipeline.text_rec_model": ("--rec-model", rec_model),
         "Pipeline.text_line_orientation_model": ("--cls-model", cls_model),
-        # Without either option the pipeline file, or --set, decides.
+        # Without either option, --set or the pipeline file decides.
         "Pipeline.use_text_line_orientation": ("--with-cls", True if with_cls or cls_model else None),
     }
     config = options.load_with_options(pipeline, named, settings)
@@ -134,13 +121,13 @@ def _make_signer(key: Path | None, release: str | None, counter: int | None) -> 
     if key is None:
         if not (release is None and counter is None):
             option = "--counter" if release is None else "--release"
-            raise UsageError(f"{option}: expected --sign KEY, too", "edge-ocr keys new makes a key")
+            raise UsageError(f"{option}: needs --sign KEY", "run edge-ocr keys new to make a key")
         return None
     if release is None:
-        # With one for all, bundles that are not versions of each other would keep each other out.
+        # Under one shared name, unrelated bundles would make devices refuse each other.
         raise UsageError(
-            "--sign: expected --release NAME, too: devices refuse what is older than a bundle of the same name",
-            "such as --release receipts",
+            "--sign: needs --release NAME: devices refuse a bundle that is older than the last of that release",
+            "name it, as in --release receipts",
         )
     from converters.signing import make_signer
 
@@ -148,17 +135,17 @@ def _make_signer(key: Path | None, release: str | None, counter: int | None) -> 
 
 
 def _warn_of_missing_library(done: ExportReport) -> None:
-    """Say it last, where it is seen: such a bundle is of little use."""
+    """Warn last, so that it is seen: without a library the bundle cannot run."""
     lacking = [abi for abi, library in done.libraries.items() if library is None]
     if lacking and not done.with_onnx:
         from converters.bundle.targets import find_target
 
         platforms = find_target(done.target).platforms
         fetch = " and ".join(f"`edge-ocr libs fetch --platform {platforms[abi]}`" for abi in lacking)
-        also = ", or --with-onnx here" if done.target == "arm" else ""
+        also = ", or add --with-onnx" if done.target == "arm" else ""
         report(
-            f"WARNING: nothing runs it on {' and '.join(lacking)} yet, as it has no Paddle-Lite library: "
-            f"{fetch}, then export again with --force{also}"
+            f"WARNING: the bundle cannot run on {' and '.join(lacking)} yet, as it has no Paddle-Lite library: "
+            f"run {fetch}, then export again with --force{also}"
         )
 
 
@@ -172,7 +159,7 @@ def _print_summary(done: ExportReport) -> None:
     for name in ("Ops", "MB", "Seconds"):
         table.add_column(name, justify="right")
     for model in done.models:
-        # There is always at least one pass, and it sees the source first.
+        # There is always at least one pass, and the first sees the source.
         before, after = model.passes[0].ops_before, sum(model.nb.op_histogram().values())
         table.add_row(
             Text(f"{model.source.model.kind}: {model.source.model.name}"),
@@ -183,15 +170,15 @@ def _print_summary(done: ExportReport) -> None:
     before_mb = sum(model.source.size_bytes for model in done.models) / 1e6
     after_mb = sum(len(model.data) for model in done.models) / 1e6
     table.add_section()
-    table.add_row("together", "", f"{before_mb:.2f} → {after_mb:.2f}", f"{sum(m.seconds for m in done.models):.2f}")
+    table.add_row("total", "", f"{before_mb:.2f} → {after_mb:.2f}", f"{sum(m.seconds for m in done.models):.2f}")
     Console(stderr=True).print(table)
     if done.parity is None:
-        report("not verified: edge-ocr verify compares it with its models")
+        report("not verified: run edge-ocr verify to compare it with its models")
     else:
         pairs = [pair for image in done.parity.images for pair in image.text_pairs]
         equal = sum(pair.is_equal for pair in pairs)
         text = f"verified: {equal} of {len(pairs)} lines of {len(done.parity.images)} pictures read the same"
         if equal < len(pairs):
             limit = next(check.limit for check in done.parity.checks if check.name == "texts.equal_share")
-            text += f", at least {limit:.0%} must; edge-ocr verify lists the others"
+            text += f" (at least {limit:.0%} must); edge-ocr verify lists the others"
         report(text)

@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from edge_ocr.cli.output import paint
 
-# Typer's own text is too long for a line.
+# Typer's own text does not fit on one line.
 _SHORTER = {"show_completion": "Print completion for the current shell, to copy it."}
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])

@@ -1,4 +1,4 @@
-"""`edge-ocr inspect`: what is inside a converted model, and what it costs."""
+"""`edge-ocr inspect`: what is in a converted model, and what it costs to run."""
 
 from __future__ import annotations
 
@@ -21,46 +21,44 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from converters.lite.nb.cost import CostTable
+    from converters.lite.nb.cost import CostTable, OpCost
     from converters.lite.nb.read import NbModel, NbVar
 
-# What the networks of PP-OCR are run at, by the number of sides of their output.
+# Usual input shapes of PP-OCR's networks, by the rank of their output.
 _USUAL_SHAPES = {4: (1, 3, 960, 960), 3: (1, 3, 48, 320), 2: (1, 3, 48, 192)}
 
-_MAX_SIDE = 2**31 - 1
+_MAX_SIZE = 2**31 - 1
+
+_FIGURES = {"madds": "M madds", "param_bytes": "Params MB", "read_bytes": "Read MB", "written_bytes": "Written MB"}
 
 
 def inspect(
-    path: Annotated[
-        Path, typer.Argument(metavar="FILE.nb|DIR", help="A converted model, or a bundle or project of them.")
-    ],
+    path: Annotated[Path, typer.Argument(metavar="FILE.nb|DIR", help="Model, bundle or Android project.")],
     shape: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=N,N,...", help="Input shape to count the cost at, such as x=1,3,960,960."),
+        list[str] | None, typer.Option(metavar="NAME=N,N,...", help="Input shape for the cost: x=1,3,960,960.")
     ] = None,
     top: Annotated[int, typer.Option(metavar="N", min=1, help="How many of the costliest ops to list.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the cost of every op.")] = False,
-    onnx: Annotated[
-        Path | None, typer.Option(metavar="OUT.onnx", help="Also write the graph as ONNX, for Netron or host engines.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT.onnx where it is there.")] = False,
+    onnx: Annotated[Path | None, typer.Option(metavar="OUT.onnx", help="Also write the graph as ONNX.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.onnx.")] = False,
 ) -> None:
-    """Tell what a .nb holds: version, ops and kernels, parameters, quantisation, and cost at an input shape.
+    """Show what is in a converted model and what it costs to run.
 
-    A table on a terminal, tab-separated lines in a pipe: file, topic, values.
+    Shows version, ops and kernels, parameters, quantization, and the cost at an input shape: a table on a terminal,
+    else tab-separated lines of file, topic and values. Netron and host engines read OUT.onnx.
     """
     from converters.lite.nb.read import read_nb
     from edge_ocr.errors import UsageError
 
     files = _list_files(path)
     if shape and len(files) > 1:
-        raise UsageError(f"--shape is for one model, but {path} has {len(files)}", f"such as {files[0]}")
+        raise UsageError(f"--shape is for one model, but {path} has {len(files)}", f"name one, such as {files[0]}")
     if onnx is not None and len(files) > 1:
-        raise UsageError(f"--onnx is for one model, but {path} has {len(files)}", f"such as {files[0]}")
+        raise UsageError(f"--onnx is for one model, but {path} has {len(files)}", f"name one, such as {files[0]}")
     if onnx is not None:
         _check_onnx(onnx, files[0], force)
     elif force:
-        raise UsageError("--force is for --onnx, which is not given")
+        raise UsageError("--force needs --onnx", "add --onnx OUT.onnx")
     described = []
     for file in files:
         model = read_nb(file)
@@ -73,7 +71,7 @@ def inspect(
     elif sys.stdout.isatty():
         from rich.console import Console
 
-        # Names come from the file and may look like markup.
+        # Names in the file may look like markup.
         console = Console(markup=False, highlight=False, emoji=False)
         for index, one in enumerate(described):
             if index:
@@ -94,7 +92,7 @@ def _list_files(path: Path) -> list[Path]:
     bundle = locate_bundle(path)
     files = sorted((bundle / "models").rglob("*.nb")) or sorted(bundle.glob("*.nb"))
     if not files:
-        raise ModelError(f"{bundle} holds no .nb, nor does {bundle / 'models'}", "name a .nb, or a bundle's folder")
+        raise ModelError(f"no .nb file in {bundle} or {bundle / 'models'}", "name a .nb file or the folder of a bundle")
     return files
 
 
@@ -112,22 +110,22 @@ def _check_onnx(out: Path, file: Path, force: bool) -> None:
     except OSError as error:
         raise UsageError(f"--onnx {out}: cannot be written: {error.strerror}", hint) from None
     if not force:
-        raise UsageError(f"--onnx {out}: exists", "--force replaces it")
+        raise UsageError(f"--onnx {out}: exists", "add --force to overwrite it")
 
 
 def _write_onnx(out: Path, file: Path, model: NbModel, force: bool) -> None:
-    """Write the graph; whatever happens, a half file is never seen."""
+    """Write the graph to a temporary file and rename it, so that a half-written file is never seen."""
     from converters.lite.nb.to_onnx import OPSET, build_graph
     from edge_ocr.errors import UsageError
 
     graph = build_graph(model, file.name).model
     data = graph.SerializeToString()
-    # Behind a link, what it points to is replaced.
+    # Replace the target of a link, not the link.
     place = Path(os.path.realpath(out))
     partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
     try:
         partial.write_bytes(data)
-        # Again: someone else may have written there by now.
+        # Check again: another process may have written the file by now.
         _check_onnx(out, file, force)
         partial.replace(place)
     except OSError as error:
@@ -142,23 +140,25 @@ def _write_onnx(out: Path, file: Path, model: NbModel, force: bool) -> None:
 def _parse_shapes(texts: list[str], inputs: tuple[NbVar, ...]) -> dict[str, tuple[int, ...]]:
     from edge_ocr.errors import UsageError
 
-    hint = "one for each input: " + ", ".join(f"{spell_out(port.name)} {_format_shape(port.shape)}" for port in inputs)
+    hint = "give one for each input: " + ", ".join(
+        f"{spell_out(port.name)} {_format_shape(port.shape)}" for port in inputs
+    )
     known = {port.name: port for port in inputs}
     shapes: dict[str, tuple[int, ...]] = {}
     for text in texts:
-        name, _, sides_text = text.rpartition("=")
-        sides = sides_text.split(",")
-        if not name or not all(re.fullmatch(r"[0-9]{1,10}", side) and 0 < int(side) <= _MAX_SIDE for side in sides):
-            raise UsageError(f"--shape {text}: expected NAME=N,N,... with N from 1 to {_MAX_SIDE}", hint)
+        name, _, sizes_text = text.rpartition("=")
+        sizes = sizes_text.split(",")
+        if not name or not all(re.fullmatch(r"[0-9]{1,10}", size) and 0 < int(size) <= _MAX_SIZE for size in sizes):
+            raise UsageError(f"--shape {text}: expected NAME=N,N,... with N from 1 to {_MAX_SIZE}", hint)
         if name not in known or name in shapes:
             raise UsageError(f"--shape {text}: {'no such input' if name not in known else 'given twice'}", hint)
-        shapes[name] = tuple(int(side) for side in sides)
+        shapes[name] = tuple(int(size) for size in sizes)
         wanted = known[name].shape
         if wanted is not None and (
-            len(wanted) != len(sides)
-            or any(want not in (-1, side) for want, side in zip(wanted, shapes[name], strict=True))
+            len(wanted) != len(sizes)
+            or any(want not in (-1, size) for want, size in zip(wanted, shapes[name], strict=True))
         ):
-            raise UsageError(f"--shape {text}: expected {_format_shape(wanted)}, where ? is any size", hint)
+            raise UsageError(f"--shape {text}: expected {_format_shape(wanted)}, ? being any size", hint)
     missing = [name for name in known if name not in shapes]
     if missing:
         raise UsageError(f"no --shape for the input {', '.join(map(spell_out, missing))}", hint)
@@ -166,7 +166,7 @@ def _parse_shapes(texts: list[str], inputs: tuple[NbVar, ...]) -> dict[str, tupl
 
 
 def _guess_shapes(model: NbModel) -> dict[str, tuple[int, ...]] | None:
-    """Return shapes for a model that has fixed ones, or looks like one of PP-OCR's; None for any other."""
+    """Return the fixed input shapes of a model, or the usual ones of PP-OCR's if it looks like one; else None."""
     shapes = {}
     for port in model.inputs:
         if port.shape is None:
@@ -174,7 +174,7 @@ def _guess_shapes(model: NbModel) -> dict[str, tuple[int, ...]] | None:
         shape = (1, *port.shape[1:])
         usual = _USUAL_SHAPES.get(len(model.outputs[0].shape or ())) if model.outputs else None
         if -1 in shape and usual is not None and len(model.inputs) == 1 and len(shape) == len(usual):
-            shape = tuple(use if side == -1 else side for side, use in zip(shape, usual, strict=True))
+            shape = tuple(use if size == -1 else size for size, use in zip(shape, usual, strict=True))
         if -1 in shape:
             return None
         shapes[port.name] = shape
@@ -185,7 +185,7 @@ def _describe(file: Path, model: NbModel, shapes: dict[str, tuple[int, ...]] | N
     from converters.lite.nb.cost import compute_cost
     from edge_ocr.errors import ModelError
 
-    cost, reason = None, "give the input's shape with --shape"
+    cost, reason = None, "give the input shape with --shape"
     if shapes is not None:
         try:
             cost = compute_cost(model, shapes)
@@ -239,23 +239,15 @@ def _describe_port(port: NbVar) -> dict[str, Any]:
 
 
 def _describe_cost(cost: CostTable) -> dict[str, Any]:
+    def take_figures(source: CostTable | OpCost) -> dict[str, int]:
+        return {name: getattr(source, name) for name in _FIGURES}
+
     return {
-        "input_shapes": {name: list(shape) for name, shape in cost.input_shapes.items()},
-        "output_shapes": {name: list(shape) for name, shape in cost.output_shapes.items()},
-        "madds": cost.madds,
-        "param_bytes": cost.param_bytes,
-        "read_bytes": cost.read_bytes,
-        "written_bytes": cost.written_bytes,
+        "input_shapes": dict(cost.input_shapes),
+        "output_shapes": dict(cost.output_shapes),
+        **take_figures(cost),
         "ops": [
-            {
-                "index": op.index,
-                "type": op.type,
-                "madds": op.madds,
-                "param_bytes": op.param_bytes,
-                "read_bytes": op.read_bytes,
-                "written_bytes": op.written_bytes,
-                "output_shapes": [list(shape) for shape in op.output_shapes],
-            }
+            {"index": op.index, "type": op.type, **take_figures(op), "output_shapes": op.output_shapes}
             for op in cost.ops
         ],
     }
@@ -267,7 +259,7 @@ def _list_costliest(cost: dict[str, Any], top: int) -> list[dict[str, Any]]:
 
 
 def _list_rows(one: dict[str, Any], top: int) -> Iterator[tuple[object, ...]]:
-    """Yield what is known of a file as rows: the topic first; sizes in bytes."""
+    """Yield rows of a topic and its values; sizes are in bytes."""
     for key in ("size_bytes", "meta_version", "opt_version", "paddle_version"):
         yield key, one[key] or "-"
     for key, ports in (("input", one["inputs"]), ("output", one["outputs"])):
@@ -289,11 +281,10 @@ def _list_rows(one: dict[str, Any], top: int) -> Iterator[tuple[object, ...]]:
     for key in ("input", "output"):
         for name, shape in cost[f"{key}_shapes"].items():
             yield f"cost_{key}", spell_out(name), _join_shape(shape)
-    figures = ("madds", "param_bytes", "read_bytes", "written_bytes")
     for op in _list_costliest(cost, top):
         shapes = " ".join(map(_join_shape, op["output_shapes"][:1]))
-        yield "cost_op", op["index"], spell_out(op["type"]), *(op[name] for name in figures), shapes
-    for name in figures:
+        yield "cost_op", op["index"], spell_out(op["type"]), *(op[name] for name in _FIGURES), shapes
+    for name in _FIGURES:
         yield f"cost_{name}", cost[name]
 
 
@@ -344,23 +335,22 @@ def _print_tables(one: dict[str, Any], top: int, console: Console) -> None:
     costs.show_footer = True
     costs.add_column("#", justify="right")
     costs.add_column("Op", footer="all ops")
-    figures = {"madds": "M madds", "param_bytes": "Params MB", "read_bytes": "Read MB", "written_bytes": "Written MB"}
-    for name, title in figures.items():
+    for name, title in _FIGURES.items():
         costs.add_column(title, justify="right", footer=f"{cost[name] / 1e6:,.2f}")
     costs.add_column("Output", overflow="fold")
     for op in listed:
         shapes = " ".join(map(_format_shape, op["output_shapes"][:1]))
-        cells = [f"{op[name] / 1e6:,.2f}" for name in figures]
+        cells = [f"{op[name] / 1e6:,.2f}" for name in _FIGURES]
         costs.add_row(str(op["index"]), spell_out(op["type"]), *cells, shapes)
     console.print(costs)
 
 
 def _format_shape(shape: tuple[int, ...] | list[int] | None) -> str:
-    return "-" if shape is None else "×".join("?" if side == -1 else str(side) for side in shape)
+    return "-" if shape is None else "×".join("?" if size == -1 else str(size) for size in shape)
 
 
 def _join_shape(shape: list[int] | None) -> str:
-    """Return a shape as `--shape` takes it."""
+    """Return a shape in the form of `--shape`."""
     return "-" if shape is None else ",".join(map(str, shape))
 
 

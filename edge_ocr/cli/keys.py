@@ -1,4 +1,4 @@
-"""`edge-ocr keys`: keys that sign bundles."""
+"""`edge-ocr keys`: make the keys that sign bundles."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ def _keys() -> None:
 
 @app.command("new")
 def new(
-    name: Annotated[
-        Path, typer.Argument(metavar="NAME", help="Makes NAME.key, which you keep, and NAME.pub, which devices get.")
-    ],
+    name: Annotated[Path, typer.Argument(metavar="NAME", help="Makes NAME.key and NAME.pub.")],
     password: Annotated[
         bool,
-        typer.Option("--password", help="Ask for a password for NAME.key, or take EDGE_OCR_KEY_PASSWORD."),
+        typer.Option("--password", help="Protect NAME.key with a password."),
     ] = False,
 ) -> None:
-    """Make a pair of Ed25519 keys in PEM form; print the two files."""
+    """Make an Ed25519 key pair and print the names of its two files.
+
+    Keep NAME.key secret and give NAME.pub to the devices; both are in PEM form. The password is asked for, or taken
+    from EDGE_OCR_KEY_PASSWORD.
+    """
     from converters.signing import PASSWORD_VARIABLE, make_keys
     from edge_ocr.errors import UsageError
 
@@ -39,9 +41,9 @@ def new(
             "Password", hide_input=True, confirmation_prompt=True, err=True
         )
         if not chosen:
-            raise UsageError("the password is empty", "without --password, NAME.key has none")
-    # Not with_suffix: a name may have dots.
+            raise UsageError("the password is empty", "type one, or leave --password out")
+    # Not with_suffix, as a name may have dots.
     private, public = (name.with_name(f"{name.name}.{kind}") for kind in ("key", "pub"))
     made = make_keys(private, public, chosen)
-    sys.stderr.write(f"key {made}: keep {private} secret; who has it can sign bundles for your devices\n")
+    sys.stderr.write(f"key {made}: keep {private} secret: anyone who has it can sign bundles for your devices\n")
     sys.stdout.write(f"{private}\n{public}\n")

@@ -1,4 +1,4 @@
-"""`edge-ocr libs`: Paddle-Lite's runtime libraries on this machine, and how to get them."""
+"""`edge-ocr libs`: list, add and download Paddle-Lite's runtime libraries."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
+from edge_ocr.cli import options
 from edge_ocr.cli.help import App
 from edge_ocr.cli.output import paint, print_json, print_line, print_rows, report
 
@@ -30,15 +31,18 @@ class _Row(TypedDict):
 
 
 _Version = Annotated[
-    str | None, typer.Option("--version", metavar="VERSION", help="Paddle-Lite version; opt's by default.")
+    str | None, typer.Option("--version", metavar="VERSION", help="Paddle-Lite version; default 2.13-rc.")
 ]
 
 
 @app.command("list")
 def list_libraries(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.Json = False,
 ) -> None:
-    """List the libraries on this machine: a table on a terminal, tab-separated lines in a pipe. Uses no network."""
+    """List the libraries on this machine.
+
+    Prints a table on a terminal, else tab-separated lines. Uses no network.
+    """
     rows = _collect_rows()
     if as_json:
         print_json(rows)
@@ -50,27 +54,22 @@ def list_libraries(
 def add_library(
     path: Annotated[
         Path,
-        typer.Argument(metavar="PATH", help="Archive of Paddle-Lite's releases, its unpacked folder, or a .so."),
+        typer.Argument(metavar="PATH", help="Paddle-Lite archive, its folder, or a .so."),
     ],
     platform: Annotated[
-        str | None, typer.Option(metavar="PLATFORM", help="Expected platform; the library tells it by default.")
+        str | None, typer.Option(metavar="PLATFORM", help="Refuse libraries for other platforms.")
     ] = None,
     version: _Version = None,
-    include: Annotated[
-        Path | None, typer.Option("--include", metavar="DIR", help="Headers that belong to a .so.")
-    ] = None,
+    include: Annotated[Path | None, typer.Option("--include", metavar="DIR", help="Headers of a .so.")] = None,
     allow_version_mismatch: Annotated[
         bool,
-        typer.Option(
-            "--allow-version-mismatch",
-            help="Take a library of another version, which may read models wrong without saying so.",
-        ),
+        typer.Option("--allow-version-mismatch", help="Accept a library that may return wrong text."),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the one that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a stored library.")] = False,
 ) -> None:
-    """Check a library and put it into the store; print platform and folder, tab-separated.
+    """Check a library and add it to the store.
 
-    The store is EDGE_OCR_HOME or else the user's cache folder.
+    Prints platform and folder, tab-separated. The store is in EDGE_OCR_HOME, by default the user's cache folder.
     """
     from converters.lite.libraries import store as runtime_libs
 
@@ -90,21 +89,22 @@ def add_library(
 def fetch_libraries(
     platforms: Annotated[
         list[str] | None,
-        typer.Option("--platform", metavar="PLATFORM", help="May be repeated; every platform by default."),
+        typer.Option("--platform", metavar="PLATFORM", help="Repeatable; all platforms by default."),
     ] = None,
     version: _Version = None,
-    force: Annotated[bool, typer.Option("--force", help="Fetch anew what is there already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Download stored libraries again.")] = False,
 ) -> None:
-    """Download official libraries into the store; print platform and folder of each, tab-separated.
+    """Download official libraries into the store.
 
-    Stops at the first that cannot be fetched. EDGE_OCR_LITE_URL names a mirror of the releases.
+    Prints platform and folder of each, tab-separated, and stops at the first that cannot be downloaded.
+    EDGE_OCR_LITE_URL names a mirror of the releases.
     """
     from converters.lite.libraries import store as runtime_libs
     from edge_ocr.cli.progress import show_download
 
     wanted = list(dict.fromkeys(platforms or runtime_libs.PLATFORMS))
     version = version or runtime_libs.RUNTIME_VERSION
-    # An unknown name is found before anything is fetched.
+    # Refuse unknown names before downloading anything.
     urls = {platform: runtime_libs.asset_url(platform, version) for platform in wanted}
     for platform, url in urls.items():
         report(f"{platform}: {url}")
@@ -116,12 +116,12 @@ def fetch_libraries(
 
 @app.command("path")
 def print_path(
-    platform: Annotated[str, typer.Argument(metavar="PLATFORM", help="Such as armlinux.armv8.")],
+    platform: Annotated[str, typer.Argument(metavar="PLATFORM", help="Platform, such as armlinux.armv8.")],
     version: _Version = None,
 ) -> None:
-    """Print the folder of a library that is on this machine, and nothing else.
+    """Print the folder of a library.
 
-    EDGE_OCR_LITE_LIB, a library file, comes before the store for the platform that it fits.
+    Downloads nothing. EDGE_OCR_LITE_LIB names a library file that is used instead of the store for its platform.
     """
     from converters.lite.libraries import store as runtime_libs
     from edge_ocr.errors import ModelError
@@ -131,7 +131,7 @@ def print_path(
     if library is None:
         raise ModelError(
             f"the library for {platform} {wanted} is not on this machine",
-            f"edge-ocr libs fetch --platform {platform} --version {wanted}",
+            f"run edge-ocr libs fetch --platform {platform} --version {wanted}",
         )
     _warn(library)
     print_line(str(library.folder))
@@ -155,7 +155,7 @@ def _collect_rows() -> list[_Row]:
         try:
             library = open_stored(platform, version)
         except ModelError as error:
-            # One damaged library must not hide the others.
+            # A damaged library must not hide the others.
             rows.append(_describe_damaged(version, platform, error.message))
             continue
         if library is not None:

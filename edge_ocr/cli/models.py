@@ -1,4 +1,4 @@
-"""`edge-ocr models`: which models there are, where they lie, and how to fetch them."""
+"""`edge-ocr models`: list, download and locate models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
+from edge_ocr.cli import options
 from edge_ocr.cli.help import App
 from edge_ocr.cli.output import print_json, print_line, print_rows
 
@@ -26,9 +27,12 @@ class _Row(TypedDict):
 
 @app.command("list")
 def list_models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.Json = False,
 ) -> None:
-    """List the models: a table on a terminal, tab-separated lines in a pipe. Uses no network."""
+    """List the models and whether they are on this machine.
+
+    Prints a table on a terminal, else tab-separated lines. Uses no network.
+    """
     from edge_ocr.models.registry import REGISTRY
 
     rows = [_describe(spec) for spec in REGISTRY.values()]
@@ -40,14 +44,14 @@ def list_models(
 
 @app.command("pull")
 def pull_models(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Names from `list`.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every model of the registry.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Fetch anew what is there already.")] = False,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Names from edge-ocr models list.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Download every model.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Download stored models again.")] = False,
 ) -> None:
-    """Put models into the store; print name and folder of each, tab-separated.
+    """Download models into the store.
 
-    Stops at the first that cannot be fetched. The store is EDGE_OCR_HOME or else the user's cache folder;
-    EDGE_OCR_MODEL_URL names a mirror of the official archives.
+    Prints name and folder of each, tab-separated, and stops at the first that cannot be downloaded. The store is in
+    EDGE_OCR_HOME, by default the user's cache folder; EDGE_OCR_MODEL_URL names a mirror of the official archives.
     """
     from edge_ocr.cli.progress import show_download
     from edge_ocr.errors import UsageError
@@ -55,10 +59,10 @@ def pull_models(
     from edge_ocr.models.resolve import locate_model, pull_model
 
     if bool(names) == every:
-        raise UsageError("give either names or --all", "edge-ocr models list")
+        raise UsageError("expected either names or --all", "run edge-ocr models list to see the names")
     wanted = list(REGISTRY) if every else list(dict.fromkeys(names or []))
     for name in wanted:
-        # An unknown name is found before anything is fetched.
+        # Refuse unknown names before downloading anything.
         if name not in REGISTRY:
             locate_model(name)
     for name in wanted:
@@ -68,14 +72,14 @@ def pull_models(
 
 
 @app.command("path")
-def print_path(name: Annotated[str, typer.Argument(help="A name from `list`.")]) -> None:
-    """Print the folder of a model that is on this machine, and nothing else."""
+def print_path(name: Annotated[str, typer.Argument(metavar="NAME", help="Name from edge-ocr models list.")]) -> None:
+    """Print the folder of a model that is on this machine."""
     from edge_ocr.errors import ModelError
     from edge_ocr.models.resolve import locate_model
 
     model = locate_model(name)
     if model is None:
-        raise ModelError(f"{name} is not on this machine", f"edge-ocr models pull {name}")
+        raise ModelError(f"{name} is not on this machine", f"run edge-ocr models pull {name}")
     print_line(str(model.program.parent))
 
 
@@ -90,7 +94,7 @@ def _describe(spec: ModelSpec) -> _Row:
     try:
         model = locate_model(spec.name)
     except ModelError:
-        # One damaged model must not hide the others; `path` says what is wrong with it.
+        # A damaged model must not hide the others; `path` reports what is wrong with it.
         model, where = None, "damaged"
     if model is not None:
         where = "store" if model.source.startswith("store ") else "package"

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from functools import wraps
+from functools import partial, wraps
 from inspect import Parameter
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class LimitType(str, Enum):
-    """What the side limit applies to."""
+    """The side that the limit applies to."""
 
     max = "max"
     min = "min"
@@ -35,63 +35,42 @@ class EngineName(str, Enum):
     paddle = "paddle"
 
 
-PANEL = "Pipeline"
+_option = partial(typer.Option, rich_help_panel="Pipeline")
 
-DetModel = Annotated[str | None, typer.Option(metavar="NAME|DIR", help="Detection model.", rich_help_panel=PANEL)]
-RecModel = Annotated[str | None, typer.Option(metavar="NAME|DIR", help="Recognition model.", rich_help_panel=PANEL)]
-Pipeline = Annotated[
-    str, typer.Option(metavar="NAME|FILE", help="Shipped pipeline, or a YAML file.", rich_help_panel=PANEL)
-]
+Pipeline = Annotated[str, _option(metavar="NAME|FILE", help="Shipped pipeline, or a YAML file.")]
+Device = Annotated[str | None, _option(metavar="DEVICE", help="cpu, gpu:0, gpu:0,1, npu:0, xpu:0 or mlu:0.")]
 Engine = Annotated[
-    EngineName | None,
-    typer.Option(metavar="NAME", help="openvino, onnxruntime, paddle, or auto to choose.", rich_help_panel=PANEL),
+    EngineName | None, _option(metavar="NAME", help="auto, openvino, onnxruntime or paddle.", show_default=False)
 ]
-Threads = Annotated[
-    int | None, typer.Option(metavar="N", help="CPU threads [default: all cores].", rich_help_panel=PANEL)
+UseHpip = Annotated[bool | None, _option("--use-hpip/--no-hpip", help="Require a fast engine, or use Paddle's own.")]
+DetModel = Annotated[str | None, _option(metavar="NAME|DIR", help="Detection model.")]
+RecModel = Annotated[str | None, _option(metavar="NAME|DIR", help="Recognition model.")]
+Orientation = Annotated[bool | None, _option("--orientation/--no-orientation", help="Also read upside-down lines.")]
+LimitSideLen = Annotated[int | None, _option(metavar="PIXELS", help="Side length at which detection runs.")]
+LimitTypeOption = Annotated[
+    LimitType | None, _option("--limit-type", metavar="SIDE", help="Side that the limit is for: max, min or long.")
 ]
+TextScore = Annotated[float | None, _option(metavar="SCORE", help="Drop lines that score lower (0 to 1).")]
+Threads = Annotated[int | None, _option(metavar="N", help="CPU threads; all cores by default.")]
 Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Any key of the pipeline file: Detection.thresh=0.2.",
-        rich_help_panel=PANEL,
-    ),
+    list[str] | None, _option("--set", metavar="KEY=VALUE", help="Any setting, such as Detection.thresh=0.2.")
 ]
-UseHpip = Annotated[
-    bool | None,
-    typer.Option("--use-hpip/--no-hpip", help="Require a fast engine, or use Paddle's own.", rich_help_panel=PANEL),
-]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @dataclass(frozen=True)
 class PipelineOptions:
-    """The options of a command that builds a pipeline; None if an option was not given."""
+    """The options of a command that builds a pipeline; None for one that was not given."""
 
     pipeline: Pipeline = "OCR"
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="DEVICE", help="cpu, gpu:0, gpu:0,1, npu:0, xpu:0 or mlu:0.", rich_help_panel=PANEL),
-    ] = None
+    device: Device = None
     engine: Engine = None
     det_model: DetModel = None
     rec_model: RecModel = None
-    orientation: Annotated[
-        bool | None,
-        typer.Option("--orientation/--no-orientation", help="Read upside-down lines, too.", rich_help_panel=PANEL),
-    ] = None
-    limit_side_len: Annotated[
-        int | None,
-        typer.Option(metavar="PIXELS", help="Side length at which detection runs.", rich_help_panel=PANEL),
-    ] = None
-    limit_type: Annotated[
-        LimitType | None,
-        typer.Option(metavar="WHICH", help="Side it applies to: max, min or long.", rich_help_panel=PANEL),
-    ] = None
-    text_score: Annotated[
-        float | None,
-        typer.Option(metavar="SCORE", help="Drop lines that score lower (0 to 1).", rich_help_panel=PANEL),
-    ] = None
+    orientation: Orientation = None
+    limit_side_len: LimitSideLen = None
+    limit_type: LimitTypeOption = None
+    text_score: TextScore = None
     threads: Threads = None
     settings: Settings = None
 
@@ -129,9 +108,9 @@ def takes_pipeline(command: Callable[..., None]) -> Callable[..., None]:
 def load_with_options(
     pipeline: str, named: Mapping[str, tuple[str, Any]], settings: list[str] | None
 ) -> PipelineConfig:
-    """Read the pipeline file, lay `settings` (`KEY=VALUE` each) over it, then `named`: key path to option and value.
+    """Read the pipeline file and override it with `settings` (each `KEY=VALUE`), then with `named`.
 
-    A value of None stands for an option that was not given.
+    `named` maps key paths to option and value; the value is None if the option was not given.
     """
     from edge_ocr.config import load_config, parse_setting
 

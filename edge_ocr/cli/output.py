@@ -36,7 +36,7 @@ def print_json(content: Any) -> None:
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], *, heading: bool = True) -> None:
-    """Write rows to stdout: a table on a terminal, else tab-separated lines, after the column names if `heading`."""
+    """Print rows as a table on a terminal, else as tab-separated lines, with the column names first if `heading`."""
     if sys.stdout.isatty():
         print_table(columns, rows)
     else:
@@ -45,7 +45,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], *, heading
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], console: Console | None = None) -> None:
-    """Draw a table; cells that are too wide are folded, as a name that ends in … cannot be copied."""
+    """Draw a table. Wide cells are folded, not cut: a name that ends in … cannot be copied."""
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text

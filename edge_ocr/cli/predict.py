@@ -42,36 +42,33 @@ def predict(
     chosen: options.PipelineOptions,
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="INPUT…", help="Pictures, PDFs, folders, http(s) URLs, or - for a picture on standard input."
-        ),
+        typer.Argument(metavar="INPUT", help="Picture, PDF, folder, URL, or - for standard input."),
     ] = None,
-    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also read the folders in folders.")] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Include subfolders.")] = False,
     from_file: Annotated[
-        Path | None,
-        typer.Option("--from-file", metavar="FILE", help="Also read what it names, one a line; - is stdin."),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the results here, as JSON lines, as they come.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with --output: read only what is not in it.")] = False,
-    jobs: Annotated[
-        int, typer.Option(min=1, max=256, help="Processes that read, for --output; they share the cores.")
-    ] = 1,
-    save_path: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Save each result as <name>_res.json and <name>_res.jpg into this folder."),
+        Path | None, typer.Option(metavar="FILE", help="Also read the inputs that FILE lists; - is stdin.")
     ] = None,
     output_format: Annotated[
-        Format | None,
-        typer.Option("--format", help="table on a terminal, text (a line a text line) in a pipe.", show_default=False),
+        Format | None, typer.Option("--format", metavar="FORMAT", help="table, text, json or jsonl.")
     ] = None,
+    save_path: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Save <name>_res.json and <name>_res.jpg there.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write results to a new FILE, as JSON lines.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip inputs that are already in --output.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Processes that read, for --output.")] = 1,
     use_hpip: options.UseHpip = None,
 ) -> None:
-    """Read the text of pictures.
+    """Read the text in pictures.
 
-    json prints one object for one result and an array for more; jsonl prints one object a line. With --output, pictures
-    are listed as they are read, so there may be any number of them.
+    The default format is table on a terminal, else text: one line for each line of text. json prints an object for one
+    result, or an array; jsonl prints one object per line.
+
+    Use --output for any number of pictures: each result is written as soon as it is read, and --resume continues an
+    interrupted run. Give --resume with the same pipeline options: results that are already in the file are not read
+    again, and nothing records which options made them.
     """
     from edge_ocr.cli.progress import show_download
     from edge_ocr.pipeline import OcrPipeline
@@ -80,16 +77,16 @@ def predict(
     style = output_format or (Format.table if sys.stdout.isatty() else Format.text)
     if save_path is not None:
         _make_folder(save_path)
-    # Pillow warns of odd metadata; a user cannot do anything about it.
+    # Pillow warns about odd metadata, which users cannot do anything about.
     warnings.filterwarnings("ignore", module="PIL")
     failures: list[EdgeOcrError] = []
     given = chain(inputs or (), [] if from_file is None else _read_names(from_file))
     sources: Iterable[Source] = _walk(given, recursive, failures)
-    # One file, URL or stream was asked for: one object is expected, unless it has several pages.
+    # Given one file, URL or stream, users expect one object, unless it has several pages.
     single = from_file is None and len(inputs or ()) == 1 and not Path((inputs or [""])[0]).is_dir()
     printer = _Printer(style, single)
     if output is None:
-        # Before the models are loaded. With --output there may be more of them than anybody wants to wait for.
+        # Missing files are found before the models load. With --output, listing all of them may take too long.
         sources = list(sources)
     if sources:
         config = chosen.load()
@@ -116,22 +113,22 @@ def _check_options(
     from edge_ocr.errors import UsageError
 
     if not inputs and from_file is None:
-        raise UsageError("no INPUT given", "edge-ocr predict PICTURE, or --from-file LIST")
+        raise UsageError("no INPUT given", "give a picture, or --from-file LIST")
     if output is None:
         for option, used in (("--resume", resume), ("--jobs", jobs > 1)):
             if used:
-                raise UsageError(f"{option} goes with --output", f"--output FILE.jsonl {option}")
+                raise UsageError(f"{option} needs --output", "add --output FILE.jsonl")
     elif save_path is not None:
-        raise UsageError("--save-path does not go with --output", "leave one of them out")
+        raise UsageError("--save-path and --output exclude each other", "leave one of them out")
     elif output_format not in (None, Format.jsonl):
-        raise UsageError(f"--output holds JSON lines, not {output_format.value}", "leave --format out")
+        raise UsageError(f"--output writes jsonl, not {output_format.value}", "leave --format out")
     if str(from_file) == "-" and "-" in (inputs or ()):
         raise UsageError(
             "standard input cannot be both a picture (-) and the list of names (--from-file -)",
-            "write the list to a file, and give that to --from-file",
+            "write the list to a file and give that to --from-file",
         )
     if jobs > 1 and "-" in (inputs or ()):
-        raise UsageError("a picture on standard input does not go with --jobs", "leave --jobs out")
+        raise UsageError("--jobs cannot read a picture from standard input", "leave --jobs out")
 
 
 def _make_folder(folder: Path) -> None:
@@ -142,29 +139,29 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"--save-path {folder}: {explain_os_error(error)}", "give a folder with room that can be written"
+            f"--save-path {folder}: {explain_os_error(error)}", "give a writable folder with free space"
         ) from None
 
 
 def _read_names(file: Path) -> Iterator[str]:
-    """Yield the lines of a file, or of standard input, that are not empty."""
+    """Yield the non-empty lines of a file, or of standard input for `-`."""
     from edge_ocr.errors import UsageError
 
     try:
-        # Names of files need not be UTF-8.
+        # File names need not be UTF-8.
         opened = sys.stdin.buffer if str(file) == "-" else file.open("rb")
         with opened:
             for line in opened:
                 name = os.fsdecode(line.rstrip(b"\r\n"))
                 if name.strip():
-                    # Standard input is no name; a file may be called so.
+                    # In a list, - is the name of a file.
                     yield "./-" if name == "-" else name
     except OSError as error:
         raise UsageError(f"--from-file {file}: {error.strerror}") from None
 
 
 def _walk(given: Iterable[str], recursive: bool, failures: list[EdgeOcrError]) -> Iterator[Source]:
-    """Yield what is to be read; what cannot be found goes into `failures`."""
+    """Yield the sources to read; add what cannot be found to `failures`."""
     from edge_ocr.batch import list_tree
     from edge_ocr.errors import EdgeOcrError, InputError
     from edge_ocr.inputs import Source, list_sources
@@ -179,13 +176,13 @@ def _walk(given: Iterable[str], recursive: bool, failures: list[EdgeOcrError]) -
                     found = True
                     yield source
                 if not found and len(failures) == before:
-                    raise InputError(f"no pictures in folder {name} and those below it")
+                    raise InputError(f"no pictures in folder {name} or its subfolders")
             else:
                 yield from list_sources(name)
         except EdgeOcrError as error:
             failures.append(error)
         except OSError as error:
-            # Of a name that is too long, or below a folder that may not be entered.
+            # The name is too long, or a folder in its path cannot be entered.
             failures.append(InputError(f"{name} cannot be read: {error.strerror}"))
 
 
@@ -196,7 +193,7 @@ def _run(
     save_path: Path | None,
     failures: list[EdgeOcrError],
 ) -> None:
-    """Read every source; what fails goes into `failures`."""
+    """Read every source; add what fails to `failures`."""
     from edge_ocr.cli.progress import ReadingBar
     from edge_ocr.errors import EdgeOcrError
     from edge_ocr.results import explain_empty_result
@@ -217,7 +214,7 @@ def _run(
                     failures.append(error)
                 bar.advance()
         finally:
-            # Ctrl-C comes through here too: what is finished is printed.
+            # Also after Ctrl-C, so that the finished results are printed.
             with bar.hide(), _hold_ctrl_c():
                 printer.finish()
 
@@ -231,12 +228,12 @@ def _run_batch(
     jobs: int,
     failures: list[EdgeOcrError],
 ) -> None:
-    """Read every source that is not in `output` yet, and write the results there."""
+    """Read every source that is not in `output` yet and append the results to it."""
     from edge_ocr.batch import JsonLinesFile, read_many
     from edge_ocr.cli.progress import ReadingBar, show_download
     from edge_ocr.pipeline import find_models
 
-    # Once, and not in each process.
+    # Download once, not in each process.
     with show_download() as progress:
         find_models(config, progress)
     with JsonLinesFile(output, resume=resume) as file, ReadingBar(None) as bar:
@@ -248,7 +245,7 @@ def _run_batch(
             for outcome in read_many(left, config, jobs=jobs, use_hpip=use_hpip):
                 with _hold_ctrl_c():
                     file.write(outcome.lines, outcome.source.input_path)
-                    # What failed is tried again.
+                    # --resume tries failed inputs again.
                     if outcome.error is None:
                         done += 1
                     else:
@@ -258,12 +255,12 @@ def _run_batch(
                 bar.advance()
         except KeyboardInterrupt:
             inputs = "1 input is" if done == 1 else f"{done} inputs are"
-            raise KeyboardInterrupt(f"{inputs} done in {output}; --resume goes on with the others") from None
+            raise KeyboardInterrupt(f"{inputs} done in {output}; --resume continues with the others") from None
 
 
 @contextmanager
 def _hold_ctrl_c() -> Iterator[None]:
-    """Let a Ctrl-C wait until a result is printed whole: half of one would make an array of JSON unreadable."""
+    """Delay Ctrl-C until a result is printed whole: half a result would make a JSON array unreadable."""
     held = False
 
     def hold(number: int, frame: FrameType | None) -> None:
@@ -280,7 +277,7 @@ def _hold_ctrl_c() -> Iterator[None]:
 
 
 class _Printer:
-    """Prints results as they come."""
+    """Prints each result as soon as it is read."""
 
     def __init__(self, output_format: Format, single: bool) -> None:
         self._format = output_format
@@ -296,7 +293,7 @@ class _Printer:
         elif self._format is Format.jsonl:
             self._write(result.to_json() + "\n")
         elif self._single and self._shown == 0 and self._held is None:
-            # Whether it stays alone is known when the second page comes, or none.
+            # Wait for a second page to know whether to print an object or an array.
             self._held = result.to_json(indent=4)
         else:
             self._show_item(result.to_json(indent=4))
@@ -342,6 +339,6 @@ def _print_table(result: OcrResult) -> None:
     for number, (text, score, polygon) in enumerate(rows, 1):
         table.add_row(str(number), Text(text), f"{score:.3f}", f"{polygon[0][0]}, {polygon[0][1]}")
     console = Console()
-    # A title of the table would be folded to its width, a path must stay whole.
+    # The title of a table is folded to its width, but a path must stay whole.
     console.print(Text(title, "bold"), soft_wrap=True)
     console.print(table)

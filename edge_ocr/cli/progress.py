@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 @contextmanager
 def show_download() -> Iterator[Progress]:
-    """Give a callback (done bytes, total bytes or None) that draws a bar where stderr is a terminal."""
+    """Yield a callback (done bytes, total bytes or None) that draws a bar if stderr is a terminal."""
     if not sys.stderr.isatty():
         yield lambda done_bytes, total_bytes: None
         return
     from rich.progress import DownloadColumn, TransferSpeedColumn
 
-    bar = _make_bar("Fetching", DownloadColumn(), TransferSpeedColumn())
+    bar = _make_bar("Downloading", DownloadColumn(), TransferSpeedColumn())
     task = bar.add_task("", total=None)
 
     def show(done_bytes: int, total_bytes: int | None) -> None:
-        # Drawn only once something is really fetched.
+        # Draw nothing until something is downloaded.
         bar.start()
         bar.update(task, completed=done_bytes, total=total_bytes)
 
@@ -37,7 +37,7 @@ def show_download() -> Iterator[Progress]:
 
 
 class ReadingBar:
-    """A progress bar on stderr, where there are several pictures and a person is watching."""
+    """A progress bar on stderr if it is a terminal and there are several pictures."""
 
     def __init__(self, total: int | None) -> None:
         self._bar: Bar | None = None
@@ -66,7 +66,7 @@ class ReadingBar:
 
     @contextmanager
     def hide(self) -> Iterator[None]:
-        """Take the bar away while results are printed on the same terminal."""
+        """Hide the bar while results are printed on the same terminal."""
         if self._bar is None or not sys.stdout.isatty():
             yield
             return

@@ -1,4 +1,4 @@
-"""`edge-ocr serve`: read pictures that come over HTTP."""
+"""`edge-ocr serve`: an HTTP service that reads pictures."""
 
 from __future__ import annotations
 
@@ -15,45 +15,39 @@ from edge_ocr.cli import options
 @options.takes_pipeline
 def serve(
     chosen: options.PipelineOptions,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
-    workers: Annotated[
-        int, typer.Option(min=1, max=256, help="Processes, which share the cores; one that dies is replaced.")
-    ] = 1,
-    queue: Annotated[
-        int, typer.Option(min=0, max=10_000, help="Requests of a worker that may wait; more get 503.")
-    ] = 16,
-    timeout: Annotated[float, typer.Option(min=0.1, max=3600, metavar="SECONDS", help="For a whole request.")] = 60,
-    max_body_mb: Annotated[int, typer.Option(min=1, max=1024, help="Largest request.")] = 32,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="0.0.0.0 admits other machines.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0 takes a free port.")] = 8080,
+    workers: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Processes, which share the cores.")] = 1,
+    queue: Annotated[int, typer.Option(min=0, max=10_000, metavar="N", help="Waiting requests per worker.")] = 16,
+    timeout: Annotated[float, typer.Option(min=0.1, max=3600, metavar="SECONDS", help="Limit for a request.")] = 60,
+    max_body_mb: Annotated[int, typer.Option(min=1, max=1024, metavar="MB", help="Largest request.")] = 32,
     max_pixels: Annotated[
-        int | None, typer.Option(metavar="N", help="Largest picture, width × height; 50 million by default.")
+        int | None, typer.Option(metavar="N", help="Largest picture, width × height; default 50M.")
     ] = None,
-    no_url: Annotated[bool, typer.Option("--no-url", help="Fetch no URLs; read only pictures that are sent.")] = False,
+    no_url: Annotated[bool, typer.Option("--no-url", help="Refuse URLs; read only uploaded pictures.")] = False,
     allow_private_urls: Annotated[
-        bool,
-        typer.Option(
-            "--allow-private-urls",
-            help="Also fetch from private and loopback addresses and, without --allow-ports, any port.",
-        ),
+        bool, typer.Option("--allow-private-urls", help="Also fetch from private and loopback addresses.")
     ] = False,
     allow_ports: Annotated[
-        str | None,
-        typer.Option(metavar="PORT,PORT", help="Fetch from these ports, too; 80 and 443 are always allowed."),
+        str | None, typer.Option(metavar="PORT,PORT", help="Also fetch from these ports, not just 80 and 443.")
     ] = None,
     use_hpip: options.UseHpip = None,
 ) -> None:
-    """Serve POST /ocr: a picture gives its texts, and itself with the boxes drawn.
+    """Start an HTTP service that reads pictures.
 
-    curl -F image=@photo.jpg sends one; JSON, {"image": URL or Base64}, and the bytes of a picture are read, too.
+    POST /ocr returns the texts of a picture and the picture with the boxes drawn: curl -F image=@photo.jpg sends one.
+    It also takes JSON, {"image": URL or Base64}, and the bytes of a picture.
 
-    Also GET /health, /metrics (Prometheus), /openapi.json; for browsers, / and /docs. Logs are JSON lines on stderr.
+    GET /health, /metrics (Prometheus) and /openapi.json are for programs, / and /docs for browsers. Logs are JSON lines
+    on stderr. A worker that dies is replaced. Requests beyond --queue get 503. --allow-private-urls also lifts the
+    limit on ports, unless --allow-ports sets one.
     """
     from edge_ocr.cli.progress import show_download
     from edge_ocr.pipeline import PipelineSpec
     from edge_ocr.serving.settings import MAX_PIXELS, ServeSettings
     from edge_ocr.serving.worker import run_service
 
-    # Pillow warns of odd metadata; a user cannot do anything about it.
+    # Pillow warns about odd metadata, which users cannot do anything about.
     warnings.filterwarnings("ignore", module="PIL")
     config = chosen.load()
     if max_pixels is not None:
@@ -85,5 +79,7 @@ def _parse_ports(text: str) -> tuple[int, ...]:
 
     ports = [int(part) if re.fullmatch(r"[0-9]{1,5}", part.strip()) else 0 for part in text.split(",")]
     if not all(1 <= port <= 65535 for port in ports):
-        raise UsageError(f"--allow-ports {text}: expected ports from 1 to 65535", "such as --allow-ports 8080,8443")
+        raise UsageError(
+            f"--allow-ports {text}: expected ports from 1 to 65535", "write them as in --allow-ports 8080,8443"
+        )
     return tuple(ports)

@@ -1,8 +1,7 @@
-"""`edge-ocr verify`: does a bundle read the same text as the models it was made from?"""
+"""`edge-ocr verify`: check that a bundle reads the same text as its models."""
 
 from __future__ import annotations
 
-import contextlib
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Arch(str, Enum):
-    """Of the boards that a bundle is for."""
+    """Architectures of boards."""
 
     armv8 = "armv8"
     armv7hf = "armv7hf"
@@ -28,25 +27,24 @@ class Arch(str, Enum):
 def verify(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that edge-ocr export made.")],
     images: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATH|URL", help="Picture or folder to compare on; may be given several times."),
+        list[str] | None, typer.Option(metavar="PATH|URL", help="Picture or folder to compare on; repeatable.")
     ] = None,
     gt: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="gt.jsonl with the true texts: adds accuracy of both sides.")
+        Path | None, typer.Option(metavar="FILE", help="gt.jsonl with the true texts: adds accuracy.")
     ] = None,
-    runner: Annotated[
-        str,
-        typer.Option(
-            metavar="graph|qemu|ssh://HOST/DIR",
-            help="What runs the bundle: its graph here, its ARM library emulated, or a board.",
-        ),
-    ] = "graph",
-    arch: Annotated[Arch | None, typer.Option(help="Which library, with qemu and ssh; the bundle's first.")] = None,
+    runner: Annotated[str, typer.Option(metavar="RUNNER", help="graph, qemu or ssh://HOST/DIR.")] = "graph",
+    arch: Annotated[Arch | None, typer.Option(metavar="NAME", help="For qemu and ssh: armv8 or armv7hf.")] = None,
     engine: options.Engine = None,
     threads: options.Threads = None,
-    det_model: Annotated[str | None, typer.Option(metavar="NAME|DIR", help="Reference, if not the manifest's.")] = None,
-    rec_model: Annotated[str | None, typer.Option(metavar="NAME|DIR", help="Reference, if not the manifest's.")] = None,
-    cls_model: Annotated[str | None, typer.Option(metavar="NAME|DIR", help="Reference, if not the manifest's.")] = None,
+    det_model: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="Reference; default: the manifest's.")
+    ] = None,
+    rec_model: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="Reference; default: the manifest's.")
+    ] = None,
+    cls_model: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="Reference; default: the manifest's.")
+    ] = None,
     dictionary: Annotated[
         Path | None, typer.Option("--dict", metavar="FILE", help="Dictionary of the reference, if it has none.")
     ] = None,
@@ -54,21 +52,22 @@ def verify(
         Path | None, typer.Option(metavar="KEY.pub", help="Public key that must have signed the bundle.")
     ] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Name the first op whose output differs.")] = False,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Write a page with all that differs.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page of all differences.")] = None,
+    as_json: options.Json = False,
 ) -> None:
-    """Compare a bundle with the models it was made from; exit with 0 only where it reads the same.
+    """Check that a bundle reads the same text as its models.
 
-    8: it does not. 9: it could not be found out.
+    --runner graph runs the graph of the bundle on this machine; qemu runs its ARM library in an emulator; ssh runs it
+    on a board. --arch chooses the library; the first of the bundle is the default.
+
+    Exit codes: 0: it reads the same. 8: it does not. 9: verification could not run; result unknown.
     """
     from converters.verify.verify import VerifyOptions, verify_bundle
     from edge_ocr.cli.progress import show_download
     from edge_ocr.errors import ParityError, UsageError
 
     if report is not None and (report.is_dir() or not report.parent.is_dir()):
-        raise UsageError(f"--report {report}: not a file in a folder that is there")
+        raise UsageError(f"--report {report}: expected a file in an existing folder")
     named: dict[Kind, str | None] = {"det": det_model, "rec": rec_model, "cls": cls_model}
     chosen = VerifyOptions(
         images=tuple(images or ()),
@@ -80,7 +79,7 @@ def verify(
         dictionary=dictionary,
         arch=arch.value if arch else None,
         trusted=trusted,
-        # The page shows it, and only a graph has it.
+        # The page shows the trace, which only the graph runner has.
         trace=trace or (report is not None and runner == "graph"),
     )
     with show_download() as progress:
@@ -91,45 +90,38 @@ def verify(
         _print_result(done, trace=trace)
     if report is not None:
         try:
-            _write_page(report, done)
+            from converters.verify.report.parity import write_report
+            from edge_ocr.core.files import write_file
+
+            write_file(report, write_report(done).encode())
             status(f"report: {report}")
         except UsageError as error:
-            # The verdict is worth more than its page.
+            # A failed verdict matters more than its page.
             if done.passed:
                 raise
             status(f"WARNING: {error.message}")
     if not done.passed:
         failed = ", ".join(check.name for check in done.failures)
         raise ParityError(
-            f"{bundle}: not what it should be: {failed}",
-            _advise(done) if report is None or not done.images else None,
+            f"{bundle}: failed: {failed}",
+            _advise(done, bundle, trusted) if report is None or not done.images else None,
         )
 
 
-def _advise(done: ParityReport) -> str:
+def _advise(done: ParityReport, bundle: Path, trusted: Path | None) -> str:
     if done.images:
-        return "edge-ocr verify --report out.html shows where"
-    if any(check.layer == "signature" for check in done.failures):
-        return "is this the right key? if so, do not use the bundle: it is not what the key's owner signed"
-    hint = "the bundle is not as it was exported: export it again"
+        return "run edge-ocr verify --report out.html to see the differences"
+    names = {check.name for check in done.failures if check.layer == "signature"}
+    if "manifest" in names and not (bundle / "manifest.sig").exists():
+        return "export it again with --sign KEY --release NAME, or leave --trusted out"
+    if "manifest" in names:
+        return f"check that {trusted} is the public key of its signer; if it is, do not use the bundle: it was changed"
+    if names:
+        return "do not use the bundle: files that nobody signed were added; get it again from its signer"
+    hint = "export the bundle again: it was changed after the export"
     if any(check.name == "pipeline.yaml" for check in done.failures):
-        hint += "; edge-ocr export --pipeline FILE.yaml puts other settings into it"
+        hint += "; edge-ocr export --pipeline FILE.yaml sets other settings"
     return hint
-
-
-def _write_page(path: Path, done: ParityReport) -> None:
-    from converters.verify.report.parity import write_report
-    from edge_ocr.errors import UsageError
-
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(write_report(done), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise UsageError(f"--report {path}: cannot be written: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _print_result(done: ParityReport, *, trace: bool) -> None:
@@ -169,4 +161,4 @@ def _print_differences(done: ParityReport) -> None:
         before, after = pair.texts
         print_line(f"{name}: {before!r} became {after!r}")
     if len(differing) > most:
-        print_line(f"and {len(differing) - most} more (--json or --report has all)")
+        print_line(f"and {len(differing) - most} more (all are in --json and --report)")
