@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -13,8 +12,12 @@ from edge_ocr.cli import options
 from edge_ocr.cli.output import print_json, print_line, report
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from converters.deploy.to_board import DeployPlan, DeployReport, Figures
     from converters.deploy.to_phone import AppPlan, AppReport
+
+_Result = TypeVar("_Result", "AppPlan", "AppReport", "DeployPlan", "DeployReport")
 
 
 class BoardEngine(str, Enum):
@@ -83,49 +86,37 @@ def deploy(
         trusted=trusted,
     )
     if dry_run:
-        plan = plan_deployment(bundle, address, chosen)
-        if as_json:
-            print_json(plan.to_json())
-        else:
-            _print_plan(plan)
-        return
-    done = deploy_bundle(bundle, address, chosen, report=report)
-    if as_json:
-        print_json(done.to_json())
+        _show(plan_deployment(bundle, address, chosen), as_json, _print_plan)
     else:
-        _print_report(done)
+        _show(deploy_bundle(bundle, address, chosen, report=report), as_json, _print_report)
 
 
-def _deploy_app(
-    project: Path,
-    serial: str | None,
-    trusted: Path | None,
-    *,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+def _deploy_app(project: Path, serial: str | None, trusted: Path | None, *, dry_run: bool, as_json: bool) -> None:
     from converters.deploy.to_phone import deploy_app, plan_app
 
     if dry_run:
-        plan = plan_app(project, serial, trusted=trusted)
-        if as_json:
-            print_json(plan.to_json())
-        else:
-            _print_app_plan(plan)
-        return
-    done = deploy_app(project, serial, trusted=trusted, report=report)
-    if as_json:
-        print_json(done.to_json())
+        _show(plan_app(project, serial, trusted=trusted), as_json, _print_app_plan)
     else:
-        _print_app_report(done)
+        _show(deploy_app(project, serial, trusted=trusted, report=report), as_json, _print_app_report)
+
+
+def _show(result: _Result, as_json: bool, show: Callable[[_Result], None]) -> None:
+    if as_json:
+        print_json(result.to_json())
+    else:
+        show(result)
+
+
+def _print_steps(steps: Iterable[str]) -> None:
+    print_line("Dry run; nothing was done. The steps are:")
+    for number, step in enumerate(steps, 1):
+        print_line(f"{number}. {step}")
 
 
 def _print_app_plan(plan: AppPlan) -> None:
     for what, remedy in plan.missing:
-        sys.stdout.write(f"missing: {what}: {remedy}\n")
-    sys.stdout.write("Dry run; nothing was done. The steps are:\n")
-    for number, step in enumerate(plan.steps, 1):
-        sys.stdout.write(f"{number}. {step}\n")
+        print_line(f"missing: {what}: {remedy}")
+    _print_steps(plan.steps)
 
 
 def _print_app_report(done: AppReport) -> None:
@@ -153,10 +144,8 @@ def _print_plan(plan: DeployPlan) -> None:
     width = max(map(len, sizes))
     for name, found in sizes.items():
         count = f"{len(found)} files" if name.endswith("/") else ""
-        sys.stdout.write(f"{name:{width}}  {sum(found) / 1e6:7.3f} MB  {count}".rstrip() + "\n")
-    sys.stdout.write("Dry run; nothing was done. The steps are:\n")
-    for number, step in enumerate(plan.steps, 1):
-        sys.stdout.write(f"{number}. {step}\n")
+        print_line(f"{name:{width}}  {sum(found) / 1e6:7.3f} MB  {count}".rstrip())
+    _print_steps(plan.steps)
 
 
 def _print_report(done: DeployReport) -> None:

@@ -154,40 +154,26 @@ def _collect_rows() -> list[_Row]:
     for version, platform in list_stored():
         try:
             library = open_stored(platform, version)
+            if library is not None:
+                rows.append(_describe(version, platform, library))
         except ModelError as error:
             # A damaged library must not hide the others.
-            rows.append(_describe_damaged(version, platform, error.message))
-            continue
-        if library is not None:
-            rows.append(_describe(library))
+            rows.append(_describe(version, platform, None, error.message))
     return rows
 
 
-def _describe(library: RuntimeLibrary) -> _Row:
-    return {
-        "version": library.version,
-        "platform": library.platform,
-        "library": library.library.name,
-        "size_bytes": library.info.size_bytes,
-        "soname": library.info.soname,
-        "fits_16k_pages": library.info.fits_16k_pages,
-        "actual_version": library.actual_version,
-        "source": library.source,
-        "concerns": list(library.concerns),
-    }
-
-
-def _describe_damaged(version: str, platform: str, message: str) -> _Row:
+def _describe(version: str, platform: str, library: RuntimeLibrary | None, *damage: str) -> _Row:
+    info = library.info if library else None
     return {
         "version": version,
         "platform": platform,
-        "library": None,
-        "size_bytes": None,
-        "soname": None,
-        "fits_16k_pages": None,
-        "actual_version": None,
-        "source": "damaged",
-        "concerns": [message],
+        "library": library.library.name if library else None,
+        "size_bytes": info.size_bytes if info else None,
+        "soname": info.soname if info else None,
+        "fits_16k_pages": info.fits_16k_pages if info else None,
+        "actual_version": library.actual_version if library else None,
+        "source": library.source if library else "damaged",
+        "concerns": list(library.concerns if library else damage),
     }
 
 

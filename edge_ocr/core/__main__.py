@@ -1,4 +1,4 @@
-"""`python -m edge_ocr_lite`, what the bundle's `edge-ocr-lite` starts."""
+"""`python -m edge_ocr_lite`, which the `edge-ocr-lite` of a bundle starts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The command of boards, `edge-ocr-lite`: its arguments, and the one place where errors become exit codes.
+"""`edge-ocr-lite`, the command of boards: its arguments, and how errors become exit codes.
 
-Only what is needed for --help is imported here: a board takes seconds for NumPy and OpenCV.
+Imports only what --help needs: a board takes seconds to load NumPy and OpenCV.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..errors import EdgeOcrError, ToolchainError, UsageError
 INTERRUPTED = 130
 
 MAX_PIXELS = 178_956_970
-"""Of a picture; as `Input.max_pixels` of the host."""
+"""Largest picture; the same as `Input.max_pixels` of the host."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -30,12 +30,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with `arguments`, by default those of the process, and return its exit code."""
+    """Run the command with `arguments`, by default those of the process; return its exit code."""
     signal.signal(signal.SIGTERM, _end)
-    # OpenCV reads it when it is loaded. The host, too, refuses larger pictures.
+    # OpenCV reads this when it is loaded.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
     if hasattr(sys.stdout, "reconfigure"):
-        # A terminal of another encoding gets escapes, not an error, for what it cannot show.
+        # Print escapes, not an error, for characters that the encoding of the terminal lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
     return map_errors(lambda: _run(sys.argv[1:] if arguments is None else arguments))
 
@@ -85,13 +85,13 @@ def _run(arguments: Sequence[str]) -> int:
         if not isinstance(error, ModuleNotFoundError):
             # A library that the module needs may be missing: OpenCV often lacks libGL.so.1.
             what = f"a Python module cannot be loaded by {sys.executable}: {' '.join(str(error).split())}"
-        raise ToolchainError(what, "./install.sh tells which packages have what is missing") from None
+        raise ToolchainError(what, "run ./install.sh to see which packages to install") from None
 
 
 def report_error(error: EdgeOcrError) -> None:
     """Write an error to stderr: a line for the message, one for the hint.
 
-    What a terminal would act on, such as the answer of a server may hold, is spelt out.
+    Control characters, which may come from a server, are escaped.
     """
     sys.stderr.write(spell_out(f"Error: {error.message}\n", "\n"))
     if error.hint:
@@ -108,20 +108,21 @@ def spell_out(text: str, keep: str = "") -> str:
 
 
 def _end(number: int, frame: object) -> None:
-    # As Ctrl-C does, it must leave nothing half-written behind.
+    # Like Ctrl-C, SIGTERM must leave no half-written file.
     sys.exit(128 + number)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser, names = _build_parser()
     first = arguments[0] if arguments else "--help"
-    # A picture alone is enough: `edge-ocr-lite photo.jpg`.
+    # `edge-ocr-lite photo.jpg` is short for `predict`.
     if first in (*names, "-h", "--help"):
         return parser.parse_args(arguments or [first])
-    # As long as a word is, so that it may be one that was mistyped.
+    # A short word that is not a file is probably a mistyped command.
     if first.isalpha() and len(first) <= 10 and not Path(first).exists():
         raise UsageError(
-            f"{first} is no command, and there is no such file", f"edge-ocr-lite PICTURE, or one of {', '.join(names)}"
+            f"{first} is not a command or a file",
+            f"give a picture or a command: edge-ocr-lite PICTURE, or {', '.join(names)}",
         )
     return parser.parse_args(["predict", *arguments])
 
@@ -129,58 +130,65 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _build_parser() -> tuple[_Parser, tuple[str, ...]]:
     prog = "edge-ocr-lite"
     common = _Parser(add_help=False)
-    common.add_argument("--bundle", metavar="DIR", type=Path, help="default: the one that this command lies in")
+    common.add_argument("--bundle", metavar="DIR", type=Path, help="default: the bundle of this command")
     running = _Parser(add_help=False, parents=[common])
-    running.add_argument("--engine", choices=("auto", *ENGINES), default="auto", help="default: the first that runs")
+    running.add_argument(
+        "--engine",
+        metavar="NAME",
+        choices=("auto", *ENGINES),
+        default="auto",
+        help=f"{', '.join(ENGINES)}; default: any that works",
+    )
     running.add_argument("--threads", metavar="N", type=_natural, help="default: all cores")
     running.add_argument(
-        "--power-mode", choices=POWER_MODES, default="no-bind", help="which cores Paddle-Lite takes (default: any)"
+        "--power-mode",
+        metavar="MODE",
+        choices=POWER_MODES,
+        default="no-bind",
+        help=f"cores for Paddle-Lite, by default any: {', '.join(POWER_MODES)}",
     )
     parser = _Parser(
         prog=prog,
         description="Read text in pictures with the models of a bundle.",
-        epilog=f"{prog} PICTURE is short for {prog} predict PICTURE. {prog} COMMAND --help tells more.",
+        epilog=f"{prog} PICTURE is short for {prog} predict PICTURE.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    predict = commands.add_parser("predict", parents=[running], help="read pictures")
+    predict = commands.add_parser(
+        "predict",
+        parents=[running],
+        help="read pictures",
+        description="text prints one line for each line of text; json prints one object, or an array for several "
+        "pictures; jsonl prints one object per line.",
+    )
     predict.add_argument("images", metavar="IMAGE", nargs="+", help="picture, folder, or - for standard input")
     predict.add_argument(
-        "--format",
-        choices=("text", "json", "jsonl"),
-        default="text",
-        help="text: a line a text line; json: one object, or an array for more than one picture; jsonl: an object a "
-        "line, as they are read",
+        "--format", metavar="FORMAT", choices=("text", "json", "jsonl"), default="text", help="text, json or jsonl"
     )
-    predict.add_argument(
-        "--save-path", metavar="DIR", type=Path, help="save NAME_res.json and NAME_res.jpg with the boxes there"
-    )
+    predict.add_argument("--save-path", metavar="DIR", type=Path, help="save NAME_res.json and NAME_res.jpg there")
 
     bench = commands.add_parser("bench", parents=[running], help="measure time and memory")
-    bench.add_argument(
-        "images", metavar="IMAGE", nargs="*", help="pictures or folders; default: the bundle's golden picture"
-    )
-    bench.add_argument("--warmup", metavar="N", type=_count, default=2, help="readings that do not count (default: 2)")
-    bench.add_argument("--runs", metavar="N", type=_natural, default=10, help="rounds over the pictures (default: 10)")
+    bench.add_argument("images", metavar="IMAGE", nargs="*", help="picture or folder; default: the golden picture")
+    bench.add_argument("--warmup", metavar="N", type=_count, default=2, help="unmeasured rounds (default: 2)")
+    bench.add_argument("--runs", metavar="N", type=_natural, default=10, help="measured rounds (default: 10)")
     bench.add_argument("--json", action="store_true", help="print JSON")
 
-    commands.add_parser(
-        "selftest", parents=[running], help="check every file, and read the golden picture as the host did"
+    commands.add_parser("selftest", parents=[running], help="check every file and read the golden picture")
+
+    camera = commands.add_parser("camera", parents=[running], help="read from a camera; print lines as they change")
+    camera.add_argument(
+        "--device", metavar="N|PATH|URL", default="0", help="N of /dev/videoN, a video file or the URL of a stream"
+    )
+    camera.add_argument("--frames", metavar="N", type=_natural, help="stop after N pictures")
+    camera.add_argument(
+        "--format",
+        metavar="FORMAT",
+        choices=("text", "jsonl"),
+        default="text",
+        help="text: new lines; jsonl: all lines after a change",
     )
 
-    camera = commands.add_parser("camera", parents=[running], help="read what a camera sees, lines as they change")
-    camera.add_argument(
-        "--device",
-        metavar="N|PATH|URL",
-        default="0",
-        help="number of /dev/videoN, a video file, or the URL of a stream (default: 0)",
-    )
-    camera.add_argument("--frames", metavar="N", type=_natural, help="stop after as many pictures")
-    camera.add_argument(
-        "--format", choices=("text", "jsonl"), default="text", help="text: new lines; jsonl: all lines at a change"
-    )
-
-    commands.add_parser("info", parents=[common], help="tell what this machine has to run the bundle, as JSON")
+    commands.add_parser("info", parents=[common], help="show what this machine has for the bundle, as JSON")
     return parser, tuple(commands.choices)
 
 

@@ -1,4 +1,4 @@
-"""`edge-ocr-lite bench`: time of each stage, and memory."""
+"""`edge-ocr-lite bench`: measure the time of each stage, and memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     if not images:
         golden = reader.bundle.manifest.get("golden")
         if golden is None:
-            raise NotVerifiedError("the bundle has no golden picture", "name pictures to measure on")
+            raise NotVerifiedError("the bundle has no golden picture", "name pictures to measure with")
         images = [reader.bundle.check_file(golden["image"])]
     figures = {
         "edge_ocr_version": reader.bundle.manifest["edge_ocr_version"],
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
         "precision": reader.bundle.manifest["precision"],
         "load_ms": round(reader.load_ms, 2),
         **measure(reader.predict, images, warmup=options.warmup, runs=options.runs),
-        # Behind the work: a board that throttles does so when it is hot.
+        # Read after the work: a board throttles when it is hot.
         "temperature_c": read_temperature(),
         "governor": read_governor(),
     }
@@ -51,7 +51,7 @@ def _print(figures: dict[str, Any]) -> None:
     rows += [(stage, f"{one['p50']:.1f}", f"{one['p95']:.1f}") for stage, one in figures["stages_ms"].items()]
     text = "".join(f"{stage:12}{p50:>10}{p95:>10}\n" for stage, p50, p95 in rows)
     text += (
-        f"\npictures: {figures['images']}, lines: {figures['lines']}, rounds: {figures['runs']}, readings before: "
+        f"\npictures: {figures['images']}, lines: {figures['lines']}, rounds: {figures['runs']}, warm-up rounds: "
         f"{figures['warmup']}\n{figures['engine']}, {figures['precision']}, {figures['threads']} threads, "
         f"power mode {figures['power_mode']}, {figures['machine']}\n"
         f"models loaded in {figures['load_ms']:.0f} ms\n"

@@ -1,4 +1,4 @@
-"""`edge-ocr-lite camera`: read what a camera sees, and print lines as they change."""
+"""`edge-ocr-lite camera`: read from a camera and print lines as they change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..types import BgrImage, Reading
 
 
 def run(options: argparse.Namespace) -> int:
-    """Read frames until the camera ends, or as many as asked for."""
+    """Read frames to the end of the stream, or as many as `--frames` says."""
     with _open_camera(options.device) as frames:
         reader = LiteOCR(options.bundle, engine=options.engine, threads=options.threads, power_mode=options.power_mode)
         before: list[str] = []
@@ -38,18 +38,18 @@ def run(options: argparse.Namespace) -> int:
 def _open_camera(device: str) -> Iterator[Iterator[BgrImage]]:
     name = f"/dev/video{device}" if device.isdecimal() else device
     is_stream = "://" in name
-    # Before OpenCV, which would only print warnings.
+    # Check first, as OpenCV only prints warnings.
     if not is_stream and not Path(name).exists():
-        raise InputError(f"no camera: there is no {name}", "--device names another; `ls /dev/video*` lists them")
+        raise InputError(f"no camera: {name} does not exist", "run ls /dev/video*, and name a camera with --device")
     is_file = not is_stream and Path(name).is_file()
     capture = cv2.VideoCapture(name, cv2.CAP_ANY if is_stream or is_file else cv2.CAP_V4L2)
     try:
         if not capture.isOpened():
             raise InputError(
-                f"{name} gives no pictures: not a camera or video, in use, or not for this user",
-                "is another program using it? Users of the group video may",
+                f"{name} gives no pictures: it is not a camera or video, is in use, or this user may not read it",
+                "close other programs that use it, and add the user to the group video",
             )
-        # The newest picture, not one that waited while the last was read. Not every camera obeys.
+        # Get the newest picture, not one buffered during the last reading. Some cameras ignore this.
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         yield _grab(capture, name, is_file)
     finally:
@@ -61,9 +61,9 @@ def _grab(capture: Any, name: str, is_file: bool) -> Iterator[BgrImage]:
     while True:
         success, frame = capture.read()
         if not success:
-            # A video has an end, a camera has none.
+            # A video ends; a camera does not.
             if not is_file or not seen:
-                raise InputError(f"{name} gives no more pictures", "was the camera unplugged?")
+                raise InputError(f"{name} gives no more pictures", "check that the camera is plugged in")
             return
         seen = True
         yield frame

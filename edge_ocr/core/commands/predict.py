@@ -1,4 +1,4 @@
-"""`edge-ocr-lite predict`: read pictures."""
+"""`edge-ocr-lite predict`: read the text in pictures."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--save-path {options.save_path} is a file", "give a folder")
     failures: list[EdgeOcrError] = []
     sources = list(_list_sources(options.images, failures))
-    # One picture was asked for, not a folder: one object is expected.
-    single = len(options.images) == 1 and sources in ([], [Path(options.images[0])])
+    # Given one picture, not a folder, users expect one object.
+    single = len(options.images) == 1 and sources in ([], [None], [Path(options.images[0])])
     results: list[dict[str, Any]] = []
     if sources:
         reader = LiteOCR(options.bundle, engine=options.engine, threads=options.threads, power_mode=options.power_mode)
@@ -54,10 +54,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _list_sources(images: list[str], failures: list[EdgeOcrError]) -> Iterator[Path | None]:
-    """Yield each picture; None stands for standard input."""
+    """Yield each picture; None is standard input."""
     for given in images:
         try:
-            # An empty text, such as an unset shell variable, would be the current folder.
+            # An empty string, such as an unset shell variable, would mean the current folder.
             if given == "":
                 raise UsageError("the path is empty")
             yield from [None] if given == "-" else list_pictures(Path(given))
@@ -74,7 +74,7 @@ def _read(reader: LiteOCR, source: Path | None, folder: Path | None, taken: set[
         picture = _draw(image, reading)
         name = choose_name("stdin" if source is None else source.stem, taken)
         text = format_json(result, indent=4) + "\n"
-        # A name may hold bytes that are no UTF-8, surrogates in Python; as backslash escapes they are JSON.
+        # Names that are not UTF-8 have surrogates, which become escapes that JSON allows.
         content = text.encode("utf-8", "backslashreplace")
         paths = {folder / f"{name}_res.json": content, folder / f"{name}_res.jpg": picture}
         write_files(paths, "free some space, or give another --save-path")
@@ -118,6 +118,6 @@ def _write_result(result: dict[str, Any], style: str, *, titled: bool) -> None:
 
 def _write(text: str) -> None:
     if text:
-        # At once: whoever reads a pipe must not wait for the last picture.
+        # Flush, so that the reader of a pipe gets each result at once.
         sys.stdout.write(text + "\n")
         sys.stdout.flush()

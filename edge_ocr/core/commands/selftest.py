@@ -1,4 +1,4 @@
-"""`edge-ocr-lite selftest`: check every file, and read the golden picture as the host did."""
+"""`edge-ocr-lite selftest`: check every file and compare the golden picture with the host's result."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ..errors import NotVerifiedError
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check and print a line for each layer."""
+    """Check each layer and print a line for it."""
     bundle = open_bundle(find_own_bundle() if options.bundle is None else options.bundle)
     _write("files", f"{bundle.check_files()} files, each as the manifest says")
     trust = bundle.describe_trust()
     if trust is not None:
         _write("trusted", trust)
-    # Only now: a damaged file of this package may not even be Python.
+    # Imported after the check: a damaged file of this package may not be Python at all.
     from ..lite_ocr import LiteOCR
     from ..selftest import compare_golden
 
-    # Whoever installs it may still put the one before it back.
+    # The installer may still restore the previous bundle.
     reader = LiteOCR(
         options.bundle,
         engine=options.engine,
@@ -33,8 +33,8 @@ def run(options: argparse.Namespace) -> int:
     golden = bundle.manifest.get("golden")
     if golden is None:
         raise NotVerifiedError(
-            "the bundle has no golden result: what it reads was not compared",
-            "export it again on a host that can run it: pip install openvino",
+            "the bundle has no golden result to compare with",
+            "run pip install openvino on the host and export the bundle again",
         )
     started = time.perf_counter()
     reading = reader.predict(bundle.check_file(golden["image"]))
