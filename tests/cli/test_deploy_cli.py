@@ -4,19 +4,19 @@ import pytest
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["none"], 2, "expected --ssh or --adb, one of them"),
-        (["none", "--ssh", "pi@board", "--adb"], 2, "expected --ssh or --adb, one of them"),
-        (["none", "--ssh", "pi@board", "--serial", "A"], 2, "--serial A: is for --adb"),
-        (["none", "--adb", "--runs", "0"], 2, "--runs: is for --ssh"),
-        (["none", "--adb", "--pip"], 2, "--pip: is for --ssh"),
-        (["none", "--adb", "--force"], 2, "--force: is for --ssh"),
-        (["none", "--adb", "--engine", "paddle_lite"], 2, "--engine: is for --ssh"),
-        (["none", "--adb"], 5, "none is not a bundle: there is no such folder"),
+        (["none"], 2, "--ssh or --adb"),
+        (["none", "--ssh", "pi@board", "--adb"], 2, "--ssh or --adb"),
+        (["none", "--ssh", "pi@board", "--serial", "A"], 2, "--serial A: "),
+        (["none", "--adb", "--runs", "0"], 2, "--runs: "),
+        (["none", "--adb", "--pip"], 2, "--pip: "),
+        (["none", "--adb", "--force"], 2, "--force: "),
+        (["none", "--adb", "--engine", "paddle_lite"], 2, "--engine: "),
+        (["none", "--adb"], 5, "none is not a bundle"),
         (["none", "--adb", "--dry-run"], 5, "none is not a bundle"),
-        (["none", "--ssh", "pi@board:~"], 2, "expected the name of a folder"),
+        (["none", "--ssh", "pi@board:~"], 2, "~"),
         (["none", "--ssh", "pi@board", "--port", "0"], 2, "--port 0"),
         (["none", "--ssh", "pi@board", "--engine", "paddle"], 2, "paddle_lite"),
-        (["none", "--ssh", "pi@board"], 5, "none is not a bundle: there is no such folder"),
+        (["none", "--ssh", "pi@board"], 5, "none is not a bundle"),
         (["none", "--ssh", "pi@board", "--dry-run"], 5, "none is not a bundle"),
     ],
 )
@@ -31,8 +31,9 @@ def test_what_makes_no_sense_is_told_before_anything_is_connected_to(cli, argume
 def test_a_dry_run_of_a_bundle_that_runs_nowhere_exits_5(cli, export):
     done = cli("deploy", export().out_dir, "--ssh", "pi@board", "--dry-run")
     assert done.code == 5
-    assert "nothing runs it on any board: paddle_lite: the bundle has no Paddle-Lite library for armv8" in done.err
-    assert "Hint: edge-ocr libs fetch --platform armlinux.armv8, then export again; or export --with-onnx" in done.err
+    assert "armv8" in done.err.partition("Hint: ")[0]
+    for words in ("edge-ocr libs fetch --platform armlinux.armv8", "--with-onnx"):
+        assert words in done.err.partition("Hint: ")[2]
     assert done.out == ""
 
 

@@ -36,13 +36,14 @@ def test_a_password_is_asked_for_or_taken_from_the_environment(cli, tmp_path, mo
 def test_a_release_without_a_key_makes_no_sense(cli, tmp_path, option):
     done = cli("export", "--target", "arm", "--out", tmp_path / "bundle", *option)
     assert done.code == 2
-    assert f"{option[0]}: expected --sign KEY, too" in done.err
+    assert f"{option[0]}: " in done.err
+    assert "--sign" in done.err
 
 
 def test_a_signature_needs_the_name_of_a_release(cli, tmp_path):
     done = cli("export", "--target", "arm", "--out", tmp_path / "bundle", "--sign", tmp_path / "a.key")
     assert done.code == 2
-    assert "expected --release NAME, too" in done.err
+    assert "--release" in done.err
 
 
 def test_a_bad_key_is_refused_before_any_work(cli, tmp_path):
@@ -50,7 +51,7 @@ def test_a_bad_key_is_refused_before_any_work(cli, tmp_path):
         "export", "--target", "arm", "--out", tmp_path / "bundle", "--sign", tmp_path / "none.key", "--release", "a"
     )
     assert done.code == 2
-    assert "Hint: edge-ocr keys new makes one" in done.err
+    assert "edge-ocr keys new" in done.err
     assert "det:" not in done.err
     assert not (tmp_path / "bundle").exists()
 
@@ -68,11 +69,21 @@ def test_from_key_to_verdict(cli, tmp_path, opt, default_models):
     assert {"signature", "files"} <= {check["layer"] for check in json.loads(good.out)["checks"]}
     bad = cli("verify", bundle, "--trusted", tmp_path / "theirs.pub")
     assert bad.code == 8
-    assert "do not use the bundle: it is not what the key's owner signed" in bad.err
+    assert f"Hint: check that {tmp_path / 'theirs.pub'} " in bad.err
+    (bundle / "more.txt").write_text("mine")
+    stranger = cli("verify", bundle, "--trusted", tmp_path / "ours.pub")
+    assert stranger.code == 8
+    assert "do not use the bundle" in stranger.err.partition("Hint: ")[2]
+    (bundle / "more.txt").unlink()
+    unsigned = shutil.copytree(bundle, tmp_path / "unsigned")
+    (unsigned / "manifest.sig").unlink()
+    refused = cli("verify", unsigned, "--trusted", tmp_path / "ours.pub")
+    assert refused.code == 8
+    assert "--sign" in refused.err.partition("Hint: ")[2]
     page = tmp_path / "report.html"
     assert cli("verify", bundle, "--trusted", tmp_path / "theirs.pub", "--report", page).code == 8
-    assert "not what the owner of the trusted key signed" in page.read_text(encoding="utf-8")
+    assert "trusted" in page.read_text(encoding="utf-8")
     shutil.copy(tmp_path / "ours.key", tmp_path / "ours.pub")
     wrong = cli("verify", bundle, "--trusted", tmp_path / "ours.pub")
     assert (wrong.code, wrong.out) == (2, "")
-    assert "never give the private key away" in wrong.err
+    assert "private" in wrong.err

@@ -142,7 +142,7 @@ def test_add_needs_force_to_replace(library, headers):
     run("add", library, "--include", headers)
     error = fail("add", library)
     assert isinstance(error, UsageError)
-    assert error.hint == "--force replaces it"
+    assert "--force" in error.hint
     run("add", library, "--force", "--include", headers)
 
 
@@ -236,7 +236,7 @@ def test_path_of_what_is_not_here():
     error = fail("path", PLATFORM)
     assert isinstance(error, ModelError)
     assert error.message == f"the library for {PLATFORM} v2.13-rc is not on this machine"
-    assert error.hint == f"edge-ocr libs fetch --platform {PLATFORM} --version v2.13-rc"
+    assert f"edge-ocr libs fetch --platform {PLATFORM} --version v2.13-rc" in error.hint
 
 
 def test_path_of_the_environments_library(library, monkeypatch):

@@ -126,7 +126,8 @@ def test_picture_without_text_is_told(cli, examples, tree, tmp_path, jobs):
     upside_down, output = examples / "upside_down.png", tmp_path / "out.jsonl"
     done = cli("predict", tree / "a.png", upside_down, "--output", output, "--jobs", jobs)
     assert (done.code, done.out) == (0, "")
-    assert done.err.startswith(f"No text found in {upside_down}; try --orientation (for lines upside down)")
+    assert done.err.startswith(f"No text found in {upside_down}; ")
+    assert "--orientation" in done.err
     assert done.err.count("\n") == 1
     assert [len(json.loads(line)["rec_text"]) for line in output.read_text().splitlines()] == [4, 0]
 
@@ -140,7 +141,7 @@ def test_picture_without_text_is_told(cli, examples, tree, tmp_path, jobs):
         (["a.png", "--output", "o", "--save-path", "p"], "--save-path"),
         (["a.png", "--output", "o", "--format", "table"], "table"),
         (["-", "--output", "o", "--jobs", "2"], "standard input"),
-        (["-", "--output", "o", "--from-file", "-"], "both a picture (-) and the list"),
+        (["-", "--output", "o", "--from-file", "-"], "--from-file -"),
         (["--from-file", "none.txt"], "none.txt"),
         (["a.png", "--output", "."], "--output"),
     ],
@@ -189,8 +190,9 @@ def test_cut_off_run_is_gone_on_with(tree, tmp_path, cli_env, cli_process, name)
     assert child.returncode == {"SIGINT": 130, "SIGKILL": -9}[name]
     count = output.read_bytes().count(b"\n")
     assert count < 40
-    told = f"\nInterrupted: {count} inputs are done in {output}; --resume goes on with the others.\n"
-    assert err == (told if name == "SIGINT" else "")
+    if name == "SIGINT":
+        assert err.startswith(f"\nInterrupted: {count} inputs are done in {output}; --resume ")
+    assert err.count("\n") == (2 if name == "SIGINT" else 0)
     done = cli_process(*options, "--resume")
     assert done.code == 0, done.err
     assert f"{count} done before" in done.err
@@ -214,8 +216,7 @@ def test_ctrl_c_counts_what_was_done_before_and_not_what_failed(tree, start_cli,
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     count = output.read_bytes().count(b"\n")
-    told = f"\nInterrupted: {count} inputs are done in {output}; --resume goes on with the others.\n"
-    assert err.decode() == f"{output}: 1 done before\n{told}"
+    assert err.decode().startswith(f"{output}: 1 done before\n\nInterrupted: {count} inputs are done in {output}; ")
 
 
 def test_one_odd_name_does_not_end_the_list(cli, tree, tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ def test_a_good_bundle_exits_with_0(cli, bundle, picture):
     done = cli("verify", bundle, "--images", picture)
     assert done.code == 0, done.err
     rows = [row for row in done.out.splitlines() if row]
-    assert rows[-1].startswith("passed: bundle (arm, fp32), graph on ")
+    assert rows[-1].startswith("passed: bundle (arm, fp32)")
     assert all("  ok  " in row for row in rows[:-1])
     assert any(row.startswith("texts") for row in rows)
     assert "sign.png: 4 of 4 lines equal" in done.err
@@ -96,7 +96,7 @@ def test_a_page_that_fails_late_does_not_hide_the_verdict(cli, bundle, picture, 
     (bundle / "dict.txt").unlink()
     done = cli("verify", bundle, "--images", picture, "--report", page)
     assert done.code == 8
-    assert "cannot be written" in done.err
+    assert f"{page}: File name too long" in done.err
 
 
 def test_trace_names_the_op_that_differs(cli, bundle, picture):
