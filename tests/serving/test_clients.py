@@ -130,6 +130,11 @@ def test_client(name, repository, examples, read_example, start, tmp_path, monke
     drawn = cv2.imread(str(place / "sign é.v2_ocr.jpg"))
     assert drawn.shape == (430, 640, 3)
 
+    for option in ("-h", "--help"):
+        told = run(option)
+        assert (told.returncode, told.stderr) == (0, "")
+        assert "IMAGE [URL]" in told.stdout
+
     # What the service refuses, a service that is not there, no picture, no arguments.
     bad = place / "bad.png"
     bad.write_bytes(b"no picture")

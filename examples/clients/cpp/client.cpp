@@ -95,8 +95,16 @@ void Run(const std::filesystem::path& image, const std::string& url) {
 }  // namespace
 
 int main(int count, char** values) {
+  const std::string usage = "usage: client IMAGE [URL]\n";
+  for (int index = 1; index < count; ++index) {
+    const std::string value = values[index];
+    if (value == "-h" || value == "--help") {
+      std::cout << usage;
+      return 0;
+    }
+  }
   if (count < 2 || count > 3) {
-    std::cerr << "usage: client IMAGE [URL]\n";
+    std::cerr << usage;
     return 1;
   }
   try {

@@ -36,9 +36,15 @@ public static class Client
 {
     public static int Main(string[] args)
     {
+        const string usage = "usage: client IMAGE [URL]";
+        if (Array.IndexOf(args, "-h") >= 0 || Array.IndexOf(args, "--help") >= 0)
+        {
+            Console.WriteLine(usage);
+            return 0;
+        }
         if (args.Length < 1 || args.Length > 2)
         {
-            Console.Error.WriteLine("usage: client IMAGE [URL]");
+            Console.Error.WriteLine(usage);
             return 1;
         }
         try

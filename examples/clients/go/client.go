@@ -50,9 +50,17 @@ func read(image, url string) (*answer, error) {
 	return &found, nil
 }
 
+const usage = "usage: client IMAGE [URL]"
+
 func run() error {
+	for _, argument := range os.Args[1:] {
+		if argument == "-h" || argument == "--help" {
+			fmt.Println(usage)
+			return nil
+		}
+	}
 	if len(os.Args) < 2 || len(os.Args) > 3 {
-		return fmt.Errorf("usage: client IMAGE [URL]")
+		return fmt.Errorf(usage)
 	}
 	image, url := os.Args[1], "http://127.0.0.1:8080/ocr"
 	if len(os.Args) == 3 {

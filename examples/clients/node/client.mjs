@@ -3,9 +3,14 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { parse } from "node:path";
 
+const usage = "usage: client IMAGE [URL]";
 const [image, url = "http://127.0.0.1:8080/ocr", ...more] = process.argv.slice(2);
+if (["-h", "--help"].some((option) => process.argv.includes(option))) {
+  console.log(usage);
+  process.exit();
+}
 if (image === undefined || more.length > 0) {
-  console.error("usage: client IMAGE [URL]");
+  console.error(usage);
   process.exit(1);
 }
 

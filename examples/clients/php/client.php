@@ -9,8 +9,13 @@ function fail(string $message): never
     exit(1);
 }
 
+const USAGE = 'usage: client IMAGE [URL]';
+if (array_intersect(['-h', '--help'], $argv)) {
+    echo USAGE, "\n";
+    exit;
+}
 if ($argc < 2 || $argc > 3) {
-    fail('usage: client IMAGE [URL]');
+    fail(USAGE);
 }
 [$image, $url] = [$argv[1], $argv[2] ?? 'http://127.0.0.1:8080/ocr'];
 

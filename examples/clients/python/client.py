@@ -7,8 +7,12 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+USAGE = "usage: client IMAGE [URL]"
+if {"-h", "--help"} & set(sys.argv):
+    print(USAGE)
+    sys.exit()
 if not 2 <= len(sys.argv) <= 3:
-    sys.exit("usage: client IMAGE [URL]")
+    sys.exit(USAGE)
 image = Path(sys.argv[1])
 url = sys.argv[2] if len(sys.argv) == 3 else "http://127.0.0.1:8080/ocr"
 

@@ -23,8 +23,14 @@ public final class Client {
     private Client() {}
 
     public static void main(String[] args) throws InterruptedException {
+        String usage = "usage: client IMAGE [URL]";
+        List<String> given = List.of(args);
+        if (given.contains("-h") || given.contains("--help")) {
+            System.out.println(usage);
+            return;
+        }
         if (args.length < 1 || args.length > 2) {
-            System.err.println("usage: client IMAGE [URL]");
+            System.err.println(usage);
             System.exit(1);
         }
         try {
