@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_ocr.cli.output import print_json, print_line, report
-from edge_ocr.core.commands import spell_out
+from edge_ocr.core.errors import escape_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ def inspect(
     else:
         for one in described:
             for cells in _list_rows(one, top):
-                print_line("\t".join(str(cell) for cell in (spell_out(one["file"]), *cells)))
+                print_line("\t".join(str(cell) for cell in (escape_text(one["file"]), *cells)))
 
 
 def _list_files(path: Path) -> list[Path]:
@@ -141,7 +141,7 @@ def _parse_shapes(texts: list[str], inputs: tuple[NbVar, ...]) -> dict[str, tupl
     from edge_ocr.errors import UsageError
 
     hint = "give one for each input: " + ", ".join(
-        f"{spell_out(port.name)} {_format_shape(port.shape)}" for port in inputs
+        f"{escape_text(port.name)} {_format_shape(port.shape)}" for port in inputs
     )
     known = {port.name: port for port in inputs}
     shapes: dict[str, tuple[int, ...]] = {}
@@ -161,7 +161,7 @@ def _parse_shapes(texts: list[str], inputs: tuple[NbVar, ...]) -> dict[str, tupl
             raise UsageError(f"--shape {text}: expected {_format_shape(wanted)}, ? being any size", hint)
     missing = [name for name in known if name not in shapes]
     if missing:
-        raise UsageError(f"no --shape for the input {', '.join(map(spell_out, missing))}", hint)
+        raise UsageError(f"no --shape for the input {', '.join(map(escape_text, missing))}", hint)
     return shapes
 
 
@@ -264,26 +264,26 @@ def _list_rows(one: dict[str, Any], top: int) -> Iterator[tuple[object, ...]]:
         yield key, one[key] or "-"
     for key, ports in (("input", one["inputs"]), ("output", one["outputs"])):
         for port in ports:
-            yield key, spell_out(port["name"]), port["dtype"] or "-", _join_shape(port["shape"])
+            yield key, escape_text(port["name"]), port["dtype"] or "-", _join_shape(port["shape"])
     for target, count in one["targets"].items():
         yield "target", target, count
     for op in one["ops"]:
-        yield "op", spell_out(op["type"]), op["count"], _format_kernels(op["kernels"])
+        yield "op", escape_text(op["type"]), op["count"], _format_kernels(op["kernels"])
     yield "ops", one["op_count"]
     for param in one["params"]:
         yield "params", param["dtype"], param["count"], param["elements"], param["size_bytes"]
     for quantised in one["quantisation"]:
-        yield "quantised", quantised["bits"], spell_out(quantised["method"]), quantised["ops"]
+        yield "quantised", quantised["bits"], escape_text(quantised["method"]), quantised["ops"]
     cost = one["cost"]
     if cost is None:
-        yield "cost_missing", spell_out(one["cost_missing"])
+        yield "cost_missing", escape_text(one["cost_missing"])
         return
     for key in ("input", "output"):
         for name, shape in cost[f"{key}_shapes"].items():
-            yield f"cost_{key}", spell_out(name), _join_shape(shape)
+            yield f"cost_{key}", escape_text(name), _join_shape(shape)
     for op in _list_costliest(cost, top):
         shapes = " ".join(map(_join_shape, op["output_shapes"][:1]))
-        yield "cost_op", op["index"], spell_out(op["type"]), *(op[name] for name in _FIGURES), shapes
+        yield "cost_op", op["index"], escape_text(op["type"]), *(op[name] for name in _FIGURES), shapes
     for name in _FIGURES:
         yield f"cost_{name}", cost[name]
 
@@ -294,17 +294,17 @@ def _print_tables(one: dict[str, Any], top: int, console: Console) -> None:
     summary = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     summary.add_column(style="bold", no_wrap=True)
     summary.add_column(overflow="fold")
-    summary.add_row("File", spell_out(one["file"]))
+    summary.add_row("File", escape_text(one["file"]))
     summary.add_row("Size", f"{one['size_bytes'] / 1e6:.2f} MB")
     summary.add_row("Written by", f"opt {one['opt_version']} (meta version {one['meta_version']})")
     summary.add_row("Source", f"saved by Paddle {one['paddle_version'] or 'of unknown version'}")
     for title, ports in (("Input", one["inputs"]), ("Output", one["outputs"])):
         for port in ports:
             shape = _format_shape(port["shape"])
-            summary.add_row(title, f"{spell_out(port['name'])}: {port['dtype'] or 'no tensor'} {shape}")
+            summary.add_row(title, f"{escape_text(port['name'])}: {port['dtype'] or 'no tensor'} {shape}")
     summary.add_row("Targets", ", ".join(f"{target}: {count} ops" for target, count in one["targets"].items()))
     quantised = [
-        f"{each['bits']} bits in {each['ops']} ops ({spell_out(each['method'])})" for each in one["quantisation"]
+        f"{each['bits']} bits in {each['ops']} ops ({escape_text(each['method'])})" for each in one["quantisation"]
     ]
     summary.add_row("Quantised", "; ".join(quantised) or "no")
     console.print(summary)
@@ -313,7 +313,7 @@ def _print_tables(one: dict[str, Any], top: int, console: Console) -> None:
     ops.add_column("Count", justify="right")
     ops.add_column("Kernels", overflow="fold")
     for op in one["ops"]:
-        ops.add_row(spell_out(op["type"]), str(op["count"]), _format_kernels(op["kernels"]))
+        ops.add_row(escape_text(op["type"]), str(op["count"]), _format_kernels(op["kernels"]))
     console.print(ops)
 
     params = Table("Type", title="Parameters", title_justify="left")
@@ -327,9 +327,9 @@ def _print_tables(one: dict[str, Any], top: int, console: Console) -> None:
 
     cost = one["cost"]
     if cost is None:
-        console.print(f"Cost: not counted: {spell_out(one['cost_missing'])}\n", soft_wrap=True)
+        console.print(f"Cost: not counted: {escape_text(one['cost_missing'])}\n", soft_wrap=True)
         return
-    given = ", ".join(f"{spell_out(name)}={_format_shape(shape)}" for name, shape in cost["input_shapes"].items())
+    given = ", ".join(f"{escape_text(name)}={_format_shape(shape)}" for name, shape in cost["input_shapes"].items())
     listed = _list_costliest(cost, top)
     costs = Table(title=f"Cost at {given}: the {len(listed)} costliest of {len(cost['ops'])} ops", title_justify="left")
     costs.show_footer = True
@@ -341,7 +341,7 @@ def _print_tables(one: dict[str, Any], top: int, console: Console) -> None:
     for op in listed:
         shapes = " ".join(map(_format_shape, op["output_shapes"][:1]))
         cells = [f"{op[name] / 1e6:,.2f}" for name in _FIGURES]
-        costs.add_row(str(op["index"]), spell_out(op["type"]), *cells, shapes)
+        costs.add_row(str(op["index"]), escape_text(op["type"]), *cells, shapes)
     console.print(costs)
 
 

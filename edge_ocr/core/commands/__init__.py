@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..bundle import ENGINES, POWER_MODES
-from ..errors import EdgeOcrError, ToolchainError, UsageError
+from ..errors import EdgeOcrError, ToolchainError, UsageError, escape_text
 
 INTERRUPTED = 130
+
+# Python counts the Chinese space and the no-break space as not printable.
+_KEPT = "\n\xa0\u3000"
 
 MAX_PIXELS = 178_956_970
 """Largest picture; the same as `Input.max_pixels` of the host."""
@@ -93,18 +96,9 @@ def report_error(error: EdgeOcrError) -> None:
 
     Control characters, which may come from a server, are escaped.
     """
-    sys.stderr.write(spell_out(f"Error: {error.message}\n", "\n"))
+    sys.stderr.write(escape_text(f"Error: {error.message}\n", _KEPT))
     if error.hint:
-        sys.stderr.write(spell_out(f"Hint: {error.hint}\n", "\n"))
-
-
-def spell_out(text: str, keep: str = "") -> str:
-    """Return text with the characters that a terminal would act on as escapes, but for those of `keep`."""
-    # Python counts the wide space of Chinese and the no-break space as not printable.
-    return "".join(
-        char if char.isprintable() or char in f"\xa0\u3000{keep}" else char.encode("unicode_escape").decode()
-        for char in text
-    )
+        sys.stderr.write(escape_text(f"Hint: {error.hint}\n", _KEPT))
 
 
 def _end(number: int, frame: object) -> None:
