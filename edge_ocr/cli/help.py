@@ -75,7 +75,7 @@ def _list_params(command: Any, ctx: Any) -> Iterator[tuple[str, str, str]]:
         if param.required:
             text += " [required]"
         elif param.show_default and param.default not in (None, False):
-            # True: a flag that is on; otherwise a value, or a member of an enumeration.
+            # A flag, a member of an enumeration, or a plain value.
             default = "on" if param.default is True else getattr(param.default, "value", param.default)
             text += f" [default: {default}]"
         yield param.rich_help_panel or "Options", _name_option(param), text

@@ -353,7 +353,8 @@ def test_missing_modules_are_told(board, blank):
     # Nothing but Python itself.
     done = board(blank, start=[sys.executable, "-S", "-m", "edge_ocr_lite"])
     assert (done.code, done.out) == (6, "")
-    assert done.err.startswith(f"Error: the Python module cv2 is missing for {sys.executable}\nHint: ./install.sh")
+    assert done.err.startswith(f"Error: the Python module cv2 is missing for {sys.executable}\nHint: ")
+    assert "./install.sh" in done.err
 
 
 def test_a_module_that_lacks_a_library_is_told(board, blank, board_env):
