@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,11 @@ class FileEntry:
 
     sha256: str
     size_bytes: int
+
+    @classmethod
+    def describe(cls, data: bytes) -> FileEntry:
+        """Return the entry of a file that holds `data`."""
+        return cls(hashlib.sha256(data).hexdigest(), len(data))
 
 
 @dataclass(frozen=True)

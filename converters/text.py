@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
+from edge_ocr.core.errors import escape_text
 
 
 def clean_text(text: str, most: int = 200) -> str:
     """Return foreign text with what a terminal or a reader of lines would act on spelt out, and shortened."""
     shown = text if len(text) <= most else f"{text[:most]}…"
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
+    return escape_text(shown)
 
 
 def format_figure(value: float) -> str:
@@ -26,19 +24,37 @@ def format_figure(value: float) -> str:
 LAST_LINES = 15
 
 
-# glog puts level, date, time, thread and a path cut from the left before each line:
+# Paddle-Lite puts level, time, file (its path cut from the left) and function before each line of its log, with the
+# line's number behind the one or the other:
 # "[F 11/22  9:19: 6.755 ...e-Lite/lite/model_parser/model_parser.cc:118 LoadCombinedParamsPb] Check failed: ..."
-_GLOG_PREFIX = re.compile(r"^\[([IWEF])\s.*?([^\s/]+:\d+) (\S+)\] ")
+# "[F 11/22 12:30:26.284 lite/core/program.cc RuntimeProgram:316] no operator ..."
+_LOG_PREFIX = re.compile(r"\[[IWEF] [^\]]*?([^\s/\]]+\.\w+)(:\d+)? ([^\s:\]]+)(:\d+)?\] ")
 
 
-def list_last_lines(output: bytes, count: int = LAST_LINES) -> list[str]:
+def clean_log(text: str) -> str:
+    """Return lines of Paddle-Lite's log with `FILE:LINE FUNCTION: ` before each; other text stays."""
+    return _LOG_PREFIX.sub(r"\1\2\4 \3: ", text)
+
+
+def list_last_lines(output: bytes | bytearray, count: int = LAST_LINES) -> list[str]:
     """Return the last lines that say something: without log prefixes, blank lines, and repeats of the line before."""
     lines: list[str] = []
     for raw in output.decode(errors="replace").splitlines():
-        line = _GLOG_PREFIX.sub(r"\1 \2 \3: ", raw.strip())
+        line = clean_log(raw.strip())
         if line and lines[-1:] != [line]:
             lines.append(line)
     return lines[-count:]
+
+
+def quote_last_line(output: bytes | bytearray) -> str:
+    """Return the last line of what a program wrote, as the end of a message; "" for nothing."""
+    return "".join(f": {clean_text(line, 500)}" for line in list_last_lines(output, 1))
+
+
+def quote_last_lines(output: bytes | bytearray) -> str:
+    """Return the last lines of what a program wrote, as the end of a message; "" for nothing."""
+    last = "".join(f"\n  {line}" for line in list_last_lines(output))
+    return last and f"; it printed last:{last}"
 
 
 def sum_up(output: bytes) -> str:

@@ -24,7 +24,6 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 SEAL = "manifest_sha256"
 """Key of a manifest: the sha256 that its content has while this is empty. It tells whether somebody edited it."""
@@ -156,14 +155,6 @@ def has_all(source: Path, target: Path, names: Collection[str]) -> bool:
     return all(_is_same(leaf, target / leaf.relative_to(source)) for leaf in leaves)
 
 
-def hash_file(file: IO[bytes]) -> str:
-    """Return the sha256 of what an open file has left."""
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK_BYTES):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
 def name_some(names: Collection[str]) -> str:
     """Return the first few names, and how many more there are."""
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
@@ -252,8 +243,12 @@ def _raise(error: OSError) -> None:
 
 
 def _hash(path: str) -> str:
+    # As edge_ocr.core.files does; this file runs alone on boards.
+    digest = hashlib.sha256()
     with Path(path).open("rb") as file:
-        return hash_file(file)
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def main(stage: str, old: str, new: str, settings: str) -> None:

@@ -26,6 +26,7 @@ from edge_ocr.config import PipelineConfig, load_config
 from edge_ocr.core.bundle import INSTALLED, MANIFEST, SCHEMA_VERSION, SIGNATURE
 from edge_ocr.core.charset import Charset
 from edge_ocr.core.constants import list_constants
+from edge_ocr.core.files import hash_stream
 from edge_ocr.core.trust import (
     NoOpenSslError,
     UntrustedError,
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
 _MAX_MANIFEST_BYTES = 16 * 2**20
 # Of dictionary, settings and SBOM: ours have 50 KB at most.
 _MAX_TEXT_BYTES = 16 * 2**20
-
-_CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -239,7 +238,7 @@ def _find_fault(root: Path, name: str, files: Mapping[str, Mapping[str, Any]]) -
             twins = {other["sha256"]: name for name, other in files.items() if other["size_bytes"] == size_bytes}
             if not twins:
                 return f"{size_bytes} bytes, expected {entry['size_bytes']}"
-            actual = _hash(file)
+            actual = hash_stream(file)
     # Names that no file has, and links that lead in circles.
     except (OSError, ValueError, RuntimeError) as error:
         return f"cannot be read: {(isinstance(error, OSError) and error.strerror) or error}"
@@ -286,20 +285,13 @@ def _check_libraries(project: Path, manifest: Mapping[str, Any]) -> Iterator[Che
                 found, detail = False, "leads out of the project"
             else:
                 with _open_file(path) as file:
-                    actual = _hash(file)
+                    actual = hash_stream(file)
                 found = actual == sha256
                 detail = f"{name} is the manifest's" if found else f"sha256 {actual}, expected {sha256}"
         # Names that no file has, and links that lead in circles.
         except (OSError, ValueError, RuntimeError) as error:
             found, detail = False, f"cannot be read: {(isinstance(error, OSError) and error.strerror) or error}"
         yield Check("files", name, found, detail)
-
-
-def _hash(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK_BYTES):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _check_graph(folder: Path, kind: Kind, model: NbModel, manifest: Mapping[str, Any]) -> Iterator[Check]:

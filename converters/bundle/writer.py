@@ -29,7 +29,6 @@ from converters.bundle.ownership import (
     SEAL,
     Contents,
     has_all,
-    hash_file,
     list_written,
     name_some,
     read_listed,
@@ -40,6 +39,7 @@ from converters.plan import FileEntry
 from converters.text import Report
 from edge_ocr import __version__
 from edge_ocr.core.bundle import INSTALLED, MANIFEST, SIGNATURE
+from edge_ocr.core.files import hash_stream
 from edge_ocr.errors import UsageError
 
 OURS = (SIGNATURE, ".deploy-job")
@@ -122,7 +122,7 @@ class BundleWriter:
             path.write_bytes(data)
             if executable:
                 path.chmod(0o755)
-        return FileEntry(hashlib.sha256(data).hexdigest(), len(data))
+        return FileEntry.describe(data)
 
 
 @contextmanager
@@ -432,7 +432,7 @@ def _find_stranger(zip_file: Path) -> str:
             listed, ours, _ = rule
             for name in names:
                 with archive.open(f"{min(tops)}/{name}") as file:
-                    if name not in ours and hash_file(file) != listed.get(name):
+                    if name not in ours and hash_stream(file) != listed.get(name):
                         return name
     except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         return str((isinstance(error, OSError) and error.strerror) or error)

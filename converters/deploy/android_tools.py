@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from converters.processes.child import Child, LateError, name_end
-from converters.text import clean_text, list_last_lines
+from converters.text import clean_text, quote_last_line
 from edge_ocr.errors import ToolchainError
 
 TASK = ":app:assembleDebug"
@@ -101,7 +101,7 @@ def _find_java() -> str | None:
 def _read_java_version(java: str) -> int | None:
     _, out, said = run_tool([java, "-version"], ASK_TIMEOUT_S)
     # `17.0.15`, and before Java 9 `1.8.0_401`.
-    match = re.search(r'version "(?:1\.)?(\d+)', said + out)
+    match = re.search(r'version "(?:1\.)?(\d+)', said.decode(errors="replace") + out)
     return None if match is None else int(match[1])
 
 
@@ -133,8 +133,9 @@ def build_app(folder: Path) -> Path:
     command = [*_GRADLE_ENVIRONMENT, gradle, "--no-daemon", "--console=plain", "--quiet", TASK]
     status, out, said = run_tool(command, BUILD_TIMEOUT_S, folder)
     if status != 0:
-        reason = re.search(r"^\* What went wrong:\n(.*?)(?=^\* |\Z)", said, re.MULTILINE | re.DOTALL)
-        last = quote_last_line(said) or quote_last_line(out)
+        text = said.decode(errors="replace")
+        reason = re.search(r"^\* What went wrong:\n(.*?)(?=^\* |\Z)", text, re.MULTILINE | re.DOTALL)
+        last = quote_last_line(said) or quote_last_line(out.encode())
         found = " ".join((reason[1] if reason else last.removeprefix(": ")).split())
         raise ToolchainError(
             f"{folder}: could not be built: {clean_text(found, 1000) or name_end(status)}",
@@ -149,10 +150,7 @@ def build_app(folder: Path) -> Path:
 @contextmanager
 def start_tool(command: Sequence[str], folder: Path | None = None) -> Iterator[Child]:
     """Yield a process; it is ended in any case."""
-    try:
-        child = Child(command, folder)
-    except OSError as error:
-        raise ToolchainError(f"{command[0]} does not start: {error.strerror}") from None
+    child = Child(command, folder)
     try:
         child.close_stdin()
         yield child
@@ -160,7 +158,7 @@ def start_tool(command: Sequence[str], folder: Path | None = None) -> Iterator[C
         child.kill()
 
 
-def run_tool(command: Sequence[str], timeout_s: float, folder: Path | None = None) -> tuple[int, str, str]:
+def run_tool(command: Sequence[str], timeout_s: float, folder: Path | None = None) -> tuple[int, str, bytes]:
     """Return exit code, stdout and the end of stderr of a command.
 
     Raises ToolchainError where it does not start, or not end in time.
@@ -169,12 +167,7 @@ def run_tool(command: Sequence[str], timeout_s: float, folder: Path | None = Non
         try:
             out = child.receive_rest(_MAX_OUTPUT_BYTES, time.monotonic() + timeout_s)
         except LateError:
-            said = quote_last_line(child.tail.decode(errors="replace"))
+            said = quote_last_line(child.tail)
             raise ToolchainError(f"{' '.join(command)}: did not end within {timeout_s:g} s{said}") from None
         status = child.end(_CLOSE_TIMEOUT_S)
-        return status, out.decode(errors="replace"), child.tail.decode(errors="replace")
-
-
-def quote_last_line(said: str) -> str:
-    """Return the last line of what a program wrote, as the end of a message."""
-    return "".join(f": {clean_text(line, 500)}" for line in list_last_lines(said.encode(), 1))
+        return status, out.decode(errors="replace"), bytes(child.tail)

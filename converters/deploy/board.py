@@ -26,7 +26,7 @@ from converters.processes.ssh import (
     receive_facts,
     send_archive,
 )
-from converters.text import Report, clean_text, list_last_lines
+from converters.text import Report, clean_text, quote_last_line
 from edge_ocr.core.bundle import MANIFEST, Machine, name_abi
 from edge_ocr.errors import (
     ConfigError,
@@ -269,11 +269,7 @@ class Board:
         return int(count), named
 
     def _start(self, script: str, *arguments: str, hear: Callable[[bytes], None] = lambda said: None) -> Child:
-        command = [*self._connection, shlex.join(["sh", "-c", script, *arguments])]
-        try:
-            return Child(command, hear=hear)
-        except OSError as error:
-            raise ToolchainError(f"{command[0]} does not start: {error.strerror}") from None
+        return Child([*self._connection, shlex.join(["sh", "-c", script, *arguments])], hear=hear)
 
     def _ask(self, last: str, deadline: float) -> dict[str, str]:
         """Return what the keeper says up to `last`."""
@@ -380,8 +376,7 @@ class Board:
 
     def _quote(self, child: Child) -> str:
         """Return the last line that it wrote to stderr, as the end of a message."""
-        said = bytes(child.tail).rpartition(f"{_BEGINS}\n".encode())[2]
-        return "".join(f": {clean_text(line)}" for line in list_last_lines(said, 1))
+        return quote_last_line(child.tail.rpartition(f"{_BEGINS}\n".encode())[2])
 
 
 def _read_facts(said: str) -> Machine | None:

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from converters.deploy.android_tools import ASK_TIMEOUT_S, quote_last_line, run_tool, start_tool
+from converters.deploy.android_tools import ASK_TIMEOUT_S, run_tool, start_tool
 from converters.processes.child import Child, EndedError, LateError, name_end
-from converters.text import clean_text
+from converters.text import clean_text, quote_last_line
 from edge_ocr.core.types import TextLine
 from edge_ocr.errors import NotVerifiedError, ToolchainError, UsageError
 
@@ -147,8 +147,8 @@ class Adb:
         # Older ones end with 0 all the same.
         if status == 0 and re.search(r"^Success", out, re.MULTILINE):
             return
-        reason = re.search(r"Failure \[(.*?)\]?$", out + said, re.MULTILINE)
-        found = clean_text(reason[1]) if reason else name_end(status) + quote_last_line(said or out)
+        reason = re.search(r"Failure \[(.*?)\]?$", out + said.decode(errors="replace"), re.MULTILINE)
+        found = clean_text(reason[1]) if reason else name_end(status) + quote_last_line(said or out.encode())
         hint = next((text for code, text in _INSTALL_HINTS.items() if found.startswith(code)), None)
         raise ToolchainError(f"{self.serial}: did not install the app: {found}", hint)
 
@@ -178,7 +178,7 @@ class Adb:
             except LateError:
                 raise self._explain_silence() from None
             except EndedError:
-                said = quote_last_line(child.tail.decode(errors="replace"))
+                said = quote_last_line(child.tail)
                 raise NotVerifiedError(
                     f"{self.serial}: its log ended before the self-test did{said}", "is it still connected? adb devices"
                 ) from None
@@ -193,7 +193,7 @@ class Adb:
             "unlock the phone and leave its screen on, then again; the app's self-test can also be started by hand",
         )
 
-    def _ask(self, arguments: Sequence[str], timeout_s: float) -> tuple[int, str, str]:
+    def _ask(self, arguments: Sequence[str], timeout_s: float) -> tuple[int, str, bytes]:
         return run_tool([self._program, "-s", self.serial, *arguments], timeout_s)
 
     def _shell(self, script: str) -> str:

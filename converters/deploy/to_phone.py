@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shlex
 import time
@@ -21,6 +20,7 @@ from edge_ocr.core.bundle import MANIFEST
 from edge_ocr.core.selftest import compare_golden
 from edge_ocr.core.types import Reading
 from edge_ocr.errors import ModelError, NotVerifiedError, ParityError, ToolchainError, UsageError
+from edge_ocr.models.store import hash_file
 
 if TYPE_CHECKING:
     from converters.text import Report
@@ -212,7 +212,7 @@ def _plan(bundle: Bundle, folder: Path, serial: str | None) -> AppPlan:
         f"start {ACTIVITY} and read its result from the log",
         "compare what was read with what this machine read",
     )
-    sha256 = hashlib.sha256((bundle.folder / MANIFEST).read_bytes()).hexdigest()
+    sha256 = hash_file(bundle.folder / MANIFEST)
     return AppPlan(folder, abis, sha256, tuple(list_missing_tools(folder)), steps)
 
 

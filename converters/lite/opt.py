@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from converters.processes.child import clean_environment, name_end, run_child
 from converters.processes.interpreters import ask_interpreter
-from converters.text import list_last_lines
-from edge_ocr.errors import ConversionError, ToolchainError
+from converters.text import quote_last_lines
+from edge_ocr.errors import ConversionError
 
 WORKER = Path(__file__).with_name("opt_worker.py")
 
@@ -106,8 +106,6 @@ def _start(
 ) -> subprocess.CompletedProcess[bytes]:
     try:
         return _run_worker(python, job, timeout_s, stop)
-    except OSError as error:
-        raise ToolchainError(f"{python} does not start: {error.strerror}") from None
     except subprocess.TimeoutExpired as error:
         raise _refuse(program, f"did not end within {timeout_s:g} s", error.stderr or b"") from None
 
@@ -121,9 +119,8 @@ def _run_worker(
 
 
 def _refuse(program: Path, end: str, output: bytes) -> ConversionError:
-    said = "".join(f"\n  {line}" for line in list_last_lines(output))
     return ConversionError(
-        f"opt could not convert {program}: {end}" + (f"; it printed last:{said}" if said else ""),
+        f"opt could not convert {program}: {end}{quote_last_lines(output)}",
         "opt reads inference programs in .pdmodel form, with the .pdiparams of the same export; fetch or export the "
         "model again",
     )

@@ -13,6 +13,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from edge_ocr.errors import ToolchainError
 
 STDERR_TAIL_BYTES = 32 * 1024
 
@@ -56,6 +59,15 @@ class _Leader(subprocess.Popen[bytes]):
                 os.killpg(self.pid, signal.SIGKILL)
 
 
+def _start(command: Sequence[str], **options: Any) -> _Leader:
+    # In a process group of its own, Ctrl-C does not reach it: we end it in order. A thread other than the main one does
+    # not see Ctrl-C either, hence `stop` of `run_child`.
+    try:
+        return _Leader(list(command), stdout=subprocess.PIPE, start_new_session=True, **options)
+    except OSError as error:
+        raise ToolchainError(f"{command[0]} does not start: {error.strerror}") from None
+
+
 class Child:
     """A process whose three pipes one loop serves: nothing blocks beyond a deadline, whatever the child does."""
 
@@ -64,18 +76,10 @@ class Child:
     ) -> None:
         """Start `command`; `hear` is given what it writes to stderr, as it comes.
 
-        Raises OSError where it does not start.
+        Raises ToolchainError if it does not start.
         """
-        # A session of its own: Ctrl-C is for us, who then end it in order.
-        self._process = _Leader(
-            list(command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            cwd=cwd,
-            env=make_environment(),
-            start_new_session=True,
+        self._process = _start(
+            command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, cwd=cwd, env=make_environment()
         )
         pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
         self._stdin, self._stdout, self._stderr = (pipe.fileno() for pipe in pipes if pipe is not None)
@@ -214,19 +218,16 @@ def run_child(
 
     With `join_stderr`, stderr goes to the result's stdout.
 
-    Raises OSError where it does not start, subprocess.TimeoutExpired, with what it wrote until then, and CancelledError
+    Raises ToolchainError if it does not start; subprocess.TimeoutExpired, with what it wrote until then; CancelledError
     soon after another thread has set `stop`.
     """
-    # A session of its own, as `Child`: who waits in another thread than the main one sees no Ctrl-C, hence `stop`.
-    process = _Leader(
-        list(command),
+    process = _start(
+        command,
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if join_stderr else subprocess.PIPE,
         cwd=cwd,
         env=env,
         pass_fds=pass_fds,
-        start_new_session=True,
     )
     with process:
         try:

@@ -57,8 +57,6 @@ def ask_interpreter(python: Path, arguments: Sequence[str], answer: Callable[...
     """
     try:
         ended = run_child([str(python), "-I", *arguments], DESCRIBE_TIMEOUT_S, data=data, env=clean_environment())
-    except OSError as error:
-        raise ToolchainError(f"{python} does not start: {error.strerror}") from None
     except subprocess.TimeoutExpired:
         raise ToolchainError(f"{python} does not answer within {DESCRIBE_TIMEOUT_S:g} s") from None
     if ended.returncode != 0:
@@ -347,8 +345,8 @@ def _run_uv(uv: Path, arguments: list[str], tried: _Tried, lock: int) -> str | N
         )
     except subprocess.TimeoutExpired:
         return f"did not end within {UV_TIMEOUT_S:g} s"
-    except OSError as error:
-        return f"{uv} does not start: {error.strerror}"
+    except ToolchainError as error:
+        return error.message
     if ended.returncode == 0:
         return None
     text = ended.stderr.decode(errors="replace")

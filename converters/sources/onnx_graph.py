@@ -10,6 +10,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from converters.sources.program import Array, make_program
+from edge_ocr.core.errors import escape_text
 from edge_ocr.errors import ConversionError, ModelError
 
 MIN_OPSET = 11
@@ -116,7 +117,7 @@ def sum_up(said: object) -> str:
 
 def show(text: str) -> str:
     """Return names of a model as they may stand in a message: in one line, without what moves a terminal's cursor."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return escape_text(text)
 
 
 def infer_shapes(

@@ -95,8 +95,6 @@ def describe_paddle2onnx() -> tuple[str | None, str]:
 def _check(python: Path, origin: str) -> Paddle2Onnx:
     try:
         ended = _run(python, ["describe"], None, _DESCRIBE_TIMEOUT_S)
-    except OSError as error:
-        raise ToolchainError(f"{python} does not start: {error.strerror}") from None
     except subprocess.TimeoutExpired:
         raise ToolchainError(f"{python} does not answer within {_DESCRIBE_TIMEOUT_S:g} s") from None
     if ended.returncode != 0:
@@ -155,8 +153,6 @@ def convert_pir(
         job = ["convert", str(copy), str(params.absolute()), str(made), str(OPSET)]
         try:
             ended = _run(python, job, scratch, timeout_s)
-        except OSError as error:
-            raise ToolchainError(f"{python} does not start: {error.strerror}") from None
         except subprocess.TimeoutExpired as error:
             raise _refuse(program, text, f"did not end within {timeout_s:g} s", error.stdout or b"") from None
         if ended.returncode == _NO_PADDLE2ONNX:

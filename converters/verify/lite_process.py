@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.processes.child import Child, EndedError, LateError, name_end
-from converters.text import list_last_lines
-from edge_ocr.errors import NotVerifiedError
+from converters.text import clean_log, quote_last_lines
+from edge_ocr.errors import NotVerifiedError, ToolchainError
 
 START_TIMEOUT_S = 300.0
 """For loading a model; emulated, that is seconds on an idle machine."""
@@ -42,8 +42,8 @@ _MAX_TEXT_BYTES = 2**16
 def start_child(command: Sequence[str], cwd: Path | None = None) -> Child:
     try:
         return Child(command, cwd)
-    except OSError as error:
-        raise NotVerifiedError(f"{command[0]} does not start: {error.strerror}") from None
+    except ToolchainError as error:
+        raise NotVerifiedError(error.message) from None
 
 
 Explain = Callable[[int, bytes], NotVerifiedError | None]
@@ -208,26 +208,15 @@ def refuse_version(what: str, actual: str, expected: str) -> NotVerifiedError:
     )
 
 
-# Before each line of Paddle-Lite's log: "[F 11/22 12:30:26.284 lite/core/program.cc RuntimeProgram:316] ", or with
-# the number behind a long path. The file's name tells the operator.
-_LOG_PREFIX = re.compile(r"\[[IWEF] [^\]]*?([^\s/\]]+\.\w+)(:\d+)? (\w+)(:\d+)?\] ")
-
-
-def _clean_log(text: str) -> str:
-    return _LOG_PREFIX.sub(r"\1\2\4 \3: ", text)
-
-
 def _clean_reason(text: str) -> str:
     # Paddle-Lite's exceptions begin with a line that says nothing, and end with a line break.
-    return " ".join(_clean_log(text.replace("Paddle-Lite C++ Exception:", "")).split())
+    return " ".join(clean_log(text.replace("Paddle-Lite C++ Exception:", "")).split())
 
 
 def quote_last(output: bytes | bytearray) -> str:
     lines = output.decode(errors="replace").splitlines()
     # At each start, Paddle-Lite tells all about the processor.
-    cleaned = "\n".join(_clean_log(line) for line in lines if "device_info.cc" not in line)
-    last = "".join(f"\n  {line}" for line in list_last_lines(cleaned.encode()))
-    return last and f"; it printed last:{last}"
+    return quote_last_lines("\n".join(line for line in lines if "device_info.cc" not in line).encode())
 
 
 def _find_hint(stderr: bytes) -> str | None:

@@ -28,7 +28,7 @@ from converters.verify.lite_process import (
     refuse_version,
 )
 from edge_ocr.core.lite_ocr import MAX_THREADS
-from edge_ocr.errors import ModelError, NotVerifiedError, UsageError
+from edge_ocr.errors import ModelError, NotVerifiedError, ToolchainError, UsageError
 
 _Name = TypeVar("_Name", bound=str)
 
@@ -135,8 +135,8 @@ def build_program(arch: Arch, library: Path, include_dir: Path, folder: Path) ->
     command += [f"-L{library.parent}", f"-l:{library.name}", "-Wl,-rpath,$ORIGIN", "-Wl,--allow-shlib-undefined"]
     try:
         ended = run_child(command, COMPILE_TIMEOUT_S, env=make_environment())
-    except OSError as error:
-        raise NotVerifiedError(f"{compiler} does not start: {error.strerror}", name_packages(MACHINES[arch])) from None
+    except ToolchainError as error:
+        raise NotVerifiedError(error.message, name_packages(MACHINES[arch])) from None
     except subprocess.TimeoutExpired:
         raise NotVerifiedError(f"{compiler} did not end within {COMPILE_TIMEOUT_S:g} s") from None
     if ended.returncode != 0:
@@ -161,7 +161,7 @@ def _find_emulator(arch: Arch) -> list[str]:
 def _find_sysroot(arch: Arch) -> Path:
     machine = MACHINES[arch]
     candidates = [name_sysroot(machine)]
-    with suppress(OSError, subprocess.TimeoutExpired):
+    with suppress(ToolchainError, subprocess.TimeoutExpired):
         said = run_child([find_compiler(arch), "-print-sysroot"], 60, env=make_environment())
         # Debian's say "/", where the loader would be that of this machine.
         candidates += [Path(line) for line in said.stdout.decode(errors="replace").splitlines() if line.strip("/ ")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import mmap
 import platform
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ModelError, ToolchainError
+from .files import hash_stream
 from .settings import DetectionSettings, OrientationSettings, RecognitionSettings
 from .trust import (
     MAX_MANIFEST_BYTES,
@@ -52,8 +52,6 @@ SHIM = "libedge_ocr_lite.so"
 
 INSTALLED = ".installed"
 """Folder of the bundle with what install.sh made."""
-
-_CHUNK_BYTES = 1 << 20
 
 # Characters of an error that quotes a manifest.
 _MAX_REASON = 200
@@ -136,19 +134,17 @@ class DeviceBundle:
         entry = self.manifest["files"].get(name)
         if entry is None:
             raise ModelError(f"{name} is not in the manifest of {self.folder}", _EXPORT_AGAIN)
-        digest = hashlib.sha256()
         try:
             size_bytes = path.stat().st_size
             if size_bytes != entry["size_bytes"]:
                 raise ModelError(f"{path} has {size_bytes} bytes, expected {entry['size_bytes']}", _COPY_AGAIN)
             with path.open("rb") as file:
-                for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""):
-                    digest.update(chunk)
+                sha256 = hash_stream(file)
         except (OSError, ValueError) as error:  # ValueError: a name that no file has
             raise ModelError(
                 f"{path} cannot be read: {getattr(error, 'strerror', None) or error}", _COPY_AGAIN
             ) from None
-        if digest.hexdigest() != entry["sha256"]:
+        if sha256 != entry["sha256"]:
             raise ModelError(f"{path} is damaged: its sha256 is not the manifest's", _COPY_AGAIN)
         return path
 
@@ -263,7 +259,7 @@ def _explain_lite(manifest: Mapping[str, Any], machine: Machine) -> str | None:
     needed = libraries[abi].get("min_glibc")
     if glibc is None:
         return "it needs glibc, this system has another C library"
-    if needed and _order(glibc) < _order(needed):
+    if needed and order_version(glibc) < order_version(needed):
         return f"it needs glibc {needed}, this system has {glibc}"
     return None
 
@@ -468,7 +464,8 @@ def find_glibc() -> str | None:
     return version if library == "glibc" else None
 
 
-def _order(version: str) -> tuple[int, ...]:
+def order_version(version: str) -> tuple[int, ...]:
+    """Return a version of numbers and dots in a form that sorts: `2.36` gives (2, 36)."""
     return tuple(map(int, version.split(".")))
 
 

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from .errors import UsageError
+
+_CHUNK_BYTES = 2**20
+
+
+def hash_stream(file: IO[bytes]) -> str:
+    """Return the sha256, as hex digits, of what an open file has left to read."""
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -30,6 +30,7 @@ from pathlib import Path, PurePosixPath
 
 import platformdirs
 
+from edge_ocr.core.files import hash_stream
 from edge_ocr.errors import ModelError
 from edge_ocr.fetch.fetcher import get_announced_size, open_from_anywhere, read_pieces
 from edge_ocr.fetch.reasons import UvError, explain_download, mask_urls, sum_up_uv
@@ -135,11 +136,8 @@ def hash_file(path: Path) -> str:
     status = path.stat()
     key = (str(path), status.st_size, status.st_mtime_ns)
     if key not in _digests:
-        digest = hashlib.sha256()
         with path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                digest.update(chunk)
-        _digests[key] = digest.hexdigest()
+            _digests[key] = hash_stream(file)
     return _digests[key]
 
 

@@ -15,8 +15,8 @@ from converters.lite.libraries.elf import find_min_glibc
 from converters.plan import Shim
 from converters.processes.child import make_environment, run_child
 from converters.text import Report
-from edge_ocr.core.bundle import SHIM, iterate_files
-from edge_ocr.errors import NotVerifiedError
+from edge_ocr.core.bundle import SHIM, iterate_files, order_version
+from edge_ocr.errors import NotVerifiedError, ToolchainError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +75,7 @@ def add_shims(
                 file = f"{folder}/{abi}/{SHIM}"
                 bundle.add(file, data)
                 glibc.append(of_shim)
-        shims[abi] = Shim(file, max(filter(None, glibc), key=_order, default=None))
+        shims[abi] = Shim(file, max(filter(None, glibc), key=order_version, default=None))
     return shims
 
 
@@ -94,8 +94,8 @@ def build_shim(arch: Arch, library: Path, include_dir: Path) -> tuple[bytes, str
         command += [f"-L{library.parent}", f"-l:{library.name}", f"-Wl,-soname,{SHIM}", "-Wl,-rpath,$ORIGIN"]
         try:
             ended = run_child(command, COMPILE_TIMEOUT_S, env=make_environment())
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise NotVerifiedError(f"{compiler} does not run: {error}") from None
+        except (ToolchainError, subprocess.TimeoutExpired) as error:
+            raise NotVerifiedError(str(error)) from None
         if ended.returncode != 0:
             reason = " ".join(ended.stderr.decode(errors="replace").split())[:500]
             raise NotVerifiedError(f"{SHIM} does not build against {library}: {reason}")
@@ -111,7 +111,3 @@ def _list_headers(include_dir: Path, name: str) -> Iterator[str]:
             seen.add(header)
             yield header
             pending += [found.decode() for found in _INCLUDE.findall((include_dir / header).read_bytes())]
-
-
-def _order(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")))

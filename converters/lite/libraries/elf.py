@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from edge_ocr.core.bundle import order_version
 from edge_ocr.errors import ModelError
 
 if TYPE_CHECKING:
@@ -185,14 +186,14 @@ def find_min_glibc(path: Path) -> str | None:
     data = _read(path, str(path))
     try:
         versions = [
-            tuple(map(int, name.removeprefix("GLIBC_").split(".")))
+            name.removeprefix("GLIBC_")
             for name in _iterate_needed_versions(ELFFile(io.BytesIO(data)))
             if re.fullmatch(r"GLIBC_[\d.]+", name)
         ]
+        return max(versions, key=order_version, default=None)
     # pyelftools raises ELFError where it looks, and whatever comes where it does not.
     except Exception as error:
         raise ModelError(f"{path}: is a damaged ELF file: {' '.join(str(error).split())}", _HINT) from error
-    return ".".join(map(str, max(versions))) if versions else None
 
 
 def _read(path: Path, where: str) -> bytes:

@@ -166,7 +166,7 @@ def test_a_compiler_that_does_not_start_is_told(add, monkeypatch, tmp_path):
     leave_on_path(monkeypatch, compiler.parent)
     compiler.write_text("no program")
     compiler.chmod(0o755)
-    with pytest.raises(NotVerifiedError, match=r"aarch64-linux-gnu-g\+\+ does not run: "):
+    with pytest.raises(NotVerifiedError, match=r"aarch64-linux-gnu-g\+\+"):
         build_shim("armv8", library.cxx_library, library.include_dir)
 
 

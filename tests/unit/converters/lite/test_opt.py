@@ -173,8 +173,8 @@ def test_last_lines_drop_log_prefixes_blanks_and_repeats():
     output = "Loading\n\n" + "".join(warning.format(i) for i in range(30)) + "[F 1/2  9:1: 2.3 ...a/io.h:152 Open] no\n"
     assert list_last_lines(output.encode()) == [
         "Loading",
-        "W conv_elementwise_fuser.cc:115 InsertNewNode: fusion failed",
-        "F io.h:152 Open: no",
+        "conv_elementwise_fuser.cc:115 InsertNewNode: fusion failed",
+        "io.h:152 Open: no",
     ]
     assert list_last_lines(b"a\nb\n\xff\n", 2) == ["b", "�"]
     assert list_last_lines(b"") == []

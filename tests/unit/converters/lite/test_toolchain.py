@@ -163,7 +163,6 @@ def test_a_named_interpreter_that_is_missing_or_broken_is_refused(monkeypatch, t
 def test_without_python_and_network_everything_tried_is_listed(empty_cache, no_python, tmp_path):
     add_program(tmp_path / "python3.10", "echo 'pyenv: python3.10: command not found' >&2; exit 127")
     answer = {"python_version": "3.9.1", "implementation": "PyPy", "machine": "x86_64", "bits": 64}
-    answer.update(wheel_version=None, opt_version=None, import_error=None)
     add_program(tmp_path / "python3.9", f"echo '{json.dumps(answer)}'")
     with pytest.raises(ToolchainError) as caught:
         find_opt_interpreter()

@@ -13,7 +13,7 @@ import pytest
 
 from converters.lite.opt import run_opt
 from converters.processes.child import Child, run_child
-from edge_ocr.errors import ConversionError
+from edge_ocr.errors import ConversionError, ToolchainError
 
 # Says the id of what it started, which holds no pipe, and ends.
 LEADER = "sleep 60 </dev/null >/dev/null 2>&1 & echo $!"
@@ -101,7 +101,7 @@ def test_a_command_is_run_to_its_end_with_what_it_says():
     done = run_child(["sh", "-c", "echo yes; echo no >&2"], 10, env=os.environ, join_stderr=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"yes\nno\n", None)
     assert run_child(["cat"], 10, env=os.environ).stdout == b""
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(ToolchainError, match="/no/such/program"):
         run_child(["/no/such/program"], 10, env=os.environ)
 
 

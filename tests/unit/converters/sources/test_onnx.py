@@ -39,7 +39,7 @@ def test_newer_opset_than_onnx_knows_is_refused(tmp_path):
     model = onnx.load(make(one("Relu"), path=tmp_path / "m.onnx"))
     model.opset_import[0].version = 23
     onnx.save(model, tmp_path / "m.onnx")
-    with pytest.raises(ConversionError, match="opset 23, .*11 .*22"):
+    with pytest.raises(ConversionError, match=r"opset 23, .*11 .*22"):
         import_onnx(tmp_path / "m.onnx")
 
 
@@ -64,7 +64,7 @@ def test_two_outputs_are_refused(tmp_path):
     model = onnx.load(make(one("Relu"), path=tmp_path / "m.onnx"))
     model.graph.output.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, FREE))
     onnx.save(model, tmp_path / "m.onnx")
-    with pytest.raises(ConversionError, match="1 .*2 "):
+    with pytest.raises(ConversionError, match=r"1 .*2 "):
         import_onnx(tmp_path / "m.onnx")
 
 
@@ -73,7 +73,7 @@ def test_half_precision_is_refused(tmp_path):
     for port in (*model.graph.input, *model.graph.output):
         port.type.tensor_type.elem_type = TensorProto.FLOAT16
     onnx.save(model, tmp_path / "m.onnx")
-    with pytest.raises(ConversionError, match="FLOAT16, .*FLOAT"):
+    with pytest.raises(ConversionError, match=r"FLOAT16, .*FLOAT"):
         import_onnx(tmp_path / "m.onnx")
 
 

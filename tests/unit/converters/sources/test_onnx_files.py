@@ -173,7 +173,7 @@ def test_tensors_may_share_a_file_but_not_make_memory_of_it(tmp_path, count, is_
         entry.value = spell(entry.value, number)
     source.write_bytes(model.SerializeToString())
     if is_refused:
-        with pytest.raises(ModelError, match="4320.*864"):
+        with pytest.raises(ModelError, match=r"4320.*864"):
             import_onnx(source)
     else:
         assert import_onnx(source).ops

@@ -149,7 +149,7 @@ def test_fewer_classes(trace, find_model):
     with pytest.raises(NotVerifiedError, match=rf"\[1, 12, {len(kept)}\].*\[1, 12, 6625\]") as caught:
         trace("rec", **options)
     assert "classes" in caught.value.hint
-    with pytest.raises(UsageError, match="0 .*6624"):
+    with pytest.raises(UsageError, match=r"0 .*6624"):
         trace("rec", kept_classes=(0, 6625), **options)
 
 

@@ -4,13 +4,13 @@ from collections import Counter
 from functools import cache
 
 import pytest
+from support.nb_programs import make_op
 
 from converters.lite.nb.cost import compute_cost
 from converters.lite.nb.read import NbBlock, NbHeader, NbModel, NbParam, NbVar, read_nb
 from converters.lite.opt import run_opt
 from edge_ocr.errors import ModelError
 from edge_ocr.models.resolve import resolve_model
-from support.nb_programs import make_op
 
 MODELS = {"det": "PP-OCRv4_mobile_det", "rec": "PP-OCRv4_mobile_rec", "cls": "ch_ppocr_mobile_v2_cls"}
 

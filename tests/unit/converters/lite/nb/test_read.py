@@ -313,13 +313,13 @@ def test_each_damage_is_named(data, words):
 
 def test_a_record_too_short_for_its_offset_is_refused():
     data = build_model({"blocks": [{}]}, [b""])
-    with pytest.raises(ModelError, match="0.*4"):
+    with pytest.raises(ModelError, match=r"0.*4"):
         parse_nb(data[:-8] + struct.pack("<I", 0))
 
 
 def test_a_program_of_absurd_size_is_refused(monkeypatch):
     monkeypatch.setattr("converters.lite.nb.read.TOPOLOGY_LIMIT_BYTES", 10)
-    with pytest.raises(ModelError, match="byte 18.*10"):
+    with pytest.raises(ModelError, match=r"byte 18.*10"):
         parse_nb(build_model({"blocks": [{}]}))
 
 
@@ -496,5 +496,5 @@ def test_foreign_files_are_refused(tmp_path):
 
 
 def test_an_endless_foreign_file_is_not_read_whole():
-    with pytest.raises(ModelError, match="0.*2"):
+    with pytest.raises(ModelError, match=r"0.*2"):
         read_nb(Path("/dev/zero"))

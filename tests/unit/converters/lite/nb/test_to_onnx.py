@@ -281,7 +281,7 @@ def test_programs_of_several_blocks_or_without_ends_are_refused():
     model = build_model([feed("x"), fetch("x")], {"x": (1, 2)})
     with pytest.raises(ModelError, match=r"test\.nb: 2 .*1"):
         build_graph(dataclasses.replace(model, blocks=model.blocks * 2), "test.nb")
-    with pytest.raises(ModelError, match="test.nb: 0 .*1"):
+    with pytest.raises(ModelError, match=r"test.nb: 0 .*1"):
         build_graph(dataclasses.replace(model, blocks=()))
     for ops, words in (([feed("x")], "1 inputs and 0 outputs"), ([fill("c", 1, 5), fetch("c")], "0 inputs and 1")):
         with pytest.raises(ModelError, match=words):
@@ -317,7 +317,7 @@ def test_a_parameter_of_many_ops_is_held_once():
 
 def test_filled_numbers_are_counted_over_the_whole_program():
     ops = [fill(f"c{place}", 1, dtype=5, shape=(10_000,)) for place in range(100)]
-    with pytest.raises(ModelError, match="70000 .*65536"):
+    with pytest.raises(ModelError, match=r"70000 .*65536"):
         build(*ops, output="x")
 
 
@@ -327,7 +327,7 @@ def test_more_parameters_than_onnx_holds_are_refused(monkeypatch):
         build(output="x", params={"p": np.ones(7, dtype)})
         with pytest.raises(ModelError, match=r"test\.nb: 32 .*31"):
             build(output="x", params={"p": np.ones(8, dtype)})
-    with pytest.raises(ModelError, match="32 .*31"):
+    with pytest.raises(ModelError, match=r"32 .*31"):
         build(output="x", params={"p": np.ones(4, np.int32)})
 
 
