@@ -1,4 +1,4 @@
-"""The texts of a bundle: its README, made for what is in it, and the licences."""
+"""The README of a bundle, written for what that bundle holds, and its list of licences."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from converters.plan import ExportedModel
 
 LICENSES = """\
-edge-ocr (texts and configuration; for boards runtime/ and its scripts; for Android the project around this)
+edge-ocr (texts and configuration; on boards, runtime/ and the scripts; on Android, the project around the bundle)
     Apache License 2.0
-PP-OCR models (models/*.nb, made from PaddleOCR's weights unless you exported your own) and dict.txt
+PP-OCR models (models/*.nb, converted from PaddleOCR's weights unless you exported your own) and dict.txt
     Copyright PaddlePaddle Authors, Apache License 2.0
     https://github.com/PaddlePaddle/PaddleOCR
-Paddle-Lite (the library, where the bundle holds one)
+Paddle-Lite (the library, if the bundle holds one)
     Copyright PaddlePaddle Authors, Apache License 2.0
     https://github.com/PaddlePaddle/Paddle-Lite
 
@@ -27,8 +27,8 @@ The Apache License 2.0: https://www.apache.org/licenses/LICENSE-2.0
 
 _PRECISIONS = {
     "fp32": "32-bit floats",
-    "int16": "16-bit integers with a scale for each output channel; computed in 32-bit floats",
-    "int8": "8-bit integers with a scale for each output channel; computed in 32-bit floats",
+    "int16": "16-bit integers with one scale per output channel; computation is in 32-bit floats",
+    "int8": "8-bit integers with one scale per output channel; computation is in 32-bit floats",
 }
 
 _LIMITS = {
@@ -37,15 +37,15 @@ _LIMITS = {
     "long": "its longer side is exactly",
 }
 
-_KINDS = {"det": "finds text lines", "rec": "reads a line", "cls": "finds lines that stand upside down"}
+_KINDS = {"det": "finds text lines", "rec": "reads one line", "cls": "finds upside-down lines"}
 
 
 _ARM_CHECK = """\
-Check it in your program: the version that the runtime
-reports must equal `lite.runtime_version` in `manifest.json`."""
+Check it in your program: the version that the
+runtime reports must equal `lite.runtime_version` in `manifest.json`."""
 _ANDROID_CHECK = """\
-Module `ocr` compares them when it opens the
-bundle, and stops where they differ."""
+Module `ocr` compares the versions when it
+opens the bundle and refuses a mismatch."""
 
 
 def write_readme(contents: BundleContents) -> str:
@@ -58,43 +58,43 @@ def write_readme(contents: BundleContents) -> str:
     return f"""\
 # {"OCR bundle for " + target.summary if for_board else "An Android app that reads text"}
 
-Made by edge-ocr {__version__}, for **Paddle-Lite {opt_version}** and no other version: a runtime of another
-version only warns, and may then read wrong. {_ARM_CHECK if for_board else _ANDROID_CHECK}
+Made by edge-ocr {__version__} for **Paddle-Lite {opt_version}** only: a mismatched runtime just logs a warning and
+may then return wrong text. {_ARM_CHECK if for_board else _ANDROID_CHECK}
 {_describe_board() if for_board else _describe_app(contents)}
-| model | does | made from | size |
+| model | what it does | made from | size |
 |---|---|---|---|
 {rows}
-Weights: {_PRECISIONS[contents.options.precision]}. Characters: {characters}, and the CTC blank is class 0.
+Weights: {_PRECISIONS[contents.options.precision]}. Characters: {characters}; the CTC blank is class 0.
 
-{f"In `{target.bundle_folder}/`:" + chr(10) * 2 if target.bundle_folder else ""}| file | holds |
+{f"In `{target.bundle_folder}/`:" + chr(10) * 2 if target.bundle_folder else ""}| file | contents |
 |---|---|
 {files}
 ## The Paddle-Lite library
 
 {_describe_libraries(contents)}
-## {"How a program loads a model" if for_board else "In an app of your own"}
+## {"How a program loads a model" if for_board else "In your own app"}
 
 {target.usage}
 ## How a picture is read
 
-All numbers are in `manifest.json`, under `settings` and `constants`; `pipeline.yaml` has the settings as a pipeline
-file of edge-ocr, for exporting again.
+All numbers are in `manifest.json`, under `settings` and `constants`. `pipeline.yaml` holds the same settings as a
+pipeline file of edge-ocr, so that you can export again.
 
-1. Detection: put a border around small pictures and strips (`constants.border`); scale the BGR picture so that
-   {_LIMITS[contents.config.detection.limit_type]} `Detection.limit_side_len`,
-   each side rounded to a multiple of 32; (x / 255 - mean) / std per channel; run
-   `models/det.nb` on 1 x 3 x H x W. Its output is the probability of text at each pixel. Binarise at
-   `thresh`, take outlines, fit rotated rectangles, drop those with a mean below `box_thresh`, grow them
-   by area x `unclip_ratio` / perimeter, scale them back. Where the text that this finds is too small and
-   `Detection.windows` is true, do the same at a larger scale, in overlapping windows that make one map
-   (`constants.windows`), and keep what only the first look found.
-2. Cut each rectangle out with a perspective transform; turn it by 90 degrees if it is at least 1.5 times
-   taller than wide.
-3. Recognition: scale the crop to the height in `Recognition.image_shape`, keep its ratio; x / 127.5 - 1;
-   pad with zeros on the right up to the width in `image_shape`, or the next multiple of 64; run
-   `models/rec.nb`. Its output is T x classes. A line wider than `constants.recognition.max_width` is cut at gaps.
-4. Take the best class at each step, drop repeats, then class 0. Class n is line n of `dict.txt`; a line
-   may be a space, or empty for a class that reads as nothing: do not trim it away.
+1. Detection: add a border to small pictures and strips (`constants.border`). Scale the BGR picture so that
+   {_LIMITS[contents.config.detection.limit_type]} `Detection.limit_side_len`, and round each side to a multiple of 32.
+   Normalise each channel: (x / 255 - mean) / std. Run `models/det.nb` on 1 x 3 x H x W; its output is the probability
+   of text at each pixel. Binarise it at `thresh`, find outlines, fit rotated rectangles, drop those whose mean
+   probability is below `box_thresh`, grow the others by area x `unclip_ratio` / perimeter, and scale them back. If the
+   text found is too small and `Detection.windows` is true, repeat this at a larger scale in overlapping windows that
+   form one map (`constants.windows`), and keep what only the first pass found.
+2. Cut each rectangle out with a perspective transform. Turn the crop by 90 degrees if it is at least 1.5 times taller
+   than wide.
+3. Recognition: scale the crop to the height in `Recognition.image_shape`, keeping its aspect ratio. Normalise:
+   x / 127.5 - 1. Pad with zeros on the right to the width in `image_shape`, or, if it is wider, to the next multiple of
+   64. Run `models/rec.nb`; its output is T x classes. A line wider than `constants.recognition.max_width` is cut at
+   gaps.
+4. Decode: take the best class at each step, drop repeats, then drop class 0. Class n is line n of `dict.txt`. That line
+   may be a single space, or empty for a class that produces no text, so do not strip lines.
 {_describe_classifier(contents)}{"" if for_board else _ANDROID_LIMITS}"""
 
 
@@ -102,17 +102,17 @@ def _describe_board() -> str:
     return """
 ## On the board
 
-Copy this folder there, as it is, and in it
+Copy this folder to the board unchanged. Inside it, run
 
 ```sh
-sh install.sh                     # checks the board, says what is missing, and tests what it made
-./edge-ocr-lite photo.jpg         # reads a picture; --help tells the rest: folders, JSON, bench, camera, selftest
+sh install.sh                     # checks the board, names what is missing, and runs a self-test
+./edge-ocr-lite photo.jpg         # reads a picture; --help lists the rest: folders, JSON, bench, camera, selftest
 ```
 
-It needs Python 3.9 or newer with NumPy, OpenCV and pyclipper (Debian: `apt install python3-numpy python3-opencv
-python3-pyclipper`); `sh install.sh --pip` brings what is missing into a venv inside this folder. Beside Paddle-Lite it
-runs on ONNX Runtime, where the bundle has `onnx/` and Python has `onnxruntime`. `sh uninstall.sh` removes what
-`install.sh` made. In Python, with `runtime/` in `PYTHONPATH`:
+The board needs Python 3.9 or newer with NumPy, OpenCV and pyclipper (Debian: `apt install python3-numpy python3-opencv
+python3-pyclipper`). `sh install.sh --pip` installs missing modules into a virtual environment inside this folder. If
+the bundle has `onnx/` and Python has `onnxruntime`, it can also run on ONNX Runtime instead of Paddle-Lite.
+`sh uninstall.sh` removes what `install.sh` made. In Python, with `runtime/` in `PYTHONPATH`:
 
 ```python
 from edge_ocr_lite import LiteOCR
@@ -125,40 +125,41 @@ for line in reader.predict("photo.jpg").lines:
 
 
 _ANDROID_LIMITS = """
-## Bundles of yours only
+## Accept only your own bundles
 
-With the public key `KEY.pub` as `app/src/main/assets/edge-ocr-trust/KEY.pem`, the app opens its bundle only if
-`edge-ocr export --sign KEY.key` made it and no newer one was opened before. For a bundle in a folder, pass
-`OcrOptions(trust = Trust.fromAssets(context))`. The device must know Ed25519, which Android learnt in 2025 with updates
-of its Conscrypt; on one that does not, nothing opens, unless the app brings Conscrypt 2.6 or newer.
+Copy your public key `KEY.pub` to `app/src/main/assets/edge-ocr-trust/KEY.pem`. The app then opens its bundle only if
+`edge-ocr export --sign KEY.key` made it, and refuses one that is older than a bundle it has opened before. For a bundle
+in a folder, pass `OcrOptions(trust = Trust.fromAssets(context))`. The device must support Ed25519, which came to
+Android in 2025 with updates of Conscrypt. On a device without it, no bundle opens unless the app contains Conscrypt 2.6
+or newer.
 
-## What to know
+## Limits
 
-- Paddle-Lite has libraries for ARM only: emulators on x86 cannot run the app.
-- The APK that Gradle makes is a debug one, signed with this machine's debug key. A release needs a key of yours.
+- Paddle-Lite has libraries for ARM only, so emulators on x86 cannot run the app.
+- Gradle builds a debug APK, signed with this machine's debug key. A release needs a key of your own.
 - The libraries stay uncompressed in the APK and are mapped from there (`extractNativeLibs="false"`,
-  `useLegacyPackaging = false`): no second copy on the device, and the build aligns them to 16 KB inside the APK. That
-  is not enough for a device with pages of 16 KB (some with Android 15 or newer): the library's own segments must be
-  aligned, too, or the app cannot load it there. Google Play asks the same of apps for Android 15 and newer. A library
-  here that is not aligned is named above.
-- No speed on a phone was measured yet; the app's benchmark measures it on yours.
+  `useLegacyPackaging = false`), so the device keeps no second copy, and the build aligns them to 16 KB inside the APK.
+  A device with pages of 16 KB (some with Android 15 or newer) can load a library only if its own segments are aligned
+  to 16 KB, too. Google Play requires this of apps for Android 15 and newer. Libraries that are not aligned are named
+  above.
+- Speed was not measured on any phone yet. Use the app's benchmark on yours.
 """
 
 
 def _describe_app(contents: BundleContents) -> str:
     target = contents.target
     return f"""
-## To a running app
+## Build and run the app
 
 1. {_describe_first_step(contents)}
-2. Open this folder in Android Studio. Or, without it: with Java 17, the Android SDK with platform 35 (`ANDROID_HOME`
-   names its folder) and Gradle 8.13 or a later 8.x, run `gradle :app:assembleDebug` here.
-3. Run `app` on a phone with Android 7 or newer. Or, from the folder above, `edge-ocr deploy THIS_FOLDER --adb`: it
-   builds and installs the app, lets it read a picture on the phone, and compares with what the host read.
+2. Open this folder in Android Studio. Without Android Studio, install Java 17, the Android SDK with platform 35 (set
+   `ANDROID_HOME` to its folder) and Gradle 8.13 or a later 8.x, and run `gradle :app:assembleDebug` here.
+3. Run `app` on a phone with Android 7 or newer. Alternatively, run `edge-ocr deploy THIS_FOLDER --adb` in the folder
+   above: it builds and installs the app, reads a picture on the phone, and compares the result with the host's.
 
-`ocr/` is the library, with everything that reading takes; `app/` shows what it does. To put a newer bundle into a
-project that you changed, export to another folder, and replace `{target.bundle_folder}`, `ocr/libs` and
-`{target.library_folder}` by those from there, and `edgeocr.abis` in `gradle.properties` if you gave other ABIs.
+`ocr/` is the library, complete in itself; `app/` is a demo of it. To put a newer bundle into a project that you have
+changed, export to another folder and copy `{target.bundle_folder}`, `ocr/libs` and
+`{target.library_folder}` from there. If you chose other ABIs, also copy `edgeocr.abis` in `gradle.properties`.
 """
 
 
@@ -169,10 +170,8 @@ def _describe_first_step(contents: BundleContents) -> str:
     if not lacking:
         alone = [abi for abi, library in libraries.items() if library is not None and library.lacks_cxx_runtime]
         if alone:
-            return (
-                f"Paddle-Lite's library for {' and '.join(alone)} cannot be loaded as it is: see below what it needs."
-            )
-        return "Paddle-Lite's libraries are in their places: nothing is to be fetched."
+            return f"Paddle-Lite's library for {' and '.join(alone)} cannot be loaded yet: see below what it needs."
+        return "Paddle-Lite's libraries are in place; there is nothing to fetch."
     given = f"--target {target.name} {target.abi_option} {','.join(libraries)}"
     if options.precision != "fp32":
         given += f" --quantize {options.precision}"
@@ -186,8 +185,8 @@ def _describe_first_step(contents: BundleContents) -> str:
         given += f" --lite-version {options.lite_version}"
     fetch = "".join(f"   edge-ocr libs fetch --platform {platform} --version {version}\n" for platform in lacking)
     return f"""\
-Paddle-Lite's library is missing, without which the build stops. This gets it; then export again, with the models, the
-   pipeline file and the --set that you gave, if you did:
+Paddle-Lite's library is missing, and the build needs it. Fetch it, then export again with the same models, pipeline
+   file and `--set` options as before:
 
    ```sh
 {fetch}   edge-ocr export {given} --force --out THIS_FOLDER
@@ -199,8 +198,8 @@ def _describe_classifier(contents: BundleContents) -> str:
     if contents.find_model("cls") is None:
         return ""
     return """\
-5. Before recognition, `models/cls.nb` finds lines that stand upside down: scale and pad a crop as for recognition, to
-   `Orientation.image_shape`; where its second output exceeds `Orientation.thresh`, turn the crop by 180 degrees.
+5. Before recognition, `models/cls.nb` finds upside-down lines: scale and pad a crop as for recognition, to
+   `Orientation.image_shape`. If the second output exceeds `Orientation.thresh`, turn the crop by 180 degrees.
 """
 
 
@@ -212,28 +211,30 @@ def _describe_model(model: ExportedModel) -> str:
 def _list_files(contents: BundleContents) -> dict[str, str]:
     target, options = contents.target, contents.options
     files = {
-        "manifest.json": "versions, settings, sha256 of every file, what the models were made from",
-        "dict.txt": "the characters, one a line, in the order of the classes",
-        "pipeline.yaml": "the settings once more, as a pipeline file",
-        "golden.png": "a picture for self-tests; what must be read in it is in manifest.json under `golden`",
+        "manifest.json": "versions, settings, the sha256 of every file, and what the models were made from",
+        "dict.txt": "the characters, one per line, in the order of the classes",
+        "pipeline.yaml": "the same settings as a pipeline file",
+        "golden.png": "a picture for self-tests; the expected text is in manifest.json under `golden`",
     }
     if options.signer is not None:
         files["manifest.sig"] = (
-            "the signature of manifest.json (Ed25519); a machine with the key in /etc/edge-ocr/trust/*.pem checks it"
+            "the signature of manifest.json (Ed25519); machines with the key in /etc/edge-ocr/trust/*.pem check it"
         )
     if options.with_onnx:
         files["onnx/"] = "the same graphs as ONNX, with 32-bit weights"
     if target.name == "arm":
-        files["install.sh`, `uninstall.sh"] = "completes the bundle on the board; takes that back"
+        files["install.sh`, `uninstall.sh"] = "sets the bundle up on the board; undoes that"
         files["edge-ocr-lite"] = "the command"
-        files["edge-ocr-lite.service"] = "an example of a systemd unit"
-        files["runtime/"] = "the code behind it: the very modules that edge-ocr reads with on the host"
+        files["edge-ocr-lite.service"] = "an example systemd unit"
+        files["runtime/"] = "its code: the same modules that edge-ocr uses on the host"
     for abi, library in contents.libraries.items():
         # In a project they are not part of the bundle.
         if library is not None and not target.bundle_folder:
             files.update(dict.fromkeys(target.place_library(abi, library), "Paddle-Lite"))
-    files["bom.cdx.json"] = "what the bundle consists of: versions, origins, licences and sha256, as CycloneDX 1.6"
-    files["LICENSES"] = "who made what, under which licence"
+    files["bom.cdx.json"] = (
+        "the parts of the bundle, with versions, origins, licences and sha256 (an SBOM, CycloneDX 1.6)"
+    )
+    files["LICENSES"] = "copyrights and licences"
     return files
 
 
@@ -242,9 +243,9 @@ def _describe_libraries(contents: BundleContents) -> str:
     for abi, library in contents.libraries.items():
         if library is None:
             text += (
-                f"- `{abi}`: not there. This gets it; then export again:\n"
+                f"- `{abi}`: missing. Fetch it, then export again:\n"
                 f"  `edge-ocr libs fetch --platform {target.platforms[abi]} --version {version}`\n"
-                "  The place of the official archive is in `manifest.json` under `lite.libraries`.\n"
+                "  `manifest.json` has the URL of the official archive under `lite.libraries`.\n"
             )
             continue
         placed = ", ".join(f"`{name}`" for name in target.place_library(abi, library))

@@ -1,4 +1,4 @@
-"""What a bundle can be made for."""
+"""The targets that a bundle can be made for."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of device, and what opt and the bundle must know about it."""
+    """A kind of device, with what opt and the bundle need to know about it."""
 
     name: str
     summary: str
     valid_places: str
-    """Paddle-Lite's word for the kernels that opt may choose from."""
+    """Paddle-Lite's name for the kernels that opt may choose from."""
     abi_option: str
-    """What its users call an ABI: the option of `edge-ocr export`."""
+    """The option of `edge-ocr export` that chooses the ABI."""
     platforms: Mapping[str, str]
     """ABI to its platform in `converters.lite.libraries.platforms`; the first ABI is the default."""
     bundle_folder: str
-    """Where the bundle lies in what an export writes; empty where it is the whole of it."""
+    """Path of the bundle in the exported folder; empty if that folder is the bundle."""
     library_folder: str
-    """Of what an export writes; a library lies in it under the name of its ABI."""
+    """Path in the exported folder; each library is in a subfolder named after its ABI."""
     usage: str
-    """For the bundle's README: how a program on the device loads a model."""
+    """For the README: how a program on the device loads a model."""
 
     def choose_abis(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the ABIs of a bundle, each once: the given ones, or the default where none is given.
+        """Return the given ABIs, each once; the default ABI for an empty list.
 
-        Raises UsageError for one that the target does not have.
+        Raises UsageError for an ABI that the target does not have.
         """
         unknown = [name for name in names if name not in self.platforms]
         if unknown:
             raise UsageError(
                 f"{self.abi_option} {unknown[0] or repr('')}: the target {self.name} has no such ABI",
-                f"one or more of {', '.join(self.platforms)}, with commas between",
+                f"give one or more of {', '.join(self.platforms)}, separated by commas",
             )
         return tuple(dict.fromkeys(names)) or (next(iter(self.platforms)),)
 
     def place_library(self, abi: str, library: RuntimeLibrary) -> dict[str, Path]:
-        """Return the files of a library for one ABI by their place in what an export writes, the library first."""
+        """Return the files of a library for one ABI, by their path in the exported folder, the library first."""
         folder = f"{self.library_folder}/{abi}"
         placed = {f"{folder}/{library.library.name}": library.library}
         if self.name == "android":
@@ -59,8 +59,8 @@ class Target:
 
 
 _ARM_USAGE = """\
-`./edge-ocr-lite` and `LiteOCR` do all of this. A C++ program of your own, built with `-I` the headers of Paddle-Lite's
-archive (`cxx/include`) and `-L lib/<arch> -lpaddle_light_api_shared`, loads a model with
+`./edge-ocr-lite` and `LiteOCR` do this for you. Build your own C++ program with the headers of Paddle-Lite's archive
+(`-I cxx/include`) and `-L lib/<arch> -lpaddle_light_api_shared`, and load a model with
 
 ```cpp
 paddle::lite_api::MobileConfig config;
@@ -71,12 +71,17 @@ auto predictor = paddle::lite_api::CreatePaddlePredictor<paddle::lite_api::Mobil
 """
 
 _ANDROID_USAGE = """\
-Module `ocr` does all of this. Copy its folder into your own project, `include(":ocr")` in `settings.gradle.kts`,
-`implementation(project(":ocr"))` in your app, all `plugins` of the root `build.gradle.kts` in yours (Gradle refuses a
-plugin of a module that comes with another one there), what `gradle/libs.versions.toml` has and yours has not, and
-`edgeocr.abis` of `gradle.properties`; in the `android` block of your app `androidResources { noCompress += "nb" }`. The
-module is written for AGP 8.13; on AGP 9, which brings Kotlin itself, leave the plugin `kotlin-android` out of it. Then,
-off the main thread,
+Module `ocr` does all the work. To use it in your own project:
+
+1. Copy the folder `ocr` into the project, and add `include(":ocr")` to `settings.gradle.kts`.
+2. Add `implementation(project(":ocr"))` to your app, and `androidResources { noCompress += "nb" }` to its `android`
+   block.
+3. Add all `plugins` of the root `build.gradle.kts` here to yours: Gradle requires plugins that modules share to be
+   declared there.
+4. Add the entries of `gradle/libs.versions.toml` that yours lacks, and `edgeocr.abis` from `gradle.properties`.
+
+The module is written for AGP 8.13. AGP 9 includes Kotlin, so there remove the plugin `kotlin-android` from the module.
+Then, off the main thread:
 
 ```kotlin
 EdgeOcr.open(context).use { ocr ->
@@ -90,7 +95,7 @@ try (EdgeOcr ocr = EdgeOcr.open(context)) {
 }
 ```
 
-Opening takes as long as reading several pictures: keep the `EdgeOcr`. It may be used from several threads, which take
+Opening takes as long as reading several pictures, so keep the `EdgeOcr` open. Several threads may use it; they take
 turns.
 """
 
@@ -126,9 +131,9 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
 def find_target(name: str) -> Target:
     """Return the target called `name`.
 
-    Raises UsageError, listing what there is, for any other name.
+    Raises UsageError, which lists the targets, for an unknown name.
     """
     if name not in TARGETS:
         known = "; ".join(f"{target.name} ({target.summary})" for target in TARGETS.values())
-        raise UsageError(f"unknown target {name!r}", f"targets: {known}")
+        raise UsageError(f"unknown target {name!r}", f"choose one of: {known}")
     return TARGETS[name]

@@ -1,14 +1,14 @@
 # Runs on a board while a bundle is deployed: sh -c SCRIPT keeper PLACE TOKEN PYTHON
-# It makes PLACE.new-TOKEN, in which other connections copy and install, and puts that in place when it reads "switch".
-# What is the user's in the old bundle is in the new one by then (ownership.py); when it reads "clear", the old one goes.
-# When its stdin closes, be it that the other side was killed, it ends what these run; before the switch, it removes the
-# folder, too. So PLACE is a whole bundle, the old one or the new one, but for the moment between two renames: if power
-# fails in that, the next deployment puts the old one back.
+# It creates PLACE.new-TOKEN, where other connections copy and install, and moves that to PLACE when it reads "switch".
+# By then, ownership.py has put the user's files of the old bundle into the new one. When it reads "clear", it removes
+# the old bundle. When its stdin closes, for example because the other side was killed, it ends what the other
+# connections run and, before the switch, removes the new folder. So PLACE is always a complete bundle, except between
+# two renames: if power fails then, the next deployment puts the old bundle back.
 set -u
 place=$1
 token=$2
 python=$3
-# Who listens may be gone when something is said; that must not end us.
+# The reader may be gone when we write; that must not end us.
 trap '' PIPE
 
 say() {
@@ -24,17 +24,17 @@ is_there() {
   [ -e "$1" ] || [ -L "$1" ]
 }
 
-# Links lead to what is not ours.
+# A link may lead to something that is not ours.
 is_folder() {
   [ -d "$1" ] && [ ! -L "$1" ]
 }
 
-# That a file is called manifest.json proves nothing.
+# The name manifest.json alone proves nothing.
 is_bundle() {
   grep -q '"edge_ocr_version"' "$1/manifest.json" 2>/dev/null
 }
 
-# A bundle of ours, an empty folder or nothing may be replaced.
+# Only a bundle, an empty folder or a missing one may be replaced.
 check_place() {
   if [ -d "$place" ]; then
     is_bundle "$place" || [ -z "$(ls -A "$place")" ] || refuse foreign
@@ -43,12 +43,12 @@ check_place() {
   fi
 }
 
-# put_back PLACE, which is missing: a deployment may have been cut off between its two renames.
+# put_back PLACE, which is missing: a deployment may have been interrupted between its two renames.
 put_back() {
   found=
   for left in "$1".old-*; do
     if ! is_folder "$left" || ! is_bundle "$left"; then continue; fi
-    # Which of two was the last, nobody knows.
+    # Of two, nobody knows which was the last.
     [ -z "$found" ] || return
     found=$left
   done
@@ -63,14 +63,14 @@ end_job() {
   job=
   { read -r job <"$folder/.deploy-job"; } 2>/dev/null
   case $job in '' | *[!0-9]*) return ;; esac
-  # Servers that give a connection, not a command, its process group would end us, too.
+  # If the server puts all commands of a connection into one process group, killing it would end us, too.
   find_group $$
   [ "$job" = "$group" ] || kill -9 "-$job" 2>/dev/null
 }
 
 tidy_up() {
   trap '' HUP INT TERM
-  # A job that is just starting may still make a file.
+  # A job that is just starting may still create a file.
   for _ in 1 2 3 4 5; do
     end_job
     rm -rf -- "$folder" && say tidied && return
@@ -90,7 +90,7 @@ if [ ! -e "$place" ]; then
   missing=$(readlink -f "$place" 2>/dev/null)
   put_back "${missing:-$place}"
 fi
-# Where a link leads: the new folder must be on the file system of the old one.
+# Resolve links: the new folder must be on the same file system as the old one.
 if [ -d "$place" ]; then
   place=$(cd "$place" && pwd -P) || refuse unreadable
 else
@@ -103,7 +103,7 @@ check_place
 [ ! -f "$place/manifest.json" ] || say replaces yes
 say machine "$(uname -m)"
 say python "$("$python" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)"
-# Not here, where a json.py may lie that is none of Python's.
+# Run it in /, because a json.py in the current folder would be imported.
 say facts "$(cd / && "$python" -c '
 import json, platform, struct, sys, sysconfig
 from importlib.util import find_spec
@@ -132,7 +132,7 @@ say ready
 read -r word
 [ "$word" = switch ] || exit 1
 rm -f -- "$folder/.deploy-job"
-# So that a board that is switched off next has whole files. It may take minutes.
+# Write everything to disk, in case the board is switched off next. This may take minutes.
 sync
 check_place
 trap '' HUP INT TERM

@@ -87,7 +87,7 @@ def onnx(board, wheels, onnx_bundle, tmp_path_factory) -> Installed:
 
     refused = board.run(folder, "sh", "bundle/install.sh")
     assert (refused.returncode, refused.stdout) == (6, "")
-    assert "Error: Python modules are missing for /usr/bin/python3: onnxruntime" in refused.stderr
+    assert "Error: /usr/bin/python3 lacks the Python modules onnxruntime" in refused.stderr
     assert "--pip" in refused.stderr
     assert list_files(bundle) == before
 

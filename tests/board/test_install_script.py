@@ -330,7 +330,9 @@ def test_files_in_the_bundle_are_no_modules(board, name):
     python = str(make_python(board.folder / "bare", *modules[:-1], base=find_python(name)))
     set_traps(board.bundle)
     (board.bundle / "onnxruntime.py").touch()
-    board.install("--python", python, "--no-selftest").refuses(6, f"missing for {python}: onnxruntime", "--pip")
+    board.install("--python", python, "--no-selftest").refuses(
+        6, f"{python} lacks the Python modules onnxruntime", "--pip"
+    )
     python = str(make_python(board.folder / "whole", *modules, base=find_python(name)))
     outcome = board.install("--python", python, "--no-selftest")
     assert outcome.code == 0, outcome
@@ -347,7 +349,7 @@ def test_modules_of_the_user_stay_where_they_are(board):
 
 def test_the_launcher_without_python(board):
     (board.programs / "python3").unlink()
-    board.run("edge-ocr-lite", "info").refuses(6, "python3 is not here", "apt install python3")
+    board.run("edge-ocr-lite", "info").refuses(6, "python3", "apt install python3")
 
 
 def test_a_given_python_stays_the_one(runnable):
@@ -374,13 +376,13 @@ def test_refusals_leave_nothing_behind(board, tmp_path):
     (board.programs / "dead").write_text("#!/nowhere\n", encoding="utf-8")
     (board.programs / "dead").chmod(0o755)
     board.install("--frobnicate").refuses(2, "unknown argument --frobnicate", "--help")
-    board.install("--python").refuses(2, "--python needs the path", "--python /")
-    board.install("--engine").refuses(2, "--engine needs a name", "paddle_lite and onnxruntime")
-    board.install("--engine", "openvino").refuses(2, "--engine openvino", "paddle_lite and onnxruntime")
-    board.install("--python", "nope").refuses(6, "--python nope: there is no such program", "python3")
-    board.install("--python", "bin/dead").refuses(6, "bin/dead does not start", "--python PATH")
+    board.install("--python").refuses(2, "--python", "--python /")
+    board.install("--engine").refuses(2, "--engine", "onnxruntime")
+    board.install("--engine", "openvino").refuses(2, "--engine openvino", "onnxruntime")
+    board.install("--python", "nope").refuses(6, "--python nope", "python3")
+    board.install("--python", "bin/dead").refuses(6, "bin/dead", "--python PATH")
     (board.programs / "python3").unlink()
-    board.install().refuses(6, "python3 is not here", "sudo apt install python3")
+    board.install().refuses(6, "python3", "sudo apt install python3")
     assert board.list_files() == before
 
 
@@ -393,17 +395,17 @@ def test_python_may_be_too_old(board):
 @pytest.mark.parametrize("name", ["manifest.json", "runtime/edge_ocr_lite/__main__.py"])
 def test_a_bundle_that_is_not_whole(board, name):
     (board.bundle / name).unlink()
-    board.install().refuses(5, "is no whole bundle", "again")
+    board.install().refuses(5, "manifest.json or runtime/", "again")
 
 
 def test_a_damaged_manifest(board):
     (board.bundle / "manifest.json").write_text("{", encoding="utf-8")
-    board.install().refuses(5, "manifest.json is damaged", "again")
+    board.install().refuses(5, "manifest.json", "again")
 
 
 def test_a_folder_that_python_cannot_search(board):
     board.bundle = board.bundle.rename(board.folder / "a:b")
-    board.install().refuses(2, "colon in its path", "move the bundle")
+    board.install().refuses(2, "colon", "move")
 
 
 @pytest.mark.parametrize("system", ["other", "32-bit", "no-library", "other-version"])
@@ -414,12 +416,13 @@ def test_a_bundle_for_something_else(board, system):
     if system == "other-version":
         board.set_library(file=LIBRARY, version_matches=False)
     hint = f"armlinux.{abi}; then export the bundle again with --arch {abi}, or with --with-onnx"
-    board.install().refuses(5, "it fits not", hint if abi else "export the bundle again with --with-onnx")
+    board.install().refuses(5, "it fits not", hint if abi else "--with-onnx")
     assert not (board.bundle / ".installed").exists()
 
 
 @pytest.mark.parametrize(
-    ("glibc", "words"), [(None, "Paddle-Lite needs glibc"), ("2.9", "glibc is 2.9, Paddle-Lite's library needs 2.17")]
+    ("glibc", "words"),
+    [(None, "Paddle-Lite needs glibc"), ("2.9", "Paddle-Lite's library needs glibc 2.17, but this system has 2.9")],
 )
 def test_another_c_library(board, glibc, words):
     board.add_library()
@@ -443,18 +446,18 @@ def test_missing_modules(board):
     python = str(make_python(board.folder / "bare"))
     board.install("--python", python).refuses(
         6,
-        f"Python modules are missing for {python}: numpy cv2 pyclipper onnxruntime",
-        "sudo apt install python3-numpy python3-opencv python3-pyclipper (for Debian's python3); or ./install.sh --pip",
+        f"{python} lacks the Python modules numpy cv2 pyclipper onnxruntime",
+        "sudo apt install python3-numpy python3-opencv python3-pyclipper (for Debian's python3), or run ./install.sh --pip",
     )
     python = str(make_python(board.folder / "more", "numpy", "cv2", "pyclipper"))
     outcome = board.install("--python", python)
-    outcome.refuses(6, f"missing for {python}: onnxruntime", "Hint: ./install.sh --pip")
+    outcome.refuses(6, f"{python} lacks the Python modules onnxruntime", "Hint: run ./install.sh --pip")
     assert not (board.bundle / ".installed").exists()
 
 
 def test_where_nothing_can_be_written(board):
     board.put("mkdir", "exit 1")
-    board.install("--no-selftest").refuses(2, f"{board.bundle}: cannot be written", "owner")
+    board.install("--no-selftest").refuses(2, str(board.bundle), "owner")
 
 
 # --- the selftest has the last word
@@ -474,7 +477,7 @@ def test_a_failed_selftest_undoes_the_installation(runnable, change, code, words
     outcome = board.install()
     assert (outcome.code, board.list_files()) == (code, before)
     assert any(words in line for line in outcome.errors)
-    assert outcome.errors[-1] == f"Error: the selftest ended with {code}; what was installed is removed again"
+    assert outcome.errors[-1] == f"Error: the self-test failed with exit code {code}; the installation was undone"
     assert board.install("--no-selftest").code == 0
     made = board.list_files()
     # Nothing was made this time, so nothing goes.
@@ -488,7 +491,8 @@ def test_a_bundle_that_has_nothing_to_compare_is_installed_with_a_warning(runnab
         outcome = board.install()
         assert outcome.code == 0, outcome
         warning, ready = outcome.errors[-2:]
-        assert warning == "WARNING: what is read here was not compared, as the bundle has no golden picture"
+        assert warning.startswith("WARNING: ")
+        assert "golden picture" in warning
         assert ready.startswith("ready: ")
         assert (board.bundle / ".installed" / "python").exists()
     assert board.run("edge-ocr-lite", "selftest").code == 9
@@ -552,7 +556,7 @@ def test_what_power_failure_leaves_is_tidied_by_the_next_run(waiting, earlier):
     waiting.interrupt(signal.SIGKILL)
     assert (waiting.bundle / ".installed.old").exists()
     (waiting.programs / "g++").unlink()
-    waiting.install().refuses(6, "g++ is not here", "g++")
+    waiting.install().refuses(6, "g++", "g++")
     after = waiting.list_files()
     assert after.pop(LIBRARY) != before.pop(LIBRARY)
     assert after == before
@@ -586,14 +590,14 @@ def test_the_shim_is_built_once(board):
 def test_the_shim_cannot_be_built(board):
     board.add_library()
     before = board.list_files()
-    board.install().refuses(6, "g++ is not here", "sudo apt install g++")
+    board.install().refuses(6, "g++", "sudo apt install g++")
     board.put("g++", f"{COMPILER}\necho 'fatal error: iostream' >&2\nexit 1")
     outcome = board.install()
-    outcome.refuses(6, "the shim does not build", "--with-onnx")
+    outcome.refuses(6, "shim", "--with-onnx")
     assert "fatal error: iostream" in outcome.errors
     assert board.list_files() == before
     (board.bundle / "include" / "paddle_api.h").unlink()
-    board.install().refuses(5, "include/, from which it is built", "export the bundle again")
+    board.install().refuses(5, "include/", "export the bundle again")
 
 
 def test_a_real_shim_finds_the_library_wherever_the_bundle_goes(board):
