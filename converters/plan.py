@@ -20,7 +20,7 @@ from edge_ocr.models.types import Model
 
 @dataclass(frozen=True)
 class FileEntry:
-    """What the manifest says of one file."""
+    """The manifest's entry of one file."""
 
     sha256: str
     size_bytes: int
@@ -33,46 +33,46 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Shim:
-    """What stands between a board's Python and one Paddle-Lite library."""
+    """The library that connects a board's Python to one Paddle-Lite library."""
 
     file: str | None
-    """In the bundle; None where the board is to build it."""
+    """Path in the bundle; None if the board must build it."""
     min_glibc: str | None
     """The oldest C library that loads both."""
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What a user decides about a bundle, beside its target and its pipeline."""
+    """What a user decides about a bundle, in addition to its target and pipeline."""
 
     precision: Precision = "fp32"
-    """Of the weights."""
+    """Precision of the weights."""
     charset: str = "full"
-    """`full`, a name of `converters.graph.charsets.NAMED_CHARSETS`, or a file with one character a line."""
+    """`full`, a name in `converters.graph.charsets.NAMED_CHARSETS`, or a file with one character per line."""
     optimize: bool = True
-    """Whether the exact passes run; those that opt cannot do without always do."""
+    """Whether the exact passes run; the passes that opt needs always run."""
     lite_version: str = LITE_VERSION
-    """Of opt, and so of the runtime."""
+    """Version of opt, and therefore of the runtime."""
     abis: tuple[str, ...] = ()
-    """Of the device; empty for the target's first."""
+    """ABIs of the device; empty for the target's default."""
     lite_lib: Path | None = None
-    """A Paddle-Lite library, its archive or its unpacked folder; it is put into the store first."""
+    """A Paddle-Lite library, its archive or its unpacked folder, which is put into the store first."""
     allow_version_mismatch: bool = False
     zip: bool = False
     """Also write the bundle as `<out_dir>.zip`."""
     force: bool = False
-    """Replace a bundle or project that is there; what its user added is kept, what was changed stops it."""
+    """Replace an existing bundle or project, keeping files that its user added; files that the user changed stop it."""
     with_onnx: bool = False
-    """Also put the graphs into the bundle as ONNX, for boards without a Paddle-Lite library."""
+    """Also add the graphs as ONNX, for boards without a Paddle-Lite library."""
     verify: bool = True
-    """Compare the bundle with the models it is made from, and refuse it where it does not read the same."""
+    """Compare the bundle with its source models, and refuse it if the texts differ."""
     signer: Signer | None = None
     """Signs the bundle; None leaves it unsigned."""
 
 
 @dataclass(frozen=True)
 class SourceModel:
-    """A model that was looked at and can be converted."""
+    """A model that was read and checked, and can be converted."""
 
     model: Model
     signature: Signature
@@ -81,23 +81,23 @@ class SourceModel:
 
     @property
     def size_bytes(self) -> int:
-        """Return the size of program and parameters together."""
+        """Return the total size of program and parameters."""
         return sum(file.size_bytes for file in self.files.values())
 
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """How one model came into the bundle."""
+    """One converted model, and how it was converted."""
 
     source: SourceModel
     signature: Signature
-    """Behind the passes, which may leave fewer classes."""
+    """Signature after the passes, which may reduce the number of classes."""
     passes: tuple[PassReport, ...]
     nb: NbModel
     data: bytes
-    """Of the .nb, normalised."""
+    """Content of the .nb, normalised."""
     seconds: float
-    """For passes and opt."""
+    """Time that passes and opt took."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ class ExportReport:
     precision: Precision
     models: tuple[ExportedModel, ...]
     libraries: Mapping[str, RuntimeLibrary | None]
-    """By ABI; None where there is no library for it on this machine."""
+    """By ABI; None if this machine has no library for it."""
     shims: Mapping[str, Shim]
     """By ABI, for boards."""
     with_onnx: bool
     parity: ParityReport | None
-    """None where the bundle was not verified."""
+    """None if the bundle was not verified."""

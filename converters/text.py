@@ -1,4 +1,4 @@
-"""What other programs and files say, as people may read it in a terminal."""
+"""Output of other programs, made fit for messages in a terminal."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from edge_ocr.core.errors import escape_text
 
 
 def clean_text(text: str, most: int = 200) -> str:
-    """Return foreign text with what a terminal or a reader of lines would act on spelt out, and shortened."""
+    """Return foreign text, shortened to `most` characters, with control characters escaped."""
     shown = text if len(text) <= most else f"{text[:most]}…"
     return escape_text(shown)
 
 
 def format_figure(value: float) -> str:
-    """Return a figure as people read it: shares with four places, small differences as powers of ten."""
+    """Return a number as text: four significant digits, small differences as powers of ten."""
     if value and abs(value) < 1e-3:
         return f"{value:.1e}"
     return f"{value:.4g}" if not float(value).is_integer() else f"{value:g}"
@@ -32,12 +32,12 @@ _LOG_PREFIX = re.compile(r"\[[IWEF] [^\]]*?([^\s/\]]+\.\w+)(:\d+)? ([^\s:\]]+)(:
 
 
 def clean_log(text: str) -> str:
-    """Return lines of Paddle-Lite's log with `FILE:LINE FUNCTION: ` before each; other text stays."""
+    """Shorten the prefix of each line of Paddle-Lite's log to `FILE:LINE FUNCTION: `; other text is unchanged."""
     return _LOG_PREFIX.sub(r"\1\2\4 \3: ", text)
 
 
 def list_last_lines(output: bytes | bytearray, count: int = LAST_LINES) -> list[str]:
-    """Return the last lines that say something: without log prefixes, blank lines, and repeats of the line before."""
+    """Return the last `count` lines, without blank lines, repeats, and the prefixes of Paddle-Lite's log."""
     lines: list[str] = []
     for raw in output.decode(errors="replace").splitlines():
         line = clean_log(raw.strip())
@@ -47,21 +47,21 @@ def list_last_lines(output: bytes | bytearray, count: int = LAST_LINES) -> list[
 
 
 def quote_last_line(output: bytes | bytearray) -> str:
-    """Return the last line of what a program wrote, as the end of a message; "" for nothing."""
+    """Return the last line of a program's output as the end of a message; "" for no output."""
     return "".join(f": {clean_text(line, 500)}" for line in list_last_lines(output, 1))
 
 
 def quote_last_lines(output: bytes | bytearray) -> str:
-    """Return the last lines of what a program wrote, as the end of a message; "" for nothing."""
+    """Return the last lines of a program's output as the end of a message; "" for no output."""
     last = "".join(f"\n  {line}" for line in list_last_lines(output))
     return last and f"; it printed last:{last}"
 
 
 def sum_up(output: bytes) -> str:
-    """Return what a failed tool printed in one line: the first line says what, the last why; "" for nothing."""
+    """Return the output of a failed tool in one line: its first line (what) and its last (why); "" for no output."""
     lines = list_last_lines(output, 1000)
     return " … ".join(dict.fromkeys(lines[:1] + lines[-1:]))
 
 
 Report = Callable[[str], None]
-"""Is given each step in plain text."""
+"""Receives each step as text."""

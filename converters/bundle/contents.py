@@ -1,4 +1,4 @@
-"""All that goes into a bundle; its manifest, SBOM and README are written from it."""
+"""The contents of a bundle, from which its manifest, SBOM and README are written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BundleContents:
-    """All that goes into a bundle. `converters.export` fills it once, before the bundle's texts are written."""
+    """The contents of a bundle, which `converters.export` fills once."""
 
     target: Target
     toolchain: OptToolchain

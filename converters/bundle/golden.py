@@ -1,4 +1,4 @@
-"""The golden picture of a bundle, and what a device must read in it."""
+"""The golden picture of a bundle, and the lines that a device must read in it."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 GOLDEN_FILE = "golden.png"
 
-# Few lines, for the sake of slow devices, in Latin and Chinese.
+# Latin and Chinese text in few lines, because devices may be slow.
 _PICTURE = "sign.png"
 
-# Scores of engines that round in another way differ behind it.
+# Beyond these, engines differ in rounding.
 _SCORE_DIGITS = 4
 
 
 def read_golden_picture() -> bytes:
-    """Return the picture as a PNG file, which every decoder makes the same pixels of."""
+    """Return the picture as PNG, which all decoders turn into the same pixels."""
     return (find_pictures_folder() / _PICTURE).read_bytes()
 
 
 def read_golden_lines(models: Mapping[Kind, NbModel], config: PipelineConfig, charset: Charset) -> list[dict[str, Any]]:
-    """Return, as the manifest holds them, the lines that the models of a bundle read in the golden picture.
+    """Return the lines that a bundle's models read in the golden picture, in the form of the manifest.
 
-    Raises NotVerifiedError where the models cannot be run here.
+    Raises NotVerifiedError if the models cannot run here.
     """
     image = decode_picture(read_golden_picture(), GOLDEN_FILE)
     with open_graph_engines(models, count_cores()) as opened:

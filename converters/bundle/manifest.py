@@ -1,4 +1,4 @@
-"""manifest.json: what a bundle holds and what it was made from; `manifest.schema.json` documents it."""
+"""manifest.json: what a bundle contains and what it was made from, as documented in `manifest.schema.json`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 SBOM = "bom.cdx.json"
-"""Of the bundle."""
+"""File name of the SBOM in a bundle."""
 
 
 def read_schema() -> dict[str, Any]:
@@ -84,9 +84,9 @@ def build_manifest(
 
 
 def list_hashes(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Return the sha256 that the SBOM must have, by bom-ref, of a valid manifest.
+    """Return every sha256 that the SBOM must contain according to a valid manifest, by bom-ref.
 
-    They are those of the bundle's files, of the libraries in the project around it, and of the models' sources.
+    They cover the bundle's files, the libraries in the project around it, and the models' source files.
     """
     hashes = {name: entry["sha256"] for name, entry in manifest["files"].items() if name != SBOM}
     for library in manifest["lite"]["libraries"].values():
@@ -99,25 +99,25 @@ def list_hashes(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 
 def name_source(kind: Kind, file: str) -> str:
-    """Return the bom-ref of a file that a model was made from."""
+    """Return the bom-ref of a file that a model was converted from."""
     return f"source/{kind}/{file}"
 
 
 def describe_settings(config: PipelineConfig) -> dict[str, Any]:
-    """Return the settings of the stages, under the names of `edge_ocr.core.settings`, as the manifest holds them."""
+    """Return the stages' settings in the form of the manifest, under the names of `edge_ocr.core.settings`."""
     stages: dict[str, Any] = {
         "detection": config.detection,
         "recognition": config.recognition,
         "orientation": config.orientation,
     }
-    # Tuples are lists in JSON.
+    # A JSON round trip turns tuples into lists.
     content: dict[str, Any] = json.loads(json.dumps({stage: asdict(settings) for stage, settings in stages.items()}))
     return content
 
 
 def _describe_parity(parity: ParityReport) -> dict[str, Any]:
-    # Those that have a limit, and what they are of. Differences of the order of rounding move with the processor; two
-    # digits are what they are worth.
+    # Only figures with a limit, and the counts that they refer to. Two digits: differences this small vary with the
+    # processor.
     judged = {check.name for check in parity.checks if check.limit is not None}
     judged |= {"images", "boxes.count", "texts.count"}
     figures = {
@@ -138,7 +138,7 @@ def _describe_library(
 ) -> dict[str, Any]:
     target = contents.target
     if library is None:
-        # Not a mirror of this machine's: the same export gives the same bytes anywhere.
+        # Not this machine's mirror, so that the same export gives the same bytes anywhere.
         return {"file": None, "url": asset_url(target.platforms[abi], contents.toolchain.opt_version, official=True)}
     file, *companions = target.place_library(abi, library)
     shim = contents.shims.get(abi)

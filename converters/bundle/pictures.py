@@ -8,7 +8,7 @@ import edge_ocr
 
 
 def find_pictures_folder() -> Path:
-    """Return their folder: inside an installed package, or in a checkout."""
+    """Return their folder, in the installed package or in a checkout."""
     package = Path(edge_ocr.__file__).parent
     installed = package / "images"
     return installed if installed.is_dir() else package.parent / "examples" / "images"

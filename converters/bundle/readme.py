@@ -231,9 +231,7 @@ def _list_files(contents: BundleContents) -> dict[str, str]:
         # In a project they are not part of the bundle.
         if library is not None and not target.bundle_folder:
             files.update(dict.fromkeys(target.place_library(abi, library), "Paddle-Lite"))
-    files["bom.cdx.json"] = (
-        "the parts of the bundle, with versions, origins, licences and sha256 (an SBOM, CycloneDX 1.6)"
-    )
+    files["bom.cdx.json"] = "the parts of the bundle with versions, origins, licences and sha256 (SBOM, CycloneDX 1.6)"
     files["LICENSES"] = "copyrights and licences"
     return files
 

@@ -1,4 +1,4 @@
-"""bom.cdx.json: what a bundle consists of, where that came from and under which licence, as CycloneDX 1.6."""
+"""bom.cdx.json: the parts of a bundle with their origins and licences, as CycloneDX 1.6."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _TASKS: Mapping[Kind, str] = MappingProxyType(
     {"det": "text detection", "rec": "text recognition", "cls": "text line orientation"}
 )
 
-# What install.sh looks for, under pip's names; their versions are the board's.
+# What install.sh looks for, by pip's names; the board chooses their versions.
 _BOARD_PACKAGES = ("numpy", "opencv-python-headless", "pyclipper")
 
 # `name = "1.0"`, `id = "plugin", version.ref = "name"` and `module = "group:name", version.ref = "name"`.
@@ -73,7 +73,7 @@ def build_sbom(contents: BundleContents, files: Mapping[str, FileEntry], around:
     for abi, library in contents.libraries.items():
         needed += _add_library(parts, contents, abi, library)
     for name in sorted(files.keys() - parts.named):
-        # Headers for building the shim are Paddle-Lite's, the others settings and texts.
+        # Headers for the shim are Paddle-Lite's; all else is settings and texts.
         licenses = _APACHE if name.startswith("include/") else ()
         used.append(parts.add_file(name, type=ComponentType.FILE, licenses=licenses))
     root = Component(
@@ -90,16 +90,16 @@ def build_sbom(contents: BundleContents, files: Mapping[str, FileEntry], around:
 
 @dataclass
 class _Parts:
-    """The components so far."""
+    """The components added so far."""
 
     entries: Mapping[str, FileEntry]
-    """Of files, by path."""
+    """Hash and size of each file, by path."""
     bom: Bom = field(default_factory=Bom)
     named: set[str] = field(default_factory=lambda: {SBOM})
-    """Files that have their component."""
+    """Files that have a component."""
 
     def make_file(self, path: str, **facts: Any) -> Component:
-        """Return the component of a file, not yet added; it is named as its path unless `facts` have a name."""
+        """Return the component of a file without adding it; its name is the path unless `facts` has one."""
         self.named.add(path)
         return Component(**{"name": path, **facts}, bom_ref=path, hashes=[_hash(self.entries[path])])
 
@@ -111,18 +111,18 @@ class _Parts:
         return component
 
     def require(self, purl: PackageURL, scope: ComponentScope = ComponentScope.REQUIRED) -> Component:
-        """Add a package that is not in the bundle."""
+        """Add a package that the bundle needs but does not contain."""
         facts: dict[str, Any] = {"name": purl.name, "group": purl.namespace, "version": purl.version}
         return self.add(Component(**facts, purl=purl, scope=scope, bom_ref=str(purl)))
 
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where a model is from; empty where only its user knows."""
+    """Where a model is from; empty for a model of the user's own."""
 
     licenses: tuple[DisjunctiveLicense, ...] = ()
     purls: Mapping[str, PackageURL] = field(default_factory=dict)
-    """By file, its place in a package."""
+    """By file, the place in a package that it was copied from."""
     urls: tuple[str, ...] = ()
 
 
@@ -211,7 +211,7 @@ def _describe_card(model: ExportedModel) -> dict[str, Any]:
 
 
 def _add_board_runtime(parts: _Parts, files: Mapping[str, FileEntry]) -> tuple[Component, list[Component]]:
-    """Return the runtime, and what it needs beside a Paddle-Lite library."""
+    """Return the runtime, and what it needs in addition to a Paddle-Lite library."""
     own = [name for name in files if name.startswith(f"{RUNTIME}/") or name in (*SCRIPTS, SERVICE)]
     runtime = Component(
         name="edge-ocr-lite",
@@ -228,7 +228,7 @@ def _add_board_runtime(parts: _Parts, files: Mapping[str, FileEntry]) -> tuple[C
 
 
 def _add_android_library(parts: _Parts) -> tuple[Component, list[Component]]:
-    """Return module `ocr`, and what it needs: plugins to build it, Kotlin's library, which its plugin adds, to run."""
+    """Return module `ocr` and what it needs: plugins to build it, and Kotlin's library, which its plugin adds, to run."""
     library = Component(
         name="ocr",
         group="io.github.edgeocr",
@@ -249,7 +249,7 @@ def _add_android_library(parts: _Parts) -> tuple[Component, list[Component]]:
 
 
 def _add_library(parts: _Parts, contents: BundleContents, abi: str, library: RuntimeLibrary | None) -> list[Component]:
-    """Add Paddle-Lite for an ABI with what goes along; of one that is not in the bundle, where it is to be had."""
+    """Add the files of Paddle-Lite for an ABI; if the bundle lacks it, the URL to get it from."""
     target, opt_version = contents.target, contents.toolchain.opt_version
     version = opt_version if library is None else library.actual_version
     lite: dict[str, Any] = {
@@ -267,7 +267,7 @@ def _add_library(parts: _Parts, contents: BundleContents, abi: str, library: Run
     file, *companions = target.place_library(abi, library)
     added = [parts.add_file(file, **facts, description=f"for {abi}")]
     for name in companions:
-        # The .jar of several ABIs is one; what the C++ runtime's licence is depends on the NDK that it is from.
+        # All ABIs share one .jar. The C++ runtime's licence depends on the NDK that it came from, so none is given.
         if name not in parts.named:
             added.append(parts.add_file(name, **({} if name.endswith(CXX_RUNTIME) else lite)))
     shim = contents.shims.get(abi)
@@ -292,7 +292,7 @@ def _hash(entry: FileEntry) -> HashType:
 
 
 def _serialise(bom: Bom, cards: Mapping[str, Any]) -> bytes:
-    """Return the SBOM as JSON, with the model cards, by bom-ref, that the library has no class for."""
+    """Return the SBOM as JSON, adding the model cards (by bom-ref), for which the library has no class."""
     content = json.loads(JsonV1Dot6(bom).output_as_string())
     del content["metadata"]["timestamp"], content["serialNumber"]
     for component in content["components"]:

@@ -1,4 +1,4 @@
-"""What a bundle for boards has beside models and settings: the runtime, its scripts, and the shim."""
+"""The files that only bundles for boards have: the runtime, its scripts, and the shim."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from converters.lite.libraries.library import RuntimeLibrary
 
 RUNTIME = "runtime/edge_ocr_lite"
-"""Folder of the bundle."""
+"""Folder in the bundle."""
 
 SCRIPTS = ("edge-ocr-lite", "install.sh", "uninstall.sh")
 
 SERVICE = "edge-ocr-lite.service"
 
-# Of its own folder; nothing that leads out of it.
+# A header in the same folder; a path that leads elsewhere does not match.
 _INCLUDE = re.compile(rb'^\s*#\s*include\s*"(\w[\w-]*\.h)"', re.MULTILINE)
 
 
 def add_runtime(bundle: BundleWriter) -> None:
-    """Copy the code that boards run, and the scripts around it."""
+    """Copy the code that boards run, and its scripts."""
     core = Path(edge_ocr.core.__file__).parent
     for path in iterate_files(core):
         bundle.add(f"{RUNTIME}/{path.relative_to(core).as_posix()}", path.read_bytes())
@@ -49,9 +49,9 @@ def add_runtime(bundle: BundleWriter) -> None:
 def add_shims(
     bundle: BundleWriter, folder: str, libraries: Mapping[str, RuntimeLibrary | None], report: Report
 ) -> dict[str, Shim]:
-    """Build the shim for each library in the bundle, or give the board what it needs to build it.
+    """Build the shim for each library in the bundle, or add the headers so that the board can build it.
 
-    `folder` is the bundle's for libraries. Returns the shims by ABI.
+    `folder` is the bundle's folder for libraries. Returns the shims by ABI.
     """
     shims: dict[str, Shim] = {}
     for abi, library in libraries.items():
@@ -60,15 +60,17 @@ def add_shims(
         file, glibc = None, [find_min_glibc(library.cxx_library)]
         if library.include_dir is None:
             report(
-                f"WARNING: {SHIM} for {abi} cannot be built, neither here nor on the board: {library.source} has no "
-                "paddle_api.h; --lite-lib with the whole archive has"
+                f"WARNING: {SHIM} for {abi} can be built neither here nor on the board, because {library.source} has "
+                "no paddle_api.h; give --lite-lib the whole archive"
             )
         else:
             try:
                 arch: Arch = "armv8" if abi == "armv8" else "armv7hf"
                 data, of_shim = build_shim(arch, library.cxx_library, library.include_dir)
             except NotVerifiedError as error:
-                report(f"{SHIM} for {abi} is not built: {error.message}; install.sh builds it on the board, with g++")
+                report(
+                    f"cannot build {SHIM} for {abi}: {error.message}; install.sh will build it on the board with g++"
+                )
                 for header in _list_headers(library.include_dir, "paddle_api.h"):
                     bundle.add(f"include/{header}", (library.include_dir / header).read_bytes())
             else:
@@ -82,9 +84,9 @@ def add_shims(
 def build_shim(arch: Arch, library: Path, include_dir: Path) -> tuple[bytes, str | None]:
     """Return libedge_ocr_lite.so for a Paddle-Lite library, and the oldest glibc that loads it.
 
-    It looks for the library, under its soname, beside itself.
+    It finds the library by its soname in its own folder.
 
-    Raises NotVerifiedError where there is no compiler, or the shim does not build.
+    Raises NotVerifiedError if there is no compiler or the shim does not build.
     """
     compiler = find_compiler(arch)
     with tempfile.TemporaryDirectory(prefix="edge-ocr-") as scratch:
@@ -103,7 +105,7 @@ def build_shim(arch: Arch, library: Path, include_dir: Path) -> tuple[bytes, str
 
 
 def _list_headers(include_dir: Path, name: str) -> Iterator[str]:
-    """Yield a header and those of its folder that it includes."""
+    """Yield a header and the headers in its folder that it includes, directly or not."""
     pending, seen = [name], set[str]()
     while pending:
         header = pending.pop()
