@@ -335,7 +335,7 @@ class JsonLinesFile:
         self._file.truncate()
 
     def _add_done(self, path: str, page: int | None, count: int | None) -> None:
-        """Record a line: a whole input if `page` is None, else one of `count` pages; without `count`, some may be missing."""
+        """Record a line: a whole input if `page` is None, else one of `count` pages (None: some may be missing)."""
         if path == "-" or path in self.done:
             return
         # Kept only until the input is complete: a file may have millions of lines.
