@@ -1,0 +1,55 @@
+"""All tasks of a checkout. They run in its `.venv`, with the versions that CI and pre-commit use."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2"
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "types", "test", "docs"]
+
+BIN = Path(".venv/bin")
+
+
+@nox.session
+def setup(session: nox.Session) -> None:
+    """Create or update `.venv` and install the pre-commit hooks."""
+    if not (BIN / "python").exists():
+        session.run(sys.executable, "-m", "venv", ".venv", external=True)
+    session.run(f"{BIN}/pip", "install", "-e", ".[dev,docs]", external=True)
+    session.run(f"{BIN}/pre-commit", "install", external=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.run(f"{BIN}/ruff", "check", ".", external=True)
+    session.run(f"{BIN}/ruff", "format", "--check", ".", external=True)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types."""
+    session.run(f"{BIN}/mypy", external=True)
+
+
+@nox.session
+def test(session: nox.Session) -> None:
+    """Run all tests, or those of the arguments after `--`."""
+    session.run(f"{BIN}/python", "-m", "pytest", *session.posargs, external=True)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a broken link fails."""
+    session.run(f"{BIN}/mkdocs", "build", "--strict", external=True)
+
+
+@nox.session(name="all")
+def run_all(session: nox.Session) -> None:
+    """Run everything that CI runs."""
+    for name in nox.options.sessions or ():
+        session.notify(name)
