@@ -1,4 +1,4 @@
-// Named here and applied in the modules, so that all of them share one class loader.
+// Declared here and applied in the modules, so that all share one class loader.
 plugins {
     alias(libs.plugins.android.application) apply false
     alias(libs.plugins.android.library) apply false

@@ -40,7 +40,32 @@ from edge_ocr.models.resolve import locate_model
 from edge_ocr.models.store import store_root
 from edge_ocr.models.types import PADDLE_CARRIER
 
+# A second process fits beside the first if this much memory is available.
+BYTES_FOR_TWO = 12 * 2**30
+
 DEFAULT_MODELS = ("PP-OCRv4_mobile_det", "PP-OCRv4_mobile_rec", "ch_ppocr_mobile_v2_cls")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole suite in two processes, file by file, if there is room and `-n` or `--pdb` do not say otherwise."""
+    option = config.option
+    if not config.pluginmanager.hasplugin("xdist") or "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    if config.args != ["tests"] or option.numprocesses is not None or option.usepdb or option.collectonly:
+        return
+    memory = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"))
+    if len(os.sched_getaffinity(0)) > 1 and memory is not None and int(memory[1]) * 1024 >= BYTES_FOR_TWO:
+        option.numprocesses, option.dist = 2, "loadfile"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests recorded as `figures`."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    for report in reports:
+        if getattr(report, "when", None) == "call":
+            for figures in [value for name, value in report.user_properties if name == "figures"]:
+                terminalreporter.write_line(figures)
 
 
 @pytest.fixture

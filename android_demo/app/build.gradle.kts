@@ -30,12 +30,12 @@ android {
         targetCompatibility = JavaVersion.toVersion(libs.versions.java.get())
     }
 
-    // Networks hardly compress, and stored as they are they are read without being unpacked.
+    // Networks hardly compress; stored uncompressed, they can be read directly.
     androidResources { noCompress += "nb" }
 
     packaging {
         jniLibs {
-            // As in :ocr, where the reasons are.
+            // See :ocr for the reasons.
             useLegacyPackaging = false
             keepDebugSymbols += "**/*.so"
         }
@@ -44,11 +44,11 @@ android {
     lint {
         abortOnError = true
         warningsAsErrors = true
-        // Newer versions of tools are no fault of the code.
+        // A newer version of a tool is not a defect of the code.
         disable += setOf("AndroidGradlePluginVersion", "GradleDependency", "NewerVersionAvailable", "OldTargetApi")
-        // How Paddle-Lite's library is aligned is told at export; no change of the code mends it.
+        // Export reports how Paddle-Lite's library is aligned; the code cannot change that.
         disable += "Aligned16KB"
-        // Wants AndroidX, for the sake of versions of Android older than minSdk.
+        // Suggests AndroidX for versions of Android older than minSdk.
         disable += "ExifInterface"
     }
 }

@@ -26,10 +26,10 @@ android {
     packaging {
         jniLibs {
             // Libraries stay uncompressed in the APK (extractNativeLibs="false"), aligned to 16 KB by AGP, and the
-            // system maps them from there: no second copy on the device. Extracting them would not help devices with
-            // pages of 16 KB either: those refuse a library whose own segments are aligned to 4 KB, wherever it lies.
+            // system maps them from there, without a second copy on the device. Extracting them would not help devices
+            // with 16 KB pages either: they refuse a library whose segments are aligned to 4 KB.
             useLegacyPackaging = false
-            // Released without debug symbols; stripping would need an NDK.
+            // The library has no debug symbols; stripping would need an NDK.
             keepDebugSymbols += "**/*.so"
         }
     }
@@ -38,9 +38,9 @@ android {
         targetSdk = libs.versions.compileSdk.get().toInt()
         abortOnError = true
         warningsAsErrors = true
-        // Newer versions of tools are no fault of the code.
+        // A newer version of a tool is not a defect of the code.
         disable += setOf("AndroidGradlePluginVersion", "GradleDependency", "NewerVersionAvailable", "OldTargetApi")
-        // How Paddle-Lite's library is aligned is told at export; no change of the code mends it.
+        // Export reports how Paddle-Lite's library is aligned; the code cannot change that.
         disable += "Aligned16KB"
     }
 }
@@ -54,8 +54,8 @@ kotlin {
 }
 
 val checkPaddleLite by tasks.registering {
-    description = "Fails where what edge-ocr export puts into this module is missing."
-    // Local, so that the action keeps no hold of this script and the configuration can be cached.
+    description = "Fails if files that edge-ocr export puts into this module are missing."
+    // Local variables, so that the action does not capture this script and the configuration can be cached.
     val folder = projectDir
     val libraries = abis.map { file("src/main/jniLibs/$it/libpaddle_lite_jni.so") }
     val needed = listOf(paddleJar) + libraries + file("src/main/assets/edge-ocr/manifest.json")
@@ -63,7 +63,7 @@ val checkPaddleLite by tasks.registering {
     doLast {
         val missing = needed.filterNot(File::isFile).map { it.relativeTo(folder).invariantSeparatorsPath }
         if (missing.isNotEmpty()) {
-            throw GradleException("ocr lacks ${missing.joinToString()}; this puts them there: $command")
+            throw GradleException("ocr has no ${missing.joinToString()}; run: $command")
         }
     }
 }
@@ -71,6 +71,6 @@ val checkPaddleLite by tasks.registering {
 tasks.matching { it.name == "preBuild" }.configureEach { dependsOn(checkPaddleLite) }
 
 dependencies {
-    // An app's tasks, too, that unpack the archive then wait for the check, and do not fail first with words of theirs.
+    // The app's tasks that unpack the archive also wait for this check; otherwise they would fail first.
     implementation(files(paddleJar) { builtBy(checkPaddleLite) })
 }

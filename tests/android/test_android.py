@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -73,7 +72,7 @@ def built(maven) -> str:
     return done.stdout
 
 
-def test_kotlin(built, capfd):
+def test_kotlin(built, record_property):
     counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
     suites = set()
     for report in (FOLDER / "target" / "surefire-reports").glob("TEST-*.xml"):
@@ -82,35 +81,33 @@ def test_kotlin(built, capfd):
         for name in counts:
             counts[name] += int(suite.attrib[name])
     told = [f"JUnit: {counts}", *(line for line in built.splitlines() if line.startswith("speed: "))]
-    with capfd.disabled():
-        sys.stdout.write("\n" + "\n".join(told) + "\n")
+    record_property("figures", "\n".join(told))
     assert suites == SUITES
     assert counts["tests"] >= 300
     assert counts["failures"] == counts["errors"] == counts["skipped"] == 0
 
 
-def assert_reads_alike(bundle: Path, pictures: list[Path], folder: Path, capfd) -> None:
+def assert_reads_alike(bundle: Path, pictures: list[Path], folder: Path, record_property) -> None:
     write_cases(bundle, pictures, folder)
     done = run_kotlin(folder, "surefire:test@default-test")
     told = done.stdout + done.stderr
     assert done.returncode == 0, told[-6000:]
     (total,) = re.findall(r"^\| (\d+) pictures \|.*$", told, re.MULTILINE)
     assert int(total) == len(pictures)
-    with capfd.disabled():
-        sys.stdout.write("\n" + re.search(r"^\| \d+ pictures.*$", told, re.MULTILINE)[0] + "\n")
+    record_property("figures", re.search(r"^\| \d+ pictures.*$", told, re.MULTILINE)[0])
 
 
-def test_pictures_read_as_in_python(built, board_bundle, examples, tmp_path, capfd):
+def test_pictures_read_as_in_python(built, board_bundle, examples, tmp_path, record_property):
     pictures = sorted([*examples.glob("*.png"), *examples.glob("*.jpg")])
     assert len(pictures) >= 4
-    assert_reads_alike(board_bundle, pictures, tmp_path, capfd)
+    assert_reads_alike(board_bundle, pictures, tmp_path, record_property)
 
 
 @pytest.mark.skipif(not (DATA / "README.md").is_file(), reason="no shared test data (EDGE_OCR_TEST_DATA)")
 @pytest.mark.slow
-def test_photos_read_as_in_python(built, board_bundle, tmp_path, capfd):
+def test_photos_read_as_in_python(built, board_bundle, tmp_path, record_property):
     pictures = [DATA / folder / name for folder, names in PHOTOS.items() for name in names]
-    assert_reads_alike(board_bundle, pictures, tmp_path, capfd)
+    assert_reads_alike(board_bundle, pictures, tmp_path, record_property)
 
 
 @pytest.fixture

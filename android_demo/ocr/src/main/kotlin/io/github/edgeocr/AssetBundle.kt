@@ -10,23 +10,23 @@ import java.io.FileOutputStream
 import java.io.IOException
 import java.io.InputStream
 
-/** A bundle among an app's assets, which [open] reads by name; Paddle-Lite takes files only, so they go to [home]. */
+/** A bundle in an app's assets, which [open] reads by name. Paddle-Lite needs files, so they are copied to [home]. */
 internal class AssetBundle(private val home: File, private val open: (name: String) -> InputStream) {
     /**
-     * Copies the files that are needed, unless they are there already, whole and of this very bundle; nothing where
-     * [trust] is given and does not take it.
+     * Copies the files that are needed, unless intact copies of this bundle exist. Copies nothing if [trust] is given
+     * and does not accept the bundle.
      *
-     * A folder appears under its name when all of it is written, so one that was left half is never used. Copies of
-     * other bundles are deleted.
+     * A folder gets its name only after all files are written, so a partial copy is never used. Copies of other
+     * bundles are deleted.
      *
-     * Throws [BundleException] where the assets hold no bundle, a damaged one or one that is not trusted,
-     * [NoEd25519Exception] where signatures cannot be checked, [StorageException] where [home] cannot be written.
+     * Throws [BundleException] if the assets have no bundle, a damaged one or one that is not trusted,
+     * [NoEd25519Exception] if this device cannot check signatures, [StorageException] if [home] cannot be written.
      */
     fun unpack(trust: Trust? = null): BundleFolder = synchronized(LOCK) {
         val content = readAsset(Manifest.FILE)
         val signature = readSignature()
-        // Of the very bytes that are then parsed, and before.
-        val release = trust?.check(content, "the bundle among the app's assets") { signature }
+        // Check the signature of exactly the bytes that are parsed afterwards.
+        val release = trust?.check(content, "the bundle in the app's assets") { signature }
         val manifest = BundleFolder.parse(content.decodeToString())
         val folder = File(home, hash(content.inputStream()).take(NAME_DIGITS))
         val kept = BundleFolder(folder, manifest, release)
@@ -38,7 +38,7 @@ internal class AssetBundle(private val home: File, private val open: (name: Stri
         copied.neededFiles.forEach(copied::checkFile)
         writeDurably(File(begun, Manifest.FILE)) { it.write(content) }
         if (signature != null) writeDurably(File(begun, SIGNATURE_FILE)) { it.write(signature) }
-        // Gone already, but where it was damaged.
+        // Exists only if it was damaged.
         folder.deleteRecursively()
         if (!begun.renameTo(folder)) throw StorageException("$begun cannot be renamed to $folder")
         home.listFiles()?.filter { it != folder }?.forEach { it.deleteRecursively() }
@@ -53,7 +53,7 @@ internal class AssetBundle(private val home: File, private val open: (name: Stri
             false
         }
 
-    /** Whether a copy can be checked as the assets can: the same manifest may be signed anew. */
+    /** Whether the copy has the same signature as the assets: the same manifest may have been signed again. */
     private fun hasSignature(folder: File, signature: ByteArray?): Boolean {
         val file = File(folder, SIGNATURE_FILE)
         return try {
@@ -69,40 +69,40 @@ internal class AssetBundle(private val home: File, private val open: (name: Stri
         } catch (_: FileNotFoundException) {
             null
         } catch (error: IOException) {
-            throw BundleException("$SIGNATURE_FILE among the app's assets cannot be read", cause = error)
+            throw BundleException("$SIGNATURE_FILE in the app's assets cannot be read", cause = error)
         }
 
     private fun readAsset(name: String): ByteArray =
         try {
             open(name).use { it.readBytes() }
         } catch (error: IOException) {
-            throw BundleException("the app's assets lack $name of the bundle", cause = error)
+            throw BundleException("the bundle in the app's assets has no $name", cause = error)
         }
 
     private fun copy(name: String, file: File) {
         val asset = try {
             open(name)
         } catch (error: IOException) {
-            throw BundleException("the app's assets lack $name of the bundle", cause = error)
+            throw BundleException("the bundle in the app's assets has no $name", cause = error)
         }
         asset.use { source -> writeDurably(file) { source.copyTo(it) } }
     }
 
     private companion object {
-        /** Of the manifest's sha256: enough to tell bundles apart. */
+        /** Digits of the manifest's sha256 in the folder's name: enough to tell bundles apart. */
         const val NAME_DIGITS = 16
         const val BEGUN = ".begun"
         val LOCK = Any()
     }
 }
 
-/** Writes a file, and its folder if need be, to the disk. Throws [StorageException] where that fails. */
+/** Writes a file to disk and creates its folder if needed. Throws [StorageException] if that fails. */
 internal fun writeDurably(file: File, fill: (FileOutputStream) -> Unit) {
     try {
         file.parentFile?.mkdirs()
         FileOutputStream(file).use {
             fill(it)
-            // A rename may reach the disk ahead of the content.
+            // Otherwise the rename may reach the disk before the content.
             it.fd.sync()
         }
     } catch (error: IOException) {

@@ -7,30 +7,32 @@ import kotlin.math.floor
 import kotlin.math.max
 
 /**
- * The pixels of a bitmap of any configuration.
+ * Returns the pixels of a bitmap of any configuration.
  *
- * Transparent ones are laid over white, or over black where all that is visible is light, as on the host
- * (`flatten_alpha` of edge_ocr/core/pictures.py).
+ * Transparent pixels are blended with white, or with black if everything visible is light, as on the host
+ * (`flatten_alpha` in edge_ocr/core/pictures.py).
  *
- * Throws [PictureException] for a bitmap that is recycled, too large or cannot be copied.
+ * Throws [PictureException] if the bitmap is recycled, too large or cannot be copied.
  */
 internal fun readBitmap(bitmap: Bitmap): BgrImage {
     if (bitmap.isRecycled) throw PictureException("the bitmap is recycled")
     val size = "${bitmap.width}×${bitmap.height} pixels"
-    if (3L * bitmap.width * bitmap.height > MAX_BYTES) throw PictureException("$size are too many", SAMPLE_DOWN)
+    if (3L * bitmap.width * bitmap.height > MAX_BYTES) {
+        throw PictureException("the bitmap of $size is too large", SAMPLE_DOWN)
+    }
     try {
-        // Its pixels lie in the memory of the graphics chip.
+        // Its pixels are in GPU memory.
         val isHardware = Build.VERSION.SDK_INT >= Build.VERSION_CODES.O && bitmap.config == Bitmap.Config.HARDWARE
         if (!isHardware) return readPixels(bitmap)
         val copy = bitmap.copy(Bitmap.Config.ARGB_8888, false)
-            ?: throw PictureException("the bitmap of $size cannot be copied from the graphics chip", SAMPLE_DOWN)
+            ?: throw PictureException("the bitmap of $size cannot be copied from GPU memory", SAMPLE_DOWN)
         try {
             return readPixels(copy)
         } finally {
             copy.recycle()
         }
     } catch (error: OutOfMemoryError) {
-        throw PictureException("$size do not fit into memory", SAMPLE_DOWN, error)
+        throw PictureException("not enough memory for a bitmap of $size", SAMPLE_DOWN, error)
     }
 }
 
@@ -56,7 +58,7 @@ private fun readPixels(bitmap: Bitmap): BgrImage {
     return BgrImage(bitmap.width, bitmap.height, pixels)
 }
 
-/** Whether something is visible, and the first percentile of its brightness, interpolated, is light. */
+/** Whether anything is visible and the first percentile of its brightness (interpolated) is light. */
 private fun isLight(bitmap: Bitmap): Boolean {
     val counts = LongArray(OPAQUE + 1)
     visitPixels(bitmap) { argb ->
@@ -72,7 +74,7 @@ private fun isLight(bitmap: Bitmap): Boolean {
     return below + (above - below) * (place - rank) >= LIGHT_ON_TRANSPARENT
 }
 
-/** The brightness of the pixel at [rank], from 0, of all in the order of their brightness. */
+/** The brightness of the pixel at [rank] (from 0) if all are sorted by brightness. */
 private fun find(counts: LongArray, rank: Long): Int {
     var passed = 0L
     return counts.indices.first { value ->
@@ -81,7 +83,7 @@ private fun find(counts: LongArray, rank: Long): Int {
     }
 }
 
-/** Gives each pixel as 0xAARRGGBB, row by row. A few rows at a time, for all at once would double the memory. */
+/** Passes each pixel as 0xAARRGGBB, row by row. Works on a few rows at a time to save memory. */
 private inline fun visitPixels(bitmap: Bitmap, visit: (argb: Int) -> Unit) {
     val (width, height) = bitmap.width to bitmap.height
     val rows = (STRIP_PIXELS / width).coerceIn(1, height)
@@ -93,13 +95,13 @@ private inline fun visitPixels(bitmap: Bitmap, visit: (argb: Int) -> Unit) {
     }
 }
 
-private const val SAMPLE_DOWN = "sample the picture down when you decode it: BitmapFactory.Options.inSampleSize"
+private const val SAMPLE_DOWN = "downsample the picture when you decode it: BitmapFactory.Options.inSampleSize"
 
-/** What an array can hold. */
+/** The largest array. */
 private const val MAX_BYTES = Int.MAX_VALUE - 8
 private const val STRIP_PIXELS = 1 shl 16
 private const val OPAQUE = 255
 
-/** `LIGHT_ON_TRANSPARENT` of edge_ocr/core/pictures.py: brightness that all but the darkest hundredth must reach. */
+/** `LIGHT_ON_TRANSPARENT` of edge_ocr/core/pictures.py: brightness that all but the darkest 1 % must reach. */
 private const val LIGHT_ON_TRANSPARENT = 192
 private const val DARKEST_SHARE = 0.01

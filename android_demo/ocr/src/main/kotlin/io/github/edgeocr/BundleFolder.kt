@@ -14,21 +14,21 @@ import java.io.InputStream
 import java.security.MessageDigest
 
 /**
- * A bundle in a folder, whose manifest was read; its files are checked as they are needed. Not thread-safe.
+ * A bundle in a folder. Its manifest has been read; other files are checked when they are needed. Not thread-safe.
  *
- * [release] is what it was found to be where it had to be signed.
+ * [release] is the signed release, or null if no signature was required.
  */
 internal class BundleFolder(val folder: File, val manifest: Manifest, val release: Release? = null) {
     private val checked = HashSet<String>()
 
-    /** The files that a reading needs, and the golden picture. */
+    /** The files that recognition needs, and the golden picture. */
     val neededFiles: List<String>
         get() = manifest.models.values + manifest.charsetFile + listOfNotNull(manifest.golden?.image)
 
     /**
-     * A file of the bundle that is as the manifest says.
+     * Returns a file of the bundle after checking its size and hash.
      *
-     * Throws [BundleException] where it is missing or damaged.
+     * Throws [BundleException] if it is missing or damaged.
      */
     fun checkFile(name: String): File {
         val entry = manifest.files[name] ?: throw BundleException("$name is not in the manifest of $folder")
@@ -50,7 +50,7 @@ internal class BundleFolder(val folder: File, val manifest: Manifest, val releas
         return file
     }
 
-    /** The classes of the recogniser. Throws [BundleException] where the dictionary is damaged or does not fit. */
+    /** The classes of the recogniser. Throws [BundleException] if the dictionary is damaged or does not match. */
     fun readCharset(): Charset =
         Charset.parse(checkFile(manifest.charsetFile).readText(), manifest.classCount, manifest.blankIndex)
 
@@ -59,32 +59,32 @@ internal class BundleFolder(val folder: File, val manifest: Manifest, val releas
         private const val MAX_MANIFEST_BYTES = 16L shl 20
 
         /**
-         * Reads the manifest in a folder, whose signature must be one that [trust] takes, if that is given.
+         * Reads the manifest in a folder. If [trust] is given, it must accept the signature.
          *
-         * Throws [BundleException] where there is none, none that is whole or none that is trusted,
-         * [NoEd25519Exception] where signatures cannot be checked.
+         * Throws [BundleException] if the manifest is missing, damaged or not trusted, [NoEd25519Exception] if this
+         * device cannot check signatures.
          */
         fun open(folder: File, trust: Trust? = null): BundleFolder {
             val file = File(folder, Manifest.FILE)
-            // Opening a pipe would wait for ever; ours have 40 KB.
+            // Opening a pipe would wait forever. Manifests have about 40 KB.
             if (file.exists() && (!file.isFile || file.length() > MAX_MANIFEST_BYTES)) {
                 throw BundleException("$file is not the manifest of a bundle")
             }
             val content = try {
                 file.readBytes()
             } catch (error: IOException) {
-                throw BundleException("$folder is no bundle: ${error.message}", cause = error)
+                throw BundleException("$folder is not a bundle: ${error.message}", cause = error)
             }
-            // Of the very bytes that are then parsed, and before.
+            // Check the signature of exactly the bytes that are parsed afterwards.
             val release = trust?.check(content, "$folder") { readSignature(folder) }
             return BundleFolder(folder, parse(content.decodeToString()), release)
         }
 
-        /** What is in manifest.sig, at most one byte more than a signature has; null where it is missing. */
+        /** The content of manifest.sig, at most one byte more than a signature has; null if the file is missing. */
         private fun readSignature(folder: File): ByteArray? {
             val file = File(folder, SIGNATURE_FILE)
             if (!file.exists()) return null
-            // Opening a pipe would wait for ever.
+            // Opening a pipe would wait forever.
             if (!file.isFile) throw UntrustedException("$file cannot be read: not a file")
             val content = ByteArray(SIGNATURE_BYTES + 1)
             val count = try {
@@ -95,12 +95,12 @@ internal class BundleFolder(val folder: File, val manifest: Manifest, val releas
             return content.copyOf(count.coerceAtLeast(0))
         }
 
-        /** Reads the text of a manifest. Throws [BundleException] for one that is damaged or leads elsewhere. */
+        /** Parses a manifest. Throws [BundleException] if it is damaged or names a file outside the bundle. */
         fun parse(text: String): Manifest {
             val manifest = Manifest.parse(text)
             for (name in manifest.files.keys) {
                 if (name.startsWith("/") || '\\' in name || '\u0000' in name || ".." in name.split("/")) {
-                    throw BundleException("${Manifest.FILE}: the file $name leads out of the bundle")
+                    throw BundleException("${Manifest.FILE}: the file $name is outside the bundle")
                 }
             }
             return manifest
@@ -108,7 +108,7 @@ internal class BundleFolder(val folder: File, val manifest: Manifest, val releas
     }
 }
 
-/** The sha256 of what is left in a stream, in lower-case hexadecimal digits. */
+/** The sha256 of the rest of a stream, in lower-case hexadecimal digits. */
 internal fun hash(stream: InputStream): String {
     val digest = MessageDigest.getInstance("SHA-256")
     val buffer = ByteArray(HASHED_BYTES)

@@ -25,15 +25,15 @@ import kotlin.concurrent.withLock
 /**
  * Reads text in pictures with the networks of a bundle: `EdgeOcr.open(context).use { it.recognize(bitmap) }`.
  *
- * Safe to use from several threads, which take turns. Both opening and reading take long: not for the main thread.
+ * Thread-safe; threads take turns. Opening and reading take long: do not call them on the main thread.
  */
 public class EdgeOcr private constructor(
     private val bundle: BundleFolder,
     private val engines: List<PaddleLiteEngine>,
     private val reader: TextReader,
-    /** What the stages go by: the bundle's settings, as the options changed them. */
+    /** The settings of the stages: the bundle's, as changed by the options. */
     public val settings: Settings,
-    /** How long opening took, checks of the files included. */
+    /** How long opening took, including the checks of the files. */
     public val loadMs: Double,
 ) : Closeable {
     private val lock = ReentrantLock()
@@ -41,17 +41,17 @@ public class EdgeOcr private constructor(
     @Volatile
     private var isClosed = false
 
-    /** What the bundle says of itself. */
+    /** The bundle's manifest. */
     public val manifest: Manifest get() = bundle.manifest
 
     /**
-     * Reads the text lines of a bitmap, which it does not keep. No text gives no lines.
+     * Reads the text lines of a bitmap. The bitmap is not kept. Without text, there are no lines.
      *
      * The polygons are in pixels of [bitmap]; the first of the timings is `bitmap`, its conversion.
      *
-     * Throws [CancellationException] soon after [cancellation] says so, the thread is interrupted or this is closed;
-     * [PictureException] for a bitmap that cannot be read or does not fit into memory; [EngineException] where a
-     * network fails; [IllegalStateException] after [close].
+     * Throws [CancellationException] soon after [cancellation] asks for it, the thread is interrupted or this is
+     * closed; [PictureException] if the bitmap cannot be read or memory is too small; [EngineException] if a network
+     * fails; [IllegalStateException] after [close].
      */
     @JvmOverloads
     @Throws(EdgeOcrException::class)
@@ -64,7 +64,7 @@ public class EdgeOcr private constructor(
         return Reading(reading.lines, mapOf("bitmap" to bitmapMs) + reading.timingsMs)
     }
 
-    /** The same for a picture that is no bitmap. */
+    /** The same for a picture that is not a bitmap. */
     @JvmOverloads
     @Throws(EdgeOcrException::class)
     public fun recognize(image: BgrImage, cancellation: Cancellation = NEVER): Reading {
@@ -77,8 +77,8 @@ public class EdgeOcr private constructor(
             return reader.read(image, isUnwanted)
         } catch (error: OutOfMemoryError) {
             throw PictureException(
-                "${image.width}×${image.height} pixels cannot be read in the memory that is left",
-                "sample the picture down",
+                "not enough memory to read a picture of ${image.width}×${image.height} pixels",
+                "downsample the picture",
                 error,
             )
         } finally {
@@ -87,10 +87,10 @@ public class EdgeOcr private constructor(
     }
 
     /**
-     * A file of the bundle, such as the picture of [Manifest.golden], checked.
+     * Returns a file of the bundle, such as the picture of [Manifest.golden], after checking it.
      *
-     * Of a bundle in assets there are the networks, the dictionary and the golden picture. Throws [BundleException]
-     * for one that is missing or damaged.
+     * If the bundle is in assets, only the networks, the dictionary and the golden picture are available. Throws
+     * [BundleException] if the file is missing or damaged.
      */
     @Throws(EdgeOcrException::class)
     public fun findFile(name: String): File = synchronized(bundle) { bundle.checkFile(name) }
@@ -98,7 +98,7 @@ public class EdgeOcr private constructor(
     /**
      * Frees the native memory. Does nothing the second time.
      *
-     * A reading that is under way ends with a [CancellationException]; this waits for it, one run of a network at most.
+     * A running reading ends with a [CancellationException]; this waits for it, at most one run of a network.
      */
     override fun close() {
         isClosed = true
@@ -120,24 +120,24 @@ public class EdgeOcr private constructor(
     }
 
     public companion object {
-        /** Folder of the bundle among the assets. */
+        /** The bundle's folder in the assets. */
         public const val ASSETS_FOLDER: String = "edge-ocr"
 
-        /** How often a reading that waits for another asks whether it is still wanted. */
+        /** How often a waiting reading checks whether it was cancelled. */
         private const val PATIENCE_MS = 20L
 
         private val NEVER = Cancellation { false }
 
         /**
-         * Loads the bundle among the app's assets. The first time, its files are copied to the app's own folder.
+         * Loads the bundle in the app's assets. The first time, its files are copied to the app's private folder.
          *
-         * It must be signed with a key of [OcrOptions.trust] and not be older than one before. Without, the keys among
-         * the assets count ([Trust.ASSETS_FOLDER]), if there are any; otherwise every bundle is taken.
+         * It must be signed with a key of [OcrOptions.trust] and not be older than an earlier one. If that is null,
+         * the keys in the assets apply ([Trust.ASSETS_FOLDER]); without any, every bundle is accepted.
          *
-         * Throws [UntrustedException] where it must not be used, [NoEd25519Exception] where that cannot be found out,
-         * [BundleException] where it is missing or damaged, [VersionMismatchException] where the app's
-         * Paddle-Lite is not the one that it is for, [LibraryException] where that cannot be loaded,
-         * [StorageException] where the device has no room for the copy, or for the counter of the release.
+         * Throws [UntrustedException] if it must not be used, [NoEd25519Exception] if this device cannot check
+         * signatures, [BundleException] if it is missing or damaged, [VersionMismatchException] if it needs another
+         * version of Paddle-Lite, [LibraryException] if Paddle-Lite cannot be loaded, [StorageException] if the device
+         * has no room for the copy or for the release counter.
          */
         @JvmStatic
         @JvmOverloads
@@ -151,10 +151,10 @@ public class EdgeOcr private constructor(
         }
 
         /**
-         * Loads the bundle in a folder; throws what the other does, but for the copy.
+         * Loads the bundle in a folder. Throws the same exceptions.
          *
-         * Only [OcrOptions.trust] says what it must be signed with, `Trust.fromAssets(context)` for the app's own keys:
-         * of assets this knows nothing. Where it is null, every bundle is taken.
+         * Keys come from [OcrOptions.trust] only, for example `Trust.fromAssets(context)`. If it is null, every bundle
+         * is accepted.
          */
         @JvmStatic
         @JvmOverloads
@@ -171,8 +171,8 @@ public class EdgeOcr private constructor(
             val settings = options.settingsChange.apply(manifest.settings)
             val engines = ArrayList<PaddleLiteEngine>()
             try {
-                // Paddle-Lite tells its version only once a network is loaded. Every version loads the detector of
-                // another; some end the process on the recogniser.
+                // Paddle-Lite reports its version only after a network is loaded. Every version can load another
+                // version's detector; some end the process on the recogniser.
                 fun load(kind: String) =
                     models[kind]?.let { PaddleLiteEngine.open(it, manifest.runtimeVersion, options).also(engines::add) }
 
@@ -180,7 +180,7 @@ public class EdgeOcr private constructor(
                 val recognizer = TextRecognizer(load("rec")!!, charset, settings.recognition)
                 val classifier = load("cls")?.let { OrientationClassifier(it, settings.orientation) }
                 val reader = TextReader(detector, recognizer, classifier, settings)
-                // Only now: a bundle that does not load must not keep the one before out.
+                // Only now: a bundle that fails to load must not lock out the previous one.
                 bundle.release?.let { trust?.note(it) }
                 return EdgeOcr(bundle, engines, reader, settings, measureMs(start))
             } catch (error: Throwable) {

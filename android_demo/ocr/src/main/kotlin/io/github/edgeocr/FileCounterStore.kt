@@ -7,9 +7,9 @@ import org.json.JSONObject
 import java.io.File
 import java.io.IOException
 
-/** Counters in a JSON [file], such as one in the app's `filesDir`; not in its cache, which the system may empty. */
+/** Counters in a JSON [file]. Use the app's `filesDir`, not its cache, which the system may empty. */
 public class FileCounterStore(private val file: File) : CounterStore {
-    /** Throws [UntrustedException] where the file is damaged: without it, older bundles would come in again. */
+    /** Throws [UntrustedException] if the file is damaged: without it, older bundles would be accepted again. */
     override fun read(): Map<String, Long> {
         if (!file.exists()) return emptyMap()
         val content = try {
@@ -23,7 +23,7 @@ public class FileCounterStore(private val file: File) : CounterStore {
             ?: throw makeError()
     }
 
-    /** Throws [StorageException] where the file cannot be written. */
+    /** Throws [StorageException] if the file cannot be written. */
     override fun write(counters: Map<String, Long>) {
         val begun = File("${file.path}.begun")
         writeDurably(begun) { it.write(JSONObject(counters).toString().toByteArray()) }
@@ -31,7 +31,7 @@ public class FileCounterStore(private val file: File) : CounterStore {
     }
 
     private fun makeError() = UntrustedException(
-        "$file cannot be read or is damaged, so no bundle is trusted",
-        "clear the app's storage in the system's settings",
+        "no bundle is trusted: $file cannot be read or is damaged",
+        "clear the app's storage in the system settings",
     )
 }

@@ -2,36 +2,36 @@ package io.github.edgeocr
 
 import io.github.edgeocr.core.Settings
 
-/** The cores that Paddle-Lite computes on. */
+/** The cores that Paddle-Lite uses. */
 public enum class PowerMode {
-    /** The fast ones. */
+    /** The fast cores. */
     HIGH,
 
-    /** The slow ones. */
+    /** The slow cores. */
     LOW,
 
-    /** All. */
+    /** All cores. */
     FULL,
 
-    /** Those that the system chooses. */
+    /** The system chooses. */
     NO_BIND,
 
-    /** The fast ones, in turn. */
+    /** The fast cores, in turn. */
     RAND_HIGH,
 
-    /** The slow ones, in turn. */
+    /** The slow cores, in turn. */
     RAND_LOW,
 }
 
-/** Makes the settings to read with from those of the bundle. */
+/** Returns the settings for reading, given those of the bundle. */
 public fun interface SettingsChange {
     public fun apply(settings: Settings): Settings
 }
 
 /**
- * How the networks compute: on [threads] threads (at least 1) and the cores that [powerMode] names.
+ * How the networks run: on [threads] threads (at least 1) and the cores that [powerMode] selects.
  *
- * With [trust], a bundle is only used if it is signed with one of its keys.
+ * If [trust] is set, only bundles that are signed with one of its keys are used.
  */
 public class OcrOptions @JvmOverloads constructor(
     public val threads: Int = Runtime.getRuntime().availableProcessors().coerceAtMost(USEFUL_THREADS),
@@ -40,11 +40,11 @@ public class OcrOptions @JvmOverloads constructor(
     public val trust: Trust? = null,
 ) {
     init {
-        require(threads >= 1) { "$threads threads, expected at least 1" }
+        require(threads >= 1) { "threads is $threads, expected at least 1" }
     }
 
     private companion object {
-        /** Phones have two to four fast cores; with more threads these wait for the slow ones. */
+        /** Phones have two to four fast cores; with more threads, the fast cores wait for the slow ones. */
         const val USEFUL_THREADS = 4
     }
 }

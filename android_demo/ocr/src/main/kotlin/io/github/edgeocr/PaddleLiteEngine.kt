@@ -10,12 +10,12 @@ import java.io.Closeable
 import java.io.File
 import com.baidu.paddle.lite.PowerMode as LitePowerMode
 
-/** A network that Paddle-Lite runs. Not thread-safe: it may be closed only while it does not run. */
+/** A network that runs on Paddle-Lite. Not thread-safe: close it only while it is not running. */
 internal class PaddleLiteEngine private constructor(private val name: String, private val predictor: FreedPredictor) :
     Engine, Closeable {
     private var isClosed = false
 
-    /** Throws [EngineException] where Paddle-Lite refuses the input or gives nothing. */
+    /** Throws [EngineException] if Paddle-Lite refuses the input or returns no output. */
     override fun run(input: Tensor): Tensor {
         check(!isClosed) { "$name is closed" }
         val slot = predictor.getInput(0)
@@ -23,7 +23,7 @@ internal class PaddleLiteEngine private constructor(private val name: String, pr
             slot.setData(input.data) && predictor.run()
         val output = if (isDone) predictor.getOutput(0) else null
         val values = output?.floatData
-            ?: throw EngineException("$name does not run on an input of ${input.shape.joinToString("×")}")
+            ?: throw EngineException("$name failed on an input of shape ${input.shape.joinToString("×")}")
         return Tensor(output.shape().let { shape -> IntArray(shape.size) { shape[it].toInt() } }, values)
     }
 
@@ -35,10 +35,10 @@ internal class PaddleLiteEngine private constructor(private val name: String, pr
 
     companion object {
         /**
-         * Loads a network, which must be whole: Paddle-Lite ends the process on a damaged one.
+         * Loads a network. Its file must be intact: Paddle-Lite ends the process if it is damaged.
          *
-         * Throws [LibraryException] where Paddle-Lite itself cannot be loaded, [VersionMismatchException] where it is
-         * not of [version], [BundleException] where it does not take the network.
+         * Throws [LibraryException] if Paddle-Lite itself cannot be loaded, [VersionMismatchException] if its version
+         * is not [version], [BundleException] if it cannot load the network.
          */
         fun open(model: File, version: String, options: OcrOptions): PaddleLiteEngine {
             val predictor = try {
@@ -54,7 +54,7 @@ internal class PaddleLiteEngine private constructor(private val name: String, pr
                 throw LibraryException("Paddle-Lite cannot be loaded on this device ($abi): ${error.message}", error)
             }
             val found = predictor.version.orEmpty()
-            if (found.isEmpty()) throw BundleException("Paddle-Lite does not take $model")
+            if (found.isEmpty()) throw BundleException("Paddle-Lite cannot load $model")
             if (found != version) {
                 predictor.free()
                 throw VersionMismatchException(found, version)
@@ -64,7 +64,7 @@ internal class PaddleLiteEngine private constructor(private val name: String, pr
     }
 }
 
-/** Frees its memory when told to: its own class only does so when Java's collector comes round to it. */
+/** Frees the native memory at once; Paddle-Lite's class only does so when it is garbage-collected. */
 private class FreedPredictor(config: MobileConfig) : PaddlePredictor(config) {
     fun free() {
         clear()

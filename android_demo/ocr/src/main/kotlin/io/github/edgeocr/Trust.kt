@@ -12,15 +12,15 @@ import java.io.File
 import java.io.IOException
 
 /**
- * What an app trusts: bundles that are signed with one of [keys] (`edge-ocr export --sign`), and not older than the
- * last that [counters] know.
+ * The bundles that an app trusts: signed with one of [keys] (`edge-ocr export --sign`) and not older than [counters]
+ * say.
  *
- * [keys] are the texts of public keys in PEM form, at least one, by names for errors. The constructor throws
- * [UntrustedException] for one that is something else.
+ * [keys] maps a name, used in errors, to a public key in PEM form; at least one. The constructor throws
+ * [UntrustedException] if one is not an Ed25519 key.
  *
- * Signatures are checked by a security provider of the device that knows Ed25519. No version of Android promises one:
- * it came in 2025, with updates of its provider Conscrypt. Without one no bundle is opened, unless the app brings its
- * own: Conscrypt 2.6 or newer, and `Security.addProvider(Conscrypt.newProvider())` before the first bundle.
+ * A security provider of the device must support Ed25519. No version of Android guarantees that: it came in 2025 with
+ * updates of the provider Conscrypt. Without it, no bundle opens, unless the app includes Conscrypt 2.6 or newer and
+ * calls `Security.addProvider(Conscrypt.newProvider())` before it opens a bundle.
  */
 public class Trust @Throws(EdgeOcrException::class) constructor(
     keys: Map<String, String>,
@@ -29,14 +29,13 @@ public class Trust @Throws(EdgeOcrException::class) constructor(
     private val keys = keys.map { (name, pem) -> readPublicKey(pem, name) }
 
     init {
-        if (keys.isEmpty()) throw UntrustedException("there is no key, so no bundle is trusted", PUT_KEY)
+        if (keys.isEmpty()) throw UntrustedException("no bundle is trusted: there is no key", PUT_KEY)
     }
 
     /**
-     * Checks the signature of a manifest, which [readSignature] gives as null where the bundle has none, and its
-     * counter.
+     * Checks the signature of a manifest and its counter. [readSignature] returns null if the bundle has none.
      *
-     * Throws [UntrustedException], which names the bundle as [place], and [NoEd25519Exception].
+     * Throws [UntrustedException], which calls the bundle [place], and [NoEd25519Exception].
      */
     internal fun check(manifest: ByteArray, place: String, readSignature: () -> ByteArray?): Release =
         try {
@@ -45,7 +44,7 @@ public class Trust @Throws(EdgeOcrException::class) constructor(
             throw UntrustedException("$place is not trusted: ${error.message}", error.hint)
         }
 
-    /** Remembers the counter of a bundle that was accepted. Throws what the store does. */
+    /** Records the counter of a bundle that was accepted. Throws what the store throws. */
     internal fun note(release: Release) {
         synchronized(LOCK) {
             val seen = counters.read()
@@ -54,7 +53,7 @@ public class Trust @Throws(EdgeOcrException::class) constructor(
     }
 
     public companion object {
-        /** Folder among the assets whose `*.pem` are the keys that an app trusts. */
+        /** The folder in the assets whose `*.pem` files are the keys that an app trusts. */
         public const val ASSETS_FOLDER: String = "edge-ocr-trust"
 
         private const val PUT_KEY = "put KEY.pub into the app: src/main/assets/$ASSETS_FOLDER/KEY.pem"
@@ -62,31 +61,31 @@ public class Trust @Throws(EdgeOcrException::class) constructor(
         private val LOCK = Any()
 
         /**
-         * Trusts the keys among the app's assets, and keeps the counters in the app's own files.
+         * Trusts the keys in the app's assets and keeps the counters in the app's files.
          *
-         * Throws [UntrustedException] where there is no key, or one that cannot be read.
+         * Throws [UntrustedException] if there is no key, or one cannot be read.
          */
         @JvmStatic
         @Throws(EdgeOcrException::class)
         public fun fromAssets(context: Context): Trust =
             findInAssets(context)
-                ?: throw UntrustedException("the app's assets have no $ASSETS_FOLDER, so no bundle is trusted", PUT_KEY)
+                ?: throw UntrustedException("no bundle is trusted: the app's assets have no $ASSETS_FOLDER", PUT_KEY)
 
-        /** The same, but null where the app has no such folder. */
+        /** The same, but null if the app has no such folder. */
         internal fun findInAssets(context: Context): Trust? {
             val texts = try {
                 val names = context.assets.list(ASSETS_FOLDER).orEmpty()
-                // Another file alone is no reason to trust everything.
+                // A folder without a key must not mean that everything is trusted.
                 if (names.isEmpty()) return null
                 names.filter { it.endsWith(".pem") }.associate { name ->
                     val path = "$ASSETS_FOLDER/$name"
                     path to context.assets.open(path).use { it.readBytes().decodeToString() }
                 }
             } catch (error: IOException) {
-                throw UntrustedException("the trusted keys among the app's assets cannot be read: ${error.message}")
+                throw UntrustedException("the trusted keys in the app's assets cannot be read: ${error.message}")
             }
             if (texts.isEmpty()) {
-                throw UntrustedException("$ASSETS_FOLDER has no key (*.pem), so no bundle is trusted", PUT_KEY)
+                throw UntrustedException("no bundle is trusted: $ASSETS_FOLDER has no key (*.pem)", PUT_KEY)
             }
             return Trust(texts, FileCounterStore(File(context.filesDir, "$ASSETS_FOLDER/seen.json")))
         }

@@ -21,7 +21,7 @@ import org.junit.runner.RunWith;
 import org.robolectric.RobolectricTestRunner;
 import org.robolectric.RuntimeEnvironment;
 
-/** That Java can call the library as it would one of its own. */
+/** Java can call the library like a Java library. */
 @RunWith(RobolectricTestRunner.class)
 public class JavaCallerTest {
     @Rule public final TemporaryFolder temporary = new TemporaryFolder();

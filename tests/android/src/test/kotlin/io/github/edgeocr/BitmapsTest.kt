@@ -16,7 +16,7 @@ import org.robolectric.annotation.Implements
 import org.robolectric.shadows.ShadowLegacyBitmap
 import kotlin.math.abs
 
-/** Robolectric's own bitmaps, none of Android's code; as on a device, pixels on the graphics chip cannot be had. */
+/** Robolectric's own bitmaps, not Android's code; as on a device, pixels in GPU memory cannot be read. */
 @Implements(Bitmap::class)
 class ChipBitmap : ShadowLegacyBitmap() {
     @Implementation
@@ -48,7 +48,7 @@ class BitmapsTest {
         assertEquals(listOf(3, 2, 1, 0x60, 0x50, 0x40), read(makeRow(0xFF010203, 0xFF405060)))
     }
 
-    // The expected values are what flatten_alpha of edge_ocr/core/pictures.py gives.
+    // The expected values are those of flatten_alpha in edge_ocr/core/pictures.py.
     @Test
     fun `transparent pixels are laid over white`() {
         val bitmap = makeRow(0xFF0A141E, 0x00FFFFFF, 0x80102030, 0x40C80032, 0x01000000)
@@ -62,7 +62,7 @@ class BitmapsTest {
 
     @Test
     fun `the darkest hundredth does not count`() {
-        // 1 % of the way through 101 pixels lies the second darkest; of 100, short of it.
+        // Of 101 pixels, the first percentile is the second darkest one; of 100, slightly darker.
         for ((light, paper) in listOf(100 to 0, 99 to 255)) {
             val row = LongArray(light + 2) { i -> if (i == 0) 0xFF000000 else if (i <= light) 0xFFC1C1C1 else 0 }
             assertEquals("$light", paper, read(makeRow(*row)).last())
@@ -87,7 +87,7 @@ class BitmapsTest {
         for (config in Bitmap.Config.values().filter { it !in GRAPHICS_ONLY }) {
             val bitmap = Bitmap.createBitmap(70, 3, config)
             bitmap.eraseColor(Color.rgb(200, 100, 50))
-            // Of ALPHA_8 there is nothing but how opaque it is: black ink.
+            // ALPHA_8 has opacity only: black ink.
             val expected = if (config == Bitmap.Config.ALPHA_8) listOf(0, 0, 0) else listOf(50, 100, 200)
             assertNear(List(70 * 3) { expected }.flatten(), read(bitmap), 5)
         }
@@ -129,7 +129,7 @@ class BitmapsTest {
     }
 
     private companion object {
-        /** Those that Robolectric's build of Android's bitmaps ends the process on. */
+        /** Configurations on which Robolectric's bitmaps end the process. */
         val GRAPHICS_ONLY = setOf(Bitmap.Config.HARDWARE, Bitmap.Config.RGBA_1010102)
 
         val WHITE = listOf(30, 20, 10, 255, 255, 255, 151, 143, 135, 204, 191, 241, 254, 254, 254)

@@ -16,15 +16,15 @@ import java.io.ByteArrayOutputStream
 import java.io.File
 import javax.imageio.ImageIO
 
-/** A picture of tests/golden, a bundle with its settings, and networks that give what was recorded for it. */
+/** A picture of tests/golden, a bundle with its settings, and networks that replay its recorded outputs. */
 class TestBundle(name: String = "sign") {
     private val case = GoldenFiles.recorded.items("cases").first { it.getString("name") == name }
     private val expected = GoldenFiles.expected.items("cases").first { it.getString("name") == name }
 
-    /** As it is written; a test may change it first. */
+    /** The manifest; a test may change it before it is written. */
     val manifest = JSONObject(GoldenFiles.manifest)
 
-    /** What the files hold, by their names; a test may change it, too. */
+    /** Contents of the files, by name; a test may change them too. */
     val files = sortedMapOf<String, ByteArray>()
 
     val image: BgrImage = GoldenFiles.readView(case)
@@ -41,14 +41,14 @@ class TestBundle(name: String = "sign") {
         for ((file, content) in files.toList()) putFile(file, content)
     }
 
-    /** Gives the bundle a file that its manifest knows. */
+    /** Adds a file to the bundle and its manifest. */
     fun putFile(name: String, content: ByteArray) {
         files[name] = content
         val entry = JSONObject().put("size_bytes", content.size).put("sha256", hash(content.inputStream()))
         manifest.getJSONObject("files").put(name, entry)
     }
 
-    /** The picture as a PNG. That of `sign` is the golden one, whose lines the manifest has. */
+    /** The picture as a PNG. `sign` is the golden picture, whose lines are in the manifest. */
     fun encodePicture(): ByteArray {
         val picture = BufferedImage(image.width, image.height, BufferedImage.TYPE_INT_RGB)
         picture.setRGB(0, 0, image.width, image.height, readArgb(), 0, image.width)
@@ -71,7 +71,7 @@ class TestBundle(name: String = "sign") {
         (0xFF shl 24) or (red shl 16) or (green shl 8) or blue
     }
 
-    /** Lets the networks of the bundle load; from each run of the detector on, all start with the recorded again. */
+    /** Makes the networks of the bundle loadable; each run of the detector restarts the recording. */
     fun loadNetworks(beforeRun: (model: String) -> Unit = {}) {
         val name = case.getString("name")
         val map = GoldenFiles.readMap("$name.det")
@@ -84,7 +84,7 @@ class TestBundle(name: String = "sign") {
                 if (model == "det") {
                     engines["det"] = ReplayEngine(case, "det", map)
                     engines["rec"] = ReplayEngine(case, "rec", texts)
-                    // In other batches than the host's, which change nothing.
+                    // The batches differ from the host's, which does not change results.
                     engines["cls"] = TableEngine(classes)
                 }
                 val output = engines.getValue(model).run(Tensor(shape.map(Long::toInt).toIntArray(), data))

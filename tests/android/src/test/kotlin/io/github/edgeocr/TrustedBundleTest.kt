@@ -29,7 +29,7 @@ import java.util.Base64
 import java.util.zip.ZipEntry
 import java.util.zip.ZipOutputStream
 
-/** Bundles that an app opens where it trusts a key. */
+/** Bundles in an app that trusts a key. */
 @RunWith(RobolectricTestRunner::class)
 class TrustedBundleTest {
     @get:Rule
@@ -169,7 +169,7 @@ class TrustedBundleTest {
 
     private fun assertMisfit() {
         val name = hash(ours.public.encoded.takeLast(32).toByteArray().inputStream()).take(16)
-        assertUntrusted("manifest.sig does not fit: manifest.json was changed, or signed with another key than $name")
+        assertUntrusted("manifest.sig does not match: manifest.json was changed or signed with another key than $name")
     }
 
     @Test
@@ -195,7 +195,7 @@ class TrustedBundleTest {
         FakeRuntime.reset("v2.13-rc")
         write(counter = 7)
         assertUntrusted(
-            "the bundle is older than one that was here: release demo has counter 7, expected 8 or more",
+            "the bundle is older than one used before: release demo has counter 7, expected 8 or more",
         )
     }
 
@@ -228,13 +228,13 @@ class TrustedBundleTest {
         val values = listOf("\"7\"", "7.5", "true", "null", "7,").map { "{\"demo\": $it}" }
         for (content in values + listOf("", "{", "[]", "7", "{demo: 7}")) {
             seen.writeText(content)
-            assertUntrusted("$seen cannot be read or is damaged, so no bundle is trusted")
+            assertUntrusted("no bundle is trusted: $seen cannot be read or is damaged")
         }
         seen.writeBytes("{\"de".toByteArray() + 0xFF.toByte() + "\": 7}".toByteArray())
-        assertUntrusted("$seen cannot be read or is damaged, so no bundle is trusted")
+        assertUntrusted("no bundle is trusted: $seen cannot be read or is damaged")
         seen.delete()
         seen.mkdir()
-        assertUntrusted("$seen cannot be read or is damaged, so no bundle is trusted")
+        assertUntrusted("no bundle is trusted: $seen cannot be read or is damaged")
     }
 
     @Test
@@ -249,7 +249,7 @@ class TrustedBundleTest {
     @Test
     fun `trust without a key, or with something else, is refused`() {
         val none = assertThrows(UntrustedException::class.java) { trust(*arrayOf()) }
-        assertEquals("there is no key, so no bundle is trusted", none.message)
+        assertEquals("no bundle is trusted: there is no key", none.message)
         val odd = assertThrows(UntrustedException::class.java) {
             Trust(mapOf("ours.pem" to "odd"), FileCounterStore(seen))
         }
@@ -291,17 +291,17 @@ class TrustedBundleTest {
 
     @Test
     fun `of a bundle that is not trusted nothing is copied`() {
-        val place = "the bundle among the app's assets is not trusted"
+        val place = "the bundle in the app's assets is not trusted"
         bundle.write(folder)
         assertRefused<UntrustedException>("$place: the bundle is not signed: there is no manifest.sig") { unpack() }
         write(counter = 6)
         FileCounterStore(seen).write(mapOf("demo" to 7L))
-        val reason = "the bundle is older than one that was here: release demo has counter 6, expected 7 or more"
+        val reason = "the bundle is older than one used before: release demo has counter 6, expected 7 or more"
         assertRefused<UntrustedException>("$place: $reason") { unpack() }
         assertFalse(home.exists())
     }
 
-    /** Gives the app assets: a built APK with nothing else. */
+    /** Makes the app's assets: an APK with nothing else. */
     private fun addAssets(vararg others: Pair<String, String>) {
         val apk = temporary.newFile("assets.apk")
         ZipOutputStream(apk.outputStream()).use { zip ->
@@ -337,7 +337,7 @@ class TrustedBundleTest {
     fun `an unsigned bundle beside a key is refused`() {
         bundle.write(folder)
         addAssets("edge-ocr-trust/key.pem" to writePem(ours))
-        val place = "the bundle among the app's assets is not trusted"
+        val place = "the bundle in the app's assets is not trusted"
         assertRefused<UntrustedException>("$place: the bundle is not signed: there is no manifest.sig") { readAssets() }
         assertFalse(File(app.filesDir, "edge-ocr").exists())
     }
@@ -354,7 +354,7 @@ class TrustedBundleTest {
     fun `assets with something else for a key are refused`() {
         write()
         addAssets("edge-ocr-trust/KEY.pub" to writePem(ours))
-        val error = assertRefused<UntrustedException>("edge-ocr-trust has no key (*.pem), so no bundle is trusted") {
+        val error = assertRefused<UntrustedException>("no bundle is trusted: edge-ocr-trust has no key (*.pem)") {
             readAssets()
         }
         assertTrue("KEY.pem" in error.hint!!)
@@ -373,7 +373,7 @@ class TrustedBundleTest {
         bundle.write(folder)
         addAssets()
         assertEquals(bundle.texts, readAssets())
-        val reason = "the app's assets have no edge-ocr-trust, so no bundle is trusted"
+        val reason = "no bundle is trusted: the app's assets have no edge-ocr-trust"
         val error = assertThrows(UntrustedException::class.java) { Trust.fromAssets(app) }
         assertEquals(reason, error.message)
     }

@@ -10,10 +10,10 @@ import io.github.edgeocr.core.Size
 import org.json.JSONObject
 import kotlin.math.floor
 
-/** What half and what 95 % of the runs took at most, in ms. */
+/** Median and 95th percentile of the runs, in ms. */
 internal class Percentiles(val p50: Double, val p95: Double) {
     companion object {
-        /** Of at least one value; between two ranks in proportion, as edge_ocr/core/bench.py. */
+        /** Percentiles of at least one value, interpolated as in edge_ocr/core/bench.py. */
         fun find(values: List<Double>): Percentiles {
             val sorted = values.sorted()
             return Percentiles(find(sorted, 0.5), find(sorted, 0.95))
@@ -28,7 +28,7 @@ internal class Percentiles(val p50: Double, val p95: Double) {
     }
 }
 
-/** Memory of this process, in 10^6 bytes: all that it holds, shared pages in part, and what native code asked for. */
+/** Memory of this process in 10^6 bytes: proportional set size, and native heap. */
 internal class Memory(val pssMb: Double, val nativeHeapMb: Double) {
     companion object {
         fun read(): Memory {
@@ -41,12 +41,12 @@ internal class Memory(val pssMb: Double, val nativeHeapMb: Double) {
 /** The figures of one benchmark. */
 internal class BenchmarkReport(
     val loadMs: Double,
-    /** By the stages of a reading in their order; the last, `total`, is the whole of it. */
+    /** Times by stage, in order; the last one, `total`, is the whole reading. */
     val stagesMs: Map<String, Percentiles>,
     val lineCount: Int,
-    /** After the warm-up, half-way, at the end. */
+    /** After the warm-up, half-way and at the end. */
     val memory: List<Memory>,
-    /** Ahead of the first run and behind the last; see [readThermalStatus]. */
+    /** Before the first run and after the last; see [readThermalStatus]. */
     val thermalStatus: Pair<String?, String?>,
     val options: OcrOptions,
     val detection: DetectionSettings,
@@ -54,7 +54,7 @@ internal class BenchmarkReport(
     private val picture: String,
     private val imageSize: Size,
 ) {
-    /** The report for a colleague or a script; [manifestSha256] tells which bundle it is of. */
+    /** The report as JSON; [manifestSha256] identifies the bundle. */
     fun toJson(manifestSha256: String?): JSONObject {
         val stages = JSONObject()
         for ((stage, one) in stagesMs) {
@@ -93,14 +93,14 @@ internal class BenchmarkReport(
     }
 
     companion object {
-        /** Readings that do not count, and those that do. */
+        /** Warm-up readings, and measured readings. */
         const val WARM_UP = 3
         const val RUNS = 20
 
         /**
-         * Reads the bundle's golden picture again and again; [tell] gets how many readings are done.
+         * Reads the bundle's golden picture repeatedly; [tell] receives the number of finished readings.
          *
-         * Throws what reading throws, a CancellationException too.
+         * Throws what recognition throws, including CancellationException.
          */
         fun measure(
             context: Context,
@@ -123,7 +123,7 @@ internal class BenchmarkReport(
                         times.getOrPut(stage, ::ArrayList) += spent
                     }
                 }
-                // Between the readings, for it takes a while.
+                // Between readings, because it takes a while.
                 if (run in MEMORY_RUNS) memory += readMemory()
                 lineCount = reading.lines.size
                 tell(run)

@@ -41,7 +41,7 @@ internal class BenchmarkActivity : Activity() {
             val report = task?.outcome?.getOrNull() ?: return@setOnClickListener
             shareText(this, report.toJson(hashManifest(this)).toString(2))
         }
-        @Suppress("UNCHECKED_CAST") // Of this very class.
+        @Suppress("UNCHECKED_CAST") // This class stored it.
         follow(lastNonConfigurationInstance as Task<BenchmarkReport>?)
     }
 
@@ -85,7 +85,7 @@ internal class BenchmarkActivity : Activity() {
     }
 
     private fun fill(report: BenchmarkReport) {
-        // The first row has the headings.
+        // The first row is the header.
         table.removeViews(1, table.childCount - 1)
         for ((stage, one) in report.stagesMs) {
             val row = layoutInflater.inflate(R.layout.benchmark_row, table, false)

@@ -19,24 +19,24 @@ import android.view.Surface
 import android.view.SurfaceHolder
 import java.util.concurrent.Executor
 
-/** Why there is no picture from the camera. */
+/** Why the camera delivers no picture. */
 internal enum class CameraProblem { MISSING, IN_USE, DISABLED, DISCONNECTED, DENIED, FAILED }
 
-/** The camera to use: its preview and its frames have [size], in pixels of the sensor, which stands turned. */
+/** The camera to use. Preview and frames have [size], in pixels of the sensor, which is mounted rotated. */
 internal class CameraChoice(
     val id: String,
     val size: Size,
     val isFront: Boolean,
     private val sensorDegrees: Int,
 ) {
-    /** How far frames must be turned clockwise to stand upright on a display of [rotation], a `Surface.ROTATION_…`. */
+    /** Degrees to rotate frames clockwise to be upright on a display with [rotation], a `Surface.ROTATION_…`. */
     fun findTurn(rotation: Int): Int {
         val displayDegrees = rotation * 90
         return (sensorDegrees + (if (isFront) displayDegrees else -displayDegrees) + 360) % 360
     }
 }
 
-/** The camera of the back where there is one, then one that is plugged in, then that of the front; null without any. */
+/** The back camera if there is one, else an external one, else the front camera; null if there is none. */
 internal fun chooseCamera(manager: CameraManager): CameraChoice? {
     val order = listOf(
         CameraCharacteristics.LENS_FACING_BACK,
@@ -48,14 +48,14 @@ internal fun chooseCamera(manager: CameraManager): CameraChoice? {
         val facing = facts[CameraCharacteristics.LENS_FACING]
         val streams = facts[CameraCharacteristics.SCALER_STREAM_CONFIGURATION_MAP]
         val previews = streams?.getOutputSizes(SurfaceHolder::class.java).orEmpty().toSet()
-        // Of one size, preview and frames show the same.
+        // With the same size, preview and frames show the same section.
         val size = chooseSize(streams?.getOutputSizes(ImageFormat.YUV_420_888).orEmpty().filter { it in previews })
         val degrees = facts[CameraCharacteristics.SENSOR_ORIENTATION] ?: 0
         size?.let { order.indexOf(facing) to CameraChoice(id, it, facing == order.last(), degrees) }
     }.filter { it.first >= 0 }.minByOrNull { it.first }?.second
 }
 
-/** The largest that is quick to convert, and large enough for the networks; the smallest where all are larger. */
+/** The largest size that is fast to convert; the smallest if all are larger. */
 internal fun chooseSize(sizes: List<Size>): Size? {
     val areas = sizes.associateWith { it.width * it.height }
     return (areas.filterValues { it <= MOST_PIXELS }.maxByOrNull { it.value } ?: areas.minByOrNull { it.value })?.key
@@ -64,17 +64,17 @@ internal fun chooseSize(sizes: List<Size>): Size? {
 private const val MOST_PIXELS = 1280 * 960
 
 /**
- * One use of the camera, from [choose] to [close], which works off the main thread and tells there.
+ * One use of the camera, from [choose] to [close]. It works on its own thread and calls back on the main thread.
  *
- * Nothing is told after [close], nor after a problem, which ends the use.
+ * There are no calls after [close] or after a problem, which ends the use.
  */
 internal class Camera(private val manager: CameraManager, private val listener: Listener) {
     /** Called on the main thread. */
     interface Listener {
-        /** [open] is to follow, with a surface of the size chosen. */
+        /** Call [open] next, with a surface of the chosen size. */
         fun onChosen(choice: CameraChoice)
 
-        /** A frame that was asked for by [requestFrame]. */
+        /** A frame, requested with [requestFrame]. */
         fun onFrame(frame: YuvFrame)
 
         fun onProblem(problem: CameraProblem)
@@ -89,7 +89,7 @@ internal class Camera(private val manager: CameraManager, private val listener: 
     @Volatile
     private var isFrameWanted = false
 
-    // Of the camera's thread alone.
+    // Used on the camera's thread only.
     private var device: CameraDevice? = null
     private var reader: ImageReader? = null
 
@@ -98,8 +98,8 @@ internal class Camera(private val manager: CameraManager, private val listener: 
         if (choice == null) fail(CameraProblem.MISSING) else tell { onChosen(choice) }
     }
 
-    /** Shows the camera's picture on [preview]. Whether it may be used must have been asked before. */
-    @SuppressLint("MissingPermission") // It may have been taken away since; `work` sees to that.
+    /** Shows the camera's picture on [preview]. The permission must have been granted before. */
+    @SuppressLint("MissingPermission") // It may have been revoked since; `work` handles that.
     fun open(choice: CameraChoice, preview: Surface) = work {
         manager.openCamera(
             choice.id,
@@ -129,19 +129,19 @@ internal class Camera(private val manager: CameraManager, private val listener: 
         )
     }
 
-    /** Asks for the next frame; those that come while none is asked for are dropped. */
+    /** Requests the next frame; frames that were not requested are dropped. */
     fun requestFrame() {
         isFrameWanted = true
     }
 
-    /** Gives the camera back: as soon as its thread is done with what it does just now. */
+    /** Releases the camera as soon as its thread finishes the current step. */
     fun close() {
         isClosed = true
         handler.post(::release)
     }
 
     private fun startPreview(camera: CameraDevice, size: Size, preview: Surface) {
-        // One that is being copied and the newest.
+        // The frame that is being copied and the newest one.
         val frames = ImageReader.newInstance(size.width, size.height, ImageFormat.YUV_420_888, 2)
         reader = frames
         frames.setOnImageAvailableListener(::takeFrame, handler)
@@ -162,7 +162,7 @@ internal class Camera(private val manager: CameraManager, private val listener: 
                 SessionConfiguration(SessionConfiguration.SESSION_REGULAR, outputs, onThread, callback),
             )
         } else {
-            // All that there was before.
+            // The only API before Android 9.
             @Suppress("DEPRECATION")
             camera.createCaptureSession(surfaces, callback, handler)
         }
@@ -175,7 +175,7 @@ internal class Camera(private val manager: CameraManager, private val listener: 
         tell { onFrame(frame) }
     }
 
-    /** Does [step] on the camera's thread, at once where this is that; what it throws ends the use of the camera. */
+    /** Runs [step] on the camera's thread, at once if already there. An exception ends the use of the camera. */
     private fun work(step: () -> Unit) {
         if (Looper.myLooper() != handler.looper) {
             handler.post { work(step) }
@@ -197,7 +197,7 @@ internal class Camera(private val manager: CameraManager, private val listener: 
         } catch (_: SecurityException) {
             fail(CameraProblem.DENIED)
         } catch (_: RuntimeException) {
-            // Where camera or surface went away meanwhile, or a maker's camera breaks the rules: of many classes.
+            // The camera or the surface is gone, or a maker's camera breaks the rules; many exception classes.
             fail(CameraProblem.FAILED)
         }
     }
@@ -224,7 +224,7 @@ internal class Camera(private val manager: CameraManager, private val listener: 
     private companion object {
         private var thread: HandlerThread? = null
 
-        /** One for all uses, so that each begins when the one before it has given the camera back. */
+        /** Shared by all uses, so that each starts after the previous one has released the camera. */
         @Synchronized
         fun startThread(): HandlerThread =
             thread?.takeIf { it.isAlive } ?: HandlerThread("camera").also {

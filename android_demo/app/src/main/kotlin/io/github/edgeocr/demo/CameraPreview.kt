@@ -9,10 +9,10 @@ import android.view.SurfaceView
 import android.widget.FrameLayout
 
 /**
- * A surface for a camera's picture, and what else is laid over it: as large as fits, in the ratio of the picture.
+ * A surface for a camera's picture and the views over it: as large as fits, with the picture's aspect ratio.
  *
- * The system itself turns what a camera draws on a SurfaceView to stand upright, and mirrors it if it comes from the
- * front; only the ratio is left to us.
+ * The system rotates what a camera draws on a SurfaceView and mirrors the front camera; only the aspect ratio is set
+ * here.
  */
 internal class CameraPreview(context: Context, attributes: AttributeSet?) :
     FrameLayout(context, attributes), SurfaceHolder.Callback {
@@ -24,9 +24,9 @@ internal class CameraPreview(context: Context, attributes: AttributeSet?) :
     private var surfaceSize: Size? = null
 
     /**
-     * Makes the surface one for a camera's picture of [size], and gives it to [onReady] as soon as it is that.
+     * Sets the surface's size to [size], that of the camera's picture, and passes it to [onReady] when it is ready.
      *
-     * [isTurned]: whether the picture stands turned by a quarter.
+     * [isTurned]: whether the picture is rotated by 90° or 270°.
      */
     fun prepare(size: Size, isTurned: Boolean, onReady: (Surface) -> Unit) {
         this.onReady = onReady
@@ -37,7 +37,7 @@ internal class CameraPreview(context: Context, attributes: AttributeSet?) :
         giveSurface()
     }
 
-    /** Gives the surface to nobody any more. */
+    /** Stops passing on the surface. */
     fun forget() {
         wanted = null
     }

@@ -4,11 +4,11 @@ import android.app.Application
 import android.content.Context
 import io.github.edgeocr.EdgeOcr
 
-/** Holds what all screens share. */
+/** Holds the objects that all screens share. */
 class DemoApp : Application() {
     internal val worker = OcrWorker({ EdgeOcr.open(this, it) }, { Preferences(this).toOptions() })
 
-    /** Frees the networks where the system is short of memory and the app is not seen. */
+    /** Frees the networks if the system is short of memory and the app is not visible. */
     override fun onTrimMemory(level: Int) {
         super.onTrimMemory(level)
         if (level >= TRIM_MEMORY_BACKGROUND && !worker.isBusy) worker.close()

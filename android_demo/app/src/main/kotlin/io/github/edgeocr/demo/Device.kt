@@ -13,7 +13,7 @@ import java.io.IOException
 import java.math.RoundingMode
 import java.security.MessageDigest
 
-/** What a result of this device must be read with; texts of the maker are cut to what names a device. */
+/** The device that a result belongs to; the maker's texts are shortened. */
 internal fun describeDevice(): JSONObject = JSONObject()
     .put("manufacturer", Build.MANUFACTURER.take(NAME_LENGTH))
     .put("model", Build.MODEL.take(NAME_LENGTH))
@@ -21,11 +21,11 @@ internal fun describeDevice(): JSONObject = JSONObject()
     .put("abi", findAbi())
     .put("page_size_bytes", Os.sysconf(OsConstants._SC_PAGESIZE))
 
-/** The ABI of this process, which on a device of 64 bits may be one of 32. */
+/** The ABI of this process, which may be 32-bit on a 64-bit device. */
 private fun findAbi(): String? =
     (if (Process.is64Bit()) Build.SUPPORTED_64_BIT_ABIS else Build.SUPPORTED_32_BIT_ABIS).firstOrNull()
 
-/** The sha256 of the manifest among the assets, in hexadecimal digits; null where there is none. */
+/** The sha256 of the manifest in the assets, in hexadecimal digits; null if there is none. */
 internal fun hashManifest(context: Context): String? =
     try {
         val content = context.assets.open("${EdgeOcr.ASSETS_FOLDER}/${Manifest.FILE}").use { it.readBytes() }
@@ -34,7 +34,7 @@ internal fun hashManifest(context: Context): String? =
         null
     }
 
-/** How far the system slows down because of heat, such as `none` or `severe`; null where it does not tell. */
+/** The thermal status of the system, such as `none` or `severe`; null if unknown. */
 internal fun readThermalStatus(context: Context): String? {
     if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q) return null
     return when (context.getSystemService(PowerManager::class.java).currentThermalStatus) {
@@ -49,10 +49,10 @@ internal fun readThermalStatus(context: Context): String? {
     }
 }
 
-/** The value, or JSON's null, for which [JSONObject] would leave out the key. */
+/** The value, or JSON's null, because [JSONObject] would drop the key of a null. */
 internal fun Any?.orJsonNull(): Any = this ?: JSONObject.NULL
 
-/** Rounded to [digits] behind the point; null for what JSON has no number for. */
+/** Rounded to [digits] decimals; null if JSON has no such number. */
 internal fun Double.round(digits: Int): Double? =
     takeIf { it.isFinite() }?.let { it.toBigDecimal().setScale(digits, RoundingMode.HALF_EVEN).toDouble() }
 

@@ -11,7 +11,7 @@ import io.github.edgeocr.core.NoEd25519Exception
 import io.github.edgeocr.core.UntrustedException
 import java.io.IOException
 
-/** What went wrong, the reason, and what to do about it: a line each, the first in the user's language. */
+/** What went wrong (in the user's language), the reason and the hint, one line each. */
 internal fun describeError(context: Context, error: Throwable): String {
     val reason = error.message ?: error.javaClass.simpleName
     return when (error) {

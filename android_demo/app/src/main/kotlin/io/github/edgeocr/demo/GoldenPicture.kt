@@ -7,10 +7,10 @@ import io.github.edgeocr.PictureException
 import io.github.edgeocr.core.BundleException
 import io.github.edgeocr.core.Golden
 
-/** The picture of a bundle whose lines are known. */
+/** The bundle's picture whose lines are known. */
 internal class GoldenPicture(val golden: Golden, val bitmap: Bitmap) {
     companion object {
-        /** Throws [BundleException] where the bundle has none, [PictureException] where it cannot be decoded. */
+        /** Throws [BundleException] if the bundle has none, [PictureException] if it cannot be decoded. */
         fun read(ocr: EdgeOcr): GoldenPicture {
             val golden = ocr.manifest.golden ?: throw BundleException("the bundle has no golden picture")
             val file = ocr.findFile(golden.image)

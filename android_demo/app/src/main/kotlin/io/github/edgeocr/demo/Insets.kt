@@ -7,9 +7,9 @@ import android.view.WindowInsets
 import android.widget.Toolbar
 
 /**
- * Shows a layout that has a toolbar `R.id.toolbar`, which becomes the action bar, clear of the system's bars.
+ * Shows a layout clear of the system bars and makes its toolbar `R.id.toolbar` the action bar.
  *
- * The theme has no action bar of its own: from Android 15 on that one covers the top of the content.
+ * The theme has no action bar of its own, because since Android 15 it would cover the top of the content.
  */
 internal fun Activity.showScreen(layout: Int, hasBack: Boolean = true) {
     setContentView(layout)
@@ -22,9 +22,9 @@ internal fun Activity.showScreen(layout: Int, hasBack: Boolean = true) {
     findViewById<View>(android.R.id.content).padForBars()
 }
 
-/** Keeps the content of a view clear of the system's bars, the camera's hole and the keyboard. */
+/** Keeps the content of a view clear of the system bars, the camera cutout and the keyboard. */
 internal fun View.padForBars() {
-    // Only from Android 15 on does the app draw under them.
+    // The app draws under them only since Android 15.
     if (Build.VERSION.SDK_INT < Build.VERSION_CODES.R) return
     setOnApplyWindowInsetsListener { view, insets ->
         val covered = WindowInsets.Type.systemBars() or WindowInsets.Type.displayCutout() or WindowInsets.Type.ime()

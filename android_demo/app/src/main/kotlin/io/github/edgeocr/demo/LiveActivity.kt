@@ -18,7 +18,7 @@ import io.github.edgeocr.core.Reading
 import io.github.edgeocr.core.TextLine
 import kotlin.math.roundToInt
 
-/** Reads what the camera sees, one frame after the other, and shows the lines over the preview. */
+/** Reads camera frames one after the other and shows the lines over the preview. */
 internal class LiveActivity : Activity(), Camera.Listener {
     private lateinit var preview: CameraPreview
     private lateinit var overlay: OverlayView
@@ -33,10 +33,10 @@ internal class LiveActivity : Activity(), Camera.Listener {
     private var job: OcrWorker.Job? = null
     private var isAsked = false
 
-    /** The newest frame that was read. */
+    /** The latest frame that was read. */
     private var shot: Shot? = null
 
-    /** Whether the user wants the newest frame to stand still. */
+    /** Whether the user froze the latest frame. */
     private var isStopped = false
 
     private class Shot(val image: BgrImage, val reading: Reading)
@@ -75,7 +75,7 @@ internal class LiveActivity : Activity(), Camera.Listener {
         outState.putBoolean(IS_STOPPED, isStopped)
     }
 
-    /** What stands still goes on to do so when the phone is turned. */
+    /** Keeps the frozen frame when the phone is rotated. */
     override fun onRetainNonConfigurationInstance(): Any? = if (isStopped) shot else null
 
     private fun start() {
@@ -91,12 +91,12 @@ internal class LiveActivity : Activity(), Camera.Listener {
             status.setText(R.string.live_starting)
             camera = Camera(getSystemService(CameraManager::class.java), this).also { it.choose() }
         } else if (!isAsked) {
-            // The screen resumes when it is answered.
+            // The activity resumes after the answer.
             askPermission()
         } else if (shouldShowRequestPermissionRationale(Manifest.permission.CAMERA)) {
             showMessage(getString(R.string.live_denied), R.string.live_allow, ::askPermission)
         } else {
-            // The system asks no more.
+            // The system does not ask again.
             showMessage(getString(R.string.live_denied_for_good), R.string.live_open_settings, ::openAppSettings)
         }
     }
@@ -110,7 +110,7 @@ internal class LiveActivity : Activity(), Camera.Listener {
         copy.isEnabled = shot != null
     }
 
-    /** Gives the camera back and ends the reading. */
+    /** Releases the camera and ends the reading. */
     private fun release() {
         camera?.close()
         camera = null
@@ -129,7 +129,7 @@ internal class LiveActivity : Activity(), Camera.Listener {
 
     override fun onFrame(frame: YuvFrame) {
         val choice = choice ?: return
-        // Asked for each frame: nothing tells when a phone is turned from one long side to the other.
+        // Read for each frame: there is no callback when a phone is rotated by 180°.
         val degrees = choice.findTurn(findRotation())
         job = worker.run(
             { ocr, cancellation -> frame.toBgr(degrees).let { Shot(it, ocr.recognize(it, cancellation)) } },
@@ -150,7 +150,7 @@ internal class LiveActivity : Activity(), Camera.Listener {
     }
 
     override fun onProblem(problem: CameraProblem) {
-        // A permission can be taken away at any time, and start says so.
+        // A permission can be revoked at any time; start reports that.
         if (problem == CameraProblem.DENIED && !hasPermission()) return start()
         fail(
             getString(
@@ -201,7 +201,7 @@ internal class LiveActivity : Activity(), Camera.Listener {
     }
 
     private fun findRotation(): Int {
-        // A view that the window does not show yet has no display.
+        // A view that is not attached to a window has no display.
         val displays = getSystemService(DisplayManager::class.java)
         return (preview.display ?: displays.getDisplay(Display.DEFAULT_DISPLAY)).rotation
     }
@@ -212,7 +212,7 @@ internal class LiveActivity : Activity(), Camera.Listener {
     }
 }
 
-/** The line where a picture [width] pixels wide shows it in a mirror; its corners still go round clockwise. */
+/** Mirrors a line in a picture [width] pixels wide; its corners stay clockwise. */
 internal fun TextLine.mirror(width: Int): TextLine {
     val mirrored = FloatArray(8) { i ->
         val from = 2 * (i / 2 xor 1) + i % 2

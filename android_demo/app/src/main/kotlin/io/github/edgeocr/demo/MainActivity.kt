@@ -25,13 +25,13 @@ import io.github.edgeocr.core.TextLine
 import java.io.File
 import kotlin.math.roundToInt
 
-/** Reads a picture that is picked, taken or shared to the app, and shows its lines over it and below. */
+/** Reads a picture that is picked, taken or shared to the app, and shows its lines over the picture and below. */
 class MainActivity : Activity() {
     private lateinit var current: PictureReading
     private lateinit var overlay: OverlayView
     private lateinit var list: LineList
 
-    // The camera may push the app out of memory before it is done.
+    // The camera app may push this app out of memory.
     private var photo: Uri? = null
 
     override fun onCreate(savedInstanceState: Bundle?) {
@@ -57,7 +57,7 @@ class MainActivity : Activity() {
         render()
     }
 
-    /** Reads again what was shown when the process ended, or what another app shares. */
+    /** Reads the picture that was shown when the process ended, or one that another app shares. */
     private fun begin(saved: Bundle?) {
         if (saved == null) {
             if (intent.action != Intent.ACTION_SEND) return
@@ -75,16 +75,16 @@ class MainActivity : Activity() {
     }
 
     private fun readShared(): Uri? = try {
-        // Android 13 has it, too, and it fails there at times with a NullPointerException.
+        // Android 13 has it too, but it sometimes fails there with a NullPointerException.
         if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.UPSIDE_DOWN_CAKE) {
             intent.getParcelableExtra(Intent.EXTRA_STREAM, Uri::class.java)
         } else {
-            // What takes its place is not there yet.
+            // Its replacement does not exist yet.
             @Suppress("DEPRECATION")
             intent.getParcelableExtra<Parcelable>(Intent.EXTRA_STREAM) as? Uri
         }
     } catch (_: RuntimeException) {
-        // Extras that cannot be unpacked; what is thrown depends on the version of Android.
+        // Extras cannot be unpacked; the exception depends on the version of Android.
         null
     }
 
@@ -96,7 +96,7 @@ class MainActivity : Activity() {
         outState.putString(SOURCE, current.source?.toString())
     }
 
-    // The reading goes on while the phone is turned.
+    // The reading continues while the phone is rotated.
     override fun onRetainNonConfigurationInstance(): Any = current
 
     override fun onDestroy() {
@@ -111,7 +111,7 @@ class MainActivity : Activity() {
     }
 
     private fun take() {
-        // Android refuses the camera's app, too, to one that has the permission in its manifest and not granted.
+        // If the manifest lists the camera permission but it is not granted, Android refuses the camera app too.
         if (checkSelfPermission(Manifest.permission.CAMERA) != PackageManager.PERMISSION_GRANTED) {
             requestPermissions(arrayOf(Manifest.permission.CAMERA), TAKE)
             return
@@ -135,7 +135,7 @@ class MainActivity : Activity() {
     private fun refuse(reason: Int) = current.fail(PictureFileException(reason))
 
     override fun onRequestPermissionsResult(requestCode: Int, permissions: Array<String>, grantResults: IntArray) {
-        // Empty where the question was interrupted, by turning the phone for one.
+        // Empty if the dialog was interrupted, for example because the phone was rotated.
         when (grantResults.firstOrNull()) {
             PackageManager.PERMISSION_GRANTED -> take()
             PackageManager.PERMISSION_DENIED -> refuse(R.string.error_camera_denied)
@@ -147,7 +147,7 @@ class MainActivity : Activity() {
         if (requestCode == TAKE) photo = null
         if (resultCode != RESULT_OK) return
         when (requestCode) {
-            // Some pickers answer with a list, of one.
+            // Some pickers return a list with one item.
             PICK -> (data?.data ?: data?.clipData?.getItemAt(0)?.uri)?.let(current::start)
             TAKE -> taken?.let { current.start(PictureFile(PhotoProvider.findFile(this, it))) }
         }
@@ -214,13 +214,13 @@ class MainActivity : Activity() {
 
     private fun copyLine(line: TextLine) = copyText(this, line.text)
 
-    /** The lines and how sure they are. */
+    /** The lines and their scores. */
     private inner class LineList :
         ArrayAdapter<TextLine>(this@MainActivity, android.R.layout.simple_list_item_2, android.R.id.text1) {
         private var shown = emptyList<TextLine>()
 
         fun show(lines: List<TextLine>) {
-            // The same ones again would move the list to its top.
+            // Setting the same lines again would scroll the list to its top.
             if (lines === shown) return
             shown = lines
             clear()

@@ -9,9 +9,9 @@ import java.util.concurrent.Executor
 import java.util.concurrent.Executors
 import java.util.concurrent.atomic.AtomicInteger
 
-/** The app's one [EdgeOcr], on one background thread. Its functions are for the main thread. */
+/** The app's only [EdgeOcr], on one background thread. Call its functions on the main thread. */
 internal class OcrWorker(private val open: (OcrOptions) -> EdgeOcr, private val options: () -> OcrOptions) {
-    /** Work that was asked for, and that may be given up. */
+    /** Work that was requested and can be cancelled. */
     class Job : Cancellation {
         @Volatile
         private var isCancelled = false
@@ -25,31 +25,31 @@ internal class OcrWorker(private val open: (OcrOptions) -> EdgeOcr, private val 
 
     private val ocrThread = Executors.newSingleThreadExecutor { Thread(it, "ocr") }
 
-    // Another app's file may come slowly from a network; what comes after must not wait for it.
+    // Another app's file may come slowly from a network; other work must not wait for it.
     private val otherThreads = Executors.newCachedThreadPool { Thread(it, "prepare") }
     private val mainThread = Handler(Looper.getMainLooper())
     private val unfinished = AtomicInteger()
 
-    // Of the thread "ocr" only.
+    // Used on the thread "ocr" only.
     private var opened: EdgeOcr? = null
     private var openedWith: OcrOptions? = null
 
-    /** Whether work is under way or waits for its turn. */
+    /** Whether work is running or queued. */
     val isBusy: Boolean get() = unfinished.get() > 0
 
     /**
-     * Runs [work] behind what was asked before; opens the bundle first if it is not open or the options changed.
+     * Queues [work]; opens the bundle first if it is not open or the options changed.
      *
-     * [done] gets the outcome on the main thread, and is not called once the job is cancelled. Whatever is thrown,
-     * also by opening, is a failure of the Result, [OutOfMemoryError] too.
+     * [done] receives the outcome on the main thread; it is not called after the job is cancelled. Every exception,
+     * also from opening and also [OutOfMemoryError], is a failure of the Result.
      */
     fun <T> run(work: (EdgeOcr, Cancellation) -> T, done: (Result<T>) -> Unit): Job =
         start(ocrThread, { job -> work(findOpen(), job) }, done)
 
-    /** Runs [work] that needs no networks, on a thread of its own; the rest as with [run]. */
+    /** Runs [work] that needs no networks, on another thread; otherwise like [run]. */
     fun <T> prepare(work: (Cancellation) -> T, done: (Result<T>) -> Unit): Job = start(otherThreads, work, done)
 
-    /** Frees the native memory when all that was asked before is done; the next [run] opens the bundle again. */
+    /** Frees the native memory after all queued work; the next [run] opens the bundle again. */
     fun close() = ocrThread.execute(::closeOpen)
 
     private fun <T> start(thread: Executor, work: (Job) -> T, done: (Result<T>) -> Unit): Job {

@@ -13,12 +13,12 @@ import android.view.View
 import io.github.edgeocr.core.TextLine
 import kotlin.math.hypot
 
-/** A picture, as large as fits, with the boxes and texts of its lines over it. */
+/** A picture, scaled to fit, with the boxes and texts of its lines on top. */
 internal class OverlayView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
-    /** Gets the line that was tapped. */
+    /** Receives the line that was tapped. */
     var onLineTapped: (TextLine) -> Unit = {}
 
-    /** Whether texts are written over the picture; boxes always are. */
+    /** Whether texts are drawn over the picture; boxes always are. */
     var showsTexts = true
         set(value) {
             field = value
@@ -41,15 +41,15 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
     }
     private val paperPaint = Paint(Paint.ANTI_ALIAS_FLAG).apply { color = context.getColor(R.color.paper) }
 
-    // Linear: letters that are stretched must be as wide as was measured.
+    // Linear, so that stretched letters are as wide as measured.
     private val textPaint = Paint(Paint.ANTI_ALIAS_FLAG or Paint.LINEAR_TEXT_FLAG).apply {
         color = context.getColor(R.color.ink)
     }
 
     /**
-     * Shows [lines], whose polygons lie in a picture of [imageWidth] × [imageHeight] pixels, over that picture.
+     * Shows [lines] over a picture of [imageWidth] × [imageHeight] pixels, in which their polygons are.
      *
-     * [bitmap] may be of another size, or null where what lies below this view shows the picture.
+     * [bitmap] may have another size, or be null if a view below this one shows the picture.
      */
     fun show(bitmap: Bitmap?, lines: List<TextLine>, imageWidth: Int, imageHeight: Int) {
         this.bitmap = bitmap
@@ -112,20 +112,20 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
         return true
     }
 
-    /** The line at a place, or the nearest where a finger may well have meant it. */
+    /** The line at a point, or the nearest one within the reach of a finger. */
     private fun findLine(x: Float, y: Float): TextLine? =
         boxes.minByOrNull { it.measureDistance(x, y) }?.takeIf { it.measureDistance(x, y) <= FINGER_DP * density }?.line
 
-    /** A line where the view shows it. */
+    /** A line in coordinates of the view. */
     private class Box(val line: TextLine, imageToView: Matrix) {
         private val corners = FloatArray(8).also { imageToView.mapPoints(it, line.polygon) }
 
-        // What is taller than wide reads from top to bottom: its first corner is the top right one.
+        // Boxes taller than wide are read from top to bottom: the first corner is the top right one.
         private val turn = if (line.text.length > 1 && measureSide(0, 3) > measureSide(0, 1)) 1 else 0
         val width = measureSide(turn, turn + 1)
         val height = measureSide(turn, turn + 3)
 
-        /** From the upright text of [width] × [height] pixels to where it lies. */
+        /** Maps upright text of [width] × [height] pixels to the line. */
         val toView = Matrix().apply {
             val upright = floatArrayOf(0f, 0f, width, 0f, 0f, height)
             val placed = intArrayOf(turn, turn + 1, turn + 3).flatMap { listOf(getX(it), getY(it)) }.toFloatArray()
@@ -144,14 +144,14 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
 
         private fun measureSide(from: Int, to: Int) = hypot(getX(to) - getX(from), getY(to) - getY(from))
 
-        /** In pixels of the view; 0 inside. */
+        /** Distance in pixels of the view; 0 inside. */
         fun measureDistance(x: Float, y: Float): Float {
             var isInside = true
             var least = Float.MAX_VALUE
             for (i in 0..3) {
                 val (alongX, alongY) = getX(i + 1) - getX(i) to getY(i + 1) - getY(i)
                 val (toX, toY) = x - getX(i) to y - getY(i)
-                // Corners go round clockwise, so that what is inside is right of each side.
+                // Corners are clockwise, so the inside is to the right of each side.
                 if (alongX * toY - alongY * toX < 0) isInside = false
                 val share = (alongX * toX + alongY * toY) / maxOf(alongX * alongX + alongY * alongY, Float.MIN_VALUE)
                 val nearest = share.coerceIn(0f, 1f)
@@ -164,14 +164,14 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
     private companion object {
         const val BOX_DP = 2f
 
-        /** How far off a finger may be. */
+        /** How far from a line a tap may be. */
         const val FINGER_DP = 16f
 
-        /** Of a line's height: size of its letters, and where they stand. */
+        /** Text size and baseline, as shares of a line's height. */
         const val TEXT_SHARE = 0.8f
         const val BASELINE_SHARE = 0.8f
 
-        /** Of a line's width: what its letters take. */
+        /** Text width, as a share of a line's width. */
         const val LENGTH_SHARE = 0.97f
     }
 }

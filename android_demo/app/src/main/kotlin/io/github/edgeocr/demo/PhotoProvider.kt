@@ -12,13 +12,13 @@ import java.io.File
 import java.io.FileNotFoundException
 import java.util.UUID
 
-/** Lends a camera app a file to write its photo to. Only who was granted a file's URI gets at it. */
+/** Gives a camera app a file for its photo. Only apps that were granted the file's URI have access. */
 class PhotoProvider : ContentProvider() {
     override fun onCreate() = true
 
     override fun getType(uri: Uri) = "image/jpeg"
 
-    /** Throws [FileNotFoundException] for what [create] did not name. */
+    /** Throws [FileNotFoundException] if [create] did not return this URI. */
     override fun openFile(uri: Uri, mode: String): ParcelFileDescriptor =
         ParcelFileDescriptor.open(findFile(checkNotNull(context), uri), ParcelFileDescriptor.parseMode(mode))
 
@@ -44,14 +44,14 @@ class PhotoProvider : ContentProvider() {
     internal companion object {
         private val NAME = Regex("[0-9a-f-]{36}\\.jpg")
 
-        /** The URI of a photo that is still to be taken. Deletes photos of long ago. */
+        /** Returns the URI of a new photo and deletes old photos. */
         fun create(context: Context): Uri {
             deleteOld(findFolder(context))
             val (authority, name) = "${context.packageName}.photos" to "${UUID.randomUUID()}.jpg"
             return Uri.Builder().scheme("content").authority(authority).path(name).build()
         }
 
-        /** The photo's file, there or not. Throws [FileNotFoundException] for what [create] did not name. */
+        /** The photo's file, which may not exist. Throws [FileNotFoundException] if [create] did not return the URI. */
         fun findFile(context: Context, uri: Uri): File {
             val name = uri.pathSegments.singleOrNull()?.takeIf(NAME::matches) ?: throw FileNotFoundException("$uri")
             return File(findFolder(context).apply { mkdirs() }, name)

@@ -14,12 +14,12 @@ import java.io.OutputStream
 import java.util.UUID
 import java.util.concurrent.CancellationException
 
-/** A picture that cannot be had or read; [reason] is a string resource. */
+/** A picture cannot be copied or read; [reason] is a string resource. */
 internal class PictureFileException(val reason: Int, cause: Throwable? = null) : IOException(cause)
 
-/** An upright picture that was [width] × [height] pixels in its file and is sampled down in [bitmap] to fit memory. */
+/** An upright picture of [width] × [height] pixels in its file; [bitmap] is downsampled to fit into memory. */
 internal class Picture(val bitmap: Bitmap, val width: Int, val height: Int) {
-    /** The same, no larger than a screen shows. */
+    /** The same, not larger than a screen. */
     fun shrink(): Picture {
         val scale = SCREEN_SIDE.toFloat() / maxOf(bitmap.width, bitmap.height)
         if (scale >= 1) return this
@@ -33,12 +33,12 @@ internal class Picture(val bitmap: Bitmap, val width: Int, val height: Int) {
     }
 }
 
-/** The app's own copy of a picture: it outlives the process, and the right to read the picture where it came from. */
+/** The app's own copy of a picture. It outlives the process and the permission to read the original. */
 internal class PictureFile(val file: File) {
     /**
-     * The picture, upright, of at most [maxPixels] pixels.
+     * Decodes the picture, upright, with at most [maxPixels] pixels.
      *
-     * Throws [PictureFileException] where the file is gone or holds no picture, [OutOfMemoryError].
+     * Throws [PictureFileException] if the file is gone or is not a picture, [OutOfMemoryError].
      */
     fun decode(maxPixels: Int = countPixels(Runtime.getRuntime().maxMemory())): Picture {
         if (!file.isFile) throw PictureFileException(R.string.error_gone)
@@ -67,11 +67,11 @@ internal class PictureFile(val file: File) {
     private fun readOrientation(): Int = try {
         ExifInterface(file.path).getAttributeInt(ExifInterface.TAG_ORIENTATION, ExifInterface.ORIENTATION_NORMAL)
     } catch (_: IOException) {
-        // Of a format that has none.
+        // The format has no orientation.
         ExifInterface.ORIENTATION_NORMAL
     }
 
-    /** What makes a picture upright whose first row and column lie as [orientation] says; null where it is. */
+    /** The transformation that makes a picture with this Exif [orientation] upright; null if it is upright. */
     private fun makeTurn(orientation: Int): Matrix? {
         val (degrees, isMirrored) = when (orientation) {
             ExifInterface.ORIENTATION_FLIP_HORIZONTAL -> 0f to true
@@ -90,23 +90,23 @@ internal class PictureFile(val file: File) {
     }
 
     companion object {
-        /** The largest file that is copied: several times a photo of 108 million pixels. */
+        /** The largest file that is copied: several times the size of a photo of 108 megapixels. */
         const val LIMIT_BYTES = 256L shl 20
 
-        /** What the largest phones take at full size, and the most that Android draws: 100 MB. */
+        /** Enough for the largest phone photos at full size, and the most that Android draws: 100 MB. */
         private const val MOST_PIXELS = 24_000_000
 
-        /** A pixel's bitmap, and at the same time the turned one or what the library makes of it. */
+        /** The bitmap, and at the same time the rotated bitmap or the library's copy. */
         private const val PIXEL_BYTES = 8
 
-        /** How many pixels a picture may have, so that reading it takes at most half of the heap. */
+        /** The largest picture in pixels, so that reading it needs at most half of the heap. */
         fun countPixels(heapBytes: Long): Int = minOf(MOST_PIXELS.toLong(), heapBytes / 2 / PIXEL_BYTES).toInt()
 
         /**
-         * Copies what another app shares into [folder], and deletes what was left there long ago.
+         * Copies a shared picture to [folder] and deletes old files there.
          *
-         * Throws [PictureFileException] for more than [limitBytes] or what is no content, [IOException],
-         * [SecurityException] where the app may not read it, [CancellationException].
+         * Throws [PictureFileException] if it has more than [limitBytes] or is not a content URI, [IOException],
+         * [SecurityException] if the app may not read it, [CancellationException].
          */
         fun copy(
             resolver: ContentResolver,
@@ -115,7 +115,7 @@ internal class PictureFile(val file: File) {
             cancellation: Cancellation,
             limitBytes: Long = LIMIT_BYTES,
         ): PictureFile {
-            // Another app could name one of this app's own files.
+            // Otherwise another app could name one of this app's own files.
             if (uri.scheme != ContentResolver.SCHEME_CONTENT) throw PictureFileException(R.string.error_no_content)
             deleteOld(folder)
             folder.mkdirs()
@@ -147,7 +147,7 @@ internal class PictureFile(val file: File) {
     }
 }
 
-/** Deletes what lies in a folder for longer than a day: those who left it there never came back for it. */
+/** Deletes files older than a day: the readings that left them were never continued. */
 internal fun deleteOld(folder: File) {
     val tooOld = System.currentTimeMillis() - DAY_MS
     folder.listFiles()?.filter { it.lastModified() < tooOld }?.forEach(File::delete)

@@ -6,9 +6,9 @@ import io.github.edgeocr.core.Reading
 import java.io.File
 
 /**
- * One picture on its way from another app to its text; outlives the activity that shows it when the phone is turned.
+ * One picture from its arrival to its text. It outlives the activity when the phone is rotated.
  *
- * For the main thread. [onChange] is called after each step. What was copied lies in [folder].
+ * For the main thread. [onChange] is called after each step. Copies are in [folder].
  */
 internal class PictureReading(
     private val worker: OcrWorker,
@@ -17,7 +17,7 @@ internal class PictureReading(
 ) {
     var onChange: () -> Unit = {}
 
-    /** Where the picture is to be copied from; null once it was. */
+    /** Where to copy the picture from; null after it was copied. */
     var source: Uri? = null
         private set
 
@@ -27,7 +27,7 @@ internal class PictureReading(
     var picture: Picture? = null
         private set
 
-    /** In pixels of the picture's file. */
+    /** Size in pixels of the picture's file. */
     var reading: Reading? = null
         private set
 
@@ -36,19 +36,19 @@ internal class PictureReading(
 
     val isBusy: Boolean get() = job != null
 
-    /** Whether there is a picture to read, as far as that has come. */
+    /** Whether there is a picture, copied or not. */
     val isBegun: Boolean get() = source != null || file != null
 
     private var job: OcrWorker.Job? = null
 
-    /** Reads a picture that another app offers, in place of the one before. */
+    /** Reads a picture from another app and replaces the previous one. */
     fun start(from: Uri) {
         clear()
         source = from
         step(worker.prepare({ job -> PictureFile.copy(resolver, from, folder, job) }, next(::start)))
     }
 
-    /** Reads a picture that is the app's own. */
+    /** Reads a picture in the app's own files. */
     fun start(own: PictureFile) {
         if (own !== file) clear()
         source = null
@@ -56,7 +56,7 @@ internal class PictureReading(
         step(worker.prepare({ own.decode() }, next(::read)))
     }
 
-    /** Goes on with what was cancelled or failed. */
+    /** Continues after a cancellation or failure. */
     fun retry() {
         source?.let { return start(it) }
         val found = picture
@@ -81,7 +81,7 @@ internal class PictureReading(
         error = null
     }
 
-    /** Tells of a failure ahead of reading; what was read before stays. */
+    /** Reports a failure before reading; the previous result stays. */
     fun fail(reason: Throwable) {
         error = reason
         onChange()
@@ -111,7 +111,7 @@ internal class PictureReading(
         onChange()
     }
 
-    /** Goes on where a step succeeds; ends where it fails. */
+    /** Continues if a step succeeds; stops if it fails. */
     private fun <T> next(goOn: (T) -> Unit): (Result<T>) -> Unit = { result ->
         job = null
         result.onSuccess(goOn).onFailure {

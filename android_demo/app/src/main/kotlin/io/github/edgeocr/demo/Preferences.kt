@@ -6,13 +6,13 @@ import io.github.edgeocr.PowerMode
 import io.github.edgeocr.SettingsChange
 import io.github.edgeocr.core.Settings
 
-/** A number that the user may set, in [range]; of those of the bundle, the ranges are edge_ocr/config.py's. */
+/** A number in [range] that the user may set. The ranges of the bundle's settings are those of edge_ocr/config.py. */
 internal enum class NumberSetting(
     val viewId: Int,
     val title: Int,
     val range: ClosedRange<Double>,
     val isWhole: Boolean = false,
-    /** The bundle's own value, as text; null where it has none. */
+    /** The bundle's own value, as text; null if it has none. */
     val readOwn: (Settings) -> Any?,
 ) {
     THREADS(R.id.threads, R.string.threads, 1.0..Runtime.getRuntime().availableProcessors().toDouble(), true, { null }),
@@ -23,21 +23,21 @@ internal enum class NumberSetting(
     TEXT_SCORE(R.id.text_score, R.string.text_score, 0.0..1.0, readOwn = { it.recognition.textScore }),
     ;
 
-    /** The number that a text says; null where it says none, or none that may be set. */
+    /** Parses a number; null if the text is not a number in [range]. */
     fun parse(text: String): Double? =
         text.toDoubleOrNull()?.takeIf { it in range && !(isWhole && it != Math.rint(it)) }
 
-    /** The other way round. */
+    /** Formats a number for [parse]. */
     fun format(value: Double): String = if (isWhole) value.toInt().toString() else value.toString()
 }
 
-/** What the user has set, kept by the system; what is null is as the bundle or the library has it. */
+/** The user's settings, stored by the system. If one is null, the bundle's or the library's value applies. */
 internal class Preferences(context: Context) {
     private val stored = context.getSharedPreferences("settings", Context.MODE_PRIVATE)
 
     operator fun get(setting: NumberSetting): Double? = stored.getString(setting.name, null)?.let(setting::parse)
 
-    /** Keeps a number that is in the setting's range. */
+    /** Stores a number in the setting's range. */
     operator fun set(setting: NumberSetting, value: Double?) = store(setting.name, value?.let(setting::format))
 
     var threads: Int?
@@ -55,7 +55,7 @@ internal class Preferences(context: Context) {
         return OcrOptions(
             threads ?: own.threads,
             powerMode ?: own.powerMode,
-            // A data class, so that options that say the same are equal.
+            // A data class, so that options with the same values are equal.
             Overrides(NumberSetting.entries.filter { it != NumberSetting.THREADS }.associateWith(::get)),
         )
     }
@@ -72,7 +72,7 @@ private data class Overrides(val values: Map<NumberSetting, Double?>) : Settings
         detection = settings.detection.run {
             copy(
                 limitSideLen = values[NumberSetting.LIMIT_SIDE_LEN]?.toInt() ?: limitSideLen,
-                // Windows go beyond the side that the user asks for; the same rule as in edge_ocr/config.py.
+                // Windows would exceed the side length that the user sets; the same rule as in edge_ocr/config.py.
                 windows = windows && values[NumberSetting.LIMIT_SIDE_LEN] == null,
                 binThreshold = values[NumberSetting.BIN_THRESHOLD]?.toFloat() ?: binThreshold,
                 boxThreshold = values[NumberSetting.BOX_THRESHOLD] ?: boxThreshold,

@@ -12,13 +12,13 @@ import io.github.edgeocr.core.TextLine
 import org.json.JSONArray
 import org.json.JSONObject
 
-/** The texts of all lines, one below the other. */
+/** The texts of all lines, one per line. */
 internal fun Reading.toText(): String = lines.joinToString("\n") { it.text }
 
 /**
- * The reading under the keys that every interface of edge-ocr uses (`Reading.describe` of edge_ocr/core/types.py).
+ * The result as JSON, with the keys of all edge-ocr interfaces (`Reading.describe` in edge_ocr/core/types.py).
  *
- * [width] and [height] are those of the picture that the polygons lie in, in pixels.
+ * [width] and [height] are the size in pixels of the picture that the polygons refer to.
  */
 internal fun Reading.toJson(width: Int, height: Int): JSONObject = JSONObject()
     .put("image_width", width)
@@ -31,7 +31,7 @@ internal fun Reading.toJson(width: Int, height: Int): JSONObject = JSONObject()
 private fun describeCorner(polygon: FloatArray, corner: Int) =
     JSONArray(listOf(polygon[2 * corner].toInt(), polygon[2 * corner + 1].toInt()))
 
-/** The same lines in a picture that is so many times as wide and high. */
+/** The same lines in a picture scaled by these factors. */
 internal fun Reading.scale(byX: Float, byY: Float): Reading = Reading(
     lines.map { line ->
         val polygon = FloatArray(line.polygon.size) { line.polygon[it] * (if (it % 2 == 0) byX else byY) }
@@ -49,11 +49,11 @@ internal fun shareText(context: Context, text: String) = handOver(context) {
 internal fun copyText(context: Context, text: String) = handOver(context) {
     val clipboard = context.getSystemService(ClipboardManager::class.java)
     clipboard.setPrimaryClip(ClipData.newPlainText(context.getString(R.string.app_name), text))
-    // From Android 13 on the system itself says so.
+    // Since Android 13, the system itself shows this.
     if (Build.VERSION.SDK_INT < Build.VERSION_CODES.TIRAMISU) tell(context, R.string.copied)
 }
 
-/** Says so where a text is too long: what goes to another app passes through a buffer of 1 MB. */
+/** Shows a message if the text is too long: data for another app must fit into a buffer of 1 MB. */
 private inline fun handOver(context: Context, pass: () -> Unit) = try {
     pass()
 } catch (error: RuntimeException) {

@@ -12,7 +12,7 @@ import io.github.edgeocr.core.TextLine
 import org.json.JSONArray
 import org.json.JSONObject
 
-/** How this device reads the bundle's golden picture. */
+/** The bundle's golden picture as this device reads it. */
 internal class SelfTestReport(
     val comparison: GoldenComparison,
     val reading: Reading,
@@ -21,9 +21,9 @@ internal class SelfTestReport(
 ) {
     companion object {
         /**
-         * Reads the golden picture with the settings that its lines are known for: the bundle's own.
+         * Reads the golden picture with the bundle's own settings, to which its expected lines belong.
          *
-         * Throws what opening and reading throw.
+         * Throws what opening and recognition throw.
          */
         fun make(context: Context, ocr: EdgeOcr, cancellation: Cancellation): SelfTestReport {
             if (ocr.settings == ocr.manifest.settings) return make(ocr, cancellation)
@@ -41,23 +41,23 @@ internal class SelfTestReport(
 }
 
 /**
- * What a script asked to find its line of the log by; null where it gave none.
+ * The token that a script gave to find its line in the log; null if it gave none.
  *
- * Any app may start the self-test, so what is not 1 to 64 letters, digits and hyphens is not written into the log.
+ * Any app may start the self-test, so only 1 to 64 letters, digits and hyphens are written to the log.
  */
 internal fun readToken(intent: Intent): String? =
     try {
         intent.getStringExtra("token")?.takeIf(Regex("[A-Za-z0-9-]{1,64}")::matches)
     } catch (_: RuntimeException) {
-        // Extras that cannot be unpacked; what is thrown depends on the version of Android.
+        // Extras cannot be unpacked; the exception depends on the version of Android.
         null
     }
 
 /**
- * The one line for the log: JSON of at most [MAX_BYTES] in UTF-8, for the log cuts what is longer.
+ * The line for the log: JSON of at most [MAX_BYTES] in UTF-8, because the log cuts longer lines.
  *
- * Lines that do not fit are left out from the end, and `lines_omitted` tells how many. What is unknown because the
- * self-test could not run, which [outcome] has the reason of, is null.
+ * Lines that do not fit are left out from the end; `lines_omitted` is their number. If the self-test could not run,
+ * [outcome] has the reason and unknown values are null.
  */
 internal fun formatSelfTest(
     token: String?,
@@ -91,7 +91,7 @@ internal fun formatSelfTest(
     return json.toString()
 }
 
-/** The reason and what to do about it, in the words of the code: scripts read it, whatever the user's language. */
+/** The reason and the hint, in English whatever the user's language, because scripts read it. */
 private fun explain(error: Throwable): String =
     if (error is EdgeOcrException) listOfNotNull(error.message, error.hint).joinToString("; ") else error.toString()
 
@@ -100,7 +100,7 @@ private fun shorten(problems: List<String>): List<String> {
     return if (kept.size == problems.size) kept else kept + "and ${problems.size - kept.size} more"
 }
 
-/** As much of a text as takes so many bytes as a string of JSON. */
+/** The start of a text that takes at most so many bytes as a JSON string. */
 private fun cut(text: String, bytes: Int): String {
     fun isFitting(part: String) = JSONObject.quote(part).encodeToByteArray().size <= bytes
     if (isFitting(text)) return text
@@ -119,10 +119,10 @@ private fun describe(line: TextLine): JSONObject {
         .put("polygon", polygon)
 }
 
-/** Android's log takes about 4,000 bytes a line. */
+/** Android's log keeps about 4,000 bytes per line. */
 internal const val MAX_BYTES = 3900
 
-// Few enough to leave room for the rest.
+// Leaves room for the rest.
 private const val ERROR_BYTES = 1000
 private const val MOST_PROBLEMS = 4
 private const val PROBLEM_BYTES = 400

@@ -13,7 +13,7 @@ import io.github.edgeocr.core.GoldenComparison
 import io.github.edgeocr.core.GoldenLine
 import java.util.concurrent.CancellationException
 
-/** Reads the bundle's golden picture, shows what differs, and writes the result into the log, for scripts. */
+/** Reads the bundle's golden picture, shows what differs, and writes the result to the log, for scripts. */
 internal class SelfTestActivity : Activity() {
     private lateinit var verdict: TextView
     private lateinit var details: TextView
@@ -21,7 +21,7 @@ internal class SelfTestActivity : Activity() {
     private lateinit var again: Button
     private lateinit var share: Button
 
-    /** All that were asked for; the last one is shown. */
+    /** All that were requested; the last one is shown. */
     private var runs = emptyList<SelfTestRun>()
 
     override fun onCreate(savedInstanceState: Bundle?) {
@@ -34,10 +34,10 @@ internal class SelfTestActivity : Activity() {
         share = findViewById(R.id.selftest_share)
         again.setOnClickListener { start(null) }
         share.setOnClickListener { runs.last().line?.let { shareText(this, it) } }
-        @Suppress("UNCHECKED_CAST") // Of this very class.
+        @Suppress("UNCHECKED_CAST") // This class stored it.
         runs = lastNonConfigurationInstance as List<SelfTestRun>? ?: emptyList()
         if (runs.isEmpty()) {
-            // Where the process was killed, the script that asked is answered or gone.
+            // If the process was killed, the script has its answer or is gone.
             start(if (savedInstanceState == null) readToken(intent) else null)
         } else {
             follow()
@@ -54,7 +54,7 @@ internal class SelfTestActivity : Activity() {
     override fun onDestroy() {
         super.onDestroy()
         runs.last().onChange = {}
-        // Where the system destroys it for want of memory, or behind a locked screen, a script still waits.
+        // A script may still wait if the system destroys the activity to free memory or behind the lock screen.
         if (isFinishing) runs.forEach { it.cancel() }
     }
 
@@ -126,16 +126,16 @@ internal class SelfTestActivity : Activity() {
     }
 }
 
-/** One self-test, which writes one line into the log when it is done or given up. For the main thread. */
+/** One self-test, which writes one line to the log when it finishes or is cancelled. For the main thread. */
 internal class SelfTestRun(private val context: Context, private val token: String?) {
-    /** What was written into the log; null while it runs. */
+    /** The line in the log; null while it runs. */
     var line: String? = null
         private set
 
     /** Null while it runs. */
     val outcome: Result<SelfTestReport>? get() = task.outcome
 
-    /** Called when it is done. */
+    /** Called when it finishes. */
     var onChange: () -> Unit = {}
 
     private val task = Task(context.worker) { ocr, cancellation, _ -> SelfTestReport.make(context, ocr, cancellation) }
@@ -147,11 +147,11 @@ internal class SelfTestRun(private val context: Context, private val token: Stri
         }
     }
 
-    /** Gives it up if it is not done. */
+    /** Cancels it if it is not finished. */
     fun cancel() {
         if (line != null) return
         task.cancel()
-        log(Result.failure(CancellationException("the self-test was left before it was done")))
+        log(Result.failure(CancellationException("the self-test was closed before it finished")))
     }
 
     private fun log(outcome: Result<SelfTestReport>) {

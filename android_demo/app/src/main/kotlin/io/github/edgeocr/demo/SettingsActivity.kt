@@ -18,7 +18,7 @@ import io.github.edgeocr.PowerMode
 import io.github.edgeocr.core.Manifest
 import io.github.edgeocr.core.Settings
 
-/** How the next readings are made. What is changed is kept at once; what is left empty is as the bundle has it. */
+/** Settings of the next readings. Changes are stored at once; empty fields use the bundle's value. */
 class SettingsActivity : Activity() {
     private lateinit var preferences: Preferences
     private lateinit var fields: Map<NumberSetting, EditText>
@@ -47,7 +47,7 @@ class SettingsActivity : Activity() {
         fields.getValue(NumberSetting.THREADS).hint = getString(R.string.own_value, "${OcrOptions().threads}")
         job = worker.prepare(
             { Manifest.parse(assets.open("${EdgeOcr.ASSETS_FOLDER}/${Manifest.FILE}").reader().use { it.readText() }) },
-            // Without a bundle there is nothing to show; reading will tell of that.
+            // Without a bundle there is nothing to show; reading reports the error.
             { manifest -> manifest.onSuccess { showOwn(it.settings) } },
         )
     }
@@ -61,7 +61,7 @@ class SettingsActivity : Activity() {
         val rows = findViewById<ViewGroup>(R.id.rows)
         val row = LayoutInflater.from(this).inflate(R.layout.settings_number, rows, false)
         rows.addView(row)
-        // Each with an id of its own, by which Android keeps its text when the phone is turned.
+        // Each has its own id, by which Android keeps its text when the phone is rotated.
         val field = row.findViewById<EditText>(R.id.number)
         field.id = setting.viewId
         row.findViewById<TextView>(R.id.title).apply {

@@ -6,16 +6,16 @@ import io.github.edgeocr.EdgeOcr
 import io.github.edgeocr.core.Cancellation
 
 /**
- * Work with the networks that goes on while the phone is turned: an activity hands it to the one that takes its place.
+ * Work with the networks that continues while the phone is rotated: an activity passes it to its successor.
  *
- * For the main thread; [work] itself runs on the worker's, and says there how many steps are done.
+ * For the main thread. [work] runs on the worker's thread and reports there how many steps are done.
  */
 internal class Task<T>(worker: OcrWorker, work: (EdgeOcr, Cancellation, tell: (steps: Int) -> Unit) -> T) {
     /** How many steps are done. */
     var steps = 0
         private set
 
-    /** Null while it runs, and for ever if it was cancelled. */
+    /** Null while it runs, and always if it was cancelled. */
     var outcome: Result<T>? = null
         private set
 
@@ -28,7 +28,7 @@ internal class Task<T>(worker: OcrWorker, work: (EdgeOcr, Cancellation, tell: (s
         onChange()
     }
 
-    /** Ends it, after which nothing changes any more. */
+    /** Cancels it; nothing changes afterwards. */
     fun cancel() {
         onChange = {}
         job.cancel()

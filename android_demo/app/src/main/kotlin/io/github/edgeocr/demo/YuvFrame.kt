@@ -5,19 +5,19 @@ import android.graphics.Color
 import android.media.Image
 import io.github.edgeocr.core.BgrImage
 
-/** One plane of a frame: the value of column x and row y lies at y × [rowStride] + x × [pixelStride]. */
+/** One plane of a frame: the value of column x and row y is at y × [rowStride] + x × [pixelStride]. */
 internal class YuvPlane(val values: ByteArray, val rowStride: Int, val pixelStride: Int)
 
-/** A picture as cameras give it: brightness ([y]) for each pixel, colour ([u], [v]) for each block of 2×2. */
+/** A camera frame: brightness ([y]) for each pixel, colour ([u], [v]) for each block of 2×2. */
 internal class YuvFrame(val width: Int, val height: Int, val y: YuvPlane, val u: YuvPlane, val v: YuvPlane) {
     /**
-     * The picture turned clockwise by [degrees], which are 0, 90, 180 or 270.
+     * Returns the picture rotated clockwise by [degrees]: 0, 90, 180 or 270.
      *
-     * Full range of BT.601, as Android's YUV_420_888 is unless an app asks for something else.
+     * Full range of BT.601, the default of Android's YUV_420_888.
      */
     fun toBgr(degrees: Int): BgrImage {
-        require(degrees in 0..270 && degrees % 90 == 0) { "$degrees°, expected a whole turn by 90°" }
-        // Where the pixel of column x and row y goes: origin + x × across + y × down.
+        require(degrees in 0..270 && degrees % 90 == 0) { "degrees is $degrees, expected 0, 90, 180 or 270" }
+        // The pixel of column x and row y goes to origin + x × across + y × down.
         val (origin, across, down) = when (degrees) {
             0 -> Triple(0, 1, width)
             90 -> Triple(height - 1, height, -1)
@@ -42,7 +42,7 @@ internal class YuvFrame(val width: Int, val height: Int, val y: YuvPlane, val u:
     private fun clamp(scaled: Int): Byte = (scaled shr BITS).coerceIn(0, 255).toByte()
 
     companion object {
-        /** Copies what a camera gave, which is lost once [image] is closed. */
+        /** Copies a frame; its planes are invalid after [image] is closed. */
         fun copy(image: Image): YuvFrame {
             val (y, u, v) = image.planes.map { plane ->
                 val buffer = plane.buffer.duplicate()
@@ -51,7 +51,7 @@ internal class YuvFrame(val width: Int, val height: Int, val y: YuvPlane, val u:
             return YuvFrame(image.width, image.height, y, u, v)
         }
 
-        // 1.402, 0.344136, 0.714136 and 1.772 in 2^16ths.
+        // 1.402, 0.344136, 0.714136 and 1.772 times 2^16.
         private const val BITS = 16
         private const val HALF = 1 shl BITS - 1
         private const val RED_OF_V = 91_881
@@ -62,7 +62,7 @@ internal class YuvFrame(val width: Int, val height: Int, val y: YuvPlane, val u:
     }
 }
 
-/** The same picture for a view. */
+/** Converts a picture for a view. */
 internal fun BgrImage.toBitmap(): Bitmap {
     val bitmap = Bitmap.createBitmap(width, height, Bitmap.Config.ARGB_8888)
     val row = IntArray(width)

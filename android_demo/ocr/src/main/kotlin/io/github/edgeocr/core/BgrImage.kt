@@ -1,10 +1,10 @@
 package io.github.edgeocr.core
 
-/** A picture: [pixels] are [height] × [width] × 3 bytes, of each pixel blue, green, red. */
+/** A picture: [pixels] are [height] × [width] × 3 bytes in the order blue, green, red. */
 public class BgrImage(public val width: Int, public val height: Int, public val pixels: ByteArray) {
     init {
-        require(width > 0 && height > 0) { "a picture of $width×$height pixels" }
-        require(pixels.size.toLong() == 3L * width * height) { "${pixels.size} bytes for $width×$height pixels" }
+        require(width > 0 && height > 0) { "the picture has $width×$height pixels, expected at least 1×1" }
+        require(pixels.size.toLong() == 3L * width * height) { "${pixels.size} bytes, expected $height×$width×3" }
     }
 
     /** The picture turned by 90° counter-clockwise. */
@@ -13,7 +13,7 @@ public class BgrImage(public val width: Int, public val height: Int, public val 
     /** The picture turned by 180°. */
     public fun turnAround(): BgrImage = BgrImage(width, height, move { x, y -> (height - y) * width - 1 - x })
 
-    /** The columns from [start] until [end]. */
+    /** The columns from [start] to [end], exclusive. */
     internal fun cutColumns(start: Int, end: Int): BgrImage {
         val cut = ByteArray(3 * height * (end - start))
         for (y in 0 until height) {
@@ -39,10 +39,10 @@ public class BgrImage(public val width: Int, public val height: Int, public val 
     }
 
     public companion object {
-        /** Takes [height] × [width] ints 0xAARRGGBB, as Android's Bitmap gives them; alpha does not count. */
+        /** Converts [height] × [width] ints 0xAARRGGBB, as Android's Bitmap returns them; ignores alpha. */
         @JvmStatic
         public fun fromArgb(width: Int, height: Int, argb: IntArray): BgrImage {
-            require(argb.size == width * height) { "${argb.size} ints for $width×$height pixels" }
+            require(argb.size == width * height) { "${argb.size} ints, expected $height×$width" }
             val pixels = ByteArray(3 * argb.size)
             for (i in argb.indices) {
                 pixels[3 * i] = argb[i].toByte()

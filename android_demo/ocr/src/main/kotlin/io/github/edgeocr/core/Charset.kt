@@ -1,15 +1,14 @@
 package io.github.edgeocr.core
 
-/** The text of each class of the recogniser; [blankIndex] is the class of CTC that stands for none. */
+/** The text of each class of the recogniser; [blankIndex] is the CTC blank. */
 public class Charset(private val classes: List<String>, private val blankIndex: Int) {
     /** How many classes there are. */
     public val size: Int get() = classes.size
 
     /**
-     * Decodes the probs of one line: [steps] × [size] floats of [probs] from [start] on.
+     * Decodes the probs of one line: [steps] × [size] floats in [probs] from [start] on.
      *
-     * Repeats are dropped, then blanks. The score is the mean probability of the characters; nothing but blanks give ""
-     * and 0.0.
+     * Drops repeats, then blanks. The score is the mean probability of the characters. Only blanks give "" and 0.0.
      */
     public fun decode(probs: FloatArray, start: Int, steps: Int): DecodedText {
         val text = StringBuilder()
@@ -39,15 +38,15 @@ public class Charset(private val classes: List<String>, private val blankIndex: 
 
     public companion object {
         /**
-         * Reads a dictionary: one character a line, line n being class n, each ended by LF.
+         * Parses a dictionary: one character per line, line n is class n, each line ends with LF.
          *
-         * Throws [BundleException] where it does not make [classCount] classes.
+         * Throws [BundleException] if it does not have [classCount] classes.
          */
         @JvmStatic
         public fun parse(dictionary: String, classCount: Int, blankIndex: Int): Charset {
             val classes = listOf("") + dictionary.split("\n").dropLast(1)
             if (classes.size != classCount) {
-                throw BundleException("the dictionary makes ${classes.size} classes, expected $classCount")
+                throw BundleException("the dictionary has ${classes.size} classes, expected $classCount")
             }
             return Charset(classes, blankIndex)
         }

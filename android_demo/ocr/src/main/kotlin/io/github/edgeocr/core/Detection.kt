@@ -9,12 +9,12 @@ import kotlin.math.min
 /** Finds text lines with a DB network. */
 public class TextDetector(private val engine: Engine, private val settings: Settings) {
     /**
-     * The boxes of the text lines in reading order; an empty list where there is no text.
+     * Returns the boxes of the text lines in reading order; an empty list if there is no text.
      *
-     * Where the settings allow windows and text is too small at their side limit, it is looked for at larger scales;
-     * [beforeWindow] may then throw to end it.
+     * If the settings allow windows and text is too small at their side limit, larger scales are searched too;
+     * [beforeWindow] may then throw to stop.
      *
-     * Throws [BundleException] where the network gives no prob map.
+     * Throws [BundleException] if the network does not return a prob map.
      */
     public fun detect(image: BgrImage, beforeWindow: () -> Unit = {}): List<TextBox> {
         val imageSize = Size(image.height, image.width)
@@ -36,7 +36,7 @@ public class TextDetector(private val engine: Engine, private val settings: Sett
         return sortReadingOrder(boxes, settings.geometry)
     }
 
-    // A function for each look: what it holds in memory is free before the next.
+    // A function for each look, so that its memory is free before the next.
 
     private fun findInWhole(image: BgrImage): List<TextBox> {
         val input = prepareDetection(image, settings.detection)
@@ -58,16 +58,16 @@ public class TextDetector(private val engine: Engine, private val settings: Sett
         val (_, _, height, width) = input.shape
         val output = engine.run(input)
         if (!output.shape.contentEquals(intArrayOf(1, 1, height, width))) {
-            throw BundleException("det gives ${output.shape.joinToString("×")}, expected 1×1×$height×$width")
+            throw BundleException("det returned shape ${output.shape.joinToString("×")}, expected 1×1×$height×$width")
         }
         return output.data
     }
 }
 
 /**
- * A prob map of [size], row after row: floats in 0..1, or a byte a pixel in steps of 1/255.
+ * A prob map of [size], row by row: floats in 0..1, or one byte per pixel in steps of 1/255.
  *
- * As bytes, the map of a large picture takes a third of the picture's memory.
+ * As bytes, the map takes a third of the picture's memory.
  */
 internal class ProbMap private constructor(
     val size: Size,
@@ -79,10 +79,10 @@ internal class ProbMap private constructor(
         if (levels != null) (levels[i].toInt() and 0xFF) / 255f else probs!![i]
 
     companion object {
-        /** Takes [size] floats in 0..1. */
+        /** Wraps [size] floats in 0..1. */
         fun ofProbs(probs: FloatArray, size: Size) = ProbMap(size, probs, null)
 
-        /** Takes [size] bytes, 255 for 1. */
+        /** Wraps [size] bytes; 255 is 1. */
         fun ofLevels(levels: ByteArray, size: Size) = ProbMap(size, null, levels)
     }
 }
@@ -102,7 +102,7 @@ internal fun findBoxes(
     val fitter = RectangleFitter()
     val scorer = QuadScorer(probMap)
     val boxes = ArrayList<TextBox>()
-    // What may be a piece of a box.
+    // Candidates for a piece of a box.
     val spare = ArrayList<TextBox>()
     val outlines = OutlineFinder(probMap).find(settings.binThreshold, settings.maxCandidates)
     for (outline in outlines) {
@@ -115,7 +115,7 @@ internal fun findBoxes(
             if (!isSlanted(shrunk.corners, geometry.slantedRatio, geometry.slant)) kept = spare
             val text = scorer.scoreText(shrunk.corners, settings.binThreshold)
             score = if (text.fill >= geometry.leastFill) text.score else 0.0
-            // The rectangle around a thin, bent line reaches further beyond it than that around a straight one.
+            // The rectangle around a thin, bent line has more margin than that around a straight one.
             ratio *= (1 + text.fill) / 2
         }
         if (score < settings.boxThreshold) continue
@@ -132,12 +132,12 @@ private fun scaleCorners(corners: FloatArray, mapSize: Size, imageSize: Size): F
     return roundCorners(imageSize) { corners[it] * (if (it % 2 == 0) scaleX else scaleY) }
 }
 
-/** The mean probability of text in a quadrilateral, and the share of it that text fills; in 0..1. */
+/** The mean probability of the text in a quadrilateral, and the share that text fills; both in 0..1. */
 internal class TextScore(val score: Double, val fill: Double)
 
 private const val FIXED_BITS = 16
 
-/** Takes the mean of a prob map inside quadrilaterals, whose pixels are those that OpenCV's fillPoly paints. */
+/** Averages a prob map inside quadrilaterals, over the pixels that OpenCV's fillPoly paints. */
 internal class QuadScorer(private val probMap: ProbMap) {
     private val size = probMap.size
     private var first = IntArray(64)
@@ -147,9 +147,9 @@ internal class QuadScorer(private val probMap: ProbMap) {
     fun score(quad: FloatArray): Double = scoreText(quad, Float.NEGATIVE_INFINITY).score
 
     /**
-     * The mean probability of what is above [binThreshold], so counts as text, inside a quadrilateral, and its share.
+     * Returns the mean probability of the pixels above [binThreshold] (text) inside a quadrilateral, and their share.
      *
-     * The rectangle around a slanted line, which networks see thin and bent, is half empty.
+     * Networks see slanted lines thin and bent, so the rectangle around one is half empty.
      */
     fun scoreText(quad: FloatArray, binThreshold: Float): TextScore {
         val left = floor(minOf(quad[0], quad[2], quad[4], quad[6])).toInt().coerceIn(0, size.width - 1)
@@ -164,7 +164,7 @@ internal class QuadScorer(private val probMap: ProbMap) {
         last.fill(Int.MIN_VALUE, 0, rows)
         for (i in 0 until 4) {
             val k = (i + 1) and 3
-            // Corners are cut off to whole pixels, as PP-OCR's own scoring does.
+            // Corners are truncated to whole pixels, as in PP-OCR's own scoring.
             val x0 = (quad[2 * i] - left).toInt()
             val y0 = (quad[2 * i + 1] - top).toInt()
             val x1 = (quad[2 * k] - left).toInt()
@@ -190,19 +190,19 @@ internal class QuadScorer(private val probMap: ProbMap) {
         return TextScore(if (count == 0) 0.0 else sum / count, count.toDouble() / max(area, 1))
     }
 
-    /** Widens each row to where a side, given from top to bottom, crosses its middle. */
+    /** Widens each row to where an edge, given from top to bottom, crosses the row's middle. */
     private fun markCrossings(x0: Int, y0: Int, x1: Int, y1: Int, rows: Int) {
         if (y0 == y1) return
         val step = ((x1 - x0).toLong() shl FIXED_BITS) / (y1 - y0)
         for (row in max(y0, 0) until min(y1, rows)) {
             val x = (x0.toLong() shl FIXED_BITS) + step * (row - y0)
-            // What begins between two pixels begins with the second, and ends with the first.
+            // A span that starts between two pixels starts at the second; one that ends there ends at the first.
             first[row] = min(first[row], ((x + (1L shl FIXED_BITS) - 1) shr FIXED_BITS).toInt())
             last[row] = max(last[row], (x shr FIXED_BITS).toInt())
         }
     }
 
-    /** Widens each row to the pixels of Bresenham's line, given from left to right. */
+    /** Widens each row to the pixels of a Bresenham line, given from left to right. */
     private fun markLine(x0: Int, y0: Int, x1: Int, y1: Int, rows: Int) {
         val dx = x1 - x0
         val dy = abs(y1 - y0)

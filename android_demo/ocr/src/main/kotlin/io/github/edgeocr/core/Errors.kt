@@ -1,9 +1,9 @@
 package io.github.edgeocr.core
 
 /**
- * Base of every error that is no bug of ours.
+ * Base of every expected error; anything else is an internal error.
  *
- * The message says what, where, expected against actual, in one line; [hint] names the next step.
+ * The message says in one line what failed, where, expected and actual; [hint] names the next step.
  */
 public open class EdgeOcrException(
     message: String,
@@ -11,21 +11,21 @@ public open class EdgeOcrException(
     cause: Throwable? = null,
 ) : Exception(message, cause)
 
-/** A bundle, or a network in it, that is missing, damaged or does not fit. */
+/** A bundle, or a network in it, is missing, damaged or does not match. */
 public open class BundleException(
     message: String,
     hint: String? = EXPORT_AGAIN,
     cause: Throwable? = null,
 ) : EdgeOcrException(message, hint, cause)
 
-/** A bundle that must not be used: not signed, signed with another key, changed or older than one before. */
+/** A bundle must not be used: not signed, signed with another key, changed, or older than one used before. */
 public class UntrustedException(message: String, hint: String? = SIGN) : BundleException(message, hint)
 
-/** This device cannot check signatures, so a bundle that must be signed is not used. */
+/** This device cannot check signatures, so no bundle that must be signed is used. */
 public class NoEd25519Exception :
     EdgeOcrException(
-        "signatures cannot be checked here: no security provider of this device knows Ed25519",
-        "update Android, Google Play system updates included, or put Conscrypt 2.6 or newer into the app",
+        "this device cannot check signatures: none of its security providers supports Ed25519",
+        "update Android, including Google Play system updates, or add Conscrypt 2.6 or newer to the app",
     )
 
 private const val SIGN = "sign it with a key that the app trusts: edge-ocr export --target android --sign KEY"

@@ -13,13 +13,13 @@ import kotlin.math.roundToInt
 import kotlin.math.sin
 import kotlin.math.sqrt
 
-// How far in pixels an arc's polygon may lie inside the arc; Clipper's and pyclipper's own.
+// How far an arc's polygon may be inside the arc, in pixels; the default of Clipper and pyclipper.
 private const val ARC_TOLERANCE = 0.25
 
 /**
- * Grows a convex quadrilateral (8 floats) by area × [ratio] / perimeter pixels on every side, its corners rounded.
+ * Grows a convex quadrilateral (8 floats) by area × [ratio] / perimeter pixels on every side, with rounded corners.
  *
- * Corners are cut off to whole pixels first, as PP-OCR's own post-processing does. Null where no area is left.
+ * Truncates corners to whole pixels first, like PP-OCR's post-processing. Null if no area is left.
  */
 internal fun unclip(quad: FloatArray, ratio: Double): Points? {
     var doubledArea = 0.0
@@ -37,7 +37,7 @@ internal fun unclip(quad: FloatArray, ratio: Double): Points? {
     return if (corners.size < 6) null else growOutline(corners, distance)
 }
 
-/** The corners in whole pixels, x and y by turns, without repeats; clockwise as seen in the picture. */
+/** The corners in whole pixels, x and y alternating, without repeats; clockwise as seen in the picture. */
 private fun truncate(quad: FloatArray): IntArray {
     val corners = ArrayList<Int>(8)
     for (i in 0 until 4) {
@@ -55,7 +55,7 @@ private fun truncate(quad: FloatArray): IntArray {
     return corners.toIntArray()
 }
 
-/** Shifts the sides of a convex polygon outwards by [distance] and joins them by arcs of whole pixels. */
+/** Moves the sides of a convex polygon outwards by [distance] and joins them with arcs of whole pixels. */
 private fun growOutline(corners: IntArray, distance: Double): Points {
     val count = corners.size / 2
     val tolerance = min(ARC_TOLERANCE, distance * ARC_TOLERANCE)
@@ -95,10 +95,10 @@ private fun growOutline(corners: IntArray, distance: Double): Points {
 private fun addShifted(points: Points, corners: IntArray, i: Int, dx: Double, dy: Double) =
     points.add(roundAway(corners[2 * i] + dx), roundAway(corners[2 * i + 1] + dy))
 
-/** The nearest whole number; halves go away from zero. */
+/** The nearest integer; halves are rounded away from zero. */
 private fun roundAway(value: Double): Int = (if (value < 0) value - 0.5 else value + 0.5).toInt()
 
-/** A rectangle as a line of text: its longer side, as a vector too, and its shorter one. */
+/** A rectangle as a line of text: its longer side, as a vector too, and its shorter side. */
 internal class Line(val length: Double, val height: Double, val dx: Double, val dy: Double)
 
 /** The longer and the shorter side of a rectangle (8 floats). */
@@ -112,7 +112,7 @@ internal fun measureLine(polygon: FloatArray): Line {
     return if (across >= down) Line(across, down, acrossX, acrossY) else Line(down, across, downX, downY)
 }
 
-/** Whether a rectangle is [ratio] times longer than high, and its slope, up or down, among [slopes]. */
+/** Whether a rectangle is [ratio] times longer than high and its absolute slope is in [slopes]. */
 internal fun isSlanted(polygon: FloatArray, ratio: Double, slopes: Slopes): Boolean {
     val line = measureLine(polygon)
     val rise = abs(line.dy)
@@ -120,17 +120,17 @@ internal fun isSlanted(polygon: FloatArray, ratio: Double, slopes: Slopes): Bool
     return line.length >= ratio * line.height && slopes.least * run <= rise && rise <= slopes.most * run
 }
 
-/** The polygon of what [coordinate] gives for each of 8 places, in whole pixels inside the picture of [imageSize]. */
+/** Makes a polygon from [coordinate] of 0..7, rounded to whole pixels inside the picture of [imageSize]. */
 internal inline fun roundCorners(imageSize: Size, coordinate: (Int) -> Double) = FloatArray(8) {
     val side = if (it % 2 == 0) imageSize.width else imageSize.height
     Math.rint(coordinate(it)).coerceIn(0.0, side.toDouble()).toFloat()
 }
 
 /**
- * The boxes with the pieces of steeply slanted lines joined; all others are untouched, in the order given.
+ * Joins the pieces of steeply slanted lines. All other boxes are unchanged, in the given order.
  *
- * Pieces may also come from [spare], boxes that are too uncertain to stand alone. A joined box has whole pixels inside
- * the picture of [imageSize], and the score of the longer of the two.
+ * Pieces may also come from [spare], boxes that are too uncertain on their own. A joined box has whole pixels inside
+ * the picture of [imageSize] and the score of the longer box.
  */
 internal fun joinPieces(
     boxes: List<TextBox>,
@@ -158,16 +158,16 @@ internal fun joinPieces(
             count--
             if (k < i) i--
         }
-        // What was joined may reach another piece.
+        // The joined box may reach another piece.
         unchanged = 0
     }
     return lines.take(count)
 }
 
 /**
- * The index of the first piece of line [i], and the rectangle around both; null where there is none.
+ * Returns the index of the first piece of line [i] and the rectangle around both; null if there is none.
  *
- * A piece is not longer than the line, reaches one of its ends, and lies in its direction.
+ * A piece is not longer than the line, reaches one of its ends and has its direction.
  */
 private fun findPiece(
     lines: List<TextBox>,
@@ -184,7 +184,7 @@ private fun findPiece(
     for (k in lines.indices) {
         if (k == i) continue
         val piece = lines[k].polygon
-        // On a page of many lines, most are far away, which one corner of each tells.
+        // On a page with many lines, most are far away; one corner is enough to see that.
         val off = ((piece[1] - polygon[1]) * line.dx - (piece[0] - polygon[0]) * line.dy) / line.length
         if (abs(off) > distance) continue
         var start = Double.POSITIVE_INFINITY
@@ -209,10 +209,10 @@ private fun findPiece(
 }
 
 /**
- * How far from the longer side of a line a corner of its pieces is at most.
+ * The largest distance of a piece's corner from the longer side of its line.
  *
- * With such a corner, the side is a triangle that is in the rectangle around both. Its least height, that on its
- * longest side, is no more than the rectangle's shorter side; with a pixel to spare, as that is computed in 32 bits.
+ * The corner and the side form a triangle inside the rectangle around both. Its smallest height, on its longest side,
+ * is at most the rectangle's shorter side. One pixel is added because that side is computed in float32.
  */
 private fun limitDistance(line: Line, settings: GeometrySettings): Double {
     val height = settings.pieceHeight * line.height + 1
@@ -222,15 +222,15 @@ private fun limitDistance(line: Line, settings: GeometrySettings): Double {
 }
 
 /**
- * The slope (dy / dx) of the page that the boxes are on, for up to `maxTilt`.
+ * Returns the slope (dy / dx) of the page, up to `maxTilt`.
  *
- * The median slope of the boxes that are clearly wider than high, each with the weight of its width. 0 for a level page,
- * for a steeper one, and where fewer than two boxes, or less than two thirds of the weight, agree on the slope.
+ * The median slope of the boxes that are clearly wider than high, weighted by width. 0 if the page is level or steeper,
+ * or if fewer than two boxes, or less than two thirds of the weight, agree on the slope.
  */
 internal fun measureTilt(boxes: List<TextBox>, settings: GeometrySettings): Double {
     val slopes = ArrayList<Pair<Double, Double>>()
     for (box in boxes) {
-        // Of the upper and the lower edge together.
+        // The upper and the lower edge together.
         val corners = box.polygon.map { it.toDouble() }
         val run = corners[2] - corners[0] + corners[4] - corners[6]
         val rise = corners[3] - corners[1] + corners[5] - corners[7]
@@ -250,14 +250,14 @@ internal fun measureTilt(boxes: List<TextBox>, settings: GeometrySettings): Doub
 }
 
 /**
- * The boxes from top to bottom, and from left to right within a row.
+ * Sorts boxes from top to bottom, and from left to right within a row.
  *
- * A row is a run of boxes whose top left corners differ in y by less than `rowTolerance` of the median height from the
- * one before. Where the page is tilted ([measureTilt]), x and y are those of the page.
+ * In a row, the top left corner of each box differs in y by less than `rowTolerance` of the median height from the
+ * previous one. On a tilted page ([measureTilt]), x and y follow the page.
  */
 internal fun sortReadingOrder(boxes: List<TextBox>, settings: GeometrySettings): List<TextBox> {
     if (boxes.isEmpty()) return boxes
-    // Along the left side of each box: for slanted lines that is their height, not their extent.
+    // The length of the left side: for slanted lines it is the height of the text, not the vertical extent.
     val heights = boxes.map { measure(it.polygon, 0, 3) }.sorted()
     val tolerance = settings.rowTolerance * heights[heights.size / 2]
     val tilt = measureTilt(boxes, settings)
@@ -278,7 +278,7 @@ internal fun sortReadingOrder(boxes: List<TextBox>, settings: GeometrySettings):
     return placed.map { it.box }
 }
 
-/** The top left corner of a box, on its page. */
+/** The top left corner of a box, in coordinates of its page. */
 private class Place(val x: Double, val y: Double, val box: TextBox)
 
 /** The distance of two corners of a polygon. */
@@ -298,7 +298,7 @@ internal fun isVertical(size: Size, settings: GeometrySettings): Boolean =
     size.height >= size.width * settings.verticalRatio
 
 /**
- * Cuts a quadrilateral out of the image and straightens it; upright text lies horizontally afterwards.
+ * Cuts a quadrilateral out of the image and straightens it, so that upright text is horizontal.
  *
  * A crop at least `verticalRatio` times taller than wide is turned by 90° counter-clockwise. Sides are at least 1 px.
  */
@@ -308,11 +308,11 @@ internal fun cropPolygon(image: BgrImage, polygon: FloatArray, settings: Geometr
     return if (isVertical(size, settings)) crop.turnLeft() else crop
 }
 
-// Between pixels there are 32 places with weights of their own, as in OpenCV.
+// 32 positions between pixels, each with its own weights, as in OpenCV.
 private const val PLACE_BITS = 5
 private const val PLACES = 1 shl PLACE_BITS
 
-/** For each place between two pixels, the weights of the four pixels around it: cubic convolution, a = −0.75. */
+/** For each position between two pixels, the weights of the four pixels around it: cubic convolution, a = −0.75. */
 private val CUBIC_WEIGHTS = FloatArray(4 * PLACES).also { weights ->
     val a = -0.75f
     for (place in 0 until PLACES) {
@@ -339,14 +339,14 @@ private class Perspective(quad: FloatArray, private val width: Int, private val 
         val bendX = x[0] - x[1] + x[2] - x[3]
         val bendY = y[0] - y[1] + y[2] - y[3]
         val area = dx1 * dy2 - dx2 * dy1
-        // A quadrilateral that has collapsed into a line is read as a parallelogram.
+        // A quadrilateral that collapsed into a line is treated as a parallelogram.
         val g = if (area == 0.0) 0.0 else (bendX * dy2 - dx2 * bendY) / area
         val h = if (area == 0.0) 0.0 else (dx1 * bendY - bendX * dy1) / area
         perColumn = doubleArrayOf((x[1] - x[0] + g * x[1]) / width, (y[1] - y[0] + g * y[1]) / width, g / width)
         perRow = doubleArrayOf((x[3] - x[0] + h * x[3]) / height, (y[3] - y[0] + h * y[3]) / height, h / height)
     }
 
-    /** The rectangle's pixels, bicubic; beyond the image's edge its last pixels go on. */
+    /** The rectangle's pixels, bicubic; beyond the image's edge, its outermost pixels are repeated. */
     fun warp(image: BgrImage): BgrImage {
         val pixels = ByteArray(3 * width * height)
         val columns = IntArray(4)

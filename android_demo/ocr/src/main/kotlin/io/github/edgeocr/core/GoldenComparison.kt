@@ -5,12 +5,12 @@ import kotlin.math.abs
 import kotlin.math.hypot
 import kotlin.math.max
 
-/** A line that the manifest expects ([expected]), and what was read in its place; null where one has no counterpart. */
+/** A line that the manifest expects ([expected]) and the line that was read there; null if either is missing. */
 public class GoldenLine internal constructor(public val expected: TextLine?, public val found: TextLine?) {
-    /** How far the furthest corner is off, in pixels of the picture; NaN without a counterpart. */
+    /** The largest distance between corners, in pixels of the picture; NaN without a counterpart. */
     public val cornerPx: Double
 
-    /** By how much the scores are off, at most; NaN without a counterpart. */
+    /** The largest difference of scores; NaN without a counterpart. */
     public val scoreDiff: Double
 
     init {
@@ -18,7 +18,7 @@ public class GoldenLine internal constructor(public val expected: TextLine?, pub
             cornerPx = Double.NaN
             scoreDiff = Double.NaN
         } else {
-            // Kotlin's maximum hands on what is not a number, which is then never near enough.
+            // Kotlin's maximum keeps NaN, which is then never near enough.
             cornerPx = (0 until CORNERS).maxOf { i ->
                 val (x, y) = 2 * i to 2 * i + 1
                 hypot(
@@ -32,16 +32,16 @@ public class GoldenLine internal constructor(public val expected: TextLine?, pub
 
     public val isTextRight: Boolean = expected?.text == found?.text
 
-    /** Whether the text is the same to the letter, and corners and scores are within what an engine's rounding does. */
+    /** Whether the text is equal, and corners and scores are within the rounding of an engine. */
     public val isRight: Boolean =
         isTextRight && cornerPx <= GoldenComparison.MAX_CORNER_PX && scoreDiff <= GoldenComparison.MAX_SCORE_DIFF
 }
 
-/** How a device read the golden picture of its bundle: [lines] in reading order. */
+/** The golden picture as this device reads it: [lines] in reading order. */
 public class GoldenComparison private constructor(image: String, public val lines: List<GoldenLine>) {
     public val isPassed: Boolean = lines.all { it.isRight }
 
-    /** One sentence for each line that is not right. */
+    /** One sentence for each line that differs. */
     public val problems: List<String> = lines.mapIndexedNotNull { i, line ->
         val place = "$image: line ${i + 1} of ${lines.count { it.expected != null }}"
         when {
@@ -55,16 +55,16 @@ public class GoldenComparison private constructor(image: String, public val line
     public companion object {
         // The host's: edge_ocr/core/selftest.py.
 
-        /** Another engine's rounding can move the outline of a box by a pixel of the prob map. */
+        /** The rounding of another engine can move a box by a pixel of the prob map. */
         public const val MAX_CORNER_PX: Double = 3.0
         public const val MAX_SCORE_DIFF: Double = 0.02
 
-        /** Throws [BundleException] where a line of [golden] has no four corners. */
+        /** Throws [BundleException] if a line of [golden] does not have four corners. */
         @JvmStatic
         public fun compare(reading: Reading, golden: Golden): GoldenComparison {
             for (line in golden.lines) {
                 if (line.polygon.size != 2 * CORNERS) {
-                    throw BundleException("${golden.image}: the manifest has no four corners for ${quote(line)}")
+                    throw BundleException("${golden.image}: ${quote(line)} does not have four corners in the manifest")
                 }
             }
             val count = max(reading.lines.size, golden.lines.size)

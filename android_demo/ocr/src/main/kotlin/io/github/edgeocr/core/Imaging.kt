@@ -7,14 +7,14 @@ import kotlin.math.min
 /** Rows and columns. */
 public data class Size(val height: Int, val width: Int)
 
-/** How many pixels a picture needs around it for detection; 0 for all but small pictures and strips. */
+/** The width of the border that a picture needs for detection, in pixels; 0 except for small pictures and strips. */
 internal fun planBorder(height: Int, width: Int, settings: BorderSettings): Int {
     val (shorter, longer) = min(height, width) to max(height, width)
     val isStrip = shorter <= settings.stripSide && shorter.toLong() * settings.stripRatio <= longer
     return if (isStrip || shorter <= settings.smallSide) settings.pixels else 0
 }
 
-/** The image with [border] pixels on each side, in the median colour of its outermost pixels; itself for 0. */
+/** Adds [border] pixels on each side, in the median colour of the outermost pixels; returns the image itself for 0. */
 internal fun addBorder(image: BgrImage, border: Int): BgrImage {
     if (border == 0) return image
     val (width, height) = image.width + 2 * border to image.height + 2 * border
@@ -27,7 +27,7 @@ internal fun addBorder(image: BgrImage, border: Int): BgrImage {
     return BgrImage(width, height, framed)
 }
 
-/** The median of the outermost pixels, channel by channel; of two in the middle the lower, a value that is there. */
+/** The median of the outermost pixels for each channel; the lower one of two, so that it is an existing value. */
 private fun findEdgeColour(image: BgrImage) = ByteArray(3) { channel ->
     fun read(x: Int, y: Int) = image.pixels[3 * (y * image.width + x) + channel].toInt() and 0xFF
 
@@ -38,7 +38,7 @@ private fun findEdgeColour(image: BgrImage) = ByteArray(3) { channel ->
     values.sorted()[(values.size - 1) / 2].toByte()
 }
 
-/** Size of the detection input for a picture: scaled to the limit, each side rounded to the network's multiple. */
+/** The size of the detection input: scaled to the limit, each side rounded to the network's multiple. */
 internal fun planDetectionSize(height: Int, width: Int, settings: DetectionSettings): Size {
     val limit = settings.limitSideLen.toDouble()
     val (shortest, longest) = min(height, width) to max(height, width)
@@ -50,7 +50,7 @@ internal fun planDetectionSize(height: Int, width: Int, settings: DetectionSetti
     val ratio = min(wanted, settings.maxSide.toDouble() / longest)
     val step = settings.sideMultiple
 
-    // Halves go to the even side, as on the host.
+    // Halves are rounded to even, as on the host.
     fun fit(side: Int) = max(Math.rint((side * ratio).toInt().toDouble() / step).toInt() * step, step)
 
     return Size(fit(height), fit(width))
@@ -64,16 +64,16 @@ internal fun prepareDetection(image: BgrImage, settings: DetectionSettings): Ten
     return Tensor(intArrayOf(1, 3, size.height, size.width), data)
 }
 
-/** A text line scaled to [height] rows, its ratio kept; where that is wider than [maxWidth], squeezed into it. */
+/** Scales a text line to [height] rows and keeps its ratio, but squeezes it to at most [maxWidth] columns. */
 internal fun resizeLine(crop: BgrImage, height: Int, maxWidth: Int = Int.MAX_VALUE): BgrImage {
     val width = (crop.width.toLong() * height + crop.height - 1) / crop.height
     return resize(crop, Size(height, width.coerceIn(1, maxWidth.toLong()).toInt()))
 }
 
 /**
- * Normalises the part of an image that begins at [left] and [top] into [data], 3 × [size].
+ * Normalises the part of an image that starts at [left] and [top] into [data], 3 × [size].
  *
- * What of it lies beyond the right and the lower edge repeats the outermost pixels.
+ * Beyond the right and the lower edge, the outermost pixels are repeated.
  */
 internal fun fillWindow(image: BgrImage, left: Int, top: Int, size: Size, data: FloatArray, table: FloatArray) {
     val plane = size.height * size.width
@@ -91,7 +91,7 @@ internal fun fillWindow(image: BgrImage, left: Int, top: Int, size: Size, data: 
 }
 
 /**
- * N × 3 × H × [width], normalised, [padValue] to the right of the lines.
+ * Returns N × 3 × H × [width], normalised, with [padValue] to the right of the lines.
  *
  * All lines have the same height H and are at most [width] wide.
  */
@@ -104,7 +104,7 @@ internal fun prepareLines(lines: List<BgrImage>, width: Int, normalization: Norm
     return Tensor(intArrayOf(lines.size, 3, height, width), data)
 }
 
-/** Puts an image into three planes of rows of [width], from [start] on, each byte as [table] has it. */
+/** Writes an image as three planes with rows of [width], from [start] on, each byte mapped by [table]. */
 private fun fillPlanes(image: BgrImage, data: FloatArray, start: Int, width: Int, table: FloatArray) {
     val plane = image.height * width
     var from = 0
@@ -120,17 +120,17 @@ private fun fillPlanes(image: BgrImage, data: FloatArray, start: Int, width: Int
     }
 }
 
-// Weights are whole numbers of 11 bits, as in OpenCV's INTER_LINEAR of bytes, which the networks see on the host.
+// Weights are integers of 11 bits, as in OpenCV's INTER_LINEAR for bytes, which the host uses.
 private const val WEIGHT_BITS = 11
 private const val ONE = 1 shl WEIGHT_BITS
 
-/** The image scaled to [size], bilinear between the centres of pixels. */
+/** Scales the image to [size], bilinear between the centres of pixels. */
 internal fun resize(image: BgrImage, size: Size): BgrImage {
     if (size.width == image.width && size.height == image.height) return image
     val columns = Samples(image.width, size.width)
     val rows = Samples(image.height, size.height)
     val scaled = ByteArray(3 * size.width * size.height)
-    // Two rows of the image at the new width; the next row of the result mostly needs the same.
+    // Two source rows at the new width; the next row of the result mostly needs the same two.
     var upper = IntArray(3 * size.width)
     var lower = IntArray(3 * size.width)
     var upperRow = -1
@@ -149,7 +149,7 @@ internal fun resize(image: BgrImage, size: Size): BgrImage {
         lowerRow = second
         val weight = rows.weight[y]
         for (x in upper.indices) {
-            // Cut off one by one: above the first row's centre, both are of the same row, and yet their sum is less.
+            // Truncate each one: above the first row's centre, both come from the same row, and yet their sum is less.
             val above = ((ONE - weight) * (upper[x] shr 4)) shr 16
             val below = (weight * (lower[x] shr 4)) shr 16
             scaled[to++] = ((above + below + 2) shr 2).toByte()
@@ -159,7 +159,8 @@ internal fun resize(image: BgrImage, size: Size): BgrImage {
 }
 
 /**
- * For each place of a side of the result: the pixel that it lies at or behind ([first]), the [weight] of the next.
+ * For each position along one axis of the result: the source pixel at or before it ([first]) and the [weight] of the
+ * next pixel.
  *
  * Before the first pixel's centre, [first] is −1.
  */

@@ -5,22 +5,22 @@ import org.json.JSONException
 import org.json.JSONObject
 
 /**
- * A JSON object and its [place], such as `manifest.json: settings`, so that an error names the key.
+ * A JSON object and its [place], such as `manifest.json: settings`, so that errors name the key.
  *
- * Every getter throws [BundleException] for a key that is missing, and a value of another type.
+ * Every getter throws [BundleException] if the key is missing or the value has another type.
  */
 internal class JsonFields(private val json: JSONObject, private val place: String) {
     val keys: List<String> get() = json.keys().asSequence().toList()
 
     fun has(key: String): Boolean = json.has(key) && !json.isNull(key)
 
-    fun getText(key: String): String = get(key, "a text") { it as? String }
+    fun getText(key: String): String = get(key, "a string") { it as? String }
 
     fun getBoolean(key: String): Boolean = get(key, "true or false") { it as? Boolean }
 
-    fun getInt(key: String): Int = get(key, "a whole number") { value -> (value as? Number)?.let(::toWhole) }
+    fun getInt(key: String): Int = get(key, "an integer") { value -> (value as? Number)?.let(::toWhole) }
 
-    fun getLong(key: String): Long = get(key, "a whole number") { value ->
+    fun getLong(key: String): Long = get(key, "an integer") { value ->
         (value as? Number)?.takeIf { it is Int || it is Long }?.toLong()
     }
 
@@ -58,7 +58,7 @@ internal class JsonFields(private val json: JSONObject, private val place: Strin
     private fun toWhole(value: Number): Int? =
         value.toInt().takeIf { (value is Int || value is Long) && it.toLong() == value.toLong() }
 
-    /** A value that [convert] makes something of, null where it is not as [expected]. */
+    /** Returns a value after [convert], which returns null if the value is not what is [expected]. */
     fun <T : Any> get(key: String, expected: String, convert: (Any) -> T?): T {
         val value = json.opt(key) ?: throw BundleException("${locate(key)} is missing, expected $expected")
         return convert(value)
@@ -70,7 +70,7 @@ internal class JsonFields(private val json: JSONObject, private val place: Strin
     companion object {
         private const val SHOWN_CHARACTERS = 60
 
-        /** Reads the object that a text holds; [file] names it in errors. */
+        /** Parses an object; errors call it [file]. */
         fun parse(text: String, file: String): JsonFields =
             try {
                 JsonFields(JSONObject(text), "$file: ")

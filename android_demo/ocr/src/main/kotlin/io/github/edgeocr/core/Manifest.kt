@@ -1,31 +1,31 @@
 package io.github.edgeocr.core
 
-/** Size and hash that a file of the bundle must have; [sha256] in lower-case hexadecimal digits. */
+/** Expected size and hash of a file of the bundle; [sha256] in lower-case hexadecimal digits. */
 public data class FileEntry(val sizeBytes: Long, val sha256: String)
 
-/** The picture of a bundle, [image] its file, whose [lines] are known. */
+/** The bundle's picture, in the file [image], whose [lines] are known. */
 public class Golden(public val image: String, public val lines: List<TextLine>)
 
-/** manifest.json of a bundle: its files, and how they are to be used. */
+/** A bundle's manifest.json: its files and how to use them. */
 public class Manifest private constructor(
-    /** The only version of Paddle-Lite that reads the models right, such as `v2.13-rc`. */
+    /** The version of Paddle-Lite that the models need, such as `v2.13-rc`. */
     public val runtimeVersion: String,
-    /** Files of the networks by what they do: `det`, `rec` and often `cls`. */
+    /** Files of the networks by role: `det`, `rec` and often `cls`. */
     public val models: Map<String, String>,
     /** The dictionary's file. */
     public val charsetFile: String,
     /** Length of the last axis of the recogniser's output. */
     public val classCount: Int,
-    /** The class that stands for no character. */
+    /** The class for no character. */
     public val blankIndex: Int,
     public val settings: Settings,
-    /** Null where the bundle has none. */
+    /** Null if the bundle has none. */
     public val golden: Golden?,
-    /** Every file of the bundle but the manifest itself, by its path with forward slashes. */
+    /** Every file of the bundle except the manifest, by its path with forward slashes. */
     public val files: Map<String, FileEntry>,
 ) {
     public companion object {
-        /** Name of the manifest in a bundle. */
+        /** The manifest's file name. */
         public const val FILE: String = "manifest.json"
 
         /** The version of the format that this code was written for. */
@@ -34,9 +34,9 @@ public class Manifest private constructor(
         private const val TARGET = "android"
 
         /**
-         * Reads the text of a manifest.
+         * Parses a manifest.
          *
-         * Throws [BundleException] for one that is damaged, newer than this code, or for another target.
+         * Throws [BundleException] if it is damaged, newer than this code or for another target.
          */
         @JvmStatic
         public fun parse(text: String): Manifest {
@@ -44,12 +44,12 @@ public class Manifest private constructor(
             val version = manifest.getInt("schema_version")
             if (version > SCHEMA_VERSION) {
                 throw BundleException(
-                    "$FILE has schema_version $version, this app knows up to $SCHEMA_VERSION",
+                    "$FILE has schema_version $version, expected at most $SCHEMA_VERSION",
                     "build the app with the edge-ocr that exported the bundle",
                 )
             }
             if (version < SCHEMA_VERSION) {
-                throw BundleException("$FILE has schema_version $version, this app reads $SCHEMA_VERSION")
+                throw BundleException("$FILE has schema_version $version, expected $SCHEMA_VERSION")
             }
             val target = manifest.getText("target")
             if (target != TARGET) throw BundleException("the bundle is for $target, expected $TARGET")

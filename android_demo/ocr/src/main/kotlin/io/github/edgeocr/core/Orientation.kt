@@ -1,14 +1,14 @@
 package io.github.edgeocr.core
 
-/** Indexes of crops that stand upside down, and of those that the classifier is not sure of. */
+/** Indices of the crops that are upside down, and of those that the classifier is unsure about. */
 public class TurnedCrops(public val turned: List<Int>, public val unsure: List<Int>)
 
-/** Tells lines that stand upside down. */
+/** Finds lines that are upside down. */
 public class OrientationClassifier(private val engine: Engine, private val settings: OrientationSettings) {
     /**
-     * Classifies crops, [batchSize] at a time; [beforeBatch] may throw to end it.
+     * Classifies crops, [batchSize] at a time. [beforeBatch] may throw to stop.
      *
-     * Throws [BundleException] where the network does not give two probs a crop.
+     * Throws [BundleException] if the network does not return two probs for each crop.
      */
     public fun findTurned(crops: List<BgrImage>, batchSize: Int, beforeBatch: () -> Unit = {}): TurnedCrops {
         val turned = ArrayList<Int>()
@@ -21,7 +21,7 @@ public class OrientationClassifier(private val engine: Engine, private val setti
                 prepareLines(lines, settings.imageWidth, settings.normalization, settings.padValue),
             )
             if (!output.shape.contentEquals(intArrayOf(batch.size, 2))) {
-                throw BundleException("cls gives ${output.shape.joinToString("×")}, expected ${batch.size}×2")
+                throw BundleException("cls returned shape ${output.shape.joinToString("×")}, expected ${batch.size}×2")
             }
             for (i in batch.indices) {
                 val prob = output.data[2 * i + settings.turnedClass]

@@ -1,35 +1,35 @@
 package io.github.edgeocr.core
 
-/** Columns and rows to the eight neighbours of a pixel: from the right on, counter-clockwise as seen in the picture. */
+/** Offsets to the eight neighbours of a pixel, counter-clockwise from the right as seen in the picture. */
 private val STEP_X = intArrayOf(1, 1, 0, -1, -1, -1, 0, 1)
 private val STEP_Y = intArrayOf(0, -1, -1, -1, 0, 1, 1, 1)
 private const val RIGHT = 0
 private const val LEFT = 4
 
-// Of a pixel of a shape: whether an outline passed it, and whether one did with nothing to the right of it.
+// Marks of a pixel: an outline passed it; an outline passed it with background to the right.
 private const val EMPTY: Byte = 0
 private const val NEW: Byte = 1
 private const val PASSED: Byte = 2
 private const val PASSED_AT_RIGHT_END: Byte = 3
 
 /**
- * Finds the outlines of shapes, of their holes as well: Suzuki and Abe's border following, without the hierarchy.
+ * Finds the outlines of shapes and of their holes: border following of Suzuki and Abe, without the hierarchy.
  *
- * Shapes hang together by any of eight neighbours. One finder finds once.
+ * Shapes are 8-connected. Use each finder once.
  */
 internal class OutlineFinder(private val map: ProbMap) {
     private val width = map.size.width
     private val height = map.size.height
 
-    // With a rim of nothing, so that each pixel has eight neighbours.
+    // With a border of background, so that each pixel has eight neighbours.
     private val stride = width + 2
     private val marks = ByteArray(stride * (height + 2))
     private val offsets = IntArray(8) { STEP_Y[it] * stride + STEP_X[it] }
 
     /**
-     * The outlines of what is above [threshold] in the map, at most [limit] and those found last, the last one first.
+     * Returns the outlines of what is above [threshold]: the last [limit] that are found, the last one first.
      *
-     * Found in the order of rows, so these are the lowest; that is what OpenCV hands on, and the host cuts off.
+     * They are found row by row, so these are the lowest ones, like the ones that the host keeps from OpenCV.
      */
     fun find(threshold: Float, limit: Int): List<Points> {
         for (y in 0 until height) {
@@ -54,7 +54,7 @@ internal class OutlineFinder(private val map: ProbMap) {
         return found
     }
 
-    /** Goes once around from [start], beside which in direction [outside] there is nothing; returns where it turned. */
+    /** Follows the outline from [start], whose neighbour in direction [outside] is background; returns its corners. */
     private fun follow(start: Int, outside: Int): Points {
         val points = Points(32)
         var direction = outside
@@ -83,7 +83,7 @@ internal class OutlineFinder(private val map: ProbMap) {
             } else if (marks[place] == NEW) {
                 marks[place] = PASSED
             }
-            // On a straight line only its ends matter.
+            // Only the ends of a straight line matter.
             if (direction != came) add(points, place)
             came = direction
             if (next == start && place == second) return points

@@ -3,10 +3,10 @@ package io.github.edgeocr.core
 import kotlin.math.max
 import kotlin.math.min
 
-/** A piece of a line, and whether a space may follow it. */
+/** A part of a line, and whether a space may follow it. */
 internal class Part(val line: BgrImage, val beforeSpace: Boolean)
 
-/** Cuts a line that is wider than `maxWidth` at gaps between its characters; any other line is its only part. */
+/** Cuts a line that is wider than `maxWidth` at gaps between characters. Any other line is a single part. */
 internal fun cutLine(line: BgrImage, settings: RecognitionSettings): List<Part> {
     if (line.width <= settings.maxWidth) return listOf(Part(line, false))
     val ink = measureInk(line)
@@ -24,9 +24,9 @@ internal fun cutLine(line: BgrImage, settings: RecognitionSettings): List<Part> 
     return parts
 }
 
-/** How much the pixels of each column differ, in 0..255: little between characters. */
+/** The range of values in each column, 0..255: small between characters. */
 private fun measureInk(line: BgrImage): IntArray {
-    // Of a row, the values of each column and channel.
+    // One row: the values of each column and channel.
     val stride = 3 * line.width
     val least = IntArray(stride) { 255 }
     val most = IntArray(stride)
@@ -39,7 +39,7 @@ private fun measureInk(line: BgrImage): IntArray {
     return IntArray(line.width) { x -> (3 * x until 3 * x + 3).maxOf { most[it] - least[it] } }
 }
 
-/** The first of the longest runs of columns, of those in [reach], whose ink is at most [range] above the least. */
+/** The first longest run of columns within [reach] whose ink is at most [range] above the minimum. */
 private fun findGap(ink: IntArray, reach: IntRange, range: Int): IntRange {
     val most = reach.minOf { ink[it] } + range
     var longest = IntRange.EMPTY
@@ -51,7 +51,7 @@ private fun findGap(ink: IntArray, reach: IntRange, range: Int): IntRange {
     return longest
 }
 
-/** Text and score of a line from the [readings] of its [parts]; the score is the mean over the characters. */
+/** Text and score of a line from the [readings] of its [parts]. The score is the mean over the characters. */
 internal fun joinReadings(parts: List<Part>, readings: List<DecodedText>): DecodedText {
     val text = StringBuilder()
     var total = 0.0
@@ -69,27 +69,27 @@ internal fun joinReadings(parts: List<Part>, readings: List<DecodedText>): Decod
     return DecodedText(text.toString(), total / max(count, 1))
 }
 
-/** Whether there is a character, of ASCII and no space. */
+/** Whether there is a character and it is ASCII and not a space. */
 private fun isLatin(character: Char?) = character != null && character.code < 128 && character != ' '
 
 /**
- * The input width for a line that is [lineWidth] wide at the network's height.
+ * Returns the input width for a line that is [lineWidth] wide at the network's height.
  *
- * It depends on the line alone, so a line reads the same whatever else is in its batch.
+ * It depends on the line only, so that its text does not depend on the rest of the batch.
  */
 internal fun planWidth(lineWidth: Int, settings: RecognitionSettings): Int {
     val step = settings.widthMultiple
     return max(settings.minWidth, min(settings.maxWidth, (lineWidth + step - 1) / step * step))
 }
 
-/** Lines together are at most this wide, in pixels: more at a time gains nothing on a CPU. */
+/** Largest total width of a batch in pixels; larger batches are not faster on a CPU. */
 private const val BATCH_WIDTH = 1280
 
 /**
- * The indices of the lines to run together, given the input width of each.
+ * Returns the indices of the lines of each batch, given the input width of each line.
  *
- * Those of one batch have one width. Batches have 1, 2, 4, 8 … lines, at most [batchSize]: each shape that an engine
- * meets for the first time costs it a lot.
+ * The lines of a batch have the same width. Batches have 1, 2, 4, 8 … lines, at most [batchSize], because each new
+ * shape is expensive for an engine.
  */
 internal fun planBatches(widths: List<Int>, batchSize: Int): List<List<Int>> {
     val order = widths.indices.sortedBy { widths[it] }
@@ -112,9 +112,9 @@ public class TextRecognizer(
     internal val settings: RecognitionSettings,
 ) {
     /**
-     * Text and score of each crop, in the order given; [beforeBatch] may throw to end it.
+     * Returns text and score of each crop, in the given order. [beforeBatch] may throw to stop.
      *
-     * Throws [BundleException] where the network gives other than N × T × classes.
+     * Throws [BundleException] if the network does not return N × T × classes.
      */
     public fun recognize(crops: List<BgrImage>, beforeBatch: () -> Unit = {}): List<DecodedText> {
         val cuts = crops.map { cutLine(resizeLine(it, settings.imageHeight), settings) }
@@ -132,7 +132,7 @@ public class TextRecognizer(
             )
             if (probs.shape.size != 3 || probs.shape[0] != batch.size || probs.shape[2] != charset.size) {
                 throw BundleException(
-                    "rec gives ${probs.shape.joinToString("×")}, expected ${batch.size}×T×${charset.size}",
+                    "rec returned shape ${probs.shape.joinToString("×")}, expected ${batch.size}×T×${charset.size}",
                 )
             }
             val steps = probs.shape[1]

@@ -11,7 +11,7 @@ import kotlin.math.sqrt
 /** A rotated rectangle: [corners] as 8 floats in the order of polygons, and its shorter [side] in pixels. */
 internal class Rectangle(val corners: FloatArray, val side: Float)
 
-/** The points of an outline in whole pixels, x and y by turns. */
+/** The points of an outline in whole pixels, x and y alternating. */
 internal class Points(capacity: Int = 256) {
     var values = IntArray(2 * capacity)
         private set
@@ -33,7 +33,7 @@ internal class Points(capacity: Int = 256) {
 /**
  * Fits the smallest rotated rectangles around points.
  *
- * Keeps its arrays from one call to the next; not for several threads.
+ * Reuses its arrays between calls; not thread-safe.
  */
 internal class RectangleFitter {
     private var leftmost = IntArray(64)
@@ -43,7 +43,7 @@ internal class RectangleFitter {
     private val hull = Points()
     private var stack = IntArray(64)
 
-    // Of the hull: its corners, and the sides that begin at each.
+    // The hull's corners, and the edge that starts at each.
     private var x = FloatArray(64)
     private var y = FloatArray(64)
     private var sideX = FloatArray(64)
@@ -51,7 +51,7 @@ internal class RectangleFitter {
     private var inverseLength = FloatArray(64)
     private val touching = IntArray(4)
 
-    /** The smallest rectangle around [points], of which there is at least one. */
+    /** The smallest rectangle around [points], at least one. */
     fun fit(points: Points): Rectangle {
         findHull(points)
         return when (hull.count) {
@@ -61,7 +61,7 @@ internal class RectangleFitter {
         }
     }
 
-    /** Puts the corners of the convex hull into [hull], in the order of the clock as seen in the picture. */
+    /** Writes the corners of the convex hull to [hull], clockwise as seen in the picture. */
     private fun findHull(points: Points) {
         val values = points.values
         var top = Int.MAX_VALUE
@@ -70,7 +70,7 @@ internal class RectangleFitter {
             top = min(top, values[2 * i + 1])
             bottom = max(bottom, values[2 * i + 1])
         }
-        // Only the ends of a row can be corners, which spares sorting.
+        // Only the ends of a row can be corners, so no sorting is needed.
         val rows = bottom - top + 1
         if (leftmost.size < rows) {
             leftmost = IntArray(2 * rows)
@@ -86,7 +86,7 @@ internal class RectangleFitter {
         findChain(leftmost, rows, -1, left)
         findChain(rightmost, rows, 1, right)
         hull.clear()
-        // The top left corner comes last: of two that are both the leftmost, the calipers begin with the lower one.
+        // The top left corner is last: of two leftmost corners, the calipers start with the lower one.
         val isPeak = left.values[0] == right.values[0]
         val isFoot = left.values[2 * left.count - 2] == right.values[2 * right.count - 2]
         for (i in (if (isPeak) 1 else 0) until right.count) hull.add(right.values[2 * i], right.values[2 * i + 1] + top)
@@ -95,7 +95,7 @@ internal class RectangleFitter {
         }
     }
 
-    /** Puts the corners that lie outermost on one [side] (−1 left, 1 right) into [chain], from top to bottom. */
+    /** Writes the outermost corners of one [side] (−1 left, 1 right) to [chain], from top to bottom. */
     private fun findChain(ends: IntArray, rows: Int, side: Int, chain: Points) {
         chain.clear()
         var corners = stack
@@ -124,15 +124,15 @@ internal class RectangleFitter {
     }
 
     /**
-     * Rotating calipers: one side of the smallest rectangle lies on a side of the hull.
+     * Rotating calipers: one side of the smallest rectangle is on an edge of the hull.
      *
-     * Everything is reckoned in floats and in the order of OpenCV, as corners are cut off to whole pixels afterwards:
-     * 178.99998 and 179 are then a pixel apart.
+     * Computes in float32 and in OpenCV's order, because corners are truncated to whole pixels afterwards: 178.99998
+     * and 179 would then be a pixel apart.
      */
     private fun fitHull(): Rectangle {
         val count = hull.count
         prepareSides(count)
-        // Which corner touches each of the calipers: above, to the right, below, to the left.
+        // The corner at each caliper: above, right, below, left.
         touching[ABOVE] = findFirst(count) { y[it] }
         touching[ON_RIGHT] = findFirst(count) { -x[it] }
         touching[BELOW] = findFirst(count) { -y[it] }
@@ -147,7 +147,7 @@ internal class RectangleFitter {
         repeat(count) {
             val next = findNextSide()
             val side = touching[next]
-            // The direction of the upper caliper once this side of the hull lies on its own.
+            // The direction of the upper caliper when this edge of the hull is on its caliper.
             val directionX = rotateX(next, sideX[side] * inverseLength[side], sideY[side] * inverseLength[side])
             val directionY = rotateY(next, sideX[side] * inverseLength[side], sideY[side] * inverseLength[side])
             touching[next] = if (side + 1 == count) 0 else side + 1
@@ -157,7 +157,7 @@ internal class RectangleFitter {
             val downX = x[touching[BELOW]] - x[touching[ABOVE]]
             val downY = y[touching[BELOW]] - y[touching[ABOVE]]
             val height = downY * directionX - downX * directionY
-            // Of equal ones the last.
+            // The last one of equals.
             if (width * height <= leastArea) {
                 leastArea = width * height
                 bestX = directionX
@@ -168,7 +168,7 @@ internal class RectangleFitter {
                 bestTop = touching[ABOVE]
             }
         }
-        // Where the lines of the left and the upper caliper cross.
+        // Intersect the left and the upper caliper.
         val along = bestX * x[bestLeft] + y[bestLeft] * bestY
         val down = bestX * y[bestTop] - bestY * x[bestTop]
         val scale = 1f / (bestX * bestX + bestY * bestY)
@@ -215,7 +215,7 @@ internal class RectangleFitter {
         return found
     }
 
-    /** The caliper that reaches a side of the hull first when all turn together; of equal ones the first. */
+    /** The caliper that reaches an edge of the hull first if all turn together; the first one of equals. */
     private fun findNextSide(): Int {
         var first = 0
         for (caliper in 1 until 4) {
@@ -230,7 +230,7 @@ internal class RectangleFitter {
         return first
     }
 
-    /** A direction along a caliper, turned to be along the upper one: x. */
+    /** The x of a direction along a caliper, turned to the upper caliper. */
     private fun rotateX(caliper: Int, x: Float, y: Float) = when (caliper) {
         ABOVE -> x
         ON_RIGHT -> y
@@ -245,9 +245,9 @@ internal class RectangleFitter {
         else -> x
     }
 
-    /** A rectangle from its centre, its sides along [direction] (in radians) and across it. */
+    /** Makes a rectangle from its centre and its sides along and across [direction] (in radians). */
     private fun makeRectangle(x: Float, y: Float, length: Float, depth: Float, direction: Double): Rectangle {
-        // As OpenCV describes it: by an angle from −90° to 0°.
+        // Like OpenCV, with an angle from −90° to 0°.
         var degrees = Math.toDegrees(direction).toFloat()
         var (width, height) = length to depth
         while (degrees !in -90f..<0f) {
@@ -275,9 +275,9 @@ internal class RectangleFitter {
 }
 
 /**
- * Four corners (8 floats) in the order top left, top right, bottom right, bottom left.
+ * Returns four corners (8 floats) in the order top left, top right, bottom right, bottom left.
  *
- * The two leftmost are the left side, each side is ordered by y; of equal ones the first stays first.
+ * The two leftmost are the left side; each side is ordered by y. The sort is stable.
  */
 internal fun orderCorners(corners: FloatArray): FloatArray {
     val byX = (0 until 4).sortedBy { corners[2 * it] }

@@ -1,6 +1,6 @@
 package io.github.edgeocr.core
 
-/** What [DetectionSettings.limitSideLen] applies to. */
+/** The side that [DetectionSettings.limitSideLen] applies to. */
 public enum class LimitType {
     /** The longest side is at most the limit. */
     MAX,
@@ -12,9 +12,9 @@ public enum class LimitType {
     LONG,
 }
 
-/** (x / 255 − mean) / std for each channel of blue, green, red; [mean] and [std] have three values, of x in 0..1. */
+/** (x / 255 − mean) / std for blue, green and red; [mean] and [std] have three values each. */
 public data class Normalization(val mean: List<Float>, val std: List<Float>) {
-    /** What each value of a byte becomes: 256 floats of the first channel, then of the second and the third. */
+    /** The normalised value of each byte: 256 floats for the first channel, then for the second and the third. */
     internal fun tabulate(): FloatArray = FloatArray(3 * 256) { i ->
         val channel = i / 256
         (i % 256) * (1f / (255f * std[channel])) + -mean[channel] / std[channel]
@@ -23,7 +23,7 @@ public data class Normalization(val mean: List<Float>, val std: List<Float>) {
 
 /** Resize, normalisation and post-processing of text detection. */
 public data class DetectionSettings(
-    /** Side in pixels that [limitType] applies to. */
+    /** Side length in pixels that [limitType] applies to. */
     val limitSideLen: Int,
     val limitType: LimitType,
     /** Probability in 0..1 above which a pixel of the prob map counts as text. */
@@ -32,22 +32,22 @@ public data class DetectionSettings(
     val boxThreshold: Double,
     /** Boxes grow by area × ratio / perimeter pixels of the prob map. */
     val unclipRatio: Double,
-    /** How many outlines are looked at. */
+    /** How many outlines are examined. */
     val maxCandidates: Int,
     val normalization: Normalization,
     /** Sides of the input are multiples of this many pixels. */
     val sideMultiple: Int,
-    /** Longest side in pixels that the network is ever given. */
+    /** Longest side of the network's input in pixels. */
     val maxSide: Int,
     /** Shorter side in pixels of the prob map below which a box is noise. */
     val minBoxSide: Int,
     /** The same after the box has grown. */
     val minGrownBoxSide: Int,
-    /** Whether pictures whose text is too small at that side length are looked at again in windows, larger. */
+    /** Whether pictures whose text is too small at that side length get another look in windows at a larger scale. */
     val windows: Boolean,
 )
 
-/** What small pictures and strips of text get around them. */
+/** The border around small pictures and strips of text. */
 public data class BorderSettings(
     /** Shorter side in pixels up to which a picture is small. */
     val smallSide: Int,
@@ -59,45 +59,45 @@ public data class BorderSettings(
     val pixels: Int,
 )
 
-/** Large pictures in windows: when they are looked at again, and how boxes are merged. */
+/** Large pictures in windows: when they get another look, and how boxes are merged. */
 public data class WindowSettings(
-    /** Longest side of a window in pixels that the network sees. */
+    /** Longest side of a window in pixels of the network's input. */
     val side: Int,
-    /** What neighbours share, in the same pixels. */
+    /** The overlap of neighbours, in the same pixels. */
     val overlap: Int,
     /** A window whose values, in 0..255, all differ by less is blank. */
     val blankRange: Int,
-    /** Lower quartile of the box heights, in pixels that the network sees, below which text is too small. */
+    /** Text is too small if the lower quartile of the box heights, in pixels of the network's input, is below this. */
     val smallBox: Double,
-    /** The height that such boxes are then given. */
+    /** The height that such boxes get in the next look. */
     val legibleBox: Double,
     /** From this scale on, small text gives boxes. */
     val visibleScale: Double,
-    /** Below this scale a picture is always looked at again. */
+    /** Below this scale, a picture always gets another look. */
     val blindScale: Double,
-    /** Up to this scale a picture with fine print that no box covers is looked at again. */
+    /** Up to this scale, a picture with fine print that no box covers gets another look. */
     val printScale: Double,
-    /** Above this scale it never is. */
+    /** Above this scale, it never does. */
     val enoughScale: Double,
     /** A scale from here on is rounded up to 1. */
     val wholeScale: Double,
-    /** By which share of their height boxes of windows grow on each side. */
+    /** Boxes from windows grow on each side by this share of their height. */
     val margin: Double,
-    /** Share of a coarser box that finer ones cover where it is known already. */
+    /** A coarser box is already known if finer boxes cover this share of it. */
     val coveredShare: Double,
-    /** How high a coarser box is, in pixels that the network saw, where it takes the place of its pieces. */
+    /** Height from which a coarser box replaces its pieces, in pixels of the network's input. */
     val clearBox: Double,
     /** A single finer box counts as a piece only if it is shorter than this share of the coarser one. */
     val sameLine: Double,
-    /** By how much, in 0..255, a pixel of a thin stroke differs from those two to its left and right. */
+    /** A pixel of a thin stroke differs by this much (0..255) from the pixels two to the left and right. */
     val strokeContrast: Int,
-    /** Share of the pixels of a tile of fine print that are of strokes. */
+    /** Share of stroke pixels in a tile with fine print. */
     val strokeShare: Double,
     /** Side of a tile in pixels. */
     val tileSide: Int,
-    /** Share of the tiles of a picture with a few lines of fine print. */
+    /** Share of tiles with fine print in a picture that has a few such lines. */
     val tileShare: Double,
-    /** Boxes higher than this, in pixels of the picture, cover no fine print. */
+    /** Boxes higher than this, in pixels of the picture, do not cover fine print. */
     val fineBox: Double,
 )
 
@@ -109,27 +109,27 @@ public data class GeometrySettings(
     val verticalRatio: Double,
     /** A slanted line is this many times longer than high. */
     val slantedRatio: Double,
-    /** Least and greatest slope of a slanted line, up or down. */
+    /** Range of the absolute slope of a slanted line. */
     val slant: Slopes,
-    /** The same of lines whose pieces are joined. */
+    /** The same for lines whose pieces are joined. */
     val breakingSlant: Slopes,
-    /** Share of a slanted rectangle that text must fill to be scored by that text alone. */
+    /** A slanted rectangle is scored by its text alone if text fills this share of it. */
     val leastFill: Double,
-    /** How far from the end of a line a piece of it may begin, in heights of the line. */
+    /** Largest gap between a line and its piece, in heights of the line. */
     val pieceGap: Double,
-    /** How high a line and its piece are together at most, in heights of the line. */
+    /** Largest height of a line and its piece together, in heights of the line. */
     val pieceHeight: Double,
-    /** Boxes this many times wider than high tell the tilt of the page. */
+    /** Boxes this many times wider than high are used to measure the tilt of the page. */
     val tiltRatio: Double,
-    /** Slope of a page from which its rows are followed. */
+    /** Slope of a page from which rows follow the tilt. */
     val leastTilt: Double,
-    /** Slope of a page up to which its rows are followed. */
+    /** Slope of a page up to which rows follow the tilt. */
     val maxTilt: Double,
-    /** How much the slopes of boxes may differ from that of the page. */
+    /** Largest difference between the slopes of a box and the page. */
     val tiltSpread: Double,
 )
 
-/** A range of slopes: pixels down or up for each to the right. */
+/** A range of absolute slopes (dy / dx). */
 public data class Slopes(val least: Double, val most: Double)
 
 /** Input shape, batches and score limit of text recognition. */
@@ -138,44 +138,44 @@ public data class RecognitionSettings(
     val imageHeight: Int,
     /** Narrowest input in pixels. */
     val minWidth: Int,
-    /** Lines that may run together. */
+    /** Largest number of lines in a batch. */
     val batchSize: Int,
     /** Lines with a lower score are left out of the result. */
     val textScore: Double,
     val normalization: Normalization,
-    /** What is right of a line that is narrower than the input. */
+    /** The value to the right of a line that is narrower than the input. */
     val padValue: Float,
     /** Widths of the input are multiples of this many pixels. */
     val widthMultiple: Int,
     /** Widest input in pixels; longer lines are cut into parts. */
     val maxWidth: Int,
-    /** How wide parts are, at most, where the gaps between characters are in the right places. */
+    /** Target width of a part in pixels. */
     val partWidth: Int,
-    /** How far a cut may move from there to either side, in pixels. */
+    /** How far a cut may move to either side, in pixels. */
     val cutReach: Int,
-    /** How much more, in 0..255, the pixels of a column may differ than those of the emptiest to be a gap. */
+    /** A column is a gap if its range of values (0..255) exceeds that of the emptiest column by at most this. */
     val cutRange: Int,
-    /** Width, as a share of the height, from which a gap is a space between Latin letters. */
+    /** Width from which a gap between Latin letters is a space, as a share of the height. */
     val spaceRatio: Double,
 )
 
-/** Input shape and thresholds of the classifier that finds lines upside down. */
+/** Input shape and thresholds of the classifier that finds upside-down lines. */
 public data class OrientationSettings(
     val imageHeight: Int,
     val imageWidth: Int,
-    /** A line is turned when the probability that it is upside down exceeds this. */
+    /** A line is turned if the probability that it is upside down exceeds this. */
     val threshold: Float,
     val normalization: Normalization,
     val padValue: Float,
-    /** The class that stands for upside down. */
+    /** The class for upside down. */
     val turnedClass: Int,
-    /** How much better the turned reading of a line must score where it is read both ways. */
+    /** By how much the turned reading must score better if a line is read both ways. */
     val turnedScoreMargin: Double,
     /** Turned lines (without a classifier: vertical ones) that score below this are read both ways. */
     val unsureScore: Double,
 )
 
-/** Everything that the stages take from the manifest: the user's settings, and what no setting changes. */
+/** Everything that the stages need from the manifest: the user's settings and the constants. */
 public data class Settings(
     val detection: DetectionSettings,
     val border: BorderSettings,
@@ -185,7 +185,7 @@ public data class Settings(
     val orientation: OrientationSettings,
 ) {
     internal companion object {
-        /** Reads `settings` and `constants` of a manifest. Throws [BundleException] for what is missing or wrong. */
+        /** Reads `settings` and `constants` of a manifest. Throws [BundleException] if a value is missing or wrong. */
         fun read(settings: JsonFields, constants: JsonFields) = Settings(
             readDetection(settings.getFields("detection"), constants.getFields("detection")),
             readBorder(constants.getFields("border")),

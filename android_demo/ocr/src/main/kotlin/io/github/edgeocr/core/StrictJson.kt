@@ -1,13 +1,13 @@
 package io.github.edgeocr.core
 
 /**
- * Reads JSON to the letter (RFC 8259), the same on every platform: Android's own reader also takes bare words, octal
+ * Parses strict JSON (RFC 8259), the same on every platform: Android's own parser also accepts bare words, octal
  * numbers and more.
  *
- * Objects become maps, where the last of equal keys counts, and lists lists; a number without fraction and exponent
- * that fits is a [Long], any other a [Double].
+ * Objects become maps (the last of equal keys counts), arrays become lists. A number without fraction and exponent that
+ * fits is a [Long], any other a [Double].
  *
- * Throws [IllegalArgumentException] for what is not JSON, or nested more than 100 deep.
+ * Throws [IllegalArgumentException] if the text is not JSON or is nested more than 100 deep.
  */
 internal fun readStrictJson(text: String): Any? = StrictJson(text).read()
 
@@ -96,7 +96,7 @@ private class StrictJson(private val text: String) {
         at++
     }
 
-    /** The next character that is not space; null at the end. */
+    /** The next character that is not whitespace; null at the end. */
     private fun peek(): Char? {
         while (at < text.length && text[at] in SPACE) at++
         return text.getOrNull(at)

@@ -2,7 +2,7 @@ package io.github.edgeocr.core
 
 import java.util.concurrent.CancellationException
 
-/** Reads every text line of a picture: detection, crops, orientation and recognition in their order. */
+/** Reads every text line of a picture: detection, crops, orientation, recognition. */
 public class TextReader(
     private val detector: TextDetector,
     private val recognizer: TextRecognizer,
@@ -10,9 +10,10 @@ public class TextReader(
     private val settings: Settings,
 ) {
     /**
-     * Detects and reads; lines whose score is below `textScore` are left out. No text gives no lines.
+     * Detects and reads. Leaves out lines whose score is below `textScore`. Without text, there are no lines.
      *
-     * Throws [CancellationException] soon after [cancellation] says so, [BundleException] where a network does not fit.
+     * Throws [CancellationException] soon after [cancellation] asks for it, [BundleException] if a network does not
+     * match the manifest.
      */
     @JvmOverloads
     public fun read(image: BgrImage, cancellation: Cancellation = Cancellation { false }): Reading {
@@ -22,7 +23,7 @@ public class TextReader(
         return Reading(lines, timings)
     }
 
-    /** A line for each box, whatever its score, with "" where nothing was read; times in ms go into [timings]. */
+    /** Returns a line for each box, whatever its score, "" if nothing was read; adds times in ms to [timings]. */
     internal fun readAll(
         image: BgrImage,
         timings: MutableMap<String, Double>,
@@ -39,7 +40,7 @@ public class TextReader(
         val crops = timings.time("crop") {
             boxes.map { cropPolygon(framed, it.polygon, settings.geometry) }.toMutableList()
         }
-        // Without a classifier, vertical lines are those that were turned.
+        // Without a classifier, only vertical lines were turned.
         var turned = boxes.indices.filter { isVertical(measureSides(boxes[it].polygon), settings.geometry) }
         var unsure = emptyList<Int>()
         if (classifier != null) {

@@ -9,16 +9,16 @@ import java.security.Security
 import java.security.Signature
 import java.security.spec.X509EncodedKeySpec
 
-/** What a signed manifest says of itself: a release called [name], whose [counter] is higher with each. */
+/** The release that a signed manifest names. [counter] rises with each bundle of the release [name]. */
 public data class Release(val name: String, val counter: Long)
 
-/** Remembers, by name of release, the highest counter that was accepted. */
+/** Records the highest counter that was accepted, by name of release. */
 public interface CounterStore {
-    /** What was written last; empty where nothing ever was. Throws [UntrustedException] where it is damaged. */
+    /** What was written last; empty if nothing was. Throws [UntrustedException] if it is damaged. */
     @Throws(EdgeOcrException::class)
     public fun read(): Map<String, Long>
 
-    /** Replaces all of it, or nothing. Throws [EdgeOcrException] where that fails. */
+    /** Replaces everything or nothing. Throws [EdgeOcrException] if that fails. */
     @Throws(EdgeOcrException::class)
     public fun write(counters: Map<String, Long>)
 }
@@ -30,18 +30,18 @@ internal const val SIGNATURE_BYTES = 64
 
 private const val KEY_BYTES = 32
 
-/** What JSON readers hold exactly: 2^53 - 1. */
+/** The largest integer that every JSON reader holds exactly: 2^53 - 1. */
 private const val MAX_COUNTER = 9_007_199_254_740_991L
 
 private val RELEASE_NAME = Regex("[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-/** Of a SubjectPublicKeyInfo with an Ed25519 key (RFC 8410), all but the key itself. */
+/** A SubjectPublicKeyInfo with an Ed25519 key (RFC 8410), without the key itself. */
 private val SPKI = readHex("302a300506032b6570032100")
 
-/** A public key in PEM form without lines: these 12 bytes in base64, then those of the key. */
+/** The base64 of a public key in PEM form: these 12 bytes, then those of the key. */
 private val PEM_CONTENT = Regex("MCowBQYDK2VwAyEA([A-Za-z0-9+/]{43})=")
 
-/** The order of the group that Ed25519 computes in. */
+/** The order of Ed25519's group. */
 private val ORDER = BigInteger.ONE.shiftLeft(252) + BigInteger("27742317777372353535851937790883648493")
 
 /** RFC 8032, 7.1, test 2. */
@@ -53,9 +53,9 @@ private val TEST_SIGNATURE = readHex(
 )
 
 /**
- * The 32 bytes of an Ed25519 public key in PEM form, as `edge-ocr keys new` and OpenSSL write it.
+ * Returns the 32 bytes of an Ed25519 public key in PEM form, as `edge-ocr keys new` and OpenSSL write it.
  *
- * Throws [UntrustedException], which names the key as [place], for anything else.
+ * Throws [UntrustedException], which calls the key [place], for anything else.
  */
 internal fun readPublicKey(pem: String, place: String): ByteArray {
     val lines = pem.lines().map(String::trim).filter(String::isNotEmpty)
@@ -66,15 +66,15 @@ internal fun readPublicKey(pem: String, place: String): ByteArray {
     return readBase64(digits)
 }
 
-/** What people tell a public key by: the first 16 hexadecimal digits of its sha256. */
+/** A public key's fingerprint: the first 16 hexadecimal digits of its sha256. */
 internal fun nameKey(key: ByteArray): String =
     MessageDigest.getInstance("SHA-256").digest(key).take(8).joinToString("") { "%02x".format(it) }
 
 /**
- * The release of a manifest that one of [keys] has signed, and that is not older than [seen] says.
+ * Returns the release of a manifest after checking that one of [keys] signed it and that it is not older than [seen].
  *
- * [signature] is null where the bundle has none. Throws [UntrustedException] where it is not so,
- * [NoEd25519Exception] where that cannot be found out.
+ * [signature] is null if the bundle has none. Throws [UntrustedException] if a check fails, [NoEd25519Exception] if
+ * this device cannot check signatures.
  */
 internal fun checkManifest(
     manifest: ByteArray,
@@ -85,7 +85,7 @@ internal fun checkManifest(
     if (signature == null) throw UntrustedException("the bundle is not signed: there is no $SIGNATURE_FILE")
     if (keys.none { isSignedBy(it, manifest, signature) }) {
         throw UntrustedException(
-            "$SIGNATURE_FILE does not fit: ${Manifest.FILE} was changed, or signed with another key than " +
+            "$SIGNATURE_FILE does not match: ${Manifest.FILE} was changed or signed with another key than " +
                 keys.joinToString(", ", transform = ::nameKey),
         )
     }
@@ -100,15 +100,15 @@ internal fun checkManifest(
     val least = seen[release.name] ?: 0
     if (release.counter < least) {
         throw UntrustedException(
-            "the bundle is older than one that was here: release ${release.name} has counter ${release.counter}, " +
+            "the bundle is older than one used before: release ${release.name} has counter ${release.counter}, " +
                 "expected $least or more",
-            "export it again with a higher --counter, or take the newer bundle",
+            "export it again with a higher --counter, or use the newer bundle",
         )
     }
     return release
 }
 
-/** The release that a manifest names; null where it names none, or none that makes sense. */
+/** The release that a manifest names; null if it names none or an invalid one. */
 private fun readRelease(manifest: Any?): Release? {
     val found = (manifest as? Map<*, *>)?.get("release") as? Map<*, *> ?: return null
     val name = (found["name"] as? String)?.takeIf(RELEASE_NAME::matches) ?: return null
@@ -117,20 +117,20 @@ private fun readRelease(manifest: Any?): Release? {
 }
 
 /**
- * Whether [signature] is that of [content] by Ed25519 (RFC 8032) and the public [key], 32 bytes.
+ * Whether [signature] is a valid Ed25519 signature (RFC 8032) of [content] by the public [key] (32 bytes).
  *
  * Throws [NoEd25519Exception].
  */
 internal fun isSignedBy(key: ByteArray, content: ByteArray, signature: ByteArray): Boolean {
     if (signature.size != SIGNATURE_BYTES) return false
-    // Not every platform asks, and S + L signs the same as S.
+    // Not every provider checks this, and S + L would be accepted like S.
     val s = BigInteger(1, signature.copyOfRange(KEY_BYTES, SIGNATURE_BYTES).reversedArray())
     return s < ORDER && ask(findProvider(), key, content, signature)
 }
 
 /**
- * The first of the platform's providers that is seen to know good from bad. Asked by name alone, Android may answer
- * with AndroidKeyStore, which takes no keys from elsewhere.
+ * Returns the first provider that accepts a good signature and refuses a bad one. Asked by name alone, Android may
+ * return AndroidKeyStore, which accepts only its own keys.
  */
 private fun findProvider(): Provider =
     Security.getProviders().firstOrNull { provider ->
@@ -146,14 +146,14 @@ private fun ask(provider: Provider, key: ByteArray, content: ByteArray, signatur
             verify(signature)
         }
     } catch (_: Exception) {
-        // Besides those of java.security, providers throw some of their own for what they do not take.
+        // Providers also throw exceptions of their own for keys that they do not support.
         false
     }
 
 private fun readHex(digits: String): ByteArray =
     digits.chunked(2).map { it.toInt(radix = 16).toByte() }.toByteArray()
 
-/** The bytes that fill 43 digits: java.util.Base64 is not there before Android 8, and this runs without Android. */
+/** Decodes base64 here: java.util.Base64 needs Android 8, and this code also runs without Android. */
 private fun readBase64(digits: String): ByteArray {
     val value = digits.fold(BigInteger.ZERO) { sum, digit ->
         sum.shiftLeft(6) + BigInteger.valueOf(BASE64.indexOf(digit).toLong())
@@ -164,4 +164,4 @@ private fun readBase64(digits: String): ByteArray {
 
 private const val BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 private const val ALGORITHM = "Ed25519"
-private const val MAKE_KEYS = "edge-ocr keys new makes one: give the file that ends with .pub"
+private const val MAKE_KEYS = "make one with edge-ocr keys new NAME, and use NAME.pub"

@@ -2,7 +2,7 @@ package io.github.edgeocr.core
 
 /*
  * A polygon is a FloatArray of 8: x and y of four corners in pixels of the original picture, in the order top left, top
- * right, bottom right, bottom left as they lie in it, whichever way the text reads.
+ * right, bottom right, bottom left as seen in the picture, whatever the direction of the text.
  */
 
 /**
@@ -25,16 +25,16 @@ public class TextLine(
 )
 
 /**
- * What was read in one picture.
+ * The text of one picture.
  *
- * [lines] from top to bottom, left to right within a row; [timingsMs] the time spent in each stage, in its order.
+ * [lines]: from top to bottom, left to right within a row. [timingsMs]: time of each stage, in order.
  */
 public class Reading(public val lines: List<TextLine>, public val timingsMs: Map<String, Double>)
 
-/** A text and the mean probability of its characters, in 0..1; "" and 0.0 where nothing was read. */
+/** A text and the mean probability of its characters, in 0..1; "" and 0.0 if nothing was read. */
 public data class DecodedText(val text: String, val score: Double)
 
-/** An array of floats, its last axis running fastest. Images are N × channels × rows × columns. */
+/** An array of floats in row-major order. Images are N × C × H × W. */
 public class Tensor(public val shape: IntArray, public val data: FloatArray) {
     init {
         require(shape.fold(1, Int::times) == data.size) { "${data.size} values for shape ${shape.joinToString("×")}" }
@@ -44,14 +44,14 @@ public class Tensor(public val shape: IntArray, public val data: FloatArray) {
 /** One network, ready to run. */
 public fun interface Engine {
     /**
-     * Runs the network on one N × C × H × W batch and returns its one output.
+     * Runs the network on one N × C × H × W batch and returns its output.
      *
-     * The output may be the engine's own buffer, good until the next run.
+     * The output may be the engine's own buffer, valid until the next run.
      */
     public fun run(input: Tensor): Tensor
 }
 
-/** Asked between the steps of a reading whether it is still wanted. */
+/** Asked between the steps of a reading whether to stop. */
 public fun interface Cancellation {
     public fun isCancelled(): Boolean
 }

@@ -5,20 +5,20 @@ import kotlin.math.hypot
 import kotlin.math.max
 
 /*
- * Large pictures, detected in overlapping windows: at which scale, where the windows lie, and how boxes are merged.
- * The twin of edge_ocr/core/windows.py.
+ * Large pictures are detected in overlapping windows: the scale, the windows, and how boxes are merged.
+ * The same algorithm as in edge_ocr/core/windows.py.
  */
 
-/** Where a window starts along one axis, and which part of the map it fills: seams halve what two windows share. */
+/** Where a window starts along one axis, and which part of the map it fills: seams are in the middle of overlaps. */
 internal data class Span(val start: Int, val first: Int, val end: Int)
 
-/** The windows along one axis: all have one [size], so that the network meets one shape. */
+/** The windows along one axis. All have the same [size], so that the network sees one shape. */
 internal class Spans(val size: Int, val spans: List<Span>)
 
 /**
- * The windows along an axis of [length] pixels; their size is a multiple of [multiple].
+ * Returns the windows along an axis of [length] pixels; their size is a multiple of [multiple].
  *
- * The only window of a short axis may be longer than it.
+ * On a short axis, the only window may be longer than the axis.
  */
 internal fun planSpans(length: Int, multiple: Int, settings: WindowSettings): Spans {
     val overlap = settings.overlap
@@ -32,10 +32,10 @@ internal fun planSpans(length: Int, multiple: Int, settings: WindowSettings): Sp
 private fun divideUp(value: Int, by: Int) = (value + by - 1) / by
 
 /**
- * The prob map of [image] reduced by [scale] (at most 1), made by [run] one window after the other, a byte a pixel.
+ * Returns the prob map of [image] scaled by [scale] (at most 1), one byte per pixel, made window by window with [run].
  *
- * [run] takes 1 × 3 × H × W, the same array each time, and gives the H × W values in 0..1 that belong to it.
- * [beforeWindow] may throw to end it.
+ * [run] gets 1 × 3 × H × W, the same array each time, and returns its H × W values in 0..1. [beforeWindow] may throw to
+ * stop.
  */
 internal fun mapWindows(
     image: BgrImage,
@@ -70,7 +70,7 @@ internal fun mapWindows(
     return ProbMap.ofLevels(levels, size)
 }
 
-/** How much the values of a window's pixels differ, whatever the channel: 0..255. */
+/** The range of a window's values over all channels, 0..255. */
 private fun measureRange(image: BgrImage, left: Int, top: Int, size: Size): Int {
     var least = 255
     var most = 0
@@ -85,9 +85,9 @@ private fun measureRange(image: BgrImage, left: Int, top: Int, size: Size): Int 
 }
 
 /**
- * The scale, at most 1, at which [image] must be looked at again; null where [scale] shows its text.
+ * Returns the scale, at most 1, for another look at [image]; null if [scale] shows its text.
  *
- * [boxes] are what was found at [scale].
+ * [boxes] were found at [scale].
  */
 internal fun planFinerScale(image: BgrImage, scale: Double, boxes: List<TextBox>, settings: WindowSettings): Double? {
     if (scale > settings.enoughScale) return null
@@ -96,7 +96,7 @@ internal fun planFinerScale(image: BgrImage, scale: Double, boxes: List<TextBox>
     val isBlind = scale < settings.blindScale
     val finer = when {
         !isBlind && low < settings.smallBox -> scale * settings.legibleBox / low
-        // What it shows there tells how large the text is; where that is nothing, the next look is at the whole scale.
+        // The boxes found there tell how large the text is; without any, the next look is at full scale.
         isBlind || (scale <= settings.printScale && hasFinePrint(image, boxes, settings)) ->
             if (scale < settings.visibleScale) settings.visibleScale else 1.0
         else -> return null
@@ -105,9 +105,9 @@ internal fun planFinerScale(image: BgrImage, scale: Double, boxes: List<TextBox>
 }
 
 /**
- * Whether a picture has strokes as thin and dense as those of text of 12 to 24 px; only green is looked at.
+ * Whether a picture has strokes as thin and dense as those of text of 12 to 24 px, judged by the green channel.
  *
- * What is inside the [boxes] does not count. Most photos are too soft for that at their full size.
+ * Ignores what is inside [boxes]. Most photos are too soft for such strokes at full size.
  */
 internal fun hasFinePrint(image: BgrImage, boxes: List<TextBox>, settings: WindowSettings): Boolean {
     val side = settings.tileSide
@@ -130,7 +130,7 @@ internal fun hasFinePrint(image: BgrImage, boxes: List<TextBox>, settings: Windo
     return tiles >= settings.tileShare * rows * columns
 }
 
-/** A rectangle with its sides moved outwards by [margin] pixels. */
+/** Moves the sides of a rectangle outwards by [margin] pixels. */
 private fun expand(polygon: FloatArray, margin: Double): FloatArray {
     val (acrossX, acrossY) = makeStep(polygon, 1, margin)
     val (downX, downY) = makeStep(polygon, 3, margin)
@@ -141,7 +141,7 @@ private fun expand(polygon: FloatArray, margin: Double): FloatArray {
     return FloatArray(8) { (polygon[it] + steps[it]).toFloat() }
 }
 
-/** Adds to each tile of [strokes] how many pixels of row [y] differ from those two to their left and right. */
+/** Adds to each tile of [strokes] how many pixels of row [y] differ from the pixels two to the left and right. */
 private fun countStrokes(image: BgrImage, y: Int, strokes: IntArray, settings: WindowSettings) {
     val green = 3 * y * image.width + 1
     val last = image.width - 1
@@ -153,13 +153,13 @@ private fun countStrokes(image: BgrImage, y: Int, strokes: IntArray, settings: W
     }
 }
 
-/** Moves each side of a box outwards by `margin` of its height; whole pixels inside the picture of [imageSize]. */
+/** Moves each side of a box outwards by `margin` of its height, to whole pixels inside the picture of [imageSize]. */
 internal fun growBox(box: TextBox, imageSize: Size, settings: WindowSettings): TextBox {
     val grown = expand(box.polygon, settings.margin * measureLine(box.polygon).height)
     return TextBox(roundCorners(imageSize) { grown[it].toDouble() }, box.detScore)
 }
 
-/** From the first corner towards corner [to], [length] pixels; less where these are less than a pixel apart. */
+/** A vector of [length] pixels from the first corner towards corner [to]; shorter if they are less than 1 px apart. */
 private fun makeStep(polygon: FloatArray, to: Int, length: Double): Pair<Double, Double> {
     val x = polygon[2 * to].toDouble() - polygon[0]
     val y = polygon[2 * to + 1].toDouble() - polygon[1]
@@ -168,10 +168,10 @@ private fun makeStep(polygon: FloatArray, to: Int, length: Double): Pair<Double,
 }
 
 /**
- * The boxes of a finer look with those of a coarser one, at [scale], that show something else, in no order.
+ * Returns the boxes of a finer look and those of a coarser one (at [scale]) that show other text, in any order.
  *
- * A coarser box stays where finer ones do not cover it, or touch it if it is not clear. It takes the place of their
- * pieces if it is clear. Small lines that it mistook for one line do not count as pieces.
+ * A coarser box stays if no finer box covers it, or touches it if it is not clear. If it is clear, it replaces the
+ * pieces that the finer look made of it. Small lines that it mistook for one line are not pieces.
  */
 internal fun mergeBoxes(
     fine: List<TextBox>,
@@ -218,13 +218,13 @@ private fun findCentre(quad: FloatArray) = floatArrayOf(
     (quad[1] + quad[3] + quad[5] + quad[7]) / 4,
 )
 
-/** Whether a convex quadrilateral has a point (x and y) inside, or on a side. */
+/** Whether a point (x and y) is inside a convex quadrilateral or on its edge. */
 private fun contains(quad: FloatArray, point: FloatArray): Boolean {
     var isLeft = true
     var isRight = true
     for (i in 0 until 4) {
         val k = (i + 1) and 3
-        // In floats, as on the host.
+        // In float32, as on the host.
         val turn = (quad[2 * k] - quad[2 * i]) * (point[1] - quad[2 * i + 1]) -
             (quad[2 * k + 1] - quad[2 * i + 1]) * (point[0] - quad[2 * i])
         isLeft = isLeft && turn >= 0

@@ -7,9 +7,9 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicInteger;
 
-/** Stands for the native library, as a test sets it. */
+/** A replacement for the native library, set up by each test. */
 public final class FakeRuntime {
-    /** What runs a model; null where that fails. */
+    /** Runs a model; null if that fails. */
     public interface Network {
         Output run(long[] shape, float[] data);
     }
@@ -24,19 +24,19 @@ public final class FakeRuntime {
         }
     }
 
-    /** What the library says it is. */
+    /** The library's version. */
     public static String version;
 
-    /** Why the library cannot be loaded; null where it can. */
+    /** Why the library cannot be loaded; null if it can. */
     public static String linkError;
 
-    /** What loads, by the name of its file. */
+    /** The models that can be loaded, by file name. */
     public static final Map<String, Network> networks = new ConcurrentHashMap<>();
 
-    /** How every network was asked for, in turn. */
+    /** The requests to load networks, in order. */
     public static final List<MobileConfig> asked = new CopyOnWriteArrayList<>();
 
-    /** How many networks hold native memory. */
+    /** How many networks have native memory. */
     public static final AtomicInteger loaded = new AtomicInteger();
 
     private FakeRuntime() {}

@@ -1,6 +1,6 @@
 package com.baidu.paddle.lite;
 
-/** Runs what FakeRuntime has under the name of the model's file. */
+/** Runs what FakeRuntime has for the name of the model's file. */
 public class PaddlePredictor {
     private final FakeRuntime.Network network;
     private final Tensor input = new Tensor(false);

@@ -37,6 +37,6 @@ class CharsetTest {
     @Test
     fun `a dictionary of another length is refused`() {
         val error = assertThrows(BundleException::class.java) { Charset.parse("a\nb\n", 4, 0) }
-        assertEquals("the dictionary makes 3 classes, expected 4", error.message)
+        assertTrue(error.message!!.endsWith("3 classes, expected 4"))
     }
 }

@@ -86,7 +86,7 @@ class DetectionTest {
     fun `a network that gives no map is refused`() {
         val detector = TextDetector({ Tensor(intArrayOf(1, 2), FloatArray(2)) }, settings)
         val error = assertThrows(BundleException::class.java) { detector.detect(BgrImage(40, 40, ByteArray(4800))) }
-        assertEquals("det gives 1×2, expected 1×1×32×32", error.message)
+        assertTrue(error.message!!.endsWith("1×2, expected 1×1×32×32"))
     }
 
     private companion object {

@@ -2,7 +2,7 @@ package io.github.edgeocr.core
 
 import org.json.JSONObject
 
-/** Gives rows of a table, as many as are asked for. */
+/** Returns the requested number of rows of a table. */
 class TableEngine(private val rows: Tensor) : Engine {
     private var start = 0
 
@@ -13,7 +13,7 @@ class TableEngine(private val rows: Tensor) : Engine {
     }
 }
 
-/** A reader whose networks give what was recorded for a case, [det] the prob maps; [settings] are the case's own. */
+/** A reader whose networks replay the recording of a case. [det]: the prob maps. [settings]: those of the case. */
 internal fun openReader(
     case: JSONObject,
     classes: List<String> = GoldenFiles.classes,
@@ -28,13 +28,13 @@ internal fun openReader(
             Charset(classes, 0),
             settings.recognition,
         ),
-        // In other batches than the host's, which change nothing.
+        // The batches differ from the host's, which does not change results.
         OrientationClassifier(TableEngine(GoldenFiles.readTensor("$name.cls")), settings.orientation),
         settings,
     )
 }
 
-/** Gives what a network gave for a case of tests/golden, run after run; fails where it is asked for something else. */
+/** Replays a network's outputs for a case of tests/golden, run by run; fails if the input differs. */
 class ReplayEngine(case: JSONObject, model: String, private val recorded: Tensor) : Engine {
     private val runs = case.items("runs").filter { it.getString("model") == model }.iterator()
     private var start = 0

@@ -10,7 +10,7 @@ import java.security.MessageDigest
 import java.util.zip.InflaterInputStream
 import javax.imageio.ImageIO
 
-/** What tests/golden holds, checked against its index. */
+/** The files of tests/golden, checked against their index. */
 object GoldenFiles {
     private val root = File(System.getProperty("repository.root"))
     val folder = File(root, "tests/golden")
@@ -39,7 +39,7 @@ object GoldenFiles {
     fun readShape(name: String): IntArray =
         index.getJSONObject("arrays/$name.bin").getJSONArray("shape").elements().map { it as Int }.toIntArray()
 
-    /** A prob map: its bytes are 255ths. */
+    /** A prob map, stored as bytes in steps of 1/255. */
     fun readMap(name: String): Tensor {
         val bytes = readBytes(name)
         return Tensor(readShape(name), FloatArray(bytes.size) { (bytes[it].toInt() and 0xFF) / 255f })
@@ -55,7 +55,7 @@ object GoldenFiles {
         require(digest == index.getJSONObject(file).getString("sha256")) { "$file is not what index.json tells of" }
     }
 
-    /** The part of a picture that a view names. */
+    /** The part of a picture that a view describes. */
     fun readView(view: JSONObject): BgrImage {
         val name = view.getString("picture")
         val picture = pictures.getOrPut(name) { ImageIO.read(File(root, name)) }
@@ -74,7 +74,7 @@ object GoldenFiles {
         Settings.readDetection(JsonFields(settings, "settings"), constants.getFields("detection"))
 }
 
-/** What an array holds; Android's own is no list. */
+/** The items of an array; Android's JSONArray is not a list. */
 fun JSONArray.elements(): List<Any> = List(length()) { get(it) }
 
 fun JSONObject.items(key: String): List<JSONObject> = getJSONArray(key).elements().map { it as JSONObject }

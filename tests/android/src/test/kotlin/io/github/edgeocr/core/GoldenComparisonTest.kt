@@ -82,7 +82,7 @@ class GoldenComparisonTest {
             val error = assertThrows(BundleException::class.java) {
                 GoldenComparison.compare(Reading(listOf(line), emptyMap()), Golden("golden.png", listOf(line)))
             }
-            assertEquals("golden.png: the manifest has no four corners for 'one'", error.message)
+            assertTrue("golden.png" in error.message!! && "'one'" in error.message!!)
         }
     }
 

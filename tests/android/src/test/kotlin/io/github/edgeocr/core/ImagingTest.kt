@@ -150,7 +150,7 @@ class ImagingTest {
     }
 
     private companion object {
-        // Of the three channels of detection.
+        // The three channels of detection.
         const val MIN_STD = 0.224f
     }
 }

@@ -35,9 +35,9 @@ private class OnnxEngine(model: File) : Engine {
 }
 
 /**
- * Reads whole pictures with real networks, and holds the lines against those that the host read with the same.
+ * Reads pictures with real networks and compares the lines with the host's, which ran the same networks.
  *
- * benchmarks/android.py makes the folder that the property `pictures` names.
+ * benchmarks/android.py makes the folder in the property `pictures`.
  */
 class PicturesTest {
     private val folder = File(System.getProperty("pictures"))
@@ -63,7 +63,7 @@ class PicturesTest {
         )
     }
 
-    /** Lines of the host, how many of them were read alike, and how far the corners of these lie apart, in pixels. */
+    /** Number of the host's lines, how many have the same text, and the largest corner distance of these in pixels. */
     private class Comparison(val wanted: Int, val found: Int, val differences: List<String>, val cornerPx: Float) {
         val equal get() = wanted - differences.size
     }
@@ -76,7 +76,7 @@ class PicturesTest {
         var worst = 0f
         for (line in wanted) {
             val (polygon, text) = line.rows("polygon") to line.getString("text")
-            // Rows may change places where a corner does.
+            // If a corner moves, rows may change their order.
             val near = found.minByOrNull { measureDistance(it.polygon, polygon) }?.also(found::remove)
             if (near?.text == text) {
                 worst = maxOf(worst, measureDistance(near.polygon, polygon))

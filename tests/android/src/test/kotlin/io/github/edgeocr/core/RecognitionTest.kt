@@ -22,7 +22,7 @@ class RecognitionTest {
         for (row in rows) {
             val parts = cut(row, settings)
             assertEquals(wantParts(row), parts.map { it.line.width to it.beforeSpace }, "$row")
-            // Together they are the line.
+            // The parts make up the line.
             val line = resizeLine(GoldenFiles.readView(row), settings.imageHeight)
             val pixels = (0 until line.height).flatMap { y ->
                 parts.flatMap { it.line.pixels.slice(3 * it.line.width * y until 3 * it.line.width * (y + 1)) }

@@ -5,7 +5,7 @@ import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import kotlin.random.Random
 
-/** Prints how long the slow loops take after a warm-up; how fast a machine is fails no test. */
+/** Prints the times of the slow loops after a warm-up. The speed of the machine does not fail the test. */
 class SpeedTest {
     @Test
     fun `post-processing of a large map`() {

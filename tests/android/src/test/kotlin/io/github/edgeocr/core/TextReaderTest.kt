@@ -117,7 +117,7 @@ class TextReaderTest {
     @Test
     fun `polygons of a framed picture lie in the picture`() {
         val settings = GoldenFiles.readSettings(cases[0])
-        // A box as large as the frame, then one as high.
+        // A box as large as the frame, then one of the same height.
         val rec = Engine { Tensor(intArrayOf(1, 1, 2), floatArrayOf(0f, 1f)) }
         for ((columns, polygon) in listOf(
             0..255 to listOf(0f, 0f, 216f, 0f, 216f, 24f, 0f, 24f),
@@ -150,7 +150,7 @@ class TextReaderTest {
     @Test
     fun `vertical lines are read both ways where the first is unsure`() {
         val settings = GoldenFiles.readSettings(cases[0])
-        // A column of text, then two readings of one step: the second may be better.
+        // A column of text, then two readings of one step; the second may be better.
         val probs = FloatArray(96 * 96) { if (it % 96 in 40..52 && it / 96 in 20..75) 1f else 0f }
         val map = Tensor(intArrayOf(1, 1, 96, 96), probs)
         for ((first, second, text) in listOf(Triple(0.7f, 0.9f, "b"), Triple(0.7f, 0.75f, "a"), Triple(0.86f, 1f, "a"))) {

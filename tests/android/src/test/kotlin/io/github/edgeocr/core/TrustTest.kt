@@ -58,7 +58,7 @@ class TrustTest {
         assertTrue(cases.size >= 25, "${cases.size} cases")
     }
 
-    /** As the host's tests sign; here, the platform does. */
+    /** Signs like the host's tests, with the platform's Ed25519. */
     private fun sign(manifest: ByteArray): Pair<ByteArray, ByteArray> {
         val pair = KeyPairGenerator.getInstance("Ed25519").generateKeyPair()
         val made = Signature.getInstance("Ed25519").run {
@@ -148,7 +148,7 @@ class TrustTest {
             assertFalse(isSignedBy(key, changed, signature), "$i")
         }
         assertTrue(isSignedBy(key, manifest, signature))
-        // On no point of the curve, or of small order.
+        // Not a point of the curve, or a point of small order.
         for (other in listOf(ByteArray(32), ByteArray(32) { -1 }, ByteArray(32) { 2 })) {
             assertFalse(isSignedBy(other, manifest, signature))
         }
@@ -160,7 +160,7 @@ class TrustTest {
             val public = KeyPairGenerator.getInstance("Ed25519").generateKeyPair().public.encoded
             assertArrayEquals(public.takeLast(32).toByteArray(), readPublicKey(writePem(public), "key"))
         }
-        // In every place of base64, and with zeros in front.
+        // At every position in base64, and with leading zeros.
         for (bytes in List(32) { i -> ByteArray(32).also { it[i] = -1 } } + ByteArray(32)) {
             assertArrayEquals(bytes, readPublicKey(writePem(spki + bytes).replace("\n", " \r\n\n"), "key"))
         }
@@ -200,11 +200,11 @@ class TrustTest {
         withProviders({ without -> without.forEach { Security.removeProvider(it.name) } }) {
             for (case in cases) {
                 val error = assertThrows(EdgeOcrException::class.java, { check(case) }, case.getString("name"))
-                // Where the signature cannot be one, nobody need be asked.
+                // A signature of the wrong length or range is refused without a provider.
                 if (case.isNull("error")) assertTrue(error is NoEd25519Exception, "$error")
             }
             val error = assertThrows(NoEd25519Exception::class.java) { check(trusted) }
-            assertTrue("signatures cannot be checked here" in error.message!!)
+            assertTrue("Ed25519" in error.message!!)
             assertTrue("Conscrypt" in error.hint!!)
         }
         assertEquals(Release("demo", 7), check(trusted))
@@ -265,7 +265,7 @@ class TrustTest {
         }
     }
 
-    /** Those of Java. */
+    /** Java's signatures. */
     open class Keys : KeyFactorySpi() {
         override fun engineGeneratePublic(spec: KeySpec): PublicKey =
             KeyFactory.getInstance("Ed25519", "SunEC").generatePublic(spec)
@@ -277,12 +277,12 @@ class TrustTest {
         override fun engineTranslateKey(key: Key) = throw UnsupportedOperationException()
     }
 
-    /** As AndroidKeyStore, which knows Ed25519 by name only. */
+    /** Like AndroidKeyStore, which has Ed25519 by name only. */
     class RefusingKeys : Keys() {
         override fun engineGeneratePublic(spec: KeySpec) = throw UnsupportedOperationException()
     }
 
-    /** Those of Java, but S may be larger than the order of the group. */
+    /** Java's signatures, but S may be larger than the order of the group. */
     open class Signatures : SignatureSpi() {
         private val java = Signature.getInstance("Ed25519", "SunEC")
 

@@ -52,7 +52,7 @@ class WindowsTest {
 
     @Test
     fun `strokes are counted to the pixel`() {
-        // One tile, with strokes of one pixel in two of its columns; what is beside it does not count.
+        // One tile with strokes of one pixel in two columns; pixels outside it do not count.
         fun drawStrokes(contrast: Int, pixels: Int) = BgrImage(
             31,
             17,
@@ -97,7 +97,7 @@ class WindowsTest {
             TextBox(floatArrayOf(0f, 0f, width, 0f, width, height, 0f, height), height.toDouble())
 
         val coarse = make(160f, 1000f)
-        // One piece that is high enough, and shorter, is enough for all.
+        // One piece that is high enough and shorter is enough.
         for ((high, kept) in listOf(79f to listOf(79.0, 30.0), 81f to listOf(160.0))) {
             val fine = listOf(make(high, 700f), make(30f, 900f))
             assertEquals(kept, mergeBoxes(fine, listOf(coarse), 0.125, windows).map { it.detScore })
@@ -116,7 +116,7 @@ class WindowsTest {
         val blank = BgrImage(64, 64, ByteArray(3 * 64 * 64))
         fun plan(scale: Double, vararg heights: Int) = planFinerScale(blank, scale, makeBoxes(*heights), windows)
 
-        // The lower quartile counts.
+        // The lower quartile decides.
         assertEquals(0.25 * 26 / 12.5, plan(0.25, 90, 50, 90, 50, 90)!!, 1e-9)
         assertEquals(null, plan(0.25, 90, 50, 90, 90, 90))
         assertEquals(null, plan(0.5, 32))
@@ -124,7 +124,7 @@ class WindowsTest {
         assertEquals(1.0, plan(0.9, 2))
         assertEquals(null, plan(0.91, 2))
         assertEquals(null, plan(0.2))
-        // Too far away for any box to tell.
+        // Too far away for a box.
         assertEquals(windows.visibleScale, plan(0.19))
         assertEquals(windows.visibleScale, plan(0.19, 900))
         val unrounded = planFinerScale(blank, 0.5, makeBoxes(28), windows.copy(wholeScale = 0.95))
@@ -176,7 +176,7 @@ class WindowsTest {
         var count = 0
         val map = mapWindows(image, 1.0, settings, {}) { input ->
             val (_, _, height, width) = input.shape
-            // Where the pixel stands in its window, and in which: 4 of 4 × 60.
+            // Position of the pixel in its window, and the window: 4 of 4 × 60.
             val window = count++
             FloatArray(height * width) { i -> (60 * window + (i % width + i / width) % 50 + 0.3f) / 255 }
         }
@@ -225,7 +225,7 @@ class WindowsTest {
 
     @Test
     fun `each window has its own candidates`() {
-        // At a scale of 0.1 nothing is found, then hundreds of specks in 3 × 2 windows.
+        // Nothing is found at scale 0.1, then hundreds of specks in 3 × 2 windows.
         val image = BgrImage(4000, 2400, ByteArray(3 * 4000 * 2400) { (it % 97).toByte() })
         val changed = settings.copy(
             detection = settings.detection.copy(limitSideLen = 320, maxCandidates = 20),

@@ -29,10 +29,10 @@ import kotlin.random.Random
 
 @RunWith(RobolectricTestRunner::class)
 class CameraFramesTest {
-    /** Where a pixel goes when a picture of [width] × [height] is turned clockwise once. */
+    /** Where a pixel goes if a picture of [width] × [height] is rotated clockwise by 90°. */
     private fun turnOnce(x: Int, y: Int, height: Int) = height - 1 - y to x
 
-    /** The conversion as the standard has it, pixel by pixel. */
+    /** The conversion of the standard, pixel by pixel. */
     private fun convertPlainly(frame: YuvFrame, degrees: Int): BgrImage {
         fun read(plane: YuvPlane, x: Int, y: Int) =
             plane.values[y * plane.rowStride + x * plane.pixelStride].toInt() and 0xFF
@@ -68,7 +68,7 @@ class CameraFramesTest {
 
     private fun makePlane(random: Random, columns: Int, rows: Int, padding: Int, pixelStride: Int): YuvPlane {
         val rowStride = columns * pixelStride + padding
-        // Behind the last value there is nothing, as in the planes of many cameras.
+        // The planes end after the last value, as with many cameras.
         val size = (rows - 1) * rowStride + (columns - 1) * pixelStride + 1
         return YuvPlane(random.nextBytes(size), rowStride, pixelStride)
     }
@@ -182,7 +182,7 @@ class CameraFramesTest {
     fun `a camera that gives no pictures to apps is none`() {
         addCamera(manager, "depth", CameraCharacteristics.LENS_FACING_BACK, 90, emptyList())
         assertNull(chooseCamera(manager))
-        // Nor is one that tells nothing of itself.
+        // A camera without characteristics is not used either.
         shadowOf(manager).addCamera("silent", ShadowCameraCharacteristics.newCameraCharacteristics())
         assertNull(chooseCamera(manager))
     }
@@ -218,7 +218,7 @@ class CameraFramesTest {
     }
 }
 
-/** A camera that gives YUV_420_888 and previews in all of [sizes]. */
+/** A camera with YUV_420_888 frames and previews in all of [sizes]. */
 internal fun addCamera(
     manager: CameraManager,
     id: String,

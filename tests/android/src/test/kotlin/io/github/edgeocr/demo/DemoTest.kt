@@ -23,7 +23,7 @@ import java.util.concurrent.locks.LockSupport
 import java.util.zip.ZipEntry
 import java.util.zip.ZipOutputStream
 
-/** A test of the app, whose bundle has networks that give what was recorded for its golden picture. */
+/** A test of the app. The networks of its bundle replay the recorded outputs for the golden picture. */
 @RunWith(RobolectricTestRunner::class)
 abstract class DemoTest {
     @get:Rule
@@ -31,7 +31,7 @@ abstract class DemoTest {
 
     protected val app: Application get() = RuntimeEnvironment.getApplication()
 
-    /** A test may change it before it installs it. */
+    /** A test may change the bundle before it installs it. */
     protected val bundle = TestBundle("sign")
 
     private val controllers = ArrayList<ActivityController<*>>()
@@ -46,7 +46,7 @@ abstract class DemoTest {
     @After
     fun destroyActivities() = controllers.forEach { it.close() }
 
-    /** Puts the bundle, as it is now, among the app's assets. */
+    /** Puts the bundle into the app's assets. */
     protected fun installBundle() {
         val apk = temporary.newFile()
         val folder = bundle.write(temporary.newFolder())
@@ -57,7 +57,7 @@ abstract class DemoTest {
                 file.inputStream().use { it.copyTo(zip) }
             }
         }
-        // Robolectric takes assets from a built APK only; what replaces this function needs those of the system, too.
+        // Robolectric reads assets from a built APK only; the replacement also needs those of the system.
         @Suppress("DEPRECATION")
         check(app.assets.addAssetPath(apk.path) != 0) { "$apk was not taken" }
     }
@@ -68,13 +68,13 @@ abstract class DemoTest {
 
     protected fun <T : Activity> keep(controller: ActivityController<T>) = controller.also(controllers::add)
 
-    /** Turns the device, or changes what else `qualifiers` name: the system makes the activity anew. */
+    /** Rotates the device or changes other `qualifiers`: the system recreates the activity. */
     protected fun change(controller: ActivityController<*>, qualifiers: String) {
         RuntimeEnvironment.setQualifiers(qualifiers)
         controller.configurationChange(app.resources.configuration)
     }
 
-    /** Lets the main thread do what waits for it, until other threads have brought about what [isSo] asks for. */
+    /** Runs the main thread's queue until [isSo] returns true. */
     protected fun waitUntil(what: String, isSo: () -> Boolean) {
         val end = System.nanoTime() + TimeUnit.SECONDS.toNanos(PATIENCE_S)
         while (true) {

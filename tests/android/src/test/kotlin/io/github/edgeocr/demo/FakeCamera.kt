@@ -23,29 +23,29 @@ import org.robolectric.shadows.ShadowCameraManager
 import java.nio.ByteBuffer
 import java.util.concurrent.CopyOnWriteArrayList
 
-/** What the cameras of a test do, and what was done with them. */
+/** What a test's cameras do, and what was done with them. */
 internal object FakeCamera {
-    /** What opening one throws. */
+    /** The exception when a camera is opened. */
     var refusal: Exception? = null
 
-    /** What one tells in place of being opened, as `CameraDevice.StateCallback.ERROR_…`. */
+    /** The error that a camera reports instead of opening, a `CameraDevice.StateCallback.ERROR_…`. */
     var error: Int? = null
 
-    /** What taking a frame throws. */
+    /** The exception when a frame is acquired. */
     @Volatile
     var frameError: RuntimeException? = null
 
-    /** Those that were opened and not closed. */
+    /** Cameras that were opened and not closed. */
     val open = CopyOnWriteArrayList<FakeDevice>()
 
-    /** What takes frames and was not closed. */
+    /** Image readers that were not closed. */
     val readers = CopyOnWriteArrayList<FakeReader>()
 
-    /** How many surfaces the newest one draws on; 0 before it does. */
+    /** How many surfaces the newest camera draws on; 0 before it does. */
     @Volatile
     var drawnOn = 0
 
-    /** What the newest one tells of itself. */
+    /** Receives the state of the newest camera. */
     var tell: (CameraDevice.StateCallback.(CameraDevice) -> Unit) -> Unit = {}
 
     fun reset() {
@@ -61,7 +61,7 @@ internal object FakeCamera {
 @Implements(CameraManager::class)
 internal class FakeManager : ShadowCameraManager() {
     @Implementation
-    @Suppress("UNUSED_PARAMETER") // As the system has them, here and below.
+    @Suppress("UNUSED_PARAMETER") // The system's signatures, here and below.
     fun openCamera(id: String, callback: CameraDevice.StateCallback, handler: Handler) {
         FakeCamera.refusal?.let { throw it }
         FakeCamera.drawnOn = 0
@@ -103,7 +103,7 @@ internal class FakeSession {
     }
 }
 
-/** Gives the frames of a test. */
+/** Delivers the frames of a test. */
 @Implements(ImageReader::class)
 internal class FakeReader {
     private val ownSurface = Surface(SurfaceTexture(0))
@@ -114,7 +114,7 @@ internal class FakeReader {
     @RealObject
     private lateinit var real: ImageReader
 
-    /** Gives a frame, as the camera does. */
+    /** Delivers a frame, like a camera. */
     fun give(frame: FakeFrame) {
         checkNotNull(handler) { "nobody listens" }.post {
             newest?.close()
@@ -154,7 +154,7 @@ internal class FakeReader {
     }
 }
 
-/** A picture as a camera gives it: rows are padded, and values of u and v lie two apart. */
+/** A picture in a camera's format: rows are padded, and u and v have a pixel stride of 2. */
 internal class FakeFrame(private val image: BgrImage) : Image() {
     @Volatile
     var isClosed = false

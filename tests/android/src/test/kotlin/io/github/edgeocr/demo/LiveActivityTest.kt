@@ -63,7 +63,7 @@ class LiveActivityTest : DemoTest() {
 
     private fun <T : View> ActivityController<LiveActivity>.find(id: Int): T = get().findViewById(id)
 
-    /** Does what the system does once the surface of the preview has the size that was asked for. */
+    /** Simulates the system when the preview's surface has the requested size. */
     private fun ActivityController<LiveActivity>.makeSurface(size: Size = Size(1280, 960)) {
         val surface = Surface(SurfaceTexture(1))
         val holder = Proxy.newProxyInstance(javaClass.classLoader, arrayOf(SurfaceHolder::class.java)) { _, method, _ ->
@@ -72,7 +72,7 @@ class LiveActivityTest : DemoTest() {
         find<CameraPreview>(R.id.live_preview).surfaceChanged(holder as SurfaceHolder, 0, size.width, size.height)
     }
 
-    /** Starts the screen with a camera that gives frames. */
+    /** Starts the activity with a camera that delivers frames. */
     private fun startLive(): ActivityController<LiveActivity> {
         allowCamera()
         installBundle()
@@ -87,14 +87,14 @@ class LiveActivityTest : DemoTest() {
     private fun give(image: BgrImage = bundle.image) =
         FakeFrame(image).also { FakeCamera.readers.single().give(it) }
 
-    /** What was asked of the worker before is done and told: it does all in turn. */
+    /** Waits until the worker has finished everything queued before. */
     private fun waitForWorker() {
         var isNext = false
         app.worker.run({ _, _ -> }) { isNext = true }
         waitUntil("the reading is over") { isNext }
     }
 
-    /** Width and height that the preview takes of a square of 1000 pixels. */
+    /** Width and height of the preview in a square of 1000 pixels. */
     private fun measurePreview(live: ActivityController<LiveActivity>): Pair<Int, Int> {
         val preview = live.find<View>(R.id.live_preview)
         val atMost = View.MeasureSpec.makeMeasureSpec(1000, View.MeasureSpec.AT_MOST)
@@ -148,7 +148,7 @@ class LiveActivityTest : DemoTest() {
     fun `a frame of a sensor that stands turned is read upright`() {
         plugCamera(degrees = 90)
         val live = startLive()
-        // Turned clockwise by 90° it is the picture; the networks take no other.
+        // Rotated clockwise by 90°, this is the recorded picture; the networks refuse any other.
         give(bundle.image.turnLeft())
         waitUntil("the lines are shown") { live.shown == texts }
         assertNull(live.message)
@@ -235,7 +235,7 @@ class LiveActivityTest : DemoTest() {
         allowCamera()
         val live = start<LiveActivity>()
         live.makeSurface()
-        // It answers before the screen has told that it leaves, and after.
+        // The camera answers before and after the activity is paused.
         waitUntil("the camera is being opened") { FakeCamera.open.size == 1 }
         live.pause()
         waitUntil("the camera is free") { FakeCamera.open.isEmpty() && FakeCamera.readers.isEmpty() }
@@ -256,13 +256,13 @@ class LiveActivityTest : DemoTest() {
         change(live, "+land")
         waitUntil("the old use is over") { FakeCamera.readers.isEmpty() }
         goLive(live)
-        // The sensor now stands as the phone is held.
+        // The sensor now has the orientation of the display.
         give()
         waitUntil("the lines are shown") { live.shown == texts }
         assertEquals(1000 to 750, measurePreview(live))
     }
 
-    /** Taps the last line where it would be in a mirror or not, and returns what was copied. */
+    /** Taps the last line, at its mirrored position or not, and returns what was copied. */
     private fun tapLastLine(live: ActivityController<LiveActivity>, isMirrored: Boolean): String? {
         val (width, height) = bundle.image.width to bundle.image.height
         val overlay = live.find<View>(R.id.live_overlay)
@@ -416,7 +416,7 @@ class LiveActivityTest : DemoTest() {
         goLive(live)
         give()
         waitUntil("the reason is told") { live.message != null }
-        assertTrue("${live.message}", "lack manifest.json" in live.message!!)
+        assertTrue("${live.message}", "manifest.json" in live.message!!)
         waitUntil("the camera is free") { FakeCamera.open.isEmpty() && FakeCamera.readers.isEmpty() }
     }
 

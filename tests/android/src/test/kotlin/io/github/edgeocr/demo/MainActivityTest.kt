@@ -48,7 +48,7 @@ class MainActivityTest : DemoTest() {
         Intent(Intent.ACTION_SEND).setType("image/png").putExtra(Intent.EXTRA_STREAM, stream),
     )
 
-    /** Counts the runs of the detector; with [go], each waits for it. */
+    /** Counts the runs of the detector; if [go] is set, each run waits for it. */
     private fun watchRuns(go: CountDownLatch? = null): CountDownLatch {
         val begun = CountDownLatch(1)
         bundle.loadNetworks {
@@ -270,7 +270,7 @@ class MainActivityTest : DemoTest() {
         choose(before, R.id.show_texts)
         val state = kill(before)
         shadowOf(app.contentResolver).registerInputStreamSupplier(uri) { throw SecurityException("revoked") }
-        // With the intent that it was first started with, which counts no more.
+        // The system passes the first intent again; it must be ignored.
         val after = revive(state, before.intent)
         waitForLines(after)
         assertEquals(2, runs.get())
@@ -308,7 +308,7 @@ class MainActivityTest : DemoTest() {
         controller.find(R.id.pick).performClick()
         val asked = shadowOf(controller.get()).nextStartedActivityForResult.intent
         assertEquals(Intent.ACTION_GET_CONTENT to "image/*", asked.action to asked.type)
-        // Changed one's mind.
+        // The user cancelled.
         shadowOf(controller.get()).receiveResult(asked, Activity.RESULT_CANCELED, null)
         assertLinesShown(controller)
         controller.find(R.id.pick).performClick()
@@ -366,7 +366,7 @@ class MainActivityTest : DemoTest() {
         takePhoto(asked.intent)
         val after = revive(state)
         assertEquals(app.getString(R.string.welcome), after.status)
-        // Robolectric gives a result to the activity that asked only; the system gives it to the one in its place.
+        // Robolectric returns a result to the activity that asked; the system returns it to its successor.
         after.get().startActivityForResult(asked.intent, asked.requestCode)
         shadowOf(after.get()).receiveResult(asked.intent, Activity.RESULT_OK, null)
         waitForLines(after)
@@ -430,7 +430,7 @@ class MainActivityTest : DemoTest() {
 
     @Test
     fun `what is shared and cannot be unpacked is told of`() {
-        // Up to Android 12 it is thrown for an object of a class that only the other app has.
+        // Up to Android 12, an object of a class that only the other app has causes this exception.
         val intent = object : Intent(ACTION_SEND) {
             override fun <T> getParcelableExtra(name: String?, type: Class<T>): T? =
                 throw RuntimeException("ClassNotFoundException")
@@ -489,7 +489,7 @@ class MainActivityTest : DemoTest() {
         var isFull = true
         bundle.loadNetworks { if (isFull) throw OutOfMemoryError() }
         val controller = share()
-        assertFails(controller, app.getString(R.string.error_picture), "memory", "sample the picture down")
+        assertFails(controller, app.getString(R.string.error_picture), "memory", "downsample")
         isFull = false
         controller.find(R.id.retry).performClick()
         waitForLines(controller)

@@ -15,7 +15,7 @@ import org.junit.Test
 import kotlin.math.abs
 
 class OverlayViewTest : DemoTest() {
-    // Twice as wide as high, in a view that is square: twice as large, with 100 pixels free above and below.
+    // The picture is twice as wide as high and the view is square: scale 2, 100 free pixels above and below.
     private val picture = Bitmap.createBitmap(200, 100, Bitmap.Config.ARGB_8888).apply { eraseColor(Color.BLUE) }
     private val line = makeLine("wide", 20f, 20f, 120f, 40f)
     private val other = makeLine("竖排文字", 150f, 10f, 170f, 90f)
@@ -38,7 +38,7 @@ class OverlayViewTest : DemoTest() {
         assertTrue("at $x, $y %08x, expected %08x".format(found, expected), isNear)
     }
 
-    /** Where in the view dark letters lie: left, top, right, bottom. */
+    /** Bounds of the dark letters in the view: left, top, right, bottom. */
     private fun findInk(bitmap: Bitmap, left: Int, top: Int, right: Int, bottom: Int): List<Int> {
         val dark = (left..right).flatMap { x -> (top..bottom).map { x to it } }.filter { (x, y) ->
             bitmap.getPixel(x, y).let { maxOf(Color.red(it), Color.green(it), Color.blue(it)) < 100 }
@@ -60,7 +60,7 @@ class OverlayViewTest : DemoTest() {
         assertColor(Color.TRANSPARENT, drawn, 2, 302)
         val box = app.getColor(R.color.box)
         for ((x, y) in listOf(100 to 140, 100 to 180, 40 to 160, 240 to 160)) assertColor(box, drawn, x, y)
-        // Nothing covers the picture in the box.
+        // The picture inside the box is not covered.
         assertColor(Color.BLUE, drawn, 100, 160)
     }
 
@@ -82,7 +82,7 @@ class OverlayViewTest : DemoTest() {
         val (left, top, right, bottom) = findInk(drawn, 44, 144, 236, 176)
         assertTrue("$left..$right", left < 60 && right > 220)
         assertTrue("$top..$bottom", bottom - top in 10..32)
-        // The vertical one reads from top to bottom.
+        // The vertical line is read from top to bottom.
         val vertical = findInk(drawn, 304, 124, 336, 276)
         assertTrue("$vertical", vertical[1] < 140 && vertical[3] > 260)
         view.showsTexts = false
@@ -123,7 +123,7 @@ class OverlayViewTest : DemoTest() {
         assertTrue(tap(view, 100f, 160f))
         assertTrue(tap(view, 320f, 200f))
         assertTrue(tap(view, 100f, 186f))
-        // Between the two, the nearer.
+        // Between two lines, the nearer one.
         assertTrue(tap(view, 292f, 160f))
         assertEquals(listOf("wide", "竖排文字", "wide", "竖排文字"), tapped)
         assertFalse(tap(view, 100f, 250f))

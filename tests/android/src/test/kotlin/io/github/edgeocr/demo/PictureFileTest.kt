@@ -34,7 +34,7 @@ class PictureFileTest : DemoTest() {
         if (error is PictureFileException) assertEquals(reason, error.reason)
     }
 
-    /** A picture of four coloured quarters, as JPEG, [orientation] in its Exif. */
+    /** A JPEG of four coloured quarters, with [orientation] in its Exif. */
     private fun encodeQuarters(orientation: Int): ByteArray {
         val colors = listOf(Color.RED, Color.GREEN, Color.BLUE, Color.WHITE)
         val (width, height) = 64 to 32
@@ -105,7 +105,7 @@ class PictureFileTest : DemoTest() {
     @Test
     fun `what reading takes is at most half of the heap`() {
         assertEquals(24_000_000, PictureFile.countPixels(Long.MAX_VALUE))
-        // A photo of 12 million pixels is read whole on a phone that gives apps 192 MB.
+        // A photo of 12 megapixels is read at full size on a phone that gives apps 192 MB.
         assertTrue(PictureFile.countPixels(192L shl 20) >= 12_000_000)
         assertEquals(16 shl 16, PictureFile.countPixels(16L shl 20))
     }

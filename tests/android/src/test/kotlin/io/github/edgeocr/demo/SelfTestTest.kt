@@ -152,7 +152,7 @@ class SelfTestTest : DemoTest() {
 
     @Test
     fun `an app without a bundle cannot run it`() {
-        assertNotRun("lack manifest.json")
+        assertNotRun("manifest.json")
         assertTrue(results.single().isNull("manifest_sha256"))
     }
 
@@ -195,7 +195,7 @@ class SelfTestTest : DemoTest() {
         val result = results.single()
         assertTrue("${result.getJSONArray("problems")}", result.getBoolean("passed"))
         assertEquals(1 to "LOW", result.getInt("threads") to result.getString("power_mode"))
-        // With those settings and with the bundle's; what was opened for the self-test is freed.
+        // Opened with the user's settings and with the bundle's; the self-test frees what it opened.
         assertEquals(6, FakeRuntime.asked.size)
         assertTrue(FakeRuntime.asked.all { it.threads == 1 })
         assertEquals(3, FakeRuntime.loaded.get())
@@ -213,7 +213,7 @@ class SelfTestTest : DemoTest() {
 
     @Test
     fun `extras that cannot be unpacked are no token`() {
-        // Up to Android 12 it is thrown for an object of a class that only the other app has.
+        // Up to Android 12, an object of a class that only the other app has causes this exception.
         val intent = object : Intent() {
             override fun getStringExtra(name: String?) = throw RuntimeException("ClassNotFoundException")
         }
@@ -265,9 +265,9 @@ class SelfTestTest : DemoTest() {
         test.pause().stop().destroy()
         val result = results.single()
         assertFalse(result.getBoolean("passed"))
-        assertTrue(result.getString("error"), "left before it was done" in result.getString("error"))
+        assertTrue(result.getString("error"), "closed before" in result.getString("error"))
         finish.countDown()
-        // What the worker tells, it tells in turn.
+        // The worker reports in order.
         var isNext = false
         app.worker.run({ _, _ -> }) { isNext = true }
         waitUntil("the reading is over") { isNext }
@@ -317,7 +317,7 @@ class SelfTestTest : DemoTest() {
         val few = JSONObject(format(Result.success(makeReport(3, "文字"))))
         assertEquals(3, few.getJSONArray("lines").length())
         assertFalse(few.has("lines_omitted"))
-        // Of all lengths, so that some are just too long.
+        // All lengths, so that some are just too long.
         for (length in 1..40) {
             val many = JSONObject(format(Result.success(makeReport(60, "x".repeat(length)))))
             assertEquals(60, many.getJSONArray("lines").length() + many.getInt("lines_omitted"))

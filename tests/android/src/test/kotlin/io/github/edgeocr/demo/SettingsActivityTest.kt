@@ -172,7 +172,7 @@ class SettingsActivityTest : DemoTest() {
         waitUntil("the choice is kept") { preferences.powerMode != null }
         change(controller, "+land")
         assertEquals("0.25", controller.find(NumberSetting.TEXT_SCORE).text.toString())
-        // What is wrong is still there to be mended, and told of.
+        // The invalid text is still there, with its error.
         assertEquals("99", controller.find(NumberSetting.UNCLIP_RATIO).text.toString())
         assertNotNull(controller.find(NumberSetting.UNCLIP_RATIO).error)
         assertNull(preferences[NumberSetting.UNCLIP_RATIO])
