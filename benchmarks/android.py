@@ -1,8 +1,8 @@
-"""Whole pictures read by the Kotlin of android_demo and by Python, as tables in Markdown.
+"""Compare the Kotlin of android_demo with Python on whole pictures, as Markdown tables.
 
     python -m benchmarks.android [--images DIR [DIR ...]] [--precision fp32 int8]
 
-Both sides run the same graphs on ONNX Runtime, the Kotlin on a JVM by Maven. A line is equal where the text is.
+Both sides run the same graphs on ONNX Runtime; Maven runs the Kotlin on a JVM. Lines are equal if their texts are.
 """
 
 import argparse
@@ -24,7 +24,7 @@ TEST = "PicturesTest"
 
 
 def write_cases(bundle: Path, pictures: Iterable[Path], folder: Path) -> None:
-    """Read pictures with a bundle that has ONNX graphs; write them, as pixels, and their lines for PicturesTest.kt."""
+    """Read pictures with a bundle that has ONNX graphs; write their pixels and lines for PicturesTest.kt."""
     ocr = LiteOCR(bundle, engine="onnxruntime")
     cases = []
     for index, path in enumerate(pictures):
@@ -61,7 +61,7 @@ def main() -> None:
             write_cases(bundle, pictures, Path(scratch))
             done = run_kotlin(Path(scratch))
         failed |= done.returncode != 0
-        # Maven may put codes for colours before the first.
+        # Maven may print colour codes before the first row.
         told = [line.rsplit("\x1b[0m", 1)[-1] for line in done.stdout.splitlines()]
         rows = [line for line in told if line.startswith("| ")]
         print(f"\n{precision}:\n\n| picture | lines, Python | lines, Kotlin | equal | corners, px |")
@@ -69,7 +69,7 @@ def main() -> None:
         if not rows:
             print(done.stdout[-4000:])
     if failed:
-        raise SystemExit("the Kotlin reads other texts, or does not run")
+        raise SystemExit("the Kotlin reads other texts or failed to run")
 
 
 if __name__ == "__main__":

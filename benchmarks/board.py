@@ -1,9 +1,9 @@
-"""A bundle's own runtime in a process of its own, on this machine: time of each stage, and memory over many pictures.
+"""Measure a bundle's own runtime on this machine: time of each stage, and memory over many pictures.
 
     python -m benchmarks.board BUNDLE [--engine onnxruntime] [--pictures 300]
 
-BUNDLE is from `edge-ocr export --target arm --with-onnx`. The pictures are those of benchmarks.memory, in files. On a
-board, or in an emulated one, its `./edge-ocr-lite bench` measures the same.
+BUNDLE is made by `edge-ocr export --target arm --with-onnx`. The pictures are those of benchmarks.memory. On a real or
+emulated board, `./edge-ocr-lite bench` measures the same.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def main() -> None:
             cv2.imwrite(f"{folder}/{index:04d}.png", make_picture(receipt, random))
         many = run_bench(options.bundle, *common, "--warmup", "50", "--runs", "1", folder)
     memory = many["rss_mb"]
-    print(f"{many['images']} pictures, {many['lines']} lines, after 50 of them: MB resident")
+    print(f"{many['images']} pictures, {many['lines']} lines, resident MB after 50 of them")
     print(f"first {memory['first']}, half-way {memory['half']}, last {memory['last']}, most {memory['peak']}")
 
 

@@ -1,9 +1,9 @@
-"""What `edge-ocr export` gains over Paddle-Lite's opt alone, as tables in Markdown.
+"""Compare `edge-ocr export` with Paddle-Lite's opt alone, as Markdown tables.
 
     python -m benchmarks.export [--runs 3]
 
-Sizes, ops and bytes are those of the .nb files; differences are between the edited and the original program, both run
-by Paddle on this machine. It takes about half a minute; the environment for opt is made first where there is none.
+Sizes, ops and bytes are those of the .nb files. Differences are between the edited and the original program, both run
+by Paddle on this machine. It takes about half a minute, plus the time to make opt's environment if there is none.
 """
 
 import argparse
@@ -95,7 +95,7 @@ def measure_differences(models: dict[str, Model], folder: Path) -> dict[str, flo
 
 
 def measure_command_s(runs: int, folder: Path) -> dict[str, list[float]]:
-    """Return the times of the command, by what is added to it."""
+    """Return the times of the command, by the option that is added."""
     times: dict[str, list[float]] = {" --no-verify": [], "": []}
     for run in range(runs):
         for option, measured in times.items():
@@ -107,7 +107,7 @@ def measure_command_s(runs: int, folder: Path) -> dict[str, list[float]]:
 
 
 def follow_passes(models: dict[str, Model], toolchain: OptToolchain, folder: Path) -> dict[str, list[Cost]]:
-    """Return what each network costs behind opt after no pass, after the first one, after the first two, ..."""
+    """Return each network's cost after opt: without passes, with the first pass, with the first two, …"""
     valid_places = find_target("arm").valid_places
     costs: dict[str, list[Cost]] = {}
     for kind, model in models.items():
@@ -163,12 +163,12 @@ def print_evidence(
         each = ", ".join(f"{seconds:.2f}" for seconds in measured)
         median = f"{statistics.median(measured):.2f} (of {each})"
         rows.append((f"`edge-ocr export --target arm{option}`, s", "–", median, "≤ 6" if option else ""))
-    print_table(("", "opt alone", "edge-ocr", "wanted"), rows)
+    print_table(("", "opt alone", "edge-ocr", "target"), rows)
 
 
 def print_passes(costs: dict[str, list[Cost]]) -> None:
     shapes = {kind: " × ".join(map(str, SHAPES[kind][2:])) for kind in costs}
-    header = ["behind opt, after"]
+    header = ["after opt, with"]
     for kind in costs:
         header += [f"{kind} ops", f"{kind} MB at {shapes[kind]}"]
     rows = []
@@ -185,7 +185,7 @@ def print_passes(costs: dict[str, list[Cost]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=3, help="of the command line, for the time; the median counts")
+    parser.add_argument("--runs", type=int, default=3, help="runs of the command for the median time")
     options = parser.parse_args()
     toolchain = find_opt_interpreter()
     models = {kind: resolve_model(name, kind) for kind, name in NAMES.items()}

@@ -1,11 +1,11 @@
-"""What edge-ocr and a peer find on the pictures of benchmarks.render_hard, as a table for each kind.
+"""Compare what edge-ocr and a peer find on the pictures of benchmarks.render_hard, as a table for each kind.
 
     python -m benchmarks.hard --images DIR [--kinds tall,strips] [--systems edge-ocr,rapidocr] [--by-picture]
 
-DIR has a folder for each kind, and in it `gt.jsonl`. Each system reads a folder in a process of its own, as in
-benchmarks.host, whose names for systems these are. A line of the truth is found where a box that meets it
-(IoU ≥ 0.3) has a text that resembles its own (1-NED ≥ 0.5); no box counts twice, and the likeliest pairs are taken
-first. Exact is without regard to spaces, case and Unicode width. Extra are lines read that are nobody's.
+DIR has a folder with a `gt.jsonl` for each kind. Each system reads a folder in its own process, as in benchmarks.host,
+with the same names of systems. A ground-truth line is found if a box that overlaps it (IoU ≥ 0.3) has a similar text
+(1-NED ≥ 0.5). No box counts twice; the most similar pairs are matched first. It is exact if the text is equal apart
+from spaces, case and Unicode width. Extra lines are those that match no ground truth.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from edge_ocr.errors import EdgeOcrError
 
 SYSTEMS = ("edge-ocr", "edge-ocr:1600", "edge-ocr:4000", "edge-ocr:v6", "rapidocr")
 MEETING_IOU = 0.3
-"""Less than for accuracy of boxes: a line without ascenders has an outline half as high as a detector's box."""
+"""Lower than for box accuracy: the outline of a line without ascenders is half as high as a detector's box."""
 ALIKE = 0.5
 
 ROWS = {
-    "wanted": ("lines of truth", "{:d}"),
+    "wanted": ("ground-truth lines", "{:d}"),
     "found": ("found", "{:d}"),
     "exact": ("exact", "{:d}"),
     "extra": ("extra", "{:d}"),
@@ -54,12 +54,12 @@ ROWS = {
     "in_order": ("pictures in order", "{:d}"),
     "similarity": ("whole text, 1-NED", "{:.4f}"),
     "median_ms": ("median ms", "{:.0f}"),
-    "cpu_ms": ("processor, median ms", "{:.0f}"),
+    "cpu_ms": ("CPU, median ms", "{:.0f}"),
     "peak_mb": ("peak MB", "{:.0f}"),
 }
-# The clock's time and the processor's, which other programs lengthen less; as host_worker calls them and as ROWS does.
+# Wall-clock time and CPU time, which depends less on other programs: key of host_worker, key of ROWS.
 SPENT = {"ms": "median_ms", "cpu_ms": "cpu_ms"}
-# Told of these kinds only.
+# Figures that only apply to these kinds.
 ONLY = {"whole": ("strips",), "in_order": ("tilted",), "similarity": ("ticker",)}
 
 
@@ -71,20 +71,20 @@ class Score:
     found: int
     exact: int
     extra: int
-    """Lines read that are none of the truth's."""
+    """Lines that match no ground truth."""
     in_order: bool
-    """Every line is found, and they come in the order of the truth."""
+    """Every line is found, in the order of the ground truth."""
     whole: bool
-    """All that was read, in its order, is the truth's text."""
+    """The whole text, in order, is that of the ground truth."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="what benchmarks.render_hard wrote")
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="output of benchmarks.render_hard")
     parser.add_argument("--kinds", default=",".join(KINDS), help="default: %(default)s")
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--by-picture", action="store_true", help="also the lines found on each picture")
+    parser.add_argument("--by-picture", action="store_true", help="also print the lines found on each picture")
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON of all runs")
     options = parser.parse_args()
     try:
@@ -113,7 +113,7 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def attempt(system: str, pictures: Sequence[Path], threads: int) -> dict[str, Any]:
-    """Return what `run_system` does, or `error` alone where the system cannot be run."""
+    """Return the result of `run_system`, or only `error` if the system cannot run."""
     try:
         return run_system(system, find_interpreter(system), pictures, threads, keep_going=True)
     except EdgeOcrError as error:
@@ -124,7 +124,7 @@ def attempt(system: str, pictures: Sequence[Path], threads: int) -> dict[str, An
 
 
 def match_lines(words: Sequence[Mapping[str, Any]], lines: Sequence[TextLine]) -> list[int]:
-    """Return the place among `lines` of each word of the truth (`poly`, `text`), -1 where it was not found."""
+    """Return the index in `lines` of each ground-truth word (`poly`, `text`), -1 if it was not found."""
     pairs = []
     for i, word in enumerate(words):
         polygon, text = np.array(word["poly"], dtype=np.float32), fold_text(word["text"])
@@ -163,10 +163,10 @@ def join_text(texts: Iterable[str]) -> str:
 def summarise(
     run: Mapping[str, Any], labels: Mapping[str, Sequence[Mapping[str, Any]]], kind: str
 ) -> tuple[dict[str, Any], dict[str, Score]]:
-    """Return the figures of ROWS that are told of a kind, and the score of each picture.
+    """Return the figures of ROWS for a kind, and the score of each picture.
 
-    A picture that the system failed on is one in which it found nothing, without a score. Only `wanted` where it
-    read none.
+    A picture on which the system failed counts as one without lines and has no score. If all failed, only `wanted` is
+    returned.
     """
     read = {image["image"]: image["lines"] for image in run.get("images", ()) if "error" not in image}
     scores = {name: score_picture(labels[name], make_lines(rows)) for name, rows in read.items()}
@@ -194,7 +194,7 @@ def report(
     *,
     by_picture: bool,
 ) -> None:
-    """Print the tables of a kind in Markdown, then what failed."""
+    """Print the Markdown tables of a kind, then the failures."""
     figures, scores = {}, {}
     for system, run in runs.items():
         figures[system], scores[system] = summarise(run, labels, kind)
@@ -203,7 +203,7 @@ def report(
     print(f"\n{kind}, {len(pictures)} pictures:\n")
     print_table("", [ROWS[key][0] for key in told], rows)
     if kind == "tall":
-        for key, title in (("ms", "ms per megapixel"), ("cpu_ms", "processor, ms per megapixel")):
+        for key, title in (("ms", "ms per megapixel"), ("cpu_ms", "CPU ms per megapixel")):
             print_table(title, list(runs), measure_speed(pictures, runs, key))
     if by_picture:
         found = {
@@ -218,7 +218,7 @@ def report(
 
 
 def measure_speed(pictures: Sequence[Path], runs: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, list[str]]:
-    """Return each picture's milliseconds a megapixel, by system: even where time grows as the height does."""
+    """Return each picture's milliseconds per megapixel, by system: constant if time is linear in height."""
     spent = {
         system: {image["image"]: image.get(key) for image in run.get("images", ())} for system, run in runs.items()
     }

@@ -1,13 +1,12 @@
-"""edge-ocr and its peers on the same pictures: time, memory and accuracy, as tables, JSON and a chart.
+"""Compare edge-ocr and its peers on the same pictures: time, memory and accuracy, as tables, JSON and a chart.
 
     python -m benchmarks.host --images DIR [--images DIR2 ...] [--gt FILE ...] [--against rapidocr,paddleocr]
 
-Each system reads every folder in a process of its own, one after the other, and again in each further round, with the
-same number of threads. A process loads once, reads one picture that does not count, then each picture of the folder;
-the time of a picture is from its path to its texts, decoding included. `edge-ocr:ENGINE` is edge-ocr on another engine,
-`edge-ocr:bf16` at that precision, `edge-ocr:pad192` with less padding, `edge-ocr:v6` with PP-OCRv6 small, and
-`edge-ocr:1600` with at most that side length of the detection input; `rapidocr:960` is RapidOCR with edge-ocr's default
-of it instead of its own.
+In each round, every system reads every folder in its own process, one after the other, with the same number of threads.
+A process loads once, reads one picture to warm up, then each picture of the folder. The time of a picture is from its
+path to its texts, including decoding. `edge-ocr:ENGINE` is edge-ocr on another engine, `edge-ocr:bf16` at that
+precision, `edge-ocr:pad192` with less padding, `edge-ocr:v6` with PP-OCRv6 small, `edge-ocr:1600` with that limit of
+the detection input's side; `rapidocr:960` is RapidOCR with edge-ocr's limit instead of its own.
 """
 
 from __future__ import annotations
@@ -46,19 +45,19 @@ MODELS: dict[str, Kind] = {"PP-OCRv4_mobile_det": "det", "PP-OCRv4_mobile_rec": 
 JOBS = (1, 2)
 
 STAGES = ("decode", "det pre", "det infer", "det post", "crop", "rec pre", "rec infer", "rec post")
-"""Of edge-ocr; peers tell of `det` and `rec`."""
+"""Stages of edge-ocr; peers report `det` and `rec`."""
 
-# What the tables call each figure, and how it is printed.
+# Name and format of each figure in the tables.
 ROWS = {
     "median_ms": ("median, ms", "{:.0f}"),
     "fastest_ms": ("median of each picture's fastest round, ms", "{:.0f}"),
     "p95_ms": ("p95, ms", "{:.0f}"),
-    "cpu_ms": ("processor time, median, ms", "{:.0f}"),
+    "cpu_ms": ("CPU time, median, ms", "{:.0f}"),
     "load_ms": ("import and load, ms", "{:.0f}"),
-    "peak_mb": ("memory at most, MB", "{:.0f}"),
+    "peak_mb": ("peak memory, MB", "{:.0f}"),
     "outside_share": ("time outside the networks", "{:.1%}"),
     "lines": ("lines", "{:d}"),
-    "equal_share": (f"of {OWN}'s lines, read the same", "{:.2%}"),
+    "equal_share": (f"same text as {OWN}", "{:.2%}"),
     "hmean": ("boxes, H-mean", "{:.4f}"),
     "exact_share": ("lines read exactly", "{:.4f}"),
     "one_minus_ned": ("1-NED of lines found", "{:.4f}"),
@@ -70,12 +69,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, action="append", required=True, metavar="DIR", help="may be repeated")
     parser.add_argument(
-        "--gt", type=Path, action="append", default=[], metavar="FILE", help="as verify takes it; default: DIR/gt.jsonl"
+        "--gt", type=Path, action="append", default=[], metavar="FILE", help="as for verify; default: DIR/gt.jsonl"
     )
     parser.add_argument("--against", default="", metavar="NAME,...", help="rapidocr, paddleocr, edge-ocr:paddle, ...")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--throughput", action="store_true", help="also pictures a second of edge-ocr predict --jobs")
+    parser.add_argument("--throughput", action="store_true", help="also time edge-ocr predict --jobs on all pictures")
     parser.add_argument("--out", type=Path, help="folder for host.json and host.png")
     options = parser.parse_args()
     if options.gt and len(options.gt) != len(options.images):
@@ -90,7 +89,7 @@ def compare(options: argparse.Namespace) -> None:
     systems = list(dict.fromkeys([OWN, *(name for name in options.against.split(",") if name)]))
     folders = {folder.absolute().name: list_pictures(folder) for folder in options.images}
     if len(folders) < len(options.images):
-        raise InputError("two folders have the same name", "rename one: the tables go by it")
+        raise InputError("two folders have the same name", "rename one; the tables use it")
     files = options.gt or [folder / "gt.jsonl" for folder in options.images]
     labels = {name: read_labels(file, required=bool(options.gt)) for name, file in zip(folders, files, strict=True)}
     content = {
@@ -119,7 +118,7 @@ def compare(options: argparse.Namespace) -> None:
 def measure(
     systems: Sequence[str], folders: Mapping[str, Sequence[Path]], options: argparse.Namespace
 ) -> tuple[dict[str, dict[str, list[dict[str, Any]]]], dict[str, dict[str, list[float]]]]:
-    """Return, for each folder, the runs of each system, and pictures a second of each way to read many."""
+    """Return, for each folder, the runs of each system and the throughput of each way to read many pictures."""
     interpreters = {system: find_interpreter(system) for system in systems}
     runs: dict[str, dict[str, list[dict[str, Any]]]] = {name: {system: [] for system in systems} for name in folders}
     rates: dict[str, dict[str, list[float]]] = {name: {} for name in folders}
@@ -193,7 +192,7 @@ def run_process(command: Sequence[str | Path], environment: Mapping[str, str], g
         name = " ".join(Path(part).name for part in command[:4])
         raise ToolchainError(
             f"{name} ended with exit code {done.returncode}: {last}",
-            "of a peer, remove the environment (python -m benchmarks.peers names it) and run this again",
+            "if it is a peer, remove its environment (python -m benchmarks.peers names it) and try again",
         )
     return done.stdout
 
@@ -210,7 +209,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def read_labels(path: Path, *, required: bool) -> dict[str, list[dict[str, Any]]]:
-    """Return the words of each picture; none where the file is not there and not `required`."""
+    """Return the words of each picture; none if the file does not exist and is not `required`."""
     if not path.is_file():
         if required:
             raise InputError(f"no such file: {path}", "give a gt.jsonl")
@@ -224,9 +223,9 @@ def summarise(
     own_runs: Sequence[Mapping[str, Any]],
     labels: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> dict[str, Any]:
-    """Return the figures of ROWS that can be told, over all rounds, and the mean of each stage in `stages_ms`.
+    """Return the known figures of ROWS over all rounds, and the mean of each stage in `stages_ms`.
 
-    Stages that a system does not tell of are in `other`. Lines are those of the first round.
+    Time outside the reported stages is in `other`. Lines are those of the first round.
     """
     rounds = list(zip(*(run["images"] for run in runs), strict=True))
     images = [image for of_one in rounds for image in of_one]
@@ -239,7 +238,7 @@ def summarise(
             stages[stage] = float(np.mean(spent))
     figures = {
         "median_ms": float(median),
-        # What other programs take of the processor is in the other figures.
+        # Least affected by other programs.
         "fastest_ms": float(np.median([min(image["ms"] for image in of_one) for of_one in rounds])),
         "p95_ms": float(p95),
         "cpu_ms": float(np.median([image["cpu_ms"] for image in images])),
@@ -265,8 +264,8 @@ def make_lines(rows: Sequence[Mapping[str, Any]]) -> list[TextLine]:
 def measure_accuracy(
     read: Mapping[str, Sequence[TextLine]], labels: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> dict[str, float]:
-    """Hold lines against labels. The H-mean is over pictures whose labels have boxes; what lies on a label that is to
-    be ignored is neither right nor wrong.
+    """Compare lines with labels. The H-mean covers pictures whose labels have boxes; lines on an ignored label do not
+    count.
     """
     boxed = texts = Truth(0, 0, 0, 0.0)
     found = 0
@@ -292,7 +291,7 @@ def measure_accuracy(
 
 
 def report(content: Mapping[str, Any], counts: Mapping[str, int]) -> None:
-    """Print all figures in Markdown; `counts`: pictures of each folder."""
+    """Print all figures as Markdown; `counts`: pictures of each folder."""
     print(f"{describe(content)}, load before the first round {content['load_before']:.1f}.")
     for system, found in content["versions"].items():
         print(f"{system}: {', '.join(' '.join(each) for each in found.items())}.")
@@ -309,7 +308,7 @@ def report(content: Mapping[str, Any], counts: Mapping[str, int]) -> None:
         print_table("stage, mean, ms", list(panel), stages)
         rates = content["pictures_per_second"][name]
         rounds = [f"round {number + 1}" for number in range(content["rounds"])]
-        print_table("pictures a second", rounds, {way: [f"{rate:.2f}" for rate in each] for way, each in rates.items()})
+        print_table("pictures/s", rounds, {way: [f"{rate:.2f}" for rate in each] for way, each in rates.items()})
     for name, panel in content["figures"].items():
         own, *others = panel
         for system in others:
@@ -317,8 +316,8 @@ def report(content: Mapping[str, Any], counts: Mapping[str, int]) -> None:
                 panel[system][key] / panel[own][key] for key in ("median_ms", "fastest_ms", "cpu_ms")
             )
             print(
-                f"{name}: {system} takes {median:.2f} times as long as {own} (fastest rounds: {fastest:.2f}, processor "
-                f"time: {cpu:.2f})"
+                f"{name}: {system} takes {median:.2f} times as long as {own} (fastest rounds: {fastest:.2f}, CPU time: "
+                f"{cpu:.2f})"
             )
 
 
@@ -332,7 +331,7 @@ def format_cell(form: str, value: float | None) -> str:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> None:
-    """Print rows that say something; nothing where there are none."""
+    """Print the rows that have a value; nothing if there are none."""
     rows = {name: cells for name, cells in rows.items() if any(cell != "–" for cell in cells)}
     if rows:
         print(f"| {title} | {' | '.join(columns)} |\n|---|" + "---:|" * len(columns))

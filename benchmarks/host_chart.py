@@ -1,4 +1,4 @@
-"""The figures of benchmarks.host as a picture: a panel a folder, a bar a system, parts of a bar for the stages."""
+"""Draw the figures of benchmarks.host: a panel for each folder, a bar for each system, divided into stages."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def draw_chart(panels: Mapping[str, Mapping[str, Mapping[str, Any]]], caption: s
     y = 16.0
     for folder, systems in panels.items():
         y += 16
-        write(f"{folder}: median ms a picture", 16, y, 18)
+        write(f"{folder}: median ms per picture", 16, y, 18)
         y += 28
         base = next(iter(systems.values()))["median_ms"]
         scale = (WIDTH - LEFT - RIGHT) / max(figures["median_ms"] for figures in systems.values())
         for system, figures in systems.items():
             write(system, LEFT - 10, y + BAR / 2, anchor="rm")
-            # The stages' means, in the proportions they have, over the length of the median.
+            # The bar has the length of the median and is divided in proportion to the stages' means.
             total, x = sum(figures["stages_ms"].values()), float(LEFT)
             for stage, spent in figures["stages_ms"].items():
                 width = spent / total * figures["median_ms"] * scale

@@ -1,8 +1,8 @@
-"""One system of benchmarks.host, in a process and an interpreter of its own: a job on stdin, JSON lines on stdout.
+"""Run one system of benchmarks.host in its own process and interpreter: a job on stdin, JSON lines on stdout.
 
-Only the system itself is imported, so that time to load and memory are its own. Each loader returns a function from a
-path to the lines read ({"poly": 4 × 2 in pixels, "text"}) and the milliseconds of stages; all leave out texts that
-score below 0.5, which is everybody's default, and none turns lines (no classifier).
+Only the system is imported, so that load time and memory are its own. Each loader returns a function from a path to the
+lines ({"poly": 4 × 2 in pixels, "text"}) and the milliseconds of stages. All drop texts that score below 0.5, the
+default of every system, and none uses the orientation classifier.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 Read = Callable[[str], "tuple[list[dict[str, Any]], dict[str, float]]"]
 
-# Each is replaced, where it is looked up, by one that adds its time to the stage.
+# Each function is wrapped, in the module that calls it, to add its time to the stage.
 TIMED = (
     ("det pre", "edge_ocr.core.detection", "prepare_detection"),
     ("det post", "edge_ocr.core.detection", "find_boxes"),
@@ -28,7 +28,7 @@ TIMED = (
     ("rec pre", "edge_ocr.core.recognition", "prepare_lines"),
 )
 
-# Of edge-ocr, by variant; others name an engine. `pad192` has less padding than PP-OCR, `v6` the models of OCR-v6.yaml.
+# Variants of edge-ocr; other names are engines. `pad192` has less padding than PP-OCR, `v6` the models of OCR-v6.yaml.
 OVERRIDES: dict[str, dict[str, Any]] = {
     "bf16": {"Runtime.precision": "bf16"},
     "pad192": {"Recognition.image_shape": [3, 48, 192]},
@@ -64,7 +64,7 @@ def load_edge_ocr(variant: str, job: dict[str, Any]) -> Read:
         home = import_module(module)
         setattr(home, name, time_calls(stage, getattr(home, name)))
     Charset.decode = time_calls("rec post", Charset.decode)
-    # A number is the longest side of the detection input.
+    # A number limits the side length of the detection input.
     limits = {"Detection.limit_side_len": int(variant), "Detection.limit_type": "max"} if variant.isdigit() else None
     if limits or variant in OVERRIDES:
         reader = create_pipeline(threads=job["threads"], overrides=limits or OVERRIDES[variant])
@@ -86,7 +86,7 @@ def load_edge_ocr(variant: str, job: dict[str, Any]) -> Read:
 def load_rapidocr(variant: str, job: dict[str, Any]) -> Read:
     from rapidocr_onnxruntime import RapidOCR
 
-    # A number is the longest side of the detection input, in place of its default: at least 736 for the shorter side.
+    # A number limits the longest side of the detection input; by default the shorter side is at least 736.
     limits = {"det_limit_side_len": int(variant), "det_limit_type": "max"} if variant else {}
     reader = RapidOCR(intra_op_num_threads=job["threads"], inter_op_num_threads=1, **limits)
 
@@ -135,9 +135,9 @@ SYSTEMS = {
 
 
 def read_peak_mb(process: str = "self") -> float:
-    """Return the most memory that a process and its children ever had resident, in 10^6 bytes."""
+    """Return the peak resident memory of a process and its children, in 10^6 bytes."""
     folder = Path("/proc", process)
-    # Not ru_maxrss, in which a child starts with what its parent had.
+    # Not ru_maxrss, which a child inherits from its parent.
     (line,) = (line for line in (folder / "status").read_text().splitlines() if line.startswith("VmHWM"))
     children = " ".join(file.read_text() for file in folder.glob("task/*/children")).split()
     return int(line.split()[1]) * 1024 / 1e6 + sum(map(read_peak_mb, children))
@@ -156,7 +156,7 @@ def find_versions(packages: tuple[str, ...]) -> dict[str, str]:
 def main() -> None:
     started = time.perf_counter()
     job = json.load(sys.stdin)
-    # What a library prints must not get between the results.
+    # Keep the output of libraries out of the results.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
@@ -167,7 +167,7 @@ def main() -> None:
     load, packages = SYSTEMS[name]
     import cv2
 
-    # All three use it, and by themselves take every core for it.
+    # All three use it; by default it uses every core.
     cv2.setNumThreads(job["threads"])
     read = load(variant, job)
     tell(load_ms=(time.perf_counter() - started) * 1000)
@@ -179,7 +179,7 @@ def main() -> None:
         except Exception as error:
             if not job.get("keep_going"):
                 raise
-            # What a library wraps it in may have no message of its own.
+            # The wrapper of a library may have no message.
             while error.__cause__ is not None:
                 error = error.__cause__
             tell(image=Path(picture).name, error=f"{type(error).__name__}: {error}")

@@ -1,8 +1,8 @@
-"""Resident memory over many pictures of mixed sizes in one process.
+"""Measure resident memory over many pictures of mixed sizes in one process.
 
     python -m benchmarks.memory [--engine openvino] [--pictures 500]
 
-The pictures are cut and scaled out of examples/images/receipt.jpg, with sides from 64 to 2000 px.
+The pictures are cropped from examples/images/receipt.jpg and scaled to sides from 64 to 2000 px.
 """
 
 import argparse

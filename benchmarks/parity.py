@@ -1,10 +1,10 @@
-"""How close bundles come to the models they are made from, as tables in Markdown.
+"""Compare bundles with the models they were made from, as Markdown tables.
 
     python -m benchmarks.parity --images DIR [DIR ...] [--photo PICTURE] [--pipeline OCR-v6]
 
-Bundles of every precision are compared with the originals on the pictures of each folder, and with its gt.jsonl, where
-there is one, against the truth. With a Paddle-Lite library for armv8 (`edge-ocr libs add`, or EDGE_OCR_LITE_LIB), the
-graphs are held against the library itself, emulated, on one picture.
+Bundles of every precision are compared with the originals on the pictures of each folder, and with the ground truth if
+the folder has a gt.jsonl. With a Paddle-Lite library for armv8 (`edge-ocr libs add` or EDGE_OCR_LITE_LIB), the graphs
+are also compared with that library, emulated, on one picture.
 """
 
 import argparse
@@ -41,12 +41,12 @@ FIGURES = {
     "rec.probs.mean_abs_diff": "probs, mean",
     "cls.turned_probs.max_abs_diff": "classifier, max",
     "boxes.count": "boxes",
-    "boxes.matched_share": "of them matched",
+    "boxes.matched_share": "boxes matched",
     "boxes.mean_iou": "mean IoU",
     "texts.count": "lines",
-    "texts.equal_share": "of them equal",
+    "texts.equal_share": "lines equal",
     "texts.one_minus_ned": "1-NED",
-    "accuracy.lines": "lines with truth",
+    "accuracy.lines": "lines with ground truth",
     "accuracy.reference.exact_share": "exact, original",
     "accuracy.exported.exact_share": "exact, bundle",
 }
@@ -72,7 +72,7 @@ def compare(bundles: dict[str, Path], folder: Path) -> None:
 
 
 def make_inputs(photo: Path, config: PipelineConfig) -> dict[str, np.ndarray]:
-    """Return inputs of 512 × 896 for det and 48 × 320 for rec: a picture at that size, and the first line that fits."""
+    """Return inputs of 512 × 896 for det (the resized picture) and 48 × 320 for rec (the first line that fits)."""
     (source,) = list_sources(photo)
     image = cv2.resize(next(source.pages(config.input)).image, (896, 512))
     det = prepare_detection(image, config.detection)
@@ -85,7 +85,7 @@ def make_inputs(photo: Path, config: PipelineConfig) -> dict[str, np.ndarray]:
 def emulate(bundles: dict[str, Path], photo: Path, config: PipelineConfig) -> None:
     library = find_library("armlinux.armv8")
     if library is None or library.cxx_library is None or library.include_dir is None:
-        print("\nNo Paddle-Lite library for armv8: the graphs were not held against it.")
+        print("\nNo Paddle-Lite library for armv8: the graphs were not compared with it.")
         return
     inputs = make_inputs(photo, config)
     print(f"\nGraph against Paddle-Lite {library.actual_version} for armv8 under qemu, {photo.name}:\n")

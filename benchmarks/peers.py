@@ -1,4 +1,4 @@
-"""Environments for the systems that edge-ocr is measured against, made once in its cache folder by uv.
+"""Make environments for the systems that edge-ocr is compared with, once, in its cache folder, with uv.
 
 python -m benchmarks.peers [rapidocr paddleocr]
 """
@@ -19,7 +19,7 @@ from edge_ocr.models.store import find_uv, store_root
 
 PYTHON = "3.11"
 
-# Each with what its speed depends on. The results name the versions that ran.
+# Packages that affect speed are pinned. The results name the versions that ran.
 PEERS = {
     "rapidocr": (
         "rapidocr-onnxruntime==1.4.4",
@@ -41,9 +41,9 @@ PEERS = {
 
 
 def find_peer(name: str) -> Path:
-    """Return the interpreter of a peer's environment, which is made where there is none.
+    """Return the interpreter of a peer's environment; make the environment if it does not exist.
 
-    Raises UsageError for an unknown name, ModelError where uv is missing, ToolchainError where it fails.
+    Raises UsageError if the name is unknown, ModelError if uv is missing, ToolchainError if uv fails.
     """
     if name not in PEERS:
         raise UsageError(f"unknown system {name}", f"one of {', '.join(PEERS)}")
@@ -67,7 +67,7 @@ def find_peer(name: str) -> Path:
 def run_uv(*arguments: str) -> None:
     done = subprocess.run(
         [find_uv(), *arguments, "--quiet"],
-        cwd=store_root() / "peers",  # the settings of a project in the caller's folder are not for us
+        cwd=store_root() / "peers",  # ignore the settings of a project in the current folder
         env=clean_environment(),
         capture_output=True,
         text=True,
@@ -77,7 +77,7 @@ def run_uv(*arguments: str) -> None:
     if done.returncode:
         raise ToolchainError(
             f"uv {' '.join(arguments)} ended with exit code {done.returncode}: {' '.join(done.stderr.split())}",
-            "check the network and uv's index settings, then run this again",
+            "check the network and uv's index settings, then try again",
         )
 
 

@@ -1,11 +1,11 @@
-"""Render pictures that OCR pipelines lose text on, with their truth, for benchmarks.hard.
+"""Render pictures on which OCR pipelines lose text, with ground truth, for benchmarks.hard.
 
     python -m benchmarks.render_hard --out DIR [--kinds tall,strips]
 
 Each kind gets a folder: `tall` web pages and screenshots, `wide` panoramas, `ticker` lines, `strips` of one line with
 little or no margin, `slanted` lines, `tilted` tables, `documents` with small print, and `screens` and photos in which
-text is small, rare or absent. In each, `gt.jsonl`, as examples/render_images.py writes it, in reading order. Two runs
-on one machine write the same bytes.
+text is small, rare or absent. Each has a `gt.jsonl` in reading order, in the format of examples/render_images.py. Two
+runs on one machine write the same bytes.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def load_face(size: int, font: str = SANS) -> ImageFont.FreeTypeFont:
 
 
 def break_lines(text: str, language: str, face: ImageFont.FreeTypeFont, width: float) -> list[str]:
-    """Break a text where it becomes wider than `width`: in Chinese not before a mark, else between words."""
+    """Break a text into lines of at most `width`: between words, in Chinese not before a punctuation mark."""
     join = "" if language == "zh" else " "
     lines = [""]
     for token in list(text) if language == "zh" else text.split(" "):
@@ -111,7 +111,7 @@ def break_lines(text: str, language: str, face: ImageFont.FreeTypeFont, width: f
 
 
 def show(sheet: Sheet, paper: Image.Image | Colour, ink: Colour = BLACK) -> Picture:
-    """Return the sheet as a screen shows it, on one colour or on a picture whose channels are BGR."""
+    """Return the sheet as a screen shows it, on one colour or on a BGR picture."""
     size = (sheet.width, sheet.height)
     ground = paper if isinstance(paper, Image.Image) else Image.new("RGB", size, paper)
     pixels = np.array(Image.composite(Image.new("RGB", size, ink), ground, sheet.ink))
@@ -119,13 +119,13 @@ def show(sheet: Sheet, paper: Image.Image | Colour, ink: Colour = BLACK) -> Pict
 
 
 def clip_words(pixels: np.ndarray, words: list[Word]) -> Picture:
-    """Keep the truth inside the picture: outlines are a little larger than the print."""
+    """Clip the ground truth to the picture: outlines are a little larger than the print."""
     most = [pixels.shape[1], pixels.shape[0]]
     return pixels, [Word(np.clip(word.poly, 0, most).astype(np.float32), word.text) for word in words]
 
 
 def turn(picture: Picture, degrees: float, paper: Colour) -> Picture:
-    """Turn a picture clockwise about its centre; it grows so that nothing is cut off."""
+    """Rotate a picture clockwise about its centre; it grows so that nothing is cut off."""
     pixels, words = picture
     height, width = pixels.shape[:2]
     matrix = np.eye(3)
@@ -138,12 +138,12 @@ def turn(picture: Picture, degrees: float, paper: Colour) -> Picture:
 
 
 def move_words(words: list[Word], matrix: np.ndarray) -> list[Word]:
-    """`project` for scenes that are not painted at OVERSAMPLING times their size."""
+    """`project` for scenes that are not painted with OVERSAMPLING."""
     return project(words, np.diag((OVERSAMPLING, OVERSAMPLING, 1.0)) @ matrix)
 
 
 def add_grain(rng: np.random.Generator, scene: np.ndarray, sigma: float, grain: float) -> np.ndarray:
-    """Blur and noise of a camera, for large scenes: a seventh of the memory that `take_photo` takes."""
+    """Add blur and noise of a camera; needs a seventh of the memory of `take_photo`."""
     photo = blur(scene, sigma) + grain * rng.standard_normal(scene.shape[:2], dtype=np.float32)[..., None]
     return np.asarray(np.clip(np.rint(photo), 0, 255), np.uint8)
 
@@ -152,7 +152,7 @@ def add_grain(rng: np.random.Generator, scene: np.ndarray, sigma: float, grain: 
 
 
 def render_web(rng: np.random.Generator, width: int = 1280, height: int = 9000, size: int = 16) -> Picture:
-    """One text every two line heights, from top to bottom."""
+    """A text at every second line height, from top to bottom."""
     sheet = Sheet(width, height)
     for index in range((height - 40) // (2 * size)):
         text = f"{index + 1}. {say(rng, pick_language(rng))} {make_digits(rng, 4)}"
@@ -161,7 +161,7 @@ def render_web(rng: np.random.Generator, width: int = 1280, height: int = 9000, 
 
 
 def render_article(rng: np.random.Generator, width: int, height: int, sizes: tuple[int, ...]) -> Picture:
-    """Headings and paragraphs, a line about every 90 px, as a phone shows them."""
+    """Headings and paragraphs as on a phone, a line about every 90 px."""
     sheet = Sheet(width, height)
     y, margin, step = 75, width // 20, 90
     while y < height - step:
@@ -208,7 +208,7 @@ def render_tall(rng: np.random.Generator) -> Iterator[tuple[str, Picture]]:
 
 
 def render_panorama(rng: np.random.Generator, width: int, height: int, columns: int) -> Picture:
-    """Labels in nine rows on a sky that darkens."""
+    """Labels in nine rows on a darkening sky."""
     sheet = Sheet(width, height)
     for row, column in product(range(9), range(columns)):
         x = (column + 0.08) * width / columns + rng.integers(0, 40)
@@ -225,7 +225,7 @@ def render_wide(rng: np.random.Generator) -> Iterator[tuple[str, Picture]]:
 
 
 def render_line_of_items(rng: np.random.Generator, width: int, height: int, count: int, size: int) -> Picture:
-    """One line of items with even gaps, to both edges."""
+    """One line of evenly spaced items, up to both edges."""
     face = load_face(size)
     items = [
         f"{rng.choice(GOODS)} {rng.integers(800, 90000)} {rng.choice(['+', '-'])}{rng.integers(1, 600) / 100:.2f}%"
@@ -247,7 +247,7 @@ def render_ticker(rng: np.random.Generator) -> Iterator[tuple[str, Picture]]:
 def render_strip(
     rng: np.random.Generator, size: int, margin: int, paper: Colour = WHITE, ink: Colour = BLACK
 ) -> Picture:
-    """One line of Chinese, Latin and digits, `margin` pixels from ink to edge."""
+    """One line of Chinese, Latin and digits, with `margin` pixels between ink and edge."""
     subject, verb, thing, _ = (str(rng.choice(part)) for part in PARTS["zh"])
     code = "".join(map(str, rng.choice(list("ABDEFHKMNPRTX"), 3)))
     text = f"{subject}{verb}{thing}编号{code}{make_digits(rng, 4)}共{rng.integers(2, 60)}项"
@@ -271,7 +271,7 @@ def render_strips(rng: np.random.Generator) -> Iterator[tuple[str, Picture]]:
 
 
 def render_slant(rng: np.random.Generator, degrees: float) -> Picture:
-    """Two lines of Chinese and two of English, all turned."""
+    """Two lines of Chinese and two of English, all rotated."""
     sheet = Sheet(960, 460)
     for index in range(4):
         parts = PARTS["en" if index % 2 else "zh"]
@@ -288,7 +288,7 @@ def render_slanted(rng: np.random.Generator) -> Iterator[tuple[str, Picture]]:
 
 
 def render_table(rng: np.random.Generator, rows: int, degrees: float, ruled: bool) -> Picture:
-    """A table of four columns, with lines around its cells where it is `ruled`."""
+    """A table of four columns, with lines around its cells if it is `ruled`."""
     column, row, margin = 285, int(rng.integers(52, 72)), 40
     sheet = Sheet(4 * column + 2 * margin, rows * row + 2 * margin)
     for index in range(rows):
@@ -337,7 +337,7 @@ def write_column(
 def print_page(
     rng: np.random.Generator, width: int, height: int, size: int, columns: int, language: str, newspaper: bool
 ) -> Sheet:
-    """A page with a heading above its columns; a newspaper has a masthead and lines, too."""
+    """A page with a heading above its columns; a newspaper also has a masthead and lines."""
     sheet = Sheet(width, height)
     margin, font = width // 14, SERIF if newspaper or language == "en" else SANS
     top = margin + 4 * size
@@ -364,7 +364,7 @@ def print_page(
 def render_document(
     rng: np.random.Generator, dpi: int, points: int, columns: int, language: str, newspaper: bool
 ) -> Picture:
-    """An A4 page: a clean one as a program writes it, or a newspaper from a scanner."""
+    """An A4 page: clean, as a program writes it, or a scanned newspaper."""
     scale = OVERSAMPLING if newspaper else 1
     width, height = (scale * round(side * dpi) for side in A4_INCHES)
     sheet = print_page(rng, width, height, round(scale * points * dpi / 72), columns, language, newspaper)
@@ -387,7 +387,7 @@ def render_documents(rng: np.random.Generator) -> Iterator[tuple[str, Picture]]:
 
 
 def render_desktop(rng: np.random.Generator, width: int, height: int, dark: bool) -> Picture:
-    """A program with a list at the left, headings and small print beside it."""
+    """A program with a list on the left, headings and small print on the right."""
     sheet = Sheet(width, height)
     ground = Image.new("RGB", (width, height), (44, 38, 36) if dark else (250, 249, 248))
     pen = ImageDraw.Draw(ground)
@@ -475,10 +475,10 @@ KINDS: dict[str, Callable[[np.random.Generator], Iterator[tuple[str, Picture]]]]
 
 
 def write_kind(kind: str, folder: Path) -> None:
-    """Write the pictures of a kind and their truth."""
+    """Write the pictures of a kind and their ground truth."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    # Each kind by itself gives the same as all of them.
+    # Each kind is the same whether it is rendered alone or with others.
     for name, (pixels, words) in KINDS[kind](np.random.default_rng([SEED, zlib.crc32(kind.encode())])):
         options = [cv2.IMWRITE_JPEG_QUALITY, 90] if name.endswith(".jpg") else [cv2.IMWRITE_PNG_COMPRESSION, 6]
         if not cv2.imwrite(str(folder / name), pixels, options):
@@ -491,13 +491,13 @@ def write_kind(kind: str, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="a folder for each kind is made in it")
+    parser.add_argument("--out", type=Path, required=True, help="parent of the folders of all kinds")
     parser.add_argument("--kinds", default=",".join(KINDS), help="default: %(default)s")
     options = parser.parse_args()
     kinds = options.kinds.split(",")
     for kind in kinds:
         if kind not in KINDS:
-            parser.error(f"unknown kind {kind}, expected of {', '.join(KINDS)}")
+            parser.error(f"unknown kind {kind}, expected one of {', '.join(KINDS)}")
     for kind in kinds:
         write_kind(kind, options.out / kind)
 

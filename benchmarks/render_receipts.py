@@ -1,9 +1,9 @@
-"""Render receipt-like pages of about 50 text lines with their truth, for benchmarks.host.
+"""Render receipt-like pages of about 50 text lines with ground truth, for benchmarks.host.
 
     python -m benchmarks.render_receipts --out DIR [--pages 20]
 
-Pages are 600 to 1000 px wide, as a scanner or a steady hand takes them: slightly turned, unevenly lit, a little soft,
-JPEG. Beside them goes `gt.jsonl`, as examples/render_images.py writes it. Two runs on one machine write the same bytes.
+Pages are JPEGs 600 to 1000 px wide, like good photos: slightly rotated, unevenly lit, a little soft. `gt.jsonl` has the
+format of examples/render_images.py. Two runs on one machine write the same bytes.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def print_page(rng: np.random.Generator) -> Sheet:
     rule()
     for footer in rng.permutation(len(FOOTERS))[:4]:
         write((FOOTERS[footer], middle, "mm"))
-    # No more paper than was printed on.
+    # Cut the paper after the last line.
     sheet.height = round(y + row)
     sheet.ink = sheet.ink.crop((0, 0, width, sheet.height))
     return sheet
@@ -145,7 +145,7 @@ def render_page(rng: np.random.Generator) -> Picture:
     border = 20 * OVERSAMPLING
     scene_height, scene_width = height + 2 * border, width + 2 * border
     table = np.full((scene_height, scene_width, 3), rng.uniform(120, 215), np.float32)
-    # Each corner on its own: turned by up to a degree and no true rectangle.
+    # Move each corner: rotated by up to a degree, and not quite a rectangle.
     ends = np.array([[0, 0], [width, 0], [width, height], [0, height]]) + border
     corners = tuple(map(tuple, ends + rng.uniform(-0.012, 0.012, (4, 2)) * width))
     scene, matrix = lay_down(table, printed, np.ones((height, width), np.float32), corners, (6, 8, 8, 0.4))

@@ -1,8 +1,8 @@
-"""Load, and then a rough life, on a real service: python -m benchmarks.serve_soak [--load 65] [--soak 600]
+"""Load test and soak test of a real service: python -m benchmarks.serve_soak [--load 65] [--soak 600]
 
 Load: pictures over many connections. Soak: pictures in every kind of body, garbage, slow clients, clients that hang up,
-and workers that are killed. Each answer is held against what the pipeline reads. Memory, open files and threads of each
-process are sampled. Prints Markdown; --out writes JSON, too.
+and killed workers. Each answer is compared with the pipeline's result. Memory, open files and threads of each process
+are sampled. Prints Markdown; --out also writes JSON.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ SHIPPED = ("examples/images/sign.png", "examples/images/label.png", "tests/golde
 RECEIPTS = 3
 
 TIMEOUT_S = 120
-"""Of a client; the service's own is 60 s."""
+"""Timeout of a client; the service's is 60 s."""
 
-# What comes of a request.
+# Outcomes of a request.
 RIGHT, REFUSED, BUSY, WRONG, LOST, KILLED, HUNG_UP = (
-    *("right", "refused as it should be", "503", "wrong", "lost", "worker was killed", "client hung up"),
+    *("right", "refused as expected", "503", "wrong", "lost", "worker was killed", "client hung up"),
 )
 
 
 @dataclass
 class Shot:
-    """A picture and what is to be read."""
+    """A picture and its expected texts."""
 
     content: bytes
     texts: list[str]
@@ -57,7 +57,7 @@ class Shot:
 
 @dataclass
 class Request:
-    """Something that a client does."""
+    """A client's request and behaviour."""
 
     kind: str
     body: bytes
@@ -67,13 +67,13 @@ class Request:
     status: int = 200
     texts: list[str] | None = None
     announce: int | None = None
-    """Content-Length, where it is not that of the body."""
+    """Content-Length, if it differs from the body's length."""
     send_s: float = 0
-    """To send the body."""
+    """Seconds to send the body."""
     read_s: float = 0
-    """To read the answer."""
+    """Seconds to read the answer."""
     hang_up_s: float | None = None
-    """After the body."""
+    """Seconds after the body until the client hangs up."""
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Outcome:
 
 @dataclass
 class Samples:
-    """Of one process, over time."""
+    """Samples of one process over time."""
 
     role: str
     seconds: list[float] = field(default_factory=list)
@@ -96,7 +96,7 @@ class Samples:
 
 
 def measure_slope(seconds: list[float], values: list[float]) -> float | None:
-    """Least squares over the second half, a minute; None where there are too few."""
+    """Return the least-squares slope per minute of the second half; None if there are too few samples."""
     half = [(s, v) for s, v in zip(seconds, values, strict=True) if s >= (seconds[0] + seconds[-1]) / 2]
     if len(half) < 3:
         return None
@@ -112,7 +112,7 @@ class Service:
         self.workers = workers
         self.errors: list[str] = []
         self.killed: dict[int, float] = {}
-        """Workers, and when."""
+        """Killed workers, and when."""
         self._ready = 0
         found = re.search(r":(\d+)/", self.child.stderr.readline())
         self.port = int(found[1])
@@ -140,7 +140,7 @@ class Service:
         return found
 
     def find_worker(self, client_port: int) -> int | None:
-        """Which worker has a connection; None where none takes it within a second."""
+        """Return the worker of a connection; None if none accepts it within a second."""
         deadline = time.monotonic() + 1
         while (worker := self._find_worker(client_port)) is None and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -207,7 +207,7 @@ class Sampler:
 
 
 def make_shots(threads: int) -> list[Shot]:
-    """Rendered pictures, and what a pipeline of as many threads as a worker has reads."""
+    """Return rendered pictures with the texts of a pipeline that has as many threads as a worker."""
     rng = np.random.default_rng(SEED)
     contents = [(ROOT / path).read_bytes() for path in SHIPPED]
     for _ in range(RECEIPTS):
@@ -228,7 +228,7 @@ def make_json(image: str, **more: object) -> bytes:
 
 
 def plan_picture(shot: Shot, site: str, number: int) -> Request:
-    """A picture that is to be read, in each kind of body in turn."""
+    """Return requests with a picture, one for each kind of body."""
     encoded = base64.b64encode(shot.content).decode()
     form, form_type = make_form(shot.content)
     return [
@@ -240,7 +240,7 @@ def plan_picture(shot: Shot, site: str, number: int) -> Request:
 
 
 def plan_garbage(shot: Shot) -> list[Request]:
-    """What is to be refused, and with which status."""
+    """Return requests that must be refused, with the expected status."""
     half = shot.content[: len(shot.content) // 2]
     form, form_type = make_form(half, end=False)
     return [
@@ -261,7 +261,7 @@ def plan_garbage(shot: Shot) -> list[Request]:
 
 
 def plan(shots: list[Shot], site: str, rng: random.Random) -> Iterator[Request]:
-    """Without end: of ten, six pictures, two of garbage, a slow client, and one that hangs up."""
+    """Yield requests forever: of ten, six pictures, two garbage, one slow client, one client that hangs up."""
     number = 0
     while True:
         number += 1
@@ -286,7 +286,7 @@ def plan(shots: list[Shot], site: str, rng: random.Random) -> Iterator[Request]:
 
 
 def judge(request: Request, status: int, body: bytes) -> tuple[str, str]:
-    """Return what came of a request that was answered, and a note where that is wrong."""
+    """Return the outcome of an answered request, and a note if it is wrong."""
     if status == 503:
         return BUSY, ""
     try:
@@ -306,7 +306,7 @@ def judge(request: Request, status: int, body: bytes) -> tuple[str, str]:
 
 
 def exchange(service: Service, request: Request) -> tuple[Outcome, float]:
-    """Do what `request` says on a connection of its own; return what came of it, and how long to wait for the next."""
+    """Send `request` on its own connection; return the outcome and how long to wait before the next one."""
     start = time.monotonic()
     worker: int | None = None
 
@@ -326,7 +326,7 @@ def exchange(service: Service, request: Request) -> tuple[Outcome, float]:
             client.sendall(head.encode())
             worker = service.find_worker(client.getsockname()[1])
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                # Who is refused early may be told so while it still sends.
+                # A refusal may arrive while the client still sends.
                 send(client, request.body, request.send_s)
             if request.hang_up_s is not None:
                 time.sleep(request.hang_up_s)
@@ -343,7 +343,7 @@ def exchange(service: Service, request: Request) -> tuple[Outcome, float]:
             result, note = judge(request, int(top.split()[1]), body)
             return end(result, note, float(headers.get(b"retry-after", b"0")))
         failure = "answer cut off"
-    # One that is killed as soon as it has the connection is never seen with it.
+    # A worker that is killed right after accepting is never seen with the connection.
     killed = worker in service.killed or (worker is None and any(at >= start for at in service.killed.values()))
     return end(KILLED if killed else LOST, f"{failure} (worker {worker})")
 
@@ -369,7 +369,7 @@ def receive(client: socket.socket, seconds: float) -> bytes:
 
 
 def run_load(service: Service, shots: list[Shot], connections: int, seconds: float) -> list[Outcome]:
-    """Pictures as JSON, one after the other on each connection, which is kept; those who are told to wait do."""
+    """Send pictures as JSON, one after the other on persistent connections; obey Retry-After."""
     outcomes: list[Outcome] = []
     deadline = time.monotonic() + seconds
     requests = [Request("load", make_json(base64.b64encode(shot.content).decode()), texts=shot.texts) for shot in shots]
@@ -434,7 +434,7 @@ def run_threads(works: list[Callable[[], None]]) -> None:
 
 @contextlib.contextmanager
 def serve_pictures(shots: list[Shot]) -> Iterator[str]:
-    """A web server with the pictures, at /0, /1 and so on."""
+    """A web server with the pictures at /0, /1 and so on."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -483,7 +483,7 @@ def format_soak(outcomes: list[Outcome]) -> str:
 
 def format_memory(found: dict[int, Samples]) -> str:
     lines = [
-        "| process | lived, s | MB first | MB last | MB most | MB/min, second half | open files | threads |",
+        "| process | lifetime, s | MB first | MB last | MB peak | MB/min, second half | open files | threads |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for pid, samples in found.items():
@@ -506,8 +506,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--kill-every", type=float, default=60, metavar="SECONDS", help="0 kills no worker")
     parser.add_argument("--sample-every", type=float, default=2, metavar="SECONDS")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="file for all figures, JSON")
-    parser.add_argument("options", nargs="*", help="for edge-ocr serve, behind --")
+    parser.add_argument("--out", type=Path, help="JSON file for all figures")
+    parser.add_argument("options", nargs="*", help="options of edge-ocr serve, after --")
     args = parser.parse_args(arguments)
     shots = make_shots(max(1, count_cores() // args.workers))
     figures: dict[str, object] = {"options": {**vars(args), "out": str(args.out)}}

@@ -1,7 +1,7 @@
-"""Load on a service on loopback: python -m benchmarks.service [PICTURE] [--seconds N]
+"""Measure a service on loopback under load: python -m benchmarks.service [PICTURE] [--seconds N]
 
-Rounds of the pipeline alone and of the service take turns, one picture, the same engine and threads. Then twice the
-connections that may wait, for what is beyond saturation.
+Rounds of the pipeline alone and of the service alternate, with one picture, the same engine and the same threads. Then
+twice as many connections as may wait show the behaviour beyond saturation.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ PICTURE = Path(__file__).parent.parent / "examples/images/receipt.jpg"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("picture", nargs="?", type=Path, default=PICTURE)
-    parser.add_argument("--seconds", type=float, default=60, help="of load, half of it on the pipeline alone")
+    parser.add_argument("--seconds", type=float, default=60, help="seconds of load, half on the pipeline alone")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("options", nargs="*", help="for edge-ocr serve, behind --")
+    parser.add_argument("options", nargs="*", help="options of edge-ocr serve, after --")
     args = parser.parse_args()
     content = args.picture.read_bytes()
     body = json.dumps({"image": base64.b64encode(content).decode()}).encode()
@@ -68,7 +68,7 @@ def start(options: list[str]) -> tuple[subprocess.Popen[str], int]:
 
 
 def run_pipeline(pipeline, content: bytes, seconds: float) -> float:
-    """Pictures a second."""
+    """Return pictures per second."""
     count, started = 0, time.monotonic()
     while time.monotonic() - started < seconds:
         list(pipeline.predict(content))
@@ -78,10 +78,10 @@ def run_pipeline(pipeline, content: bytes, seconds: float) -> float:
 
 @dataclass
 class Load:
-    """What came of a round of requests."""
+    """The answers to a round of requests."""
 
     answers: list[tuple[int, float]]
-    """Status and seconds of each."""
+    """Status and seconds of each answer."""
     seconds: float
     """From the first request to the last answer."""
 

@@ -1,10 +1,10 @@
-"""Reads many pictures on a Ray cluster, or on all cores of one machine:
+"""Read many pictures on a Ray cluster or on all cores of one machine:
 
     pip install 'edge-ocr[ray]'
     python ray_batch.py FOLDER OUTPUT [--readers N]
 
-Ray Data hands the pictures out, keeps the pipelines loaded, starts readers that died again, and writes JSON lines into
-the folder OUTPUT. FOLDER and OUTPUT may be on S3, GCS or HDFS: whatever Ray reads.
+Ray Data distributes the pictures, keeps the pipelines loaded, restarts readers that died, and writes JSON lines to the
+folder OUTPUT. FOLDER and OUTPUT may be on S3, GCS or HDFS, or anywhere else that Ray reads.
 """
 
 import argparse
@@ -19,10 +19,10 @@ from edge_ocr.errors import EdgeOcrError
 
 
 class Reader:
-    """One loaded pipeline; Ray makes as many as it has room for."""
+    """One loaded pipeline; Ray makes as many as fit."""
 
     def __init__(self) -> None:
-        # One thread each: readers side by side read more pictures a second than one on all cores.
+        # One thread each: several readers are faster than one on all cores.
         self.pipeline = create_pipeline(threads=1)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
@@ -35,10 +35,10 @@ class Reader:
             for result in self.pipeline.predict(content):
                 pages.append(json.loads(result.to_json()))
         except EdgeOcrError as error:
-            # A bad picture must not stop the others; of a PDF with bad pages, the good ones came first.
+            # A bad picture must not stop the others. The good pages of a PDF came before the error.
             message = error.message
         text = "\n".join(line for page in pages for line in page["rec_text"])
-        # As text: Ray wants the same columns in every row, however many lines a picture has.
+        # As text: Ray needs the same columns in every row, whatever the number of lines.
         return {"path": path, "text": text, "pages": json.dumps(pages, ensure_ascii=False), "error": message}
 
 

@@ -1,15 +1,14 @@
-"""Render every picture that this repository ships, with its truth, so that each one is free to use.
+"""Render every picture in this repository, with ground truth, so that all are free to use.
 
     pip install edge-ocr pylopdf-fonts-zh-cn
     python examples/render_images.py [--out examples/images]
 
-The font package carries Noto Sans SC and Noto Serif SC (SIL Open Font License); Pillow, NumPy and OpenCV
-come with edge-ocr. The shop, the street and the device do not exist. Two runs on one machine write the
-same bytes.
+The font package contains Noto Sans SC and Noto Serif SC (SIL Open Font License); edge-ocr installs Pillow, NumPy and
+OpenCV. The shop, the street and the device do not exist. Two runs on one machine write the same bytes.
 
-Beside the pictures goes `gt.jsonl`, one row a picture: `{"image": name, "words": [{"poly": [[x, y] * 4],
-"text": str}]}`. `poly` is in pixels of the picture and in the order a text detector gives: top left, top
-right, bottom right, bottom left as seen in the picture, also where the text itself is turned.
+`gt.jsonl` has one row per picture: `{"image": name, "words": [{"poly": [[x, y] * 4], "text": str}]}`. `poly` is in
+pixels of the picture, in the order of a text detector: top left, top right, bottom right, bottom left as seen in the
+picture, whatever the direction of the text.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ Colour = tuple[int, int, int]  # BGR
 FONT_PACKAGE = "pylopdf_fonts_zh_cn"
 SANS = "NotoSansSC-Regular.otf"
 SERIF = "NotoSerifSC-Regular.otf"
-# Scenes are painted at twice the size and then halved: letters get the soft edge a lens gives them.
+# Scenes are painted at twice the size and then halved, so that letters have soft edges, as from a lens.
 OVERSAMPLING = 2
 
 
@@ -53,7 +52,7 @@ class Word:
 
 @dataclass
 class Sheet:
-    """A flat thing with print on it. `ink` is 0 where it is blank and 255 where it is printed."""
+    """A flat object with print on it. `ink` is 0 for blank and 255 for printed."""
 
     width: int
     height: int
@@ -76,7 +75,7 @@ class Sheet:
         fill: int = 255,
         downwards: bool = False,
     ) -> None:
-        """Print one run of text and note where it is. `downwards` turns it by 90 degrees clockwise."""
+        """Print one run of text and record its polygon. `downwards` rotates it by 90 degrees clockwise."""
         face = ImageFont.truetype(str(find_font(font)), size)
         left, top, right, bottom = self.pen.textbbox((0, 0), text, font=face, anchor=anchor, stroke_width=bold)
         if downwards:
@@ -124,7 +123,7 @@ def blur(image: FloatArray, sigma: float) -> FloatArray:
 
 
 def shift(image: FloatArray, dy: int, dx: int) -> FloatArray:
-    """Move a picture; its edge pixels fill the gap."""
+    """Shift a picture; its edge pixels fill the gap."""
     move = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
     size = (image.shape[1], image.shape[0])
     moved = cv2.warpAffine(image, move, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
@@ -132,7 +131,7 @@ def shift(image: FloatArray, dy: int, dx: int) -> FloatArray:
 
 
 def paint_wood(rng: np.random.Generator, height: int, width: int) -> FloatArray:
-    """A table of planks that run from top to bottom."""
+    """A table with planks from top to bottom."""
     table = np.empty((height, width, 3), np.float32)
     plank = 430
     for left in range(-170, width, plank):
@@ -162,7 +161,7 @@ def paint_bricks(rng: np.random.Generator, height: int, width: int) -> FloatArra
             cv2.rectangle(tone, top_left, bottom_right, float(rng.uniform(0.56, 0.86)), -1)
     tone = blur(tone, 2.5)
     height_map = tone + 0.10 * make_noise(rng, height, width, (14, 18)) + 0.08 * make_noise(rng, height, width, (4, 4))
-    # Light from the upper left: what faces it is brighter.
+    # Light from the upper left: surfaces that face it are brighter.
     relief = height_map - shift(height_map, 4, 4)
     stains = make_noise(rng, height, width, (260, 160))
     shade = 0.75 * height_map + 0.9 * relief + 0.22 * stains
@@ -230,7 +229,7 @@ def lay_down(
 
 
 def light(height: int, width: int, bright: Point, fall: float) -> FloatArray:
-    """A lamp or window: 1 at `bright` (in parts of the width and height), `1 - fall` in the far corner."""
+    """Light of a lamp or window: 1 at `bright` (as a share of width and height), `1 - fall` in the far corner."""
     ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
     distance = np.hypot(xs / width - bright[0], ys / height - bright[1])
     return np.asarray(1 - fall * np.clip(distance / 1.2, 0, 1) ** 1.4, np.float32)
@@ -257,7 +256,7 @@ def project(words: list[Word], matrix: npt.NDArray[np.float64]) -> list[Word]:
 
 
 def turn_around(photo: npt.NDArray[np.uint8], words: list[Word]) -> tuple[npt.NDArray[np.uint8], list[Word]]:
-    """Turn a picture by 180 degrees. The corners change places, so that the first stays the top left one."""
+    """Rotate a picture by 180 degrees and reorder the corners, so that the first is the top left one."""
     size = np.array([photo.shape[1], photo.shape[0]], np.float32)
     turned = [Word((size - word.poly)[[2, 3, 0, 1]], word.text) for word in words]
     return np.ascontiguousarray(photo[::-1, ::-1]), turned
@@ -283,9 +282,9 @@ def format_money(cents: int) -> str:
 
 
 def draw_barcode(sheet: Sheet, digits: str, x: int, y: int, module: int, height: int) -> None:
-    """EAN-13, as ISO/IEC 15420 has it: `digits` includes the check digit."""
+    """EAN-13 (ISO/IEC 15420); `digits` includes the check digit."""
     odd = [f"{code:07b}" for code in (0x0D, 0x19, 0x13, 0x3D, 0x23, 0x31, 0x2F, 0x3B, 0x37, 0x0B)]
-    # The first digit is told by which of the six left ones are coded even (1).
+    # The first digit is encoded in the parity of the six left ones (1 is even).
     parity = [f"{code:06b}" for code in (0x00, 0x0B, 0x0D, 0x0E, 0x13, 0x19, 0x1C, 0x15, 0x16, 0x1A)]
     flip = str.maketrans("01", "10")
     right = [code.translate(flip) for code in odd]
@@ -360,7 +359,7 @@ def render_receipt(rng: np.random.Generator) -> Picture:
     for column in rng.integers(80, width - 80, 5):
         wear[:, column : column + 3] *= 0.82
     printed = print_on(paper, get_ink(sheet) * np.clip(wear, 0, 1), (62, 52, 50))
-    # It was folded once and has kept a curl.
+    # The receipt was folded once and is still curled.
     ys = np.arange(height, dtype=np.float32)
     fold = height * 0.47
     shading = 1 - 0.055 * np.exp(-np.clip(ys - fold, 0, None) / 150) * (ys >= fold)
@@ -372,7 +371,7 @@ def render_receipt(rng: np.random.Generator) -> Picture:
     crumple = blur(make_noise(rng, height, width, (120, 150)), 20)
     relief = crumple - shift(crumple, 12, 16)
     printed = printed * (1 + 0.45 * relief[..., None])
-    # The cutter of the printer leaves teeth.
+    # The cutter of the printer leaves a jagged edge.
     mask = np.ones((height, width), np.float32)
     for x in range(0, width, 20):
         for top, edge in ((True, 0), (False, height)):
@@ -382,7 +381,7 @@ def render_receipt(rng: np.random.Generator) -> Picture:
     corners = ((196.0, 92.0), (1288.0, 62.0), (1342.0, 2074.0), (100.0, 2054.0))
     scene, matrix = lay_down(table, printed.astype(np.float32), mask, corners, (20, 26, 24, 0.5))
     lamp = light(2200, 1440, (0.25, 0.12), 0.36)
-    # Whoever takes the picture stands in the light.
+    # The shadow of the photographer.
     person = np.zeros((2200, 1440), np.float32)
     cv2.ellipse(person, (1420, 2150), (620, 900), 24, 0, 360, 1.0, -1)
     small = np.asarray(cv2.resize(person, (360, 550)), np.float32)
@@ -452,7 +451,7 @@ def print_label() -> Sheet:
     sheet.rule(528, 40)
     sheet.write("For indoor use only", 44, 580, 40)
     sheet.write("2026-W11", 760, 580, 40, anchor="rm")
-    # The code says what the text says.
+    # The code encodes the printed digits.
     code = cv2.QRCodeEncoder.create().encode("KG-410A 71-20938-03 4C7F29A0183")
     code = cv2.resize(code, None, fx=6, fy=6, interpolation=cv2.INTER_NEAREST)
     sheet.ink.paste(Image.fromarray(255 - code), (820 - code.shape[1] // 2, 190))
@@ -512,7 +511,7 @@ PICTURES: dict[str, Callable[[np.random.Generator], Picture]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Render the pictures this repository ships.")
+    parser = argparse.ArgumentParser(description="Render the pictures in this repository.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images")
     folder: Path = parser.parse_args().out
     folder.mkdir(parents=True, exist_ok=True)

@@ -61,7 +61,7 @@ public static class Client
 
     private static void Run(string image, string url)
     {
-        // Base64 holds nothing that JSON would escape.
+        // Base64 needs no escapes in JSON.
         var body = "{\"image\": \"" + Convert.ToBase64String(File.ReadAllBytes(image)) + "\"}";
         Answer answer;
         using (var http = new HttpClient { Timeout = TimeSpan.FromMinutes(2) })

@@ -25,7 +25,7 @@ $context = stream_context_create(['http' => [
     'header' => 'Content-Type: application/json',
     'content' => json_encode(['image' => base64_encode($content)]),
     'timeout' => 120,
-    // An error's body says why.
+    // The body of an error has the reason.
     'ignore_errors' => true,
 ]]);
 $body = @file_get_contents($url, false, $context);

@@ -34,7 +34,7 @@ def make_failure(status: int) -> bytes:
         (200, 500, make_failure(500), "wrong"),
         (200, 422, make_failure(422), "wrong"),
         (200, 503, make_failure(503), "503"),
-        (422, 422, make_failure(422), "refused as it should be"),
+        (422, 422, make_failure(422), "refused as expected"),
         (422, 422, b"{}", "wrong"),
         (422, 422, make_failure(400), "wrong"),
         (422, 200, make_answer("SALE"), "wrong"),
