@@ -14,17 +14,23 @@ from edge_ocr.serving import app as serving_app
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def page(start) -> Iterator[object]:
-    """The page in Chromium; it ends with no error in the console."""
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright")
     browser_path = shutil.which("chromium")
     if browser_path is None:
         pytest.skip("no chromium")
-    service = start()
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+        started = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(start, browser) -> Iterator[object]:
+    """The page in Chromium; it ends with no error in the console."""
+    service = start()
+    with browser.new_context(permissions=["clipboard-read", "clipboard-write"]) as context:
         opened = context.new_page()
         errors: list[str] = []
         opened.on("pageerror", lambda error: errors.append(str(error)))
@@ -34,7 +40,6 @@ def page(start) -> Iterator[object]:
         opened.on("request", lambda request: asked.append(request.url))
         opened.goto(service.url)
         yield opened
-        browser.close()
     assert errors == []
     assert all(url.startswith((service.url, "data:")) for url in asked)
 
