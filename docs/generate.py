@@ -1,0 +1,242 @@
+"""MkDocs hook: fills `<!-- generate NAME -->` in a page with tables that are made from the code at build time."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+_MARKER = re.compile(r"^<!-- generate (\w+) -->$", re.MULTILINE)
+
+# Titles of columns in Chinese; what the code says stays as it is.
+_CHINESE = {
+    "Argument": "参数",
+    "Option": "选项",
+    "Default": "默认值",
+    "Meaning": "含义",
+    "Key": "键",
+    "Accepts": "取值",
+    "Type": "类型",
+    "Required": "必需",
+    "Figure": "指标",
+    "Reason": "依据",
+    "Paddle-Lite op": "Paddle-Lite 算子",
+    "rebuilt as ONNX": "可重建为 ONNX",
+    "cost known": "可计算开销",
+    "yes": "是",
+    "no": "否",
+}
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Replace the markers of a page; MkDocs calls this for each of them."""
+    chinese = page.file.src_uri.endswith(".zh.md")
+    return fill(markdown, chinese=chinese)
+
+
+def on_files(files: Any, *, config: Any) -> Any:
+    """Add the picture of the README to the site."""
+    from mkdocs.structure.files import File
+
+    picture = REPOSITORY / "examples" / "result.jpg"
+    files.append(File.generated(config, picture.name, abs_src_path=str(picture)))
+    return files
+
+
+def fill(markdown: str, *, chinese: bool = False) -> str:
+    """Return the text of a page with each marker replaced.
+
+    Raises KeyError for a name that is not in `GENERATORS`.
+    """
+    return _MARKER.sub(lambda found: "\n".join(_translate(GENERATORS[found[1]](), chinese)), markdown)
+
+
+def _translate(lines: Iterator[str], chinese: bool) -> Iterator[str]:
+    for line in lines:
+        if chinese and line.startswith("| "):
+            line = f"| {' | '.join(_CHINESE.get(cell, cell) for cell in line[2:-2].split(' | '))} |"
+        yield line
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield ""
+    yield f"| {' | '.join(titles)} |"
+    yield f"|{'---|' * len(titles)}"
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in row)} |"
+    yield ""
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def make_commands() -> Iterator[str]:
+    """Every command of `edge-ocr` with its arguments and options, from the Typer app."""
+    from typer.main import get_command
+
+    from edge_ocr.cli.app import app
+
+    for name, command in list_commands(get_command(app), "edge-ocr"):
+        yield f"## {name}"
+        yield ""
+        yield _plain(command.help or "")
+        context = command.make_context(name, [], resilient_parsing=True)
+        given: list[list[str]] = []
+        options: list[list[str]] = []
+        for parameter in command.params:
+            if parameter.param_type_name == "argument":
+                given.append([_code(parameter.metavar or parameter.name), _plain(parameter.help or "")])
+            elif record := parameter.get_help_record(context):
+                options.append([_code(record[0]), _plain(record[1])])
+        if given:
+            yield from _table(["Argument", "Meaning"], given)
+        if options:
+            yield from _table(["Option", "Meaning"], options)
+
+
+def list_commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield each command with its full name; a group comes before its commands."""
+    yield name, command
+    for sub_name, sub in getattr(command, "commands", {}).items():
+        yield from list_commands(sub, f"{name} {sub_name}")
+
+
+def _plain(text: str) -> str:
+    """Return a help text as Markdown: options as code, nothing taken for HTML."""
+    text = text.replace("\b", "").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"(?<![\w`-])(--[a-z][\w-]*)", r"`\1`", text)
+
+
+def make_settings() -> Iterator[str]:
+    """Every key of a pipeline file, from the table of `edge_ocr.config`."""
+    from edge_ocr.config import _FIELDS
+
+    rows = []
+    for key, field in _FIELDS.items():
+        try:
+            field.check(object())
+            accepts = ""
+        except ValueError as error:
+            accepts = str(error)
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        rows.append([_code(key), _code(json.dumps(default)), accepts])
+    yield from _table(["Key", "Default", "Accepts"], rows)
+
+
+def make_manifest() -> Iterator[str]:
+    """Every key of `manifest.json`, from its JSON Schema."""
+    schema = json.loads((REPOSITORY / "converters/bundle/manifest.schema.json").read_text(encoding="utf-8"))
+    yield _plain(schema["description"])
+    for name, part in schema["properties"].items():
+        yield ""
+        yield f"## {name}"
+        yield ""
+        yield f"{_plain(_resolve(part, schema).get('description', ''))} {_describe_type(part, schema)}"
+        rows = list(_walk(part, schema, name, name in schema["required"]))[1:]
+        if rows:
+            yield from _table(["Key", "Type", "Required", "Meaning"], rows)
+
+
+def _resolve(part: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    if "$ref" not in part:
+        return dict(part)
+    return {**_resolve(schema["$defs"][part["$ref"].rpartition("/")[2]], schema), **part}
+
+
+def _walk(part: Mapping[str, Any], schema: Mapping[str, Any], path: str, required: bool) -> Iterator[list[str]]:
+    part = _resolve(part, schema)
+    yield [
+        _code(path),
+        _describe_type(part, schema),
+        "yes" if required else "no",
+        _plain(part.get("description", "")),
+    ]
+    for name, inner in part.get("properties", {}).items():
+        yield from _walk(inner, schema, f"{path}.{name}", name in part.get("required", ()))
+    others = part.get("additionalProperties")
+    if isinstance(others, dict):
+        yield from _walk(others, schema, f"{path}.*", False)
+    if isinstance(part.get("items"), dict) and "properties" in _resolve(part["items"], schema):
+        yield from _walk(part["items"], schema, f"{path}[]", True)
+    for inner in (*part.get("oneOf", ()), *part.get("anyOf", ())):
+        if "properties" in _resolve(inner, schema):
+            # Their own line would repeat that of the whole.
+            yield from list(_walk(inner, schema, path, required))[1:]
+
+
+def _describe_type(part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    part = _resolve(part, schema)
+    if "const" in part:
+        return _code(json.dumps(part["const"]))
+    if "enum" in part:
+        return ", ".join(_code(json.dumps(value)) for value in part["enum"])
+    kind = part.get("type", "")
+    words = " or ".join(kind) if isinstance(kind, list) else kind
+    if not words:
+        inner = [_describe_type(one, schema) for one in (*part.get("oneOf", ()), *part.get("anyOf", ()))]
+        words = " or ".join(dict.fromkeys(filter(None, inner)))
+    if words == "array" and isinstance(part.get("items"), dict):
+        words = f"array of {_describe_type(part['items'], schema)}"
+    return words
+
+
+def list_ops() -> tuple[list[str], list[str], list[str]]:
+    """Return the ONNX ops that are imported, and the ops of a `.nb` that are rebuilt as ONNX and whose cost is known.
+
+    The one place that knows where the code keeps these tables.
+    """
+    from converters.lite.nb import cost, to_onnx
+    from converters.sources import onnx
+
+    return sorted(onnx._RULES), sorted(to_onnx._RULES), sorted(cost._RULES)
+
+
+def make_ops() -> Iterator[str]:
+    """The ops that models may hold."""
+    imported, rebuilt, priced = list_ops()
+    yield ", ".join(map(_code, imported))
+    rows = [
+        [_code(name), "yes" if name in rebuilt else "no", "yes" if name in priced else "no"]
+        for name in sorted({*rebuilt, *priced})
+    ]
+    yield from _table(["Paddle-Lite op", "rebuilt as ONNX", "cost known"], rows)
+
+
+def make_onnx_range() -> Iterator[str]:
+    """The opsets that are read."""
+    from converters.sources.onnx import MAX_OPSET, MIN_OPSET
+
+    yield f"opset {MIN_OPSET}–{MAX_OPSET}"
+
+
+def make_tolerances() -> Iterator[str]:
+    """The limits of `verify`, from `converters.verify.parity`."""
+    from converters.text import format_figure
+    from converters.verify.parity import TOLERANCES
+
+    signs = {"at most": "≤", "at least": "≥"}
+    precisions = ("fp32", "int16", "int8")
+    rows = [
+        [_code(one.figure)]
+        + [f"{signs[one.limit]} {format_figure(one.values[name])}" if name in one.values else "–" for name in precisions]
+        + [_plain(one.reason)]
+        for one in TOLERANCES
+    ]
+    yield from _table(["Figure", *precisions, "Reason"], rows)
+
+
+GENERATORS: dict[str, Callable[[], Iterator[str]]] = {
+    "commands": make_commands,
+    "manifest": make_manifest,
+    "onnx_range": make_onnx_range,
+    "ops": make_ops,
+    "settings": make_settings,
+    "tolerances": make_tolerances,
+}
