@@ -1,0 +1,331 @@
+"""Every command and every Python block of the README and the docs works as it stands.
+
+Each runs by itself in a folder that has what the pages name: photo.jpg (3 MB), scans/, my_model/, bundle/, and so on. What
+this machine cannot run is in `_PARSED`, with the reason, and is parsed by the program that it is for.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.main import get_command
+
+from converters.export import export_bundle
+from converters.plan import ExportOptions
+from converters.signing import make_keys, make_signer
+from edge_ocr.cli.app import app
+from edge_ocr.config import find_config, load_config
+from edge_ocr.core.commands import _parse as parse_board_command
+from edge_ocr.models.resolve import locate_model
+
+ROOT = Path(__file__).parents[2]
+SERVICE = "http://127.0.0.1:8080"
+ON_BOARD = ("sh install.sh", "sh uninstall.sh", "./edge-ocr-lite")
+
+# --- what the pages hold
+
+_BLOCK = re.compile(r"^( *)```(\w+)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_COMMENT = re.compile(r"""^((?:[^'"#]|'[^']*'|"[^"]*"|(?<=\S)#)*?)(?:(?:^|(?<=\s))#.*)?$""")
+
+PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted(ROOT.glob("docs/**/*.md"))]
+ENGLISH = [page for page in PAGES if not page.name.endswith(".zh.md")]
+
+
+def list_blocks(page: Path, language: str) -> list[str]:
+    found = _BLOCK.findall(page.read_text(encoding="utf-8"))
+    return [re.sub(rf"^{indent}", "", text, flags=re.MULTILINE) for indent, name, text in found if name == language]
+
+
+def list_commands(page: Path) -> list[str]:
+    """Return every line of the `sh` blocks of a page, without comments."""
+    lines = [line for block in list_blocks(page, "sh") for line in block.splitlines()]
+    assert not [line for line in lines if line.endswith("\\")]
+    return [command for line in lines if (command := _COMMENT.match(line)[1].strip())]
+
+
+def list_programs(page: Path) -> list[str]:
+    """Return every `python` block of a page, without comments."""
+    return [ast.unparse(ast.parse(block)) for block in list_blocks(page, "python")]
+
+
+COMMANDS = list(dict.fromkeys(command for page in PAGES for command in list_commands(page)))
+PROGRAMS = list(dict.fromkeys(program for page in PAGES for program in list_programs(page)))
+
+
+# --- what is only parsed, and why
+
+
+def parse_command(command: str) -> None:
+    """Let Typer parse a command of `edge-ocr`, values included; raises for what it does not know."""
+    parsed = get_command(app)
+    _, *arguments = shlex.split(command)
+    name = "edge-ocr"
+    while hasattr(parsed, "commands"):
+        name, *arguments = arguments
+        parsed = parsed.commands[name]
+    parsed.make_context(name, arguments)
+
+
+def check_install(command: str) -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for extra in re.findall(r"\.\[(\w+)\]", command):
+        assert re.search(rf"^{extra} = \[", project, re.MULTILINE)
+    assert re.search(r"pip install (\.|-e '\.\[dev\]'|'\.\[\w+\]')( |$)", command)
+
+
+def check_packages(command: str) -> None:
+    known = (ROOT / ".ci" / "run").read_text(encoding="utf-8").split()
+    assert {name.strip('"') for name in known} >= set(command.split()[2:])
+
+
+def check_adb(command: str) -> None:
+    if "logcat" in command:
+        assert f'"{command.split()[-1]}"' in "".join(map(_read, ROOT.glob("android_demo/**/*.kt")))
+        return
+    activity, action = re.search(r"-n \S+/(\S+) -a (\S+)", command).groups()
+    assert activity in _read(ROOT / "android_demo/app/src/main/AndroidManifest.xml")
+    assert action in _read(ROOT / "android_demo/app/src/main/AndroidManifest.xml")
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def check_board_command(command: str) -> None:
+    parse_board_command(shlex.split(command)[1:])
+
+
+_V6 = re.compile(r"edge-ocr .*OCR-v6")
+_PARSED: list[tuple[str, str, Callable[[str], None]]] = [
+    (r".*pip install ", "installs this project; .ci/run does", check_install),
+    (r"apt-get ", "installs packages; .ci/run does", check_packages),
+    (r"adb ", "needs a phone", check_adb),
+    (r"\./edge-ocr-lite camera", "needs a camera", check_board_command),
+    (r"edge-ocr (libs fetch|models pull) ", "fetches from the internet", parse_command),
+    (r"edge-ocr libs (add|path) ", "needs a Paddle-Lite library", parse_command),
+    (r"edge-ocr verify .*--runner (qemu|ssh)", "needs a Paddle-Lite library, or a board", parse_command),
+]
+
+
+def find_obstacle(command: str) -> tuple[str, Callable[[str], None]] | None:
+    for pattern, reason, check in _PARSED:
+        if re.match(pattern, command):
+            return reason, check
+    if _V6.match(command) and any(locate_model(f"PP-OCRv6_small_{kind}") is None for kind in ("det", "rec")):
+        return "fetches PP-OCRv6 small, which is not on this machine", parse_command
+    return None
+
+
+# --- where they run
+
+
+@pytest.fixture(scope="module")
+def home(opt, make_home) -> Path:
+    return make_home()
+
+
+@pytest.fixture(scope="module")
+def environment(home, tmp_path_factory) -> dict[str, str]:
+    programs = tmp_path_factory.mktemp("bin")
+    for name, arguments in {"edge-ocr": "-m edge_ocr", "python": "", "python3": ""}.items():
+        (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n', encoding="utf-8")
+        (programs / name).chmod(0o755)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("EDGE_OCR_", "RAY_"))}
+    return {
+        **kept,
+        "EDGE_OCR_HOME": str(home),
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "NO_PROXY": "127.0.0.1",
+    }
+
+
+def make_photo(path: Path) -> None:
+    """Write a JPEG of about 3 MB: the sign as a camera of some megapixels takes it, noise and all."""
+    picture = cv2.resize(cv2.imread(str(ROOT / "examples/images/sign.png")), None, fx=5, fy=5)
+    noise = np.random.default_rng(0).normal(0, 9, picture.shape)
+    picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
+    for quality in range(98, 50, -1):
+        _, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        if content.nbytes < 3.2e6:
+            break
+    assert content.nbytes > 2.6e6
+    path.write_bytes(content.tobytes())
+
+
+@pytest.fixture(scope="module")
+def template(default_models, home, tmp_path_factory) -> Path:
+    """Everything that the pages name."""
+    folder = tmp_path_factory.mktemp("docs")
+    pictures = ROOT / "examples" / "images"
+    make_photo(folder / "photo.jpg")
+    shutil.copy(pictures / "sign.png", folder / "small.png")
+    shutil.copy(pictures / "upside_down.png", folder / "page.png")
+    for place in ("scans", "archive/2026/11"):
+        (folder / place).mkdir(parents=True)
+        shutil.copy(pictures / "sign.png", folder / place)
+    shutil.copy(pictures / "label.png", folder / "scans")
+    shutil.copy(pictures / "gt.jsonl", folder / "scans")
+    (folder / "list.txt").write_text("photo.jpg\nscans/sign.png\n", encoding="utf-8")
+    shutil.copytree(default_models["PP-OCRv4_mobile_rec"].program.parent, folder / "my_model")
+    shutil.copy(find_config("OCR"), folder / "OCR.yaml")
+    (folder / "examples").symlink_to(ROOT / "examples")
+    make_keys(folder / "factory.key", folder / "factory.pub", None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGE_OCR_HOME", str(home))
+        patch.delenv("EDGE_OCR_LITE_LIB", raising=False)
+        options = ExportOptions(
+            precision="int8", with_onnx=True, verify=False, signer=make_signer(folder / "factory.key", "receipts", 1)
+        )
+        export_bundle("arm", folder / "bundle", load_config("OCR"), options)
+        export_bundle("android", folder / "reader", load_config("OCR"), ExportOptions(precision="int8", verify=False))
+    (folder / "trust").mkdir()
+    shutil.copy(folder / "factory.pub", folder / "trust" / "factory.pem")
+    shutil.copy(folder / "bundle/runtime/edge_ocr_lite/trust.py", folder / "trust")
+    return folder
+
+
+@pytest.fixture
+def scratch(template, tmp_path) -> Path:
+    """A copy of it; its files are the same ones, so they are replaced, not written to."""
+    return shutil.copytree(template, tmp_path / "docs", symlinks=True, copy_function=os.link)
+
+
+@pytest.fixture(scope="module")
+def start_service(environment, template) -> Iterator[Callable[[str], str]]:
+    """Start `edge-ocr serve` with some options, on a free port; return its address."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    @functools.cache
+    def start(command: str) -> str:
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec {command} --port 0"], env=environment, cwd=template, stderr=subprocess.PIPE
+        )
+        started.append(process)
+        said = []
+        for line in process.stderr:
+            said.append(line.decode())
+            if found := re.search(r"http://127\.0\.0\.1:[0-9]+", said[-1]):
+                return found[0]
+        pytest.fail("".join(said))
+
+    yield start
+    for process in started:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+
+
+def run(command: list[str] | str, folder: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    shell = ["bash", "-e", "-o", "pipefail", "-c", command] if isinstance(command, str) else command
+    done = subprocess.run(shell, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def clear_outputs(command: str, folder: Path) -> None:
+    """Remove what the command makes, and refuses to replace."""
+    if found := re.match(r"edge-ocr export .*--out (\S+)/", command):
+        shutil.rmtree(folder / found[1], ignore_errors=True)
+    elif found := re.match(r"edge-ocr keys new (\S+)", command):
+        for file in folder.glob(f"{found[1]}.*"):
+            file.unlink()
+    elif found := re.match(r"edge-ocr config get (\S+)", command):
+        (folder / f"{found[1]}.yaml").unlink()
+
+
+# --- the tests
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands(command, scratch, environment, start_service, record):
+    if obstacle := find_obstacle(command):
+        reason, check = obstacle
+        check(command)
+        record(command, reason)
+        return
+    if command.startswith("edge-ocr serve"):
+        with urllib.request.urlopen(f"{start_service(command)}/health", timeout=30) as answer:
+            assert answer.status == 200
+        record(command, "ran")
+        return
+    folder, wanted, outcome = scratch, command, "ran"
+    if command.startswith(ON_BOARD):
+        folder = scratch / "bundle"
+        os.link(scratch / "photo.jpg", folder / "photo.jpg")
+    elif command.startswith("curl "):
+        wanted = command.replace(SERVICE, start_service("edge-ocr serve")).replace("curl ", "curl -sS ", 1)
+        assert wanted != command
+    elif command.startswith("edge-ocr deploy ") and "--dry-run" not in command:
+        wanted, outcome = f"{command} --dry-run", "needs a board or a phone: run with --dry-run"
+    elif "/etc/edge-ocr/" in command:
+        wanted = command.replace("/etc/edge-ocr/", f"{scratch}/")
+    clear_outputs(command, scratch)
+    done = run(wanted, folder, environment)
+    if "Runtime.precision=bf16" in command and done.returncode != 0 and "bf16" in done.stderr:
+        outcome = "needs a processor with bf16"
+    else:
+        assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    if command.startswith("curl "):
+        answer = json.loads(done.stdout)
+        assert answer["errorCode"] == 0
+        assert answer["result"]["texts"][0]["text"] == "山茶书店"
+    record(command, outcome)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_programs(program, scratch, environment, record):
+    env = {**environment, "PYTHONPATH": f"{ROOT}:{scratch / 'bundle' / 'runtime'}"}
+    done = run([sys.executable, "-c", program], scratch, env)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout or "print" not in program
+    record(program, "ran")
+
+
+@pytest.mark.parametrize("page", ENGLISH, ids=lambda page: str(page.relative_to(ROOT)))
+def test_chinese_page_has_the_same_commands(page):
+    chinese = page.with_name(f"{page.stem}.zh.md")
+    assert list_commands(chinese) == list_commands(page)
+    assert list_programs(chinese) == list_programs(page)
+
+
+def test_options_in_the_text_exist():
+    known = {"--help", "--version", "--debug"}
+    commands = [get_command(app)]
+    while commands:
+        command = commands.pop()
+        commands += getattr(command, "commands", {}).values()
+        known |= {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    for place in ("edge_ocr/core/commands/__init__.py", "converters/bundle/board/install.sh"):
+        known |= set(re.findall(r"--[a-z][a-z-]+", _read(ROOT / place)))
+    known |= {"--strict", "--data-binary"}
+    unknown = {
+        (str(page.relative_to(ROOT)), option)
+        for page in PAGES
+        for code in re.findall(r"`([^`\n]+)`", _BLOCK.sub("", _read(page)))
+        for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", code)
+        if option not in known
+    }
+    assert not unknown
+
+
+def test_an_unknown_command_or_option_is_found():
+    for wrong in ("edge-ocr predict photo.jpg --no-such-option", "edge-ocr verify", "edge-ocr nothing"):
+        with pytest.raises(Exception, match="nothing|such|BUNDLE|[Mm]issing"):
+            parse_command(wrong)
