@@ -120,11 +120,6 @@ def test_curl_sends_pictures_of_any_size(service, large, read_example, options):
     assert texts[0] == read_example("sign.png")["rec_text"][0]
 
 
-def test_line_of_the_readme_is_the_one_that_works(repository):
-    for name in ("README.md", "README.zh.md"):
-        assert "curl -F image=@photo.jpg http://127.0.0.1:8080/ocr" in (repository / name).read_text(encoding="utf-8")
-
-
 def test_nothing_is_written_to_disk(service, large, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
     answer = service.ask("/ocr", make_form(("image", large.read_bytes(), "photo.png")), headers=FORM)
