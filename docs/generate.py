@@ -25,7 +25,6 @@ _CHINESE = {
     "Type": "类型",
     "Required": "必需",
     "Figure": "指标",
-    "Reason": "依据",
     "Paddle-Lite op": "Paddle-Lite 算子",
     "rebuilt as ONNX": "可重建为 ONNX",
     "cost known": "可计算开销",
@@ -138,7 +137,7 @@ def make_manifest() -> Iterator[str]:
         yield ""
         yield f"## {name}"
         yield ""
-        yield f"{_plain(_resolve(part, schema).get('description', ''))} {_describe_type(part, schema)}"
+        yield f"{_plain(_resolve(part, schema).get('description', ''))} ({_describe_type(part, schema)})"
         rows = list(_walk(part, schema, name, name in schema["required"]))[1:]
         if rows:
             yield from _table(["Key", "Type", "Required", "Meaning"], rows)
@@ -224,12 +223,18 @@ def make_tolerances() -> Iterator[str]:
     signs = {"at most": "≤", "at least": "≥"}
     precisions = ("fp32", "int16", "int8")
     rows = [
-        [_code(one.figure)]
-        + [f"{signs[one.limit]} {format_figure(one.values[name])}" if name in one.values else "–" for name in precisions]
-        + [_plain(one.reason)]
+        [
+            _code(one.figure),
+            *(
+                f"{signs[one.limit]} {format_figure(one.values[name])}" if name in one.values else "–"
+                for name in precisions
+            ),
+        ]
         for one in TOLERANCES
     ]
-    yield from _table(["Figure", *precisions, "Reason"], rows)
+    yield from _table(["Figure", *precisions], rows)
+    for one in TOLERANCES:
+        yield f"- {_code(one.figure)}: {_plain(one.reason)}"
 
 
 GENERATORS: dict[str, Callable[[], Iterator[str]]] = {
