@@ -194,7 +194,7 @@ def list_ops() -> tuple[list[str], list[str], list[str]]:
     from converters.lite.nb import cost, to_onnx
     from converters.sources import onnx
 
-    return sorted(onnx._RULES), sorted(to_onnx._RULES), sorted(cost._RULES)
+    return sorted(onnx._FOLDED), sorted(to_onnx._RULES), sorted(cost._RULES)
 
 
 def make_ops() -> Iterator[str]:
