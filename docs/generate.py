@@ -35,8 +35,9 @@ _CHINESE = {
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Replace the markers of a page; MkDocs calls this for each of them."""
-    chinese = page.file.src_uri.endswith(".zh.md")
-    return fill(markdown, chinese=chinese)
+    # In the repository, pages link to the picture where it is.
+    markdown = markdown.replace("(../examples/result.jpg)", "(result.jpg)")
+    return fill(markdown, chinese=page.file.src_uri.endswith(".zh.md"))
 
 
 def on_files(files: Any, *, config: Any) -> Any:
