@@ -1,14 +1,15 @@
-"""Whose the files in an exported folder are, and what becomes of them where another export takes its place.
+"""Which files in an exported folder belong to its user, and what happens to them when another export replaces it.
 
-The one rule for bundles and projects here and for bundles on boards. What an export wrote is in its list, with sha256:
-`files` of a bundle's manifest, or a project's record. Of that,
+The same rule holds for bundles and projects here and for bundles on boards. An export lists its files with their
+sha256, in a bundle's manifest (`files`) or in a project's record:
 
-- what is as it was written is ours, and replaced;
-- what was changed is the user's, as is a file of the user's where the new export writes one: either would be lost;
-- all else is the user's, too, and kept: it is taken along as it is, be it a link, a pipe or an empty folder.
+- A listed file that is unchanged is ours, and is replaced.
+- A listed file that was changed is the user's, and so is a file at a path that the new export writes. Replacing the
+  folder would lose them.
+- Everything else is the user's, and is kept as it is, including links, pipes and empty folders.
 
-What is made in using the folder is nobody's, and dropped. `deploy/keeper.sh` runs this file on boards, so it needs
-nothing but Python 3.9: what is called how is given by the caller.
+Files that appear when the folder is used belong to nobody, and are dropped. `edge-ocr deploy` runs this file on boards,
+so it needs only Python 3.9, and its caller gives all file names.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SEAL = "manifest_sha256"
-"""Key of a manifest: the sha256 that its content has while this is empty. It tells whether somebody edited it."""
+"""Key in a manifest: the sha256 of its content with this value empty. It shows whether the manifest was edited."""
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _SEAL_LINE = re.compile(rb'(?<=^  "manifest_sha256": ")[^"\n]*', re.MULTILINE)
@@ -36,18 +37,18 @@ _MOST_NAMES = 5
 
 @dataclass
 class Contents:
-    """What of a folder is the user's; names are relative to it, with forward slashes."""
+    """The user's files in a folder, by paths relative to it with forward slashes."""
 
     kept: list[str] = field(default_factory=list)
-    """To be taken along: files and links, and folders with nothing but what is the user's."""
+    """To be kept: files, links, and folders that contain only files of the user's."""
     lost: list[str] = field(default_factory=list)
-    """What a replacement would lose."""
+    """Files that a replacement would lose."""
 
 
 def find_manifest_sha256(content: bytes) -> str:
-    """Return the sha256 that a manifest with this content has where nobody changed it.
+    """Return the sha256 of a manifest's content; "" if its seal shows that it was edited.
 
-    Without a seal, which older exports did not write, that is the content's own; where it is broken, nothing.
+    Older exports wrote no seal; without one, the manifest counts as unchanged.
     """
     seal = _SEAL_LINE.search(content)
     unsealed = content if seal is None else content[: seal.start()] + content[seal.end() :]
@@ -58,16 +59,16 @@ def find_manifest_sha256(content: bytes) -> str:
 
 
 def read_listed(folder: Path, manifest: str) -> dict[str, str]:
-    """Return the sha256 by name of what an export wrote into the bundle `folder`, the file `manifest` included.
+    """Return the sha256, by name, of the files that an export wrote into the bundle `folder`, including `manifest`.
 
-    Raises OSError or ValueError for a folder without a readable manifest of a bundle.
+    Raises OSError or ValueError if the folder has no readable manifest of a bundle.
     """
     content = (folder / manifest).read_bytes()
     try:
         parsed = json.loads(content)
-    except RecursionError:  # of a file of nothing but brackets
+    except RecursionError:  # a file full of brackets
         raise ValueError("too deep") from None
-    # The name alone proves nothing: web pages have a manifest.json, too.
+    # The name alone proves nothing: web apps have a manifest.json, too.
     if not isinstance(parsed, dict) or "edge_ocr_version" not in parsed:
         raise ValueError("not the manifest of a bundle")
     files = parsed.get("files")
@@ -83,13 +84,13 @@ def sort_out(
     dropped: Collection[str],
     written: Collection[str] = (),
 ) -> Contents:
-    """Tell what of an exported folder is its user's. Links are not followed, and the user's files are not read.
+    """Sort the files in an exported folder. Links are not followed, and the user's files are not read.
 
-    `listed` is what the export wrote; `ours` is so, too, but has no sha256. `dropped` are the folders that are
-    nobody's. `written` is what the new export writes, as far as that is known.
+    `listed` are the files that the export wrote; `ours` too, but without a sha256. `dropped` are the folders that
+    belong to nobody. `written` are the files that the new export writes, as far as known.
 
-    Raises OSError for what cannot be read, and where something is mounted: that can be neither linked nor renamed, and
-    what removes the folder would empty it.
+    Raises OSError for files that cannot be read, and if something is mounted in the folder: a mount can be neither
+    linked nor renamed, and removing the folder would empty it.
     """
     for mounted in _list_mounts(folder):
         raise _refuse_mount(mounted)
@@ -110,7 +111,7 @@ def sort_out(
             elif name in ours and entry.is_file(follow_symlinks=False):
                 continue
             elif name in listed:
-                # A link may show the right content, but where it leads is the user's.
+                # A link may show the right content, but its target is the user's.
                 if not entry.is_file(follow_symlinks=False) or _hash(entry.path) != listed[name]:
                     contents.lost.append(name)
             elif name in written or name in shared:
@@ -123,7 +124,7 @@ def sort_out(
 
 
 def list_written(folder: Path) -> list[str]:
-    """Return all that is in a folder but folders, by name; links are not followed."""
+    """Return the names of all files and links in a folder; links are not followed."""
     found = []
     for parent, folders, files in os.walk(folder, onerror=_raise):
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]  # noqa: PTH114, PTH118
@@ -132,12 +133,12 @@ def list_written(folder: Path) -> list[str]:
 
 
 def take_along(source: Path, target: Path, names: Collection[str]) -> tuple[int, list[str]]:
-    """Put what is called `names` in `source` into `target`, too, as the very files; what is there already stays.
+    """Link the files `names` of `source` into `target`; existing files in `target` stay.
 
-    Where the file system has no hard links, they are copies. Returns how many files and links they are, and the names
-    of those that were not taken along, as `target` has something else there.
+    If the file system has no hard links, they are copied. Returns the number of files and links, and the names of those
+    that were skipped because `target` has something else there.
 
-    Raises OSError for what can be neither linked nor copied.
+    Raises OSError for a file that can be neither linked nor copied.
     """
     count, in_the_way = 0, list[Path]()
     for name in names:
@@ -147,16 +148,16 @@ def take_along(source: Path, target: Path, names: Collection[str]) -> tuple[int,
 
 
 def has_all(source: Path, target: Path, names: Collection[str]) -> bool:
-    """Tell whether `target` has all that is called `names` in `source`, be it copies.
+    """Tell whether `target` has all the files `names` of `source`, or copies of them.
 
-    Raises OSError for what cannot be read.
+    Raises OSError for a file that cannot be read.
     """
     leaves = [leaf for name in names for leaf in _list_leaves(source / name)]
     return all(_is_same(leaf, target / leaf.relative_to(source)) for leaf in leaves)
 
 
 def name_some(names: Collection[str]) -> str:
-    """Return the first few names, and how many more there are."""
+    """Return the first few names, and the number of the others, as text."""
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return ", ".join(list(names)[:_MOST_NAMES]) + more
 
@@ -174,7 +175,7 @@ def _link(source: Path, target: Path, in_the_way: list[Path]) -> int:
             return 0
         target.mkdir(exist_ok=True)
         count = sum(_link(path, target / path.name, in_the_way) for path in source.iterdir())
-        with suppress(PermissionError):  # where we are not the owner
+        with suppress(PermissionError):  # we may not be the owner
             found = source.stat()
             os.chown(target, found.st_uid, found.st_gid)
         shutil.copystat(source, target)
@@ -183,7 +184,7 @@ def _link(source: Path, target: Path, in_the_way: list[Path]) -> int:
         try:
             os.link(source, target, follow_symlinks=False)
         except OSError as error:
-            # Both lie in one folder, so the file systems differ where something is mounted.
+            # Both are in one folder, so only a mount can put them on different file systems.
             if error.errno == errno.EXDEV:
                 raise _refuse_mount(str(source)) from None
             if not source.is_symlink() and not source.is_file():
@@ -200,7 +201,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _is_same(one: Path, other: Path) -> bool:
-    """Tell whether two are one file or link, or have the same content; where there is no `other`, they are not."""
+    """Tell whether two paths are the same file, or have the same content or target; False if `other` is missing."""
     if not os.path.lexists(other):
         return False
     found = one.lstat(), other.lstat()
@@ -214,13 +215,13 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _list_mounts(folder: Path) -> list[str]:
-    """Return where something is mounted in a folder, or on it; nothing where the system does not tell."""
+    """Return the mount points in or on a folder; none if the system does not list them."""
     place = os.path.realpath(folder)
     try:
         lines = _MOUNTS.read_bytes().splitlines()
     except OSError:
         return []
-    # The fifth field, with blanks and the like in octal.
+    # The fifth field, in which spaces and some other characters are octal escapes.
     fields = [re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), line.split(b" ")[4]) for line in lines]
     points = map(os.fsdecode, fields)
     return [point for point in points if point == place or point.startswith(f"{place}/")]
@@ -252,14 +253,14 @@ def _hash(path: str) -> str:
 
 
 def main(stage: str, old: str, new: str, settings: str) -> None:
-    """Apply the rule to the bundle `old` on a board; print how many files were taken along, then what would be lost.
+    """Apply the rule to the bundle `old` on a board; print the number of files kept, then the names of those at risk.
 
-    Of `stage`, `ask` only looks; `take` takes along to the folder `new`, which holds what was just written; so does
-    `again`, once that is in place, with what has come since: what was changed since, too, would then be lost with
-    `old`. `settings` is a JSON object with `manifest`, `ours`, `dropped` and `written`, as above.
+    `stage` is one of three: `ask` only looks. `take` links the user's files into the new bundle in folder `new`.
+    `again` does so once `new` is in place, for files that were added since; files that were changed since would be lost
+    with `old`. `settings` is a JSON object with `manifest`, `ours`, `dropped` and `written`, as above.
     """
     given = json.loads(settings)
-    # What has no manifest, the keeper does not replace, unless it is empty. Once it has, that may be gone since.
+    # The keeper replaces a folder without a manifest only if it is empty; after that, files may have come or gone.
     if not (Path(old) / given["manifest"]).exists() and (stage != "again" or not any(Path(old).iterdir())):
         sys.stdout.write("0 \n")
         return
@@ -276,7 +277,7 @@ if __name__ == "__main__":
         main(*sys.argv[1:])
     except (OSError, ValueError) as problem:
         named = f"{problem.filename}: {problem.strerror}" if isinstance(problem, OSError) else problem
-        sys.stderr.write(f"Error: what is yours in the bundle there cannot be told: {named}\n")
+        sys.stderr.write(f"Error: cannot find out which files in the bundle there are yours: {named}\n")
         if isinstance(problem, OSError) and problem.errno == errno.EXDEV:
             sys.stderr.write("Hint: unmount it, or deploy to another folder\n")
-        sys.exit(2)  # of UsageError
+        sys.exit(2)  # the exit code of UsageError

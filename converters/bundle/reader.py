@@ -1,4 +1,4 @@
-"""Reads a bundle and looks whether it is whole and consistent; what it finds wrong are failed checks, not errors."""
+"""Reads a bundle and checks that it is complete and consistent; each fault is a failed check, not an error."""
 
 from __future__ import annotations
 
@@ -42,77 +42,78 @@ from edge_ocr.models.types import Kind
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
-# Ours have 40 KB.
+# Exports write 40 KB.
 _MAX_MANIFEST_BYTES = 16 * 2**20
-# Of dictionary, settings and SBOM: ours have 50 KB at most.
+# For dictionary, settings and SBOM; exports write at most 50 KB.
 _MAX_TEXT_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that is whole."""
+    """A bundle that passed all checks."""
 
     folder: Path
     project: Path | None
-    """Of Android, the folder of the project around it, where that is known."""
+    """For Android, the folder of the project around it; None if unknown."""
     manifest: Mapping[str, Any]
-    """Valid by its schema."""
+    """Valid according to its schema."""
     config: PipelineConfig
-    """Of pipeline.yaml."""
+    """The settings in pipeline.yaml."""
     charset: Charset
     models: Mapping[Kind, NbModel]
     notes: tuple[str, ...]
-    """What is no fault, but worth a word."""
+    """Remarks that are not faults."""
 
     @property
     def precision(self) -> Precision:
-        """Return that of the weights."""
+        """Return the precision of the weights."""
         return cast(Precision, self.manifest["precision"])
 
     def find_model(self, kind: Kind) -> Path:
-        """Return the .nb of a kind of model that the bundle has."""
+        """Return the path of the .nb of a kind of model; the bundle must have one."""
         return self.folder / str(self.manifest["models"][kind]["file"])
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What looking at a bundle gave."""
+    """The result of checking a bundle."""
 
     checks: tuple[Check, ...]
     bundle: Bundle | None
-    """None where a check failed."""
+    """None if a check failed."""
     manifest: Mapping[str, Any]
-    """Empty where it is damaged."""
+    """Empty if it is damaged."""
 
 
 def inspect_bundle(folder: Path, trusted: Path | None = None, *, is_fresh: bool = True) -> Inspection:
-    """Check manifest, files, dictionary and models of the bundle in `folder`; runs no network.
+    """Check manifest, files, dictionary and models of the bundle in `folder`, without running a model.
 
-    It may be an Android project, whose libraries are then checked, too. With `trusted`, the file of a public key, that
-    must have signed the manifest, and what the manifest does not list is a fault unless `is_fresh` is false.
+    `folder` may be an Android project, whose libraries are then checked, too. `trusted` is the file of a public key
+    that must have signed the manifest. With it, files that the manifest does not list are faults, unless `is_fresh` is
+    false.
 
-    Raises ModelError where there is no bundle, NotVerifiedError for a manifest newer than this edge-ocr.
+    Raises ModelError if there is no bundle, NotVerifiedError for a manifest newer than this edge-ocr.
     """
     whole, folder = folder, locate_bundle(folder)
     project = whole if folder != whole else None
     content = _read_manifest(folder)
     signed = None if trusted is None else _check_signature(folder, content, trusted)
     if signed is not None and not signed.passed:
-        # Nothing is made of what anybody may have written.
+        # Read nothing that an attacker may have written.
         return Inspection((signed,), None, {})
     try:
         manifest = json.loads(content)
-    # RecursionError: of a file of nothing but brackets.
+    # RecursionError: a file full of brackets.
     except (ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, ValueError) else "too deep"
         return _fail_early("manifest", f"{MANIFEST} is not JSON: {reason}")
     if not isinstance(manifest, dict):
-        return _fail_early("manifest", f"{MANIFEST} holds no object")
+        return _fail_early("manifest", f"{MANIFEST} is not a JSON object")
     version = manifest.get("schema_version")
     if isinstance(version, int) and version > 0 and version != SCHEMA_VERSION:
         made_by = manifest.get("edge_ocr_version", "another version")
         raise NotVerifiedError(
-            f"{folder / MANIFEST} has schema_version {version}, this edge-ocr {__version__} reads {SCHEMA_VERSION}",
+            f"{folder / MANIFEST} has schema_version {version}, expected {SCHEMA_VERSION} (edge-ocr {__version__})",
             f"verify it with the edge-ocr that made it ({made_by}), or export it again",
         )
     problems = list(_list_schema_problems(manifest))
@@ -129,11 +130,11 @@ def inspect_bundle(folder: Path, trusted: Path | None = None, *, is_fresh: bool 
     for name, file, sha256 in _list_mentions(manifest):
         entry = manifest["files"].get(file)
         known = entry is not None and sha256 in (entry["sha256"], None)
-        found = "is the one in the list of files" if known else "is not in the list of files, or with another sha256"
+        found = "matches the list of files" if known else "is not in the list of files with this sha256"
         checks.append(Check("files", name, known, f"{file} {found}"))
     constants = manifest["constants"] == list_constants()
     made_by = f"made by edge-ocr {manifest['edge_ocr_version']}, this is {__version__}"
-    text = "as this edge-ocr has them" if constants else f"differ from those of this edge-ocr ({made_by})"
+    text = "match this edge-ocr" if constants else f"differ from those of this edge-ocr ({made_by})"
     checks.append(Check("files", "constants", constants, f"constants {text}"))
     checks += _check_sbom(folder, manifest)
     config, check = _read_config(folder, manifest)
@@ -144,7 +145,7 @@ def inspect_bundle(folder: Path, trusted: Path | None = None, *, is_fresh: bool 
     for kind in get_args(Kind):
         if kind in manifest["models"]:
             model, problems = _read_model(folder, kind, manifest)
-            detail = "; ".join(problems) or f"{manifest['models'][kind]['file']} is what the manifest says"
+            detail = "; ".join(problems) or f"{manifest['models'][kind]['file']} matches the manifest"
             checks.append(Check("models", kind, not problems, detail))
             if model is not None:
                 models[kind] = model
@@ -152,19 +153,19 @@ def inspect_bundle(folder: Path, trusted: Path | None = None, *, is_fresh: bool 
     if config is not None:
         has_cls = "cls" in models or "cls" in manifest["models"]
         same = has_cls == config.use_orientation
-        found = f"pipeline.yaml turns lines: {config.use_orientation}; there is a classifier: {has_cls}"
+        found = f"pipeline.yaml uses a classifier: {config.use_orientation}; the bundle has one: {has_cls}"
         checks.append(Check("models", "orientation", same, found))
     notes = []
     if trusted is None or not is_fresh:
         notes += [f"{clean_text(name)} is not in the manifest" for name in sorted(_list_strangers(folder, manifest))]
         if not find_manifest_sha256(content):
-            notes.append(f"{MANIFEST} was edited since it was exported")
+            notes.append(f"{MANIFEST} was edited after the export")
         if trusted is None and (folder / SIGNATURE).is_file():
-            notes.append("it is signed; --trusted KEY.pub checks by whom")
+            notes.append("the bundle is signed; check by whom with --trusted KEY.pub")
     else:
         checks.append(_check_strangers(folder, manifest))
     if project is None and any(file for file, _ in _list_around(manifest)):
-        notes.append("its Paddle-Lite libraries lie in the project around it and were not looked at: give that folder")
+        notes.append("its Paddle-Lite libraries were not checked: give the folder of the project around it")
     bundle = None
     if config is not None and charset is not None and all(check.passed for check in checks):
         bundle = Bundle(folder, project, manifest, config, charset, models, tuple(notes))
@@ -187,17 +188,16 @@ def _read_manifest(folder: Path) -> bytes:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}", hint) from None
     if len(content) > _MAX_MANIFEST_BYTES:
-        raise ModelError(f"{path} has over {_MAX_MANIFEST_BYTES} bytes: not the manifest of a bundle", hint)
+        raise ModelError(f"{path} is not the manifest of a bundle: over {_MAX_MANIFEST_BYTES} bytes", hint)
     return content
 
 
 def _open_file(path: Path) -> BinaryIO:
-    """Open a file, and nothing but a file: reading from a pipe may never end."""
-    # Not in a `with`: the caller closes it.
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    """Open a regular file; refuse anything else, because reading from a pipe may never end."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115 (the caller closes it)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise OSError(errno.EINVAL, "not a file")
+        raise OSError(errno.EINVAL, "not a regular file")
     return file
 
 
@@ -205,7 +205,7 @@ def _list_schema_problems(manifest: Mapping[str, Any]) -> Iterator[str]:
     import jsonschema
 
     found = jsonschema.Draft202012Validator(read_schema()).iter_errors(manifest)
-    # The first few tell enough.
+    # The first five are enough.
     for _, error in zip(range(5), found, strict=False):
         yield _describe_problem(error)
 
@@ -216,7 +216,7 @@ def _describe_problem(error: ValidationError) -> str:
 
 
 def _check_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
-    """Yield one check for all files that are as the manifest says, or one for each that is not."""
+    """Yield a check for each file that differs from the manifest, or one for all if none does."""
     root, faults = folder.resolve(), 0
     for name in sorted(manifest["files"]):
         problem = _find_fault(root, name, manifest["files"])
@@ -224,7 +224,7 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
             faults += 1
             yield Check("files", name, False, problem)
     if not faults:
-        yield Check("files", "sha256", True, f"{len(manifest['files'])} files, each as the manifest says")
+        yield Check("files", "sha256", True, f"{len(manifest['files'])} files match the manifest")
 
 
 def _find_fault(root: Path, name: str, files: Mapping[str, Mapping[str, Any]]) -> str:
@@ -232,7 +232,7 @@ def _find_fault(root: Path, name: str, files: Mapping[str, Mapping[str, Any]]) -
     try:
         path = (root / name).resolve()
         if not path.is_relative_to(root):
-            return "leads out of the bundle"
+            return "points outside the bundle"
         with _open_file(path) as file:
             size_bytes = os.fstat(file.fileno()).st_size
             twins = {other["sha256"]: name for name, other in files.items() if other["size_bytes"] == size_bytes}
@@ -245,7 +245,7 @@ def _find_fault(root: Path, name: str, files: Mapping[str, Mapping[str, Any]]) -
     if actual != entry["sha256"]:
         twin = twins.get(actual)
         if twin is not None:
-            return f"holds what belongs into {twin}"
+            return f"has the content of {twin}"
         if size_bytes != entry["size_bytes"]:
             return f"{size_bytes} bytes, expected {entry['size_bytes']}"
         return f"sha256 {actual}, expected {entry['sha256']}"
@@ -253,7 +253,7 @@ def _find_fault(root: Path, name: str, files: Mapping[str, Mapping[str, Any]]) -
 
 
 def _list_mentions(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str | None]]:
-    """Yield what the manifest says of files elsewhere than in their list: of what, which file, and its sha256."""
+    """Yield each file that the manifest mentions outside `files`: what it is, its path, and its sha256 if given."""
     in_bundle = not TARGETS[manifest["target"]].bundle_folder
     for abi, library in sorted(manifest["lite"]["libraries"].items()):
         if in_bundle and library["file"] is not None:
@@ -267,7 +267,7 @@ def _list_mentions(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str 
 
 
 def _list_around(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield path and sha256 of the files that the manifest names in the project around the bundle."""
+    """Yield path and sha256 of each file in the project around the bundle that the manifest names."""
     if not TARGETS[manifest["target"]].bundle_folder:
         return
     for library in manifest["lite"]["libraries"].values():
@@ -282,12 +282,12 @@ def _check_libraries(project: Path, manifest: Mapping[str, Any]) -> Iterator[Che
         try:
             path = (root / name).resolve()
             if not path.is_relative_to(root):
-                found, detail = False, "leads out of the project"
+                found, detail = False, "points outside the project"
             else:
                 with _open_file(path) as file:
                     actual = hash_stream(file)
                 found = actual == sha256
-                detail = f"{name} is the manifest's" if found else f"sha256 {actual}, expected {sha256}"
+                detail = f"{name} matches the manifest" if found else f"sha256 {actual}, expected {sha256}"
         # Names that no file has, and links that lead in circles.
         except (OSError, ValueError, RuntimeError) as error:
             found, detail = False, f"cannot be read: {(isinstance(error, OSError) and error.strerror) or error}"
@@ -295,7 +295,7 @@ def _check_libraries(project: Path, manifest: Mapping[str, Any]) -> Iterator[Che
 
 
 def _check_graph(folder: Path, kind: Kind, model: NbModel, manifest: Mapping[str, Any]) -> Iterator[Check]:
-    """Yield whether the ONNX file of a model, where the bundle has one, is its graph to the byte."""
+    """Yield whether the ONNX file of a model equals its graph to the byte; nothing if the bundle has no ONNX files."""
     graph = (manifest["onnx"] or {}).get(kind)
     if graph is None:
         return
@@ -303,14 +303,14 @@ def _check_graph(folder: Path, kind: Kind, model: NbModel, manifest: Mapping[str
 
     try:
         same = (folder / graph["file"]).read_bytes() == serialise_graph(model, f"{kind}.nb")
-        detail = f"{graph['file']} {'is' if same else 'is not'} the graph of models/{kind}.nb"
+        detail = f"{graph['file']} {'matches' if same else 'differs from'} the graph of models/{kind}.nb"
     except (EdgeOcrError, OSError) as error:
         same, detail = False, f"{graph['file']} cannot be compared: {error}"
     yield Check("models", f"{kind} as ONNX", same, detail)
 
 
 def _check_sbom(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
-    """Yield whether the SBOM, which older bundles lack, has the hashes of the manifest, and of all that it names."""
+    """Yield whether the SBOM has the same hashes as the manifest; nothing if the bundle has no SBOM."""
     if SBOM not in manifest["files"]:
         return
     problem = _is_too_large(SBOM, manifest)
@@ -324,19 +324,19 @@ def _check_sbom(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
                     found[str(part.get("bom-ref"))] = [entry["content"] for entry in part["hashes"]]
                 if isinstance(part, (dict, list)):
                     pending += part.values() if isinstance(part, dict) else part
-        # RecursionError: of a file of nothing but brackets.
+        # RecursionError: a file full of brackets.
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             problem = f"{SBOM} is not an SBOM: {error!r}"
     if not problem:
         other = sorted(name for name in expected.keys() | found if found.get(name) != [expected.get(name)])
         problem = f"{SBOM} and the manifest differ in the sha256 of {', '.join(other[:5])}" if other else ""
-    yield Check("files", "SBOM", not problem, clean_text(problem) or f"{len(found)} hashes, each the manifest's")
+    yield Check("files", "SBOM", not problem, clean_text(problem) or f"{len(found)} hashes match the manifest")
 
 
 def _list_strangers(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        # What a board makes in using it is no stranger.
+        # Skip what a board creates when the bundle is used.
         if name.startswith(f"{INSTALLED}/") or "__pycache__" in name:
             continue
         if path.is_file() and name not in manifest["files"] and name not in (MANIFEST, SIGNATURE):
@@ -360,12 +360,12 @@ def _check_strangers(folder: Path, manifest: Mapping[str, Any]) -> Check:
     try:
         found = sorted(map(clean_text, list_strangers(folder, manifest["files"])))
     except OSError as error:
-        return Check("signature", "files", False, f"{error.filename} cannot be looked into: {error.strerror}")
-    return Check("signature", "files", not found, describe_strangers(found) if found else "nothing but what is signed")
+        return Check("signature", "files", False, f"{error.filename} cannot be read: {error.strerror}")
+    return Check("signature", "files", not found, describe_strangers(found) if found else "every file is signed")
 
 
 def _is_too_large(name: str, manifest: Mapping[str, Any]) -> str:
-    """Return what is wrong with a file that is read whole, or nothing; its size is known to be the manifest's."""
+    """Return why a file is too large to be read at once; "" if it is not. Its size was checked against the manifest."""
     size_bytes = manifest["files"][name]["size_bytes"]
     return f"{name} has {size_bytes} bytes, expected at most {_MAX_TEXT_BYTES}" if size_bytes > _MAX_TEXT_BYTES else ""
 
@@ -379,9 +379,9 @@ def _read_config(folder: Path, manifest: Mapping[str, Any]) -> tuple[PipelineCon
     except ConfigError as error:
         return None, Check("files", "pipeline.yaml", False, error.message)
     if describe_settings(config) != manifest["settings"]:
-        detail = "its values are not those under settings in the manifest"
+        detail = "its values differ from `settings` in the manifest"
         return None, Check("files", "pipeline.yaml", False, detail)
-    return config, Check("files", "pipeline.yaml", True, "every key is known and in its range, as in the manifest")
+    return config, Check("files", "pipeline.yaml", True, "all keys are known and in range, and match the manifest")
 
 
 def _read_charset(folder: Path, manifest: Mapping[str, Any]) -> tuple[Charset | None, Check]:
@@ -398,13 +398,13 @@ def _read_charset(folder: Path, manifest: Mapping[str, Any]) -> tuple[Charset | 
     ended = lines.pop() == ""
     problems = []
     if not ended:
-        problems.append("its last line has no end")
+        problems.append("its last line lacks a line break")
     if len(lines) != entry["classes"] - 1:
         problems.append(f"{len(lines)} lines, expected {entry['classes'] - 1} for {entry['classes']} classes")
     if entry["characters"] != entry["classes"] - 1:
         problems.append(f"the manifest has {entry['characters']} characters for {entry['classes']} classes")
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        problems.append("its sha256 is not that under charset")
+        problems.append("its sha256 differs from `charset` in the manifest")
     if problems:
         return None, Check("dictionary", "classes", False, f"{entry['file']}: " + "; ".join(problems))
     detail = f"{len(lines)} characters and the blank, {entry['classes']} classes"
@@ -412,7 +412,7 @@ def _read_charset(folder: Path, manifest: Mapping[str, Any]) -> tuple[Charset | 
 
 
 def _read_model(folder: Path, kind: Kind, manifest: Mapping[str, Any]) -> tuple[NbModel | None, list[str]]:
-    """Return a model and what is wrong with it, held against the manifest."""
+    """Return a model (None if unreadable) and where it differs from the manifest."""
     entry = manifest["models"][kind]
     if entry["file"] not in manifest["files"]:
         return None, [f"{entry['file']} is not in the list of files"]
@@ -423,24 +423,24 @@ def _read_model(folder: Path, kind: Kind, manifest: Mapping[str, Any]) -> tuple[
     problems = []
     for key in ("sha256", "size_bytes"):
         if entry[key] != manifest["files"][entry["file"]][key]:
-            problems.append(f"its {key} under models and under files differ")
+            problems.append(f"its {key} differs between `models` and `files`")
     if model.header.opt_version != manifest["lite"]["opt_version"]:
         problems.append(f"written by opt {model.header.opt_version}, expected {manifest['lite']['opt_version']}")
     for side, ports in (("input", model.inputs), ("output", model.outputs)):
         found, expected = [_describe_port(port) for port in ports], entry[side]
-        # Fused ops may leave the name of another tensor at the output; shape and type must hold.
+        # Fused ops may rename the output tensor; shape and type must match.
         if [port[1:] for port in found] != [(tuple(expected["shape"]), expected["dtype"])]:
             shapes = ", ".join(f"{dtype} {list(shape or ())}" for _, shape, dtype in found)
             problems.append(f"its {side} is {shapes or 'nothing'}, expected {expected['dtype']} {expected['shape']}")
     classes = manifest["charset"]["classes"]
     if kind == "rec" and model.outputs and (model.outputs[0].shape or (0,))[-1] != classes:
-        problems.append(f"its output has not the {classes} classes of the dictionary")
+        problems.append(f"its output does not have the {classes} classes of the dictionary")
     if dict(model.op_histogram()) != entry["ops"]:
-        problems.append("its ops are not those that the manifest lists")
+        problems.append("its ops differ from the manifest")
     widths = {op.quantisation.bits for block in model.blocks for op in block.ops if op.quantisation is not None}
     expected_widths: set[int] = {"fp32": set[int](), "int16": {16}, "int8": {8}}[manifest["precision"]]
     if widths != expected_widths:
-        problems.append(f"weights of {sorted(widths) or 'no'} bits are marked, expected {manifest['precision']}")
+        problems.append(f"its weights have {sorted(widths) or 'no'} bits, expected {manifest['precision']}")
     return model, problems
 
 

@@ -228,7 +228,7 @@ def _add_board_runtime(parts: _Parts, files: Mapping[str, FileEntry]) -> tuple[C
 
 
 def _add_android_library(parts: _Parts) -> tuple[Component, list[Component]]:
-    """Return module `ocr` and what it needs: plugins to build it, and Kotlin's library, which its plugin adds, to run."""
+    """Return module `ocr` and what it needs: plugins to build it, and Kotlin's library (added by its plugin) to run."""
     library = Component(
         name="ocr",
         group="io.github.edgeocr",

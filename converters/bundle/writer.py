@@ -1,6 +1,6 @@
-"""Writes a bundle or a project: all of it or nothing, and never over what is neither.
+"""Writes a bundle or a project: all of it or nothing, and never over any other folder.
 
-What is the user's in one that is replaced, and what becomes of that, `converters.bundle.ownership` tells.
+`converters.bundle.ownership` decides which files in a replaced folder are the user's, and what happens to them.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ from edge_ocr.core.files import hash_stream
 from edge_ocr.errors import UsageError
 
 OURS = (SIGNATURE, ".deploy-job")
-"""Of a bundle, but not in its list, nor is the manifest; the second is `edge-ocr deploy`'s."""
+"""Files of a bundle that its manifest does not list; `edge-ocr deploy` writes the second."""
 
 DROPPED = (INSTALLED, f"{INSTALLED}.new", f"{INSTALLED}.old")
-"""Folders of a bundle that install.sh makes."""
+"""Folders that install.sh makes in a bundle."""
 
-# Of linux/fs.h and fcntl.h.
+# From linux/fs.h and fcntl.h.
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 
@@ -58,36 +58,37 @@ class BundleWriter:
     """The files of a bundle that is being written, and of the project around it."""
 
     root: Path
-    """Where they are until all is whole."""
+    """Where they are until all are written."""
     folder: Path
-    """Of the bundle: `root`, or inside it."""
+    """Folder of the bundle: `root`, or inside it."""
     place: Path
-    """Where they go when all is whole."""
+    """Where they are moved when all are written."""
     files: dict[str, FileEntry] = field(default_factory=dict)
-    """By name relative to the bundle, with forward slashes; without the manifest."""
+    """Files of the bundle by relative path with forward slashes, without the manifest."""
     around: dict[str, FileEntry] = field(default_factory=dict)
-    """Of the project around the bundle, by name relative to `root`."""
+    """Files of the project around the bundle, by path relative to `root`."""
 
     def add(self, name: str, data: bytes, *, executable: bool = False) -> FileEntry:
-        """Write one file and note its hash and size.
+        """Write one file and record its hash and size.
 
-        Raises UsageError where it cannot be written.
+        Raises UsageError if it cannot be written.
         """
         self.files[name] = self._write(self.folder / name, data, executable)
         return self.files[name]
 
     def add_around(self, name: str, data: bytes, *, executable: bool = False) -> FileEntry:
-        """Write one file of the project; the manifest does not list it.
+        """Write one file of the project, which the manifest does not list.
 
-        Raises UsageError where it cannot be written.
+        Raises UsageError if it cannot be written.
         """
         self.around[name] = self._write(self.root / name, data, executable)
         return self.around[name]
 
     def add_manifest(self, content: Mapping[str, Any], sign: Callable[[bytes], bytes] | None = None) -> None:
-        """Write manifest.json, for the first time or anew: `content`, and under `files` every file added so far.
+        """Write or rewrite manifest.json: `content`, and under `files` every file added so far.
 
-        With `sign`, also manifest.sig with what that returns for its bytes. Of a project, also the record of all files.
+        With `sign`, also write manifest.sig, the signature that it returns for the manifest's bytes. For a project,
+        also write the record of all its files.
         """
         files = {name: {"sha256": entry.sha256, "size_bytes": entry.size_bytes} for name, entry in self.files.items()}
         unsealed = {**content, "files": files, SEAL: ""}
@@ -102,11 +103,11 @@ class BundleWriter:
             self._write(self.root / RECORD, write_record(__version__, hashes))
 
     def keep_failed(self) -> Path:
-        """Move all beside its place, as NAME.failed, and return where it is now; an earlier one there goes.
+        """Move the result to NAME.failed next to its place, replacing an earlier one, and return the new path.
 
-        What is called so and is not one, or has something of its user's, stays; the name then gets a number behind.
+        Anything else of that name, or one that contains files of the user's, stays; the new name then gets a suffix.
 
-        Raises UsageError where it cannot be moved.
+        Raises UsageError if it cannot be moved.
         """
         failed = self.place.with_name(f"{self.place.name}.failed")
         if failed.is_symlink() or (failed.exists() and not _is_ours(failed)):
@@ -129,15 +130,15 @@ class BundleWriter:
 def open_bundle(
     out_dir: Path, *, force: bool = False, inside: str = "", report: Report = lambda step: None
 ) -> Iterator[BundleWriter]:
-    """Collect files beside `out_dir` and move them there in one step when the block ends well.
+    """Collect files next to `out_dir`, and move them there in one step when the block succeeds.
 
-    With `inside`, they are a project, and that is the folder of the bundle in it.
+    With `inside`, the files are a project, and `inside` is the path of the bundle in it.
 
-    When it does not, or is interrupted, nothing is left and `out_dir` is as it was. A process that is killed outright
-    leaves a folder beside it, which `put_back` removes. With `force`, an earlier bundle is replaced; what is the user's
-    in it is in the new one, too. `report` is told what was kept or could not be removed.
+    If the block fails or is interrupted, nothing is left behind and `out_dir` is unchanged. A killed process leaves a
+    folder next to it, which `put_back` removes. With `force`, an earlier bundle is replaced, and the user's files in it
+    are kept in the new one. `report` receives what was kept or could not be removed.
 
-    Raises UsageError as `check_out_dir`, or where nothing can be written there.
+    Raises UsageError as `check_out_dir`, or if nothing can be written there.
     """
     place = Path(os.path.realpath(out_dir))
     partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
@@ -149,33 +150,31 @@ def open_bundle(
         check_out_dir(out_dir, force=force, is_project=bool(inside))
         with _explain_failure(out_dir):
             partial.mkdir()
-        # It tells `put_back` that we are alive, also when the folder is in its place.
+        # The lock tells `put_back` that we are alive, also once the folder is in its place.
         with _lock(partial):
             yield BundleWriter(partial, partial / inside, place)
-            # Again: minutes may have passed since the first look.
+            # Again, because minutes may have passed since the first check.
             kept = _look_at(out_dir, force, bool(inside), list_written(partial))
             try:
                 count, in_the_way = take_along(place, partial, kept)
             except OSError as error:
                 named = f"{error.filename}: {error.strerror}"
-                raise UsageError(f"--out {out_dir}: cannot be taken along: {named}", "give another --out") from None
-            if in_the_way:  # where names differ in case only, and the file system does not mind
+                raise UsageError(f"--out {out_dir}: cannot keep {named}", "give another --out") from None
+            if in_the_way:  # names that differ only in case, on a file system that ignores it
                 raise _refuse_loss(out_dir, in_the_way, is_project=bool(inside))
             with _explain_failure(out_dir):
                 old = _switch(partial, place)
             is_placed = True
             if count:
-                report(f"kept {count} {'file' if count == 1 else 'files'} of yours: {name_some(kept)}")
+                report(f"kept {count} of your files: {name_some(kept)}")
                 if (place / inside / SIGNATURE).exists():
-                    report(
-                        "WARNING: these are not signed, so verify --trusted refuses the bundle; deploy leaves them out"
-                    )
+                    report("WARNING: they are not signed, so verify --trusted refuses the bundle; deploy skips them")
             if old is not None:
                 _remove_old(old, place, report)
     finally:
         if not is_placed:
             shutil.rmtree(partial, ignore_errors=True)
-        # The folders above it that were made for it go, too, innermost first; one with something in it stays.
+        # Also remove the parent folders made for it, innermost first; one that is not empty stays.
         for folder in made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -184,48 +183,50 @@ def open_bundle(
 def check_out_dir(
     out_dir: Path, *, force: bool = False, is_project: bool = False, written: Collection[str] = ()
 ) -> Path:
-    """Return the absolute place of a bundle or project to be written, links resolved.
+    """Return the absolute path, links resolved, of a bundle or project to be written.
 
-    `written` are the files that will be in it, as far as that is known.
+    `written` are the files that will be in it, as far as known.
 
-    Raises UsageError where a file is in the way, or a folder that is not empty: with `force`, a bundle gives way to a
-    bundle and a project to a project, unless something of its user's would be lost; any other folder never does.
+    Raises UsageError if a file or a folder that is not empty is in the way. With `force`, a bundle may replace a bundle
+    and a project a project, unless files of the user's would be lost; no other folder is ever replaced.
     """
     _look_at(out_dir, force, is_project, written)
     return Path(os.path.realpath(out_dir))
 
 
 def _look_at(out_dir: Path, force: bool, is_project: bool, written: Collection[str] = ()) -> list[str]:
-    """Check a place as `check_out_dir`, also for what is in the way of `written`; return what is to be taken along."""
+    """Check a place as `check_out_dir`, also for conflicts with `written`; return the names of files to be kept."""
     place = Path(os.path.realpath(out_dir))
     try:
         names = [entry.name for entry in place.iterdir()]
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise UsageError(f"--out {out_dir}: cannot be a bundle: {error.strerror}", "give another --out") from None
+        raise UsageError(f"--out {out_dir}: cannot become a bundle: {error.strerror}", "give another --out") from None
     if not names:
         return []
     if force and Path.cwd().is_relative_to(place):
-        # It would go on in a folder that is gone.
-        raise UsageError(f"--out {out_dir}: is the folder that you are in, and would be replaced", "cd .. first")
+        # The shell would continue in a folder that is gone.
+        raise UsageError(f"--out {out_dir}: is your current folder, which would be replaced", "run cd .. first")
     if _read_rule(place) is None:
         raise UsageError(
-            f"--out {out_dir}: the folder is not empty, and not a bundle",
+            f"--out {out_dir}: the folder is neither empty nor a bundle",
             "give another --out, or empty the folder first; --force replaces bundles only",
         )
     is_there = "an Android project" if read_record(place) is not None else "a bundle"
     if is_project != (is_there != "a bundle"):
-        # A bundle may be the assets of a project of the user's.
+        # The bundle may be the assets of a user's project.
         wanted = "a project" if is_project else "a bundle"
-        raise UsageError(f"--out {out_dir}: there is {is_there}, expected {wanted} or nothing", "give another --out")
+        raise UsageError(f"--out {out_dir}: is {is_there}, expected {wanted} or nothing", "give another --out")
     if not force:
-        raise UsageError(f"--out {out_dir}: there is {is_there} already", "--force replaces it; what you added stays")
+        raise UsageError(
+            f"--out {out_dir}: is {is_there} already", "replace it with --force; files that you added stay"
+        )
     try:
         contents = _sort_out(place, written)
     except OSError as error:
         raise UsageError(
-            f"--out {out_dir}: what is yours in it cannot be told: {error.filename}: {error.strerror}",
+            f"--out {out_dir}: cannot find out which files are yours: {error.filename}: {error.strerror}",
             "give another --out",
         ) from None
     if contents.lost:
@@ -235,16 +236,15 @@ def _look_at(out_dir: Path, force: bool, is_project: bool, written: Collection[s
 
 def _refuse_loss(out_dir: Path, lost: Collection[str], *, is_project: bool) -> UsageError:
     return UsageError(
-        f"--out {out_dir}: --force would overwrite what you changed or added there: {name_some(lost)}",
-        "export to another folder, and replace ocr/src/main/assets/edge-ocr, ocr/libs and ocr/src/main/jniLibs in "
-        "yours by those"
+        f"--out {out_dir}: --force would overwrite files that you changed or added: {name_some(lost)}",
+        "export to another folder, then copy ocr/src/main/assets/edge-ocr, ocr/libs and ocr/src/main/jniLibs from there"
         if is_project
-        else "move that elsewhere, or give another --out; settings go into a bundle with --pipeline FILE.yaml or --set",
+        else "move them elsewhere, or give another --out; change settings with --pipeline FILE.yaml or --set instead",
     )
 
 
 def _read_rule(folder: Path) -> tuple[Mapping[str, str], Collection[str], Collection[str]] | None:
-    """Return what `sort_out` needs of a bundle or project; None for any other folder."""
+    """Return the arguments of `sort_out` for a bundle or project; None for any other folder."""
     record = read_record(folder)
     if record is not None:
         return record, (RECORD,), list_tools_folders(record)
@@ -260,7 +260,7 @@ def _sort_out(folder: Path, written: Collection[str] = ()) -> Contents:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Tell whether a folder is a bundle or project in which nothing is its user's."""
+    """Tell whether a folder is a bundle or project without files of the user's."""
     try:
         return not folder.is_symlink() and _sort_out(folder) == Contents()
     except OSError:
@@ -271,9 +271,9 @@ def _is_ours(folder: Path) -> bool:
 
 
 def put_back(out_dir: Path, *, report: Report = lambda step: None) -> None:
-    """Undo what exports to `out_dir` left that were killed: bring back a bundle that was moved away, remove the rest.
+    """Clean up after killed exports to `out_dir`: move an old bundle back, and remove unfinished folders.
 
-    While another export to it runs, or where that cannot be told, nothing is done. `report` is told what was.
+    Does nothing if another export to it runs, or may run. `report` receives what was done.
     """
     place = Path(os.path.realpath(out_dir))
     pattern = re.compile(rf"\.{re.escape(place.name)}(\.zip)?\.[0-9a-f]{{8}}\.(partial|old)")
@@ -282,38 +282,38 @@ def put_back(out_dir: Path, *, report: Report = lambda step: None) -> None:
         if not left:
             return
         named = ", ".join(map(str, left))
-        # What another writes is one of these: it may have been put in place just now.
+        # Another export's folder is one of these: it may have been put in place just now.
         for folder in (*left, place):
             if folder.is_symlink() or not folder.is_dir():
                 continue
             problem = locks.enter_context(_lock(folder))
             if isinstance(problem, BlockingIOError):
-                report(f"{named}: of another export, which is running")
+                report(f"{named}: belongs to another export, which is running")
                 return
             if problem is not None:
                 report(
-                    f"WARNING: {named}: of an export that was cut off or still runs; which of them cannot be told, as "
+                    f"WARNING: {named}: from an export that was interrupted or still runs; cannot tell which, because "
                     f"{folder} cannot be locked: {problem.strerror}"
                 )
                 return
         old = [path for path in left if path.suffix == ".old" and _read_rule(path) is not None]
         is_vacant = not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir()))
-        # Which of two was the last, nobody knows.
+        # Of two, nobody knows which was the last.
         if is_vacant and len(old) == 1:
             old[0].rename(place)
             left.remove(old[0])
-            report(f"WARNING: an export was cut off before: {old[0]} is {place} again")
+            report(f"WARNING: an earlier export was interrupted: moved {old[0]} back to {place}")
         for path in left:
-            # What is half-written has copies of the user's files at most.
+            # An unfinished export has only copies of the user's files.
             if path.suffix == ".old" and (is_vacant or not _is_spare(path, place)):
-                report(f"WARNING: {path} is of an export that was cut off; files of yours may be in it")
+                report(f"WARNING: {path} is from an interrupted export and may contain files of yours")
             else:
                 _remove(path)
-                report(f"removed {path}, of an export that was cut off")
+                report(f"removed {path}, left by an interrupted export")
 
 
 def _is_spare(old: Path, place: Path) -> bool:
-    """Tell whether all that is the user's in a bundle that was moved away is in the one in its place, too."""
+    """Tell whether all the user's files in a bundle that was moved away are also in the one that replaced it."""
     try:
         contents = _sort_out(old)
         return not old.is_symlink() and not contents.lost and has_all(old, place, contents.kept)
@@ -322,17 +322,17 @@ def _is_spare(old: Path, place: Path) -> bool:
 
 
 def _switch(partial: Path, place: Path) -> Path | None:
-    """Put a folder in the place of another; return where that is now, None where there was nothing."""
+    """Put a folder in the place of another; return the new path of the other, None if there was none."""
     if not place.exists() or not any(place.iterdir()):
-        partial.rename(place)  # there is nothing, or an empty folder, which a rename replaces
+        partial.rename(place)  # a rename replaces an empty folder
         return None
     old = partial.with_suffix(".old")
-    # First, so that what is there once they are exchanged is called so at once, for `put_back`.
+    # Renamed before the exchange, so that `put_back` finds the old bundle under this name at any time.
     partial.rename(old)
     if _exchange(old, place):
         return old
     old.rename(partial)
-    # Between the two, there is nothing at the place: `put_back` is for those that are killed then.
+    # Between the two renames the place is empty; if we are killed then, `put_back` repairs it.
     try:
         place.rename(old)
         partial.rename(place)
@@ -344,7 +344,7 @@ def _switch(partial: Path, place: Path) -> Path | None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two folders in one step, and tell whether system and file system can."""
+    """Swap two folders in one step; return whether system and file system support that."""
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, TypeError, AttributeError):
@@ -355,17 +355,17 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def _remove_old(old: Path, place: Path, report: Report) -> None:
     try:
-        # What has come since the last look, or was changed since.
+        # Files that were added or changed since the last check.
         contents = _sort_out(old)
         _, in_the_way = take_along(old, place, contents.kept)
         lost = [*contents.lost, *in_the_way]
         if lost:
-            why = f"you changed or added there what is not in the new one: {name_some(lost)}"
-            report(f"WARNING: {old} stays, the bundle before: {why}")
+            why = f"you changed or added files that the new one lacks: {name_some(lost)}"
+            report(f"WARNING: kept the previous bundle as {old}: {why}")
         else:
             _remove(old)
     except OSError as error:
-        report(f"WARNING: {old} stays, the bundle before: {error.filename}: {error.strerror}")
+        report(f"WARNING: kept the previous bundle as {old}: {error.filename}: {error.strerror}")
 
 
 def _remove(path: Path) -> None:
@@ -377,9 +377,9 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[OSError | None]:
-    """Hold a folder, wherever it is moved; yield why it is not to be had, BlockingIOError where another holds it.
+    """Lock a folder, wherever it is moved; yield None, or why it cannot be locked (BlockingIOError: locked already).
 
-    The hold ends with the process.
+    The lock ends with the process.
     """
     problem, descriptor = None, -1
     try:
@@ -389,7 +389,7 @@ def _lock(folder: Path) -> Iterator[OSError | None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except ImportError:
         problem = OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    except OSError as error:  # NFS may lock only what is open for writing, as no folder is
+    except OSError as error:  # NFS may lock only files open for writing, which a folder cannot be
         problem = error
     try:
         yield problem
@@ -402,24 +402,24 @@ def _lock(folder: Path) -> Iterator[OSError | None]:
 
 
 def check_zip(out_dir: Path, *, force: bool = False) -> Path:
-    """Return where the archive of a bundle goes: beside it.
+    """Return the path of a bundle's archive, next to the bundle.
 
-    Raises UsageError where there is a file already, unless `force` is given and it is an archive of ours, unchanged.
+    Raises UsageError if a file is there, unless `force` is given and it is the unchanged archive of an export.
     """
     place = Path(os.path.realpath(out_dir))
     zip_file = place.with_name(f"{place.name}.zip")
     if not os.path.lexists(zip_file):
         return zip_file
     if not force:
-        raise UsageError(f"--zip: {zip_file} exists", "--force replaces it, if an export wrote it")
+        raise UsageError(f"--zip: {zip_file} exists", "replace it with --force, if an export wrote it")
     problem = "a link" if zip_file.is_symlink() else _find_stranger(zip_file)
     if problem:
-        raise UsageError(f"--zip: {zip_file} is not as an export wrote it: {problem}", "move it elsewhere")
+        raise UsageError(f"--zip: {zip_file} is not an unchanged archive of an export: {problem}", "move it elsewhere")
     return zip_file
 
 
 def _find_stranger(zip_file: Path) -> str:
-    """Return what in a file shows that it is not an archive that an export wrote; nothing where it is one."""
+    """Return why a file is not the unchanged archive of an export; "" if it is."""
     try:
         with zipfile.ZipFile(zip_file) as archive, tempfile.TemporaryDirectory(prefix="edge-ocr-") as scratch:
             names = [name.partition("/")[2] for name in archive.namelist()]
@@ -428,7 +428,7 @@ def _find_stranger(zip_file: Path) -> str:
                 Path(scratch, name).write_bytes(archive.read(f"{min(tops)}/{name}"))
             rule = _read_rule(Path(scratch))
             if rule is None or len(tops) != 1:
-                return "there is no manifest of a bundle in it"
+                return "it contains no manifest of a bundle"
             listed, ours, _ = rule
             for name in names:
                 with archive.open(f"{min(tops)}/{name}") as file:
@@ -440,12 +440,12 @@ def _find_stranger(zip_file: Path) -> str:
 
 
 def write_zip(folder: Path, zip_file: Path) -> None:
-    """Pack a bundle into a folder called after the archive; the same files give the same bytes.
+    """Pack a bundle into an archive, in a folder of the archive's name; the same files give the same bytes.
 
-    A half archive is never seen. Stored, not compressed: weights hardly shrink, and what deflate makes of them
-    depends on the machine's zlib.
+    The archive appears in one step. It is not compressed: weights hardly shrink, and the result of deflate depends on
+    the machine's zlib.
 
-    Raises UsageError where it cannot be written.
+    Raises UsageError if it cannot be written.
     """
     partial = zip_file.with_name(f".{zip_file.name}.{secrets.token_hex(4)}.partial")
     name = zip_file.stem
@@ -454,7 +454,7 @@ def write_zip(folder: Path, zip_file: Path) -> None:
             with zipfile.ZipFile(partial, "w") as archive:
                 for path in sorted(folder.rglob("*")):
                     if path.is_file():
-                        # The time of a ZipInfo made by hand is always the same.
+                        # A ZipInfo made by hand always has the same time.
                         entry = zipfile.ZipInfo(f"{name}/{path.relative_to(folder).as_posix()}")
                         entry.external_attr = (stat.S_IFREG | (0o755 if os.access(path, os.X_OK) else 0o644)) << 16
                         archive.writestr(entry, path.read_bytes())

@@ -1,4 +1,4 @@
-"""What this machine needs to build an Android project, and building it."""
+"""Finds the tools that build an Android project, and builds it."""
 
 from __future__ import annotations
 
@@ -17,43 +17,41 @@ from edge_ocr.errors import ToolchainError
 TASK = ":app:assembleDebug"
 APK = "app/build/outputs/apk/debug/app-debug.apk"
 
-# What the Android Gradle plugin of the project runs with.
+# The versions that the project's Android Gradle plugin supports.
 _GRADLE_FROM, _GRADLE_BEFORE = (8, 13), (9, 0)
-# Gradle 8.14 runs with Java up to 24.
+# Gradle 8.14 supports Java up to 24.
 _JAVA_FROM, _JAVA_BEFORE = 17, 25
 
 ASK_TIMEOUT_S = 60.0
 BUILD_TIMEOUT_S = 3600.0
-"""The first time, Gradle fetches itself and its plugins."""
+"""The first build downloads Gradle and its plugins."""
 _CLOSE_TIMEOUT_S = 5.0
 _MAX_OUTPUT_BYTES = 2**20
-# In the C locale, Java does not find folders with letters beyond ASCII.
+# In the C locale, Java cannot open folders whose names are not ASCII.
 _GRADLE_ENVIRONMENT = ("env", "LC_ALL=C.UTF-8")
 
 
 def list_missing_tools(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield each tool that is missing or of an unfit version, with where to get it."""
+    """Yield each tool that is missing or has an unsupported version, with how to get it."""
     sdk, problem = find_sdk(folder)
     if problem:
-        yield problem, "install Android Studio or its command-line tools, then set ANDROID_HOME to the SDK's folder"
+        yield problem, "install Android Studio or its command-line tools, and set ANDROID_HOME to the SDK's folder"
     if find_adb(sdk) is None:
-        yield "adb", "apt-get install adb, or Android's platform tools"
+        yield "adb", "run apt-get install adb, or install Android's platform tools"
     java = _find_java()
     version = None if java is None else _read_java_version(java)
     if version is None or not _JAVA_FROM <= version < _JAVA_BEFORE:
-        found = f"{java} is {version or 'of unknown version'}" if java else "there is none"
+        found = f"{java} is {version or 'of unknown version'}" if java else "missing"
         yield (
             f"Java {_JAVA_FROM} to {_JAVA_BEFORE - 1} ({found})",
-            f"apt-get install openjdk-{_JAVA_FROM}-jdk, or openjdk-21-jdk where there is none; or set JAVA_HOME",
+            f"run apt-get install openjdk-{_JAVA_FROM}-jdk (or openjdk-21-jdk), or set JAVA_HOME",
         )
     gradle = find_gradle(folder)
     wanted = f"Gradle {'.'.join(map(str, _GRADLE_FROM))} or a later {_GRADLE_FROM[0]}.x"
-    remedy = (
-        "https://gradle.org/releases, its bin/ in PATH; or open the project once in Android Studio, which fetches one"
-    )
+    remedy = "add bin/ of a download from gradle.org/releases to PATH, or open the project once in Android Studio"
     if gradle is None:
-        yield f"{wanted} (there is none)", remedy
-    # Without Java, Gradle cannot tell its version.
+        yield f"{wanted} (missing)", remedy
+    # Gradle needs Java to tell its version.
     elif version is not None:
         status, out, said = run_tool([*_GRADLE_ENVIRONMENT, gradle, "--version"], ASK_TIMEOUT_S * 5, folder)
         match = re.search(r"^Gradle (\d+)\.(\d+)", out, re.MULTILINE) if status == 0 else None
@@ -64,7 +62,7 @@ def list_missing_tools(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def find_sdk(folder: Path) -> tuple[Path | None, str]:
-    """Return the Android SDK's folder, or what is wrong: where Gradle looks, in its order."""
+    """Return the Android SDK's folder, or None and the problem; looks where Gradle looks, in the same order."""
     places = {f"{folder / 'local.properties'}: sdk.dir": _read_sdk_dir(folder / "local.properties")}
     places.update({name: os.environ.get(name) for name in ("ANDROID_HOME", "ANDROID_SDK_ROOT")})
     for source, place in places.items():
@@ -79,7 +77,7 @@ def _read_sdk_dir(properties: Path) -> str | None:
         match = re.search(r"(?m)^\s*sdk\.dir\s*[=:]\s*(.*?)\s*$", properties.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         return None
-    # Android Studio writes a backslash before `:` and another backslash, and \u00fc for a letter beyond ASCII.
+    # Android Studio escapes `:` and `\` with a backslash, and writes letters beyond ASCII as \u00fc.
     return None if match is None else re.sub(r"\\(?:u([0-9a-fA-F]{4})|(.))", _unescape, match[1])
 
 
@@ -88,7 +86,7 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def find_adb(sdk: Path | None) -> str | None:
-    """Return adb: that of the PATH, else that of the Android SDK in `sdk`."""
+    """Return adb from the PATH, or else from the Android SDK in `sdk`."""
     found = shutil.which("adb")
     return found or (None if sdk is None else shutil.which(sdk / "platform-tools" / "adb"))
 
@@ -100,19 +98,19 @@ def _find_java() -> str | None:
 
 def _read_java_version(java: str) -> int | None:
     _, out, said = run_tool([java, "-version"], ASK_TIMEOUT_S)
-    # `17.0.15`, and before Java 9 `1.8.0_401`.
+    # `17.0.15`, or before Java 9 `1.8.0_401`.
     match = re.search(r'version "(?:1\.)?(\d+)', said.decode(errors="replace") + out)
     return None if match is None else int(match[1])
 
 
 def find_gradle(folder: Path) -> str | None:
-    """Return Gradle: the wrapper of the project in `folder`, else what Studio fetched for it, else that of the PATH."""
+    """Return the Gradle wrapper of the project in `folder`, or the Gradle that Studio fetched for it, or the PATH's."""
     wrapper = folder / "gradlew"
     return str(wrapper.resolve()) if os.access(wrapper, os.X_OK) else _find_fetched(folder) or shutil.which("gradle")
 
 
 def _find_fetched(folder: Path) -> str | None:
-    """Return the Gradle that the wrapper's properties name, from where wrappers and Android Studio unpack it."""
+    """Return the Gradle that the wrapper's properties name, if a wrapper or Android Studio has unpacked it."""
     properties = folder / "gradle" / "wrapper" / "gradle-wrapper.properties"
     text = properties.read_text(encoding="utf-8", errors="replace") if properties.is_file() else ""
     match = re.search(r"(?m)^\s*distributionUrl\s*=.*/((gradle-[\w.-]+)-(?:bin|all))\.zip\s*$", text)
@@ -124,12 +122,12 @@ def _find_fetched(folder: Path) -> str | None:
 
 
 def build_app(folder: Path) -> Path:
-    """Return the APK that Gradle made of a project.
+    """Build a project with Gradle and return the APK.
 
-    Raises ToolchainError, with Gradle's reason, where it made none.
+    Raises ToolchainError, with Gradle's reason, if the build fails.
     """
     gradle = str(find_gradle(folder))
-    # No daemon: nothing of ours stays behind.
+    # Without the daemon, no process stays behind.
     command = [*_GRADLE_ENVIRONMENT, gradle, "--no-daemon", "--console=plain", "--quiet", TASK]
     status, out, said = run_tool(command, BUILD_TIMEOUT_S, folder)
     if status != 0:
@@ -138,18 +136,18 @@ def build_app(folder: Path) -> Path:
         last = quote_last_line(said) or quote_last_line(out.encode())
         found = " ".join((reason[1] if reason else last.removeprefix(": ")).split())
         raise ToolchainError(
-            f"{folder}: could not be built: {clean_text(found, 1000) or name_end(status)}",
-            f"in {folder}: {gradle} {TASK}",
+            f"{folder}: the build failed: {clean_text(found, 1000) or name_end(status)}",
+            f"run in {folder}: {gradle} {TASK}",
         )
     apk = folder / APK
     if not apk.is_file():
-        raise ToolchainError(f"{folder}: Gradle made no {APK}", f"in {folder}: {gradle} {TASK}")
+        raise ToolchainError(f"{folder}: Gradle made no {APK}", f"run in {folder}: {gradle} {TASK}")
     return apk
 
 
 @contextmanager
 def start_tool(command: Sequence[str], folder: Path | None = None) -> Iterator[Child]:
-    """Yield a process; it is ended in any case."""
+    """Yield a process, which is ended in any case."""
     child = Child(command, folder)
     try:
         child.close_stdin()
@@ -159,9 +157,9 @@ def start_tool(command: Sequence[str], folder: Path | None = None) -> Iterator[C
 
 
 def run_tool(command: Sequence[str], timeout_s: float, folder: Path | None = None) -> tuple[int, str, bytes]:
-    """Return exit code, stdout and the end of stderr of a command.
+    """Run a command; return its exit code, its stdout and the end of its stderr.
 
-    Raises ToolchainError where it does not start, or not end in time.
+    Raises ToolchainError if it does not start or does not end in time.
     """
     with start_tool(command, folder) as child:
         try:

@@ -1,4 +1,4 @@
-"""The board's side of a deployment: a new folder beside the place of a bundle, and what is done in it over ssh."""
+"""The board's side of a deployment: a new folder next to the bundle's place, and the commands run there over ssh."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ from edge_ocr.errors import (
 
 COPY_TIMEOUT_S = 1800.0
 RUN_TIMEOUT_S = 3600.0
-"""For the installer, where pip may fetch, and for measuring."""
+"""For the installer, where pip may download, and for measuring."""
 SWITCH_TIMEOUT_S = 600.0
-"""A slow card may first have much to write."""
+"""A slow SD card may first have much to write."""
 CLOSE_TIMEOUT_S = 5.0
 REMOVE_TIMEOUT_S = 60.0
 
@@ -54,7 +54,7 @@ _PROGRAMS = ("edge-ocr-lite", "install.sh", "uninstall.sh")
 _MAX_OUTPUT_BYTES = 2**20
 _MAX_LINE = 2000
 
-# What a command of ours that ended with a code means there, it means here.
+# Our commands on the board use the same exit codes.
 _ERRORS: Mapping[int, type[EdgeOcrError]] = MappingProxyType(
     {
         error.exit_code: error
@@ -72,7 +72,7 @@ _ERRORS: Mapping[int, type[EdgeOcrError]] = MappingProxyType(
 )
 
 _BEGINS = f"{OUR_MARK}begins"
-# Runs a command in a folder there. The keeper knows by the file what to end. 255 would be taken for ssh's own failure.
+# Runs a command in a folder there. The file tells the keeper what to end. 255 would look like a failure of ssh itself.
 _JOB = f"""\
 cd "$1" || exit 1
 shift
@@ -88,20 +88,20 @@ exit $status"""
 
 
 class Board:
-    """The place of a bundle on a machine that ssh reaches, and a new folder beside it.
+    """The place of a bundle on a machine that ssh reaches, and a new folder next to it.
 
-    One connection, the keeper, stays open; when it closes, what runs there for us ends, and the new folder goes.
+    One connection, the keeper, stays open. When it closes, it ends what we run there and removes the new folder.
     """
 
     def __init__(self, address: SshAddress, python: str, report: Report) -> None:
-        """Connect; `python` is the name or path of the one there that its version is asked of.
+        """Connect; `python` is the name or path of the board's Python.
 
-        Raises ToolchainError where there is no ssh.
+        Raises ToolchainError if this machine has no ssh.
         """
         self._address = address
         self.host = address.host
         self.python = python
-        """Name or path there."""
+        """Name or path on the board."""
         self._report = report
         self._connection = make_connection(address)
         self._token = secrets.token_hex(4)
@@ -109,15 +109,15 @@ class Board:
         self._free_bytes: int | None = None
         self._needed_bytes = 0
         self.place = address.path
-        """Absolute, and where links lead, once it is open."""
+        """Absolute and with links resolved once the board is open."""
         self.machine = ""
-        """What `uname -m` says."""
+        """Output of `uname -m`."""
         self.facts: Machine | None = None
-        """Of its Python; None where that does not tell."""
+        """Facts about its Python; None if it does not tell them."""
         self.python_version = ""
-        """Empty where there is no such Python."""
+        """Empty if there is no such Python."""
         self.replaces = False
-        """Whether a bundle is there."""
+        """Whether an existing bundle will be replaced."""
         script = _KEEPER.read_text(encoding="utf-8")
         self._keeper = self._start(script, "keeper", address.path, self._token, python)
 
@@ -126,10 +126,10 @@ class Board:
         return f"{self.place}.new-{self._token}"
 
     def open(self, needed_bytes: int) -> None:
-        """Make the new folder, and find out whether the bundle fits.
+        """Make the new folder, and check that the bundle fits.
 
-        Raises ToolchainError where the board cannot be reached or lacks tar or Python, UsageError for a place that is
-        not a bundle's, that cannot be written or that has not `needed_bytes` free.
+        Raises ToolchainError if the board cannot be reached or lacks tar or Python; UsageError if the place holds
+        something else than a bundle, cannot be written, or has less than `needed_bytes` free.
         """
         self._needed_bytes = needed_bytes
         with self._watch("make a folder", 4 * CONNECT_TIMEOUT_S) as deadline:
@@ -138,29 +138,30 @@ class Board:
         self.machine, self.python_version = (clean_text(facts.get(key, "")) for key in ("machine", "python"))
         self.facts = _read_facts(facts.get("facts", ""))
         self.replaces = "replaces" in facts
-        # Blocks of 1024 bytes: all, used, free, then how full it is. The name of the file system may have blanks.
+        # In blocks of 1024 bytes: total, used, free, then the share in use. The file system's name may contain spaces.
         match = re.search(r" (\d+) +\d+% ", facts.get("free", ""))
-        room = "room unknown"
+        room = "free space unknown"
         if match is not None:
             self._free_bytes = int(match[1]) * 1024
             room = f"{self._free_bytes / 1e6:.0f} MB free"
         self._report(f"{self._address.host}: {self.machine}, Python {self.python_version or 'missing'}, {room}")
         if "left" in facts:
             left = clean_text(facts["left"])
-            files = "; files of yours may be in it" if ".old-" in left else ""
-            self._report(f"WARNING: {left} is there, of a deployment that runs or was cut off{files}")
+            files = "; it may contain files of yours" if ".old-" in left else ""
+            self._report(f"WARNING: {left} belongs to a deployment that is running or was interrupted{files}")
         if not self.python_version:
             raise ToolchainError(
-                f"{self._address.host}: there is no {self.python} that starts",
-                f"{self._address.by_hand} sudo apt install python3; or --python names another",
+                f"{self._address.host}: {self.python} is missing or does not start",
+                f"run {self._address.by_hand} sudo apt install python3, or name another with --python",
             )
         if self._free_bytes is not None and self._free_bytes < needed_bytes:
             raise self._refuse_full()
 
     def copy(self, files: Mapping[str, Path]) -> None:
-        """Copy `files`, by their names there, into the new folder.
+        """Copy `files`, by their names on the board, into the new folder.
 
-        Raises ModelError for a file that cannot be read, UsageError where the disk there is full, ToolchainError.
+        Raises ModelError for a file that cannot be read, UsageError if the board's disk is full, ToolchainError for any
+        other failure.
         """
         with self._run("copy the files", COPY_TIMEOUT_S, self._new, ["tar", "-xmf", "-"]) as (child, deadline):
             with send_archive(child, deadline) as archive:
@@ -177,26 +178,27 @@ class Board:
             )
 
     def install(self, arguments: Sequence[str]) -> None:
-        """Run the installer in the new folder; it ends with the selftest.
+        """Run the installer in the new folder, which ends with the self-test.
 
         Raises as `run`.
         """
         self._run_ours("install.sh", self._new, ["sh", "-c", 'exec sh ./install.sh "$@" >&2', "install.sh", *arguments])
 
     def check_old(self, written: Collection[str], *, force: bool = False) -> None:
-        """Look what the user has in the bundle that is there, which is to give way to the files `written`.
+        """Check that replacing the existing bundle by the files `written` loses none of the user's files.
 
-        Raises UsageError, naming it, where something would be lost, unless `force` is given; as `run`.
+        Raises UsageError, with their names, if it would, unless `force` is given; also as `run`.
         """
         if self.replaces:
             self._sort_out("ask", self.place, force=force, written=written)
 
     def switch(self, *, force: bool = False) -> list[str]:
-        """Put the new folder in place, with what is the user's in the old one; return notes.
+        """Put the new folder in place, with the user's files of the old one; return notes.
 
-        The old one stays beside it where something would be lost: with `force`, or where that came while it switched.
+        The old bundle is kept next to the new one if files would be lost: with `force`, or if they came during the
+        switch.
 
-        Raises as `check_old`; UsageError where it cannot be renamed. The old bundle is then there as before.
+        Raises as `check_old`; UsageError if a folder cannot be renamed. The old bundle is then unchanged.
         """
         kept, lost = self._sort_out("take", self.place, force=force)
         with self._watch("put the bundle in place", SWITCH_TIMEOUT_S) as deadline:
@@ -205,17 +207,17 @@ class Board:
         self._made = False
         host, notes = self._address.host, []
         if kept:
-            notes.append(f"kept {kept} {'file' if kept == 1 else 'files'} of yours")
+            notes.append(f"kept {kept} of your files")
         if "old" not in facts:
             return notes
         old = clean_text(facts["old"])
         try:
-            # What has come since, or was changed since.
+            # Files that were added or changed since.
             lost = lost or self._sort_out("again", facts["old"], force=True)[1]
         except EdgeOcrError as error:
-            return [*notes, f"{old} on {host} stays: {error.message}"]
+            return [*notes, f"kept {old} on {host}: {error.message}"]
         if lost:
-            return [*notes, f"{old} on {host} stays, as you changed or added there what is not in the new one: {lost}"]
+            return [*notes, f"kept {old} on {host}: you changed or added files that the new bundle lacks: {lost}"]
         with self._watch("remove the old bundle", SWITCH_TIMEOUT_S) as deadline:
             self._keeper.send(b"clear\n", deadline)
             facts = self._ask("cleared", deadline)
@@ -224,25 +226,25 @@ class Board:
         return notes
 
     def run_beside(self, name: str, program: Path, *arguments: str) -> bytes:
-        """Run a Python program of this machine, which needs no bundle, there; return its stdout.
+        """Run a Python program of this machine on the board, without a bundle; return its stdout.
 
-        `name` is what it is called in errors.
+        `name` is its name in errors.
 
         Raises as `run`.
         """
-        # Small servers take no command as long as a program. -I: no module of a folder there comes first.
+        # Small servers do not accept a command as long as a program. -I: import nothing from the current folder.
         command = [self.python, "-I", "-", *arguments]
         return self._run_ours(name, self._new if self._made else self.place, command, program.read_bytes())
 
     def run(self, name: str, command: Sequence[str]) -> bytes:
-        """Run a command of the bundle that is in place, called `name` in errors, and return its stdout.
+        """Run a command of the bundle that is in place and return its stdout; `name` is its name in errors.
 
-        Raises the class of its exit code with the error that it wrote; ToolchainError where it ended in another way.
+        Raises the class of its exit code with the error that it wrote; ToolchainError for any other failure.
         """
         return self._run_ours(name, self.place, command)
 
     def close(self) -> None:
-        """End the keeper, which removes what is not in place."""
+        """End the keeper, which removes the new folder if it is not in place."""
         self._keeper.close_stdin()
         tidied = not self._made
         if self._made:
@@ -251,20 +253,20 @@ class Board:
                 tidied = True
         self._keeper.end(CLOSE_TIMEOUT_S)
         if not tidied:
-            self._report(f"WARNING: could not make sure that {self._new} on {self._address.host} is gone")
+            self._report(f"WARNING: {self._new} on {self._address.host} may not have been removed")
 
     def _sort_out(self, stage: str, old: str, *, force: bool, written: Collection[str] = ()) -> tuple[int, str]:
-        """Apply the rule of `ownership` there; return how many files were kept, and what would be lost."""
+        """Apply the rule of `ownership` there; return the number of files kept, and the names of those at risk."""
         settings = {"manifest": MANIFEST, "ours": OURS, "dropped": DROPPED, "written": sorted(written)}
         new = self._new if self._made else self.place
         said = self.run_beside("ownership", _OWNERSHIP, stage, old, new, json.dumps(settings))
         count, _, named = clean_text(said.decode(errors="replace").strip(), _MAX_LINE).partition(" ")
         if not count.isdecimal():
-            raise ToolchainError(f"{self._address.host}: what is yours in {old} cannot be told: it said {said[:200]!r}")
+            raise ToolchainError(f"{self._address.host}: cannot tell what in {old} is yours: got {said[:200]!r}")
         if named and not force:
             raise UsageError(
-                f"{self._address.host}: what you changed or added in {self.place} would be lost: {named}",
-                "move that elsewhere there; or --force leaves the whole old bundle beside the new one",
+                f"{self._address.host}: files that you changed or added in {self.place} would be lost: {named}",
+                "move them elsewhere there, or keep the whole old bundle next to the new one with --force",
             )
         return int(count), named
 
@@ -272,14 +274,14 @@ class Board:
         return Child([*self._connection, shlex.join(["sh", "-c", script, *arguments])], hear=hear)
 
     def _ask(self, last: str, deadline: float) -> dict[str, str]:
-        """Return what the keeper says up to `last`."""
+        """Return the facts that the keeper sends, up to the key `last`."""
         facts = receive_facts(self._keeper, [last, "refused"], deadline)
         self.place = facts.get("place", self.place)
         if "restored" in facts:
             old, place = clean_text(facts["restored"]), clean_text(self.place)
-            self._report(f"WARNING: a deployment was cut off before: the bundle {old} is {place} again")
+            self._report(f"WARNING: an earlier deployment was interrupted: moved its bundle {old} back to {place}")
         if "refused" in facts:
-            # Behind it, nothing of ours is there any more.
+            # The keeper has removed everything of ours by now.
             self.close()
             self._made = False
             raise self._describe_refusal(facts["refused"])
@@ -294,37 +296,37 @@ class Board:
             named = f"{self._address.user}@{named}"
         if reason == "foreign":
             return UsageError(
-                f"{host}: {place} is there and is not a bundle, so it is not replaced",
-                f"name another folder: --ssh {shlex.quote(f'{named}:DIR')}",
+                f"{host}: {place} exists and is not a bundle, so it is not replaced",
+                f"choose another folder: --ssh {shlex.quote(f'{named}:DIR')}",
             )
         if reason == "parent":
-            # Two shells read it: the one here, and the one there.
+            # Quoted twice, for the shell here and the one there.
             make = shlex.quote(shlex.join(["mkdir", "-p", "--", parent]))
-            return UsageError(f"{host}: there is no folder {parent} for {place}", f"{by_hand} {make}")
+            return UsageError(f"{host}: the folder {parent} for {place} does not exist", f"run {by_hand} {make}")
         if reason == "home":
             return UsageError(
-                f"{host}: the user has no home there{said}", f"--ssh {shlex.quote(f'{named}:/ABSOLUTE/DIR')}"
+                f"{host}: the user has no home{said}", f"give a path: --ssh {shlex.quote(f'{named}:/ABSOLUTE/DIR')}"
             )
         if reason == "tar":
-            return ToolchainError(f"{host}: tar is missing there", f"{by_hand} sudo apt install tar")
+            return ToolchainError(f"{host}: tar is missing there", f"run {by_hand} sudo apt install tar")
         if reason == "unwritable":
-            return UsageError(f"{host}: cannot write in {parent or '/'}{said}", "name a folder where you may write")
+            return UsageError(f"{host}: cannot write in {parent or '/'}{said}", "choose a folder where you may write")
         if reason == "switch":
-            return UsageError(f"{host}: {place} could not be renamed{said}", "is something mounted there?")
-        return ToolchainError(f"{host}: refused: {clean_text(reason)}{said}", f"does this work? {by_hand}")
+            return UsageError(f"{host}: cannot rename {place}{said}", "check whether something is mounted there")
+        return ToolchainError(f"{host}: refused: {clean_text(reason)}{said}", f"check that this works: {by_hand}")
 
     def _refuse_full(self) -> UsageError:
         free = "" if self._free_bytes is None else f", {self._free_bytes / 1e6:.1f} MB were free"
         return UsageError(
-            f"{self._address.host}: no room for {self.place}: it needs {self._needed_bytes / 1e6:.1f} MB{free}",
-            f"{self._address.by_hand} df -h",
+            f"{self._address.host}: no space for {self.place}: it needs {self._needed_bytes / 1e6:.1f} MB{free}",
+            f"free some space there ({self._address.by_hand} df -h shows it)",
         )
 
     @contextmanager
     def _run(
         self, doing: str, timeout_s: float, folder: str, command: Sequence[str], listener: _Listener | None = None
     ) -> Iterator[tuple[Child, float]]:
-        """Yield a command there and its deadline; it is ended in any case."""
+        """Yield a command there, which is ended in any case, and its deadline."""
         hear = (listener or _Listener(lambda line: None)).hear
         child = self._start(_JOB, "job", folder, *command, hear=hear)
         try:
@@ -336,7 +338,7 @@ class Board:
             child.kill()
 
     def _run_ours(self, name: str, folder: str, command: Sequence[str], data: bytes = b"") -> bytes:
-        # The new folder is gone, or has another name, by the time anybody does what is said.
+        # By the time that anybody reads this, the new folder has another name or is gone.
         listener = _Listener(lambda line: self._report(line.replace(self._new, self.place)))
         with self._run(f"run {name}", RUN_TIMEOUT_S, folder, command, listener) as (child, deadline):
             child.send(data, deadline)
@@ -344,7 +346,7 @@ class Board:
             said = child.receive_rest(_MAX_OUTPUT_BYTES, deadline)
             status = child.end(CLOSE_TIMEOUT_S)
         if status == 0:
-            # Before the mark, a login shell may have greeted.
+            # A login shell may print a greeting before the mark.
             return said.partition(f"{_BEGINS}\n".encode())[2]
         better = self._explain(status, child)
         if better is not None:
@@ -356,7 +358,7 @@ class Board:
 
     @contextmanager
     def _watch(self, doing: str, timeout_s: float) -> Iterator[float]:
-        """Yield a deadline; the ways in which the keeper can fail to answer become errors."""
+        """Yield a deadline; turn each way in which the keeper can fail to answer into an error."""
         what = f"{self._address.host}: could not {doing} for {self.place}"
         try:
             yield time.monotonic() + timeout_s
@@ -365,17 +367,17 @@ class Board:
         except EndedError:
             better = self._explain(self._keeper.end(CLOSE_TIMEOUT_S), self._keeper)
             raise better or ToolchainError(
-                f"{what}{self._quote(self._keeper)}", f"does this work? {self._address.by_hand}"
+                f"{what}{self._quote(self._keeper)}", f"check that this works: {self._address.by_hand}"
             ) from None
 
     def _explain(self, status: int, child: Child) -> ToolchainError | None:
-        """Return the error for an ssh that failed itself; None where the command at its other end did."""
+        """Return the error if ssh itself failed; None if the command on the board did."""
         if status != SSH_FAILED:
             return None
         return explain_ssh(self._address, bytes(child.tail), self._quote(child))
 
     def _quote(self, child: Child) -> str:
-        """Return the last line that it wrote to stderr, as the end of a message."""
+        """Return the last line of its stderr as the end of a message."""
         return quote_last_line(child.tail.rpartition(f"{_BEGINS}\n".encode())[2])
 
 
@@ -396,7 +398,7 @@ def _read_facts(said: str) -> Machine | None:
 
 @contextmanager
 def open_board(address: SshAddress, python: str, needed_bytes: int, report: Report) -> Iterator[Board]:
-    """Yield a board with a new folder; whatever the end is, what is then not in place goes.
+    """Yield a board with a new folder, which is removed in the end unless it was put in place.
 
     Raises as `Board` and `Board.open`.
     """
@@ -409,21 +411,21 @@ def open_board(address: SshAddress, python: str, needed_bytes: int, report: Repo
 
 
 class _Listener:
-    """Hears the stderr of a command there: tells its lines on as they come, but for the error that it ends with."""
+    """Reads the stderr of a command there: reports its lines as they come, except the error that it ends with."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
         self._rest = b""
         self._begun = False
         self.error: str | None = None
-        """The first: those behind it follow from it."""
+        """The first error; later ones follow from it."""
         self.hint: str | None = None
 
     def hear(self, said: bytes) -> None:
         *lines, self._rest = (self._rest + said).split(b"\n")
         for raw in lines:
             line = clean_text(raw.decode(errors="replace").rstrip(), _MAX_LINE)
-            # Before, a server may greet.
+            # A server may print a greeting before the mark.
             if not self._begun:
                 self._begun = line == _BEGINS
             elif line.startswith("Error: "):

@@ -1,4 +1,4 @@
-"""A phone that adb reaches: what it is, installing the app there, and what the app's self-test says."""
+"""A phone that adb reaches: its properties, installing the app, and the result of the app's self-test."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ ACTIVITY, ACTION = f"{PACKAGE}/.SelfTestActivity", f"{PACKAGE}.SELF_TEST"
 
 INSTALL_TIMEOUT_S = 600.0
 SELF_TEST_TIMEOUT_S = 180.0
-"""Of which slow phones need most to copy and load the models for the first time."""
+"""Slow phones spend most of it copying and loading the models for the first time."""
 
-# What keeps adb from using a device, by how it names its state.
+# How to fix each state in which adb cannot use a device.
 _STATES: Mapping[str, str] = {
     "unauthorized": "confirm `Allow USB debugging` on its screen",
-    "offline": "unplug it and plug it in again, or: adb reconnect offline",
+    "offline": "unplug it and plug it in again, or run adb reconnect offline",
     "authorizing": "confirm `Allow USB debugging` on its screen",
-    "no permissions": "apt-get install android-sdk-platform-tools-common (rules for udev), then plug it in again",
+    "no permissions": "run apt-get install android-sdk-platform-tools-common (udev rules), then plug it in again",
 }
-# What Android answers where it does not install.
-_REMOVE = f"this removes it and its settings: adb uninstall {PACKAGE}"
+# How to fix each reason for which Android refuses an installation.
+_REMOVE = f"remove it and its settings with adb uninstall {PACKAGE}"
 _INSTALL_HINTS: Mapping[str, str] = {
-    "INSTALL_FAILED_UPDATE_INCOMPATIBLE": f"an app signed with another key is there; {_REMOVE}",
-    "INSTALL_FAILED_VERSION_DOWNGRADE": f"a newer one is there; {_REMOVE}",
-    "INSTALL_FAILED_INSUFFICIENT_STORAGE": "make room on the phone",
+    "INSTALL_FAILED_UPDATE_INCOMPATIBLE": f"the phone has the app signed with another key; {_REMOVE}",
+    "INSTALL_FAILED_VERSION_DOWNGRADE": f"the phone has a newer version; {_REMOVE}",
+    "INSTALL_FAILED_INSUFFICIENT_STORAGE": "free some space on the phone",
     "INSTALL_FAILED_USER_RESTRICTED": "allow `Install via USB` in its developer options, and confirm on its screen",
     "INSTALL_FAILED_NO_MATCHING_ABIS": "export again with the phone's ABI (--abi)",
-    "INSTALL_FAILED_OLDER_SDK": "take a phone with a newer Android",
+    "INSTALL_FAILED_OLDER_SDK": "use a phone with a newer Android",
 }
 
 
@@ -57,14 +57,14 @@ class Device:
     sdk: int
     """Android's API level."""
     abis: tuple[str, ...]
-    """That it runs, the best first."""
+    """The ABIs that it runs, the best first."""
     page_size_bytes: int | None
-    """None where it does not tell."""
+    """None if unknown."""
 
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What the app's self-test wrote into the log."""
+    """The result that the app's self-test wrote to the log."""
 
     problems: tuple[str, ...]
     passed: bool
@@ -78,37 +78,37 @@ class SelfTest:
 
 
 class Adb:
-    """adb, and the one device that it is used with."""
+    """adb, used with one device."""
 
     def __init__(self, program: str) -> None:
         self._program = program
         self.serial = ""
 
     def choose(self, serial: str | None) -> None:
-        """Find the device called `serial`, or the only one.
+        """Choose the device with the serial number `serial`, or the only device.
 
-        Raises ToolchainError where it is not there or cannot be used, UsageError where there are several.
+        Raises ToolchainError if it is missing or cannot be used, UsageError if there are several.
         """
         status, out, said = run_tool([self._program, "devices"], ASK_TIMEOUT_S)
         if status != 0:
             raise ToolchainError(
-                f"adb devices: {name_end(status)}{quote_last_line(said)}", "does this work? adb devices"
+                f"adb devices: {name_end(status)}{quote_last_line(said)}", "check that this works: adb devices"
             )
         states = dict(line.rstrip().split("\t", 1) for line in out.splitlines() if "\t" in line)
         wanted = serial or os.environ.get("ANDROID_SERIAL") or None
         if wanted is not None and wanted not in states:
             raise ToolchainError(
                 f"adb sees no device {wanted}",
-                f"it sees {', '.join(states)}" if states else "it sees none: adb devices",
+                f"choose one of {', '.join(states)}" if states else "connect it, and check adb devices",
             )
         if not states:
             raise ToolchainError(
                 "adb sees no device",
-                "connect a phone by USB with USB debugging on (its developer options), or: adb connect HOST:PORT",
+                "connect a phone by USB with USB debugging on (in its developer options), or run adb connect HOST:PORT",
             )
         usable = [name for name, state in states.items() if state == "device"]
         if wanted is None and len(usable) > 1:
-            raise UsageError(f"adb sees several devices: {', '.join(usable)}", f"--serial {usable[0]} takes one")
+            raise UsageError(f"adb sees several devices: {', '.join(usable)}", f"choose one: --serial {usable[0]}")
         self.serial = wanted or (usable or list(states))[0]
         state = states[self.serial]
         if state != "device":
@@ -116,9 +116,9 @@ class Adb:
             raise ToolchainError(f"{self.serial}: adb cannot use it: {clean_text(state)}", hint)
 
     def describe(self) -> Device:
-        """Ask the device what it is.
+        """Ask the device for its properties.
 
-        Raises ToolchainError where it does not answer.
+        Raises ToolchainError if it does not answer.
         """
         names = ("build.version.sdk", "product.cpu.abilist", "product.manufacturer", "product.model")
         script = "; ".join(f"getprop ro.{name}" for name in names)
@@ -134,44 +134,44 @@ class Adb:
             )
         except ValueError:
             raise ToolchainError(
-                f"{self.serial}: does not say what it is: {clean_text(' / '.join(lines))!r}",
-                "is Android started on it?",
+                f"{self.serial}: unexpected properties: {clean_text(' / '.join(lines))!r}",
+                "check that Android has started on it",
             ) from None
 
     def install(self, apk: Path) -> None:
-        """Install an app over the one that is there.
+        """Install an app, replacing an installed version.
 
-        Raises ToolchainError, with Android's reason.
+        Raises ToolchainError, with Android's reason, if that fails.
         """
         status, out, said = self._ask(["install", "-r", "-t", str(apk)], INSTALL_TIMEOUT_S)
-        # Older ones end with 0 all the same.
+        # Older versions of adb exit with 0 even if they fail.
         if status == 0 and re.search(r"^Success", out, re.MULTILINE):
             return
         reason = re.search(r"Failure \[(.*?)\]?$", out + said.decode(errors="replace"), re.MULTILINE)
         found = clean_text(reason[1]) if reason else name_end(status) + quote_last_line(said or out.encode())
         hint = next((text for code, text in _INSTALL_HINTS.items() if found.startswith(code)), None)
-        raise ToolchainError(f"{self.serial}: did not install the app: {found}", hint)
+        raise ToolchainError(f"{self.serial}: the app was not installed: {found}", hint)
 
     def test(self) -> SelfTest:
-        """Let the app test itself, and return what it wrote into the log.
+        """Run the app's self-test and return the result that it wrote to the log.
 
-        Raises NotVerifiedError where it crashes, or writes nothing that can be read.
+        Raises NotVerifiedError if it crashes, or writes no readable result.
         """
         token = secrets.token_hex(8)
-        # The phone's own clock decides what is new in its log.
+        # The phone's own clock decides which lines of its log are new.
         began = self._shell("date '+%m-%d %H:%M:%S.000'").strip()
         tags = ("EdgeOcr:I", "AndroidRuntime:E", "DEBUG:F")
         log = [self._program, "-s", self.serial, "logcat", "-v", "raw", "-T", began, "-s", *tags]
         with start_tool(log) as child:
-            # Stopped first: Android would else only bring one that runs to the front. Not waited for (-W): behind a
-            # lock screen, that may never end.
+            # -S stops the app first, because Android only brings a running one to the front. No -W, because waiting
+            # behind a lock screen may never end.
             start = f"am start -S -n {ACTIVITY} -a {ACTION} --es token {token}"
             out = self._shell(f"{start} 2>&1")
             refused = re.search(r"^(?:Error|Exception|Security exception|java\.|cmd: ).*", out, re.MULTILINE)
             if refused:
                 raise NotVerifiedError(
                     f"{self.serial}: the self-test did not start: {clean_text(refused[0])}",
-                    f"is {PACKAGE} still the app's id, and {ACTIVITY} in its manifest?",
+                    f"check that the app's id is {PACKAGE} and that its manifest has {ACTIVITY}",
                 )
             try:
                 return _read_result(_await_line(child, token, time.monotonic() + SELF_TEST_TIMEOUT_S))
@@ -180,17 +180,17 @@ class Adb:
             except EndedError:
                 said = quote_last_line(child.tail)
                 raise NotVerifiedError(
-                    f"{self.serial}: its log ended before the self-test did{said}", "is it still connected? adb devices"
+                    f"{self.serial}: its log ended before the self-test{said}", "check its connection: adb devices"
                 ) from None
 
     def _explain_silence(self) -> NotVerifiedError:
         runs = ""
         with suppress(ToolchainError):
             runs = self._shell(f"pidof {PACKAGE} || true").strip()
-        found = "still runs" if runs else "has ended without a word: was there too little memory?"
+        found = "is still running" if runs else "ended silently, perhaps for lack of memory"
         return NotVerifiedError(
             f"{self.serial}: no result of the self-test within {SELF_TEST_TIMEOUT_S:g} s; the app {found}",
-            "unlock the phone and leave its screen on, then again; the app's self-test can also be started by hand",
+            "unlock the phone, leave its screen on and try again, or start the self-test in the app by hand",
         )
 
     def _ask(self, arguments: Sequence[str], timeout_s: float) -> tuple[int, str, bytes]:
@@ -198,11 +198,11 @@ class Adb:
 
     def _shell(self, script: str) -> str:
         status, out, said = self._ask(["shell", script], ASK_TIMEOUT_S)
-        # `am` tells of errors in its output, and of some by its exit code, too.
+        # `am` reports errors in its output, and only some of them by its exit code.
         if status != 0 and not out:
             raise ToolchainError(
                 f"{self.serial}: adb shell: {name_end(status)}{quote_last_line(said)}",
-                "is it still connected? adb devices",
+                "check that it is connected: adb devices",
             )
         return out
 
@@ -210,12 +210,12 @@ class Adb:
 def _await_line(child: Child, token: str, deadline: float) -> dict[str, Any]:
     """Return the line of the log that has our token.
 
-    Raises NotVerifiedError where the app crashes, EndedError where the log ends, LateError.
+    Raises NotVerifiedError if the app crashes, EndedError if the log ends, LateError.
     """
     while True:
         line = child.receive_line(deadline)
-        # Of Java: `FATAL EXCEPTION: main`, `Process: NAME, PID: 1`, the exception. Of native code: `pid: 1, … >>> NAME
-        # <<<`, then its registers behind `signal 11 (SIGSEGV), …`.
+        # A crash in Java: `FATAL EXCEPTION: main`, `Process: NAME, PID: 1`, the exception. In native code:
+        # `pid: 1, … >>> NAME <<<`, `signal 11 (SIGSEGV), …`, then the registers.
         if line.startswith(f"Process: {PACKAGE},"):
             raise _report_crash(child.receive_line(deadline))
         if f">>> {PACKAGE} <<<" in line:
@@ -231,13 +231,13 @@ def _await_line(child: Child, token: str, deadline: float) -> dict[str, Any]:
 
 
 def _report_crash(reason: str) -> NotVerifiedError:
-    return NotVerifiedError(f"the app crashed: {clean_text(reason, 500)}", "adb logcat -d -b crash shows all of it")
+    return NotVerifiedError(f"the app crashed: {clean_text(reason, 500)}", "run adb logcat -d -b crash for details")
 
 
 def _read_result(content: Mapping[str, Any]) -> SelfTest:
-    """Return what a line of the log says.
+    """Return the result in a line of the log.
 
-    Raises NotVerifiedError where the app could not test itself, or says what is no result.
+    Raises NotVerifiedError if the app could not test itself, or if the line is not a result.
     """
     try:
         error = content["error"]
@@ -254,10 +254,10 @@ def _read_result(content: Mapping[str, Any]) -> SelfTest:
             tuple(_read_line(line) for line in content["lines"]),
             int(content.get("lines_omitted", 0)),
         )
-    # OverflowError: of a number beyond all range, such as 1e999.
+    # OverflowError: a number such as 1e999.
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise NotVerifiedError(
-            f"the app's self-test wrote what is no result: {error!r}",
+            f"the app's self-test wrote an invalid result: {error!r}",
             "build the project with the edge-ocr that made it",
         ) from None
 

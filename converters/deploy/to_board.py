@@ -1,4 +1,4 @@
-"""Brings a bundle onto a board over ssh: copies, installs, puts it in place and measures it there and here."""
+"""Deploys a bundle to a board over ssh: copies and installs it, puts it in place, and measures it there and here."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from edge_ocr.core.types import Reading
 from edge_ocr.errors import EdgeOcrError, ModelError, NotVerifiedError, ParityError, ToolchainError, UsageError
 
 DEFAULT_PATH = "edge-ocr"
-"""Where bundles go, from the home of the user there."""
+"""Default folder of bundles, relative to the user's home there."""
 
 WARMUP = 2
 RUNS = 10
 
-# Blocks are larger than files, and the shim may be built.
+# Files occupy whole blocks, and the shim may have to be built.
 _ROOM = 1.2
 _NEEDED_FILES = ("edge-ocr-lite", "install.sh")
 
@@ -43,24 +43,24 @@ class DeployOptions:
     """What a user decides about a deployment."""
 
     python: str | None = None
-    """Of the board: an absolute path or a name; None for python3."""
+    """The board's Python, an absolute path or a name; None for python3."""
     pip: bool = False
-    """Whether pip may install there what Python lacks."""
+    """Whether pip may install missing modules there."""
     engine: Literal["auto", "paddle_lite", "onnxruntime"] = "auto"
-    """To test and measure there."""
+    """The engine to test and measure there."""
     threads: int | None = None
-    """To measure with, there and here; None for all cores of each."""
+    """Threads to measure with, there and here; None for all cores of each."""
     runs: int = RUNS
-    """To measure."""
+    """Runs to measure."""
     force: bool = False
-    """Whether the old bundle may stay beside the new one, where something of the user's would be lost otherwise."""
+    """Whether to keep the old bundle next to the new one if files of the user's would be lost otherwise."""
     trusted: Path | None = None
-    """File of the public key that must have signed the bundle; a board that trusts none yet trusts it from then on."""
+    """File of the public key that must have signed the bundle; a board without trusted keys trusts it from then on."""
 
 
 @dataclass(frozen=True)
 class DeployPlan:
-    """What a deployment does."""
+    """The steps of a deployment."""
 
     bundle: Path
     login: str
@@ -78,7 +78,7 @@ class DeployPlan:
 
     @property
     def needed_bytes(self) -> int:
-        """Return the room that must be free on the board."""
+        """Return the space that must be free on the board."""
         return round(self.size_bytes * _ROOM)
 
     def to_json(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class DeployPlan:
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Of the time of one stage, in milliseconds."""
+    """Percentiles of the time of one stage, in milliseconds."""
 
     p50: float
     p95: float
@@ -104,17 +104,17 @@ class Percentiles:
 
 @dataclass(frozen=True)
 class Figures:
-    """What reading the golden picture takes on a machine."""
+    """What it costs to read the golden picture on a machine."""
 
     machine: str
-    """What `uname -m` says."""
+    """Output of `uname -m`."""
     engine: str
     threads: int
     load_ms: float
     lines: int
     runs: int
     stages_ms: Mapping[str, Percentiles]
-    """By stage; `total` is from the file to the texts."""
+    """By stage; `total` is the time from file to text."""
     peak_rss_mb: float
     temperature_c: float | None
     governor: str | None
@@ -126,21 +126,21 @@ class Figures:
 
 @dataclass(frozen=True)
 class DeployReport:
-    """What a deployment did."""
+    """The result of a deployment."""
 
     plan: DeployPlan
     place: str
     """Absolute."""
     machine: str
     python_version: str
-    """Of the one that was asked for, python3 by default."""
+    """Version of the chosen Python, by default python3."""
     replaced: bool
-    """Whether there was a bundle before."""
+    """Whether a bundle was replaced."""
     copy_s: float
     install_s: float
     board: Figures
     host: Figures | None
-    """None where nothing here runs the graph."""
+    """None if nothing here runs the graphs."""
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -162,11 +162,11 @@ class DeployReport:
 
 
 def plan_deployment(folder: Path, address: SshAddress, options: DeployOptions = DeployOptions()) -> DeployPlan:
-    """Check the bundle in `folder` and return what deploying it would do; nothing is connected to.
+    """Check the bundle in `folder` and return the steps of its deployment; opens no connection.
 
-    Raises ModelError where there is no bundle or one without installer or engine, ParityError for one that is damaged,
-    UsageError for one that is not for boards and for options that make no sense, NotVerifiedError for a manifest newer
-    than this edge-ocr.
+    Raises ModelError if there is no bundle, or if it lacks the installer or an engine; ParityError if it is damaged;
+    UsageError if it is not for boards, and for invalid options; NotVerifiedError for a manifest newer than this
+    edge-ocr.
     """
     return _plan(_open_bundle(folder, options.trusted), address, options)
 
@@ -180,14 +180,13 @@ def deploy_bundle(
 ) -> DeployReport:
     """Copy the bundle in `folder` to a board, install and test it there, put it in place and measure it.
 
-    What is at `address.path` is replaced by rename once the new bundle has passed its selftest; whatever happens before
-    leaves it as it was, and nothing else behind. What its user added is taken along (`bundle.ownership`). `report`
-    is told each step, and what the installer says.
+    Once the new bundle has passed its self-test, it replaces the one at `address.path` by a rename. Any failure before
+    that leaves the board unchanged. Files that the user added are kept (`bundle.ownership`). `report` receives each
+    step and the installer's output.
 
-    Raises as `plan_deployment`; ToolchainError where the board cannot be reached, lacks something or has no engine for
-    the bundle, UsageError where its folder is not a bundle's, cannot be written or has not the room, or its user
-    changed something in it; what installer, selftest or bench fail with
-    there is raised as the class of the same exit code.
+    Raises as `plan_deployment`; ToolchainError if the board cannot be reached, lacks something or has no engine for the
+    bundle; UsageError if the folder there is not a bundle, cannot be written, is too small, or contains files that its
+    user changed. If installer, self-test or bench fail there, raises the class of their exit code.
     """
     bundle = _open_bundle(folder, options.trusted)
     plan = _plan(bundle, address, options)
@@ -204,7 +203,7 @@ def deploy_bundle(
         if trusts or options.trusted is not None:
             place = settle_trust(board, options.trusted)
             if not trusts:
-                report(f"from now on {describe_reach(place, address.login)} takes bundles signed with that key only")
+                report(f"from now on, {describe_reach(place, address.login)} accepts only bundles signed with that key")
         report(f"in place: {board.place}; measuring there")
         figures = _measure_board(board, address, options)
     report("measuring here")
@@ -212,7 +211,7 @@ def deploy_bundle(
     try:
         host = _measure_host(bundle, options)
     except EdgeOcrError as error:
-        notes.append(f"nothing to compare with: {error.message}")
+        notes.append(f"no figures of this machine: {error.message}")
     return DeployReport(
         plan,
         board.place,
@@ -234,27 +233,27 @@ def _time(work: Callable[[], None]) -> float:
 
 
 def _open_bundle(folder: Path, trusted: Path | None) -> Bundle:
-    # Only files that the manifest lists are copied, so others do no harm.
+    # Only files that the manifest lists are copied, so others are harmless.
     inspection = inspect_bundle(folder, trusted, is_fresh=False)
     bundle = inspection.bundle
     if bundle is None:
         failed = [check for check in inspection.checks if not check.passed]
         found = "; ".join(f"{check.name}: {check.detail}" for check in failed)
-        hint = "the bundle is not as it was exported: export it again"
+        hint = "export it again"
         if any(check.layer == "signature" for check in failed):
-            hint = f"is {trusted} the public key of the one that signed it (export --sign)? otherwise do not use it"
-        raise ParityError(f"{folder}: not what it should be: {found}", hint)
+            hint = f"check that {trusted} is its signer's public key (export --sign); otherwise, do not use the bundle"
+        raise ParityError(f"{folder}: is not as it was exported: {found}", hint)
     target = bundle.manifest["target"]
     if target != "arm":
         raise UsageError(
             f"{folder}: is for {target}, expected a bundle for arm",
-            "edge-ocr export --target arm; an Android project goes onto a phone with --adb",
+            "run edge-ocr export --target arm, or deploy an Android project to a phone with --adb",
         )
     missing = [name for name in _NEEDED_FILES if name not in bundle.manifest["files"]]
     if missing:
         raise ModelError(
-            f"{folder}: has no {' and no '.join(missing)}, so boards cannot run it",
-            "it was made by an older edge-ocr: export it again",
+            f"{folder}: lacks {' and '.join(missing)}, so boards cannot run it",
+            "export it again; an older edge-ocr made it",
         )
     return bundle
 
@@ -262,9 +261,9 @@ def _open_bundle(folder: Path, trusted: Path | None) -> Bundle:
 def _plan(bundle: Bundle, address: SshAddress, options: DeployOptions) -> DeployPlan:
     if options.python is not None and (not options.python or ("/" in options.python and options.python[0] != "/")):
         raise UsageError(
-            f"--python {options.python}: expected an absolute path on the board, or a name", "such as /usr/bin/python3"
+            f"--python {options.python}: expected an absolute path on the board or a name", "give a path or a name"
         )
-    # Before anything is copied; the board says the same at the end.
+    # Checked before anything is copied; the board would refuse them only at the end.
     for name, count, most in (("--runs", options.runs, 10**6 - 1), ("--threads", options.threads, MAX_THREADS)):
         if count is not None and not 1 <= count <= most:
             raise UsageError(f"{name} {count}: expected 1 to {most}")
@@ -278,49 +277,49 @@ def _plan(bundle: Bundle, address: SshAddress, options: DeployOptions) -> Deploy
     new = f"{place}.new-TOKEN"
     steps = (
         f"connect: {address.by_hand}",
-        f"check that it runs there ({engines}), that {place} is a bundle, empty or not there, and that "
+        f"check that it runs there ({engines}), that {place} is a bundle, empty or missing, and that "
         f"{sum(sizes.values()) * _ROOM / 1e6:.1f} MB are free",
         f"copy {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB, to {new}",
-        f"there: {on_board}",
-        f"rename {new} to {place}; of a bundle that is there, what you added stays, and what you changed "
-        f"{'leaves it beside the new one' if options.force else 'stops it'}",
-        *([] if options.trusted is None else [f"trust {options.trusted} there, where no key is trusted yet"]),
-        f"there: {' '.join(_list_bench_command(options))}",
+        f"run there: {on_board}",
+        f"rename {new} to {place}; files that you added to an existing bundle are kept, and files that you changed "
+        f"{'keep it next to the new one' if options.force else 'stop the deployment'}",
+        *([] if options.trusted is None else [f"trust {options.trusted} there, if the board trusts no key yet"]),
+        f"run there: {' '.join(_list_bench_command(options))}",
         "measure the same here",
     )
     return DeployPlan(bundle.folder, address.login, address.path, MappingProxyType(sizes), steps)
 
 
 def _check_engines(bundle: Bundle, options: DeployOptions, board: Board | None = None) -> str:
-    """Return what the bundle runs on.
+    """Return, as text, what the bundle runs on.
 
-    Raises ModelError where it can run on no board, ToolchainError where not on `board`.
+    Raises ModelError if it cannot run on any board, ToolchainError if it cannot run on `board`.
     """
     libraries, has_graphs = bundle.manifest["lite"]["libraries"], bundle.manifest["onnx"] is not None
     with_library = [abi for abi, library in libraries.items() if library["file"] is not None]
     named = ", ".join(libraries)
     fetch = " or ".join(f"edge-ocr libs fetch --platform armlinux.{abi}" for abi in libraries)
-    hint = f"{fetch}, then export again; or export --with-onnx, for boards with ONNX Runtime (deploy --pip installs it)"
+    hint = f"run {fetch}, then export again; or export --with-onnx and deploy --pip to use ONNX Runtime"
     if board is None:
         reasons: dict[str, str | None] = {
             "paddle_lite": None if with_library else f"the bundle has no Paddle-Lite library for {named}",
             "onnxruntime": None if has_graphs else "the bundle has no ONNX graphs",
         }
     elif board.facts is None:
-        return ""  # the installer finds out
+        return ""  # the installer will find out
     else:
         reasons = explain_engines(bundle.manifest, board.facts)
         if options.pip and has_graphs:
             reasons["onnxruntime"] = None
         elif has_graphs and options.engine != "paddle_lite":
-            hint = f"deploy --pip installs onnxruntime there; or {fetch}, then export again"
+            hint = f"install onnxruntime there with deploy --pip; or run {fetch}, then export again"
     wanted = {name: why for name, why in reasons.items() if options.engine in ("auto", name)}
     if all(wanted.values()):
         found = "; ".join(f"{engine}: {reason}" for engine, reason in wanted.items())
         if board is None:
-            raise ModelError(f"{bundle.folder}: nothing runs it on any board: {found}", hint)
-        raise ToolchainError(f"{board.host}: nothing runs {bundle.folder} there: {found}", hint)
-    places = {"paddle_lite": ", ".join(with_library), "onnxruntime": "any that has it, or with --pip"}
+            raise ModelError(f"{bundle.folder}: cannot run on any board: {found}", hint)
+        raise ToolchainError(f"{board.host}: cannot run {bundle.folder}: {found}", hint)
+    places = {"paddle_lite": ", ".join(with_library), "onnxruntime": "if installed, or with --pip"}
     return "; ".join(f"{engine}: {places[engine]}" for engine, reason in wanted.items() if reason is None)
 
 
@@ -342,8 +341,8 @@ def _measure_board(board: Board, address: SshAddress, options: DeployOptions) ->
         return _read_figures(json.loads(board.run("bench", command)))
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ToolchainError(
-            f"{address.host}: the bundle is in place, but its bench printed what is no result",
-            f"see there: cd {shlex.quote(board.place)} && {' '.join(command)}",
+            f"{address.host}: the bundle is in place, but its bench printed an invalid result",
+            f"run there: cd {shlex.quote(board.place)} && {' '.join(command)}",
         ) from None
     except EdgeOcrError as error:
         said = error.message.removeprefix(f"{address.host}: ")
@@ -379,7 +378,7 @@ def _measure_host(bundle: Bundle, options: DeployOptions) -> Figures:
 
 
 def _read_timed(reader: TextReader, path: Path) -> Reading:
-    """Read as `LiteOCR.predict` of the board does."""
+    """Read a picture as the board's `LiteOCR.predict` does."""
     started = time.perf_counter()
     picture = read_picture(path)
     decode_ms = (time.perf_counter() - started) * 1000
@@ -388,9 +387,9 @@ def _read_timed(reader: TextReader, path: Path) -> Reading:
 
 
 def _read_figures(content: Mapping[str, Any]) -> Figures:
-    """Return what `edge-ocr-lite bench --json` says.
+    """Return the figures in the output of `edge-ocr-lite bench --json`.
 
-    Raises KeyError, TypeError or ValueError for something else.
+    Raises KeyError, TypeError or ValueError for any other content.
     """
     temperature, governor = content["temperature_c"], content["governor"]
     return Figures(

@@ -1,4 +1,4 @@
-"""Brings an Android project onto a phone over adb: builds it, installs it, lets it test itself there, and compares."""
+"""Deploys an Android project to a phone over adb: builds and installs it, runs its self-test, and compares."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AppPlan:
-    """What a deployment does."""
+    """The steps of a deployment."""
 
     project: Path
     abis: tuple[str, ...]
     manifest_sha256: str
     missing: tuple[tuple[str, str], ...]
-    """Tools that are not there, each with where to get it."""
+    """Missing tools, each with how to get it."""
     steps: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class AppPlan:
 
 @dataclass(frozen=True)
 class AppReport:
-    """What a deployment did."""
+    """The result of a deployment."""
 
     plan: AppPlan
     device: Device
@@ -60,7 +60,7 @@ class AppReport:
     install_s: float
     load_ms: float
     timings_ms: Mapping[str, float]
-    """Of reading the golden picture once, by stage."""
+    """Time of reading the golden picture once, by stage."""
     threads: int
     power_mode: str
     lines: int
@@ -93,12 +93,12 @@ class AppReport:
 
 
 def plan_app(folder: Path, serial: str | None = None, *, trusted: Path | None = None) -> AppPlan:
-    """Check the project in `folder` and look for the tools; return what deploying it would do.
+    """Check the project in `folder`, look for the tools, and return the steps of its deployment.
 
-    With `trusted`, the file of a public key, that must have signed the bundle in its assets.
+    `trusted` is the file of a public key that must have signed the bundle in its assets.
 
-    Raises ModelError where there is no project, or one without its libraries, ParityError for one that is damaged,
-    UsageError for a bundle that is not for Android, NotVerifiedError for a manifest newer than this edge-ocr.
+    Raises ModelError if there is no project, or if it lacks libraries; ParityError if it is damaged; UsageError if its
+    bundle is not for Android; NotVerifiedError for a manifest newer than this edge-ocr.
     """
     return _plan(_open_project(folder, trusted), folder, serial)
 
@@ -110,13 +110,13 @@ def deploy_app(
     trusted: Path | None = None,
     report: Report = lambda step: None,
 ) -> AppReport:
-    """Build the project in `folder`, install it on a phone, let it read the golden picture there, and compare.
+    """Build the project in `folder`, install it on a phone, read the golden picture there, and compare the result.
 
-    `serial` names the phone where adb sees several. The phone's log is read, never cleared. `report` is told each step.
+    `serial` chooses the phone if adb sees several. The phone's log is read, never cleared. `report` receives each step.
 
-    Raises as `plan_app`; ToolchainError for tools and devices that are missing and for a build or an installation that
-    fails, UsageError where several phones are there, ModelError where the project does not fit the phone, ParityError
-    where it reads something else there, NotVerifiedError where that could not be found out.
+    Raises as `plan_app`; ToolchainError if tools or devices are missing, or if building or installing fails; UsageError
+    if there are several phones; ModelError if the project does not fit the phone; ParityError if the phone reads
+    something else; NotVerifiedError if the comparison could not run.
     """
     bundle = _open_project(folder, trusted)
     plan = _plan(bundle, folder, serial)
@@ -130,7 +130,7 @@ def deploy_app(
     device = adb.describe()
     report(f"{device.name}: Android API {device.sdk}, {', '.join(device.abis)}, {adb.serial}")
     abi = _choose_abi(bundle, folder, device)
-    report("building; the first time, Gradle fetches what it needs")
+    report("building; the first build downloads what Gradle needs")
     started = time.monotonic()
     apk = build_app(folder)
     build_s = time.monotonic() - started
@@ -138,7 +138,7 @@ def deploy_app(
     started = time.monotonic()
     adb.install(apk)
     install_s = time.monotonic() - started
-    report("reading the golden picture there")
+    report("reading the golden picture on the phone")
     result = adb.test()
     notes = list(bundle.notes)
     verdict = _compare(result, bundle, plan.manifest_sha256, notes)
@@ -167,15 +167,15 @@ def _open_project(folder: Path, trusted: Path | None) -> Bundle:
     bundle = inspection.bundle
     if bundle is None:
         found = "; ".join(f"{check.name}: {check.detail}" for check in inspection.checks if not check.passed)
-        raise ParityError(f"{folder}: not what it should be: {found}", "export it again")
+        raise ParityError(f"{folder}: is not as it was exported: {found}", "export it again")
     target = find_target("android")
     if bundle.manifest["target"] != target.name:
         raise UsageError(
             f"{folder}: is for {bundle.manifest['target']}, expected an Android project",
-            "edge-ocr export --target android; bundles for boards go with --ssh",
+            "run edge-ocr export --target android, or deploy a bundle for boards with --ssh",
         )
     if bundle.project is None:
-        raise UsageError(f"{folder}: is a bundle alone, expected the project around it", "give the project's folder")
+        raise UsageError(f"{folder}: is only a bundle, expected an Android project", "give the project's folder")
     libraries = bundle.manifest["lite"]["libraries"]
     lacking = [abi for abi, library in libraries.items() if library["file"] is None]
     if lacking:
@@ -183,21 +183,21 @@ def _open_project(folder: Path, trusted: Path | None) -> Bundle:
         precision = bundle.manifest["precision"]
         quantize = "" if precision == "fp32" else f" --quantize {precision}"
         raise ModelError(
-            f"{folder}: has no Paddle-Lite library for {' and '.join(lacking)}",
-            f"{fetch}, then, with models, pipeline and charset as before: edge-ocr export --target android "
+            f"{folder}: lacks Paddle-Lite's library for {' and '.join(lacking)}",
+            f"run {fetch}, then, with the same models, pipeline and charset, edge-ocr export --target android "
             f"--abi {','.join(libraries)}{quantize} --force --out {shlex.quote(str(folder))}",
         )
     for abi, library in libraries.items():
         if not any(name.endswith(".jar") for name in library.get("companions", ())):
             raise ModelError(
-                f"{folder}: has no PaddlePredictor.jar for {abi}, so it cannot be built",
-                f"edge-ocr libs fetch --platform {target.platforms[abi]} --force, then export again",
+                f"{folder}: lacks PaddlePredictor.jar for {abi}, so it cannot be built",
+                f"run edge-ocr libs fetch --platform {target.platforms[abi]} --force, then export again",
             )
         names = [PurePosixPath(name).name for name in library["companions"]]
         if CXX_RUNTIME in inspect_library(folder / library["file"]).needed and CXX_RUNTIME not in names:
             raise ModelError(
-                f"{folder}: the library for {abi} needs {CXX_RUNTIME}, which is not there: the app could not load it",
-                "the project's README says under `The Paddle-Lite library` where to get it; then export again",
+                f"{folder}: the library for {abi} needs {CXX_RUNTIME}, which is missing, so the app could not load it",
+                "see `The Paddle-Lite library` in the project's README for where to get it, then export again",
             )
     return bundle
 
@@ -206,27 +206,27 @@ def _plan(bundle: Bundle, folder: Path, serial: str | None) -> AppPlan:
     abis = tuple(bundle.manifest["lite"]["libraries"])
     device = "the phone" if serial is None else serial
     steps = (
-        f"in {folder}: {Path(find_gradle(folder) or 'gradle').name} {TASK}",
-        f"check that {device} has Android and a processor that the project is for ({', '.join(abis)})",
-        f"install {APK} there, over one that is there; its settings stay",
+        f"run in {folder}: {Path(find_gradle(folder) or 'gradle').name} {TASK}",
+        f"check that {device} has an Android version and a processor that the project supports ({', '.join(abis)})",
+        f"install {APK} there, keeping the settings of an installed version",
         f"start {ACTIVITY} and read its result from the log",
-        "compare what was read with what this machine read",
+        "compare its texts with those that this machine read",
     )
     sha256 = hash_file(bundle.folder / MANIFEST)
     return AppPlan(folder, abis, sha256, tuple(list_missing_tools(folder)), steps)
 
 
 def _choose_abi(bundle: Bundle, folder: Path, device: Device) -> str:
-    """Return the ABI that the app will run with on a device.
+    """Return the ABI that the app will use on a device.
 
-    Raises ToolchainError for a device that is too old, ModelError for one that the project's libraries are not for.
+    Raises ToolchainError if the device is too old, ModelError if the project has no library that it can load.
     """
     catalog = folder / "gradle" / "libs.versions.toml"
     text = catalog.read_text(encoding="utf-8", errors="replace") if catalog.is_file() else ""
     found = re.search(r'(?m)^minSdk\s*=\s*"(\d+)"', text)
     if found is not None and device.sdk < int(found[1]):
         raise ToolchainError(
-            f"{device.name} has Android API {device.sdk}, expected {found[1]} or newer", "take a newer phone"
+            f"{device.name} has Android API {device.sdk}, expected {found[1]} or newer", "use a newer phone"
         )
     libraries = bundle.manifest["lite"]["libraries"]
     abi = next((abi for abi in device.abis if abi in libraries), None)
@@ -234,39 +234,39 @@ def _choose_abi(bundle: Bundle, folder: Path, device: Device) -> str:
         offered = [abi for abi in device.abis if abi in find_target("android").platforms]
         raise ModelError(
             f"{device.name} runs {', '.join(device.abis)}, the project is for {', '.join(libraries)}",
-            f"edge-ocr export --target android --abi {offered[0]}" if offered else "Paddle-Lite is for ARM only",
+            f"run edge-ocr export --target android --abi {offered[0]}" if offered else "use an ARM device",
         )
     if not libraries[abi]["fits_16k_pages"] and (device.page_size_bytes or 0) > 4096 and abi == "arm64-v8a":
         raise ModelError(
-            f"{device.name} has pages of {device.page_size_bytes} bytes, and the project's library for {abi} is not "
-            "aligned to them: the app could not load it",
-            "take a library that was linked with -Wl,-z,max-page-size=16384 (edge-ocr libs add), or another phone",
+            f"{device.name} has pages of {device.page_size_bytes} bytes, but the project's library for {abi} is not "
+            "aligned to them, so the app could not load it",
+            "use a library linked with -Wl,-z,max-page-size=16384 (edge-ocr libs add), or another phone",
         )
     return abi
 
 
 def _compare(result: SelfTest, bundle: Bundle, manifest_sha256: str, notes: list[str]) -> str:
-    """Return in words how near the phone's reading is to the host's.
+    """Return, as text, how close the phone's result is to the host's.
 
-    Raises ParityError where it differs, NotVerifiedError where there is nothing to compare with.
+    Raises ParityError if they differ, NotVerifiedError if there is nothing to compare with.
     """
     if result.manifest_sha256 != manifest_sha256:
         raise NotVerifiedError(
-            f"the app that ran has another bundle: its manifest's sha256 is {result.manifest_sha256}, expected "
+            f"the app that ran has another bundle: the sha256 of its manifest is {result.manifest_sha256}, expected "
             f"{manifest_sha256}",
-            "does app/build.gradle.kts still take module ocr, and its assets?",
+            "check that app/build.gradle.kts still uses module ocr and its assets",
         )
     golden = bundle.manifest["golden"]
     if golden is None:
         raise NotVerifiedError(
-            "the bundle has no golden result to compare with", "pip install openvino; export it again"
+            "the bundle has no golden result to compare with", "run pip install openvino, then export it again"
         )
     count, wanted = len(result.lines) + result.lines_omitted, len(golden["lines"])
     if result.lines_omitted and count == wanted:
-        notes.append(f"the last {result.lines_omitted} lines did not fit into the log: the app itself compared them")
+        notes.append(f"the last {result.lines_omitted} lines did not fit into the log; the app itself compared them")
         golden = {**golden, "lines": golden["lines"][: len(result.lines)]}
     verdict = compare_golden(Reading(list(result.lines), {}), golden)
     if not result.passed:
-        found = "; ".join(clean_text(problem) for problem in result.problems) or "it does not say why"
-        raise ParityError(f"the app's own self-test failed: {found}", "its screen shows each line")
+        found = "; ".join(clean_text(problem) for problem in result.problems) or "no reason given"
+        raise ParityError(f"the app's own self-test failed: {found}", "see each line on its screen")
     return verdict

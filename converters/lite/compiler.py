@@ -1,4 +1,4 @@
-"""Cross compilers for ARM, and where the C++ that they compile is."""
+"""Cross compilers for ARM, and the C++ sources that they compile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge_ocr.core.engines import base
 from edge_ocr.errors import NotVerifiedError
 
 Arch = Literal["armv8", "armv7hf"]
-"""Of boards; what `edge-ocr export --arch` calls them."""
+"""Architectures of boards, as in `edge-ocr export --arch`."""
 
 
 COMPILE_TIMEOUT_S = 300.0
@@ -25,14 +25,14 @@ SOURCES = Path(base.__file__).with_name("lite_shim")
 @dataclass(frozen=True)
 class Machine:
     triplet: str
-    """What Debian calls it: prefix of the compiler, name of the folder with its libraries."""
+    """Debian's name: the prefix of the compiler and the folder of its libraries."""
     compiler_package: str
     libc_package: str
     qemu: str
     loader: str
-    """Without it, no program for the architecture starts."""
+    """Path of the dynamic loader, which every program for the architecture needs."""
     kernels: tuple[str, ...]
-    """`uname -m` of boards that may run it."""
+    """Output of `uname -m` on boards that may run it."""
 
 
 MACHINES: Mapping[Arch, Machine] = MappingProxyType(
@@ -58,17 +58,18 @@ MACHINES: Mapping[Arch, Machine] = MappingProxyType(
 
 
 def find_compiler(arch: Arch) -> str:
-    """Return the path of the C++ compiler that makes programs for `arch`.
+    """Return the path of the C++ compiler for `arch`.
 
-    Raises NotVerifiedError, naming Debian's package, where there is none.
+    Raises NotVerifiedError, which names Debian's package, if there is none.
     """
     machine = MACHINES[arch]
     name = f"{machine.triplet}-g++"
     found = shutil.which(name)
     if found is None:
-        raise NotVerifiedError(f"{name} is missing, which builds the program for {arch}", name_packages(machine))
+        raise NotVerifiedError(f"{name} is missing, which builds programs for {arch}", name_packages(machine))
     return found
 
 
 def name_packages(machine: Machine) -> str:
-    return f"apt install {machine.compiler_package} qemu-user-static"
+    """Return, as a hint, how to install the compiler and the emulator."""
+    return f"run apt install {machine.compiler_package} qemu-user-static"

@@ -1,4 +1,4 @@
-"""Starts `opt_worker.py` in another interpreter, and turns each way it can end into a result or an error."""
+"""Runs `opt_worker.py` in another interpreter, and turns its outcome into a result or an error."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ CONVERT_TIMEOUT_S = 300.0
 
 
 Precision = Literal["fp32", "int16", "int8"]
-"""Of the weights in a .nb; activations are float32 in any case."""
+"""Precision of the weights in a .nb; activations are always float32."""
 
-# What opt calls them: weights of convolutions, fc and matmul are stored as integers with one scale an output channel,
-# and the runtime turns them back into float32 when it loads the model.
+# opt's names. Weights of convolutions, fc and matmul are stored as integers with one scale per output channel, and the
+# runtime converts them to float32 when it loads the model.
 _QUANT_TYPES: Mapping[Precision, str | None] = MappingProxyType(
     {"fp32": None, "int16": "QUANT_INT16", "int8": "QUANT_INT8"}
 )
 
-# The last words of opt's check of a model that it supports.
+# opt prints this if it supports a model.
 _SUPPORTED = b"supports this model"
 
 
@@ -40,14 +40,14 @@ class InstalledOpt:
 
     python_version: str
     wheel_version: str | None
-    """Version of its paddlelite wheel; None without one."""
+    """Version of its paddlelite wheel; None if it has none."""
     opt_version: str | None
-    """What its opt calls itself, such as `v2.13-rc`; None if paddlelite cannot be imported."""
+    """Version that its opt reports, such as `v2.13-rc`; None if paddlelite cannot be imported."""
     import_error: str | None
 
 
 def describe_opt(python: Path) -> InstalledOpt:
-    """Start `python` and ask it for its version and its paddlelite.
+    """Start `python` and return its version and its paddlelite.
 
     Raises ToolchainError if it does not start or does not answer.
     """
@@ -57,13 +57,13 @@ def describe_opt(python: Path) -> InstalledOpt:
 def check_support(
     python: Path, program: Path, params: Path, *, valid_places: str, stop: threading.Event | None = None
 ) -> None:
-    """Ask opt whether it has kernels for every op of a model; takes a fraction of a conversion.
+    """Check that opt has kernels for every op of a model, which takes a fraction of a conversion's time.
 
-    Raises ConversionError, with the table that opt prints, where it has not; CancelledError once `stop` is set.
+    Raises ConversionError, with the table that opt prints, if it has not; CancelledError once `stop` is set.
     """
     job = {"action": "check", "model": str(program), "params": str(params), "valid_places": valid_places}
     ended = _start(python, job, program, CONVERT_TIMEOUT_S, stop)
-    # opt ends the process with 1 whatever it found; only what it prints tells.
+    # opt always exits with 1; only its output tells.
     if _SUPPORTED not in ended.stderr:
         raise _refuse(program, name_end(ended.returncode), ended.stderr)
 
@@ -79,9 +79,9 @@ def run_opt(
     timeout_s: float = CONVERT_TIMEOUT_S,
     stop: threading.Event | None = None,
 ) -> Path:
-    """Convert one model in a process of its own and return the written file, `out` + ".nb".
+    """Convert one model in a separate process and return the file that it wrote, `out` + ".nb".
 
-    Raises ConversionError with the last lines that opt printed where it crashes, fails, hangs or writes nothing;
+    Raises ConversionError, with the last lines of opt's output, if opt crashes, fails, hangs or writes nothing;
     CancelledError once `stop` is set.
     """
     job = {
@@ -97,7 +97,7 @@ def run_opt(
         raise _refuse(program, name_end(ended.returncode), ended.stderr)
     written = Path(f"{out}.nb")
     if not written.is_file():
-        raise _refuse(program, "ended well but wrote no file", ended.stderr)
+        raise _refuse(program, "ended normally but wrote no file", ended.stderr)
     return written
 
 
@@ -113,7 +113,7 @@ def _start(
 def _run_worker(
     python: Path, job: Mapping[str, Any], timeout_s: float, stop: threading.Event | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    # -I: nothing of the caller's environment, folder or user site reaches that interpreter.
+    # -I isolates the interpreter from the caller's environment, folder and user site.
     command, data = [str(python), "-I", str(WORKER)], json.dumps(job).encode()
     return run_child(command, timeout_s, data=data, env=clean_environment(), stop=stop)
 
@@ -121,6 +121,5 @@ def _run_worker(
 def _refuse(program: Path, end: str, output: bytes) -> ConversionError:
     return ConversionError(
         f"opt could not convert {program}: {end}{quote_last_lines(output)}",
-        "opt reads inference programs in .pdmodel form, with the .pdiparams of the same export; fetch or export the "
-        "model again",
+        "fetch or export the model again: opt needs an inference program (.pdmodel) and its .pdiparams of one export",
     )

@@ -1,8 +1,7 @@
-"""Runs Paddle-Lite's opt inside an interpreter that has paddlelite; started by `converters.lite.opt`, never imported.
+"""Runs Paddle-Lite's opt in an interpreter that has paddlelite; started by `converters.lite.opt`, never imported.
 
-Plain Python 3.7, the standard library and paddlelite: that interpreter has nothing of this project. One job is
-read as JSON from stdin and answered with one JSON line on stdout. All that opt prints, from C++ and on both
-streams, goes to stderr.
+It needs only Python 3.7 and paddlelite, because that interpreter lacks this project. It reads one job as JSON from
+stdin and answers with one line of JSON on stdout. All output of opt, including that of its C++ code, is sent to stderr.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def find_wheel_version() -> str | None:
 
 
 def describe() -> dict[str, Any]:
-    """Return the version of this Python and the opt that it has, if any."""
+    """Return the versions of this Python and of its opt, if any."""
     answer: dict[str, Any] = {
         "python_version": platform.python_version(),
         "wheel_version": find_wheel_version(),
@@ -54,13 +53,13 @@ def open_opt(job: dict[str, Any]) -> Any:
 
 
 def check(job: dict[str, Any]) -> dict[str, Any]:
-    """Let opt list the ops of a model and say whether it supports them all; it ends the process itself."""
+    """Let opt list the ops of a model and print whether it supports them all; opt then ends the process."""
     open_opt(job).check_if_model_supported(True)
     return {}
 
 
 def convert(job: dict[str, Any]) -> dict[str, Any]:
-    """Write `job["out"]` + ".nb" from a .pdmodel and its .pdiparams; a bad model aborts the process."""
+    """Convert a .pdmodel and its .pdiparams to `job["out"]` + ".nb"; a bad model aborts the process."""
     opt = open_opt(job)
     if job["quant_type"]:
         opt.set_quant_model(True)
@@ -71,16 +70,16 @@ def convert(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def disable_core_dumps() -> None:
-    """Keep a crash, which is opt's way to refuse a model, from leaving a core file."""
+    """Keep crashes from leaving a core file: opt refuses a model by crashing."""
     try:
         import resource
-    except ImportError:  # Windows writes none
+    except ImportError:  # Windows writes no core files
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def main() -> None:
-    """Do the job on stdin."""
+    """Run the job on stdin."""
     answers = os.dup(1)
     os.dup2(2, 1)
     disable_core_dumps()

@@ -18,7 +18,7 @@ from converters.text import Report
 from edge_ocr.errors import ToolchainError, UsageError
 
 LITE_VERSION = "2.13-rc"
-"""The Paddle-Lite that bundles are made for unless told otherwise."""
+"""The default Paddle-Lite version of bundles."""
 
 
 PYTHON_VARIABLE = "EDGE_OCR_OPT_PYTHON"
@@ -33,8 +33,8 @@ _Wheel = partial(
     places="Linux and macOS on x86-64",
 )
 
-# Those that are tried and known to convert PP-OCR models, with the newest Python first; the wheels cover older ones,
-# too. 2.9 and 2.10 abort on PP-OCRv4's recogniser.
+# Versions that were tried and convert PP-OCR models, each with its minor versions of Python, the preferred one first.
+# 2.9 and 2.10 abort on PP-OCRv4's recogniser.
 WHEELS: Mapping[str, Tool] = MappingProxyType(
     {
         LITE_VERSION: _Wheel("2.13rc0", (10, 9, 8)),
@@ -47,27 +47,27 @@ WHEELS: Mapping[str, Tool] = MappingProxyType(
 
 @dataclass(frozen=True)
 class OptToolchain:
-    """An interpreter whose opt was seen to answer."""
+    """An interpreter whose opt was tested and works."""
 
     python: Path
     python_version: str
     wheel_version: str
     """Version of the paddlelite wheel, such as `2.13rc0`."""
     opt_version: str
-    """What opt calls itself and writes into each .nb, such as `v2.13-rc`; the runtime must be of this version."""
+    """Version that opt reports and writes into each .nb, such as `v2.13-rc`; the runtime must have the same."""
     origin: str
     """`this interpreter`, the environment variable, or `cache`."""
 
 
 def find_opt_interpreter(lite_version: str = LITE_VERSION, *, report: Report = lambda step: None) -> OptToolchain:
-    """Return an interpreter with paddlelite `lite_version`; make one in the cache folder where there is none.
+    """Return an interpreter with paddlelite `lite_version`; make one in the cache folder if there is none.
 
-    Looked at in this order: `EDGE_OCR_OPT_PYTHON`, which is used or refused but never passed over; this
-    interpreter; an environment in the cache folder from before; a new one there, made by uv from a Python on
-    PATH, one of pyenv's, or one that uv fetches.
+    Tried in this order: `EDGE_OCR_OPT_PYTHON`, which is used or refused, never skipped; this interpreter; an existing
+    environment in the cache folder; a new one there, made by uv from a Python on PATH, from one of pyenv's, or from one
+    that uv downloads.
 
-    Raises UsageError for a Paddle-Lite version that we have no wheel for; ToolchainError, listing what was tried,
-    where none of them works.
+    Raises UsageError for a Paddle-Lite version without a known wheel; ToolchainError, which lists what was tried, if
+    none of them works.
     """
     wheel = find_wheel(lite_version)
     return find_interpreter(wheel, partial(_check_lite, wheel), own=partial(_use_own, wheel), report=report)
@@ -76,17 +76,17 @@ def find_opt_interpreter(lite_version: str = LITE_VERSION, *, report: Report = l
 def find_wheel(lite_version: str) -> Tool:
     """Return the wheel of a Paddle-Lite version, such as `2.13-rc` or `v2.13-rc`.
 
-    Raises UsageError, listing what there is, for any other version.
+    Raises UsageError, which lists the known versions, for any other version.
     """
     name = lite_version.removeprefix("v")
     if name not in WHEELS:
         known = ", ".join(f"{version} ({wheel.pythons})" for version, wheel in WHEELS.items())
-        raise UsageError(f"no opt for Paddle-Lite {lite_version}", f"versions: {known}")
+        raise UsageError(f"no opt for Paddle-Lite {lite_version}", f"choose one of: {known}")
     return WHEELS[name]
 
 
 def describe_toolchain(lite_version: str = LITE_VERSION) -> tuple[str | None, str]:
-    """Tell which interpreter would run opt, without making one: None where there is none yet, and how to get it."""
+    """Return, as text, which interpreter would run opt, without making one; None and how to get it if there is none."""
     wheel = find_wheel(lite_version)
     found, remedy = describe_tool(wheel, partial(_check_lite, wheel), own=partial(_use_own, wheel))
     if found is None:
@@ -95,7 +95,7 @@ def describe_toolchain(lite_version: str = LITE_VERSION) -> tuple[str | None, st
 
 
 def _use_own(wheel: Tool, tried: list[str]) -> OptToolchain | None:
-    # Read, not imported: a library of that age has no business in our process.
+    # Do not import it: a library that old must not be loaded into this process.
     version = None
     if importlib.util.find_spec("paddlelite") is not None:
         try:

@@ -1,4 +1,4 @@
-"""Processes that are talked to through their pipes, none of which can make the caller wait forever."""
+"""Child processes that cannot make the caller wait forever."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from edge_ocr.errors import ToolchainError
 STDERR_TAIL_BYTES = 32 * 1024
 
 _MAX_LINE_BYTES = 2**16
-# How soon a process ends that is told to stop.
+# How soon a process ends after a request to stop.
 _STOP_POLL_S = 0.2
-# How soon it is seen that a process has ended.
+# How soon the end of a process is noticed.
 _END_POLL_S = 0.05
-# For what was written before the end; a process that left the group may hold the pipes open.
+# For output written before the end; a process that left the group may keep the pipes open.
 _REST_TIMEOUT_S = 5.0
 
 
 class EndedError(Exception):
-    """The child closed its stdout."""
+    """The child has closed its stdout."""
 
 
 class LateError(Exception):
@@ -37,13 +37,13 @@ class LateError(Exception):
 
 
 class _Leader(subprocess.Popen[bytes]):
-    """A process that leads a group, all of which ends with it."""
+    """A process that leads a process group, which ends with it."""
 
     _has_group = True
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end, end what is left of its group, and return its exit code."""
-        # While nobody has waited for it, its id stays its own, and so the group's.
+        """Wait for its end, end the rest of its group, and return its exit code."""
+        # Until it is reaped, no other process or group can have its id.
         if not hasattr(os, "waitid"):  # macOS, before Python 3.13
             super().wait(timeout)
         elif self.returncode is None and not _wait_for_end(self.pid, timeout):
@@ -52,7 +52,7 @@ class _Leader(subprocess.Popen[bytes]):
         return super().wait()
 
     def end_group(self) -> None:
-        """End it and its group at once; wait for it then. The first time only: later, another group may have the id."""
+        """Kill it and its group, once only: later, another group may have the id. The caller then waits for it."""
         if self._has_group:
             self._has_group = False
             with suppress(ProcessLookupError, PermissionError):
@@ -69,12 +69,12 @@ def _start(command: Sequence[str], **options: Any) -> _Leader:
 
 
 class Child:
-    """A process whose three pipes one loop serves: nothing blocks beyond a deadline, whatever the child does."""
+    """A process whose three pipes are served by one loop, so that nothing blocks beyond a deadline."""
 
     def __init__(
         self, command: Sequence[str], cwd: Path | None = None, hear: Callable[[bytes], None] = lambda said: None
     ) -> None:
-        """Start `command`; `hear` is given what it writes to stderr, as it comes.
+        """Start `command`; `hear` receives its stderr as it comes.
 
         Raises ToolchainError if it does not start.
         """
@@ -89,17 +89,17 @@ class Child:
         self._stdin_open = True
         self._hear = hear
         self.tail = bytearray()
-        """The last that it wrote to stderr."""
+        """The end of its stderr so far."""
 
     @property
     def pid(self) -> int:
-        """Return its id on this machine."""
+        """Return its process id."""
         return self._process.pid
 
     def send(self, data: bytes | memoryview, deadline: float) -> None:
-        """Write all of `data`, unless the child has stopped reading: what it says or how it ends tells why.
+        """Write all of `data`, or stop if the child no longer reads: its output or exit code then tells why.
 
-        Raises LateError; `deadline` is of time.monotonic, here and below.
+        `deadline`, here and below, is a value of time.monotonic. Raises LateError.
         """
         view = memoryview(data)
         while view and self._stdin_open:
@@ -114,7 +114,7 @@ class Child:
     def receive(self, count: int, deadline: float) -> bytearray:
         """Return exactly `count` bytes of its stdout.
 
-        Raises EndedError where it closes before, LateError.
+        Raises EndedError if it is closed before, LateError.
         """
         data = bytearray(count)
         done = 0
@@ -130,7 +130,7 @@ class Child:
         return data
 
     def receive_line(self, deadline: float) -> str:
-        """Return the next line of its stdout, without blanks around it.
+        """Return the next line of its stdout, stripped.
 
         Raises as `receive`.
         """
@@ -140,7 +140,7 @@ class Child:
         return line.decode(errors="replace").strip()
 
     def receive_rest(self, most: int, deadline: float) -> bytes:
-        """Return what its stdout gives until it is closed, the first `most` bytes of it.
+        """Return the first `most` bytes of its stdout, reading until it is closed.
 
         Raises LateError.
         """
@@ -156,13 +156,13 @@ class Child:
             data += got[: most - len(data)]
 
     def close_stdin(self) -> None:
-        """Let it see the end of its input."""
+        """Close its stdin."""
         if self._stdin_open and self._process.stdin is not None:
             self._stdin_open = False
             self._process.stdin.close()
 
     def end(self, timeout_s: float) -> int:
-        """Close its stdin and return its exit code once it has ended, which it is made to after `timeout_s`."""
+        """Close its stdin, wait for its end, and return its exit code; kill it after `timeout_s`."""
         self.close_stdin()
         deadline = time.monotonic() + timeout_s
         with suppress(LateError):
@@ -174,7 +174,7 @@ class Child:
         return self._process.returncode
 
     def kill(self) -> None:
-        """End it at once, with all that it started on this machine."""
+        """Kill it, with every process that it started on this machine."""
         self._process.end_group()
         self._process.wait()
         self.close_stdin()
@@ -184,14 +184,14 @@ class Child:
                 pipe.close()
 
     def _wait(self, deadline: float, descriptor: int | None, event: int) -> None:
-        """Return when `descriptor` is ready, or when stderr had something, which is kept."""
+        """Return when `descriptor` is ready, or after reading something from stderr."""
         poll = select.poll()
         if descriptor is not None:
             poll.register(descriptor, event)
         if self._stderr_open:
             poll.register(self._stderr, select.POLLIN)
         ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-        # A child that never stops talking is late, too.
+        # A child that never stops writing is late, too.
         if not ready or time.monotonic() > deadline:
             raise LateError
         if any(found == self._stderr for found, _ in ready):
@@ -214,12 +214,12 @@ def run_child(
     join_stderr: bool = False,
     stop: threading.Event | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a command to its end, `data` as its stdin; however it ends, all that it started on this machine ends with it.
+    """Run a command with `data` as its stdin; when it ends, every process that it started on this machine ends, too.
 
-    With `join_stderr`, stderr goes to the result's stdout.
+    With `join_stderr`, the result's stdout includes stderr.
 
-    Raises ToolchainError if it does not start; subprocess.TimeoutExpired, with what it wrote until then; CancelledError
-    soon after another thread has set `stop`.
+    Raises ToolchainError if it does not start; subprocess.TimeoutExpired, with its output so far; CancelledError soon
+    after another thread has set `stop`.
     """
     process = _start(
         command,
@@ -244,7 +244,7 @@ def run_child(
 def _communicate(
     process: subprocess.Popen[bytes], data: bytes, deadline: float, stop: threading.Event | None
 ) -> tuple[bytes, bytes] | None:
-    """Return what a process wrote until it ended; None where it did not by `deadline`."""
+    """Return stdout and stderr of a process; None if it has not ended by `deadline`."""
     given: bytes | None = data
     while True:
         left = max(0.0, deadline - time.monotonic())
@@ -262,7 +262,7 @@ def _wait_for_end(pid: int, timeout_s: float | None) -> bool:
     """Tell whether a child has ended within a time, without reaping it."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     pause_s = 0.0005
-    # Where there is none, somebody else has reaped it.
+    # ChildProcessError: somebody else has reaped it.
     with suppress(ChildProcessError):
         while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | (os.WNOHANG if timeout_s is not None else 0)) is None:
             left = math.inf if deadline is None else deadline - time.monotonic()
@@ -274,19 +274,18 @@ def _wait_for_end(pid: int, timeout_s: float | None) -> bool:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the environment without what points a child at another interpreter's packages."""
+    """Return the environment without variables that point a child to another interpreter's packages."""
     dropped = ("VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
     return {name: value for name, value in os.environ.items() if name not in dropped and not name.startswith("PYTHON")}
 
 
 def make_environment() -> dict[str, str]:
-    """Return the environment of a child whose messages we read."""
-    # Messages are told apart by their English words.
+    """Return the environment of a child whose messages we read, in English."""
     return {**clean_environment(), "LC_ALL": "C"}
 
 
 def name_end(returncode: int) -> str:
-    """Tell how a process ended."""
+    """Return, as text, how a process ended."""
     # A shell reports a signal as 128 + its number.
     number = -returncode if returncode < 0 else returncode - 128
     try:

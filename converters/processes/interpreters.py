@@ -1,4 +1,4 @@
-"""Finds or makes Python environments for the tools that cannot share ours."""
+"""Finds or makes Python environments for tools that cannot share ours."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ print(json.dumps({"python_version": platform.python_version(), "implementation":
 
 @dataclass(frozen=True)
 class Interpreter:
-    """What an interpreter says about itself."""
+    """Facts about an interpreter."""
 
     python_version: str
     implementation: str
@@ -41,7 +41,7 @@ class Interpreter:
 
 
 def describe_interpreter(python: Path) -> Interpreter:
-    """Start `python` and ask it what it is.
+    """Start `python` and return facts about it.
 
     Raises ToolchainError if it does not start or does not answer.
     """
@@ -49,9 +49,9 @@ def describe_interpreter(python: Path) -> Interpreter:
 
 
 def ask_interpreter(python: Path, arguments: Sequence[str], answer: Callable[..., Found], data: bytes = b"") -> Found:
-    """Run `python` with `arguments` and `data` on stdin; return `answer` of the JSON object that it prints.
+    """Run `python` with `arguments` and `data` on stdin, and pass the JSON object that it prints to `answer`.
 
-    Nothing of the caller's environment, folder or user site reaches that interpreter.
+    The interpreter is isolated from the caller's environment, folder and user site.
 
     Raises ToolchainError if it does not start or does not answer.
     """
@@ -70,26 +70,26 @@ def ask_interpreter(python: Path, arguments: Sequence[str], answer: Callable[...
 
 @dataclass(frozen=True)
 class Tool:
-    """A package that runs in an interpreter of its own, and what that is made of."""
+    """A package that runs in its own interpreter, and how to make that."""
 
     name: str
-    """What people call it; its environments lie in a folder of this name in the store."""
+    """Its name for people, and of the store's folder with its environments."""
     package: str
     version: str
     minors: tuple[int, ...]
-    """Of the Python 3 versions it is used with, best first."""
+    """Supported minor versions of Python 3, best first."""
     variable: str
-    """The environment variable that names an interpreter which has it."""
+    """The environment variable that names an interpreter with the package."""
     size: str
-    """What making an environment takes, for people."""
+    """Size of an environment, as text for people."""
     platforms: tuple[tuple[str, str], ...]
-    """`platform.system()` and `platform.machine()` of where it has wheels."""
+    """`platform.system()` and `platform.machine()` of machines that it has wheels for."""
     places: str
-    """The same for people."""
+    """The same, as text for people."""
     needs: tuple[str, ...] = ()
-    """Further requirements, each of a fixed version; without any it is installed alone."""
+    """Further requirements; if empty, the package is installed without dependencies."""
     release: str = ""
-    """Of the environment, where it is more than the version: another one is made when it changes."""
+    """Version of the environment if it is not that of the package; a new one is made when it changes."""
 
     @property
     def requirement(self) -> str:
@@ -98,17 +98,17 @@ class Tool:
 
     @property
     def requirements(self) -> tuple[str, ...]:
-        """Return all that is installed for it."""
+        """Return everything to install."""
         return (self.requirement, *self.needs)
 
     @property
     def pythons(self) -> str:
-        """For people: which Python it needs."""
+        """Return, as text for people, which Python it needs."""
         least, most = min(self.minors), max(self.minors)
         return f"CPython 3.{least}" if least == most else f"CPython 3.{least} to 3.{most}"
 
 
-# Written when an environment is whole; without it, the folder is the rest of an interrupted making.
+# Written when an environment is complete; without it, the folder was left by an interruption.
 READY_MARKER = "edge-ocr-ready"
 
 
@@ -116,7 +116,7 @@ UV_TIMEOUT_S = 900.0
 
 
 Check = Callable[[Path, str], Found]
-"""Returns what is known of an interpreter, given where it comes from; raises ToolchainError where it lacks the tool."""
+"""Takes an interpreter and its origin, and returns facts about it; raises ToolchainError if it lacks the tool."""
 
 
 def find_interpreter(
@@ -126,12 +126,12 @@ def find_interpreter(
     own: Callable[[list[str]], Found | None] = lambda tried: None,
     report: Report = lambda step: None,
 ) -> Found:
-    """Return an interpreter that has a tool; make an environment in the store where there is none.
+    """Return an interpreter that has a tool; make an environment in the store if there is none.
 
-    Looked at in this order: the one that the tool's variable names, which is used or refused but never passed over;
-    what `own` returns, which may say in its list why that is nothing; an environment from before; a new one.
+    Tried in this order: the interpreter that the tool's variable names, which is used or refused, never skipped; the
+    result of `own`, which may append to its list why there is none; an existing environment; a new one.
 
-    Raises ToolchainError, listing what was tried, where none of them works.
+    Raises ToolchainError, which lists what was tried, if none of them works.
     """
     chosen = os.environ.get(tool.variable)
     if chosen:
@@ -141,16 +141,16 @@ def find_interpreter(
 
 
 class _Tried(list[str]):
-    """What was tried, and why each failed."""
+    """Why each attempt failed."""
 
     output = ""
-    """What uv wrote the last time that it failed."""
+    """Output of uv when it last failed."""
 
 
 def describe_tool(
     tool: Tool, check: Check[Found], *, own: Callable[[list[str]], Found | None] = lambda tried: None
 ) -> tuple[Found | None, str]:
-    """Return what `find_interpreter` would, without making anything: None where there is none, and how to get it."""
+    """Return what `find_interpreter` would, without making anything; None and how to get it if there is none."""
     chosen = os.environ.get(tool.variable)
     try:
         found = _use_chosen(chosen, tool, check) if chosen else own([]) or _find_ready(tool, check, [])
@@ -162,28 +162,27 @@ def describe_tool(
 
 
 def check_platform(tool: Tool, system: str, machine: str) -> None:
-    """Raise ToolchainError unless the tool has wheels for this machine that we can install.
+    """Raise ToolchainError unless the tool has wheels for this machine.
 
-    `system` and `machine` are what `platform.system()` and `platform.machine()` say.
+    `system` and `machine` are the values of `platform.system()` and `platform.machine()`.
     """
     if (system, machine) not in tool.platforms:
         raise ToolchainError(
             f"no {tool.name} for {system} on {machine}: {tool.package} wheels are for {tool.places} only",
-            f"export on such a machine and copy the bundle, or name an interpreter that has {tool.package} "
-            f"in {tool.variable}",
+            f"export on such a machine, or set {tool.variable} to an interpreter with {tool.package}",
         )
 
 
 def list_interpreters(tool: Tool) -> Iterator[Path]:
-    """Yield the Pythons that may take the tool, best first; nobody has checked that they start."""
+    """Yield the Pythons that may support the tool, best first, without checking that they start."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     for minor in tool.minors:
-        # Each folder of PATH: the first hit is often a pyenv shim that refuses to run.
+        # Look in every folder of PATH: the first hit is often a pyenv shim that refuses to run.
         for folder in os.get_exec_path():
             python = Path(folder) / f"python3.{minor}"
             if os.access(python, os.X_OK):
                 yield python
-        # uv does not look here by itself.
+        # uv itself does not look here.
         yield from sorted(pyenv.glob(f"3.{minor}.*/bin/python"), key=_read_patch, reverse=True)
 
 
@@ -193,7 +192,7 @@ def _read_patch(python: Path) -> int:
 
 
 def _use_chosen(chosen: str, tool: Tool, check: Check[Found]) -> Found:
-    hint = f"name a {tool.pythons} with `{_name_install(tool)}`, or unset {tool.variable}"
+    hint = f"name a {tool.pythons} with the packages of `{_name_install(tool)}`, or unset {tool.variable}"
     path = shutil.which(chosen)
     if path is None:
         raise ToolchainError(f"{tool.variable}: no such program: {chosen}", hint)
@@ -204,7 +203,7 @@ def _use_chosen(chosen: str, tool: Tool, check: Check[Found]) -> Found:
 
 
 def _name_install(tool: Tool) -> str:
-    # A shell reads < and > otherwise.
+    # Quoted for the shell, which interprets < and >.
     return f"pip install {' '.join(repr(need) if set(need) & set('<>') else need for need in tool.requirements)}"
 
 
@@ -215,7 +214,7 @@ def _find_ready(tool: Tool, check: Check[Found], tried: list[str]) -> Found | No
             continue
         try:
             return check(folder / "bin" / "python", "cache")
-        except ToolchainError as error:  # its base interpreter was removed, say
+        except ToolchainError as error:  # for example, its base interpreter was removed
             tried.append(error.message)
     return None
 
@@ -234,12 +233,12 @@ def _make_environment(tool: Tool, check: Check[Found], tried: _Tried, report: Re
     try:
         uv = Path(find_uv())
     except ModelError:
-        raise ToolchainError(f"uv is missing, which makes the environment for {tool.name}", "pip install uv") from None
+        raise ToolchainError(f"uv is missing, needed to set up {tool.name}", "run pip install uv") from None
     folder = _find_folder(tool)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _lock(folder / f"{tool.release or tool.version}.lock", tool, report) as lock:
-            # Another process may have made it while we waited; else the complaints are already in `tried`.
+            # Another process may have made it while we waited. Failures are already in `tried`.
             ready = _find_ready(tool, check, [])
             if ready is not None:
                 return ready
@@ -261,20 +260,20 @@ def _make_environment(tool: Tool, check: Check[Found], tried: _Tried, report: Re
 
 @contextmanager
 def _lock(path: Path, tool: Tool, report: Report) -> Iterator[int]:
-    """Hold `path` against other processes; the lock falls with the last process that has the file open."""
-    import fcntl  # not on Windows, which check_platform has refused
+    """Lock `path`, waiting for other processes; the lock ends with the last process that has the file open."""
+    import fcntl  # missing on Windows, which check_platform refuses
 
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            report(f"waiting for another process that makes the environment for {tool.name}")
+            report(f"waiting for another process, which is making the environment for {tool.name}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file.fileno()
 
 
 def _check_base(python: Path, tool: Tool, tried: list[str]) -> int | None:
-    """Return the minor version of an interpreter that an environment can be made from."""
+    """Return the minor version of an interpreter, or None if an environment cannot be made from it."""
     try:
         found = describe_interpreter(python)
     except ToolchainError as error:
@@ -295,7 +294,7 @@ def _check_base(python: Path, tool: Tool, tried: list[str]) -> int | None:
 def _make_venv(uv: Path, python: str, tool: Tool, minor: int, tried: _Tried, lock: int) -> bool:
     folder = _name_environment(tool, minor)
     _remove(folder)
-    # uv is told to fetch only where no path is given; its own search stops at the first broken pyenv shim.
+    # Without a path, let uv download a Python: its own search stops at the first broken pyenv shim.
     fetch = [] if os.sep in python else ["--managed-python"]
     said = _run_uv(uv, ["venv", "--no-project", *fetch, "--python", python, str(folder)], tried, lock)
     if said is None:
@@ -308,7 +307,7 @@ def _make_venv(uv: Path, python: str, tool: Tool, minor: int, tried: _Tried, loc
 def _install(uv: Path, tool: Tool, check: Check[Found], minor: int, tried: _Tried, lock: int, report: Report) -> Found:
     folder = _name_environment(tool, minor)
     python = folder / "bin" / "python"
-    # Reinstalled whatever uv finds there: an orphan of an interrupted making may just have been writing to it.
+    # Reinstall everything: an orphan of an interrupted attempt may just have written to it.
     options = ["--python", str(python), "--only-binary", ":all:", "--reinstall"]
     if not tool.needs:
         options.append("--no-deps")
@@ -327,20 +326,20 @@ def _install(uv: Path, tool: Tool, check: Check[Found], minor: int, tried: _Trie
 
 
 def _remove(folder: Path) -> None:
-    # The marker goes first: a removal that is cut short must not leave a folder that looks ready.
+    # The marker first, so that an interrupted removal does not leave a folder that looks complete.
     (folder / READY_MARKER).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run_uv(uv: Path, arguments: list[str], tried: _Tried, lock: int) -> str | None:
-    """Run uv; return None, or in one line what went wrong; what uv wrote is then in `tried.output`."""
+    """Run uv; return None, or in one line why it failed, with its output in `tried.output`."""
     try:
         ended = run_child(
             [str(uv), *arguments, "--quiet"],
             UV_TIMEOUT_S,
             env=clean_environment(),
-            cwd=store_root().absolute(),  # the settings of a project in the caller's folder are not for us
-            # If we are killed, uv may go on: it holds the lock until it is done with the folder.
+            cwd=store_root().absolute(),  # ignore settings of a project in the caller's folder
+            # If we are killed, uv may continue: it then holds the lock until it is done with the folder.
             pass_fds=(lock,),
         )
     except subprocess.TimeoutExpired:
@@ -355,14 +354,14 @@ def _run_uv(uv: Path, arguments: list[str], tried: _Tried, lock: int) -> str | N
 
 
 def _refuse(tool: Tool, tried: _Tried) -> ToolchainError:
-    # The last is what was to help; why the others did not is of less interest.
+    # The last attempt first, because it was the most likely to work.
     *before, last = tried
     title = "" if tool.package == tool.name else f"{tool.package} "
     error = ToolchainError(
         f"no interpreter for {tool.name} ({title}{tool.version}, {tool.pythons}): {last}"
         + (f"; tried before: {'; '.join(before)}" if before else ""),
-        f"check the network and uv's settings, then run this again (`uv python install 3.{tool.minors[0]}` fetches "
-        f"the interpreter); without a network, set {tool.variable} to a {tool.pythons} that has "
+        f"check the network and uv's settings, then run this again (`uv python install 3.{tool.minors[0]}` downloads "
+        f"the interpreter); without a network, set {tool.variable} to a {tool.pythons} with the packages of "
         f"`{_name_install(tool)}`",
     )
     if tried.output:

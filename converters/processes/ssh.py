@@ -1,4 +1,4 @@
-"""Folders on machines that the system's ssh reaches: addresses, connections, what they say and how they fail."""
+"""Folders on machines that ssh reaches: addresses, connections, answers, failures and file transfer."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from edge_ocr.errors import ModelError, ToolchainError, UsageError
 CONNECT_TIMEOUT_S = 15
 
 SSH_FAILED = 255
-"""Exit code of an ssh that failed itself."""
+"""Exit code of ssh if ssh itself failed."""
 
 OUR_MARK = "edge-ocr "
-"""Before each line that a script of ours says; a login shell may print lines of its own."""
+"""Prefix of each line that our scripts print; a login shell may print other lines."""
 
 
 # --- addresses
@@ -38,7 +38,7 @@ class SshAddress:
     host: str
     port: int | None
     path: str
-    """Absolute, or relative to the user's home there."""
+    """Absolute, or relative to the user's home on the board."""
 
     @property
     def by_hand(self) -> str:
@@ -52,7 +52,7 @@ class SshAddress:
 
     @property
     def port_option(self) -> str:
-        """Return ` -p PORT`, or nothing."""
+        """Return ` -p PORT`; "" without a port."""
         return "" if self.port is None else f" -p {self.port}"
 
 
@@ -65,25 +65,25 @@ _SSH_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 def parse_ssh(runner: str) -> SshAddress:
-    """Read `ssh://[user@]host[:port]/path`; what is missing, ssh's own configuration tells.
+    """Parse `ssh://[user@]host[:port]/path`; ssh's own configuration supplies missing parts.
 
-    In the path, `%20` and the like stand for characters.
+    The path may contain escapes such as `%20`.
 
     Raises UsageError for anything else.
     """
-    hint = "qemu, or such as ssh://pi@raspberrypi.local/tmp"
+    hint = "give qemu, or an address like ssh://pi@raspberrypi.local/tmp"
     match = _SSH_URL.fullmatch(runner)
     if match is None:
         raise UsageError(f"runner {runner!r}: expected qemu or ssh://[user@]host[:port]/path", hint)
     user, host, port, path = match["user"], match["host"], match["port"], match["path"] or "/"
     if user is not None and _SSH_WORD.fullmatch(user) is None:
-        raise UsageError(f"runner {runner!r}: {user!r} is no user; a password has no place here", hint)
+        raise UsageError(f"runner {runner!r}: {user!r} is not a user name (passwords are not accepted)", hint)
     if not host.startswith("[") and _SSH_WORD.fullmatch(host) is None:
-        raise UsageError(f"runner {runner!r}: {host!r} is no host", hint)
+        raise UsageError(f"runner {runner!r}: {host!r} is not a host name", hint)
     if port is not None and not (re.fullmatch("[0-9]{1,5}", port) and 1 <= int(port) <= 65535):
         raise UsageError(f"runner {runner!r}: port {port!r}, expected 1 to 65535", hint)
     if re.search(r"[?#]|%(?![0-9A-Fa-f]{2})", path):
-        raise UsageError(f"runner {runner!r}: ?, # and % in the path are written %3F, %23 and %25", hint)
+        raise UsageError(f"runner {runner!r}: ?, # and % in the path must be written %3F, %23 and %25", hint)
     try:
         path = unquote(path, errors="strict")
     except UnicodeDecodeError:
@@ -94,28 +94,28 @@ def parse_ssh(runner: str) -> SshAddress:
 
 
 def parse_place(place: str, *, port: int | None = None, default_path: str) -> SshAddress:
-    """Read `[user@]host[:dir]` as scp does; `~/` before `dir` is the same as nothing.
+    """Parse `[user@]host[:dir]` as scp does; a leading `~/` of `dir` is dropped.
 
-    The path has no `/` at its end. Without `dir` it is `default_path`.
+    The resulting path has no trailing `/`; without `dir`, it is `default_path`.
 
-    Raises UsageError for anything else, and where `dir` is the home, the root, ends in `.` or `..` or has a colon.
+    Raises UsageError for anything else, and if `dir` is the home or the root, ends in `.` or `..`, or contains a colon.
     """
-    what, hint = f"--ssh {place!r}", "such as pi@raspberrypi.local, or pi@raspberrypi.local:apps/ocr"
+    what, hint = f"--ssh {place!r}", "give a place like pi@raspberrypi.local or pi@raspberrypi.local:apps/ocr"
     with suppress(ValueError):
         if ipaddress.ip_address(place.rpartition("@")[2]).version == 6:
-            raise UsageError(f"{what}: expected [ ] around an address of IPv6", "such as pi@[fe80::1]:apps/ocr")
+            raise UsageError(f"{what}: expected [ ] around an IPv6 address", "give a place like pi@[fe80::1]:apps/ocr")
     match = _SSH_PLACE.fullmatch(place)
     if match is None or place.startswith("ssh:"):
-        raise UsageError(f"{what}: expected [user@]host[:dir]", f"{hint}; --port gives the port")
+        raise UsageError(f"{what}: expected [user@]host[:dir]", f"{hint}; give a port with --port")
     user, host, path = match["user"], match["host"], match["path"] or default_path
     if user is not None and _SSH_WORD.fullmatch(user) is None:
-        raise UsageError(f"{what}: {user!r} is no user", hint)
+        raise UsageError(f"{what}: {user!r} is not a user name", hint)
     if not host.startswith("[") and _SSH_WORD.fullmatch(host) is None:
-        raise UsageError(f"{what}: {host!r} is no host", hint)
+        raise UsageError(f"{what}: {host!r} is not a host name", hint)
     if port is not None and not 1 <= port <= 65535:
         raise UsageError(f"--port {port}: expected 1 to 65535")
     path = path.removeprefix("~/").rstrip("/")
-    # Python and ld.so take a colon for the end of a folder's name.
+    # For Python and ld.so, a colon separates paths.
     if not path.isprintable() or re.search("^~|:", path) or path.rpartition("/")[2] in ("", ".", ".."):
         raise UsageError(f"{what}: expected the name of a folder without `:` or `~`, actual {match['path']!r}", hint)
     return SshAddress(user, host.strip("[]"), port, path)
@@ -125,14 +125,14 @@ def parse_place(place: str, *, port: int | None = None, default_path: str) -> Ss
 
 
 def make_connection(address: SshAddress) -> list[str]:
-    """Return the start of a command that runs another there; its exit code is the other's, or SSH_FAILED.
+    """Return the start of a command that runs another one there; its exit code is that of the other, or SSH_FAILED.
 
-    Raises ToolchainError where there is no ssh.
+    Raises ToolchainError if there is no ssh.
     """
     ssh = shutil.which("ssh")
     if ssh is None:
-        raise ToolchainError("ssh is missing, which reaches the board", "apt install openssh-client")
-    # BatchMode: nobody is there to type a password. A connection that breaks must not look like a slow board.
+        raise ToolchainError("ssh is missing", "run apt install openssh-client")
+    # BatchMode: nobody is there to type a password. ServerAlive: a broken connection must not look like a slow board.
     command = [ssh, "-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_TIMEOUT_S}"]
     command += ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]
     if address.port is not None:
@@ -143,29 +143,29 @@ def make_connection(address: SshAddress) -> list[str]:
 
 
 def explain_ssh(address: SshAddress, stderr: bytes, said: str) -> ToolchainError:
-    """Return what an ssh that ended with SSH_FAILED means; `said` is of `stderr` and ends the message."""
+    """Return the error for an ssh that ended with SSH_FAILED; `said`, a part of `stderr`, ends the message."""
     by_hand = address.by_hand
     if b"REMOTE HOST IDENTIFICATION HAS CHANGED" in stderr:
-        return ToolchainError(f"{address.host}: its host key is not the one that ssh knows{said}", f"see: {by_hand}")
+        return ToolchainError(f"{address.host}: its host key has changed{said}", f"find out why, and run {by_hand}")
     if b"Host key verification failed" in stderr:
         return ToolchainError(
             f"{address.host}: ssh does not know its host key{said}",
-            f"connect once by hand and compare its fingerprint: {by_hand}",
+            f"connect once by hand and compare the fingerprint: {by_hand}",
         )
     if b"Permission denied (" in stderr:
         return ToolchainError(
-            f"{address.host}: refuses our key{said}",
-            f"ssh-copy-id{address.port_option} {address.login}; this must work unasked: {by_hand}",
+            f"{address.host}: refuses your ssh key{said}",
+            f"run ssh-copy-id{address.port_option} {address.login}; this must work without a password: {by_hand}",
         )
     if re.search(rb"resolve hostname|refused|timed out|No route|unreachable", stderr):
-        return ToolchainError(f"{address.host}: cannot be reached{said}", f"does this work? {by_hand}")
-    return ToolchainError(f"{address.host}: the connection failed{said}", f"does this work? {by_hand}")
+        return ToolchainError(f"{address.host}: cannot be reached{said}", f"check that this works: {by_hand}")
+    return ToolchainError(f"{address.host}: the connection failed{said}", f"check that this works: {by_hand}")
 
 
 def receive_facts(child: Child, last: Collection[str], deadline: float) -> dict[str, str]:
-    """Return what a script of ours says, lines `edge-ocr KEY VALUE`, up to the first whose key is in `last`.
+    """Return the values that our script prints as lines `edge-ocr KEY VALUE`, up to the first key in `last`.
 
-    Other lines, which a login shell said, such as a greeting, or why there is no login, join `child.tail`.
+    Other lines, such as a login shell's greeting or the reason for a refused login, are added to `child.tail`.
     """
     facts: dict[str, str] = {}
     while facts.keys().isdisjoint(last):
@@ -183,7 +183,7 @@ def receive_facts(child: Child, last: Collection[str], deadline: float) -> dict[
 
 
 class _Sender(io.RawIOBase):
-    """A file for tarfile that writes to a child."""
+    """A file object for tarfile that writes to a child."""
 
     def __init__(self, child: Child, deadline: float) -> None:
         self._child = child
@@ -191,7 +191,7 @@ class _Sender(io.RawIOBase):
         self.has_failed = False
 
     def write(self, data: Any) -> int:
-        # When tarfile is left by an exception, Ctrl-C for one, it still writes what it holds.
+        # After an exception such as Ctrl-C, tarfile still writes its buffer.
         if not self.has_failed:
             self._child.send(data, self._deadline)
         return len(data)
@@ -199,12 +199,12 @@ class _Sender(io.RawIOBase):
 
 @contextmanager
 def send_archive(child: Child, deadline: float) -> Iterator[tarfile.TarFile]:
-    """Yield a tar archive whose bytes go to the stdin of `child` as files are added.
+    """Yield a tar archive whose bytes are sent to the stdin of `child` as files are added.
 
     Raises LateError.
     """
     sender = _Sender(child, deadline)
-    # GNU's form is the one that every tar knows.
+    # Every tar can read GNU's format.
     with tarfile.open(fileobj=sender, mode="w|", format=tarfile.GNU_FORMAT) as archive:
         try:
             yield archive
@@ -216,7 +216,7 @@ def send_archive(child: Child, deadline: float) -> Iterator[tarfile.TarFile]:
 def add_file(archive: tarfile.TarFile, name: str, path: Path, mode: int) -> None:
     """Add a file of this machine under `name`.
 
-    Raises ModelError where it cannot be read.
+    Raises ModelError if it cannot be read.
     """
     try:
         with path.open("rb") as file:

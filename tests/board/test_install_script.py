@@ -447,7 +447,7 @@ def test_missing_modules(board):
     board.install("--python", python).refuses(
         6,
         f"{python} lacks the Python modules numpy cv2 pyclipper onnxruntime",
-        "run sudo apt install python3-numpy python3-opencv python3-pyclipper (for Debian's python3), or run ./install.sh",
+        "sudo apt install python3-numpy python3-opencv python3-pyclipper (for Debian's python3), or run ./install.sh",
     )
     python = str(make_python(board.folder / "more", "numpy", "cv2", "pyclipper"))
     outcome = board.install("--python", python)

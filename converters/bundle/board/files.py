@@ -68,9 +68,7 @@ def add_shims(
                 arch: Arch = "armv8" if abi == "armv8" else "armv7hf"
                 data, of_shim = build_shim(arch, library.cxx_library, library.include_dir)
             except NotVerifiedError as error:
-                report(
-                    f"cannot build {SHIM} for {abi}: {error.message}; install.sh will build it on the board with g++"
-                )
+                report(f"cannot build {SHIM} for {abi}: {error.message}; install.sh builds it on the board with g++")
                 for header in _list_headers(library.include_dir, "paddle_api.h"):
                     bundle.add(f"include/{header}", (library.include_dir / header).read_bytes())
             else:

@@ -1,6 +1,6 @@
-"""Looks into a Paddle-Lite shared library: which machine, which version, what it exports, how it is laid out.
+"""Inspects a Paddle-Lite shared library: its machine, version, exports and layout.
 
-Nothing of the library is run, so any machine can look into a library for another one.
+The library is never run, so it may be for another machine.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ System = Literal["armlinux", "android"]
 
 PAGE_16K_BYTES = 16 * 1024
 CXX_RUNTIME = "libc++_shared.so"
-"""What NDK's C++ programs share; no part of Android, so an app brings it along."""
+"""The C++ library of the NDK. It is not part of Android, so an app must contain it."""
 MAX_LIBRARY_BYTES = 2**29
 MAX_SYMBOLS = 2_000_000
-"""Paddle-Lite exports some thousands; a damaged table could claim any number."""
+"""Paddle-Lite exports a few thousand; a damaged table could claim any number."""
 
 _HINT = "give libpaddle_light_api_shared.so or libpaddle_lite_jni.so as Paddle-Lite's releases ship them"
 _STATIC_MAGICS = (b"!<arch>\n", b"!<thin>\n")
 
-# What a program for a board calls, and what the Java classes need. The C++ names are cut where types of the standard
-# library follow: libstdc++ and Android's libc++ mangle those differently.
+# The functions that a program for a board calls, and those that the Java classes need. The C++ names end before types
+# of the standard library, which libstdc++ and Android's libc++ mangle differently.
 _CXX_SYMBOLS: Mapping[str, str] = MappingProxyType(
     {
         "CreatePaddlePredictor<MobileConfig>": "_ZN6paddle8lite_api21CreatePaddlePredictorINS0_12MobileConfigEEE",
@@ -57,51 +57,51 @@ _JNI_SYMBOLS: Mapping[str, str] = MappingProxyType(
         )
     }
 )
-# The one class of `with_cv` that is exported.
+# The only class of `with_cv` that is exported.
 _CV_PREFIX = "_ZN6paddle4lite5utils2cv15ImagePreprocess"
 
-# Of glibc and musl, or of libstdc++ (std::__cxx11); none is in bionic's libc, libm and libdl.map.txt.
+# Symbols of glibc, musl or libstdc++ (std::__cxx11); none is in bionic's libc, libm and libdl.map.txt.
 _LINUX_SYMBOLS = re.compile(
     r"__(errno_location|ctype_\w+_loc|isoc(99|23)_\w+|libc_start_main|f?printf_chk|fdelt_chk|longjmp_chk)"
     r"|gnu_get_libc_version|pthread_cancel|pthread_setcanceltype|secure_getenv|_ZNK?St7__cxx11.*"
 )
 _LINUX_VERSIONS = ("GLIBC_", "GLIBCXX_", "CXXABI_")
 
-# lite/core/program.cc has one of two messages for an operator that is not there, chosen by LITE_BUILD_EXTRA. Stripping
-# does not touch them, and they are too long for a compiler to turn into instructions, as it may an operator's name.
+# lite/core/program.cc has one of two messages for an unknown operator, chosen by LITE_BUILD_EXTRA. Stripping keeps
+# them, and they are too long for a compiler to turn into instructions, unlike an operator's name.
 _WITH_EXTRA_TEXT = b"This model is not supported, because operator '"
 _WITHOUT_EXTRA_TEXT = b"which is marked with `with_extra`"
 
-# The release's git tag, as in lite/core/version.h: a string of its own, so a longer text that names a version is none.
+# The release's git tag, as in lite/core/version.h: a whole string, so longer texts that contain a version do not match.
 _VERSION = re.compile(rb"(?<![\w./ -])v\d+\.\d+(?:\.\d+)?(?:-(?:rc|beta)\d*)?(?=\0)")
-# The compiler has so far put the commit, the other constant of version.h, right behind the tag.
+# So far, the compiler has put the commit, the other constant of version.h, right after the tag.
 _COMMIT = re.compile(rb"\0[0-9a-f]{7,12}\0")
 
 
 @dataclass(frozen=True)
 class LibraryInfo:
-    """What a Paddle-Lite library says of itself."""
+    """Facts about a Paddle-Lite library, read from the file."""
 
     kind: LibraryKind
     """`cxx` for programs in C++, `jni` for the Java classes."""
     arch: Arch
     """armv8 is 64-bit; armv7hf passes floats in registers, armv7 (Android's) does not."""
     system: System | None
-    """None where it names no C library that would tell."""
+    """None if it names no C library."""
     soname: str | None
     needed: tuple[str, ...]
-    """Libraries that must be there at run time (DT_NEEDED), such as libc++_shared.so."""
+    """Libraries that it needs at run time (DT_NEEDED), such as libc++_shared.so."""
     linux_symbols: tuple[str, ...]
-    """What it asks of Linux's C and C++ libraries and Android's do not have, sorted; such a library loads on no
-    phone."""
+    """Symbols that it needs and that Linux's C and C++ libraries have but Android's lack, sorted. A library with such
+    symbols loads on no phone."""
     version: str | None
-    """Such as `v2.13-rc`; None where its bytes hold none, or several with nothing to choose by."""
+    """Such as `v2.13-rc`; None if it contains none, or several without a way to choose."""
     versions_seen: tuple[str, ...]
-    """Everything in its bytes that looks like a version, sorted."""
+    """All strings in it that look like a version, sorted."""
     segment_alignments_bytes: tuple[int, ...]
     """p_align of each PT_LOAD."""
     with_extra: bool | None
-    """Whether it has all operators, without which PP-OCR does not run; None where that cannot be told."""
+    """Whether it has all operators, which PP-OCR needs; None if unknown."""
     with_cv: bool
     """Whether it exports Paddle-Lite's own image functions, which edge-ocr does not use."""
     sha256: str
@@ -115,17 +115,17 @@ class LibraryInfo:
 
 @dataclass(frozen=True)
 class RuntimeInfo:
-    """What libc++_shared.so says of itself."""
+    """Facts about a libc++_shared.so."""
 
     arch: Arch
     fits_16k_pages: bool
 
 
 def inspect_library(path: Path, *, name: str | None = None) -> LibraryInfo:
-    """Look into a library; `name` stands for the path in errors.
+    """Inspect a library; `name` replaces the path in errors.
 
-    Raises ModelError where it cannot be read, is damaged, is no shared library for ARM, or lacks what a
-    Paddle-Lite library exports.
+    Raises ModelError if it cannot be read, is damaged, is not a shared library for ARM, or lacks exports of a
+    Paddle-Lite library.
     """
     where = name or str(path)
     data = _read(path, where)
@@ -145,23 +145,22 @@ def inspect_library(path: Path, *, name: str | None = None) -> LibraryInfo:
 
 
 def inspect_cxx_runtime(path: Path, *, name: str | None = None) -> RuntimeInfo:
-    """Look into a libc++_shared.so; `name` stands for the path in errors.
+    """Inspect a libc++_shared.so; `name` replaces the path in errors.
 
-    Raises ModelError where it is damaged, for no ARM machine, or not Android's C++ library.
+    Raises ModelError if it is damaged, is not for ARM, or is not Android's C++ library.
     """
     where = name or str(path)
     facts = _read_facts(_read(path, where), where)
-    # NDK's own inline namespace, which keeps it apart from every other libc++.
+    # The NDK's own inline namespace distinguishes it from every other libc++.
     if facts["soname"] != CXX_RUNTIME or not any("St6__ndk1" in symbol for symbol in facts["symbols"]):
         raise ModelError(f"{where}: is not the {CXX_RUNTIME} of an Android NDK", _HINT)
     return RuntimeInfo(facts["arch"], min(facts["segment_alignments_bytes"]) >= PAGE_16K_BYTES)
 
 
 def find_version(data: bytes) -> tuple[str | None, tuple[str, ...]]:
-    """Return the version in a library's bytes, and all that look like one.
+    """Return the version in a library's bytes, and all strings that look like one.
 
-    Of several different ones, the one that a commit follows counts; the version is None where that leaves none or
-    more than one.
+    Among several, the one before a commit counts. The version is None if none or more than one remains.
     """
     seen: set[str] = set()
     beside_commit: set[str] = set()
@@ -177,9 +176,9 @@ def find_version(data: bytes) -> tuple[str | None, tuple[str, ...]]:
 
 
 def find_min_glibc(path: Path) -> str | None:
-    """Return the newest version of glibc that a library asks for, such as `2.17`: an older one does not load it.
+    """Return the oldest glibc that can load a library, such as `2.17`; None if it does not need glibc.
 
-    None where it asks for none. Raises ModelError where it is no ELF file or damaged.
+    Raises ModelError if it is damaged or not an ELF file.
     """
     from elftools.elf.elffile import ELFFile
 
@@ -241,16 +240,16 @@ def _read_elf(data: bytes, where: str) -> dict[str, Any]:
     loaded = [segment for segment in segments if segment["p_type"] == "PT_LOAD"]
     dynamic = next((segment for segment in segments if isinstance(segment, DynamicSegment)), None)
     if not loaded or dynamic is None:
-        raise ModelError(f"{where}: has nothing to load or to link, expected a shared library", _HINT)
+        raise ModelError(f"{where}: has no PT_LOAD or no dynamic segment, expected a shared library", _HINT)
     for segment in loaded:
         end = segment["p_offset"] + segment["p_filesz"]
         if end > len(data):
             raise ModelError(f"{where}: is cut off: expected at least {end} bytes, actual {len(data)}", _HINT)
-    # Its names are attributes that no type checker knows.
+    # Any: pyelftools sets the attributes at run time.
     tags: list[Any] = list(dynamic.iter_tags())
     needed = tuple(tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED")
     symbols = list(_iterate_symbols(elf, dynamic, where))
-    # Without a weak one, a library loads all the same.
+    # A library loads without its weak symbols.
     wanted = {
         symbol.name
         for symbol in symbols
@@ -282,14 +281,14 @@ def _read_arch(elf: ELFFile, where: str) -> Arch:
         raise ModelError(f"{where}: is big-endian, expected little-endian", _HINT)
     if machine == "AARCH64":
         return "armv8"
-    # Every linker for hard-float ARM has set this since 2012; Android's code is soft-float.
+    # Linkers for hard-float ARM have set this flag since 2012; Android uses soft-float.
     return "armv7hf" if elf["e_flags"] & E_FLAGS.EF_ARM_ABI_FLOAT_HARD else "armv7"
 
 
 def _read_system(elf: ELFFile, needed: tuple[str, ...]) -> System | None:
     if elf.get_section_by_name(".note.android.ident") is not None or "libc.so" in needed:
         return "android"
-    # Linux numbers its libraries (libc.so.6), Android never does.
+    # Libraries have numbers on Linux (libc.so.6), but not on Android.
     return "armlinux" if any(".so." in library for library in needed) else None
 
 
@@ -297,7 +296,7 @@ def _iterate_symbols(elf: ELFFile, dynamic: Any, where: str) -> Iterator[Any]:
     from elftools.elf.sections import SymbolTableSection
 
     section = elf.get_section_by_name(".dynsym")
-    # Without section headers, the hash table tells how many there are.
+    # Without section headers, the hash table gives their number.
     table = section if isinstance(section, SymbolTableSection) else dynamic
     for count, symbol in enumerate(table.iter_symbols()):
         if count == MAX_SYMBOLS:
@@ -306,7 +305,7 @@ def _iterate_symbols(elf: ELFFile, dynamic: Any, where: str) -> Iterator[Any]:
 
 
 def _iterate_needed_versions(elf: ELFFile) -> Iterator[str]:
-    """Yield the names of symbol versions that other libraries must have, such as GLIBC_2.17."""
+    """Yield the symbol versions that it needs from other libraries, such as GLIBC_2.17."""
     from elftools.elf.gnuversions import GNUVerNeedSection
 
     for section in elf.iter_sections():
