@@ -1,4 +1,4 @@
-"""One model: from its files, through the passes and opt, to a normalised `.nb`."""
+"""Converts one model: from its files, through the passes and opt, to a normalised `.nb`."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 
 def read_source(model: Model, report: Report) -> SourceModel:
-    """Read a model's program and check that it is of the model's kind.
+    """Read a model's program and check that its output fits the model's kind.
 
-    Raises ModelError if it is not, or a file cannot be read.
+    Raises ModelError if it does not fit, or a file cannot be read.
     """
     report(f"{model.kind}: {model.name} ({model.source})")
     program = read_model_program(model, report=report)
@@ -48,7 +48,7 @@ def _describe_file(path: Path) -> FileEntry:
 
 @dataclass
 class Conversion:
-    """One model on its way into the bundle."""
+    """The conversion of one model."""
 
     source: SourceModel
     valid_places: str
@@ -58,7 +58,7 @@ class Conversion:
     scratch: Path
     report: Report
     stop: threading.Event
-    """Set when the export has failed or was interrupted."""
+    """Set if the export fails or is interrupted."""
     passes: tuple[PassReport, ...] = ()
     seconds: float = 0.0
 
@@ -71,7 +71,7 @@ class Conversion:
         return self.scratch / f"{self.source.model.kind}.pdiparams"
 
     def prepare(self) -> None:
-        """Run the passes and ask opt whether it supports what they leave; nothing is converted yet."""
+        """Run the passes and check that opt supports the result; convert nothing yet."""
         with self._timed():
             model, program = self.source.model, self.source.program
             kept = self.kept if model.kind == "rec" else None
@@ -81,7 +81,7 @@ class Conversion:
             except OSError as error:
                 raise UsageError(
                     f"cannot write the edited {model.name} to {self.scratch}: {error.strerror}",
-                    "make room there, or set TMPDIR to another folder",
+                    "free some space there, or set TMPDIR to another folder",
                 ) from None
             if self.passes:
                 before, after = self.passes[0].ops_before, self.passes[-1].ops_after
@@ -96,7 +96,7 @@ class Conversion:
                 )
 
     def convert(self) -> ExportedModel:
-        """Run opt and read what it wrote."""
+        """Run opt and read its output."""
         with self._timed():
             model = self.source.model
             with self._name_source():
@@ -114,10 +114,10 @@ class Conversion:
                 data = normalise(written.read_bytes(), where)
                 nb = parse_nb(data, where)
             except ModelError as error:
-                raise ConversionError(f"opt wrote a bad file: {error.message}") from None
+                raise ConversionError(f"opt wrote an invalid file: {error.message}") from None
             if nb.header.opt_version != self.toolchain.opt_version:
                 raise ConversionError(
-                    f"opt calls itself {self.toolchain.opt_version}, but wrote {nb.header.opt_version} into {where}"
+                    f"{where} names opt {nb.header.opt_version}, expected {self.toolchain.opt_version}"
                 )
         ops = sum(nb.op_histogram().values())
         self.report(f"{model.kind}: opt, {ops} ops, {len(data) / 1e6:.2f} MB")
@@ -131,7 +131,7 @@ class Conversion:
 
     @contextmanager
     def _name_source(self) -> Iterator[None]:
-        # opt saw files in a scratch folder, which is gone by the time anybody reads this.
+        # opt names files in a scratch folder that no longer exists when the user reads this.
         if self.stop.is_set():
             raise CancelledError
         try:

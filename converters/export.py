@@ -44,19 +44,19 @@ def export_bundle(
 ) -> ExportReport:
     """Convert the models of `config` for `target` and write them as a bundle to `out_dir`.
 
-    The classifier goes along where `config.use_orientation` is set. `report` is told each step, `progress` of
-    downloads. Two exports of the same files with the same opt give the same bytes.
+    The bundle includes the classifier if `config.use_orientation` is set. `report` receives each step as text,
+    `progress` the state of downloads. Two exports of the same files with the same opt give the same bytes.
 
-    Raises UsageError for an unknown target or option and an `out_dir` that is taken, ModelError for models,
-    dictionaries and libraries that are missing, damaged or do not fit, ToolchainError where opt cannot be had,
-    ConversionError where opt does not take a model, ParityError where the bundle does not read as its models do (it is
-    then kept as `<out_dir>.failed`), NotVerifiedError where that could not be found out.
+    Raises UsageError if a target or option is unknown or `out_dir` is taken, ModelError if a model, dictionary or
+    library is missing, damaged or does not fit, ToolchainError if opt is not available, ConversionError if opt rejects
+    a model, ParityError if the bundle and its models read different text (the bundle is kept as `<out_dir>.failed`),
+    NotVerifiedError if verification could not run.
     """
     chosen = find_target(target)
     abis = chosen.choose_abis(options.abis)
     find_wheel(options.lite_version)
     if options.with_onnx and chosen.bundle_folder:
-        raise UsageError("--with-onnx: is for boards; an app reads the .nb files only", "leave it out")
+        raise UsageError("--with-onnx is for boards: an app reads .nb files only", "omit it")
     put_back(out_dir, report=report)
     check_out_dir(out_dir, force=options.force, is_project=bool(chosen.bundle_folder))
     zip_file = check_zip(out_dir, force=options.force) if options.zip else None
@@ -77,15 +77,15 @@ def export_bundle(
             Conversion(source, chosen.valid_places, toolchain, options, kept, Path(scratch), report, stop)
             for source in sources
         ]
-        # opt works in a process of its own; a thread each waits for it.
+        # Each thread waits for an opt process.
         with ThreadPoolExecutor() as pool:
             try:
                 list(pool.map(Conversion.prepare, jobs))
-                # Behind the check of the models: a library that is given goes into the store.
+                # After the models are checked, because this puts the given library into the store.
                 libraries = choose_libraries(chosen, abis, toolchain.opt_version, options, report)
                 exported = tuple(pool.map(Conversion.convert, jobs))
             except BaseException:
-                stop.set()  # the pool waits for all its threads: they end their opt, and start no other
+                stop.set()  # the pool waits for its threads, which now end opt and start no other
                 raise
         report("writing the bundle")
         shims = add_shims(bundle, chosen.library_folder, libraries, report) if chosen.name == "arm" else {}
@@ -96,7 +96,7 @@ def export_bundle(
         except NotVerifiedError as error:
             if options.verify:
                 raise _explain_unverified(error, bundle) from None
-            report(f"WARNING: no golden result, so a device's self-test has nothing to compare: {error.message}")
+            report(f"WARNING: no golden result, so the device's self-test has nothing to compare with: {error.message}")
         contents = BundleContents(
             target=chosen,
             toolchain=toolchain,
@@ -119,7 +119,7 @@ def export_bundle(
         write_manifest(None)
         parity = None
         if options.verify:
-            report("verifying: does it read as its models do?")
+            report("verifying: comparing the bundle with its models")
             try:
                 parity = verify_bundle(bundle.root, sources={source.model.kind: source.model for source in sources})
             except NotVerifiedError as error:
@@ -131,8 +131,8 @@ def export_bundle(
                 f"signed with key {signer.key_name}: release {signer.release.name}, counter {signer.release.counter}"
             )
         if zip_file is not None:
-            # Before the bundle is in its place: when this fails, nothing was exported. Minutes have passed since the
-            # first look.
+            # Before the bundle is moved into place, so that a failure here leaves nothing exported. Check again:
+            # minutes have passed since the first check.
             check_out_dir(
                 out_dir,
                 force=options.force,
@@ -156,11 +156,11 @@ def export_bundle(
 
 
 def _explain_unverified(error: NotVerifiedError, bundle: BundleWriter) -> NotVerifiedError:
-    # The folder that the bundle is written to is gone when anybody reads this.
+    # The staging folder no longer exists when the user reads this.
     reason = error.message.replace(str(bundle.root), str(bundle.place))
     return NotVerifiedError(
         f"the bundle could not be verified: {reason}",
-        "--no-verify exports without a comparison; `edge-ocr verify` then makes it, on your own pictures",
+        "export with --no-verify, then run `edge-ocr verify` on your own pictures",
     )
 
 
@@ -171,7 +171,7 @@ def _refuse_failed(bundle: BundleWriter, parity: ParityReport) -> None:
     found = "; ".join(f"{check.name}: {check.detail}" for check in parity.failures[:5])
     try:
         kept = bundle.keep_failed()
-        hint = f"it is kept in {kept}; `edge-ocr verify {kept} --trace --report out.html` shows where it differs"
+        hint = f"run `edge-ocr verify {kept} --trace --report out.html` to see where it differs; the bundle is there"
     except UsageError as error:
         hint = error.message
-    raise ParityError(f"the bundle does not read as its models do: {found}", hint)
+    raise ParityError(f"the bundle does not read what its models read: {found}", hint)

@@ -1,4 +1,4 @@
-"""The types that travel between the stages of an export."""
+"""The types that the stages of an export pass on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edge_ocr.models.types import Model
 
 @dataclass(frozen=True)
 class FileEntry:
-    """The manifest's entry of one file."""
+    """The manifest's entry for one file."""
 
     sha256: str
     size_bytes: int
@@ -33,46 +33,46 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Shim:
-    """The library that connects a board's Python to one Paddle-Lite library."""
+    """The library between a board's Python and one Paddle-Lite library."""
 
     file: str | None
-    """Path in the bundle; None if the board must build it."""
+    """Path in the bundle; None if the board builds it."""
     min_glibc: str | None
-    """The oldest C library that loads both."""
+    """The oldest glibc that loads both."""
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What a user decides about a bundle, in addition to its target and pipeline."""
+    """A user's options for a bundle, besides its target and pipeline."""
 
     precision: Precision = "fp32"
     """Precision of the weights."""
     charset: str = "full"
-    """`full`, a name in `converters.graph.charsets.NAMED_CHARSETS`, or a file with one character per line."""
+    """`full`, a key of `converters.graph.charsets.NAMED_CHARSETS`, or a file with one character per line."""
     optimize: bool = True
-    """Whether the exact passes run; the passes that opt needs always run."""
+    """Whether to run the optional exact passes; the ones that opt requires always run."""
     lite_version: str = LITE_VERSION
-    """Version of opt, and therefore of the runtime."""
+    """Version of opt, and so of the runtime."""
     abis: tuple[str, ...] = ()
     """ABIs of the device; empty for the target's default."""
     lite_lib: Path | None = None
-    """A Paddle-Lite library, its archive or its unpacked folder, which is put into the store first."""
+    """A Paddle-Lite library, its archive or its unpacked folder; added to the store first."""
     allow_version_mismatch: bool = False
     zip: bool = False
     """Also write the bundle as `<out_dir>.zip`."""
     force: bool = False
-    """Replace an existing bundle or project, keeping files that its user added; files that the user changed stop it."""
+    """Replace an existing bundle or project. Files that the user added are kept; changed files stop the export."""
     with_onnx: bool = False
-    """Also add the graphs as ONNX, for boards without a Paddle-Lite library."""
+    """Also include the graphs as ONNX, for boards without a Paddle-Lite library."""
     verify: bool = True
-    """Compare the bundle with its source models, and refuse it if the texts differ."""
+    """Compare the bundle with its source models, and fail if it does not read the same text."""
     signer: Signer | None = None
     """Signs the bundle; None leaves it unsigned."""
 
 
 @dataclass(frozen=True)
 class SourceModel:
-    """A model that was read and checked, and can be converted."""
+    """A model that was checked and can be converted."""
 
     model: Model
     signature: Signature
@@ -87,22 +87,22 @@ class SourceModel:
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """One converted model, and how it was converted."""
+    """A converted model."""
 
     source: SourceModel
     signature: Signature
-    """Signature after the passes, which may reduce the number of classes."""
+    """After the passes, which may leave fewer classes."""
     passes: tuple[PassReport, ...]
     nb: NbModel
     data: bytes
-    """Content of the .nb, normalised."""
+    """The normalised .nb."""
     seconds: float
-    """Time that passes and opt took."""
+    """Time for passes and opt."""
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export made."""
+    """The result of an export."""
 
     out_dir: Path
     zip_file: Path | None

@@ -1,4 +1,4 @@
-"""What a verification finds: checks, figures, pairs of lines, and where tensors part."""
+"""The result of a verification: checks, figures, pairs of lines, and the first op that differs."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TracedTensor:
-    """What one op of the `.nb` gives, against its counterpart in the source."""
+    """The output of one op of the `.nb`, compared with its counterpart in the source."""
 
     index: int
-    """Of the op in the program."""
+    """Position of the op in the program."""
     op_type: str
     variable: str
-    """Its name in the file, which other tensors may have, too."""
+    """Its name in the file; not unique."""
     params: tuple[str, ...]
-    """Parameters that the op reads."""
+    """Parameters of the op."""
     reference: str | None
-    """Its counterpart: a tensor of the source, `x / s` for one whose factor s was moved on, `1 + x` for a gate; None
-    where no tensor of the source has this shape."""
+    """Its counterpart: a tensor of the source, `x / s` if a pass moved its factor s to a later op, `1 + x` for a gate;
+    None if no tensor of the source has this shape."""
     max_abs_diff: float
-    """Of the op alone, run on what its inputs should be as far as that is known; inf where there is no reference or
-    something is not finite."""
+    """Of the op alone, run on the reference's values for its inputs as far as they are known; inf without a reference
+    or if a value is not finite."""
     relative_diff: float
     """‖a - b‖ / ‖b‖, likewise."""
     agrees: bool
     """Whether `relative_diff` is below the threshold."""
     accumulated_diff: float
-    """As `relative_diff`, of the whole `.nb` run from its input on: with what all ops before have added."""
+    """As `relative_diff`, but for the whole `.nb` run from its input: includes the error of all earlier ops."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """Where a `.nb` parts from its source, if it does."""
+    """Where a `.nb` first differs from its source, if it does."""
 
     tensors: tuple[TracedTensor, ...]
-    """Of floats, in the order of the program, constants left out."""
+    """Float tensors in program order, without constants."""
     first_parted: int | None
-    """Place in `tensors`, not the op's number: the first op that certainly has a counterpart and differs from it, on
-    inputs that do not; None where no op parts."""
+    """Index in `tensors` (not the op's own index) of the first op that certainly has a counterpart and differs from it
+    although its inputs agree; None if there is no such op."""
     last_agreed: int | None
-    """Place in `tensors` of what is read by `first_parted`, or by those `between`, and agrees; the last where they are
-    several, None where that is the input alone."""
+    """Index in `tensors` of the last agreeing tensor that `first_parted`, or an op `between`, reads; None if that is
+    the input itself."""
     threshold: float
     between: tuple[int, ...] = ()
-    """Places of ops on the way from `last_agreed` to `first_parted` for which no counterpart was found: it may be
-    theirs that the graphs part."""
+    """Indexes of ops between `last_agreed` and `first_parted` without a known counterpart: one of them may be the
+    cause."""
 
 
 Layer = Literal["signature", "files", "dictionary", "models", "tensors", "boxes", "texts", "accuracy"]
@@ -66,40 +66,40 @@ Layer = Literal["signature", "files", "dictionary", "models", "tensors", "boxes"
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     layer: Layer
     name: str
     passed: bool
     detail: str
-    """For people: what was found, and what was expected."""
+    """For people: actual and expected."""
     value: float | None = None
     limit: float | None = None
-    """The tolerance; None where the check is no comparison of numbers."""
+    """The tolerance; None if the check does not compare numbers."""
 
 
 @dataclass(frozen=True)
 class TensorDiff:
-    """How far the output of one network is from the reference's, over one or more runs on the same inputs."""
+    """Difference between the output of one network and the reference's, over one or more runs on the same inputs."""
 
     max_abs: float
     mean_abs: float
     count: int
-    """Of the numbers compared."""
+    """How many numbers were compared."""
     is_finite: bool
-    """Whether the exported network gave neither infinity nor NaN; where it did, the differences are infinite."""
+    """Whether all outputs of the exported network are finite; if not, the differences are infinite."""
     run_maxima: tuple[float, ...]
-    """Of each run the largest difference."""
+    """The largest difference of each run."""
     row_size: int
-    """Of the last axis: for the recogniser, the classes."""
+    """Size of the last axis: for the recogniser, the number of classes."""
 
 
 @dataclass(frozen=True)
 class ClassDiff:
-    """How far each class of the recogniser is off, whether or not any picture shows its character."""
+    """Difference of each class of the recogniser, whether or not a picture shows its character."""
 
     log_sums: NDArray[np.float64]
-    """For each class: sum over steps of the difference of the logarithms of both probabilities."""
+    """For each class: the sum over time steps of the difference between the logarithms of both probabilities."""
     steps: int
 
     def __add__(self, other: ClassDiff) -> ClassDiff:
@@ -108,33 +108,33 @@ class ClassDiff:
 
 @dataclass(frozen=True)
 class LinePair:
-    """A line of the reference and the exported line in its place; one of them is None where it has no partner."""
+    """A line of the reference and the matching exported line; one of them is None if there is no match."""
 
     reference: TextLine | None
     exported: TextLine | None
     iou: float
-    """In [0, 1]; 0 without a partner."""
+    """In [0, 1]; 0 without a match."""
 
     @property
     def texts(self) -> tuple[str, str]:
-        """Return both texts; "" for a line that is not there."""
+        """Return both texts; "" for a missing line."""
         return (self.reference.text if self.reference else "", self.exported.text if self.exported else "")
 
     @property
     def is_equal(self) -> bool:
-        """Whether both read the same to the letter."""
+        """Whether both texts are identical."""
         return self.texts[0] == self.texts[1]
 
 
 @dataclass(frozen=True)
 class Truth:
-    """How one side does on one picture against its labels."""
+    """Accuracy of one side on one picture, measured against its labels."""
 
     wanted: int
-    """Lines that count."""
+    """Labelled lines that count."""
     found: int
     exact: int
-    """Read without a mistake: NFKC, lower case, without spaces."""
+    """Lines read exactly, compared as NFKC, lower case, without spaces."""
     ned_sum: float
     """Sum of 1 - NED over the lines found."""
 
@@ -149,25 +149,25 @@ class Truth:
 
 @dataclass(frozen=True)
 class ImageParity:
-    """What was compared on one picture."""
+    """The comparison on one picture."""
 
     name: str
     image: BgrImage
     """H × W × 3 BGR."""
     tensors: Mapping[Kind, TensorDiff]
-    """Of the networks that ran: rec and cls did not where the reference found no line."""
+    """Of the networks that ran: rec and cls do not run if the reference finds no line."""
     box_pairs: tuple[LinePair, ...]
-    """All boxes, whatever was read in them."""
+    """All boxes, with or without text."""
     text_pairs: tuple[LinePair, ...]
-    """Those of which either side shows a text; a text below `text_score` is not shown and reads as ""."""
+    """Pairs with a text on either side; a text that scores below `text_score` counts as ""."""
     truth: tuple[Truth, Truth] | None = None
     """Reference and exported; None without labels."""
     classes: ClassDiff | None = None
-    """Of the recogniser; None where it did not run."""
+    """Differences by class of the recogniser; None if it did not run."""
 
     @property
     def badness(self) -> tuple[float, float]:
-        """Return what sorts pictures from good to bad: lines that differ, then the largest difference."""
+        """Return the sort key from good to bad: number of lines that differ, then the largest difference."""
         differing = sum(not pair.is_equal for pair in self.text_pairs) + sum(pair.iou == 0 for pair in self.box_pairs)
         return differing, max((diff.max_abs for diff in self.tensors.values()), default=0.0)
 
@@ -181,23 +181,23 @@ class ParityReport:
     precision: str
     lite_version: str
     edge_ocr_version: str
-    """Of the edge-ocr that made the bundle."""
+    """Version of edge-ocr that made the bundle."""
     runner: str
-    """What ran the bundle: `graph (openvino)`, `qemu`, or an ssh address."""
+    """What ran the bundle, such as `graph on openvino`, or Paddle-Lite under qemu or at an ssh address."""
     reference: str
-    """What it was compared with: models and engine."""
+    """Models and engines of the reference."""
     checks: tuple[Check, ...]
     images: tuple[ImageParity, ...]
     figures: Mapping[str, float]
-    """By name as in TOLERANCES, and counts."""
+    """By name as in TOLERANCES, plus counts."""
     notes: tuple[str, ...] = ()
-    """What a reader should know, such as files that the manifest does not list."""
+    """Remarks, such as files that the manifest does not list."""
     traces: Mapping[Kind, Trace] = field(default_factory=dict)
-    """Where it was asked for: every tensor of the graph against the reference's, on the worst picture."""
+    """With `VerifyOptions.trace`: every tensor of the graph compared with the reference, on the worst picture."""
 
     @property
     def passed(self) -> bool:
-        """Whether every check passed and the networks ran: what was not compared has not passed."""
+        """Whether every check passed and the networks ran; without a comparison, nothing has passed."""
         return bool(self.images) and all(check.passed for check in self.checks)
 
     @property
@@ -206,7 +206,7 @@ class ParityReport:
         return tuple(check for check in self.checks if not check.passed)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all but the pictures as JSON knows it; numbers that are not finite become None."""
+        """Return everything except the pictures as JSON values; numbers that are not finite become None."""
         return {
             "status": "passed" if self.passed else "failed",
             "bundle": self.bundle,

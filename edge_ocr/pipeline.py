@@ -1,4 +1,4 @@
-"""The host's pipeline: models and engines from a config, any input in, results out."""
+"""The host's pipeline: builds models and engines from a config, reads any input and returns results."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from edge_ocr.models.resolve import apply_model, check_width, resolve_model
 from edge_ocr.models.types import Kind, Model, Progress
 from edge_ocr.results import OcrResult
 
-# Sections of the config that hold no more than settings of the stages, and what in them belongs to a model.
+# Sections of the config with settings of the stages, and the keys in them that belong to a model.
 _STAGES = ("Detection", "Recognition", "Orientation")
 _LOADED = ("Recognition.character_dict_path",)
 
 
 class OcrPipeline:
-    """Reads the text of pictures. Safe to use from several threads; each device reads one picture at a time."""
+    """Reads the text of pictures. Thread-safe; each device reads one picture at a time."""
 
     def __init__(self, config: PipelineConfig, use_hpip: bool | None = None, progress: Progress | None = None) -> None:
         """Load the models of `config`.
 
-        `use_hpip`: True demands a fast engine, False takes Paddle, None decides by `config.engine`. `progress` is told
-        of downloads.
+        `use_hpip`: True requires a fast engine, False uses Paddle, None decides by `config.engine`. `progress` receives
+        the state of downloads.
 
         Raises ModelError, ToolchainError or UsageError.
         """
@@ -52,7 +52,7 @@ class OcrPipeline:
         self.engines = {kind: choose_engine(config.engine, model, device, use_hpip) for kind, model in models.items()}
         """Name of the engine that runs each kind of model."""
         if self.engines["rec"] != "paddle":
-            # The others hold a model to the width that it declares.
+            # Other engines enforce the width that a model declares.
             check_width(models["rec"], "" if models["rec"].format == "onnx" else "; or give --engine paddle")
         threads = config.threads or count_cores()
         self._readers = []
@@ -66,7 +66,7 @@ class OcrPipeline:
             self._readers.append(_create_reader(config, models, loaded, classes))
         self.config = config
         self._models = models
-        # The readers that nobody uses, as places in `_readers`.
+        # Idle readers, as indexes in `_readers`.
         self._idle = SimpleQueue[int]()
         for place in range(len(self._readers)):
             self._idle.put(place)
@@ -78,31 +78,31 @@ class OcrPipeline:
         return {kind: model.name for kind, model in self._models.items()}
 
     def derive(self, overrides: Mapping[str, Any]) -> OcrPipeline:
-        """Return a pipeline with other settings of the stages that shares this one's models and devices.
+        """Return a pipeline with changed settings of the stages that shares this one's models and devices.
 
-        `overrides`: key path to value, of the sections Detection, Recognition and Orientation, such as
-        {"Detection.limit_side_len": 1280}. This one stays as it is.
+        `overrides`: values by key path in the sections Detection, Recognition and Orientation, such as
+        {"Detection.limit_side_len": 1280}. This pipeline does not change.
 
         Raises UsageError for other keys and for values out of range.
         """
         foreign = [key for key in overrides if key.partition(".")[0] not in _STAGES or key in _LOADED]
         if foreign:
-            raise UsageError(f"{foreign[0]} cannot be changed on a loaded pipeline", "build another with it")
+            raise UsageError(f"{foreign[0]} cannot be changed on a loaded pipeline", "build a new pipeline with it")
         derived = copy.copy(self)
         derived.config = self.config.with_values(overrides, "derive")
         derived._readers = [_change_reader(reader, derived.config) for reader in self._readers]
         return derived
 
     def predict(self, input: Any) -> Iterator[OcrResult]:
-        """Read pictures one after the other, as the caller asks for results.
+        """Read pictures one by one, as the caller requests results.
 
         `input`: an array (H × W × 3 BGR, H × W grey, H × W × 4 BGRA; uint8 or uint16), a Pillow image (its current
-        frame), a path, an http(s) URL, a folder, bytes of a file, a file open in binary mode (read from its position,
-        and left open), {"img": …}, or an iterable of these. Each page of a TIFF or PDF is a result of its own. Results
-        of one call have different names.
+        frame), a path, an http(s) URL, a folder, bytes of a file, a file open in binary mode (read from its position
+        and left open), {"img": …}, or an iterable of these. Each page of a TIFF or PDF is a separate result. Results of
+        one call have different names.
 
-        Raises InputError for what cannot be read. If only some pages of a file cannot, its other pages come first, and
-        then the error, which names the missing ones.
+        Raises InputError if an input cannot be read. If only some pages of a file fail, its other pages are returned
+        first; the error then names the missing ones.
         """
         taken: set[str] = set()
         for source in list_sources(input):
@@ -113,12 +113,12 @@ class OcrPipeline:
     ) -> Iterator[OcrResult]:
         """Read every page of one source.
 
-        Results are called after the input, pages `<name>_p1` and so on, with a number behind where that is in `taken`;
-        their names are put there.
+        Results are named after the input, pages `<name>_p1` and so on, with a number appended if the name is in
+        `taken`, to which it is added.
 
-        `failures`: if given, takes the error of each page that cannot be read, by index, in files of several pages.
+        `failures`: if given, receives the error of each unreadable page, by index, in files with several pages.
 
-        Raises InputError for what cannot be read; without `failures`, for such pages too, after the last page.
+        Raises InputError if the source cannot be read; without `failures`, also for such pages, after the last page.
         """
         stem = name_source(source.input_path) if source.input_path else f"image_{next(self._arrays)}"
         bad: dict[int, InputError] = {} if failures is None else failures
@@ -146,12 +146,12 @@ class OcrPipeline:
             raise join_failures(bad, source.input_path)
 
     def _read(self, image: BgrImage, label: str) -> Reading:
-        # Waits for the first device to be free; of several, the one idle for longest is taken.
+        # Wait for an idle device; if there are several, use the one that has been idle longest.
         place = self._idle.get()
         try:
             return self._readers[place].read(image)
         except (MemoryError, cv2.error) as error:
-            # OpenCV says so for want of memory, and for sizes that it does not handle.
+            # OpenCV raises cv2.error if memory is short or it does not support the size.
             reason = " ".join(str(error).split()) or "out of memory"
             raise InputError(f"{label} ({image.shape[1]}×{image.shape[0]}) cannot be processed: {reason}") from None
         finally:
@@ -160,36 +160,36 @@ class OcrPipeline:
 
 @dataclass(frozen=True)
 class PipelineSpec:
-    """What a pipeline is built from. As JSON it goes to other processes, each of which builds the same pipeline."""
+    """The arguments of a pipeline. Sent to other processes as JSON, so that each builds the same pipeline."""
 
     config: PipelineConfig
     use_hpip: bool | None = None
 
     def build(self, progress: Progress | None = None) -> OcrPipeline:
-        """Load the models. Raises what `OcrPipeline` raises."""
+        """Load the models. Raises the errors of `OcrPipeline`."""
         return OcrPipeline(self.config, self.use_hpip, progress)
 
     def share_cores(self, processes: int, origin: str) -> PipelineSpec:
-        """Return what each of several processes is to build: they share the cores, unless the config has `threads`."""
+        """Return the spec for each of several processes, which share the cores unless the config sets `threads`."""
         if processes == 1 or self.config.threads is not None:
             return self
         threads = max(1, count_cores() // processes)
         return replace(self, config=self.config.with_values({"Runtime.threads": threads}, origin))
 
     def to_json(self) -> str:
-        """Return everything, where each value came from included: a model's own settings replace defaults only."""
+        """Return everything as JSON, including the origin of each value: a model's settings replace defaults only."""
         config = {"values": dict(self.config.values), "origins": dict(self.config.origins)}
         return json.dumps({"config": config, "use_hpip": self.use_hpip})
 
     @staticmethod
     def from_json(text: str) -> PipelineSpec:
-        """Read what `to_json` gave."""
+        """Read the output of `to_json`."""
         content = json.loads(text)
         return PipelineSpec(restore_config(**content["config"]), content["use_hpip"])
 
 
 def find_models(config: PipelineConfig, progress: Progress | None = None) -> dict[Kind, Model]:
-    """Return the models that `config` names, fetched where they are not on this machine.
+    """Return the models that `config` names, after downloading those that are missing on this machine.
 
     Raises ModelError.
     """
@@ -216,8 +216,8 @@ def create_pipeline(
 
     `device` (cpu, gpu:0, gpu:0,1, npu:0, xpu:0, mlu:0), `engine` (auto, openvino, onnxruntime, paddle) and `threads`
     (default: all cores) replace what the file says; `overrides` does so for any key, such as
-    {"Detection.limit_side_len": 1280, "Pipeline.text_rec_model": "my_model/"}. `use_hpip`: True demands a fast engine,
-    False takes Paddle, None decides by `engine`.
+    {"Detection.limit_side_len": 1280, "Pipeline.text_rec_model": "my_model/"}. `use_hpip`: True requires a fast engine,
+    False uses Paddle, None decides by `engine`.
 
     Raises ConfigError, ModelError, ToolchainError or UsageError.
     """
@@ -251,9 +251,9 @@ def _change_reader(reader: TextReader, config: PipelineConfig) -> TextReader:
 
 
 def _settle_batch(config: PipelineConfig, engine: Engine, model: Model) -> tuple[PipelineConfig, int]:
-    """Probe the recogniser; return the number of its classes, and `config`.
+    """Probe the recogniser; return `config` and the number of its classes.
 
-    That is with one line at a time where the recogniser takes no more and nobody asked for more.
+    If the recogniser accepts only one line at a time and the batch size is not set, `config` is changed to that.
     """
     key = "Pipeline.text_rec_batch_size"
     height, width = config.recognition.image_height, config.recognition.min_width
@@ -266,9 +266,9 @@ def _settle_batch(config: PipelineConfig, engine: Engine, model: Model) -> tuple
 
 
 def _probe(engine: Engine, model: Model, height: int, width: int, count: int = 1) -> int:
-    """Run `count` black images; return the size of the output's last axis.
+    """Run `count` blank images; return the size of the output's last axis.
 
-    Raises ModelError where the model does not run, or its output is not that of its kind.
+    Raises ModelError if the model does not run, or its output does not fit its kind.
     """
     shape = engine.run(np.zeros((count, 3, height, width), dtype=np.float32)).shape
     check_output(model, shape, N=count, H=height, W=width)

@@ -1,4 +1,4 @@
-"""What a bundle holds besides its manifest: models, dictionary, settings, libraries, runtime and README."""
+"""The content of a bundle except its manifest: models, dictionary, settings, libraries, runtime and README."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 def choose_charset(
     sources: tuple[SourceModel, ...], selection: str, report: Report
 ) -> tuple[Charset, tuple[int, ...] | None]:
-    """Return the charset of the bundle, and which classes of the recogniser it keeps; None for all of them.
+    """Return the charset of the bundle, and the classes of the recogniser that it keeps; None for all.
 
-    Raises ModelError if the recogniser does not fit its dictionary or lacks a selected character, UsageError for an
-    unknown `selection`.
+    Raises ModelError if the recogniser does not fit its dictionary or lacks a selected character, UsageError if
+    `selection` is unknown.
     """
     source = next(source for source in sources if source.model.kind == "rec")
     check_width(source.model)
@@ -51,21 +51,21 @@ def _fit_charset(source: SourceModel) -> Charset:
     class_count = source.signature.outputs[0].shape[-1]
     if class_count < 0:
         raise ModelError(
-            f"{model.program}: the number of classes is left open, so the dictionary cannot be checked",
+            f"{model.program}: the number of classes is not fixed, so the dictionary cannot be checked",
             "export the model again with a fixed number of classes",
         )
     charset = fit_charset(model, class_count)
     broken = [text for text in charset.classes if "\n" in text or "\r" in text]
     if broken:
         raise ModelError(
-            f"the dictionary of {model.name} has {broken[0]!r}, but dict.txt holds one character a line",
-            "give the dictionary that the model was trained with (Recognition.character_dict_path)",
+            f"the dictionary of {model.name} contains {broken[0]!r}, but dict.txt holds one character per line",
+            "set Recognition.character_dict_path to the dictionary that the model was trained with",
         )
     return charset
 
 
 def settle_config(config: PipelineConfig, sources: tuple[SourceModel, ...]) -> PipelineConfig:
-    """Return the settings in force for these models."""
+    """Return the settings that apply to these models."""
     for source in sources:
         config = apply_model(config, source.model)
     if config.origins["Pipeline.text_rec_batch_size"] == "default":
@@ -78,7 +78,7 @@ def write_content(bundle: BundleWriter, contents: BundleContents) -> None:
     """Add everything except the shims, the golden picture, the SBOM and the manifest."""
     for model in contents.models:
         bundle.add(f"models/{model.source.model.kind}.nb", model.data)
-    # The space that a model may have after its dictionary gets a line of its own: a device needs no rule for it.
+    # The space class, if the model has one, gets its own line, so that devices need no rule for it.
     bundle.add("dict.txt", "".join(f"{text}\n" for text in contents.charset.classes[1:]).encode())
     if contents.options.with_onnx:
         for model in contents.models:
@@ -86,7 +86,7 @@ def write_content(bundle: BundleWriter, contents: BundleContents) -> None:
             bundle.add(f"onnx/{kind}.onnx", serialise_graph(model.nb, f"{kind}.nb"))
     settings = _describe_pipeline(contents.config, contents.models)
     bundle.add("pipeline.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).encode())
-    # In a project, only assets are inside the bundle.
+    # In an Android project, only assets are inside the bundle's folder.
     add = bundle.add_around if contents.target.bundle_folder else bundle.add
     for abi, library in contents.libraries.items():
         if library is not None:
@@ -101,17 +101,17 @@ def write_content(bundle: BundleWriter, contents: BundleContents) -> None:
 
 
 def _describe_pipeline(config: PipelineConfig, exported: tuple[ExportedModel, ...]) -> dict[str, dict[str, object]]:
-    """Return the settings with names where the user's file has folders of this machine."""
+    """Return the settings with model names in place of folders on this machine."""
     nested = config.dump()
     names = {model.source.model.kind: model.source.model.name for model in exported}
     nested["Pipeline"]["text_det_model"] = names["det"]
     nested["Pipeline"]["text_rec_model"] = names["rec"]
-    # Without the classifier the key still stands there, and may still hold a folder.
+    # Without a classifier the key is still there and may hold a folder.
     unused = Path(nested["Pipeline"]["text_line_orientation_model"]).name
     nested["Pipeline"]["text_line_orientation_model"] = names.get("cls", unused)
-    # The bundle's own dict.txt holds it.
+    # The bundle has its own dict.txt.
     nested["Recognition"]["character_dict_path"] = None
-    # Where and with what the host runs is nothing to the device.
+    # Settings of the host do not apply to the device.
     for section in ("Runtime", "Input"):
         del nested[section]
     del nested["Pipeline"]["device"]

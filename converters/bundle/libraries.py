@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 def choose_libraries(
     target: Target, abis: Sequence[str], version: str, options: ExportOptions, report: Report
 ) -> dict[str, RuntimeLibrary | None]:
-    """Return the Paddle-Lite library of this machine's store for each ABI; None if there is none for it.
+    """Return the Paddle-Lite library for each ABI from the store on this machine; None if it has none.
 
-    The one that is given (`options.lite_lib`) is put into the store first.
+    Adds `options.lite_lib`, if given, to the store first.
 
-    Raises ModelError if a library is damaged or of another version.
+    Raises ModelError if a library is damaged or its version does not match.
     """
     if options.lite_lib is not None:
         added = add_library(
@@ -31,7 +31,7 @@ def choose_libraries(
             allow_version_mismatch=options.allow_version_mismatch,
             force=True,
         )
-        report(f"library for {added.platform}: {options.lite_lib}, now in the store")
+        report(f"library for {added.platform}: {options.lite_lib}, added to the store")
     libraries = {abi: find_library(target.platforms[abi], version) for abi in abis}
     for abi, library in libraries.items():
         fetch = f"edge-ocr libs fetch --platform {target.platforms[abi]} --version {version}"
@@ -40,9 +40,9 @@ def choose_libraries(
             continue
         if not library.version_matches and not options.allow_version_mismatch:
             raise ModelError(
-                f"the library for {abi} is {library.actual_version or 'of unknown version'}, the bundle {version}: "
-                "a runtime of another version reads models wrong without saying so",
-                f"{fetch} --force gets the right one; --allow-version-mismatch takes this one all the same",
+                f"the library for {abi} is {library.actual_version or 'of unknown version'}, expected {version}: "
+                "a mismatched runtime may silently return wrong text",
+                f"run {fetch} --force, or accept this library with --allow-version-mismatch",
             )
         for concern in library.concerns:
             report(f"WARNING: {abi}: {concern}")

@@ -1,4 +1,4 @@
-"""Runs the models of a bundle on this machine, by their graphs."""
+"""Runs the models of a bundle on this machine, as ONNX graphs."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GraphEngines:
-    """The models of a bundle, loaded."""
+    """The loaded models of a bundle."""
 
     name: str
-    """Of the engine that runs them all."""
+    """Name of the engine that runs them."""
     graphs: Mapping[Kind, NbGraph]
     engines: Mapping[Kind, Engine]
 
 
 @contextmanager
 def open_graph_engines(models: Mapping[Kind, NbModel], threads: int) -> Iterator[GraphEngines]:
-    """Yield an engine for each model; the files that they are loaded from are gone at the end.
+    """Yield an engine for each model; temporary files are removed at the end.
 
-    Raises NotVerifiedError where a model has no graph or nothing here runs it.
+    Raises NotVerifiedError if a graph cannot be built or no engine here runs it.
     """
     name = next((name for name in FAST_ENGINES if is_installed(name)), None)
     if name is None:
-        raise NotVerifiedError("no engine runs ONNX here", "pip install openvino, or edge-ocr[onnx]")
+        raise NotVerifiedError("no engine for ONNX is installed", "pip install openvino, or edge-ocr[onnx]")
     graphs: dict[Kind, NbGraph] = {}
     engines: dict[Kind, Engine] = {}
     with tempfile.TemporaryDirectory(prefix="edge-ocr-") as scratch:
@@ -50,7 +50,7 @@ def open_graph_engines(models: Mapping[Kind, NbModel], threads: int) -> Iterator
                 path.write_bytes(graphs[kind].model.SerializeToString())
                 engines[kind] = create_engine(name, model, "cpu", 0, threads)
             except EdgeOcrError as error:
-                raise NotVerifiedError(f"the bundle cannot be run: {error.message}", error.hint) from None
+                raise NotVerifiedError(f"the bundle cannot run here: {error.message}", error.hint) from None
             except OSError as error:
                 raise NotVerifiedError(f"cannot write the graph to {scratch}: {error.strerror}") from None
         yield GraphEngines(name, graphs, engines)

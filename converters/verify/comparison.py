@@ -1,4 +1,4 @@
-"""Reads pictures with the reference and the bundle, and compares what their networks and pipelines give."""
+"""Reads pictures with the reference and the bundle, and compares the outputs of their networks and pipelines."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from edge_ocr.core.settings import DetectionSettings
     from edge_ocr.core.types import BgrImage, TextLine
 
-# Every tensor of a network is held at once: at this size tens of megabytes, at 960 gigabytes.
+# A trace holds every tensor at once: tens of megabytes at this side length, gigabytes at 960.
 _TRACE_SIDE = 320
-# Of a line; what is beyond is left out.
+# Wider lines are cut off.
 _TRACE_WIDTH = 640
 
-# Outputs that are kept until the picture is done, for each network. A page of many lines has more; those run twice.
+# Outputs kept per network and picture. A page with many lines has more; the rest run twice.
 _MAX_KEPT_BYTES = 256 * 2**20
 
 
 class _CheckedEngine:
-    """An engine whose failures and odd outputs mean that nothing was verified."""
+    """An engine that raises NotVerifiedError if it fails or returns an unexpected shape."""
 
     def __init__(self, engine: Engine, kind: Kind, classes: int, label: str) -> None:
         self._engine = engine
@@ -52,19 +52,19 @@ class _CheckedEngine:
         except NotVerifiedError:
             raise
         except EdgeOcrError as error:
-            raise NotVerifiedError(f"{self._label} does not run: {error.message}", error.hint) from None
+            raise NotVerifiedError(f"{self._label} failed to run: {error.message}", error.hint) from None
         self._check_shape(array.shape, output.shape)
         return output
 
     def _check_shape(self, given: tuple[int, ...], found: tuple[int, ...]) -> None:
-        # Post-processing would go wrong in its own ways on any other.
+        # Post-processing would fail in unclear ways on any other shape.
         batch, _, height, width = given
         if not fits_output(self._kind, found, N=batch, H=height, W=width, classes=self._classes):
-            raise NotVerifiedError(f"{self._label} gives {list(found)} for {self._kind} of {list(given)}")
+            raise NotVerifiedError(f"{self._label}: {self._kind} returns shape {list(found)} for input {list(given)}")
 
 
 class Recorder(_CheckedEngine):
-    """Runs an input once, and remembers what came of it until the picture is done."""
+    """Runs each input once and keeps the output until the picture is done."""
 
     def __init__(self, engine: Engine, kind: Kind, classes: int, label: str) -> None:
         super().__init__(engine, kind, classes, label)
@@ -84,14 +84,14 @@ class Recorder(_CheckedEngine):
 
 
 class _Comparer(_CheckedEngine):
-    """An engine of the reference: what it runs, the bundle's runs, too, and the outputs are compared."""
+    """An engine of the reference that also runs each input on the bundle's engine and compares the outputs."""
 
     def __init__(self, engine: Engine, kind: Kind, classes: int, exported: Engine) -> None:
         super().__init__(engine, kind, classes, "the reference")
         self._exported = exported
         self.diffs: list[TensorDiff] = []
         self.worst: NDArray[np.float32] | None = None
-        """The input on which they differ most."""
+        """The input with the largest difference."""
         self.classes: ClassDiff | None = None
 
     def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -113,7 +113,7 @@ class _Comparer(_CheckedEngine):
 
 
 class KeptClasses:
-    """The reference's recogniser as it would be with the bundle's classes alone: softmax over fewer."""
+    """The reference's recogniser restricted to the bundle's classes: probabilities are renormalised over them."""
 
     def __init__(self, engine: Engine, kept: Sequence[int]) -> None:
         self._engine = engine
@@ -127,23 +127,23 @@ class KeptClasses:
 
 
 class _Side:
-    """Reference or bundle: the pipeline that a device runs, over its engines."""
+    """Reference or bundle: the pipeline of a device on the engines of one side."""
 
     def __init__(self, bundle: Bundle, engines: Mapping[Kind, Engine]) -> None:
-        # One line a run: the same input then gives the same run on both sides.
+        # One line per run, so that both sides run the same inputs.
         config = bundle.config.with_values({"Pipeline.text_rec_batch_size": 1}, "verify")
         self._text_score = config.recognition.text_score
         self._reader = TextReader.build(engines, bundle.charset, config)
 
     def read(self, image: BgrImage) -> list[TextLine]:
-        """Return a line for each box; what is below `text_score` has the text ""."""
+        """Return a line for each box; a line that scores below `text_score` has the text ""."""
         lines = self._reader.read_all(image, {})
         return [line if line.rec_score >= self._text_score else replace(line, text="") for line in lines]
 
 
 @dataclass
 class Worst:
-    """The input on which each network differs most, and the picture that it is of."""
+    """The input on which each network differs most, and its picture."""
 
     differences: dict[Kind, float] = field(default_factory=dict)
     inputs: dict[Kind, NDArray[np.float32]] = field(default_factory=dict)
@@ -157,7 +157,7 @@ class Worst:
 
 
 class Comparison:
-    """Both sides, ready to be compared on one picture after the other."""
+    """Both sides, ready to compare on one picture after another."""
 
     def __init__(self, bundle: Bundle, reference: Mapping[Kind, Engine], exported: Mapping[Kind, Engine]) -> None:
         classes = len(bundle.charset.classes)
@@ -172,7 +172,7 @@ class Comparison:
     def compare(self, picture: Picture, worst: Worst | None) -> ImageParity:
         image = picture.image
         try:
-            # The networks are compared while the reference reads, on the inputs that its own boxes lead to.
+            # The networks are compared while the reference reads, on the inputs from its own boxes.
             lines = self._reference.read(image), self._exported.read(image)
             tensors: dict[Kind, TensorDiff] = {}
             for kind, comparer in self._comparers.items():
@@ -200,7 +200,7 @@ class Comparison:
 def _prepare_trace(
     kind: Kind, array: NDArray[np.float32], image: BgrImage, detection: DetectionSettings
 ) -> NDArray[np.float32]:
-    """Return the input that a trace is made on: the same one, or the picture at a size that fits into memory."""
+    """Return the input for a trace: the given one, or the picture at a size that fits into memory."""
     if kind == "det" and max(array.shape[2:]) > _TRACE_SIDE:
         return prepare_detection(image, replace(detection, limit_side_len=_TRACE_SIDE, limit_type="max"))
     return np.ascontiguousarray(array[:1, :, :, :_TRACE_WIDTH])

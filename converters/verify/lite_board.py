@@ -1,4 +1,4 @@
-"""A folder on a board that ssh reaches, in which .nb models run."""
+"""Runs .nb models in a temporary folder on a board, over ssh."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ REMOVE_TIMEOUT_S = 30.0
 
 
 def name_sysroot(machine: Machine) -> Path:
-    """Return the folder in which Debian has the C library for `machine` on another."""
+    """Return the folder in which Debian installs the C library for `machine` on other machines."""
     return Path("/usr") / machine.triplet
 
 
 class SshBoard:
-    """A folder of ours on a machine that ssh reaches.
+    """A temporary folder on a machine that ssh reaches.
 
-    One connection, the keeper, stays open: when it closes, be it that we were killed, the shell at its other end ends
-    the programs and removes the folder.
+    One connection, the keeper, stays open. When it closes, even because this process was killed, the shell at the other
+    end ends the programs and removes the folder.
     """
 
     def __init__(self, address: SshAddress, arch: Arch) -> None:
@@ -56,10 +56,10 @@ class SshBoard:
         script = _write_keeper(self._machine, self._folder)
         self._keeper = start_child([*self._connection, f"sh -c {shlex.quote(script)}"])
         self.place = f"on {address.host}"
-        """For errors."""
+        """Appears in errors."""
 
     def open(self) -> None:
-        """Make the folder, and find out how the machine runs our programs."""
+        """Make the folder and find out how the machine runs programs for the architecture."""
         with self._watch("make a folder", 4 * CONNECT_TIMEOUT_S) as deadline:
             facts = receive_facts(self._keeper, ["probed"], deadline)
         self._made = True
@@ -72,19 +72,19 @@ class SshBoard:
             self.place += f" under {self._machine.qemu}"
         elif actual in self._machine.kernels:
             raise NotVerifiedError(
-                f"{self._address.host}: is {actual} without {self._machine.loader}, so programs for {self._arch} do "
-                "not start there",
-                f"its system is for another ABI than {self._arch}: export for the one that it has",
+                f"{self._address.host}: is {actual} without {self._machine.loader}, so it cannot start programs for "
+                f"{self._arch}",
+                f"export for the ABI of its system, which is another ABI than {self._arch}",
             )
         else:
             raise NotVerifiedError(
                 f"{self._address.host}: is {actual}, expected {' or '.join(self._machine.kernels)} for {self._arch}, "
                 f"or a machine with {self._machine.qemu}-static and {sysroot}",
-                f"on that machine, with Debian or Ubuntu: {name_packages(self._machine)}",
+                f"on that machine (Debian or Ubuntu): {name_packages(self._machine)}",
             )
 
     def copy(self, files: Mapping[str, Path], report: Report) -> None:
-        """Copy `files`, by their names there."""
+        """Copy `files`, keyed by their names on the board."""
         size_bytes = sum(path.stat().st_size for path in files.values())
         report(f"copying {size_bytes / 1e6:.1f} MB to {self._address.host}")
         with self._watch("copy the files", COPY_TIMEOUT_S) as deadline:
@@ -94,15 +94,15 @@ class SshBoard:
             receive_facts(self._keeper, ["copied"], deadline)
 
     def make_command(self, model: str, threads: int) -> list[str]:
-        """Return the command that serves a model there."""
+        """Return the command that serves a model on the board."""
         pid_file = shlex.quote(f"{model}.pid")
-        # The inner shell becomes the program; the outer one stays, as ssh itself does not tell a signal.
+        # The inner shell becomes the program; the outer one stays, because ssh does not report a signal.
         inner = f"echo $$ >{pid_file}; exec {self._emulator}./{PROGRAM} {shlex.quote(model)} {threads}"
         outer = f"sh -c {shlex.quote(inner)}; s=$?; rm -f {pid_file}; [ $s -ne {SSH_FAILED} ] || s=254; exit $s"
         return [*self._connection, f"sh -c {shlex.quote(f'cd {shlex.quote(self._folder)} || exit 1; {outer}')}"]
 
     def explain(self, returncode: int, stderr: bytes) -> NotVerifiedError | None:
-        """Return the error for an ssh that failed itself; None where the command at its other end did."""
+        """Return the error if ssh itself failed; None if the remote command failed."""
         if returncode != SSH_FAILED:
             return None
         error = explain_ssh(self._address, stderr, quote_last(stderr))
@@ -113,7 +113,7 @@ class SshBoard:
         returncode = self._keeper.end(REMOVE_TIMEOUT_S)
         if self._made and returncode not in (0, _NOT_FILLED):
             said = quote_last(self._keeper.tail)
-            report(f"could not make sure that {self._folder} on {self._address.host} is gone{said}")
+            report(f"WARNING: could not remove {self._folder} on {self._address.host}{said}")
 
     @contextmanager
     def _watch(self, doing: str, timeout_s: float) -> Iterator[float]:
@@ -127,7 +127,7 @@ class SshBoard:
             better = self.explain(returncode, bytes(self._keeper.tail))
             raise better or NotVerifiedError(
                 f"{what}{quote_last(self._keeper.tail)}",
-                "name a folder where you may write and programs may run, with room for library and models",
+                "choose a writable folder in which programs may run, with room for library and models",
             ) from None
 
 
@@ -142,7 +142,7 @@ def open_board(address: SshAddress, arch: Arch, report: Report) -> Iterator[SshB
         board.close(report)
 
 
-# Exit codes of the keeper that the programs it starts do not have.
+# Exit codes of the keeper; the programs that it starts use others.
 _NOT_MADE, _NOT_FILLED = 65, 66
 
 
@@ -164,7 +164,7 @@ def _write_keeper(machine: Machine, folder: str) -> str:
             find_qemu,
             f"[ -e {name_sysroot(machine)}{machine.loader} ] && say sysroot yes",
             "say probed",
-            # -m: a board may have no clock to compare times with.
+            # -m: a board may have no clock to compare file times with.
             f'tar -C "$d" -xmf - || exit {_NOT_FILLED}',
             "say copied",
             "cat >/dev/null",

@@ -1,8 +1,8 @@
-"""One .nb model on a real Paddle-Lite library, in a process of its own.
+"""Runs one .nb model on a real Paddle-Lite library, in its own process.
 
-A small C++ program of ours (`edge_ocr/core/engines/lite_shim/lite_serve.cpp`, whose head describes the protocol) is
-built against the library; one process of it serves one model through its stdin and stdout. What Paddle-Lite does to
-its process, an abort included, thus becomes an error that says what it printed.
+A small C++ program (`edge_ocr/core/engines/lite_shim/lite_serve.cpp`, which describes the protocol) is built against
+the library; each process serves one model over stdin and stdout. If Paddle-Lite fails or aborts, the error quotes what
+it printed.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from converters.text import clean_log, quote_last_lines
 from edge_ocr.errors import NotVerifiedError, ToolchainError
 
 START_TIMEOUT_S = 300.0
-"""For loading a model; emulated, that is seconds on an idle machine."""
+"""For loading a model, which takes seconds under emulation on an idle machine."""
 RUN_TIMEOUT_S = 1800.0
-"""For one run; the detector at 960 × 960 takes half a minute on an idle machine."""
+"""For one run; under emulation the detector at 960 × 960 takes half a minute on an idle machine."""
 CLOSE_TIMEOUT_S = 5.0
 
 PROGRAM = "edge-ocr-lite-serve"
@@ -47,7 +47,7 @@ def start_child(command: Sequence[str], cwd: Path | None = None) -> Child:
 
 
 Explain = Callable[[int, bytes], NotVerifiedError | None]
-"""Given exit code and stderr of a process that ended too early, return a better error than the general one, or None."""
+"""Takes exit code and stderr of a process that ended early; returns a more specific error, or None."""
 
 
 def explain_nothing(returncode: int, stderr: bytes) -> NotVerifiedError | None:
@@ -55,10 +55,10 @@ def explain_nothing(returncode: int, stderr: bytes) -> NotVerifiedError | None:
 
 
 class LiteProcess:
-    """An engine: one model on a real Paddle-Lite library, in a process of its own.
+    """An engine: one model on a real Paddle-Lite library, in its own process.
 
-    The process starts with the first run, and anew with the run after a failed one. Not for several threads at once.
-    As a context manager it ends the process when left.
+    The process starts with the first run, and again after a failed run. Not thread-safe. As a context manager it ends
+    the process on exit.
     """
 
     name = "paddle-lite"
@@ -75,10 +75,10 @@ class LiteProcess:
         run_timeout_s: float = RUN_TIMEOUT_S,
         explain: Explain = explain_nothing,
     ) -> None:
-        """Prepare for `command`, which serves `model`; nothing starts yet.
+        """Prepare to run `command`, which serves `model`; nothing starts yet.
 
-        `place`, such as `under qemu-aarch64`, and `model` are for errors. `expected_version` is what the library must
-        say of itself, such as `v2.13-rc`.
+        `place`, such as `under qemu-aarch64`, and `model` appear in errors. `expected_version` is the version that the
+        library must report, such as `v2.13-rc`.
         """
         self._command = list(command)
         self._model = model
@@ -103,14 +103,14 @@ class LiteProcess:
 
     @property
     def pid(self) -> int | None:
-        """Return the id of the process on this machine; None where none is running."""
+        """Return the id of the process on this machine; None if it is not running."""
         return None if self._child is None else self._child.pid
 
     def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run one NCHW batch; the result is the caller's own.
+        """Run one NCHW batch; the result is a copy.
 
-        Raises NotVerifiedError where the process does not start, is of another version than expected, refuses the
-        input, dies or is late; the message has what it printed last.
+        Raises NotVerifiedError if the process does not start, has another version than expected, refuses the input,
+        dies or times out; the message quotes what it printed last.
         """
         request = np.ascontiguousarray(array, dtype="<f4")
         if not 1 <= request.ndim <= MAX_RANK or not 1 <= request.size <= MAX_ELEMENTS:
@@ -127,12 +127,12 @@ class LiteProcess:
                     raise self._refuse(_clean_reason(_receive_text(child, deadline)), child)
                 return self._receive_array(child, deadline)
         except BaseException:
-            # Also on Ctrl-C: in the middle of a run there is nothing to say to it.
+            # Also on Ctrl-C: the protocol has no way to cancel a run.
             self._kill()
             raise
 
     def close(self) -> None:
-        """End the process; it is given a moment."""
+        """End the process, with a short grace period."""
         child, self._child = self._child, None
         if child is not None:
             child.end(CLOSE_TIMEOUT_S)
@@ -145,12 +145,12 @@ class LiteProcess:
     def _start(self) -> Child:
         child = self._child = start_child(self._command, self._cwd)
         with self._watch(child, self._start_timeout_s, "load") as deadline:
-            # In two steps: a foreign text, such as a greeting of a login shell, may be shorter than a hello.
+            # In two steps: other output, such as a login shell's greeting, may be shorter than a full header.
             magic = child.receive(len(_MAGIC), deadline)
             if magic != _MAGIC:
                 raise NotVerifiedError(
                     f"{self._model} {self._place}: expected the greeting of {PROGRAM}, actual {bytes(magic)!r}",
-                    "a login shell must print nothing when a program is run over ssh",
+                    "make the login shell print nothing when ssh runs a program",
                 )
             protocol, status = struct.unpack("<II", child.receive(8, deadline))
             if protocol != _PROTOCOL:
@@ -165,18 +165,20 @@ class LiteProcess:
     def _receive_array(self, child: Child, deadline: float) -> NDArray[np.float32]:
         (rank,) = struct.unpack("<I", child.receive(4, deadline))
         if not 1 <= rank <= MAX_RANK:
-            raise NotVerifiedError(f"{self._model} {self._place}: gave {rank} dims, expected 1 to {MAX_RANK}")
+            raise NotVerifiedError(f"{self._model} {self._place}: returned {rank} dimensions, expected 1 to {MAX_RANK}")
         dims = struct.unpack(f"<{rank}q", child.receive(8 * rank, deadline))
         count = 1
         for dim in dims:
             count *= dim
             if dim < 1 or count > MAX_ELEMENTS:
-                raise NotVerifiedError(f"{self._model} {self._place}: gave an output of {dims}, too large or empty")
+                raise NotVerifiedError(
+                    f"{self._model} {self._place}: returned shape {dims}, which is empty or too large"
+                )
         return np.frombuffer(child.receive(4 * count, deadline), dtype="<f4").reshape(dims)
 
     @contextmanager
     def _watch(self, child: Child, timeout_s: float, doing: Literal["load", "run"]) -> Iterator[float]:
-        """Yield a deadline; the ways in which a process can fail to answer become errors."""
+        """Yield a deadline; turn a process that is late or ends into an error."""
         try:
             yield time.monotonic() + timeout_s
         except LateError:
@@ -192,7 +194,7 @@ class LiteProcess:
     def _refuse(self, what: str, child: Child) -> NotVerifiedError:
         return NotVerifiedError(
             f"{self._model} {self._place}: {what}",
-            _find_hint(bytes(child.tail)) or f"edge-ocr inspect {self._model} tells its version and operators",
+            _find_hint(bytes(child.tail)) or f"run edge-ocr inspect {self._model} to see its version and operators",
         )
 
 
@@ -203,30 +205,30 @@ def _receive_text(child: Child, deadline: float) -> str:
 
 def refuse_version(what: str, actual: str, expected: str) -> NotVerifiedError:
     return NotVerifiedError(
-        f"{what} is of version {actual}, expected {expected}: it may read the models wrong without saying so",
-        "edge-ocr libs fetch, or edge-ocr libs add FILE, gets the library of that version",
+        f"{what} is of version {actual}, expected {expected}: it may silently return wrong text",
+        "get the matching library with edge-ocr libs fetch, or edge-ocr libs add FILE",
     )
 
 
 def _clean_reason(text: str) -> str:
-    # Paddle-Lite's exceptions begin with a line that says nothing, and end with a line break.
+    # Paddle-Lite's exceptions begin with an empty phrase and end with a line break.
     return " ".join(clean_log(text.replace("Paddle-Lite C++ Exception:", "")).split())
 
 
 def quote_last(output: bytes | bytearray) -> str:
     lines = output.decode(errors="replace").splitlines()
-    # At each start, Paddle-Lite tells all about the processor.
+    # Paddle-Lite describes the processor at each start.
     return quote_last_lines("\n".join(line for line in lines if "device_info.cc" not in line).encode())
 
 
 def _find_hint(stderr: bytes) -> str | None:
     if re.search(rb"version `[\w.]+' not found", stderr):
         return (
-            "the system that it ran on is older than the compiler here: put a cross compiler as old as that system "
-            "first on PATH"
+            "put a cross compiler first on PATH that is as old as the target system: its C library is older than the "
+            "compiler's"
         )
     if b"error while loading shared libraries" in stderr:
-        return "install the package that has that library on the system that it ran on"
+        return "install the package with that library on the target system"
     if b"Permission denied" in stderr:
-        return "name a folder on a file system that is not mounted noexec"
+        return "choose a folder on a file system that is not mounted noexec"
     return None

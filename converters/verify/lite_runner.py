@@ -49,23 +49,23 @@ def open_lite_engines(
 ) -> Iterator[Mapping[_Name, LiteProcess]]:
     """Yield an engine for each of `models`, .nb files by name, that runs on `library`.
 
-    `runner` is `qemu`, for this machine, or `ssh://[user@]host[:port]/path`: there, everything lies in a new folder in
-    `path` that is removed at the end, whatever the end is. `library` is a libpaddle_light_api_shared.so for `arch` with
-    its headers in `include_dir`; `expected_version` is the models'. `report` is told each step, and of a folder that
-    could not be removed.
+    `runner` is `qemu` (this machine) or `ssh://[user@]host[:port]/path`, which uses a new folder in `path` and always
+    removes it at the end. `library` is a libpaddle_light_api_shared.so for `arch`, with its headers in `include_dir`;
+    `expected_version` is that of the models. `report` receives each step as text, and a warning if the folder could not
+    be removed.
 
-    Raises UsageError for a runner or number of threads that makes no sense, ModelError for files that are missing or
-    damaged, and NotVerifiedError for whatever else keeps the models from being run; so do the engines.
+    Raises UsageError if the runner or the number of threads is invalid, ModelError if a file is missing or damaged, and
+    NotVerifiedError if the models cannot run for any other reason; the engines raise it, too.
     """
     address = None if runner == "qemu" else parse_ssh(runner)
     if not 1 <= threads <= MAX_THREADS:
         raise UsageError(f"{threads} threads, expected 1 to {MAX_THREADS}")
     for model in models.values():
         if not model.is_file():
-            raise ModelError(f"{model}: there is no such file")
+            raise ModelError(f"{model}: no such file")
     needed_name = _check_library(library, arch, expected_version)
     with ExitStack() as stack:
-        # What can fail comes before what takes long.
+        # Steps that often fail come before steps that take long.
         emulator = _find_emulator(arch) if address is None else []
         board = None if address is None else stack.enter_context(open_board(address, arch, report))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-ocr-")))
@@ -102,7 +102,7 @@ def open_lite_engines(
 
 
 def _check_library(library: Path, arch: Arch, expected_version: str) -> str:
-    """Return the name under which a program that was linked with the library looks for it."""
+    """Return the name under which a program that is linked with the library looks it up."""
     info = inspect_library(library)
     if info.arch != arch or info.system == "android" or info.kind != "cxx":
         raise NotVerifiedError(
@@ -112,7 +112,7 @@ def _check_library(library: Path, arch: Arch, expected_version: str) -> str:
     if info.version is not None and info.version != expected_version:
         raise refuse_version(str(library), info.version, expected_version)
     name = info.soname or library.name
-    # It becomes the name of a file beside the program.
+    # It becomes the name of a file next to the program.
     if not re.fullmatch(r"[\w.+-]+\.so[\w.]*", name):
         raise NotVerifiedError(f"{library}: has the soname {name!r}, expected the name of a library")
     return name
@@ -121,40 +121,38 @@ def _check_library(library: Path, arch: Arch, expected_version: str) -> str:
 def build_program(arch: Arch, library: Path, include_dir: Path, folder: Path) -> Path:
     """Build the program that serves a model on `library`, as `folder`/edge-ocr-lite-serve, and return its path.
 
-    It looks for the library, under its soname, beside itself. `include_dir` has the library's own paddle_api.h.
+    The program looks for the library, under its soname, in its own folder. `include_dir` holds paddle_api.h.
 
-    Raises NotVerifiedError, with the compiler's last lines, where it does not build.
+    Raises NotVerifiedError, with the compiler's last lines, if the build fails.
     """
     compiler = find_compiler(arch)
     program = folder / PROGRAM
-    # The first error tells what is wrong; those after it follow from it.
+    # Stop at the first error: later ones follow from it.
     command = [compiler, "-std=c++11", "-O2", "-Wfatal-errors", "-I", str(SOURCES), "-I", str(include_dir)]
     command += [str(SOURCES / "lite_serve.cpp"), str(SOURCES / "edge_ocr_lite.cpp"), "-o", str(program)]
-    # By name, not by path: what has no soname of its own is then known by its file name alone. What the library itself
-    # needs is the loader's business, whose words say more than the linker's.
+    # By name, not by path, so that a library without a soname is recorded under its file name only. Its dependencies
+    # are left to the loader, whose messages are clearer than the linker's.
     command += [f"-L{library.parent}", f"-l:{library.name}", "-Wl,-rpath,$ORIGIN", "-Wl,--allow-shlib-undefined"]
     try:
         ended = run_child(command, COMPILE_TIMEOUT_S, env=make_environment())
     except ToolchainError as error:
         raise NotVerifiedError(error.message, name_packages(MACHINES[arch])) from None
     except subprocess.TimeoutExpired:
-        raise NotVerifiedError(f"{compiler} did not end within {COMPILE_TIMEOUT_S:g} s") from None
+        raise NotVerifiedError(f"{compiler} did not finish within {COMPILE_TIMEOUT_S:g} s") from None
     if ended.returncode != 0:
         raise NotVerifiedError(
             f"the program for {library} does not build: {name_end(ended.returncode)}{quote_last(ended.stderr)}",
-            "headers and library must be of one release; with GCC's own standard library, as for `armlinux`",
+            "use headers and library of one release, built for GCC's standard library as `armlinux` is",
         )
     return program
 
 
 def _find_emulator(arch: Arch) -> list[str]:
-    """Return the start of a command that runs programs for `arch` on this machine."""
+    """Return the command prefix that runs programs for `arch` on this machine."""
     machine = MACHINES[arch]
     qemu = shutil.which(f"{machine.qemu}-static") or shutil.which(machine.qemu)
     if qemu is None:
-        raise NotVerifiedError(
-            f"{machine.qemu}-static is missing, which runs programs for {arch}", name_packages(machine)
-        )
+        raise NotVerifiedError(f"{machine.qemu}-static is missing: it runs programs for {arch}", name_packages(machine))
     return [qemu, "-L", str(_find_sysroot(arch))]
 
 
@@ -163,10 +161,10 @@ def _find_sysroot(arch: Arch) -> Path:
     candidates = [name_sysroot(machine)]
     with suppress(ToolchainError, subprocess.TimeoutExpired):
         said = run_child([find_compiler(arch), "-print-sysroot"], 60, env=make_environment())
-        # Debian's say "/", where the loader would be that of this machine.
+        # Debian's compilers print "/", which would select this machine's loader.
         candidates += [Path(line) for line in said.stdout.decode(errors="replace").splitlines() if line.strip("/ ")]
     for folder in candidates:
         if Path(f"{folder}{machine.loader}").exists():
             return folder
     looked = ", ".join(f"{folder}{machine.loader}" for folder in candidates)
-    raise NotVerifiedError(f"no C library for {arch}: there is no {looked}", f"apt install {machine.libc_package}")
+    raise NotVerifiedError(f"no C library for {arch}: looked for {looked}", f"apt install {machine.libc_package}")

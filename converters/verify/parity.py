@@ -1,4 +1,4 @@
-"""How close an exported model comes to the one it was made from: figures, their tolerances, and the verdict."""
+"""How close an exported model is to its source: figures, their tolerances, and the checks."""
 
 from __future__ import annotations
 
@@ -25,40 +25,39 @@ if TYPE_CHECKING:
 Limit = Literal["at most", "at least"]
 
 MATCH_IOU = 0.5
-"""From here two boxes are the same line; the field's usual value."""
+"""Two boxes with at least this IoU are the same line; the usual value in text detection."""
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a figure may be off."""
+    """The limit of a figure."""
 
     layer: Layer
     figure: str
     limit: Limit
     values: Mapping[Precision, float]
-    """By precision of the weights; a figure has no limit for a precision that is not here."""
+    """By precision of the weights; a figure has no limit for other precisions."""
     reason: str
 
 
-# The one home of these numbers; README and report print them from here. Where not every line or box must hold, one may
-# differ if there are at least four.
-# Measured: over the 38 pictures (some 500 lines) of three public test sets, bundles with all passes, OpenVINO on both
-# sides.
+# README and report print these numbers from here. Unless every line or box must match, one may differ out of four or
+# more. "Measured": on the 38 pictures (about 500 lines) of three public test sets, for bundles with all passes, with
+# OpenVINO on both sides.
 TOLERANCES: tuple[Tolerance, ...] = (
     Tolerance(
         "tensors",
         "det.prob_map.max_abs_diff",
         "at most",
         {"fp32": 1e-4, "int16": 5e-2},
-        "fp32: sums in another order round otherwise; measured 4.9e-5. int16: steep edges of the map move; measured "
-        "1.7e-2. int8 moves single edge pixels by up to 1, which says nothing about boxes.",
+        "fp32: another order of summation changes rounding; measured 4.9e-5. int16: steep edges of the map shift; "
+        "measured 1.7e-2. No limit for int8: it changes single edge pixels by up to 1 without moving boxes.",
     ),
     Tolerance(
         "tensors",
         "det.prob_map.mean_abs_diff",
         "at most",
         {"fp32": 5e-6, "int16": 2e-5, "int8": 4e-3},
-        "Catches what is wrong everywhere a little; measured 1.8e-8 (on the ARM library 3.1e-7), 3.5e-6 and 9.5e-4; "
+        "Catches small errors everywhere; measured 1.8e-8 (on the ARM library 3.1e-7), 3.5e-6 and 9.5e-4; "
         "with PP-OCRv6 small 9.2e-9, 1.3e-5 and 2.3e-3.",
     ),
     Tolerance(
@@ -66,74 +65,75 @@ TOLERANCES: tuple[Tolerance, ...] = (
         "rec.probs.p90_abs_diff",
         "at most",
         {"fp32": 1e-4, "int16": 2e-2},
-        "Of nine lines in ten; the tenth may be one that nobody can read, where the network amplifies any rounding.",
+        "Holds for nine lines in ten: on an illegible line the network amplifies any rounding.",
     ),
     Tolerance(
         "tensors",
         "rec.probs.max_abs_diff",
         "at most",
         {"fp32": 2e-3},
-        "Measured 3.0e-4. On the same lines engines differ as much on one and the same file: Paddle and OpenVINO "
-        "3.2e-4, Paddle and ONNX Runtime 7.4e-4. Rounded weights move an uncertain step by any amount.",
+        "Measured 3.0e-4. On the same lines, engines differ as much on the same file: Paddle and OpenVINO by 3.2e-4, "
+        "Paddle and ONNX Runtime by 7.4e-4. No limit for rounded weights: they change uncertain steps by any amount.",
     ),
     Tolerance(
         "tensors",
         "rec.probs.mean_step_diff",
         "at most",
         {"fp32": 5e-5, "int16": 2e-3, "int8": 5e-2},
-        "Sum over the classes of a step, mean over steps: catches what is wrong everywhere a little; measured 7.2e-7 "
-        "(on the ARM library 9.0e-6), 1.8e-4 and 2.6e-2.",
+        "Sum over the classes of a step, mean over steps: catches small errors everywhere; measured 7.2e-7 (on the ARM "
+        "library 9.0e-6), 1.8e-4 and 2.6e-2.",
     ),
     Tolerance(
         "tensors",
         "rec.log_probs.worst_class_diff",
         "at most",
         {"fp32": 2e-3, "int16": 5e-2, "int8": 1.5},
-        "Of the class that is off most, the mean over steps: finds characters that are exchanged though no picture "
-        "shows them, which measure 2 and more; measured 1.4e-5, 6.1e-3 and 1.03.",
+        "Mean over steps for the worst class: finds swapped characters (2 and more) even if no picture shows them; "
+        "measured 1.4e-5, 6.1e-3 and 1.03.",
     ),
     Tolerance(
         "tensors",
         "cls.turned_probs.max_abs_diff",
         "at most",
         {"fp32": 1e-4, "int16": 2e-2, "int8": 3e-1},
-        "Two classes, and the decision is at 0.9; measured 2.2e-6, 7.1e-4 and 7.7e-2.",
+        "Two classes; a line is turned from 0.9 on; measured 2.2e-6, 7.1e-4 and 7.7e-2.",
     ),
     Tolerance(
         "boxes",
         "boxes.matched_share",
         "at least",
         {"fp32": 1.0, "int16": 0.995, "int8": 0.9},
-        "Boxes of either side that meet one of the other at IoU 0.5; measured 1, 1 and 0.94.",
+        "Share of boxes with a match on the other side at IoU 0.5; measured 1, 1 and 0.94.",
     ),
     Tolerance(
         "boxes",
         "boxes.mean_iou",
         "at least",
         {"fp32": 0.999, "int16": 0.99, "int8": 0.95},
-        "Of matched boxes; corners are whole pixels, so one step of a small box weighs. Measured 1, 1 and 0.98.",
+        "Mean over matched boxes; corners are whole pixels, so one pixel matters for a small box. Measured 1, 1 and "
+        "0.98.",
     ),
     Tolerance(
         "texts",
         "texts.equal_share",
         "at least",
         {"fp32": 1.0, "int16": 0.995, "int8": 0.7},
-        "Lines that read the same to the letter; measured 1, 1 and 0.76. int8 reads a space more or less, and other "
-        "letters where the reference guesses, too; against the truth it is no worse (see accuracy).",
+        "Share of lines with identical text; measured 1, 1 and 0.76. int8 adds or drops spaces, and changes letters "
+        "that the reference guesses, too; measured against labels it is no worse (see accuracy).",
     ),
     Tolerance(
         "texts",
         "texts.one_minus_ned",
         "at least",
         {"fp32": 1.0, "int16": 0.999, "int8": 0.85},
-        "1 - edit distance / longer length, mean over the lines whose box both sides have.",
+        "1 - edit distance / longer length, mean over the lines that both sides detect.",
     ),
     Tolerance(
         "accuracy",
         "accuracy.exact_drop",
         "at most",
         {"fp32": 0.0, "int16": 0.005, "int8": 0.005},
-        "Against the truth, the share of lines read exactly may fall by half a point.",
+        "The share of labelled lines that are read exactly may fall by half a percentage point.",
     ),
 )
 
@@ -142,7 +142,7 @@ TOLERANCES: tuple[Tolerance, ...] = (
 
 
 def compare_arrays(reference: NDArray[np.float32], exported: NDArray[np.float32]) -> TensorDiff:
-    """Compare two outputs on the same input; those of unequal shape differ by infinity."""
+    """Compare two outputs for the same input; the difference is infinite if their shapes differ."""
     is_finite = bool(np.isfinite(exported).all())
     if reference.shape != exported.shape or not is_finite:
         return TensorDiff(math.inf, math.inf, reference.size, is_finite, (math.inf,), reference.shape[-1])
@@ -156,7 +156,7 @@ def compare_arrays(reference: NDArray[np.float32], exported: NDArray[np.float32]
 def compare_classes(reference: NDArray[np.float32], exported: NDArray[np.float32]) -> ClassDiff:
     """Compare two outputs of a recogniser, N × T × classes, class by class.
 
-    Probabilities below 1e-30 count as that: there, floats are no longer good for a comparison.
+    Probabilities are clipped at 1e-30: smaller floats are too inexact to compare.
     """
     logs = [np.log(np.maximum(probs, 1e-30)) for probs in (reference, exported)]
     diff = np.abs(logs[0] - logs[1]).reshape(-1, reference.shape[-1])
@@ -164,14 +164,14 @@ def compare_classes(reference: NDArray[np.float32], exported: NDArray[np.float32
 
 
 def merge_diffs(diffs: Iterable[TensorDiff]) -> TensorDiff | None:
-    """Return one figure for several runs; None for none."""
+    """Merge the differences of several runs; None for no runs."""
     every = list(diffs)
     if not every:
         return None
     count = sum(diff.count for diff in every)
     return TensorDiff(
         max(diff.max_abs for diff in every),
-        # Infinity times no number would be NaN.
+        # Infinity times 0 would be NaN.
         sum(diff.mean_abs * diff.count for diff in every if diff.count) / count if count else 0.0,
         count,
         all(diff.is_finite for diff in every),
@@ -191,9 +191,9 @@ def measure_iou(a: Polygon, b: Polygon) -> float:
 
 
 def pair_lines(reference: Sequence[TextLine], exported: Sequence[TextLine]) -> tuple[LinePair, ...]:
-    """Pair the lines of both sides whose boxes meet at MATCH_IOU, the closest first.
+    """Pair the lines of both sides whose boxes overlap by at least MATCH_IOU, closest pairs first.
 
-    In the order of the reference, then exported lines without a partner. Every line is in exactly one pair.
+    Returned in the order of the reference, then exported lines without a match. Every line is in exactly one pair.
     """
     found = [
         (iou, i, j)
@@ -216,7 +216,7 @@ def pair_lines(reference: Sequence[TextLine], exported: Sequence[TextLine]) -> t
 
 
 def measure_similarity(a: str, b: str) -> float:
-    """Return 1 - NED: 1 minus the edit distance over the longer length; 1 for two empty texts."""
+    """Return 1 - NED, i.e. 1 - edit distance / longer length; 1 for two empty texts."""
     if a == b:
         return 1.0
     row = list(range(len(b) + 1))
@@ -229,14 +229,14 @@ def measure_similarity(a: str, b: str) -> float:
 
 
 def fold_text(text: str) -> str:
-    """Return a text as accuracy is counted: NFKC, lower case, without spaces."""
+    """Return a text in the form in which accuracy compares it: NFKC, lower case, without spaces."""
     return "".join(char for char in unicodedata.normalize("NFKC", text).lower() if not char.isspace())
 
 
 def score_truth(words: Sequence[Mapping[str, Any]], lines: Sequence[TextLine]) -> Truth:
-    """Hold lines against a picture's labels: `poly` (4 × 2, or None), `text`, and `ignore` on those not to count.
+    """Score lines against a picture's labels: `poly` (4 × 2, or None), `text`, and `ignore` if it does not count.
 
-    A label without a polygon is found, and exact, where its text stands anywhere in what was read.
+    A label without a polygon counts as found and exact if its text occurs anywhere in the text read.
     """
     whole = "".join(fold_text(line.text) for line in lines)
     taken: set[int] = set()
@@ -263,7 +263,7 @@ def score_truth(words: Sequence[Mapping[str, Any]], lines: Sequence[TextLine]) -
 
 
 def collect_figures(images: Sequence[ImageParity]) -> dict[str, float]:
-    """Return the figures of TOLERANCES over all pictures, and counts."""
+    """Return the figures of TOLERANCES over all pictures, plus counts."""
     figures: dict[str, float] = {"images": len(images)}
     for kind, tensor in TENSOR_NAMES.items():
         diff = merge_diffs(image.tensors[kind] for image in images if kind in image.tensors)
@@ -271,9 +271,8 @@ def collect_figures(images: Sequence[ImageParity]) -> dict[str, float]:
             figures[f"{kind}.{tensor}.max_abs_diff"] = diff.max_abs
             figures[f"{kind}.{tensor}.mean_abs_diff"] = diff.mean_abs
             if kind == "rec":
-                # A mean over classes would depend on how many there are, nearly all of which are near 0.
+                # A mean over classes would depend on their number: nearly all probabilities are close to 0.
                 figures["rec.probs.mean_step_diff"] = diff.mean_abs * diff.row_size
-            # Of so many runs the largest differences, but for the worst tenth.
             figures[f"{kind}.{tensor}.p90_abs_diff"] = float(np.quantile(diff.run_maxima, 0.9, method="lower"))
     classes = [image.classes for image in images if image.classes is not None]
     if classes:
@@ -307,23 +306,23 @@ def collect_figures(images: Sequence[ImageParity]) -> dict[str, float]:
 
 
 def check_figures(figures: Mapping[str, float], precision: Precision) -> list[Check]:
-    """Hold every figure that was measured against its tolerance."""
+    """Compare every measured figure with its tolerance."""
     checks = []
     for tolerance in TOLERANCES:
         value, limit = figures.get(tolerance.figure), tolerance.values.get(precision)
         if value is None or limit is None:
             continue
         limit = _allow_one(tolerance, limit, figures)
-        # Never true for what is no number.
+        # Never true for NaN.
         passed = value <= limit + 1e-12 if tolerance.limit == "at most" else value >= limit - 1e-12
         detail = f"{format_figure(value)}, expected {tolerance.limit} {format_figure(limit)}"
         if limit != tolerance.values[precision]:
-            detail += f" (one of {figures[_COUNTS[tolerance.figure]]:g} may differ)"
+            detail += f" (1 of {figures[_COUNTS[tolerance.figure]]:g} may differ)"
         checks.append(Check(tolerance.layer, tolerance.figure, passed, detail, value, limit))
     return checks
 
 
-# Figures that count lines or boxes, and how many there are.
+# Figures that are shares of lines or boxes, and the figure with their number.
 _COUNTS: Mapping[str, str] = MappingProxyType(
     {
         "boxes.matched_share": "boxes.count",
@@ -334,10 +333,7 @@ _COUNTS: Mapping[str, str] = MappingProxyType(
 
 
 def _allow_one(tolerance: Tolerance, limit: float, figures: Mapping[str, float]) -> float:
-    """Return a limit that one line of a few does not break, where not every line must hold.
-
-    Of three or fewer, one would be too great a share.
-    """
+    """Return the limit, relaxed so that one of at least four lines may differ unless every line must match."""
     count = figures.get(_COUNTS.get(tolerance.figure, ""), 0.0)
     if count < 4 or limit in (0.0, 1.0):
         return limit

@@ -1,4 +1,4 @@
-"""Which pictures a bundle is verified on, and their labels."""
+"""The pictures that a bundle is verified on, and their labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edge_ocr.config import InputSettings
     from edge_ocr.core.types import BgrImage
 
-# Under emulation a line takes seconds: one picture of a few lines tells as much as four.
+# Under emulation a line takes seconds: one picture with a few lines must do.
 _SLOW_PICTURE = "sign.png"
 
 
@@ -33,9 +33,11 @@ class Picture:
 def list_pictures(
     images: Sequence[str | Path], truth: Path | None, *, is_slow: bool, settings: InputSettings
 ) -> Iterator[Picture]:
-    """Return the pictures to compare on, each decoded when it is its turn.
+    """Return the pictures to compare on, each decoded when needed.
 
-    Raises InputError for labels that cannot be read or fit no picture, and where there is no picture.
+    `is_slow`: by default use one small picture.
+
+    Raises InputError if labels cannot be read or fit no picture, or if there is no picture.
     """
     labels = {} if truth is None else _read_labels(truth)
     if not images and truth is not None:
@@ -44,18 +46,20 @@ def list_pictures(
         images = [find_pictures_folder() / _SLOW_PICTURE]
     elif not images:
         images = sorted(path for path in find_pictures_folder().iterdir() if path.suffix in (".jpg", ".png"))
-    # A list: what is not there shows itself before minutes of work.
+    # A list, so that a missing file is found before minutes of work.
     sources = [source for image in images for source in list_sources(image)]
     if not sources:
-        raise InputError("there is no picture among the images to compare on", "give pictures or folders with pictures")
-    # A label names its picture from where the labels are, or by its bare name.
+        raise InputError("no picture to compare on", "give pictures or folders with pictures (--images)")
+    # A label names its picture by path, relative to the labels' folder, or by file name alone.
     by_path = {} if truth is None else {_resolve(truth.parent / name): name for name in labels}
 
     def find_words(path: Path) -> list[dict[str, Any]] | None:
         return labels.get(by_path.get(_resolve(path), path.name))
 
     if labels and not any(find_words(Path(str(source.input_path))) is not None for source in sources):
-        raise InputError(f"{truth}: has labels for none of the {len(sources)} pictures", "do names differ?")
+        raise InputError(
+            f"{truth}: no labels for any of the {len(sources)} pictures", "check that `image` names the pictures"
+        )
 
     def decode() -> Iterator[Picture]:
         for source in sources:
@@ -70,14 +74,14 @@ def list_pictures(
 def _resolve(path: Path) -> Path:
     try:
         return path.resolve()
-    except (OSError, ValueError, RuntimeError):  # no path at all, as a URL may be
+    except (OSError, ValueError, RuntimeError):  # not a path: a URL, for example
         return path
 
 
 def _read_labels(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return the words of each picture of a gt.jsonl."""
+    """Return the words of each picture in a gt.jsonl."""
     try:
-        # Not splitlines: texts may hold other signs that end lines.
+        # Not splitlines: texts may contain other line separators.
         rows = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
@@ -90,7 +94,7 @@ def _read_labels(path: Path) -> dict[str, list[dict[str, Any]]]:
             content = json.loads(row)
             name = content["image"]
             if not isinstance(name, str):
-                raise TypeError("image is no name")
+                raise TypeError("image is not a string")
             labels[name] = [_check_word(word) for word in content["words"]]
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             expected = '{"image", "words": [{"poly": [[x, y] * 4] | null, "text", "ignore"?}]}'
@@ -99,7 +103,7 @@ def _read_labels(path: Path) -> dict[str, list[dict[str, Any]]]:
     return labels
 
 
-# Far beyond any picture, and within what floats of 32 bits tell apart.
+# Far beyond any picture, and exact in 32-bit floats.
 _MAX_COORDINATE = 1e6
 
 
@@ -110,5 +114,5 @@ def _check_word(word: Any) -> dict[str, Any]:
         if points.shape != (4, 2) or not (np.abs(points) < _MAX_COORDINATE).all():
             raise ValueError("poly is not four points")
     if not isinstance(word["text"], str):
-        raise TypeError("text is not a text")
+        raise TypeError("text is not a string")
     return dict(word)

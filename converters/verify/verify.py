@@ -1,4 +1,4 @@
-"""Proves on this machine that a bundle reads the same text as the models it was made from."""
+"""Verifies on this machine that a bundle reads the same text as the models it was made from."""
 
 from __future__ import annotations
 
@@ -39,27 +39,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """What a user decides about a comparison."""
+    """A user's options for a verification."""
 
     images: tuple[str | Path, ...] = ()
-    """Pictures, folders or URLs; empty for the labelled ones of `truth`, or else those that ship with edge-ocr."""
+    """Pictures, folders or URLs; if empty, the labelled pictures of `truth`, or else those that ship with edge-ocr."""
     truth: Path | None = None
-    """A gt.jsonl: a line `{"image", "words": [{"poly": [[x, y] * 4] | null, "text", "ignore"?}]}` a picture."""
+    """A gt.jsonl; one line per picture: `{"image", "words": [{"poly": [[x, y] * 4] | null, "text", "ignore"?}]}`."""
     runner: str = "graph"
     """What runs the bundle: `graph`, `qemu` or `ssh://[user@]host[:port]/path`."""
     engine: str = "auto"
     """What runs the reference."""
     threads: int | None = None
     models: Mapping[Kind, str] = field(default_factory=dict)
-    """Where the reference is another folder or name than the manifest's."""
+    """Name or folder of the reference models that are not named as in the manifest."""
     dictionary: Path | None = None
-    """Of the reference's recogniser, where its model does not carry it."""
+    """Dictionary of the reference's recogniser, if its model does not include it."""
     arch: Arch | None = None
-    """For `qemu` and `ssh`: which of the bundle's; its first by default."""
+    """For `qemu` and `ssh`: one of the bundle's architectures; by default its first."""
     trusted: Path | None = None
-    """File of the public key that must have signed the bundle."""
+    """File with the public key that must have signed the bundle."""
     trace: bool = False
-    """Also compare every tensor inside the networks, on the worst picture."""
+    """Also compare every tensor within the networks, on the worst picture."""
 
 
 def verify_bundle(
@@ -72,12 +72,12 @@ def verify_bundle(
 ) -> ParityReport:
     """Compare the bundle in `folder` with the models it was made from, layer by layer.
 
-    Files and manifest, dictionary against classes, outputs of each network on the same inputs, boxes, texts, and
-    with `options.truth` accuracy. What is wrong is in the report; where files, dictionary or models are, no network
-    is run. `sources` are the reference's models where the caller has them at hand.
+    The layers are files and manifest, dictionary and classes, outputs of each network on the same inputs, boxes, texts
+    and, with `options.truth`, accuracy. The report holds what failed; if files, dictionary or models fail, no network
+    runs. `sources` are reference models that the caller has already resolved.
 
-    Raises ModelError where there is no bundle, InputError for pictures and labels that cannot be read, UsageError for
-    options that make no sense, NotVerifiedError for all else that keeps the comparison from being made.
+    Raises ModelError if `folder` is not a bundle, InputError if pictures or labels cannot be read, UsageError for
+    invalid options, NotVerifiedError if verification could not run for any other reason.
     """
     _check_options(options)
     inspection = inspect_bundle(folder, options.trusted)
@@ -114,14 +114,19 @@ def verify_bundle(
     figures = collect_figures(images)
     if not figures.get("texts.count"):
         raise NotVerifiedError(
-            f"{folder}: neither side found a text in {len(images)} pictures, so nothing was compared",
+            f"{folder}: neither side found text in {len(images)} pictures, so nothing was compared",
             "give pictures with text (--images)",
         )
     if options.truth is not None and "accuracy.lines" not in figures:
-        raise NotVerifiedError(f"{options.truth} has no label that counts for any of the {len(images)} pictures")
+        raise NotVerifiedError(
+            f"{options.truth}: no label that counts for any of the {len(images)} pictures",
+            "label at least one line without `ignore`",
+        )
     idle = [kind for kind in models if not any(kind in image.tensors for image in images)]
     if idle:
-        raise NotVerifiedError(f"{folder}: {', '.join(idle)} never ran", "give pictures with text (--images)")
+        raise NotVerifiedError(
+            f"{folder}: {', '.join(idle)} did not run on any picture", "give pictures with text (--images)"
+        )
     checks += _check_finite(images)
     checks += check_figures(figures, bundle.precision)
     on = ", ".join(f"{kind} {model.name} on {names[kind]}" for kind, model in models.items())
@@ -142,7 +147,7 @@ def _write_up(
     lite = manifest.get("lite")
     return ParityReport(
         bundle=folder.resolve().name,
-        # A damaged manifest may hold anything under these names.
+        # A damaged manifest may hold any type here.
         target=str(manifest.get("target", "unknown")),
         precision=str(manifest.get("precision", "unknown")),
         lite_version=str(lite.get("runtime_version", "unknown")) if isinstance(lite, dict) else "unknown",
@@ -160,12 +165,14 @@ def _write_up(
 def _check_options(options: VerifyOptions) -> None:
     if options.runner not in ("graph", "qemu"):
         if not options.runner.startswith("ssh://"):
-            raise UsageError(f"--runner {options.runner}: unknown", "graph, qemu or ssh://[user@]host[:port]/path")
+            raise UsageError(
+                f"--runner {options.runner}: unknown runner", "use graph, qemu or ssh://[user@]host[:port]/path"
+            )
         parse_ssh(options.runner)
     if options.runner == "graph" and options.arch is not None:
-        raise UsageError(f"--arch {options.arch}: the graph runs on this machine", "give --runner qemu, too")
+        raise UsageError(f"--arch {options.arch}: --runner graph runs on this machine", "add --runner qemu")
     if options.trace and options.runner != "graph":
-        raise UsageError(f"--trace: {options.runner} shows outputs only", "trace with --runner graph")
+        raise UsageError(f"--trace: --runner {options.runner} returns final outputs only", "use --runner graph")
 
 
 # --- the reference
@@ -174,15 +181,15 @@ def _check_options(options: VerifyOptions) -> None:
 def _find_reference(
     bundle: Bundle, kind: Kind, options: VerifyOptions, sources: Mapping[Kind, Model], progress: Progress | None
 ) -> Model:
-    """Return the model that the bundle's was made from.
+    """Return the model that the bundle's model was made from.
 
-    Raises NotVerifiedError where it cannot be had, or is another one than the manifest names.
+    Raises NotVerifiedError if it is not available, or its files are not those that the manifest lists.
     """
     if kind in sources:
         return sources[kind]
     source = bundle.manifest["models"][kind]["source"]
     names = ", ".join(f"--{each}-model" for each in bundle.models)
-    hint = f"{names} give the models that the bundle was made from"
+    hint = f"give the models that the bundle was made from ({names})"
     try:
         model = resolve_model(
             options.models.get(kind, source["name"]),
@@ -192,7 +199,7 @@ def _find_reference(
         )
         files = {name: hash_file(path) for name, path in list_source_files(model).items()}
     except ModelError as error:
-        raise NotVerifiedError(f"the reference cannot be had: {error.message}", hint) from None
+        raise NotVerifiedError(f"the reference is not available: {error.message}", hint) from None
     except OSError as error:
         raise NotVerifiedError(f"{error.filename}: cannot be read: {error.strerror}") from None
     for file, entry in source["files"].items():
@@ -211,28 +218,28 @@ def _explain_reference() -> Iterator[None]:
     except UsageError:
         raise
     except EdgeOcrError as error:
-        raise NotVerifiedError(f"the reference cannot be run: {error.message}", error.hint) from None
+        raise NotVerifiedError(f"the reference cannot run here: {error.message}", error.hint) from None
 
 
 def _compare_dictionaries(bundle: Bundle, model: Model) -> tuple[list[int], Check]:
-    """Return which classes of the reference the bundle keeps, and whether its dictionary is theirs."""
+    """Return the classes of the reference that the bundle keeps, and the check of its dictionary."""
     count = bundle.manifest["charset"]["source_classes"]
     own = bundle.charset.classes[1:]
     try:
         characters = Charset.fit(model.dictionary or (), count, model.name).classes
     except ModelError as error:
         return [], Check("dictionary", "reference", False, error.message)
-    # The selection keeps the order and all classes of a character, so the next class that reads so is the one.
+    # The selection keeps the order and all classes of a character, so the next class with this text is the match.
     kept, place = [0], 1
     for line, text in enumerate(own, 1):
         try:
             place = characters.index(text, place) + 1
         except ValueError:
-            where = "in another place" if text in characters[1:] else "nowhere"
-            detail = f"line {line} of dict.txt is {text!r}, which the dictionary of {model.name} has {where}"
+            found = "has elsewhere" if text in characters[1:] else "lacks"
+            detail = f"line {line} of dict.txt is {text!r}, which the dictionary of {model.name} {found}"
             return [], Check("dictionary", "reference", False, detail)
         kept.append(place - 1)
-    detail = f"{len(own)} of the {count - 1} characters of {model.name}, in its order"
+    detail = f"{len(own)} of the {count - 1} characters of {model.name}, in the same order"
     return kept, Check("dictionary", "reference", True, detail)
 
 
@@ -243,7 +250,7 @@ def _compare_dictionaries(bundle: Bundle, model: Model) -> tuple[list[int], Chec
 def _open_runner(
     bundle: Bundle, options: VerifyOptions, threads: int, report: Report
 ) -> Iterator[tuple[str, Mapping[Kind, Engine], Mapping[Kind, NbGraph]]]:
-    """Yield the runner's name, its engines, and the graphs where they were built."""
+    """Yield the runner's name, its engines, and for `graph` the graphs."""
     if options.runner == "graph":
         with open_graph_engines(bundle.models, threads) as opened:
             yield f"graph on {opened.name}", opened.engines, opened.graphs
@@ -270,19 +277,19 @@ def _choose_arch(bundle: Bundle, options: VerifyOptions) -> Arch:
     target = find_target(bundle.manifest["target"])
     if target.name != "arm":
         raise NotVerifiedError(
-            f"a bundle for {target.name} has libraries for phones, which {options.runner} cannot run",
-            "--runner graph; the models are the same as in a bundle for arm",
+            f"a bundle for {target.name} has libraries for phones, which --runner {options.runner} cannot run",
+            "use --runner graph: the models are the same as in a bundle for arm",
         )
     had: list[Arch] = [abi for abi in get_args(Arch) if abi in bundle.manifest["lite"]["libraries"]]
     if not had:
-        raise NotVerifiedError("the manifest names no architecture of boards")
+        raise NotVerifiedError("the manifest names no board architecture", "export the bundle again")
     if options.arch is not None and options.arch not in had:
         raise UsageError(f"--arch {options.arch}: the bundle is for {', '.join(had)}")
     return options.arch or had[0]
 
 
 def _find_library(bundle: Bundle, arch: Arch) -> tuple[Path, Path]:
-    """Return the library that ships, or where none does, the one of this machine, and the headers for it."""
+    """Return the bundle's library, or else the one in this machine's store, and its headers."""
     lite = bundle.manifest["lite"]
     platform = find_target("arm").platforms[arch]
     try:
@@ -293,9 +300,9 @@ def _find_library(bundle: Bundle, arch: Arch) -> tuple[Path, Path]:
     if library is None or library.cxx_library is None or library.include_dir is None:
         what = "headers" if shipped or library is not None else "library"
         raise NotVerifiedError(
-            f"there is no Paddle-Lite {what} for {platform} {lite['runtime_version']} on this machine",
-            f"edge-ocr libs fetch --platform {platform} --version {lite['runtime_version']} gets one; "
-            "edge-ocr libs add takes one that is here",
+            f"no Paddle-Lite {what} for {platform} {lite['runtime_version']} on this machine",
+            f"run edge-ocr libs fetch --platform {platform} --version {lite['runtime_version']}, or add a local one "
+            "with edge-ocr libs add",
         )
     return (bundle.folder / shipped if shipped else library.cxx_library), library.include_dir
 
@@ -315,7 +322,7 @@ def _trace(
 
     traces: dict[Kind, Trace] = {}
     for kind, array in worst.inputs.items():
-        report(f"{kind}: following every tensor on {worst.pictures[kind]}")
+        report(f"{kind}: comparing every tensor on {worst.pictures[kind]}")
         traces[kind] = trace_model(
             models[kind].program,
             graphs[kind],
@@ -329,7 +336,8 @@ def _trace(
 
 def _check_finite(images: Sequence[ImageParity]) -> list[Check]:
     bad = [(image.name, kind) for image in images for kind, diff in image.tensors.items() if not diff.is_finite]
-    detail = "; ".join(f"{kind} gives infinity or NaN on {name}" for name, kind in bad[:5]) or "every number is finite"
+    detail = "; ".join(f"{kind} returns infinity or NaN on {name}" for name, kind in bad[:5])
+    detail = detail or "all outputs are finite"
     return [Check("tensors", "finite", not bad, detail)]
 
 
@@ -337,4 +345,4 @@ def _describe_progress(image: ImageParity) -> str:
     if not image.text_pairs:
         return f"{image.name}: no text found"
     equal = sum(pair.is_equal for pair in image.text_pairs)
-    return f"{image.name}: {equal} of {len(image.text_pairs)} lines equal"
+    return f"{image.name}: {equal} of {len(image.text_pairs)} lines identical"

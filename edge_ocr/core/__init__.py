@@ -1,6 +1,6 @@
-"""What host and boards share: detection, recognition, geometry, and a board's command and API.
+"""Code that host and boards share: detection, recognition, geometry, and the command and API of boards.
 
-Needs numpy, opencv and pyclipper only. A bundle for boards has a copy of it all, called `edge_ocr_lite`.
+Requires numpy, opencv and pyclipper only. A bundle for boards contains a copy, called `edge_ocr_lite`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["LiteOCR"]
 
 
 def __getattr__(name: str) -> object:
-    # Not before it is asked for: the command's --help needs neither NumPy nor OpenCV.
+    # Imported on demand, so that the command's --help needs neither NumPy nor OpenCV.
     if name in __all__:
         from .lite_ocr import LiteOCR
 

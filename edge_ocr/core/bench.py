@@ -1,4 +1,4 @@
-"""How long each stage takes, and what memory that needs."""
+"""Measures the time of each stage, and memory."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def measure(read: Callable[[_Image], Reading], images: Sequence[_Image], *, warmup: int, runs: int) -> dict[str, Any]:
-    """Read all `images` `runs` times, after `warmup` readings that do not count, and return figures in plain values.
+    """Read all `images` `runs` times, after `warmup` readings that do not count, and return figures as JSON values.
 
-    `stages_ms`: p50 and p95 of each stage and of the whole (`total`), in milliseconds; `rss_mb`: resident memory of
-    the process after the warm-up (`first`), half-way (`half`), at the end (`last`), and the most it ever had (`peak`),
-    in 10^6 bytes; `lines`: how many were read in one round.
+    `stages_ms`: p50 and p95 of each stage and of all (`total`), in milliseconds; `rss_mb`: resident memory of the
+    process after the warm-up (`first`), half-way (`half`), at the end (`last`) and at its peak (`peak`), in 10^6 bytes;
+    `lines`: how many lines one run reads.
     """
     for index in range(warmup):
         read(images[index % len(images)])
@@ -61,18 +61,18 @@ def get_rss_mb() -> float:
 
 
 def _get_peak_mb() -> float:
-    # In units of 1024 bytes on Linux.
+    # Linux reports units of 1024 bytes.
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1)
 
 
 def read_temperature() -> float | None:
-    """Return the temperature of the hottest place that the kernel knows, in °C; None where it tells none."""
+    """Return the highest temperature that the kernel reports, in °C; None if it reports none."""
     found = [_read(zone) for zone in _list(_THERMAL, "thermal_zone*/temp")]
     return max((int(text) / 1000 for text in found if text.lstrip("-").isdigit()), default=None)
 
 
 def read_governor() -> str | None:
-    """Return how the kernel chooses the clock of the first core, such as `ondemand`; None where it does not tell."""
+    """Return the frequency governor of the first core, such as `ondemand`; None if unknown."""
     return _read(_GOVERNOR) or None
 
 

@@ -1,4 +1,4 @@
-"""A bundle as a board sees it: manifest, settings, files and what can run them. Needs nothing but Python to read."""
+"""A bundle on a board: manifest, settings, files, and the engines that can run it. Requires only Python."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 
 SIGNATURE = "manifest.sig"
-"""Of the manifest: 64 bytes of Ed25519. Like the manifest, it is not in the manifest's list of files."""
+"""Ed25519 signature of the manifest, 64 bytes. Like the manifest, it is not in the manifest's list of files."""
 
 SCHEMA_VERSION = 2
-"""Of the manifest. Raised when a device that reads the older one would do something wrong with the newer."""
+"""Of the manifest. Increased if a device that knows only the older schema would misread the newer."""
 
 ENGINES = ("paddle_lite", "onnxruntime")
-"""What runs a bundle on a board, the first choice first."""
+"""Engines for boards, in order of preference."""
 
 POWER_MODES = ("high", "low", "full", "no-bind", "rand-high", "rand-low")
-"""Which cores Paddle-Lite computes on, in the order of its own numbers."""
+"""Which cores Paddle-Lite uses, in the order of its enum."""
 
 LIBRARY = "libpaddle_light_api_shared.so"
 SHIM = "libedge_ocr_lite.so"
-"""Ours, between Python and `LIBRARY`."""
+"""The edge-ocr library between Python and `LIBRARY`."""
 
 INSTALLED = ".installed"
-"""Folder of the bundle with what install.sh made."""
+"""Folder in the bundle with the files that install.sh creates."""
 
-# Characters of an error that quotes a manifest.
+# Longest quote from a manifest in an error, in characters.
 _MAX_REASON = 200
 
 _Settings = TypeVar("_Settings", DetectionSettings, RecognitionSettings, OrientationSettings)
@@ -61,23 +61,23 @@ _Settings = TypeVar("_Settings", DetectionSettings, RecognitionSettings, Orienta
 
 @dataclass(frozen=True)
 class Machine:
-    """What decides which engine runs a bundle on a machine."""
+    """The facts that decide which engine runs a bundle on a machine."""
 
     abi: str | None
     """As `find_abi`."""
     name: str
-    """For people, where there is no ABI."""
+    """For people, used if there is no ABI."""
     glibc: str | None
     """As `find_glibc`."""
     python: str
-    """Its path."""
+    """Path of the Python interpreter."""
     has_onnxruntime: bool
-    """Whether that Python does."""
+    """Whether that Python has ONNX Runtime."""
 
 
 @dataclass(frozen=True)
 class DeviceBundle:
-    """A bundle whose manifest was read; its files are checked as they are needed."""
+    """A bundle whose manifest is valid; its files are checked when they are needed."""
 
     folder: Path
     manifest: Mapping[str, Any]
@@ -85,21 +85,21 @@ class DeviceBundle:
     recognition: RecognitionSettings
     orientation: OrientationSettings
     kinds: tuple[str, ...]
-    """Of its models: det, rec and often cls."""
+    """Kinds of its models: det, rec and often cls."""
     trust: Trust | None = None
-    """By what it is trusted; None where this machine trusts no key and takes every bundle."""
+    """The keys that this machine trusts; None if it accepts every bundle."""
     release: Release | None = None
-    """As what it is trusted."""
+    """The signed release; None if `trust` is."""
 
     @property
     def runtime_version(self) -> str:
-        """Return the version of Paddle-Lite that the models are for, such as `v2.13-rc`."""
+        """Return the version of Paddle-Lite that the models require, such as `v2.13-rc`."""
         return str(self.manifest["lite"]["runtime_version"])
 
     def find_model(self, kind: str, engine: str) -> Path:
-        """Return the file of a model for `engine`, checked.
+        """Return the checked file of a model for `engine`.
 
-        Raises ModelError where it is missing or damaged.
+        Raises ModelError if it is missing or damaged.
         """
         section = "onnx" if engine == "onnxruntime" else "models"
         return self.check_file(str(self.manifest[section][kind]["file"]))
@@ -107,28 +107,28 @@ class DeviceBundle:
     def read_charset(self) -> Charset:
         """Return the classes of the recogniser.
 
-        Raises ModelError where the dictionary is missing, damaged or does not fit.
+        Raises ModelError if the dictionary is missing, damaged or does not match the model.
         """
         from .charset import Charset
 
         path = self.check_file(str(self.manifest["charset"]["file"]))
         try:
-            # Not as text: a line may be a carriage return.
+            # Not in text mode: a character may be a carriage return.
             *lines, rest = path.read_bytes().decode("utf-8").split("\n")
         except UnicodeDecodeError as error:
             raise ModelError(f"{path} is not UTF-8: {error.reason}", _EXPORT_AGAIN) from None
         if rest:
-            raise ModelError(f"{path}: its last line has no end", _EXPORT_AGAIN)
+            raise ModelError(f"{path}: the last line has no line break", _EXPORT_AGAIN)
         classes = ("", *lines)
         expected = self.manifest["charset"]["classes"]
         if len(classes) != expected:
-            raise ModelError(f"{path} makes {len(classes)} classes, expected {expected}", _EXPORT_AGAIN)
+            raise ModelError(f"{path} defines {len(classes)} classes, expected {expected}", _EXPORT_AGAIN)
         return Charset(classes)
 
     def check_file(self, name: str) -> Path:
-        """Return the path of a file of the bundle that is as the manifest says.
+        """Check a file against the manifest and return its path.
 
-        Raises ModelError where it is missing or damaged.
+        Raises ModelError if it is missing or damaged.
         """
         path = self.folder / name
         entry = self.manifest["files"].get(name)
@@ -140,25 +140,25 @@ class DeviceBundle:
                 raise ModelError(f"{path} has {size_bytes} bytes, expected {entry['size_bytes']}", _COPY_AGAIN)
             with path.open("rb") as file:
                 sha256 = hash_stream(file)
-        except (OSError, ValueError) as error:  # ValueError: a name that no file has
+        except (OSError, ValueError) as error:  # ValueError: an invalid file name
             raise ModelError(
                 f"{path} cannot be read: {getattr(error, 'strerror', None) or error}", _COPY_AGAIN
             ) from None
         if sha256 != entry["sha256"]:
-            raise ModelError(f"{path} is damaged: its sha256 is not the manifest's", _COPY_AGAIN)
+            raise ModelError(f"{path} is damaged: its sha256 differs from the manifest's", _COPY_AGAIN)
         return path
 
     def check_files(self) -> int:
-        """Check every file and return how many there are.
+        """Check every file and return their number.
 
-        Raises ModelError for the first that is missing or damaged.
+        Raises ModelError for the first file that is missing or damaged.
         """
         for name in sorted(self.manifest["files"]):
             self.check_file(name)
         return len(self.manifest["files"])
 
     def explain_engines(self) -> dict[str, str | None]:
-        """Return for each engine why it cannot run the bundle on this machine; None where it can."""
+        """Return the reason why each engine cannot run the bundle on this machine; None if it can."""
         abi = find_abi()
         reasons = explain_engines(
             self.manifest,
@@ -177,9 +177,9 @@ class DeviceBundle:
         return reasons
 
     def choose_engine(self, wanted: str) -> str:
-        """Return the engine to take: `wanted`, or for `auto` the first that runs here.
+        """Return the engine to use: `wanted`, or for `auto` the first that can run here.
 
-        Raises ToolchainError, with all reasons, where there is none.
+        Raises ToolchainError, with all reasons, if there is none.
         """
         reasons = self.explain_engines()
         if wanted != "auto":
@@ -189,32 +189,32 @@ class DeviceBundle:
                 return engine
         found = "; ".join(f"{engine}: {reason}" for engine, reason in reasons.items())
         raise ToolchainError(
-            f"nothing runs {self.folder} here: {found}",
-            "on the host, `edge-ocr export` with --lite-lib puts the library into a bundle, with --with-onnx graphs "
-            "for ONNX Runtime; on the board, ./install.sh completes it",
+            f"no engine can run {self.folder} here: {found}",
+            "run ./install.sh on the board, or export again on the host with --lite-lib (adds the library) or "
+            "--with-onnx (adds graphs for ONNX Runtime)",
         )
 
     def find_library(self, abi: str) -> Path:
-        """Return Paddle-Lite's library for an ABI, checked.
+        """Return the checked Paddle-Lite library for an ABI.
 
-        Raises ModelError where it is damaged or of another version.
+        Raises ModelError if it is damaged or its version does not match.
         """
         path = self.check_file(str(self.manifest["lite"]["libraries"][abi]["file"]))
-        # Loading a model of another version may abort, so nothing is loaded to find out. The version stands in the
-        # library's bytes, at the end of a string.
+        # Loading a model of another version may abort, so search the library's bytes, which contain the version at the
+        # end of a string.
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             if content.find(f"{self.runtime_version}\0".encode()) < 0:
                 raise ModelError(
-                    f"{path} is not Paddle-Lite {self.runtime_version}, which the models are for: it may read them "
-                    "wrong without saying so",
+                    f"{path} is not Paddle-Lite {self.runtime_version}, which the models require: it may silently "
+                    "return wrong text",
                     "export the bundle again with the library of that version (edge-ocr libs fetch)",
                 )
         return path
 
     def find_shim(self, abi: str) -> Path | None:
-        """Return our library beside Paddle-Lite's: the one that came along, or that install.sh built, or None.
+        """Return the edge-ocr library for Paddle-Lite: the bundle's, or the one that install.sh built, or None.
 
-        Nobody signed what was built: where keys are trusted, it counts only in the bundle that this code lies in.
+        A built library is not signed. If this machine trusts keys, it is used only in the bundle that holds this code.
         """
         name = self.manifest["lite"]["libraries"][abi].get("shim")
         if name is not None:
@@ -224,22 +224,22 @@ class DeviceBundle:
         return built if built.is_file() and (self.trust is None or is_own) else None
 
     def describe_trust(self) -> str | None:
-        """Tell, for people, as what it is trusted; None where every bundle is."""
+        """Return for people how the bundle is trusted; None if this machine accepts every bundle."""
         if self.trust is None or self.release is None:
             return None
         said = f"release {self.release.name}, counter {self.release.counter}, by the keys in {self.trust.folder}"
         if not self.trust.is_writable:
-            said += "; that cannot be written, so counters are not recorded and older releases are taken, too"
+            said += "; this folder is read-only, so counters are not recorded and older releases are accepted, too"
         return said
 
     def note_release(self) -> None:
-        """Remember that this release works here, so that no older one is taken any more."""
+        """Record that this release works here, so that older ones are refused from now on."""
         if self.trust is not None and self.release is not None:
             self.trust.note(self.release)
 
 
 def explain_engines(manifest: Mapping[str, Any], machine: Machine) -> dict[str, str | None]:
-    """Return for each engine why it cannot run a bundle on a machine; None where it can, once it is installed there."""
+    """Return the reason why each engine cannot run a bundle on a machine; None if it can, once installed there."""
     return {
         "paddle_lite": _explain_lite(manifest, machine),
         "onnxruntime": _explain_onnxruntime(manifest, machine),
@@ -255,7 +255,7 @@ def _explain_lite(manifest: Mapping[str, Any], machine: Machine) -> str | None:
     if not libraries[abi].get("version_matches"):
         version = manifest["lite"]["runtime_version"]
         found = str(libraries[abi].get("version"))[:_MAX_REASON]
-        return f"its Paddle-Lite is {found}, the models are for {version}"
+        return f"its Paddle-Lite is {found}, the models require {version}"
     needed = libraries[abi].get("min_glibc")
     if glibc is None:
         return "it needs glibc, this system has another C library"
@@ -277,9 +277,9 @@ _COPY_AGAIN = "copy the bundle again"
 
 
 def find_own_bundle() -> Path:
-    """Return the bundle that this very code lies in.
+    """Return the bundle that contains this code.
 
-    Raises ModelError where it lies in none.
+    Raises ModelError if there is none.
     """
     folder = Path(__file__).resolve().parents[2]
     if not (folder / MANIFEST).is_file():
@@ -290,12 +290,11 @@ def find_own_bundle() -> Path:
 def open_bundle(folder: Path, trust_folder: Path | None = None) -> DeviceBundle:
     """Read the manifest of the bundle in `folder`.
 
-    Where the machine trusts keys (`edge_ocr.core.trust`), by `trust_folder` or the folder found without, the bundle
-    must be signed with one of them and not be older than one that worked (`DeviceBundle.note_release`); every file is
-    then checked.
+    If the machine trusts keys (in `trust_folder`, or see `edge_ocr.core.trust`), one of them must have signed the
+    bundle, no newer release may have been recorded (`DeviceBundle.note_release`), and every file is checked.
 
-    Raises ModelError where there is none for boards, or one that is damaged, not trusted or newer than this code;
-    ToolchainError where signatures cannot be checked here.
+    Raises ModelError if there is no bundle for boards, or it is damaged, not trusted or newer than this code;
+    ToolchainError if signatures cannot be checked here.
     """
     path = folder / MANIFEST
     try:
@@ -303,12 +302,12 @@ def open_bundle(folder: Path, trust_folder: Path | None = None) -> DeviceBundle:
     except OSError as error:
         raise ModelError(f"{folder} is not a bundle: {MANIFEST}: {error.strerror}") from None
     if len(content) > MAX_MANIFEST_BYTES:
-        raise ModelError(f"{path} has over {MAX_MANIFEST_BYTES} bytes: not the manifest of a bundle", _COPY_AGAIN)
+        raise ModelError(f"{path} has more than {MAX_MANIFEST_BYTES} bytes: not a bundle's manifest", _COPY_AGAIN)
     trust_folder = trust_folder or find_trust_folder()
     if trust_folder is None:
         return _parse_manifest(folder, content)
     try:
-        # Before anything is made of its content.
+        # Before its content is used.
         trust = read_trust(trust_folder)
         release = trust.check(folder, content)
         bundle = _parse_manifest(folder, content)
@@ -316,7 +315,7 @@ def open_bundle(folder: Path, trust_folder: Path | None = None) -> DeviceBundle:
         return replace(bundle, trust=trust, release=release)
     except UntrustedError as error:
         raise ModelError(
-            f"{folder} is not trusted: {error}", f"keys and counters of this machine are in {trust_folder}"
+            f"{folder} is not trusted: {error}", f"see this machine's keys and counters in {trust_folder}"
         ) from None
     except NoOpenSslError as error:
         raise ToolchainError(
@@ -328,25 +327,25 @@ def _parse_manifest(folder: Path, content: bytes) -> DeviceBundle:
     path = folder / MANIFEST
     try:
         manifest = json.loads(content)
-    # RecursionError: of a file of nothing but brackets.
+    # RecursionError: a file of nothing but brackets.
     except (ValueError, RecursionError):
         raise ModelError(f"{path} is damaged: not JSON", _COPY_AGAIN) from None
     try:
         _check_shape(manifest, {"schema_version": int, "target": str}, "")
         if manifest["schema_version"] > SCHEMA_VERSION:
             raise ModelError(
-                f"{path} has schema_version {manifest['schema_version']}, this runtime knows up to {SCHEMA_VERSION}",
-                "use the runtime that lies in the bundle",
+                f"{path} has schema_version {manifest['schema_version']}, this runtime reads up to {SCHEMA_VERSION}",
+                "use the runtime in the bundle",
             )
         if manifest["schema_version"] < SCHEMA_VERSION:
             raise ModelError(
                 f"{path} has schema_version {manifest['schema_version']}, this runtime reads {SCHEMA_VERSION}",
-                "use the runtime that lies in the bundle, or export it again",
+                "use the runtime in the bundle, or export it again",
             )
         if manifest["target"] != "arm":
             raise ModelError(
                 f"{folder} is a bundle for {manifest['target'][:_MAX_REASON]}, expected arm",
-                "export one with --target arm",
+                "export a bundle with --target arm",
             )
         _check_shape(manifest, _SHAPE, "")
         _check_values(manifest)
@@ -364,10 +363,10 @@ def _parse_manifest(folder: Path, content: bytes) -> DeviceBundle:
 
 
 def _check_values(manifest: Mapping[str, Any]) -> None:
-    """Raise ValueError for what has the right type and makes no sense."""
+    """Raise ValueError for an invalid value of the right type."""
     for name in manifest["files"]:
         if name.startswith("/") or ".." in name.split("/") or "\\" in name or "\0" in name:
-            raise ValueError(f"the file {name!r} leads out of the bundle")
+            raise ValueError(f"the file {name!r} is outside the bundle")
     version = manifest["lite"]["runtime_version"]
     if re.fullmatch(r"[\w.+-]{1,60}", version, re.ASCII) is None:
         raise ValueError(f"lite.runtime_version is {version!r}")
@@ -389,7 +388,7 @@ def _read_settings(kind: type[_Settings], values: Mapping[str, Any]) -> _Setting
     known: dict[str, Any] = {}
     for field in fields(kind):
         value = values[field.name]
-        # JSON knows no tuples.
+        # JSON has no tuples.
         known[field.name] = tuple(value) if isinstance(value, list) else value
     return kind(**known)
 
@@ -402,7 +401,8 @@ def _describe_settings(kind: type[Any]) -> dict[str, Any]:
 _MODELS = {"det": {"file": str}, "rec": {"file": str}, "cls?": {"file": str}}
 _LINE = {"polygon": [[(int, float)]], "det_score": (int, float), "text": str, "rec_score": (int, float)}
 
-# What this package reads in a manifest. A key with a question mark may be missing, or null; an asterisk is any key.
+# The parts of a manifest that this package reads. A key with a question mark may be missing or null; an asterisk means
+# any key.
 _SHAPE: dict[str, Any] = {
     "edge_ocr_version": str,
     "precision": str,
@@ -421,10 +421,10 @@ _SHAPE: dict[str, Any] = {
 
 
 def _check_shape(value: Any, shape: Any, place: str) -> None:
-    """Raise TypeError, naming the place, where a value of a JSON file is not of `shape`."""
+    """Raise TypeError, naming the place, if a JSON value does not have `shape`."""
     kind: Any = type(shape) if isinstance(shape, (dict, list)) else shape
     if not isinstance(value, kind):
-        raise TypeError(f"{place or 'the whole'} is {json.dumps(value, ensure_ascii=False)[:60]}")
+        raise TypeError(f"{place or 'the file'} is {json.dumps(value, ensure_ascii=False)[:60]}")
     if isinstance(shape, list):
         for index, item in enumerate(value):
             _check_shape(item, shape[0], f"{place}[{index}]")
@@ -441,25 +441,25 @@ def _check_shape(value: Any, shape: Any, place: str) -> None:
 
 
 def find_abi() -> str | None:
-    """Return which of Paddle-Lite's libraries this Python could load: `armv8`, `armv7hf`, or None for neither.
+    """Return the ABI of the libraries that this Python can load: `armv8`, `armv7hf`, or None for neither.
 
-    It is Python's own ABI that counts: many boards have a 32-bit system on a 64-bit kernel.
+    Python's own ABI counts: many boards run a 32-bit system on a 64-bit kernel.
     """
     multiarch = str(sysconfig.get_config_var("MULTIARCH") or "")
     return name_abi(platform.machine(), sys.maxsize > 2**32, multiarch)
 
 
 def name_abi(machine: str, is_64_bit: bool, multiarch: str) -> str | None:
-    """Return the ABI of a Python from what `platform`, `sys` and `sysconfig` say of it."""
+    """Return the ABI of a Python from the values of `platform`, `sys` and `sysconfig`."""
     if is_64_bit:
         return "armv8" if machine.lower() in ("aarch64", "arm64") else None
-    # Where floats are passed in other registers, Debian's name ends with gnueabi.
+    # Debian's name ends with gnueabi if floats are passed in integer registers.
     is_soft = multiarch.endswith("gnueabi")
     return "armv7hf" if machine.lower() in ("armv7l", "armv8l", "aarch64", "arm64") and not is_soft else None
 
 
 def find_glibc() -> str | None:
-    """Return the version of glibc that this Python runs on, such as `2.36`; None for another C library."""
+    """Return the glibc version that this Python runs on, such as `2.36`; None for another C library."""
     library, version = platform.libc_ver()
     return version if library == "glibc" else None
 
@@ -470,7 +470,7 @@ def order_version(version: str) -> tuple[int, ...]:
 
 
 def describe_machine(bundle: DeviceBundle) -> dict[str, Any]:
-    """Return, in plain values, what `edge-ocr-lite info` tells."""
+    """Return the content of `edge-ocr-lite info` as JSON values."""
     modules = ("numpy", "cv2", "pyclipper", "onnxruntime")
     return {
         "bundle": str(bundle.folder),
@@ -486,6 +486,6 @@ def describe_machine(bundle: DeviceBundle) -> dict[str, Any]:
 
 
 def iterate_files(folder: Path) -> Iterator[Path]:
-    """Yield what of this package goes into a bundle: its Python files, and the sources of the shim."""
+    """Yield the files of this package that a bundle contains: Python files, and the sources of the shim."""
     yield from sorted(folder.rglob("*.py"))
     yield from (folder / "engines" / "lite_shim" / name for name in ("edge_ocr_lite.cpp", "edge_ocr_lite.h"))

@@ -1,4 +1,4 @@
-"""Classes of the recogniser and what they stand for; CTC decoding."""
+"""The recogniser's classes and their characters; CTC decoding."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ class Charset:
 
     @classmethod
     def fit(cls, dictionary: Iterable[str], class_count: int, model: str) -> Charset:
-        """Match a dictionary to a model: blank + dictionary, with a space behind where the model has one more class.
+        """Match a dictionary to a model: blank + dictionary, plus a space if the model has one more class.
 
-        An empty entry is a class that reads as "", but for those at the end: where the count fits only without them,
-        they are no classes. The same character may stand for several classes.
+        An empty entry is a class that reads as "". Empty entries at the end are dropped if only then the number of
+        classes fits. Several classes may have the same character.
 
-        Raises ModelError where no count fits; `model` names the model in it.
+        Raises ModelError, naming `model`, if the numbers do not match.
         """
         characters = tuple(dictionary)
         total = count = len(characters)
         while count and not characters[count - 1]:
             count -= 1
-        # The space first: with one empty entry at the end, the same number of classes may mean that entry. Networks do
-        # not learn to give that one, but a space that is read as "" would be lost.
+        # The space first: with one empty entry at the end, the extra class could be either. Networks never predict the
+        # empty entry, but reading a space as "" would lose it.
         for kept, spaces in ((total, 1), (count, 1), (total, 0), (count, 0)):
             if 1 + kept + spaces == class_count:
                 return cls(("", *characters[:kept], *(" " * spaces)))
         empty = total - count
-        without = f"; without the {empty} empty at its end {count + 1} (with a space {count + 2})" if empty else ""
+        without = f"; {count + 1} (with a space {count + 2}) without the {empty} empty at its end" if empty else ""
         raise ModelError(
-            f"the dictionary does not fit {model}: {total} characters make {total + 1} classes "
+            f"the dictionary does not match {model}: {total} characters make {total + 1} classes "
             f"(with a space {total + 2}){without}, the model has {class_count}",
-            "give the dictionary that the model was trained with (Recognition.character_dict_path)",
+            "set Recognition.character_dict_path to the dictionary that the model was trained with",
         )
 
     def decode(self, probs: NDArray[np.float32]) -> tuple[str, float]:
         """Decode one line's probs (T × classes): drop repeats, then blanks.
 
-        Returns the text and the mean probability of its characters; ("", 0.0) where nothing but blank was seen.
+        Returns the text and the mean probability of its characters; ("", 0.0) if all steps are blank.
         """
         best = probs.argmax(axis=1)
         kept = best != BLANK_INDEX

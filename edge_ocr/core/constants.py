@@ -1,4 +1,4 @@
-"""What the stages do that no setting changes, for the manifest."""
+"""The constants of the stages, which no setting changes, for the manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text detection with a DB network: image to boxes."""
+"""Text detection with a DB network: from image to boxes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .windows import grow_box, map_windows, merge_boxes, plan_finer_scale, plan_
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Shorter side in pixels of the prob map below which a box is noise, before and after unclip; PP-OCR's values.
+# Boxes with a shorter side below this, in pixels of the prob map, are noise; before and after unclip. PP-OCR's values.
 MIN_SIDE_PX = 3
 MIN_UNCLIPPED_SIDE_PX = MIN_SIDE_PX + 2
 
@@ -32,9 +32,9 @@ class TextDetector:
         self.settings = settings
 
     def detect(self, image: BgrImage) -> list[TextBox]:
-        """Return the boxes of the text lines in reading order; an empty list where there is no text.
+        """Return the boxes of the text lines in reading order; an empty list if there is no text.
 
-        Where the settings allow windows and text is too small at their side limit, it is looked for at larger scales.
+        If the settings allow windows and text is too small at the side limit, the image is searched at larger scales.
         """
         settings, (height, width) = self.settings, image.shape[:2]
         prob_map = self.engine.run(prepare_detection(image, settings))[0, 0]
@@ -45,7 +45,7 @@ class TextDetector:
         while settings.windows and (finer := plan_finer_scale(image, scale, found)) is not None:
             scale = finer
             windows_map = map_windows(self.engine, image, scale, settings)
-            # Each window may have as many candidates as a whole picture.
+            # The limit on candidates applies to each window.
             count = math.prod(len(plan_spans(length)[1]) for length in windows_map.shape)
             many = replace(settings, max_candidates=settings.max_candidates * count)
             found = find_boxes(windows_map, height, width, many)
@@ -64,13 +64,13 @@ def find_boxes(prob_map: NDArray[Any], height: int, width: int, settings: Detect
     `prob_map`: H × W, float32 in [0, 1], or uint8 in steps of 1/255.
 
     DB post-processing: binarise, outline, fit a rotated rectangle, score, grow, fit again, scale. Corners are whole
-    pixels inside the image. In reading order; empty where nothing passes the thresholds.
+    pixels inside the image. In reading order; empty if nothing passes the thresholds.
     """
     threshold = settings.bin_threshold * (255 if prob_map.dtype == np.uint8 else 1)
     bitmap = (prob_map > threshold).astype(np.uint8)
     contours, _ = cv2.findContours(bitmap, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     scale = np.array([width / prob_map.shape[1], height / prob_map.shape[0]])
-    # Boxes, and what may be a piece of one.
+    # Boxes, and those too uncertain to be more than a piece of one.
     boxes: list[TextBox] = []
     spare: list[TextBox] = []
     for contour in contours[: settings.max_candidates]:
@@ -82,7 +82,7 @@ def find_boxes(prob_map: NDArray[Any], height: int, width: int, settings: Detect
         if score < settings.box_threshold:
             kept = boxes if is_slanted(quad, SLANT) else spare
             score, fill = score_text(prob_map, quad, settings.bin_threshold)
-            # The rectangle around a thin, bent line reaches further beyond it than that around a straight one.
+            # The rectangle around a thin, bent line has a larger margin than the one around a straight line.
             ratio *= (1 + fill) / 2
         if score < settings.box_threshold:
             continue
@@ -104,10 +104,10 @@ def score_quad(prob_map: NDArray[Any], quad: Polygon) -> float:
 
 
 def score_text(prob_map: NDArray[Any], quad: Polygon, bin_threshold: float) -> tuple[float, float]:
-    """Return the mean probability of what counts as text inside a quadrilateral, and the share it fills; in [0, 1].
+    """Return the mean probability of the text pixels in a quadrilateral, and their share of it; both in [0, 1].
 
-    The rectangle around a slanted line, which networks see thin and bent, is half empty. The score is 0 where text
-    fills less than `LEAST_FILL` of it.
+    Networks see slanted lines thin and bent, so the rectangle around one is half empty. The score is 0 if text fills
+    less than `LEAST_FILL` of it.
     """
     part, mask = _cover(prob_map, quad)
     text = mask * (part > bin_threshold)
@@ -116,12 +116,12 @@ def score_text(prob_map: NDArray[Any], quad: Polygon, bin_threshold: float) -> t
 
 
 def _cover(prob_map: NDArray[Any], quad: Polygon) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return the part of the prob map around a quadrilateral, and a mask (0, 1) of what is inside."""
+    """Return the part of the prob map around a quadrilateral, and a mask (0, 1) of its inside."""
     height, width = prob_map.shape
     left, top = np.clip(np.floor(quad.min(axis=0)), 0, [width - 1, height - 1]).astype(int)
     right, bottom = np.clip(np.ceil(quad.max(axis=0)), 0, [width - 1, height - 1]).astype(int)
     mask = np.zeros((bottom - top + 1, right - left + 1), dtype=np.uint8)
-    # Corners are truncated to whole pixels, as PP-OCR's own scoring does.
+    # Corners are truncated to whole pixels, as in PP-OCR's own scoring.
     cv2.fillPoly(mask, [(quad - [left, top]).astype(np.int32)], (1,))
     part = prob_map[top : bottom + 1, left : right + 1]
     if part.dtype == np.uint8:

@@ -1,4 +1,4 @@
-"""The exception tree, shared by the host and the boards, with its exit codes and HTTP statuses."""
+"""The errors of host and boards, with their exit codes and HTTP statuses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def escape_text(text: str, keep: str = "") -> str:
 class EdgeOcrError(Exception):
     """Base of every error that is not a bug.
 
-    `message` says what, where, expected against actual, in one line; `hint` names the next step.
+    `message`: what failed, where, expected and actual, in one line; `hint`: the next step.
     """
 
     exit_code = 1
@@ -26,7 +26,7 @@ class EdgeOcrError(Exception):
 
 
 class UsageError(EdgeOcrError):
-    """An option or argument that makes no sense."""
+    """An invalid option or argument."""
 
     exit_code = 2
     http_status = 400
@@ -40,7 +40,7 @@ class ConfigError(EdgeOcrError):
 
 
 class InputError(EdgeOcrError):
-    """A picture that cannot be had or read."""
+    """A picture that is missing or cannot be read."""
 
     exit_code = 4
     http_status = 422
@@ -53,24 +53,24 @@ class ModelError(EdgeOcrError):
 
 
 class ToolchainError(EdgeOcrError):
-    """An engine, interpreter, compiler or other tool that is not there."""
+    """A missing engine, interpreter, compiler or other tool."""
 
     exit_code = 6
 
 
 class ConversionError(EdgeOcrError):
-    """The conversion itself failed."""
+    """A failed conversion."""
 
     exit_code = 7
 
 
 class ParityError(EdgeOcrError):
-    """Exported and reference results differ."""
+    """A difference between exported and reference results."""
 
     exit_code = 8
 
 
 class NotVerifiedError(EdgeOcrError):
-    """The comparison could not be run; never the same as passed."""
+    """A verification that could not run; never the same as passed."""
 
     exit_code = 9

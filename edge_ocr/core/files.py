@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Writes files atomically."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def hash_stream(file: IO[bytes]) -> str:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write beside the target and rename, so that a reader never sees half a file; folders above it are made.
+    """Write a temporary file and rename it, so that readers never see a partial file; creates parent folders.
 
-    Raises UsageError where it cannot be written.
+    Raises UsageError if it cannot be written.
     """
     write_files({path: content}, "free some space, or write to another disk")
 
 
 def write_files(contents: Mapping[Path, bytes], hint: str) -> None:
-    """Write files that belong together, all or none, each as `write_file` does; where one fails, older ones stay.
+    """Write files that belong together, all or none, each as `write_file` does; if one fails, the old files stay.
 
-    A process that is killed meanwhile may leave new ones beside old ones, but each is whole and in its place if it was
-    there; and temporary files, whose names begin with a dot and end in `.part` and `.old`.
+    If the process is killed, new files may be next to old ones, but each is complete, and no existing file is missing.
+    Temporary files, whose names begin with a dot and end in `.part` or `.old`, may remain.
 
-    Raises UsageError for the first that cannot be written, with `hint` where the disk is full.
+    Raises UsageError for the first file that cannot be written, with `hint` if the disk is full.
     """
     temporaries: dict[Path, Path] = {}
     backups: dict[Path, Path] = {}
@@ -50,7 +50,7 @@ def write_files(contents: Mapping[Path, bytes], hint: str) -> None:
             temporaries[path] = _name_beside(path, "part")
             path.parent.mkdir(parents=True, exist_ok=True)
             temporaries[path].write_bytes(content)
-        # A rename replaces one file at once. Of several, the older ones get a second name first, and keep theirs.
+        # A rename replaces one file atomically. For several, back up the old files first under second names.
         for path in contents if len(contents) > 1 else ():
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -62,15 +62,15 @@ def write_files(contents: Mapping[Path, bytes], hint: str) -> None:
             temporary.replace(path)
     except BaseException as error:
         for replaced in begun:
-            # Ctrl-C may come between a rename and the next line.
+            # Ctrl-C may arrive between a rename and the next line.
             if not os.path.lexists(temporaries[replaced]) and replaced in backups:
                 try:
                     backups[replaced].replace(replaced)
                 except FileNotFoundError:
-                    # There was none.
+                    # There was no old file.
                     _remove([replaced])
                 except OSError:
-                    # It stays under its second name.
+                    # Keep the backup.
                     del backups[replaced]
         _remove(backups.values())
         if isinstance(error, OSError):
@@ -89,7 +89,7 @@ def _back_up(path: Path, backup: Path) -> None:
     except FileNotFoundError:
         raise
     except OSError:
-        # FAT and some network disks have no hard links.
+        # FAT and some network file systems have no hard links.
         shutil.copy2(path, backup, follow_symlinks=False)
 
 
@@ -99,25 +99,25 @@ def _name_beside(path: Path, suffix: str) -> Path:
 
 def _remove(paths: Iterable[Path]) -> None:
     for path in paths:
-        # Gone after a rename; where the folder is none, or the name too long, it never was.
+        # It is gone after a rename, and never existed if the folder or the name is invalid.
         with suppress(OSError):
             path.unlink()
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Tell whether a file could not be written for want of space, or of a user's share of it."""
+    """Return whether a write failed because the disk or the user's quota is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def explain_os_error(error: OSError) -> str:
-    """Return the reason of an error of the file system, without the path."""
+    """Return the reason of a file system error, without the path."""
     if error.errno == errno.EDQUOT:
         return "disk full (your quota is used up)"
     return "disk full" if error.errno == errno.ENOSPC else error.strerror or str(error)
 
 
 def choose_name(stem: str, taken: set[str]) -> str:
-    """Return `stem`, with a number behind where it is in `taken`, and put it there."""
+    """Return `stem`, with a number appended if it is in `taken`, and add it to `taken`."""
     name, number = stem, 2
     while name in taken:
         name, number = f"{stem}_{number}", number + 1

@@ -15,34 +15,35 @@ from .types import BgrImage, Polygon, TextBox
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Boxes whose top-left corners differ in y by less than this share of the median box height are one row. PP-OCR's own
-# sorting takes 10 px whatever the size of the picture, which is half the height of lines of 20 px.
+# Boxes whose top-left corners differ in y by less than this share of the median box height are in one row. PP-OCR's own
+# sorting uses 10 px for any picture, which is half the height of a 20 px line.
 ROW_TOLERANCE = 0.5
 
-# A crop this many times taller than wide is vertical text and is turned by 90°; PP-OCR's value.
+# A crop at least this many times taller than wide is vertical text and is turned by 90°; PP-OCR's value.
 VERTICAL_RATIO = 1.5
 
-# A slanted line is this many times longer than high; shorter boxes have no angle to speak of. It rises or falls by
-# between 10° and 80°, as a slope. Between 37° and 67° networks break lines, as they were trained on level ones.
+# A slanted line is at least this many times longer than high; shorter boxes have no reliable angle. SLANT: between 10°
+# and 80°, as slopes. BREAKING_SLANT: between 37° and 67°, where networks, trained on level lines, break them.
 SLANTED_RATIO = 3
 SLANT = (0.176, 5.67)
 BREAKING_SLANT = (0.75, 2.4)
 
-# Share of a slanted rectangle that text must fill to be scored by that text alone: lines at 60° fill from 0.4 on.
+# A slanted rectangle is scored by its text pixels alone if they fill at least this share; lines at 60° fill 0.4.
 LEAST_FILL = 0.3
 
-# In heights of a slanted line: how far from its end a piece of it may begin, and how high both together are at most.
+# In heights of a slanted line: the largest gap between the line and a piece of it, and the largest height of both
+# together.
 PIECE_GAP = 0.25
 PIECE_HEIGHT = 1.4
 
-# The tilt of a page is that of its boxes that are so many times wider than high. As slopes: below half a degree rows
-# stay rows anyway, above 11° a page was turned on purpose, and boxes agree where they differ by less than the spread.
+# The tilt of a page is that of its boxes that are at least TILT_RATIO times wider than high. As slopes: below half a
+# degree rows need no correction, above 11° a page was turned on purpose; boxes agree within TILT_SPREAD.
 TILT_RATIO = 2
 LEAST_TILT = 0.009
 MAX_TILT = 0.2
 TILT_SPREAD = 0.05
 
-# Of a pixel: what OpenCV's tables of weights are made for. And as far from the corner as its 16 bits reach.
+# Subpixel steps of OpenCV's interpolation tables, and the range of its 16-bit coordinates in these steps.
 _STEPS = 32
 _FAR = 32767 * _STEPS
 
@@ -56,8 +57,8 @@ def fit_quad(points: NDArray[np.float32]) -> tuple[Polygon, float]:
 def order_corners(corners: NDArray[np.float32]) -> Polygon:
     """Return 4 × 2 corners in the order TL TR BR BL.
 
-    The two leftmost corners are the left side, each side is ordered by y. For a square turned by exactly 45°
-    the leftmost pair is not unique; a stable sort makes the answer depend on the input order alone.
+    The two leftmost corners are the left side; each side is ordered by y. For a square turned by exactly 45° the
+    leftmost pair is not unique; the stable sort makes the result depend on the input order alone.
     """
     by_x = corners[np.argsort(corners[:, 0], kind="stable")]
     left, right = by_x[:2], by_x[2:]
@@ -69,14 +70,14 @@ def order_corners(corners: NDArray[np.float32]) -> Polygon:
 def unclip(polygon: Polygon, ratio: float) -> NDArray[np.float32] | None:
     """Grow a shrunk DB box by area × ratio / perimeter pixels on every side; return the outline (N × 2).
 
-    None where the box has no area or the offset does not give a single outline.
+    None if the box has no area or the offset does not result in a single outline.
     """
     area = abs(cv2.contourArea(polygon))
     perimeter = cv2.arcLength(polygon, True)
     if area == 0 or perimeter == 0:
         return None
     offset = pyclipper.PyclipperOffset()
-    # Clipper works on integers: it truncates the corners to whole pixels, as PP-OCR's own post-processing does.
+    # Clipper works on integers: corners are truncated to whole pixels, as in PP-OCR's own post-processing.
     offset.AddPath(polygon.astype(np.int64).tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
     outlines = offset.Execute(area * ratio / perimeter)
     if len(outlines) != 1:
@@ -85,7 +86,7 @@ def unclip(polygon: Polygon, ratio: float) -> NDArray[np.float32] | None:
 
 
 def is_slanted(polygon: Polygon, slant: tuple[float, float]) -> bool:
-    """Tell whether a rectangle is a line whose slope, up or down, is in `slant`."""
+    """Return whether a rectangle is a line whose absolute slope is in `slant`."""
     line = measure_line(polygon)
     least, most = slant
     return line.length >= SLANTED_RATIO * line.height and least * abs(line.dx) <= abs(line.dy) <= most * abs(line.dx)
@@ -93,7 +94,7 @@ def is_slanted(polygon: Polygon, slant: tuple[float, float]) -> bool:
 
 @dataclass(frozen=True)
 class Line:
-    """A rectangle as a line of text: its longer side, as a vector too, and its shorter one."""
+    """A rectangle as a line of text: lengths of its longer and shorter side, and the longer side as a vector."""
 
     length: float
     height: float
@@ -110,10 +111,10 @@ def measure_line(polygon: Polygon) -> Line:
 
 
 def join_pieces(boxes: list[TextBox], spare: list[TextBox], height: int, width: int) -> list[TextBox]:
-    """Return the boxes with the pieces of steeply slanted lines joined; all others are untouched, in the order given.
+    """Return the boxes with the pieces of steeply slanted lines joined; others are unchanged and keep their order.
 
-    Pieces may also come from `spare`, boxes that are too uncertain to stand alone. A joined box has whole pixels inside
-    the `height` × `width` image, and the score of the longer of the two.
+    Pieces may also come from `spare`: boxes that are too uncertain on their own. A joined box has whole pixels inside
+    the `height` × `width` image, and the score of the longer part.
     """
     lines = [*boxes, *spare]
     quads = np.array([box.polygon for box in lines], dtype=float).reshape(-1, 4, 2)
@@ -135,7 +136,7 @@ def join_pieces(boxes: list[TextBox], spare: list[TextBox], height: int, width: 
         if k < count:
             count -= 1
             i -= k < i
-        # What was joined may reach another piece.
+        # The joined line may reach another piece.
         unchanged = 0
     return lines[:count]
 
@@ -143,7 +144,7 @@ def join_pieces(boxes: list[TextBox], spare: list[TextBox], height: int, width: 
 def _find_piece(quads: NDArray[np.float64], i: int) -> tuple[int, Polygon] | None:
     """Return the index of the first piece of line `i` of `quads` (N × 4 × 2), and the rectangle around both.
 
-    A piece is not longer than the line, reaches one of its ends, and lies in its direction. None where there is none.
+    A piece is no longer than the line, reaches one of its ends, and continues its direction. None if there is none.
     """
     polygon = quads[i].astype(np.float32)
     if not is_slanted(polygon, BREAKING_SLANT):
@@ -151,7 +152,7 @@ def _find_piece(quads: NDArray[np.float64], i: int) -> tuple[int, Polygon] | Non
     line = measure_line(polygon)
     direction = np.array([line.dx, line.dy]) / line.length
     gap = PIECE_GAP * line.height
-    # On a page of many lines, most are far away, which one corner of each tells.
+    # Skip lines that are far away, which is most of a page, by one corner of each.
     x, y = (quads[:, 0] - polygon[0]).T
     along, off = x * direction[0] + y * direction[1], y * direction[0] - x * direction[1]
     reach = line.length + gap + 1
@@ -169,10 +170,10 @@ def _find_piece(quads: NDArray[np.float64], i: int) -> tuple[int, Polygon] | Non
 
 
 def _limit_distance(line: Line) -> float:
-    """Return how far from the longer side of a line a corner of its pieces is at most.
+    """Return the largest distance of a piece's corner from the longer side of a line.
 
-    With such a corner, the side is a triangle that is in the rectangle around both. Its least height, that on its
-    longest side, is no more than the rectangle's shorter side; with a pixel to spare, as OpenCV computes in 32 bits.
+    The corner and that side form a triangle inside the rectangle around both. Its smallest height, on its longest side,
+    is at most the rectangle's shorter side, plus a pixel because OpenCV computes in 32 bits.
     """
     height = PIECE_HEIGHT * line.height + 1
     longest = 2 * line.length + PIECE_GAP * line.height
@@ -180,14 +181,14 @@ def _limit_distance(line: Line) -> float:
 
 
 def measure_tilt(boxes: list[TextBox]) -> float:
-    """Return the slope (dy / dx) of the page that the boxes are on, for up to `MAX_TILT`.
+    """Return the slope (dy / dx) of the page that contains the boxes, up to `MAX_TILT`.
 
-    The median slope of the boxes that are clearly wider than high, each with the weight of its width. 0 for a level
-    page, for a steeper one, and where fewer than two boxes, or less than two thirds of the weight, agree on the slope.
+    This is the median slope of the boxes that are clearly wider than high, weighted by width. 0 if the page is level or
+    steeper, or if fewer than two boxes, or less than two thirds of the weight, agree on the slope.
     """
     slopes = []
     for box in boxes:
-        # Of the upper and the lower edge together.
+        # Sum of the upper and the lower edge.
         top_left, top_right, bottom_right, bottom_left = box.polygon.astype(float).tolist()
         run = top_right[0] - top_left[0] + bottom_right[0] - bottom_left[0]
         rise = top_right[1] - top_left[1] + bottom_right[1] - bottom_left[1]
@@ -212,11 +213,11 @@ def sort_reading_order(boxes: list[TextBox]) -> list[TextBox]:
     """Return the boxes from top to bottom, and from left to right within a row.
 
     A row is a run of boxes whose top-left corners differ in y by less than `ROW_TOLERANCE` of the median height from
-    the one before. Where the page is tilted (`measure_tilt`), x and y are those of the page.
+    the one before. If the page is tilted (`measure_tilt`), x and y are those of the page.
     """
     if not boxes:
         return []
-    # Along the left side of each box: for slanted lines that is their height, not their extent.
+    # Length of the left side: for slanted lines, this is the line's height and not the extent in y.
     heights = [math.dist(box.polygon[0], box.polygon[3]) for box in boxes]
     tolerance = ROW_TOLERANCE * sorted(heights)[len(heights) // 2]
     tilt = measure_tilt(boxes)
@@ -235,7 +236,7 @@ def sort_reading_order(boxes: list[TextBox]) -> list[TextBox]:
 
 
 def measure_sides(polygon: Polygon) -> tuple[int, int]:
-    """Return width and height of a polygon's crop before it is turned, at least 1 px each."""
+    """Return width and height of a polygon's crop before turning, at least 1 px each."""
     top_left, top_right, bottom_right, bottom_left = polygon
     width = max(1, int(max(math.dist(top_left, top_right), math.dist(bottom_left, bottom_right))))
     height = max(1, int(max(math.dist(top_left, bottom_left), math.dist(top_right, bottom_right))))
@@ -243,7 +244,7 @@ def measure_sides(polygon: Polygon) -> tuple[int, int]:
 
 
 def is_vertical(width: int, height: int) -> bool:
-    """Tell whether a crop is vertical text."""
+    """Return whether a crop is vertical text."""
     return height >= width * VERTICAL_RATIO
 
 
@@ -254,11 +255,11 @@ def crop_polygon(image: BgrImage, polygon: Polygon) -> BgrImage:
     """
     width, height = measure_sides(polygon)
     if _is_upright(polygon, image.shape[0], image.shape[1]):
-        # Nothing to straighten, as for two of three lines of a scan: the warp would find each pixel where it is.
+        # Nothing to straighten, as for two of three lines in a scan: the warp would not move any pixel.
         left, top = polygon[0].astype(int)
         return _lay(image[top : top + height, left : left + width])
-    # Only the part around the quadrilateral is handed on: OpenCV 4 refuses pictures with a side above 32766. Cubic
-    # interpolation looks two pixels to each side.
+    # Only pass on the part around the quadrilateral: OpenCV 4 refuses pictures with a side above 32766. Cubic
+    # interpolation reads two pixels to each side.
     left, top = np.maximum(np.floor(polygon.min(axis=0)).astype(int) - 3, 0)
     right, bottom = np.ceil(polygon.max(axis=0)).astype(int) + 4
     part = image[top:bottom, left:right]
@@ -268,7 +269,7 @@ def crop_polygon(image: BgrImage, polygon: Polygon) -> BgrImage:
 
 
 def _is_upright(polygon: Polygon, height: int, width: int) -> bool:
-    """Tell whether a quadrilateral is a rectangle of whole pixels, along the sides of the image and inside it."""
+    """Return whether a quadrilateral is an axis-aligned rectangle of whole pixels inside the image."""
     left, top = polygon[0]
     right, bottom = polygon[2]
     corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
@@ -288,15 +289,15 @@ def _lay(crop: BgrImage) -> BgrImage:
 
 
 def _warp(image: BgrImage, matrix: Any, height: int, width: int) -> BgrImage:
-    """Return `height` × `width` pixels of `image`, in which `matrix` (3 × 3) finds the place of each.
+    """Return `height` × `width` pixels sampled from `image`; `matrix` (3 × 3) maps each pixel to its source position.
 
-    cv2.warpPerspective of OpenCV 5 differs by up to 3 of 255 from that of OpenCV 4, which boards have: enough to win or
-    lose a space. Places in steps of 1/32 pixel, as in OpenCV 4, and sums in floating point are the same in both.
+    cv2.warpPerspective of OpenCV 5 differs by up to 3 of 255 from that of OpenCV 4, which boards have; that adds or
+    drops spaces. Source positions in steps of 1/32 pixel, as in OpenCV 4, and floating-point sums agree in both.
     """
     x, y = np.arange(width), np.arange(height)[:, np.newaxis]
     across, down, depth = (row[0] * x + row[1] * y + row[2] for row in matrix)
     scale = np.divide(_STEPS, depth, out=np.zeros_like(depth), where=depth != 0)
-    # Corners of a quadrilateral without an area may be anywhere.
+    # A quadrilateral without area may map anywhere.
     places = np.rint(np.dstack([across * scale, down * scale]).clip(-_FAR, _FAR)).astype(np.int32)
     pixels, steps = places // _STEPS, places % _STEPS
     table = (steps[:, :, 1] * _STEPS + steps[:, :, 0]).astype(np.uint16)

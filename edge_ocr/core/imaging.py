@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 # The detection network halves its input five times.
 DETECTION_STRIDE = 32
 
-# A picture whose shorter side is at most SMALL_SIDE, or at most STRIP_SIDE and a STRIP_RATIO-th of the other, is a word
-# or a strip of text. The network wants something around its text: of 22 rendered strips, 9 are read exactly without a
-# border of BORDER_PX, 22 with it. So they are if the outermost pixels are repeated in place of one colour, but of 72
-# strips that are mostly cut close to their text then 63, not 68.
+# A picture whose shorter side is at most SMALL_SIDE, or at most STRIP_SIDE and 1/STRIP_RATIO of the other, is a word
+# or a strip of text. The network needs margins: of 22 rendered strips, 9 are read exactly without a border of
+# BORDER_PX, and 22 with it. Repeating the outermost pixels instead of one colour also gives 22, but of 72 strips,
+# mostly cut close to their text, 63 instead of 68.
 SMALL_SIDE = 64
 STRIP_SIDE = 160
 STRIP_RATIO = 4
@@ -27,7 +27,7 @@ BORDER_PX = 20
 
 
 def plan_border(height: int, width: int) -> int:
-    """Return how many pixels a picture needs around it for detection; 0 for all but small pictures and strips."""
+    """Return the border in pixels that detection needs around a picture; 0 unless it is small or a strip."""
     shorter, longer = min(height, width), max(height, width)
     is_strip = shorter <= STRIP_SIDE and shorter * STRIP_RATIO <= longer
     return BORDER_PX if is_strip or shorter <= SMALL_SIDE else 0
@@ -38,14 +38,14 @@ def add_border(image: BgrImage, border: int) -> BgrImage:
     if border == 0:
         return image
     outermost = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    # The lower of two in the middle: a value that is there.
+    # The lower median, so that the colour occurs in the picture.
     colour = np.sort(outermost, axis=0)[(len(outermost) - 1) // 2].tolist()
     framed = cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_CONSTANT, value=colour)
     return np.asarray(framed, dtype=np.uint8)
 
 
 def plan_detection_size(height: int, width: int, settings: DetectionSettings) -> tuple[int, int]:
-    """Return (height, width) of the detection input for an image: scaled to the limit, each side rounded to 32."""
+    """Return (height, width) of the detection input: scaled to the limit, each side rounded to a multiple of 32."""
     limit, longest = settings.limit_side_len, max(height, width)
     ratio = 1.0
     if settings.limit_type == "long" or (settings.limit_type == "max" and longest > limit):
@@ -74,7 +74,7 @@ def normalize_detection(image: BgrImage, settings: DetectionSettings) -> NDArray
     mean = np.array(settings.mean, dtype=np.float32)
     std = np.array(settings.std, dtype=np.float32)
     scale, shift = 1.0 / (255.0 * std), -mean / std
-    # What each value of a pixel becomes, by channel: looked up, this takes a seventh of the time of arithmetic.
+    # A lookup table per channel takes a seventh of the time of arithmetic.
     tables = np.arange(256, dtype=np.uint8)[:, np.newaxis] * scale + shift
     batch = np.empty((1, 3, height, width), dtype=np.float32)
     for channel in range(3):
@@ -83,7 +83,7 @@ def normalize_detection(image: BgrImage, settings: DetectionSettings) -> NDArray
 
 
 def resize_line(crop: BgrImage, height: int, max_width: int | None = None) -> BgrImage:
-    """Scale a text line to `height` rows, its ratio kept; where that is wider than `max_width`, squeezed into it."""
+    """Scale a text line to `height` rows, keeping its aspect ratio unless it would be wider than `max_width`."""
     width = max(1, int(np.ceil(crop.shape[1] * height / crop.shape[0])))
     width = width if max_width is None else min(max_width, width)
     return resize_picture(crop, width, height)
@@ -103,5 +103,5 @@ def prepare_lines(lines: list[BgrImage], width: int) -> NDArray[np.float32]:
 
 
 def resize_picture(image: BgrImage, width: int, height: int) -> BgrImage:
-    """Scale an image, bilinear between the centres of pixels."""
+    """Scale an image with bilinear interpolation."""
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)

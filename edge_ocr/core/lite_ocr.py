@@ -1,4 +1,4 @@
-"""Read pictures with a bundle: the Python API of boards."""
+"""Reads pictures with a bundle: the Python API of boards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_THREADS = 256
 
 
 class LiteOCR:
-    """Reads pictures with the models of a bundle. Safe to use from several threads, which take turns."""
+    """Reads pictures with the models of a bundle. Thread-safe; threads take turns."""
 
     def __init__(
         self,
@@ -41,15 +41,15 @@ class LiteOCR:
         trust: str | Path | None = None,
         note_release: bool = True,
     ) -> None:
-        """Load the models of `bundle`, by default of the one that this package lies in.
+        """Load the models of `bundle`, by default the bundle that contains this package.
 
-        `engine`: `paddle_lite`, `onnxruntime`, or `auto` for the first that runs here. `threads`: all cores by default.
-        `power_mode`: which cores Paddle-Lite takes, one of `POWER_MODES`. `trust`: folder with public keys (*.pem), one
-        of which must have signed the bundle; by default the machine's, where it has one (`edge_ocr.core.trust`).
-        `note_release`: whether older releases are refused from now on.
+        `engine`: `paddle_lite`, `onnxruntime`, or `auto` for the first that can run here. `threads`: all cores by
+        default. `power_mode`: which cores Paddle-Lite uses, one of `POWER_MODES`. `trust`: folder with public keys
+        (*.pem), one of which must have signed the bundle; by default the machine's, if it has one
+        (`edge_ocr.core.trust`). `note_release`: whether to refuse older releases from now on.
 
-        Raises UsageError for an option that makes no sense, ModelError for a bundle that is damaged, not trusted or for
-        something else, ToolchainError where nothing here runs it or checks its signature.
+        Raises UsageError for invalid options, ModelError if the bundle is damaged, not trusted or not for boards,
+        ToolchainError if no engine here can run it or its signature cannot be checked.
         """
         if engine not in ("auto", *ENGINES):
             raise UsageError(f"engine {engine!r}, expected auto, {' or '.join(ENGINES)}")
@@ -63,27 +63,27 @@ class LiteOCR:
         self.engine = self.bundle.choose_engine(engine)
         """Name of the engine in use."""
         if self.engine != "paddle_lite" and power_mode != "no-bind":
-            raise UsageError(f"power mode {power_mode!r}: {self.engine} has none", "leave it out")
+            raise UsageError(f"power mode {power_mode!r}: not supported by {self.engine}", "omit it")
         self.threads = threads or count_cores()
         self.power_mode = power_mode
         if self.bundle.manifest.get("constants") != list_constants():
             raise ModelError(
-                f"{self.bundle.folder} was made for other code than this: its constants differ",
-                "use the runtime that lies in the bundle",
+                f"{self.bundle.folder} was exported for another version of this code: its constants differ",
+                "use the runtime in the bundle",
             )
         started = time.perf_counter()
         self._reader = self._load()
         self.load_ms = (time.perf_counter() - started) * 1000
-        """Milliseconds for loading the models."""
+        """Time to load the models."""
         if note_release:
             self.bundle.note_release()
         self._lock = threading.Lock()
 
     def predict(self, image: str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any]) -> Reading:
-        """Read one picture: a path, the bytes of a file, a file open in binary mode (read from its position, and left
+        """Read one picture: a path, the bytes of a file, a file open in binary mode (read from its position and left
         open), or an array (H × W × 3 BGR, H × W grey, H × W × 4 BGRA; uint8 or uint16).
 
-        Raises InputError for what is not a whole picture.
+        Raises InputError if it is not a complete picture.
         """
         started = time.perf_counter()
         label, picture = _decode(image)
@@ -92,15 +92,15 @@ class LiteOCR:
         return replace(reading, timings_ms={"decode": decode_ms, **reading.timings_ms})
 
     def read(self, image: BgrImage, label: str = "picture") -> Reading:
-        """Read a picture that is H × W × 3 BGR already; `label` names it in errors.
+        """Read a picture, H × W × 3 BGR; `label` names it in errors.
 
-        Raises InputError for one that does not fit into memory.
+        Raises InputError if it does not fit into memory.
         """
         try:
             with self._lock:
                 return self._reader.read(image)
         except (MemoryError, cv2.error) as error:
-            # OpenCV says so for want of memory, and for sizes that it does not handle.
+            # OpenCV raises cv2.error if memory is short or it does not support the size.
             reason = " ".join(str(error).split()) or "out of memory"
             raise InputError(f"{label} ({image.shape[1]}×{image.shape[0]}) cannot be processed: {reason}") from None
 
@@ -118,7 +118,7 @@ class LiteOCR:
             return OnnxRuntimeEngine(model, model.name, self.threads)
         abi = find_abi()
         shim = None if abi is None else bundle.find_shim(abi)
-        if abi is None or shim is None:  # choose_engine has seen to that
+        if abi is None or shim is None:  # choose_engine rules this out
             raise ModelError(f"{bundle.folder} has no library for this machine")
         return PaddleLiteEngine(
             model,
@@ -131,7 +131,7 @@ class LiteOCR:
 
 
 def _decode(image: Any) -> tuple[str, BgrImage]:
-    """Return what errors call the picture, and its pixels."""
+    """Return the name of the picture for errors, and its pixels."""
     if isinstance(image, np.ndarray):
         return "picture", convert_array(image)
     if isinstance(image, (bytes, bytearray, memoryview)):
@@ -148,5 +148,5 @@ def _decode(image: Any) -> tuple[str, BgrImage]:
         return label, decode_picture(content, label)
     raise InputError(
         f"cannot read {type(image).__name__} as a picture",
-        "give a path, the bytes of a file, a file open in binary mode or an array",
+        "pass a path, the bytes of a file, a file open in binary mode or an array",
     )

@@ -1,4 +1,4 @@
-"""Text-line orientation: which crops stand upside down."""
+"""Text-line orientation: which crops are upside down."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from .imaging import prepare_lines, resize_line
 from .settings import OrientationSettings
 from .types import BgrImage
 
-# Crops run together; the classifier's input is small and of one size.
+# Crops per batch; the classifier's input is small and has one size.
 BATCH_SIZE = 6
 
 
 class OrientationClassifier:
-    """Tells 0° from 180°."""
+    """Distinguishes 0° from 180°."""
 
     def __init__(self, engine: Engine, settings: OrientationSettings) -> None:
         self.engine = engine
         self.settings = settings
 
     def find_turned(self, crops: list[BgrImage]) -> tuple[list[int], list[int]]:
-        """Return the indexes of the crops that stand upside down, and of those it is not sure of."""
+        """Return the indexes of the crops that are upside down, and of those that are uncertain."""
         settings = self.settings
         turned, unsure = [], []
         for start in range(0, len(crops), BATCH_SIZE):

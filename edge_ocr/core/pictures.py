@@ -1,4 +1,4 @@
-"""From files and arrays to BGR images."""
+"""Converts files and arrays to BGR images."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SUFFIXES = frozenset([".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"])
-"""Files of a folder that a board takes as pictures, in any case; what every build of OpenCV reads."""
+"""Suffixes, in any case, of files that a board reads as pictures; every build of OpenCV supports them."""
 
-# Transparent pictures are laid over white, unless everything visible is itself light (a logo for dark pages): then over
-# black. Brightness, 0 to 255, that all but the darkest hundredth must reach.
+# Transparent pictures are laid over white, or over black if all that is visible is light (a logo for dark pages). This
+# is the brightness, 0 to 255, that all but the darkest 1 % must reach for that.
 LIGHT_ON_TRANSPARENT = 192
 
 _CHUNK_BYTES = 1 << 20
 
 
 def list_pictures(path: Path) -> list[Path]:
-    """Return the pictures in a folder, by name, without those of folders below it; or the one file that is named.
+    """Return the pictures directly in a folder, sorted by name; or the given file itself.
 
-    Raises InputError for a file that is not there and a folder without pictures.
+    Raises InputError if the file is missing or the folder has no pictures.
     """
     try:
         if not path.is_dir():
             if not path.exists():
-                hint = "a board reads files: curl -O fetches one" if ":/" in str(path) else None
+                hint = "download it first (curl -O): a board reads files only" if ":/" in str(path) else None
                 raise InputError(f"no such file: {path}", hint)
             return [path]
         found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-    except OSError as error:  # a name too long, a folder that may not be entered
+    except OSError as error:  # the name is too long, or access is denied
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     if not found:
         raise InputError(f"no pictures in folder {path}", "looked for " + " ".join(sorted(SUFFIXES)))
@@ -51,7 +51,7 @@ def list_pictures(path: Path) -> list[Path]:
 def read_picture(path: Path) -> BgrImage:
     """Return the picture in a file, upright, H × W × 3 BGR.
 
-    Raises InputError where there is none, or not a whole one.
+    Raises InputError if the file is missing or is not a complete picture.
     """
     try:
         if not path.is_file():
@@ -65,12 +65,12 @@ def read_picture(path: Path) -> BgrImage:
 
 
 def is_stream(value: object) -> bool:
-    """Tell whether `value` is an open file, or reads like one."""
+    """Return whether `value` is an open file or file-like."""
     return callable(getattr(value, "read", None))
 
 
 def name_stream(stream: object) -> str | None:
-    """Return the path of an open file; None where it has none, such as in memory, or its name is no file."""
+    """Return the path of an open file; None if it has none (in memory, for example) or its name is not a file."""
     name = getattr(stream, "name", None)
     if isinstance(name, str):
         with suppress(OSError, ValueError):  # too long for the file system
@@ -79,9 +79,9 @@ def name_stream(stream: object) -> str | None:
 
 
 def read_chunks(stream: Any, label: str) -> Iterator[bytes]:
-    """Yield what a binary stream holds, from its current position to its end; it stays open.
+    """Yield the content of a binary stream from its current position; it stays open.
 
-    Raises InputError for a stream of text, one that cannot be read, and one that is at its end already.
+    Raises InputError if it is a text stream, cannot be read, or is already at its end.
     """
     empty = True
     hint = 'open the file in binary mode: open(path, "rb")'
@@ -94,13 +94,13 @@ def read_chunks(stream: Any, label: str) -> Iterator[bytes]:
                 raise InputError(f"{label}: its read() returns {type(chunk).__name__}, expected bytes", hint)
             empty = False
             yield bytes(chunk)
-    except UnicodeError:  # a wrapper round a text file, such as tempfile's
+    except UnicodeError:  # a wrapper around a text file, such as tempfile's
         raise InputError(f"{label} is open as text, expected a binary file", hint) from None
-    except (OSError, ValueError) as error:  # a closed file, or one open for writing only
+    except (OSError, ValueError) as error:  # closed, or open for writing only
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{label} cannot be read: {reason}") from None
     if empty and _is_behind_start(stream):
-        raise InputError(f"{label}: nothing is left to read, the file is at its end", "go back to its start: seek(0)")
+        raise InputError(f"{label}: nothing left to read, the file is at its end", "go back to its start with seek(0)")
 
 
 def _is_behind_start(stream: Any) -> bool:
@@ -110,36 +110,36 @@ def _is_behind_start(stream: Any) -> bool:
 
 
 def decode_picture(content: bytes, label: str) -> BgrImage:
-    """Return the picture in a file's `content`, upright, H × W × 3 BGR; OpenCV decodes it. `label` names it in errors.
+    """Decode the content of a picture file with OpenCV, upright, H × W × 3 BGR. `label` names it in errors.
 
-    Raises InputError for what is not a whole picture, has several pages or does not fit into memory.
+    Raises InputError if it is not a complete picture, has several pages or does not fit into memory.
     """
     if not content:
         raise InputError(f"{label} is empty (0 bytes)")
     if _has_more_pages(content):
-        raise InputError(f"{label} has several pages; a board reads pictures of one", "tiffsplit takes them apart")
-    # OpenCV fills up a picture that was cut off, and says so on stderr only.
+        raise InputError(f"{label} has several pages; a board reads single pages only", "split it with tiffsplit")
+    # OpenCV fills in the rest of a truncated picture and reports that on stderr only.
     is_cut_png = content.startswith(_PNG) and b"IEND" not in content
     if is_cut_png or (content.startswith(_JPEG) and _is_cut_jpeg(content)):
         raise InputError(f"{label} is truncated")
     check_length(content, label)
     try:
-        # The only mode that keeps transparency and depth. It turns no photo as the camera says, which other modes do
-        # for some formats, and not in every version.
+        # The only mode that keeps transparency and depth. It ignores the EXIF orientation, which other modes apply for
+        # some formats and versions.
         image: NDArray[Any] | None = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
         if image is not None:
             return _turn_upright(_convert(image, content), _read_orientation(_find_exif(content)))
     except InputError as error:
         raise InputError(f"{label}: {error.message}", error.hint) from None
     except (MemoryError, cv2.error) as error:
-        # OpenCV says so for want of memory, and for more pixels than it is allowed.
+        # OpenCV raises cv2.error if memory is short or the picture exceeds its pixel limit.
         reason = " ".join(str(error).split()) or "out of memory"
         raise InputError(f"{label} cannot be decoded: {reason}") from None
-    raise InputError(f"{label} is not a picture that can be read, or damaged")
+    raise InputError(f"{label} is damaged or not a supported picture")
 
 
 def _convert(image: NDArray[Any], content: bytes) -> BgrImage:
-    # Of most BMP files the fourth channel is nothing at all.
+    # In most BMP files the fourth channel is unused and all zero.
     if content.startswith(b"BM") and image.ndim == 3 and image.shape[2] == 4 and not image[:, :, 3].any():
         image = image[:, :, :3]
     return convert_array(image)
@@ -154,7 +154,7 @@ _START_OF_SCAN, _APP1 = 0xDA, 0xE1
 
 
 def _has_more_pages(content: bytes) -> bool:
-    """Tell whether a TIFF file has a second page, of which OpenCV would say nothing."""
+    """Return whether a TIFF file has a second page, which OpenCV would ignore."""
     if content[:4] not in _TIFF:
         return False
     order: Literal["little", "big"] = "little" if content.startswith(b"II") else "big"
@@ -163,31 +163,32 @@ def _has_more_pages(content: bytes) -> bool:
     return any(content[end : end + 4])
 
 
-# Pixels, or bytes of them, that a byte of a file can hold at most: deflate gives 258 bytes for 2 bits, LZW 4096 for 12
-# bits. Of JPEG, a block of 64 pixels has a bit at least, of the component that has most of them: a quarter or more.
+# The most pixels, or bytes of pixels, that one byte of a file can hold: deflate gives 258 bytes for 2 bits, LZW 4096
+# for 12 bits. In JPEG, a block of 64 samples takes at least one bit, and one component has a sample for every four
+# pixels or more.
 _PER_BYTE_OF_DEFLATE, _PER_BYTE_OF_LZW, _PIXELS_PER_BYTE_OF_JPEG = 1032, 2731, 2048
 
-# By TIFF's numbers: none, LZW, JPEG, deflate (twice), PackBits. Fax and newer ones have no such limit.
+# By TIFF's compression numbers: none, LZW, deflate (twice), PackBits. Fax and newer ones have no such limit.
 _PER_BYTE_OF_TIFF = {1: 1, 5: _PER_BYTE_OF_LZW, 8: _PER_BYTE_OF_DEFLATE, 32946: _PER_BYTE_OF_DEFLATE, 32773: 64}
 
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
-# SOF0 to SOF2: those with Huffman codes. Arithmetic coding has no such limit.
+# SOF0 to SOF2, which use Huffman codes. Arithmetic coding has no such limit.
 _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
 
-# Blanks and comments, at least one.
+# At least one blank or comment.
 _PNM_GAP = rb"(?=[\s#])\s*(?:#[^\n]*\n\s*)*"
 _PNM_START = re.compile(rb"P[1-6][\s#]")
 _PNM_HEAD = re.compile(rb"P([1-6])" + _PNM_GAP + rb"(\d{1,9})" + _PNM_GAP + rb"(\d{1,9})")
-# Behind more than that, a size is not looked for: of megabytes of comments, the search takes gigabytes.
+# The size must be within these first bytes: searching megabytes of comments takes gigabytes of memory.
 _PNM_HEAD_BYTES = 1 << 16
 
 
 def check_length(content: bytes, label: str, page_index: int = 0) -> None:
-    """Raise InputError where a file is too short for what it declares: decoders reserve memory for that first.
+    """Raise InputError if a file is too short for its declared size, because decoders allocate memory for that first.
 
-    Looks at BMP, GIF, JPEG, PNG, PNM and TIFF (of which at a page), and at the tiles of JPEG 2000. Else a blank picture
-    of any size can be a few bytes, as in WebP and AVIF.
+    Checks BMP, GIF, JPEG, PNG, PNM and a page of TIFF, and the tiles of JPEG 2000. In other formats, such as WebP and
+    AVIF, a few bytes can be a blank picture of any size.
     """
     if content.startswith(_PNG):
         for _, start, end in _walk_png(content):
@@ -197,7 +198,7 @@ def check_length(content: bytes, label: str, page_index: int = 0) -> None:
                 )
     if len(content) > _PNM_HEAD_BYTES and _PNM_START.match(content):
         head = _PNM_HEAD.match(content, 0, _PNM_HEAD_BYTES)
-        # At the very end, there may be more digits.
+        # At the very end, the number may be cut off.
         if head is None or head.end() == _PNM_HEAD_BYTES:
             raise InputError(f"{label} is damaged: its size is not in its first {_PNM_HEAD_BYTES:,} bytes")
     width, height, bytes_needed = _read_declared(content, page_index)
@@ -208,7 +209,7 @@ def check_length(content: bytes, label: str, page_index: int = 0) -> None:
 
 
 def _read_declared(content: bytes, page_index: int) -> tuple[int, int, float]:
-    """Return width, height and the least bytes that a file must have for them; zeros where nothing is known."""
+    """Return width, height and the fewest bytes that a file needs for them; zeros if unknown."""
     with suppress(struct.error):  # a file shorter than its header
         if content.startswith(_PNG):
             width, height, depth, colour = struct.unpack_from(">IIBB", content, 16)
@@ -241,7 +242,7 @@ def _read_bmp(content: bytes) -> tuple[int, int, float]:
         compression = 0
     else:
         width, height, _, bits, compression = struct.unpack_from("<iiHHI", content, 18)
-    # 0, 3, 6: none, and none with masks. Other files may end early.
+    # 0, 3, 6: uncompressed, without and with masks. Compressed files may end early.
     return width, abs(height), width * abs(height) * bits / 8 if compression in (0, 3, 6) else 0
 
 
@@ -256,7 +257,7 @@ def _read_tiff(content: bytes, page_index: int) -> tuple[int, int, float]:
     (count,) = struct.unpack_from(f"{order}H", content, place)
     for entry in range(place + 2, place + 2 + 12 * count, 12):
         tag, kind, values = struct.unpack_from(f"{order}HHI", content, entry)
-        # SHORT or LONG; of several bits of samples, the place of the first.
+        # SHORT or LONG; for several values, the offset of the first.
         if tag in found and kind in (3, 4):
             where = entry + 8
             if values * (2 if kind == 3 else 4) > 4:
@@ -276,13 +277,13 @@ def _read_jpeg_2000(content: bytes) -> tuple[int, int, float]:
     right, bottom, _, _, tile_width, tile_height, left, top = struct.unpack_from(">8I", content, place + 8)
     if not tile_width or not tile_height:
         return 0, 0, 0
-    # A blank tile has its two headers and no more; decoders keep kilobytes for each.
+    # A blank tile is two headers only; decoders allocate kilobytes for each.
     tiles = max(-(-(right - left) // tile_width), 0) * max(-(-(bottom - top) // tile_height), 0)
     return right, bottom, 14 * tiles
 
 
 def _walk_png(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield type, start and end of each chunk's data, up to the first that ends behind the file; its end is not it."""
+    """Yield type, start and end of each chunk's data, up to the first one whose end is beyond the file."""
     place, kind = len(_PNG), b""
     while place + 8 <= len(content) and kind != b"IEND":
         size, kind = int.from_bytes(content[place : place + 4], "big"), content[place + 4 : place + 8]
@@ -291,7 +292,7 @@ def _walk_png(content: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _is_cut_jpeg(content: bytes) -> bool:
-    """Tell whether the end is missing behind the last header; a preview inside a header has an end, too."""
+    """Return whether the end marker is missing after the last header; previews inside headers have one, too."""
     for marker, start, _ in _walk_jpeg(content):
         if marker == _START_OF_SCAN:
             return content.find(b"\xff\xd9", start) < 0
@@ -299,12 +300,12 @@ def _is_cut_jpeg(content: bytes) -> bool:
 
 
 def _walk_jpeg(content: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, start and end of each header, up to the first that pixels follow."""
+    """Yield marker, start and end of each header, up to the one before the pixels."""
     place = 2
-    # Decoders, too, skip what is between headers.
+    # Like decoders, skip bytes between headers.
     while 0 <= (place := content.find(b"\xff", place)) < len(content) - 1:
         marker = content[place + 1]
-        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # no header: filling, stuffing, restarts
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # not a header: fill, stuffing, restarts
             place += 1
             continue
         start, place = place + 4, place + 2 + int.from_bytes(content[place + 2 : place + 4], "big")
@@ -314,7 +315,7 @@ def _walk_jpeg(content: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _find_exif(content: bytes) -> bytes:
-    """Return the EXIF block of a JPEG, PNG or WebP file; of a TIFF file, OpenCV's decoder heeds it itself."""
+    """Return the EXIF block of a JPEG, PNG or WebP file; for TIFF, OpenCV's decoder applies it itself."""
     head = b"Exif\0\0"
     if content.startswith(_JPEG):
         for marker, start, end in _walk_jpeg(content):
@@ -336,7 +337,7 @@ def _find_exif(content: bytes) -> bytes:
 
 
 def _read_orientation(exif: bytes) -> int:
-    """Return how a camera was held, 1 to 8, from an EXIF block, which is laid out like a TIFF file; 1 is upright."""
+    """Return the orientation, 1 to 8, from an EXIF block, which has the layout of a TIFF file; 1 is upright."""
     order: Literal["little", "big"] = "little" if exif.startswith(b"II") else "big"
 
     def read(place: int, size: int) -> int:
@@ -361,16 +362,16 @@ def _turn_upright(image: BgrImage, orientation: int) -> BgrImage:
 
 
 def narrow_depth(array: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Return an array of up to 16 bits, H × W or H × W × 1, 3 or 4 channels, in 8. Empty arrays are not taken.
+    """Convert an array of up to 16 bits, H × W or H × W × 1, 3 or 4 channels, to 8 bits; it must not be empty.
 
-    Scanners and cameras often fill 10 or 12 of them: the brightest value tells. Colours are shifted by the same number
-    of bits, so that hues stay. For alpha, the brightest of all four channels tells: it may have 16 bits beside colours
-    of 12.
+    Scanners and cameras often use only 10 or 12 bits; the brightest value shows how many. All colours are shifted by
+    the same number of bits, to keep hues. Alpha is shifted by the brightest of all four channels: it may have 16 bits
+    while colours have 12.
     """
     if array.ndim == 2 or array.shape[2] != 4:
         return (array >> _count_spare_bits(array)).astype(np.uint8)
     alpha = array[:, :, 3:]
-    # What nobody sees does not count; it may be white.
+    # Invisible pixels do not count; they may be white.
     colours = np.where(alpha > 0, array[:, :, :3], 0)
     of_colours = _count_spare_bits(colours)
     of_alpha = max(of_colours, _count_spare_bits(alpha))
@@ -384,9 +385,9 @@ def _count_spare_bits(array: NDArray[np.uint16]) -> int:
 def convert_array(array: NDArray[Any]) -> BgrImage:
     """Check an array and return it as H × W × 3 BGR uint8.
 
-    Takes uint8 or uint16 (scaled to 8 bits, 10 or 12 bits to the full range): H × W or H × W × 1 grey, H × W × 3 BGR,
-    H × W × 4 BGRA, laid over white, or over black where all that is visible is light. The result shares no memory with
-    the array.
+    Accepts uint8 or uint16 (scaled to 8 bits; 10 or 12 used bits to the full range): H × W or H × W × 1 grey,
+    H × W × 3 BGR, H × W × 4 BGRA (laid over white, or over black if all that is visible is light). The result shares no
+    memory with the array.
 
     Raises InputError for other types and shapes, and for empty arrays.
     """
@@ -409,7 +410,7 @@ def convert_array(array: NDArray[Any]) -> BgrImage:
 
 
 def _advise_conversion(array: NDArray[Any]) -> str | None:
-    """Return a hint for an array that is not taken; None where nothing can be guessed."""
+    """Return a hint for an array that is not accepted; None without a good guess."""
     if array.ndim == 4:
         return "pass the pictures one by one: list(array)"
     if array.ndim == 3 and array.shape[2] == 2:
@@ -424,15 +425,15 @@ def _advise_conversion(array: NDArray[Any]) -> str | None:
         )
     if array.dtype.kind == "b":
         return "pass array.astype(numpy.uint8) * 255"
-    return "pass array.astype(numpy.uint8) where the values are from 0 to 255" if array.dtype.kind in "iu" else None
+    return "pass array.astype(numpy.uint8) if values are from 0 to 255" if array.dtype.kind in "iu" else None
 
 
 def flatten_alpha(bgra: NDArray[Any]) -> BgrImage:
-    """Lay an H × W × 4 BGRA picture over white, or over black where all that is visible is light."""
+    """Lay an H × W × 4 BGRA picture over white, or over black if all that is visible is light."""
     alpha = bgra[:, :, 3:]
     visible = bgra[:, :, :3].max(axis=2)[alpha[:, :, 0] > 127]
     light = visible.size > 0 and float(np.percentile(visible, 1)) >= LIGHT_ON_TRANSPARENT
-    # In 16 bits: 255 × 255 + 127 still fits.
+    # 16 bits are enough for 255 × 255 + 127.
     flat = bgra[:, :, :3] * alpha.astype(np.uint16)
     if not light:
         flat += 255 * (255 - alpha.astype(np.uint16))

@@ -1,4 +1,4 @@
-"""Detection, crops, orientation and recognition in their order, on one image."""
+"""Runs detection, cropping, orientation and recognition on one image."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .recognition import TextRecognizer
 from .settings import StageSettings
 from .types import BgrImage, Reading, TextLine
 
-# Where the classifier is not sure, a line is read both ways, and the turned reading must score this much better: some
-# signs (W and M, 0, H) read well either way, and most lines stand upright.
+# If the classifier is uncertain, a line is read both ways, and the turned reading must score this much better: some
+# characters (W and M, 0, H) read well either way, and most lines are upright.
 TURNED_SCORE_MARGIN = 0.1
 
-# A line that was turned and scores below this is read the other way round, too. Vertical lines may read upwards; and of
-# 186 long, thin lines, which the classifier sees squeezed, it took 7 to stand upside down. Measured: lines that are
-# read upside down score up to 0.83, most others from 0.87 on.
+# A turned line that scores below this is read the other way round, too: vertical lines may read upwards, and of 186
+# long, thin lines, which the classifier sees squeezed, it turned 7 wrongly. Measured: lines that are read upside down
+# score up to 0.83, most others 0.87 or more.
 UNSURE_SCORE = 0.85
 
 
@@ -44,7 +44,7 @@ class TextReader:
 
     @classmethod
     def build(cls, engines: Mapping[Any, Engine], charset: Charset, settings: StageSettings) -> TextReader:
-        """Return a reader on the engines of `det`, `rec` and, if lines are turned, `cls`."""
+        """Return a reader on the engines for `det`, `rec` and optionally `cls`."""
         return cls(
             TextDetector(engines["det"], settings.detection),
             TextRecognizer(engines["rec"], charset, settings.recognition),
@@ -52,7 +52,7 @@ class TextReader:
         )
 
     def read(self, image: BgrImage) -> Reading:
-        """Detect and read; lines whose score is below `text_score` are left out. No text gives no lines."""
+        """Detect and read lines, without those that score below `text_score`. No text gives no lines."""
         timings: dict[str, float] = {}
         least = self.recognizer.settings.text_score
         read = [line for line in self.read_all(image, timings) if line.text]
@@ -60,9 +60,9 @@ class TextReader:
         return Reading([line for line in read if line.rec_score >= least], timings, left_out)
 
     def read_all(self, image: BgrImage, timings: dict[str, float]) -> list[TextLine]:
-        """Return a line for each box, whatever its score, with "" where nothing was read.
+        """Return a line for each box, whatever its score; its text is "" if nothing was read.
 
-        The time of each stage in milliseconds is put into `timings`.
+        Puts the time of each stage in milliseconds into `timings`.
         """
         height, width = image.shape[:2]
         border = plan_border(height, width)

@@ -1,4 +1,4 @@
-"""Text recognition with a CTC network: crops to texts."""
+"""Text recognition with a CTC network: from crops to texts."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from .types import BgrImage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Input widths are multiples of this, so that an engine sees few different shapes.
+# Input widths are multiples of this, so that engines see few different shapes.
 WIDTH_STEP = 64
 
-# Lines together are at most this wide, in pixels: more at a time gains nothing on a CPU.
+# Largest total width of the lines in a batch, in pixels: more does not help on a CPU.
 BATCH_WIDTH = 1280
 
-# Widest input, PaddleX's MAX_IMG_W. Longer lines are cut into parts.
+# Widest input, PaddleX's MAX_IMG_W. Wider lines are cut into parts.
 MAX_WIDTH = 3200
 
-# How wide parts are, at most, where the gaps between characters are in the right places, and how far a cut may move.
+# Largest width of a part if gaps between characters are in the right places, and how far a cut may move to find one.
 PART_WIDTH = 2400
 CUT_REACH = 400
 
-# A cut goes through the middle of the columns that are nearly as empty as the emptiest within reach; where these are as
-# wide as a share of the height, there is a space between Latin letters.
+# A cut is in the middle of the columns that are within CUT_RANGE of the emptiest within reach; if they are at least
+# SPACE_RATIO of the height wide, there is a space between Latin letters.
 CUT_RANGE = 32
 SPACE_RATIO = 0.2
 
@@ -46,11 +46,11 @@ class Part:
 
 
 def cut_line(line: BgrImage) -> list[Part]:
-    """Cut a line that is wider than `MAX_WIDTH` at gaps between its characters; any other line is its only part."""
+    """Cut a line that is wider than `MAX_WIDTH` at gaps between its characters; other lines stay whole."""
     height, width = line.shape[:2]
     if width <= MAX_WIDTH:
         return [Part(line, False)]
-    # How much the pixels of each column differ: little where there is no ink.
+    # Range of the pixels in each column: small without ink.
     ink = (line.max(axis=0).astype(np.int32) - line.min(axis=0)).max(axis=1)
     count = -(-width // PART_WIDTH)
     parts, start = [], 0
@@ -65,7 +65,7 @@ def cut_line(line: BgrImage) -> list[Part]:
 
 
 def _find_widest_run(flags: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return start and end of the first of the longest runs of what is true."""
+    """Return start and end of the longest run of true values, the first of several."""
     steps = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     starts, ends = steps[::2], steps[1::2]
     widest = int((ends - starts).argmax())
@@ -88,16 +88,16 @@ def join_readings(parts: list[Part], readings: list[tuple[str, float]]) -> tuple
 def plan_width(line_width: int, min_width: int) -> int:
     """Return the input width for a line that is `line_width` wide at the network's height.
 
-    It depends on the line alone, so a line reads the same whatever else is in its batch.
+    It depends on the line alone, so the rest of the batch does not change how a line reads.
     """
     return max(min_width, min(MAX_WIDTH, -(-line_width // WIDTH_STEP) * WIDTH_STEP))
 
 
 def plan_batches(widths: list[int], batch_size: int) -> list[list[int]]:
-    """Return the indices of the lines to run together, given the input width of each.
+    """Return the indexes of the lines in each batch, given the input width of each line.
 
-    Those of one batch have one width. Batches have 1, 2, 4, 8 … lines, at most `batch_size`: each shape that an engine
-    meets for the first time costs it a lot.
+    Lines of one batch have the same width. Batches have 1, 2, 4, 8 … lines, at most `batch_size`, because each new
+    shape is expensive for an engine.
     """
     order = sorted(range(len(widths)), key=lambda i: widths[i])
     batches = []
@@ -121,9 +121,9 @@ class TextRecognizer:
         self.settings = settings
 
     def recognize(self, crops: list[BgrImage]) -> list[tuple[str, float]]:
-        """Return text and score of each crop, in the order given; ("", 0.0) where nothing can be read.
+        """Return text and score of each crop, in the given order; ("", 0.0) if nothing was read.
 
-        Raises ModelError where the network does not run, or does not give a result for each line.
+        Raises ModelError if the network does not run, or does not return a result for each line.
         """
         settings = self.settings
         cuts = [cut_line(resize_line(crop, settings.image_height)) for crop in crops]
@@ -138,8 +138,8 @@ class TextRecognizer:
             probs = np.asarray(self.engine.run(prepare_lines([lines[i] for i in batch], widths[batch[0]])))
             if len(probs) != len(batch):
                 raise ModelError(
-                    f"the recognition model gives {len(probs)} results for {len(batch)} lines",
-                    "Pipeline.text_rec_batch_size: 1 reads them one by one",
+                    f"the recognition model returns {len(probs)} results for {len(batch)} lines",
+                    "set Pipeline.text_rec_batch_size: 1 to read one line at a time",
                 )
             for i, line_probs in zip(batch, probs):
                 readings[i] = self.charset.decode(line_probs)

@@ -1,4 +1,4 @@
-"""What the commands say of a reading: JSON that people can read, and what to try where no text was found."""
+"""Formats readings for the commands: readable JSON, and advice if no text was found."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _EXPORT_OPTIONS = (
 
 
 def format_json(value: Any, *, indent: int | None = None, ensure_ascii: bool = False) -> str:
-    """Return `json.dumps(value, indent=indent, …)`, but with each polygon, a list of lists of numbers, on one line.
+    """Return `json.dumps(value, indent=indent, …)`, with each polygon (a list of lists of numbers) on one line.
 
-    Keys of dicts must be texts.
+    Keys of dicts must be strings.
     """
     if indent is None:
         return json.dumps(value, ensure_ascii=ensure_ascii)
@@ -30,7 +30,7 @@ def format_json(value: Any, *, indent: int | None = None, ensure_ascii: bool = F
 
 
 def _format(value: Any, margin: str, step: str, ensure_ascii: bool) -> str:
-    """`margin` is a line break and the spaces that the line of the closing bracket starts with."""
+    """Format a value; `margin` is a line break and the indentation of the closing bracket."""
     inner = margin + step
     if isinstance(value, dict) and value:
         items = [
@@ -61,10 +61,10 @@ def explain_empty(
     has_orientation: bool,
     on_board: bool = False,
 ) -> str:
-    """Return one line for a picture in which no text was read: its name, and which options may help.
+    """Return one line for a picture without text: its name, and options that may help.
 
-    `size`: height and width of the picture in pixels. `on_board`: name options of `edge-ocr export`, since a board has
-    no such options.
+    `size`: height and width of the picture in pixels. `on_board`: name options of `edge-ocr export`, because the
+    board's command has no such options.
     """
     side, score, kind, orientation = _EXPORT_OPTIONS if on_board else _OPTIONS
     (height, width), longest, limit = size, max(size), detection.limit_side_len
@@ -76,7 +76,7 @@ def explain_empty(
         best, count = math.floor(max(reading.left_out) * 100) / 100, len(reading.left_out)
         lines = f"{count} line{'' if count == 1 else 's'}, at best {best:.2f}"
         advice.append(f"{score.format(math.floor(best * 10) / 10)} ({lines}, scored below {text_score:g})")
-    # With windows, pictures below that scale were looked at larger ones already.
+    # With windows, pictures below this scale were already searched at larger scales.
     was_larger = detection.windows and limit < BLIND_SCALE * longest
     if detection.limit_type != "min" and longest > limit and limit < MAX_DETECTION_SIDE and not was_larger:
         larger = min(longest, MAX_DETECTION_SIDE)

@@ -1,4 +1,4 @@
-"""Does this machine read the bundle's golden picture as the host did?"""
+"""Compares how this machine reads the bundle's golden picture with the host's result."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .errors import ModelError, ParityError
 from .types import Reading
 
 MAX_CORNER_PX = 3.0
-"""How far corners may lie apart: another engine's rounding can move the outline of a box by a pixel of the prob map."""
+"""Tolerance for corners: an engine's rounding can move the outline of a box by one pixel of the prob map."""
 MAX_SCORE_DIFF = 0.02
 
 
 def compare_golden(reading: Reading, golden: Mapping[str, Any]) -> str:
-    """Hold a reading of the golden picture against the manifest's lines; return in words how near it is.
+    """Compare a reading of the golden picture with the manifest's lines; return the result in words.
 
-    Raises ParityError, naming the first line that differs; ModelError for lines that are none.
+    Raises ParityError, naming the first line that differs; ModelError if the manifest's lines are invalid.
     """
     expected = golden["lines"]
     texts = [line.text for line in reading.lines]
@@ -36,18 +36,18 @@ def compare_golden(reading: Reading, golden: Mapping[str, Any]) -> str:
     for line, other in zip(reading.lines, expected):
         polygon = other["polygon"]
         if [len(point) for point in polygon] != [2, 2, 2, 2]:
-            raise ModelError(f"{golden['image']}: the manifest has no four corners for {line.text!r}", _HINT)
+            raise ModelError(f"{golden['image']}: {line.text!r} in the manifest must have four corners", _HINT)
         scores = (line.det_score - other["det_score"], line.rec_score - other["rec_score"])
-        # NumPy's maximum, unlike Python's, hands on what is not a number.
+        # NumPy's maximum propagates NaN, unlike Python's.
         corner = float(np.max([corner, *np.hypot(*(line.polygon - np.array(polygon)).T)]))
         score = float(np.max([score, *np.abs(scores)]))
     if not (corner <= MAX_CORNER_PX and score <= MAX_SCORE_DIFF):
         raise ParityError(
-            f"{golden['image']}: corners are {corner:.1f} px off, expected at most {MAX_CORNER_PX:g}; "
-            f"scores {score:.4f}, expected at most {MAX_SCORE_DIFF:g}",
+            f"{golden['image']}: corners differ by {corner:.1f} px, expected at most {MAX_CORNER_PX:g}; "
+            f"scores by {score:.4f}, expected at most {MAX_SCORE_DIFF:g}",
             _HINT,
         )
     return f"{len(wanted)} lines read as expected, corners within {corner:.1f} px, scores within {score:.4f}"
 
 
-_HINT = "library and models may not belong together: export the bundle again, and copy all of it"
+_HINT = "export the bundle again and copy all of it: library and models may not match"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-# Longest side that detection is ever given, whatever the picture's shape; PaddleX's max_side_limit.
+# Longest side of a detection input, whatever the picture's shape; PaddleX's max_side_limit.
 MAX_DETECTION_SIDE = 4000
 
 
@@ -24,13 +24,13 @@ class DetectionSettings:
     unclip_ratio: float
     """How far a box grows: offset in pixels = area × ratio / perimeter."""
     max_candidates: int
-    """How many contours are looked at."""
+    """How many contours are examined at most."""
     mean: tuple[float, float, float]
-    """Per channel (BGR), of values in [0, 1]."""
+    """Per channel (BGR), for values in [0, 1]."""
     std: tuple[float, float, float]
-    """Per channel (BGR), of values in [0, 1]."""
+    """Per channel (BGR), for values in [0, 1]."""
     windows: bool
-    """Whether pictures with text too small at that side length are looked at again in windows, at a larger scale."""
+    """Whether pictures whose text is too small at that side length are searched again in windows at a larger scale."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class RecognitionSettings:
     """Input shape, batching and score limit of text recognition."""
 
     image_height: int
-    """Rows of the network's input."""
+    """Height of the network's input in pixels."""
     min_width: int
     """Narrowest input in pixels; narrower crops are padded to it."""
     batch_size: int
-    """Crops run together, at most."""
+    """Largest number of crops per batch."""
     text_score: float
     """Lines with a lower `rec_score` are left out of the result."""
 
@@ -54,11 +54,11 @@ class OrientationSettings:
     image_height: int
     image_width: int
     threshold: float
-    """A line is turned when the probability of 180° exceeds this."""
+    """A line is turned if the probability of 180° exceeds this."""
 
 
 class StageSettings(Protocol):
-    """Whatever holds the settings of all stages, such as a pipeline's config or a bundle."""
+    """An object with the settings of all stages, such as a pipeline's config or a bundle."""
 
     @property
     def detection(self) -> DetectionSettings: ...

@@ -1,6 +1,6 @@
-"""Whether a bundle is signed with a key that this machine trusts, and not older than one that it has had.
+"""Checks that a bundle is signed with a key that this machine trusts, and is not older than one that worked here.
 
-Needs nothing but Python's standard library and imports nothing of this package, so that a copy outside every bundle can
+Requires only Python's standard library and imports nothing from this package, so that a copy outside any bundle can
 check one before any of its code runs: python3 -I trust.py check BUNDLE
 """
 
@@ -25,29 +25,29 @@ from pathlib import Path
 from typing import Any
 
 SYSTEM_FOLDER = Path("/etc/edge-ocr/trust")
-"""Of the machine. Where it is, no other is looked at: what root decides, no user can loosen."""
+"""The machine's trust folder. If it exists, all others are ignored, so that users cannot relax what root decided."""
 
 TRUST_VARIABLE = "EDGE_OCR_TRUST"
-"""Names the trust folder where there is no `SYSTEM_FOLDER`; otherwise it is ~/.config/edge-ocr/trust."""
+"""Names the trust folder if there is no `SYSTEM_FOLDER`; the default is ~/.config/edge-ocr/trust."""
 
 SEEN = "seen.json"
-"""File of a trust folder: by name of release, the highest counter of a bundle that worked."""
+"""File in a trust folder with the highest counter of a bundle that worked, by release name."""
 
 PROGRAM = "trust.py"
-"""Name of this file, in a bundle's package and in a trust folder."""
+"""Name of this file in a bundle's package and in a trust folder."""
 
 MAX_MANIFEST_BYTES = 16 << 20
-"""Ours have 40 KB."""
+"""Manifests have about 40 KB."""
 
 RELEASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 MAX_COUNTER = 2**53 - 1
-"""What every JSON reader holds exactly."""
+"""The largest integer that every JSON reader represents exactly."""
 
 SIGNATURE_BYTES = 64
 KEY_BYTES = 32
 
-# Of a SubjectPublicKeyInfo with an Ed25519 key (RFC 8410), all but the key itself.
+# The prefix of a SubjectPublicKeyInfo with an Ed25519 key (RFC 8410).
 _SPKI = bytes.fromhex("302a300506032b6570032100")
 _EVP_PKEY_ED25519 = 1087
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.sig"
@@ -74,26 +74,26 @@ class NoOpenSslError(Exception):
 
 @dataclass(frozen=True)
 class Release:
-    """What the signed manifest says of itself."""
+    """The release that a signed manifest names."""
 
     name: str
-    """Of what is released again and again."""
+    """The same for successive releases of one product."""
     counter: int
-    """Higher with each release of that name."""
+    """Increases with each release of that name."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """What a machine trusts."""
+    """The keys and counters of a machine."""
 
     folder: Path
     keys: tuple[bytes, ...]
     """Ed25519 public keys, 32 bytes each; at least one."""
     seen: Mapping[str, int]
-    """Highest counter so far by name of release."""
+    """Highest counter so far, by release name."""
 
     def check(self, folder: Path, manifest: bytes) -> Release:
-        """Check the signature of a bundle's manifest, whose content is `manifest`, and its counter.
+        """Check signature and counter of a bundle's manifest; `manifest` is its content.
 
         Raises UntrustedError, NoOpenSslError.
         """
@@ -101,19 +101,19 @@ class Trust:
 
     @property
     def is_writable(self) -> bool:
-        """Whether counters can be noted."""
+        """Whether counters can be recorded."""
         return os.access(self.folder, os.W_OK)
 
     def note(self, release: Release) -> bool:
-        """Remember the counter of a bundle that works; return whether that could be written.
+        """Record the counter of a bundle that works; return whether it could be written.
 
-        Not before it works: a bundle that fails must not keep the one before it from being used.
+        Only after it works: a failing bundle must not block its predecessor.
         """
         if _read_seen(self.folder).get(release.name, -1) >= release.counter:
             return True
         try:
             with _lock(self.folder):
-                # Again: another process may have written another counter.
+                # Read again: another process may have written a counter.
                 seen = _read_seen(self.folder)
                 if seen.get(release.name, -1) < release.counter:
                     content = json.dumps({**seen, release.name: release.counter}, indent=2, sort_keys=True) + "\n"
@@ -124,7 +124,7 @@ class Trust:
 
 
 def find_trust_folder() -> Path | None:
-    """Return the folder with the keys that this machine trusts, or None where every bundle is accepted."""
+    """Return the folder with the keys that this machine trusts; None if it accepts every bundle."""
     named = os.environ.get(TRUST_VARIABLE)
     if _is_there(SYSTEM_FOLDER):
         return SYSTEM_FOLDER
@@ -143,18 +143,18 @@ def _is_there(folder: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
-        # It may be there: a folder above it that may not be entered must not switch the check off.
+        # It may exist: an inaccessible parent folder must not disable the check.
         return True
     return True
 
 
 def read_trust(folder: Path) -> Trust:
-    """Return what the keys (*.pem) and counters in `folder` say.
+    """Read the keys (*.pem) and counters in `folder`.
 
-    Raises UntrustedError where there is no key, or one that cannot be read: nothing is then trusted.
+    Raises UntrustedError if there is no key or any key cannot be read; nothing is trusted then.
     """
     try:
-        # Hidden ones are no keys: some systems leave files such as ._name.pem behind.
+        # Skip hidden files: some systems create files such as ._name.pem.
         files = sorted(path for path in folder.glob("*.pem") if not path.name.startswith("."))
         if not files:
             folder.stat()
@@ -167,9 +167,9 @@ def read_trust(folder: Path) -> Trust:
 
 
 def read_public_key(path: Path) -> bytes:
-    """Return the 32 bytes of an Ed25519 public key in a PEM file, as `edge-ocr keys new` and OpenSSL write it.
+    """Return the 32 bytes of an Ed25519 public key in a PEM file, as written by `edge-ocr keys new` and OpenSSL.
 
-    Raises UntrustedError where it is something else, OSError where it cannot be read.
+    Raises UntrustedError if the file is not such a key, OSError if it cannot be read.
     """
     text = read_file(path, _MAX_TEXT_BYTES)
     lines = [line.strip() for line in text.decode("ascii", "replace").splitlines() if line.strip()]
@@ -185,14 +185,14 @@ def read_public_key(path: Path) -> bytes:
 
 
 def name_key(key: bytes) -> str:
-    """Return what people tell a public key by: the first 16 hexadecimal digits of its sha256."""
+    """Return the name of a public key for people: the first 16 hexadecimal digits of its sha256."""
     return hashlib.sha256(key).hexdigest()[:16]
 
 
 def read_signature(folder: Path) -> bytes | None:
-    """Return what is in manifest.sig of a bundle, at most one byte more than a signature has; None where it is missing.
+    """Return the content of a bundle's manifest.sig, at most one byte more than a signature; None if it is missing.
 
-    Raises UntrustedError where it cannot be read.
+    Raises UntrustedError if it cannot be read.
     """
     try:
         return read_file(folder / _SIGNATURE, SIGNATURE_BYTES)
@@ -203,9 +203,9 @@ def read_signature(folder: Path) -> bytes | None:
 
 
 def check_manifest(manifest: bytes, signature: bytes | None, keys: Sequence[bytes], seen: Mapping[str, int]) -> Release:
-    """Return the release of a manifest that one of `keys` has signed and that is not older than `seen` says.
+    """Check that one of `keys` signed a manifest and that it is not older than in `seen`; return its release.
 
-    Raises UntrustedError where it is not so, NoOpenSslError where that cannot be found out.
+    Raises UntrustedError if either check fails, NoOpenSslError if it cannot be made.
     """
     if signature is None:
         raise UntrustedError(f"the bundle is not signed: there is no {_SIGNATURE}")
@@ -230,7 +230,7 @@ def check_manifest(manifest: bytes, signature: bytes | None, keys: Sequence[byte
 
 
 def read_release(manifest: Any) -> Release | None:
-    """Return the release that a manifest names; None where it names none, or none that makes sense."""
+    """Return the release that a manifest names; None if it is missing or invalid."""
     found = manifest.get("release") if isinstance(manifest, dict) else None
     name, counter = (found.get("name"), found.get("counter")) if isinstance(found, dict) else (None, None)
     is_name = isinstance(name, str) and RELEASE_NAME.fullmatch(name) is not None
@@ -241,7 +241,7 @@ def read_release(manifest: Any) -> Release | None:
 
 
 def is_signed_by(key: bytes, content: bytes, signature: bytes) -> bool:
-    """Return whether `signature`, 64 bytes, is that of `content` by Ed25519 (RFC 8032) and the public `key`, 32 bytes.
+    """Return whether `signature` (64 bytes) is valid for `content` and the public `key` (32 bytes); Ed25519, RFC 8032.
 
     Raises NoOpenSslError.
     """
@@ -263,23 +263,23 @@ def _ask_openssl(library: Any, key: bytes, content: bytes, signature: bytes) -> 
     finally:
         library.EVP_MD_CTX_free(context)
         library.EVP_PKEY_free(public)
-        # What is left of a refusal would confuse the next in this thread who asks for errors, such as ssl.
+        # Errors left in this thread's queue would confuse other code that reads it, such as ssl.
         library.ERR_clear_error()
 
 
 @lru_cache(maxsize=1)
 def _find_openssl() -> Any:
-    """Return OpenSSL's libcrypto, 1.1.1 or newer, seen to know good from bad; None where there is none."""
+    """Return OpenSSL's libcrypto, 1.1.1 or newer, after a known-answer test; None if there is none."""
     names: list[str | None] = []
     with suppress(ImportError, AttributeError):
-        import _hashlib  # of Python itself, and linked with the libcrypto that it uses
+        import _hashlib  # part of Python, linked with its libcrypto
 
         names.append(_hashlib.__file__)
     names += ["libcrypto.so.3", "libcrypto.so.1.1"]
-    if sys.platform != "darwin":  # where loading the system's ends the process
+    if sys.platform != "darwin":  # there, loading the system's libcrypto ends the process
         names.append(None)
     for given in names:
-        # The search is slow: it starts programs.
+        # find_library is slow: it starts programs.
         name = given or ctypes.util.find_library("crypto")
         if name is None:
             continue
@@ -326,9 +326,9 @@ def _ask_cryptography(key: bytes, content: bytes, signature: bytes) -> bool:
 
 
 def check_folder(folder: Path, trust: Trust) -> Release:
-    """Check a bundle that has just come: signature, counter, every file, and that there is nothing else in it.
+    """Check a bundle that has not run yet: signature, counter, every file, and that it has no other files.
 
-    Raises UntrustedError with the first that is wrong, NoOpenSslError.
+    Raises UntrustedError for the first failure, NoOpenSslError.
     """
     release, files = _check_listed(folder, trust)
     try:
@@ -354,13 +354,13 @@ def _check_listed(folder: Path, trust: Trust) -> tuple[Release, Mapping[str, Any
 
 
 def list_strangers(folder: Path, files: Mapping[str, Any]) -> Iterator[str]:
-    """Yield all that is in a bundle but its manifest, signature, listed `files` and the folders that these need.
+    """Yield the files in a bundle besides its manifest, signature and listed `files`.
 
-    Raises OSError for a folder that cannot be looked into.
+    Raises OSError if a folder cannot be read.
     """
     needed = {_MANIFEST, _SIGNATURE, *files}
     for parent, folders, names in os.walk(folder, onerror=_raise):
-        # Links to folders are among the folders, and lead to what nobody has signed.
+        # os.walk lists links to folders among the folders; they lead to files that nobody signed.
         links = [name for name in folders if Path(parent, name).is_symlink()]
         for name in (*names, *links):
             found = Path(parent, name).relative_to(folder).as_posix()
@@ -369,7 +369,7 @@ def list_strangers(folder: Path, files: Mapping[str, Any]) -> Iterator[str]:
 
 
 def describe_strangers(names: Sequence[str]) -> str:
-    """Tell which files a bundle has that nobody signed."""
+    """Describe the unsigned files of a bundle."""
     more = f" and {len(names) - _FOUND_SHOWN} more" if len(names) > _FOUND_SHOWN else ""
     if all(name.startswith(".installed/") or "__pycache__/" in name for name in names):
         more += "; was it used already? check a fresh copy"
@@ -401,7 +401,7 @@ def _check_file(folder: Path, name: str, entry: Mapping[str, Any]) -> None:
 
 
 def _open_file(path: Path) -> Any:
-    # Opening a pipe that somebody put there would wait for ever.
+    # Opening a pipe would block forever.
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -410,9 +410,9 @@ def _open_file(path: Path) -> Any:
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """Return the content of a file, or of a longer one its first `most` + 1 bytes.
+    """Return the content of a file, or the first `most` + 1 bytes of a longer one.
 
-    Raises OSError where it cannot be read, or is a pipe or something else that may never end.
+    Raises OSError if it cannot be read or is not a regular file.
     """
     with _open_file(path) as file:
         content = file.read(most + 1)
@@ -428,7 +428,7 @@ def _read_seen(folder: Path) -> dict[str, int]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError, RecursionError):
-        # Without it, older bundles would come in again.
+        # Ignoring it would accept older bundles.
         raise UntrustedError(
             f"{path} cannot be read or is damaged, so no bundle is trusted; deleting it lets older releases in"
         ) from None
@@ -436,7 +436,7 @@ def _read_seen(folder: Path) -> dict[str, int]:
 
 
 def _describe() -> dict[str, Any]:
-    """Return what this machine trusts, in plain values, for `edge-ocr deploy`."""
+    """Return keys and counters of this machine as JSON values, for `edge-ocr deploy`."""
     folder = find_trust_folder()
     trust = None if folder is None else read_trust(folder)
     try:
@@ -453,9 +453,10 @@ def _describe() -> dict[str, Any]:
 
 
 def _settle(bundle: Path, name: str = "", pem: str = "") -> Path | None:
-    """Take note of a bundle that was put in place, which must be trusted, and return the trust folder.
+    """Record a deployed bundle, which must be trusted, and return the trust folder.
 
-    Where nothing is trusted yet, the key in `pem` is from now on, in a file called `name`; without, nothing is done.
+    If this machine trusts no key yet, it trusts the one in `pem` from now on, in a file called `name`; without `pem`,
+    nothing is done.
     """
     folder = find_trust_folder()
     if folder is not None:
@@ -474,7 +475,7 @@ def _settle(bundle: Path, name: str = "", pem: str = "") -> Path | None:
     try:
         new.mkdir(parents=True)
         for made_folder in (new, *made):
-            # Whatever the umask: other users' programs must see what is trusted.
+            # Regardless of the umask: programs of other users must be able to read it.
             made_folder.chmod(0o755)
         _write_file(new / name, pem.encode())
         trust = read_trust(new)
@@ -493,13 +494,13 @@ def _settle(bundle: Path, name: str = "", pem: str = "") -> Path | None:
 
 
 def _read_program(bundle: Path) -> bytes:
-    # As it is signed, and was just seen to be.
+    # Its signature was just checked.
     return (bundle / "runtime" / "edge_ocr_lite" / PROGRAM).read_bytes()
 
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes that lock it."""
+    """Lock a folder against other processes that lock it."""
     import fcntl  # boards and servers have it
 
     descriptor = os.open(folder, os.O_RDONLY)
@@ -511,7 +512,7 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 def _write_file(path: Path, content: bytes) -> None:
-    """Write a file that all can read, whole or not at all, also where power fails."""
+    """Write a world-readable file atomically, even if power fails."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with temporary.open("wb") as file:
@@ -526,7 +527,7 @@ def _write_file(path: Path, content: bytes) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run `check BUNDLE`, or what `edge-ocr deploy` asks for; return the exit code, 5 for what is not trusted."""
+    """Run `check BUNDLE`, or a command of `edge-ocr deploy`; return the exit code, 5 if the bundle is not trusted."""
     usage = f"python3 -I {Path(sys.argv[0]).name} check BUNDLE"
     try:
         command, *rest = arguments or ["--help"]

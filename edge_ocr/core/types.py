@@ -1,4 +1,4 @@
-"""Values that the stages hand to each other."""
+"""Values that the stages pass to each other."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     """H × W × 3, channels blue, green, red."""
 
     Polygon = NDArray[np.float32]
-    """4 × 2, (x, y) in pixels of the original image, corners TL TR BR BL as they lie in it,
-    whichever way the text reads."""
+    """4 × 2, (x, y) in pixels of the original image; corners TL TR BR BL by their place in it, whichever way the text
+    reads."""
 else:
-    # NumPy before 1.21, which Debian 11 has, knows no NDArray.
+    # NumPy before 1.21, which Debian 11 has, lacks NDArray; so all modules of this package import it for types only.
     BgrImage = Polygon = np.ndarray
 
 
@@ -32,7 +32,7 @@ class TextBox:
 
 @dataclass(frozen=True)
 class TextLine:
-    """One line that was detected and read."""
+    """One detected and recognised line."""
 
     polygon: Polygon
     det_score: float
@@ -43,16 +43,16 @@ class TextLine:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read in one image: lines from top to bottom, left to right within a row."""
+    """The result for one image: lines from top to bottom, left to right within a row."""
 
     lines: list[TextLine]
     timings_ms: dict[str, float]
     """Time spent in each stage."""
     left_out: tuple[float, ...] = ()
-    """`rec_score` of each line with a text that is below `text_score`, and so not among the lines."""
+    """`rec_score` of each line that has text but is not in `lines`, because it scores below `text_score`."""
 
     def describe(self, input_path: str | None) -> dict[str, Any]:
-        """Return the reading in plain values, under the keys that every interface of edge-ocr uses.
+        """Return the reading as JSON values, under the keys that every interface of edge-ocr uses.
 
         `input_path`, `dt_polys` (N × 4 × 2 whole pixels), `dt_scores`, `rec_text`, `rec_score` (N each).
         """

@@ -1,4 +1,4 @@
-"""Large pictures, detected in overlapping windows: at which scale, where the windows lie, and how boxes are merged."""
+"""Detection of large pictures in overlapping windows: their scale, their places, and how boxes are merged."""
 
 from __future__ import annotations
 
@@ -17,61 +17,61 @@ from .types import BgrImage, Polygon, TextBox
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Longest side of a window, and what neighbours share, in pixels that the network sees. A line up to half as high as the
-# overlap is whole in one of them.
+# Longest side of a window, and overlap of neighbours, in pixels that the network sees. A line up to half as high as the
+# overlap is complete in one of them.
 WINDOW_SIDE = 960
 WINDOW_OVERLAP = 128
 
-# A window whose values all differ by less than this is blank; the network is not run.
+# A window whose values all differ by less than this is blank, and the network does not run.
 BLANK_RANGE = 8
 
-# The lower quartile of the box heights, as the network sees them, below which text is too small to be found whole.
-# Measured with PP-OCRv4 mobile at 960: pages of 7 to 11 pt 11 to 17, receipts 18 to 21, a phone's screen 17, photos
-# that are reduced 15 and more. And the height that such boxes are then given.
+# If the lower quartile of the box heights, as the network sees them, is below SMALL_BOX_PX, text is too small to be
+# detected completely, and the scale is increased to make it LEGIBLE_BOX_PX. Measured with PP-OCRv4 mobile at 960: pages
+# of 7 to 11 pt have 11 to 17, receipts 18 to 21, a phone's screen 17, reduced photos 15 and more.
 SMALL_BOX_PX = 15.0
 LEGIBLE_BOX_PX = 26.0
 
-# At this scale most text of 14 px and more gives boxes; at 0.25 most of it gives none. Below BLIND_SCALE the same holds
-# for text of 24 px, so such a picture is always looked at again.
+# At VISIBLE_SCALE most text of 14 px and more gives boxes; at 0.25 most gives none. Below BLIND_SCALE most text of
+# 24 px gives none, so such a picture is always searched again.
 VISIBLE_SCALE = 0.36
 BLIND_SCALE = 0.2
 
-# Up to this scale, where text of 10 px is 6 px high, a picture is looked at again for fine print that no box covers.
+# Up to this scale, at which text of 10 px is 6 px high, a picture is searched again for fine print outside all boxes.
 PRINT_SCALE = 0.6
 
-# A larger scale is not worth another look, and a scale from here on is rounded up to the picture's own.
+# From ENOUGH_SCALE on, a larger scale does not help. A scale of at least WHOLE_SCALE is rounded up to 1.
 ENOUGH_SCALE = 0.9
 WHOLE_SCALE = 0.75
 
-# By which share of their height boxes of windows grow on each side. Close to a picture's own scale, the network draws
-# text tighter than where it is reduced, and the recogniser then lacks the outermost strokes: of the lines on 18 pages
+# Boxes from windows grow by this share of their height on each side. Close to a picture's own scale, the network draws
+# text more tightly than at a reduced scale, and the recogniser misses the outermost strokes: of the lines on 18 pages
 # of small print, 87 % are read exactly without this, 97 % with it, 93 % at a side limit of 960.
 WINDOW_MARGIN = 0.12
 
-# A box of a coarser look is known already where finer boxes cover this share of it. Where that look saw it at least
-# CLEAR_BOX_PX high, it takes the place of pieces that are more than half as high: at larger scales the network breaks
-# large text. One box as long as SAME_LINE of it is the same line.
+# A box from a coarser scale is dropped if finer boxes cover at least COVERED_SHARE of it. If it was at least
+# CLEAR_BOX_PX high at its scale, it replaces pieces that are more than half as high: at larger scales the network
+# breaks large text. A single box at least SAME_LINE of its length is the same line and is kept.
 COVERED_SHARE = 0.3
 CLEAR_BOX_PX = 20.0
 SAME_LINE = 0.8
 
-# A stroke up to 3 px wide differs from what is 2 px to its left and right by STROKE_CONTRAST; in a tile of fine print
-# that is STROKE_SHARE of the pixels (straight edges make a quarter), in a picture with a few lines of it TILE_SHARE of
-# the tiles. Measured: three lines of grey 14 px text on 3840 × 2160 have 0.0007 and more; of eight photos enlarged 2.5
-# times, seven have at most 0.0001, and one with small print 0.0007.
+# A pixel of a stroke up to 3 px wide differs by STROKE_CONTRAST from the pixels 2 px to its left and right. In a tile
+# of fine print, at least STROKE_SHARE of the pixels do (straight edges reach a quarter); a picture with a few such
+# lines has TILE_SHARE of such tiles. Measured: three lines of grey 14 px text on 3840 × 2160 have 0.0007 and more; of
+# eight photos enlarged 2.5 times, seven have at most 0.0001, and one with small print 0.0007.
 STROKE_CONTRAST = 48
 STROKE_SHARE = 0.3
 TILE_SIDE = 16
 TILE_SHARE = 0.0005
 _STRIP_ROWS = 32 * TILE_SIDE
 
-# Higher boxes, in pixels of the picture, hold no fine print: what is found there may be a paragraph taken for a line.
+# Higher boxes, in pixels of the picture, do not cover fine print: they may be paragraphs mistaken for a line.
 FINE_BOX_PX = 64.0
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where a window starts along one axis, and which part of the map it fills: seams halve what two windows share."""
+    """Where a window starts along one axis, and which part of the map it fills: seams halve each overlap."""
 
     start: int
     first: int
@@ -79,9 +79,9 @@ class Span:
 
 
 def plan_spans(length: int) -> tuple[int, list[Span]]:
-    """Return the size of the windows along an axis of `length` pixels, a multiple of 32, and where they lie.
+    """Return the size of the windows along an axis of `length` pixels, a multiple of 32, and their places.
 
-    All have one size, so that the network meets one shape. The only window of a short axis may be longer than it.
+    All have one size, so that the network sees one shape. The only window of a short axis may be longer than the axis.
     """
     count = 1
     if length > WINDOW_SIDE:
@@ -94,9 +94,9 @@ def plan_spans(length: int) -> tuple[int, list[Span]]:
 
 
 def map_windows(engine: Engine, image: BgrImage, scale: float, settings: DetectionSettings) -> NDArray[np.uint8]:
-    """Return the prob map (H × W) of `image` reduced by `scale`, made one window after the other.
+    """Return the prob map (H × W) of `image` reduced by `scale`, computed window by window.
 
-    In steps of 1/255, a byte a pixel: the map of a large picture then takes a third of the picture's memory.
+    uint8 in steps of 1/255, so that the map of a large picture takes a third of the picture's memory.
     """
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     if (height, width) != image.shape[:2]:
@@ -119,9 +119,9 @@ def map_windows(engine: Engine, image: BgrImage, scale: float, settings: Detecti
 
 
 def plan_finer_scale(image: BgrImage, scale: float, boxes: list[TextBox]) -> float | None:
-    """Return the scale, at most 1, at which `image` must be looked at again; None where `scale` shows its text.
+    """Return the scale, at most 1, at which `image` must be searched again; None if `scale` is sufficient.
 
-    `boxes` are what was found at `scale`.
+    `boxes` are those found at `scale`.
     """
     if scale > ENOUGH_SCALE:
         return None
@@ -130,7 +130,7 @@ def plan_finer_scale(image: BgrImage, scale: float, boxes: list[TextBox]) -> flo
     if scale >= BLIND_SCALE and low < SMALL_BOX_PX:
         finer = scale * LEGIBLE_BOX_PX / low
     elif scale < BLIND_SCALE or (scale <= PRINT_SCALE and has_fine_print(image, boxes)):
-        # What it shows there tells how large the text is; where that is nothing, the next look is at the whole scale.
+        # VISIBLE_SCALE shows how large the text is; if it shows none, continue at the picture's own scale.
         finer = VISIBLE_SCALE if scale < VISIBLE_SCALE else 1.0
     else:
         return None
@@ -138,16 +138,16 @@ def plan_finer_scale(image: BgrImage, scale: float, boxes: list[TextBox]) -> flo
 
 
 def has_fine_print(image: BgrImage, boxes: list[TextBox]) -> bool:
-    """Tell whether an image, H × W × 3, has strokes as thin and dense as those of text of 12 to 24 px.
+    """Return whether an image, H × W × 3, has strokes as thin and dense as text of 12 to 24 px outside the boxes.
 
-    What is inside the boxes does not count. Most photos are too soft for that at their full size.
+    Most photos are too soft for that at full size.
     """
     rows, columns = (side // TILE_SIDE for side in image.shape[:2])
     if rows == 0 or columns == 0:
         return False
     kernel = np.array([[-1, 0, 2, 0, -1]], dtype=np.float32)
     found = []
-    # In strips: as a whole, the numbers for a large picture take several times its memory.
+    # In strips: for a large picture at once, the arrays would take several times its memory.
     for top in range(0, rows * TILE_SIDE, _STRIP_ROWS):
         green = cv2.extractChannel(image[top : min(top + _STRIP_ROWS, rows * TILE_SIDE)], 1)
         contrast = cv2.filter2D(green, cv2.CV_16S, kernel, borderType=cv2.BORDER_REPLICATE)
@@ -156,7 +156,7 @@ def has_fine_print(image: BgrImage, boxes: list[TextBox]) -> bool:
         tiles = np.argwhere(counts >= STROKE_SHARE * TILE_SIDE**2)
         tiles[:, 0] += top // TILE_SIDE
         found.append(tiles)
-    # Their centres, as (x, y).
+    # Centres of the tiles, as (x, y).
     centres = (np.concatenate(found)[:, ::-1] * TILE_SIDE + TILE_SIDE / 2).astype(np.float32)
     for box in boxes:
         if measure_line(box.polygon).height <= FINE_BOX_PX:
@@ -165,7 +165,7 @@ def has_fine_print(image: BgrImage, boxes: list[TextBox]) -> bool:
 
 
 def _expand(polygon: Polygon, margin: float) -> Polygon:
-    """Return a rectangle with its sides moved outwards by `margin` pixels."""
+    """Return a rectangle grown by `margin` pixels on each side."""
     sides = (polygon[[1, 3]] - polygon[0]).astype(float)
     across, down = (side * margin / max(float(np.hypot(*side)), 1.0) for side in sides)
     corners = polygon + np.array([-across - down, across - down, across + down, down - across])
@@ -173,16 +173,16 @@ def _expand(polygon: Polygon, margin: float) -> Polygon:
 
 
 def grow_box(box: TextBox, height: int, width: int) -> TextBox:
-    """Move each side of a box outwards by `WINDOW_MARGIN` of its height; whole pixels inside the image."""
+    """Grow a box on each side by `WINDOW_MARGIN` of its height; the result has whole pixels inside the image."""
     polygon = _expand(box.polygon, WINDOW_MARGIN * measure_line(box.polygon).height)
     return TextBox(np.clip(np.round(polygon), 0, [width, height]).astype(np.float32), box.det_score)
 
 
 def merge_boxes(fine: list[TextBox], coarse: list[TextBox], scale: float) -> list[TextBox]:
-    """Return the boxes of a finer look with those of a coarser one, at `scale`, that show something else, in no order.
+    """Merge boxes of a finer scale with those of a coarser one, `scale`, that show other text; in no particular order.
 
-    A coarser box stays where finer ones do not cover it, or touch it if it is not clear. It takes the place of their
-    pieces if it is clear. Small lines that it mistook for one line do not count as pieces.
+    A coarser box is kept if finer ones do not cover it (or touch it, unless it is clear). If it is clear, it replaces
+    its pieces among the finer boxes. Small lines that it mistook for one line are not pieces.
     """
     if not fine:
         return list(coarse)
@@ -214,7 +214,7 @@ def merge_boxes(fine: list[TextBox], coarse: list[TextBox], scale: float) -> lis
 
 
 def _contain(quads: NDArray[np.float32], points: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Tell of each convex quadrilateral (N × 4 × 2) whether it has its point (N × 2) inside; N may be 1 on one side."""
+    """Return whether each convex quadrilateral (N × 4 × 2) contains its point (N × 2); either N may be 1."""
     edges = np.roll(quads, -1, axis=1) - quads
     ways = points.reshape(-1, 1, 2) - quads
     turns = edges[..., 0] * ways[..., 1] - edges[..., 1] * ways[..., 0]

@@ -1,4 +1,4 @@
-"""Engines of the host, and the choice among them."""
+"""The host's engines, and how one is chosen."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from edge_ocr.models.types import Model, ModelFormat
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """What an engine needs and can."""
+    """Requirements and abilities of an engine."""
 
     module: str
-    """To be installed."""
+    """Module that must be importable."""
     formats: tuple[ModelFormat, ...]
-    """Of models that it reads."""
+    """Model formats that it reads."""
     package: str
-    """What to install."""
+    """Package to install."""
     home: str
-    """Module and name of ours that makes it."""
+    """Module and name of the function or class here that creates it."""
 
 
 # Fastest first (on CPUs).
@@ -35,25 +35,25 @@ ENGINES = {
 }
 
 FAST_ENGINES = ("openvino", "onnxruntime")
-"""What `use_hpip=True` accepts. They run on the CPU."""
+"""Engines that `use_hpip=True` accepts. They run on the CPU."""
 
 
 def is_installed(engine: str) -> bool:
-    """Tell whether an engine's package is there, without importing it."""
+    """Return whether an engine's package is installed, without importing it."""
     return find_spec(ENGINES[engine].module) is not None
 
 
 def choose_engine(engine: str, model: Model, device: Device, use_hpip: bool | None) -> str:
-    """Return the name of the engine that is to run `model`.
+    """Return the name of the engine for `model`.
 
-    `auto` takes the fastest that is installed, reads the model's format and serves the device.
+    `auto` selects the fastest that is installed, reads the model's format and supports the device.
 
-    Raises UsageError where options contradict each other, ToolchainError where the engine is not installed.
+    Raises UsageError if options contradict each other, ToolchainError if no engine fits or it is not installed.
     """
     if engine != "auto":
         if use_hpip is not None and use_hpip != (engine in FAST_ENGINES):
             wish = "a fast engine" if use_hpip else "paddle"
-            raise UsageError(f"use_hpip={use_hpip} asks for {wish}, engine for {engine}", "give one of the two")
+            raise UsageError(f"use_hpip={use_hpip} requires {wish}, but engine is {engine}", "set only one of the two")
         candidates = [engine]
     elif use_hpip is None:
         candidates = list(ENGINES)
@@ -72,7 +72,7 @@ def choose_engine(engine: str, model: Model, device: Device, use_hpip: bool | No
             return name
     raise ToolchainError(
         f"no engine for {model.name} on {device}: " + "; ".join(reasons),
-        "--engine auto takes what fits; edge-ocr doctor lists engines",
+        "use --engine auto to select one that fits; run edge-ocr doctor to list engines",
     )
 
 
@@ -81,8 +81,8 @@ def create_engine(
 ) -> Engine:
     """Load a model into an engine.
 
-    Raises ModelError where the engine cannot read it, ToolchainError where it lacks the device, UsageError for a
-    `precision` that it does not compute in.
+    Raises ModelError if the engine cannot read it, ToolchainError if it lacks the device, UsageError if it does not
+    support `precision`.
     """
     module, _, attribute = ENGINES[name].home.partition(":")
     create: Callable[..., Engine] = getattr(import_module(module), attribute)
@@ -90,6 +90,6 @@ def create_engine(
         return create(model, device_kind, device_id, threads)
     if name != "openvino":
         raise UsageError(
-            f"{name} computes in f32 here, not in {precision}", "--engine openvino, or Runtime.precision=f32"
+            f"{name} computes in f32 only, not in {precision}", "use --engine openvino, or set Runtime.precision to f32"
         )
     return create(model, device_kind, device_id, threads, precision)

@@ -1,4 +1,4 @@
-"""Recognition at a low precision that reads as the full one does: lines in doubt are read twice."""
+"""Recognition at low precision with the results of full precision: uncertain lines are read twice."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from edge_ocr.core.engines.base import Engine
 
 LEAST_MARGIN = 0.1
-"""Between the two best classes of a step. Of 503 lines of photos bf16 changed 12, and 2 of these lead by more."""
+"""Between the two best classes of a step. Of 503 lines in photos, bf16 changed 12, 2 of which have a larger margin."""
 
 
 class CheckedEngine:
-    """A recogniser on two engines: `fast` reads each line, `exact` again those of which it is not sure."""
+    """A recogniser on two engines: `fast` reads each line, `exact` repeats uncertain ones."""
 
     def __init__(self, fast: Engine, exact: Engine) -> None:
         self.name = fast.name
@@ -23,19 +23,19 @@ class CheckedEngine:
         """Run one batch of lines; returns probs, N × T × classes."""
         probs = self._fast.run(array)
         if probs.ndim != 3:
-            # No recogniser's, as whoever loads it will find.
+            # Not a recogniser; the caller checks the shape.
             return probs
-        # Not `<`: of what is no number, nothing is sure. One by one: few shapes, which engines like.
+        # Not `<`: NaN counts as uncertain. One by one, to keep the number of shapes small.
         for i in np.flatnonzero(~(measure_margins(probs) >= LEAST_MARGIN)):
             probs[i] = self._exact.run(array[i : i + 1])[0]
         return probs
 
 
 def measure_margins(probs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return for each line (of N × T × classes) by how much the best class leads at the step where it leads least."""
+    """Return the smallest lead of the best class over the steps of each line (N × T × classes)."""
     best = probs.argmax(axis=2)[:, :, np.newaxis]
     lead = np.take_along_axis(probs, best, axis=2)
-    # In place and back: a copy, a megabyte a line, takes longer than all the rest.
+    # In place and restored: a copy takes a megabyte per line and more time than everything else.
     np.put_along_axis(probs, best, np.float32(-np.inf), axis=2)
     margins: NDArray[np.float32] = (lead[:, :, 0] - probs.max(axis=2)).min(axis=1)
     np.put_along_axis(probs, best, lead, axis=2)

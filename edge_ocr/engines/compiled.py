@@ -1,4 +1,4 @@
-"""Networks that OpenVINO has compiled, kept on disk: the next process starts with them."""
+"""Caches networks that OpenVINO compiled on disk, so that later processes start faster."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from edge_ocr.models.types import Model
 
 FOLDER = "compiled"
-"""In the store; it may be deleted at any time."""
+"""Folder in the store; may be deleted at any time."""
 
 MAX_FILES = 16
-"""The default models take two of 16 MB together; those that were not used for longest go."""
+"""The default models take two, 16 MB together; the least recently used are deleted."""
 
 _DIGEST_BYTES = 32
 
@@ -30,11 +30,11 @@ _DIGEST_BYTES = 32
 def open_compiled(
     core: ov.Core, model: Model, properties: Mapping[str, object], compile_model: Callable[[], ov.CompiledModel]
 ) -> ov.CompiledModel:
-    """Return the network from disk, or else what `compile_model` makes, which is then kept.
+    """Return the network from disk, or else compile it with `compile_model` and store it.
 
-    A file counts for the very bytes of the model, this version of OpenVINO, this processor and `properties`, and only
-    if it is whole: a damaged network would read wrong without saying so. ONNX with its weights in other files is not
-    kept. A store that cannot be written is no error.
+    A file is valid for the exact model, this version of OpenVINO, this processor and `properties`, and only if its
+    checksum matches: a damaged network could silently return wrong text. ONNX with weights in other files is not
+    cached. A read-only store is not an error.
 
     Raises what `compile_model` raises.
     """
@@ -52,11 +52,11 @@ def open_compiled(
 
 
 def _has_weights_elsewhere(model: Model) -> bool:
-    """Whether an ONNX file may name others, which hold its weights, each under the key `location`."""
+    """Return whether an ONNX file may refer to other files for its weights, under the key `location`."""
     try:
         return model.format == "onnx" and b"location" in model.program.read_bytes()
     except OSError:
-        # Who compiles it tells.
+        # Compiling it reports the error.
         return True
 
 
@@ -80,7 +80,7 @@ def _import(core: ov.Core, file: Path, properties: Mapping[str, object]) -> ov.C
     try:
         return core.import_model(io.BytesIO(blob), "CPU", dict(properties))
     except RuntimeError:
-        # Whatever it has against it: the model itself will do.
+        # Whatever the reason, compile the model instead.
         return None
 
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the host: the engine that boards have, for a model of the host."""
+"""ONNX Runtime on the host: creates the engine of boards for a host's model."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from edge_ocr.models.types import Model
 
 
 def create(model: Model, device_kind: str, device_id: int, threads: int) -> OnnxRuntimeEngine:
-    """Load a model; it runs on the CPU whatever the device.
+    """Load a model; it always runs on the CPU.
 
-    Raises ModelError where ONNX Runtime cannot read it.
+    Raises ModelError if ONNX Runtime cannot read it.
     """
     return OnnxRuntimeEngine(model.program, model.name, threads)

@@ -18,28 +18,28 @@ from edge_ocr.engines.silent_openvino import ov
 from edge_ocr.errors import ModelError
 from edge_ocr.models.types import Kind, Model
 
-# Compiled primitives OpenVINO keeps for shapes it has seen; its default is 5000. A recogniser has 55 a shape, and few
-# shapes that come again and again: without room for them, each change costs as much as a line. Pictures have any size.
+# How many compiled primitives OpenVINO caches for known shapes; its default is 5000. A recogniser has 55 per shape and
+# few shapes that recur: without room for them, each change costs as much as a line. Detection inputs have any size.
 SHAPE_CACHE_CAPACITY: Mapping[Kind, int] = {"det": 16, "rec": 1024, "cls": 16}
 
-# What OpenVINO calls a processor that has a precision. Asked for f16, one that has only bf16 would compute in bf16.
+# OpenVINO's names for processors' precisions. If f16 is requested, a processor with only bf16 would compute in bf16.
 _CAPABILITIES: Mapping[Precision, str] = {"bf16": "BF16", "f16": "FP16"}
 
-# The first array makes OpenVINO import NumPy while it holds a lock of its own: two threads there would wait for each
-# other for ever. Nobody is beside the import of this module.
+# The first array makes OpenVINO import NumPy while it holds a lock, so two threads could deadlock. During the import of
+# this module there is only one.
 ov.Tensor(np.zeros(1, dtype=np.float32))
 
 
 def create(model: Model, device_kind: str, device_id: int, threads: int, precision: Precision = "f32") -> Engine:
-    """Load a model; it runs on the CPU whatever the device, in `precision` only a recogniser on a CPU that has it.
+    """Load a model; it always runs on the CPU. `precision` applies to recognisers only, if the CPU supports it.
 
-    Raises ModelError where OpenVINO cannot read it.
+    Raises ModelError if OpenVINO cannot read it.
     """
     exact = OpenVinoEngine(model, threads)
     if precision == "f32" or model.kind != "rec":
         return exact
     if _CAPABILITIES[precision] not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        # It would compute in f32, and lines in doubt twice.
+        # It would compute in f32, and uncertain lines twice.
         return exact
     return CheckedEngine(OpenVinoEngine(model, threads, precision), exact)
 
@@ -52,12 +52,12 @@ class OpenVinoEngine:
     def __init__(self, model: Model, threads: int, precision: Precision = "f32") -> None:
         core = ov.Core()
         properties = {
-            # The plugin's own default is bf16 on chips that have it, which moves the prob map by 0.39.
+            # The plugin's default is bf16 on processors that support it, which changes the prob map by up to 0.39.
             "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
             "CPU_RUNTIME_CACHE_CAPACITY": SHAPE_CACHE_CAPACITY[model.kind],
-            # Every process would be pinned to the same first cores: two with a thread each would share one.
+            # Every process would be pinned to the same cores, so that two single-threaded ones would share one.
             "ENABLE_CPU_PINNING": False,
         }
 
@@ -67,8 +67,8 @@ class OpenVinoEngine:
             )
 
         try:
-            # In a thread that ends: OpenVINO 2026 gives the one that builds a network a stack for signals and frees it
-            # with the network, but leaves it set; the next signal with a handler, such as Ctrl-C, would be a
+            # In a temporary thread: OpenVINO 2026 gives the thread that builds a network a signal stack and frees it
+            # with the network but leaves it set, so that the next handled signal, such as Ctrl-C, would be a
             # segmentation fault.
             with ThreadPoolExecutor(1) as pool:
                 compiled = pool.submit(build).result()
@@ -87,7 +87,7 @@ class OpenVinoEngine:
             raise refuse_input(self._name, array, error) from None
         if array.shape not in self._shapes:
             if self._kind == "det":
-                # Pictures have any size: each change leaves as much behind as the first one did.
+                # Pictures have any size, and each change leaves as much memory behind as the first.
                 self._shapes.clear()
             self._shapes.add(array.shape)
             _trim_heap()
@@ -96,10 +96,10 @@ class OpenVinoEngine:
 
 
 def _trim_heap() -> None:
-    """Give back to the system what is free between blocks in use, where the C library can.
+    """Return free heap memory between used blocks to the system, if the C library can.
 
-    A network that grows for a new shape leaves its old buffers behind, each too small for the next: over pictures of
-    many sizes, more than all that is in use. It takes about 2 ms.
+    A network that grows for a new shape leaves its old buffers behind, each too small for the next; over pictures of
+    many sizes, they exceed the memory in use. This takes about 2 ms.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

@@ -1,4 +1,4 @@
-"""Paddle's own inference library: the reference, and the way to devices other than the CPU."""
+"""Paddle's own inference library: the reference, and the only engine for devices other than the CPU."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edge_ocr.errors import ModelError, ToolchainError
 from edge_ocr.models.input_size import load_framework_pb2
 from edge_ocr.models.types import Model
 
-# oneDNN keeps compiled primitives for this many input shapes; unbounded, free widths fill gigabytes.
+# oneDNN caches compiled primitives for this many input shapes; without a limit, varying widths fill gigabytes.
 SHAPE_CACHE_CAPACITY = 10
 
-# Memory that Paddle sets aside on a GPU at start, MB; it grows when needed.
+# Memory in MB that Paddle reserves on a GPU at start; it grows when needed.
 GPU_MEMORY_MB = 500
 
-# Of the data types that parameters have.
+# Sizes of the data types of parameters.
 _ITEM_BYTES = {
     "BOOL": 1,
     "INT8": 1,
@@ -56,7 +56,7 @@ class PaddleEngine:
         config.disable_glog_info()
         config.enable_memory_optim()
         if model.format == "json":
-            # PIR programs run on the new executor only, and Paddle does not choose it by itself.
+            # PIR programs require the new executor, which Paddle does not select by itself.
             config.enable_new_ir(True)
             config.enable_new_executor(True)
         if device_kind == "cpu":
@@ -79,7 +79,7 @@ class PaddleEngine:
                 config.enable_custom_device(device_kind, device_id)
         try:
             self._predictor = paddle.inference.create_predictor(config)
-        except Exception as error:  # pybind turns C++ errors into several classes
+        except Exception as error:  # pybind maps C++ errors to several classes
             raise ModelError(f"Paddle cannot read {model.program}: {get_reason(error)}") from None
         self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
         self._name = model.name
@@ -90,14 +90,14 @@ class PaddleEngine:
         self._input.copy_from_cpu(array)
         try:
             self._predictor.run()
-        except Exception as error:  # pybind turns C++ errors into several classes
+        except Exception as error:  # pybind maps C++ errors to several classes
             raise refuse_input(self._name, array, error) from None
         output: NDArray[np.float32] = self._output.copy_to_cpu()
         return output
 
 
 def check_device(paddle: ModuleType, kind: str, device_id: int) -> None:
-    """Raise ToolchainError where this build of Paddle lacks the device; never fall back to the CPU."""
+    """Raise ToolchainError if this Paddle lacks the device; it never falls back to the CPU."""
     if kind == "gpu":
         built, count = paddle.device.is_compiled_with_cuda(), paddle.device.cuda.device_count
     elif kind == "xpu":
@@ -115,15 +115,17 @@ def check_device(paddle: ModuleType, kind: str, device_id: int) -> None:
         )
     available = count()
     if device_id >= available:
-        raise ToolchainError(f"there is no {kind}:{device_id}: Paddle sees {available} of that kind")
+        raise ToolchainError(
+            f"no device {kind}:{device_id}: Paddle finds {available} {kind} devices", "choose another --device"
+        )
 
 
 def _check_files(model: Model) -> None:
-    """Raise ModelError for files that Paddle would crash on, or take for whole: it does not check them itself.
+    """Raise ModelError for files on which Paddle would crash, or which it would accept although they are incomplete.
 
-    What is seen here are files that are cut short, mixed up or of impossible sizes. Paddle may still crash, and this
-    process with it, on whole files whose ops make no sense, as a third of those that tests/fuzz/test_paddle_fuzz.py
-    damages: it is for programs that Paddle wrote.
+    Detects files that are truncated, mixed up or have impossible sizes. Paddle can still crash this process on complete
+    files with invalid ops, such as a third of those that tests/fuzz/test_paddle_fuzz.py damages: it expects programs
+    that Paddle wrote.
     """
     framework_pb2 = load_framework_pb2()
     program = framework_pb2.ProgramDesc()
@@ -133,7 +135,7 @@ def _check_files(model: Model) -> None:
         expected = sum(
             var.persistable and var.type.type not in containers for block in program.blocks for var in block.vars
         )
-    except Exception as error:  # protobuf's own class, whatever its version calls it
+    except Exception as error:  # protobuf's own class, whose name depends on the version
         raise ModelError(f"{model.program} is not a Paddle program: {error}") from None
     if not program.blocks:
         raise ModelError(f"{model.program} is not a Paddle program: it has no blocks")
@@ -141,11 +143,11 @@ def _check_files(model: Model) -> None:
     position = count = 0
     try:
         while position < len(data):
-            # Version, level of detail, version, then a description of known length: all little-endian.
+            # Version, level of detail, version, then a description with its length: all little-endian.
             (length,) = struct.unpack_from("<i", data, position + 16)
             description = framework_pb2.VarType.TensorDesc.FromString(data[position + 20 : position + 20 + length])
             item = _ITEM_BYTES[framework_pb2.VarType.Type.Name(description.data_type)]
-            # Either would lead back, and round and round.
+            # Either would move backwards and loop forever.
             if length < 0 or min(description.dims, default=0) < 0:
                 raise ValueError(f"a negative size: {length}, {list(description.dims)}")
             position += 20 + length + math.prod(description.dims) * item
@@ -154,14 +156,14 @@ def _check_files(model: Model) -> None:
         raise ModelError(f"{model.params} is damaged at byte {position:,}: {error}") from None
     if position != len(data) or count != expected:
         raise ModelError(
-            f"{model.params} does not fit {model.program.name}: {count} parameters in {len(data):,} bytes, expected "
+            f"{model.params} does not match {model.program.name}: {count} parameters in {len(data):,} bytes, expected "
             f"{expected}" + ("; it is truncated" if position > len(data) else "")
         )
 
 
 def _import_paddle() -> ModuleType:
     with warnings.catch_warnings():
-        # It warns of a missing ccache, which only matters to those who compile operators.
+        # It warns of a missing ccache, which only matters for compiling operators.
         warnings.simplefilter("ignore")
         import paddle
         import paddle.inference

@@ -1,6 +1,6 @@
-"""OpenVINO without its telemetry; whoever needs OpenVINO here takes it from this module.
+"""Imports OpenVINO with its telemetry disabled; all code here must import OpenVINO from this module.
 
-By itself, each `import openvino` reports to Google Analytics, from a process of its own, and keeps an id in ~/intel.
+By default, each `import openvino` reports to Google Analytics from a separate process, and stores an id in ~/intel.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 
 _TELEMETRY = "openvino_telemetry"
 
-# Where this package cannot be imported, OpenVINO has stubs for it. One that is in use already stays.
+# OpenVINO uses stubs if this package cannot be imported. A module that is already imported stays.
 _hidden = sys.modules.setdefault(_TELEMETRY, None) is None  # type: ignore[arg-type]  # what makes an import fail
 try:
     import openvino as ov

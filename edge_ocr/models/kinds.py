@@ -1,4 +1,4 @@
-"""What det, rec and cls networks return, and how that is checked."""
+"""What det, rec and cls networks return, and the checks for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A page of HTML that stands alone: its frame, tables, and texts made safe."""
+"""A self-contained HTML page: its frame, tables, and escaped text."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from converters.text import format_figure
 
 
 def write_page(title: str, body: str) -> str:
-    """Return a whole page around `body`, which is HTML, as `title` is.
+    """Return a whole page around `body`; `title` and `body` are HTML.
 
-    It has its style inside and may load nothing, which the page itself tells the browser.
+    The style is inline, and a Content-Security-Policy forbids the page to load anything.
     """
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     return f"""\
@@ -34,9 +34,9 @@ def write_page(title: str, body: str) -> str:
 
 
 def clean_text(text: str) -> str:
-    """Return `text` as HTML for elements and attributes; a character that is not seen is named by its code.
+    """Return `text` as HTML for elements and attributes; invisible characters are shown by their code.
 
-    Among those are surrogates, which UTF-8 does not have, and what turns the direction of the text around it.
+    These include surrogates, which UTF-8 cannot encode, and controls that change the text direction.
     """
     return html.escape("".join(char if char.isprintable() else f"‹U+{ord(char):04X}›" for char in text))
 
@@ -44,9 +44,9 @@ def clean_text(text: str) -> str:
 def write_table(
     head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "", numbers: Sequence[str] = ()
 ) -> str:
-    """Return a table, which narrow screens show as one block a row; everything is HTML.
+    """Return a table, which narrow screens show as one block per row; all arguments are HTML.
 
-    The first cell of a row is its header. `numbers` are the columns of numbers.
+    The first cell of a row is its header. `numbers`: names of the columns that hold numbers.
     """
     looks = ["number" if name in numbers else "words" for name in head]
     names = "".join(f'<th scope="col" class="{look}">{name}</th>' for name, look in zip(head, looks, strict=True))
@@ -63,15 +63,15 @@ def write_table(
 
 
 def show_figure(value: float) -> str:
-    """Return a figure as people read it."""
+    """Return a figure formatted for people."""
     return format_figure(value) if math.isfinite(value) else "not finite"
 
 
 def show_verdict(passed: bool, words: str) -> str:
-    """Return `words` with a sign and in a colour that tell what they are about passed, or failed."""
+    """Return `words` with the sign and the colour of passed or failed."""
     return f'<span class="yes">✓ {words}</span>' if passed else f'<span class="no">✗ {words}</span>'
 
 
 def count_things(number: int, thing: str, things: str = "") -> str:
-    """Return `1 line`, `2 lines`; `things` where there is more to many of them than an s."""
+    """Return `1 line`, `2 lines`; `things` is the plural if it is not `thing` plus s."""
     return f"{number} {thing if number == 1 else things or f'{thing}s'}"

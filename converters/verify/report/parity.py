@@ -1,4 +1,4 @@
-"""A comparison as a page for people: the verdict, why, and on each picture what differs."""
+"""The HTML report of a comparison: the verdict, the checks, and the differences on each picture."""
 
 from __future__ import annotations
 
@@ -26,55 +26,55 @@ if TYPE_CHECKING:
     from edge_ocr.core.types import BgrImage, TextLine
 
 MAX_PICTURES = 30
-"""Pictures shown in full; the others are rows of a table."""
+"""Pictures shown in full; the rest are rows of a table."""
 
-# What a mail or a CI's store still takes. Base64 makes a third more of the pictures, and tables come on top.
+# Keeps the page small enough for mail and CI artefacts: base64 adds a third, and tables come on top.
 _PICTURE_BYTES = 6_000_000
-# Longest side in px and quality of a JPEG: the first that fits into its share.
+# Longest side in px and JPEG quality; the first step that fits into its share of the bytes is used.
 _JPEG_STEPS = ((900, 85), (900, 70), (720, 65), (560, 55), (400, 45))
 _MAX_ROWS = 300
-# So many lines that are equal are shown at once; more are folded away.
+# More identical lines than this are collapsed.
 _FEW_LINES = 8
 
-# RGB, of Okabe and Ito's colours: told apart by people who are colour-blind, too.
+# RGB, from Okabe and Ito's palette, which colour-blind people can tell apart.
 _EQUAL_COLOUR = (0, 114, 178)
 _DIFFERENT_COLOUR = (213, 70, 0)
 
 _SIDES = ("reference", "exported")
 
 _MEANINGS: dict[Layer, str] = {
-    "signature": "The bundle is not what the owner of the trusted key signed. Do not use it.",
-    "files": "A file of the bundle is missing, damaged or not what the manifest says: nothing that it reads can be "
-    "trusted. Export the bundle again.",
-    "dictionary": "Dictionary and recognition do not go together: the network's numbers stand for other characters "
-    "than it was trained with, so texts become gibberish.",
-    "models": "A network is not the one that the manifest names, or cannot be run.",
-    "tensors": "For the same input, a network gives other numbers than the one it was made from, by more than rounding "
-    "explains: weights or graph were changed on the way.",
-    "boxes": "Lines of text are found in other places, or on one side only.",
+    "signature": "The owner of the trusted key did not sign this bundle. Do not use it.",
+    "files": "A file of the bundle is missing, damaged or differs from the manifest, so its results cannot be trusted. "
+    "Export the bundle again.",
+    "dictionary": "The dictionary does not match the recogniser: its classes map to the wrong characters, and texts "
+    "become gibberish.",
+    "models": "A network differs from the manifest's entry, or cannot run.",
+    "tensors": "For the same input, a network's output differs from its source's by more than rounding explains: the "
+    "conversion changed its weights or its graph.",
+    "boxes": "Lines of text are detected in other places, or on one side only.",
     "texts": "Lines are read differently from the reference.",
-    "accuracy": "Held against the labels, the exported models read fewer lines without a mistake than the reference.",
+    "accuracy": "Measured against the labels, the exported models read fewer lines exactly than the reference.",
 }
 
 _ACCURACY = {
-    "found_share": "lines found, share",
-    "exact_share": "lines read without a mistake, share",
-    "one_minus_ned": "likeness of the texts of lines found (1 − NED)",
+    "found_share": "share of lines found",
+    "exact_share": "share of lines read exactly",
+    "one_minus_ned": "similarity of the texts of found lines (1 − NED)",
 }
 
 
 _ABOUT_TRACES = """\
-<p class="soft">How far the result of each op is from its counterpart in the reference, as a share of it: a dot or a
-cross for the op on its own, run on inputs that are right; the line for all ops up to it together. Where the conversion
-made one op of several, there may be no counterpart: such an op does not agree, though nothing is wrong with it.</p>
+<p class="soft">The relative difference between each op's output and its counterpart in the reference. A dot or a cross
+is the op alone, run on the reference's inputs; the line includes all ops before it. Where the conversion fused several
+ops into one, there may be no counterpart: such an op does not agree, although nothing is wrong with it.</p>
 """
 
 
 def write_report(report: ParityReport) -> str:
-    """Return one page of HTML that needs no other file and no script, the same for the same report.
+    """Return a self-contained HTML page without scripts; the same report always gives the same page.
 
-    Whatever comes from a file is escaped, and characters that are not seen are named by their code. Pictures are the
-    worst first; they are made smaller, down to 400 px, to keep the page below about 10 MB.
+    Text from files is escaped, and invisible characters are shown by their code. The worst pictures come first. All are
+    reduced, down to 400 px, to keep the page below about 10 MB.
     """
     verdict = "PASSED" if report.passed else "FAILED"
     traces = "".join(write_trace(kind, trace) for kind, trace in report.traces.items())
@@ -84,10 +84,10 @@ def write_report(report: ParityReport) -> str:
         "What failed": _write_failures(report.failures),
         "All checks": _write_checks(report.checks),
         "Accuracy against the labels": _write_accuracy(report),
-        "Pictures, the worst first": _write_images(report.images),
-        "Op by op, each network on its worst picture": traces,
+        "Pictures, worst first": _write_images(report.images),
+        "Op by op: each network on its worst picture": traces,
         "Notes": "".join(f"<p>{clean_text(note)}</p>\n" for note in report.notes),
-        "Versions, and how to do it again": _write_ending(report),
+        "Versions, and how to repeat this": _write_ending(report),
     }
     kept = [(name, content) for name, content in sections.items() if content]
     links = " · ".join(f'<a href="#part-{i}">{name}</a>' for i, (name, _) in enumerate(kept))
@@ -103,15 +103,15 @@ def _write_verdict(report: ParityReport, verdict: str) -> str:
     pictures = count_things(len(report.images), "picture")
     lines = [pair for image in report.images for pair in image.text_pairs]
     if report.passed:
-        sentence = f"On {pictures}, the exported models do what the reference does, within the tolerances below."
+        sentence = f"On {pictures}, the exported models match the reference within the tolerances below."
     elif not report.images:
-        sentence = "The networks were not run on any picture, so nothing shows that they read what the reference reads."
+        sentence = "The networks did not run on any picture, so their results were not compared with the reference's."
     else:
         differing = sum(image.badness[0] > 0 for image in report.images)
         checks = count_things(len(report.checks), "check")
         sentence = f"{len(report.failures)} of {checks} failed. Boxes or texts differ on {differing} of {pictures}."
     if lines:
-        sentence += f" {sum(pair.is_equal for pair in lines)} of {count_things(len(lines), 'line')} read the same."
+        sentence += f" {sum(pair.is_equal for pair in lines)} of {count_things(len(lines), 'line')} are identical."
     facts = {
         "bundle": report.bundle,
         "target": report.target,
@@ -159,7 +159,8 @@ def _write_checks(checks: Sequence[Check]) -> str:
                 reason,
             )
         )
-    return write_table(("result", "layer", "figure", "found", "tolerance", "why"), rows)
+    caption = "“Measured” values are for fp32, int16 and int8, in this order."
+    return write_table(("result", "layer", "figure", "found", "tolerance", "why"), rows, caption)
 
 
 def _write_accuracy(report: ParityReport) -> str:
@@ -170,7 +171,7 @@ def _write_accuracy(report: ParityReport) -> str:
     for figure, name in _ACCURACY.items():
         reference, exported = (figures.get(f"accuracy.{side}.{figure}", math.nan) for side in _SIDES)
         rows.append((name, f"{reference:.4f}", f"{exported:.4f}", f"{exported - reference:+.4f}"))
-    caption = f"Over {count_things(round(figures['accuracy.lines']), 'labelled line')}; more is better."
+    caption = f"Over {count_things(round(figures['accuracy.lines']), 'labelled line')}; higher is better."
     head = ("figure", *_SIDES, "difference")
     return write_table(head, rows, caption, head[1:])
 
@@ -179,8 +180,8 @@ def _write_ending(report: ParityReport) -> str:
     return f"""\
 <p>The bundle was made by edge-ocr {clean_text(report.edge_ocr_version)} for Paddle-Lite
 {clean_text(report.lite_version)}, and verified by edge-ocr {__version__}.</p>
-<p><code>edge-ocr verify BUNDLE --report report.html</code> makes this page again; <code>--images</code> takes pictures
-of your own, <code>--gt</code> their labels.</p>
+<p>Run <code>edge-ocr verify BUNDLE --report report.html</code> to make this page again; add <code>--images</code> to
+use your own pictures, and <code>--gt</code> for their labels.</p>
 """
 
 
@@ -189,7 +190,7 @@ of your own, <code>--gt</code> their labels.</p>
 
 @dataclass(frozen=True)
 class _Row:
-    """A box with what is shown of its text."""
+    """A pair of boxes with the texts shown for them."""
 
     number: int
     pair: LinePair
@@ -200,7 +201,7 @@ class _Row:
 
 
 def _number_lines(image: ImageParity) -> tuple[_Row, ...]:
-    """Number every box; its texts are those that are shown, "" for a score too low."""
+    """Number every box; its text is "" if it scores too low to be shown."""
     shown: dict[tuple[int, bytes], list[TextLine]] = {}
     for pair in image.text_pairs:
         for side, line in enumerate((pair.reference, pair.exported)):
@@ -219,14 +220,14 @@ def _number_lines(image: ImageParity) -> tuple[_Row, ...]:
 
 def _write_images(images: Sequence[ImageParity]) -> str:
     if not images:
-        return "<p>None was compared.</p>\n"
+        return "<p>No picture was compared.</p>\n"
     ordered = sorted(images, key=lambda image: image.badness, reverse=True)
     full, rest = ordered[:MAX_PICTURES], ordered[MAX_PICTURES:]
     share = _PICTURE_BYTES // (2 * len(full))
     text = """\
-<p class="key">Boxes: <b class="equal">blue and thin</b>, the same on both sides; <b class="different">orange and
-thick</b>, the text differs, or the other side has no such box. Numbers are those of the table below a picture, where
-characters that differ are <mark>marked</mark>, and <mark></mark> stands where the other side has one more.</p>
+<p class="key">Boxes: <b class="equal">thin and blue</b> if both sides are the same; <b class="different">thick and
+orange</b> if the text differs or the other side has no such box. Their numbers refer to the table below each picture,
+which <mark>marks</mark> characters that differ; <mark></mark> shows that the other side has an extra character.</p>
 """
     text += "".join(_write_image(image, share) for image in full)
     if not rest:
@@ -238,7 +239,7 @@ characters that differ are <mark>marked</mark>, and <mark></mark> stands where t
         sizes = [show_figure(image.tensors[kind].max_abs) if kind in image.tensors else "–" for kind in TENSOR_NAMES]
         different = str(sum(row.differs for row in lines))
         rows.append((clean_text(image.name), different, str(len(lines)), *sizes))
-    caption = f"The worst {MAX_PICTURES} of {len(images)} pictures are shown in full; these are the others."
+    caption = f"The worst {MAX_PICTURES} of {len(images)} pictures are shown in full above; these are the rest."
     table = write_table(head, rows, caption, head[1:])
     return f"{text}<h3>{count_things(len(rest), 'more picture')}</h3>\n{table}"
 
@@ -250,18 +251,18 @@ def _write_image(image: ImageParity, share: int) -> str:
     for side, whose in enumerate(_SIDES):
         picture, width, height = _encode_picture(image.image, rows, side, share)
         count = sum((row.pair.reference, row.pair.exported)[side] is not None for row in rows)
-        alt = f"{name} with what the {whose} models found: {count_things(count, 'box', 'boxes')}"
+        alt = f"{name} with the boxes of the {whose} models: {count_things(count, 'box', 'boxes')}"
         source = f"data:image/jpeg;base64,{picture}"
         figures.append(
             f'<figure><figcaption>{whose}</figcaption><img src="{source}" width="{width}" height="{height}" '
             f'alt="{alt}"></figure>\n'
         )
     different = sum(row.differs for row in rows)
-    # Not the sign of a failure: it may be within the tolerance.
+    # Not the failure sign: the difference may be within the tolerance.
     state = (
         f'<b class="different">≠ {different} of {len(rows)} differ</b>'
         if different
-        else show_verdict(True, "all the same")
+        else show_verdict(True, "all identical")
     )
     return (
         f'<section><h3>{name} · {state}</h3>\n<div class="pair">{"".join(figures)}</div>\n'
@@ -275,7 +276,7 @@ def _write_tensors(image: ImageParity) -> str:
         sides = [
             f"{whose} {one.found} found, {one.exact} exact" for whose, one in zip(_SIDES, image.truth, strict=True)
         ]
-        truth = f"<p>Of {count_things(image.truth[0].wanted, 'labelled line')}: {'; '.join(sides)}.</p>\n"
+        truth = f"<p>{count_things(image.truth[0].wanted, 'labelled line')}: {'; '.join(sides)}.</p>\n"
     rows = [
         (
             f"<code>{kind}.{TENSOR_NAMES[kind]}</code>",
@@ -286,18 +287,18 @@ def _write_tensors(image: ImageParity) -> str:
         )
         for kind, diff in image.tensors.items()
     ]
-    head = ("output", "max |Δ|", "mean |Δ|", "numbers", "all finite")
+    head = ("output", "max |Δ|", "mean |Δ|", "values", "all finite")
     return truth + (write_table(head, rows, numbers=head[1:4]) if rows else "")
 
 
 def _write_rows(rows: Sequence[_Row]) -> str:
     if not rows:
-        return '<p class="soft">No text was found on either side.</p>\n'
+        return '<p class="soft">Neither side found text.</p>\n'
     text = ""
-    for differs, title in ((True, "Lines that differ"), (False, "Lines that are the same")):
+    for differs, title in ((True, "Lines that differ"), (False, "Identical lines")):
         chosen = [row for row in rows if row.differs == differs]
         table = _write_lines(chosen[:_MAX_ROWS])
-        title += f": {len(chosen)}" + (f", of which the first {_MAX_ROWS} follow" if len(chosen) > _MAX_ROWS else "")
+        title += f": {len(chosen)}" + (f" (the first {_MAX_ROWS} are shown)" if len(chosen) > _MAX_ROWS else "")
         if chosen:
             is_open = "" if not differs and len(rows) > _FEW_LINES else " open"
             text += f"<details{is_open}><summary>{title}</summary>\n{table}</details>\n"
@@ -317,7 +318,7 @@ def _write_lines(rows: Sequence[_Row]) -> str:
 
 
 def _compare_texts(pair: LinePair) -> tuple[str, str]:
-    """Return both texts in HTML, what differs marked."""
+    """Return both texts as HTML, with differences marked."""
     texts = pair.texts
     marked = ["", ""]
     for tag, *spans in SequenceMatcher(None, *texts, autojunk=False).get_opcodes():
@@ -330,7 +331,7 @@ def _compare_texts(pair: LinePair) -> tuple[str, str]:
             return '<span class="no">no line found</span>'
         if not line.text:
             return '<span class="soft">no text, or its score is too low</span>'
-        # Without a partner all of it differs, which marks would only make harder to read.
+        # If the other side has no text, everything differs, and marks would only make it harder to read.
         content = marked[side] if all(texts) else clean_text(line.text)
         return f'<span class="text"><bdi lang="{_guess_language(line.text)}">{content}</bdi></span>'
 
@@ -338,14 +339,14 @@ def _compare_texts(pair: LinePair) -> tuple[str, str]:
 
 
 def _guess_language(text: str) -> str:
-    # The same character is drawn differently for Chinese and Japanese; "" says that the language is unknown.
+    # Fonts draw the same character differently for Chinese and Japanese; "" means that the language is unknown.
     if re.search("[\u3041-\u30ff]", text):
         return "ja"
     return "zh" if re.search("[\u3400-\u9fff]", text) else ""
 
 
 def _encode_picture(image: BgrImage, rows: Sequence[_Row], side: int, share: int) -> tuple[str, int, int]:
-    """Return a JPEG of at most `share` bytes, if its smallest has no more, as base64, and its width and height."""
+    """Return a JPEG of at most `share` bytes (more if the smallest step needs more) as base64, its width and height."""
     for longest, quality in _JPEG_STEPS:
         picture = _draw_boxes(image, rows, side, longest)
         data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
@@ -355,22 +356,22 @@ def _encode_picture(image: BgrImage, rows: Sequence[_Row], side: int, share: int
 
 
 def _draw_boxes(image: BgrImage, rows: Sequence[_Row], side: int, longest: int) -> BgrImage:
-    """Return the picture, its longer side at most `longest` px, with the boxes of one side and their numbers."""
+    """Return the picture, at most `longest` px on its longer side, with the boxes of one side and their numbers."""
     height, width = image.shape[:2]
-    # A small picture is doubled: the numbers have one size and would cover its lines.
+    # Small pictures are enlarged up to twice: the numbers have a fixed size and would cover the lines.
     scale = min(2.0, longest / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     picture = np.asarray(
         cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC), np.uint8
     )
-    # What differs is drawn last, and so on top.
+    # Boxes that differ are drawn last, on top.
     for row in sorted(rows, key=lambda row: row.differs):
         line = (row.pair.reference, row.pair.exported)[side]
         if line is None:
             continue
         red, green, blue = _DIFFERENT_COLOUR if row.differs else _EQUAL_COLOUR
         colour = (blue, green, red)
-        # OpenCV draws with integers of 32 bits, and far outside is far outside.
+        # OpenCV draws with 32-bit integers; the clipped corners are still far outside.
         corners = np.rint(np.clip(line.polygon * scale, -20000, 20000)).astype(np.int32)
         cv2.polylines(picture, [corners], True, colour, 2 if row.differs else 1, cv2.LINE_AA)
         _draw_number(picture, str(row.number), corners, colour)
@@ -378,7 +379,7 @@ def _draw_boxes(image: BgrImage, rows: Sequence[_Row], side: int, longest: int) 
 
 
 def _draw_number(picture: BgrImage, text: str, corners: NDArray[np.int32], colour: tuple[int, int, int]) -> None:
-    """Put a tag before the first corner of a box, in place."""
+    """Draw a number tag to the left of a box's first corner, in place."""
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
     x = int(np.clip(corners[0, 0] - width - 4, 0, max(0, picture.shape[1] - width - 4)))
     y = int(np.clip(corners[0, 1], 0, max(0, picture.shape[0] - height - 4)))

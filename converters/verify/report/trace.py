@@ -1,4 +1,4 @@
-"""Where two networks part, for people: a chart of the difference at each op, and all tensors."""
+"""The part of the HTML report on one network, op by op: a chart of the differences, and a table of all tensors."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 708, 26, 216
 
 
 def write_trace(kind: str, trace: Trace) -> str:
-    """Return a section in HTML about one network."""
-    head = ("op", "type", "reads", "tensor of the reference", "max |Δ|", "relative", "gathered", "agrees")
+    """Return the section on one network as HTML."""
+    head = ("op", "type", "parameters", "reference tensor", "max |Δ|", "relative", "accumulated", "agrees")
     rows = [
         (
             str(tensor.index),
             f"<code>{clean_text(tensor.op_type)}</code>",
             clean_text(", ".join(tensor.params)) or "–",
-            clean_text(tensor.reference) if tensor.reference is not None else "none of this shape",
+            clean_text(tensor.reference) if tensor.reference is not None else "none with this shape",
             show_figure(tensor.max_abs_diff),
             show_figure(tensor.relative_diff),
             show_figure(tensor.accumulated_diff),
@@ -42,7 +42,7 @@ def write_trace(kind: str, trace: Trace) -> str:
 
 
 def _draw_chart(kind: str, trace: Trace) -> str:
-    """Return an SVG of the relative difference at each op; 0 lies on the floor, what is not finite at the ceiling."""
+    """Return an SVG of the relative difference at each op: 0 at the bottom, values that are not finite at the top."""
     tensors = [tensor for tensor in trace.tensors if tensor.reference is not None]
     if not tensors:
         return '<p class="soft">No tensor has a counterpart in the reference.</p>'
@@ -70,8 +70,10 @@ def _draw_chart(kind: str, trace: Trace) -> str:
         index = trace.tensors[trace.first_parted].index
         x, anchor = place(index, 0)[0], "end" if index > last / 2 else "start"
         parts.append(f'<path class="parted" d="M{x} {_TOP}V{_BOTTOM}"/>')
-        parts.append(f'<text class="parted" x="{x}" y="{_TOP - 8}" text-anchor="{anchor}">parts at op {index}</text>')
-    # Without what would break the line: a constant has no difference at all.
+        parts.append(
+            f'<text class="parted" x="{x}" y="{_TOP - 8}" text-anchor="{anchor}">first difference: op {index}</text>'
+        )
+    # Without values that a logarithmic line cannot show; a constant has a difference of 0.
     gathered = [(tensor.index, tensor.accumulated_diff) for tensor in tensors if 0 < tensor.accumulated_diff < math.inf]
     line = " ".join("{},{}".format(*place(*point)) for point in gathered)
     parts.append(f'<polyline class="gathered" points="{line}"/>')
@@ -83,7 +85,7 @@ def _draw_chart(kind: str, trace: Trace) -> str:
             parts.append(f'<path class="different" d="M{x - 3:.1f} {y - 3:.1f}l6 6m0 -6l-6 6"/>')
     across, down = (_LEFT + _RIGHT) / 2, (_TOP + _BOTTOM) / 2
     labels = {
-        f'x="{across}" y="{_HEIGHT - 8}"': "op of the .nb; dot: agrees, cross: does not, line: gathered so far",
+        f'x="{across}" y="{_HEIGHT - 8}"': "op of the .nb; dot: agrees, cross: differs, line: accumulated",
         f'x="{-down}" y="12" transform="rotate(-90)"': "relative difference",
     }
     parts += [f'<text {where} text-anchor="middle">{label}</text>' for where, label in labels.items()]

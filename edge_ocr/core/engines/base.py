@@ -1,4 +1,4 @@
-"""The protocol that every engine follows."""
+"""The protocol of engines."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """One network, ready to run."""
+    """A loaded network."""
 
     name: str
-    """Of the engine, such as `openvino`."""
+    """Name of the engine, such as `openvino`."""
 
     def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network on one NCHW batch and return its one output.
 
-        The returned array may be a view of the engine's own buffer, good until the next run.
+        The returned array may be a view of the engine's buffer, valid until the next run.
         """
         ...
 
 
 def count_cores() -> int:
-    """Return how many cores this process may use, which in containers are fewer than the machine has."""
-    # Not every system can tell.
+    """Return how many cores this process may use; in containers, fewer than the machine has."""
+    # Not available on every system.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""What engines say when they fail, as errors of ours."""
+"""Turns failures of engines into errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def get_reason(error: Exception) -> str:
-    """Return the one line of an engine's message that says what is wrong."""
+    """Return the line of an engine's message that states the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # Paddle's messages are stack traces with the reason in the middle, OpenVINO's end with it.
     return next((line for line in lines if "Error:" in line), lines[-1] if lines else type(error).__name__)
@@ -22,5 +22,5 @@ def refuse_input(model: str, array: NDArray[Any], error: Exception) -> ModelErro
     shape = "×".join(map(str, array.shape))
     return ModelError(
         f"{model} does not run on an input of {shape}: {get_reason(error)}",
-        "is it a model of another kind, or one with a fixed input size or batch (Pipeline.text_rec_batch_size: 1)?",
+        "check the kind of the model, or set Pipeline.text_rec_batch_size: 1 if its batch size is fixed",
     )

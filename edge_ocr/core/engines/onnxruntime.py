@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, for models in ONNX format; on boards an extra, imported only when it is asked for."""
+"""ONNX Runtime on the CPU, for models in ONNX format; optional on boards, and imported only when used."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class OnnxRuntimeEngine:
     name = "onnxruntime"
 
     def __init__(self, path: Path, name: str, threads: int) -> None:
-        """Load the model in `path`, which errors call `name`.
+        """Load the model in `path`; `name` names it in errors.
 
-        Raises ModelError where ONNX Runtime cannot read it.
+        Raises ModelError if ONNX Runtime cannot read it.
         """
         import onnxruntime as ort
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        # The arena keeps the largest size ever seen for every shape; pictures have many.
+        # The arena keeps the peak size of every shape, and pictures have many shapes.
         options.enable_cpu_mem_arena = False
         try:
             self._session = ort.InferenceSession(str(path), sess_options=options, providers=["CPUExecutionProvider"])

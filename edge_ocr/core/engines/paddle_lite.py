@@ -1,4 +1,4 @@
-"""Paddle-Lite on ARM boards, through our small library over its light API (lite_shim/edge_ocr_lite.h)."""
+"""Paddle-Lite on ARM boards, through a small C library over its light API (lite_shim/edge_ocr_lite.h)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 
 
 class PaddleLiteEngine:
-    """One network on Paddle-Lite. For one thread at a time.
+    """One network on Paddle-Lite. Not thread-safe.
 
-    Where Paddle-Lite was built without exceptions, as its releases are, what it does not like ends the process: it
-    prints why and calls abort().
+    Releases of Paddle-Lite are built without exceptions: on any error they print the reason and call abort().
     """
 
     name = "paddle_lite"
@@ -33,11 +32,11 @@ class PaddleLiteEngine:
     ) -> None:
         """Load a .nb file.
 
-        `library` is libpaddle_light_api_shared.so, `shim` libedge_ocr_lite.so; `version` is what the library must say
-        of itself. Threads and power mode are the process's: those of the model that runs last count.
+        `library` is libpaddle_light_api_shared.so, `shim` libedge_ocr_lite.so; `version` is the version that the
+        library must report. Threads and power mode apply to the whole process: those of the model that ran last.
 
-        Raises ToolchainError where a library cannot be loaded, ModelError for a model that Paddle-Lite refuses and
-        for a library of another version.
+        Raises ToolchainError if a library cannot be loaded, ModelError if Paddle-Lite refuses the model or the library
+        has another version.
         """
         self._lib = _load(shim, library)
         self._label = model.name
@@ -47,14 +46,13 @@ class PaddleLiteEngine:
                 os.fsencode(model), threads, POWER_MODES.index(power_mode), ctypes.byref(self._model)
             )
         )
-        # What frees the model when nobody has the engine any more.
+        # Frees the model when the engine is garbage-collected.
         self._finalizer = weakref.finalize(self, self._lib.edge_ocr_lite_destroy, self._model)
         actual = self._lib.edge_ocr_lite_get_version(self._model).decode(errors="replace")
         if actual != version:
             self.close()
             raise ModelError(
-                f"{library} is Paddle-Lite {actual}, the models are for {version}: it may read them wrong without "
-                "saying so",
+                f"{library} is Paddle-Lite {actual}, the models require {version}: it may silently return wrong text",
                 "export the bundle again with the library of that version",
             )
         self.version = actual
@@ -62,7 +60,7 @@ class PaddleLiteEngine:
     def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run one NCHW batch; the result is a view of Paddle-Lite's memory that the next run overwrites.
 
-        Raises ModelError where Paddle-Lite refuses it, or the engine is closed.
+        Raises ModelError if Paddle-Lite refuses the batch, or the engine is closed.
         """
         if not self._finalizer.alive:
             raise ModelError(f"{self._label} is closed")
@@ -80,12 +78,12 @@ class PaddleLiteEngine:
         return self._view(data, tuple(out_dims[: rank.value]))
 
     def close(self) -> None:
-        """Give the model's memory back; arrays that `run` returned must not be used any more."""
+        """Free the model; arrays that `run` returned must not be used any more."""
         self._finalizer()
 
     def _view(self, data: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Return the memory that a pointer to floats shows, without copying it; it keeps the engine alive."""
-        # Not numpy.ctypeslib.as_array: it keeps a type for every shape it ever saw.
+        """Return the memory behind a pointer to floats as an array, without a copy; it keeps the engine alive."""
+        # Not numpy.ctypeslib.as_array, which caches a type for every shape.
         memory: Any = (ctypes.c_float * math.prod(shape)).from_address(ctypes.addressof(data.contents))
         memory.engine = self
         array: NDArray[np.float32] = np.frombuffer(memory, dtype=np.float32).reshape(shape)
@@ -100,14 +98,14 @@ class PaddleLiteEngine:
 @cache
 def _load(shim: Path, library: Path) -> Any:
     try:
-        # First, so that the shim finds it wherever it lies.
+        # Before the shim, so that the shim finds it.
         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
         lib = ctypes.CDLL(str(shim))
     except OSError as error:
         raise ToolchainError(
             f"Paddle-Lite cannot be loaded: {error}",
-            "a library it names is missing (apt install libgomp1 libstdc++6), or this system is older than the one "
-            "that it was built on; --engine onnxruntime needs neither",
+            "install the missing library (apt install libgomp1 libstdc++6), or use --engine onnxruntime if this system "
+            "is older than the one that Paddle-Lite was built on",
         ) from None
     model, text, status = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
     floats, longs = ctypes.POINTER(ctypes.c_float), ctypes.POINTER(ctypes.c_int64)
