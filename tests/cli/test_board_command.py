@@ -384,7 +384,7 @@ def test_a_bundle_for_other_code_is_refused(board, blank, edit_bundle):
 
     done = board(blank, "--bundle", edit_bundle(edit))
     assert (done.code, done.out) == (5, "")
-    assert "was made for other code than this: its constants differ\nHint: use the runtime that lies" in done.err
+    assert "constants" in done.err
 
 
 def test_a_folder_that_is_no_bundle_is_refused(board, blank):

@@ -111,7 +111,7 @@ def _write_verdict(report: ParityReport, verdict: str) -> str:
         checks = count_things(len(report.checks), "check")
         sentence = f"{len(report.failures)} of {checks} failed. Boxes or texts differ on {differing} of {pictures}."
     if lines:
-        sentence += f" {sum(pair.is_equal for pair in lines)} of {count_things(len(lines), 'line')} are identical."
+        sentence += f" Identical lines: {sum(pair.is_equal for pair in lines)} of {len(lines)}."
     facts = {
         "bundle": report.bundle,
         "target": report.target,

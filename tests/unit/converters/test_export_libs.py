@@ -109,7 +109,7 @@ def test_a_library_of_the_wrong_machine_is_refused(home, lite_library, tmp_path,
     out = tmp_path / "out" / "bundle"
     with pytest.raises(ModelError, match=words) as caught:
         export_to(out, lite_lib=lite_library(arch), **options)
-    assert caught.value.hint == f"expected one of {expected}"
+    assert expected in caught.value.hint
     assert list_stored() == [], "what does not fit the bundle must not replace what is stored"
     assert not out.parent.exists()
 
@@ -134,7 +134,7 @@ def test_what_is_no_library_is_refused(home, tmp_path, content, words):
 
 def test_a_library_of_another_version_is_refused_unless_allowed(home, lite_library, tmp_path):
     old = lite_library("armv8", version="v2.12")
-    with pytest.raises(ModelError, match=r"is of Paddle-Lite v2\.12, expected v2\.13-rc") as caught:
+    with pytest.raises(ModelError, match=r"v2\.12, expected v2\.13-rc") as caught:
         export_to(tmp_path / "bundle", lite_lib=old)
     assert "--allow-version-mismatch" in caught.value.hint
     assert list_stored() == []
@@ -146,10 +146,10 @@ def test_a_library_of_another_version_is_refused_unless_allowed(home, lite_libra
     assert f"**{loud}**" in (report.out_dir / "README.md").read_text(encoding="utf-8")
 
     # That it was allowed once does not allow it for the next bundle.
-    with pytest.raises(ModelError, match=r"the library for armv8 is v2\.12, the bundle v2\.13-rc") as caught:
+    with pytest.raises(ModelError, match=r"armv8 .*v2\.12, .* v2\.13-rc") as caught:
         export_to(tmp_path / "next")
     fetch = "edge-ocr libs fetch --platform armlinux.armv8 --version v2.13-rc --force"
-    assert caught.value.hint.startswith(fetch)
+    assert fetch in caught.value.hint
     assert not (tmp_path / "next").exists()
 
 

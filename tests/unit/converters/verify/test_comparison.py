@@ -17,7 +17,7 @@ def test_the_recorder_refuses_outputs_of_another_shape():
             return np.zeros((1, 1, 2, 2), dtype=np.float32)
 
     recorder = comparison.Recorder(Odd(), "det", 5, "the bundle")
-    with pytest.raises(NotVerifiedError, match=r"gives \[1, 1, 2, 2\]"):
+    with pytest.raises(NotVerifiedError, match=r"det .*\[1, 1, 2, 2\]"):
         recorder.run(np.zeros((1, 3, 32, 32), dtype=np.float32))
 
 

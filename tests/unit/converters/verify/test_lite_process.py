@@ -248,14 +248,14 @@ def test_what_the_library_prints_is_not_taken_for_an_answer(serve):
 @pytest.mark.parametrize("shape", [(0, 3), (1,) * 9])
 def test_inputs_that_make_no_sense_are_refused(serve, shape):
     process = serve("double")
-    with pytest.raises(NotVerifiedError, match="cannot run an input of"):
+    with pytest.raises(NotVerifiedError, match=r"input of .*1 to 2"):
         process.run(np.ones(shape, np.float32))
     assert process.pid is None
 
 
 def test_another_version_is_refused_before_the_first_run(serve):
     process = serve("abort-run", expected_version="v2.14-rc")
-    with pytest.raises(NotVerifiedError, match=r"under qemu is of version v2\.13-rc, expected v2\.14-rc") as caught:
+    with pytest.raises(NotVerifiedError, match=r"under qemu .*v2\.13-rc, expected v2\.14-rc") as caught:
         process.run(X)
     assert "edge-ocr libs" in caught.value.hint
     assert process.pid is None
@@ -264,10 +264,10 @@ def test_another_version_is_refused_before_the_first_run(serve):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("abort-load", r"did not load: killed by SIGABRT; it printed last:\n  model_parser\.cc:7 Load: Check failed"),
+        ("abort-load", r"load: .*SIGABRT.*:\n  model_parser\.cc:7 Load: Check failed"),
         ("throw-load", r"does not load the model: program\.cc:316 RuntimeProgram: .*no operator 'comv2d'$"),
         ("two", "the model has 2 inputs and 1 outputs, expected one of each"),
-        ("abort-run", r"did not run: killed by SIGABRT; it printed last:\n  conv_op\.cc:35 InferShape: .*3!=4"),
+        ("abort-run", r"run: .*SIGABRT.*:\n  conv_op\.cc:35 InferShape: .*3!=4"),
         ("throw-run", "does not run the model: no such broadcast$"),
         ("throw-memory", "does not run the model: out of memory$"),
         ("throw-int", "does not run the model: an exception without a text$"),
@@ -320,14 +320,14 @@ def test_a_process_that_is_killed_in_the_middle_of_a_run_is_told(serve):
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(NotVerifiedError, match=r"did not run: killed by SIGKILL; it printed last:\n  thinking"):
+    with pytest.raises(NotVerifiedError, match=r"SIGKILL.*:\n  thinking"):
         process.run(X)
     killer.join()
 
 
 @pytest.mark.parametrize(
     ("word", "message"),
-    [("sleep-load", "did not load within 1 s"), ("sleep-run", "did not run within 1 s; .*\n  thinking")],
+    [("sleep-load", "load within 1 s"), ("sleep-run", "run within 1 s.*\n  thinking")],
 )
 def test_a_process_that_takes_too_long_is_ended(serve, word, message, tmp_path, list_programs):
     process = serve(word, start_timeout_s=1.0 if word == "sleep-load" else 60.0, run_timeout_s=1.0)
@@ -340,10 +340,10 @@ def test_a_process_that_takes_too_long_is_ended(serve, word, message, tmp_path, 
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("printf 'Welcome aboard!'", "expected the greeting of edge-ocr-lite-serve, actual b'Welcome '"),
+        ("printf 'Welcome aboard!'", "edge-ocr-lite-serve, actual b'Welcome '"),
         (r"printf 'EOCRLITE\2\0\0\0\0\0\0\0'", "protocol 2, expected 1"),
-        ("echo no library >&2; exit 127", r"did not load: ended with exit code 127; .*\n  no library"),
-        ("exit 134", "did not load: killed by SIGABRT"),
+        ("echo no library >&2; exit 127", r"load: .* 127.*\n  no library"),
+        ("exit 134", "load: .*SIGABRT"),
     ],
 )
 def test_other_programs_are_told_from_ours(tmp_path, script, message):
@@ -354,5 +354,5 @@ def test_other_programs_are_told_from_ours(tmp_path, script, message):
 
 def test_a_program_that_is_not_there_is_told(tmp_path):
     process = LiteProcess([str(tmp_path / "none")], tmp_path / "a.nb", place="here", expected_version=VERSION)
-    with pytest.raises(NotVerifiedError, match="none does not start: No such file"):
+    with pytest.raises(NotVerifiedError, match=r"none .*: No such file"):
         process.run(X)

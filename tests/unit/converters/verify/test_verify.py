@@ -387,7 +387,7 @@ def test_swapped_lines_of_the_dictionary_are_caught(copy_bundle):
     approve(bundle)
     report = look(bundle)
     assert fail_names(report) == {"reference"}
-    assert "in another place" in report.failures[0].detail
+    assert "line 101 " in report.failures[0].detail
 
 
 def test_swapped_lines_of_a_selection_are_caught(copy_bundle):
@@ -487,16 +487,16 @@ def test_settings_that_do_not_hold_are_caught(copy_bundle):
 
 
 def test_no_bundle_is_no_result(tmp_path):
-    with pytest.raises(ModelError, match="is not a bundle"):
+    with pytest.raises(ModelError, match="bundle"):
         verify_bundle(tmp_path)
-    with pytest.raises(ModelError, match="is not a bundle"):
+    with pytest.raises(ModelError, match="bundle"):
         verify_bundle(tmp_path / "nowhere")
 
 
 def test_a_reference_that_is_not_here_is_no_result(copy_bundle):
     bundle = copy_bundle()
     edit_manifest(bundle, lambda m: m["models"]["det"]["source"].update(name="my_own_det"))
-    with pytest.raises(NotVerifiedError, match="cannot be had") as raised:
+    with pytest.raises(NotVerifiedError, match="my_own_det") as raised:
         look(bundle)
     assert "--det-model" in str(raised.value.hint)
     assert look(bundle, models={"det": "PP-OCRv4_mobile_det"}).passed
@@ -508,7 +508,7 @@ def test_another_reference_is_no_result(copy_bundle):
     edit_manifest(
         bundle, lambda m: m["models"]["rec"]["source"]["files"]["inference.pdiparams"].update(sha256="0" * 64)
     )
-    with pytest.raises(NotVerifiedError, match="not the model that the bundle was made from"):
+    with pytest.raises(NotVerifiedError, match=r"PP-OCRv4_mobile_rec .*inference\.pdiparams"):
         look(bundle)
 
 
@@ -516,7 +516,7 @@ def test_pictures_without_text_are_no_result(export, tmp_path):
     import cv2
 
     cv2.imwrite(str(tmp_path / "white.png"), np.full((200, 200, 3), 255, dtype=np.uint8))
-    with pytest.raises(NotVerifiedError, match="nothing was compared"):
+    with pytest.raises(NotVerifiedError, match="1 pictures"):
         verify_bundle(export().out_dir, VerifyOptions(images=(tmp_path,)))
 
 
@@ -527,7 +527,7 @@ def test_an_op_that_is_not_known_is_no_result(export, monkeypatch):
 
 
 def test_without_a_library_an_emulated_run_is_no_result(export):
-    with pytest.raises(NotVerifiedError, match=r"no Paddle-Lite library for armlinux\.armv8 v2\.13-rc") as raised:
+    with pytest.raises(NotVerifiedError, match=r"library for armlinux\.armv8 v2\.13-rc") as raised:
         look(export().out_dir, runner="qemu")
     assert "edge-ocr libs fetch" in str(raised.value.hint)
 
@@ -560,14 +560,14 @@ def test_options_that_make_no_sense_are_refused(export, options):
         ('{"image": "sign.png"}', "words"),
         ('{"image": "sign.png", "words": [{"text": "a"}]}', "poly"),
         ('{"image": "sign.png", "words": [{"text": "a", "poly": [[1, 2]]}]}', "four points"),
-        ('{"image": "sign.png", "words": [{"text": 5, "poly": null}]}', "text"),
-        ('{"image": 5, "words": []}', "no name"),
+        ('{"image": "sign.png", "words": [{"text": 5, "poly": null}]}', "text is not a string"),
+        ('{"image": 5, "words": []}', "image is not a string"),
         (
             '{"image": "sign.png", "words": [{"text": "a", "poly": [[1%s, 2], [1, 2], [1, 2], [1, 2]]}]}' % ("0" * 400),
             "line 1",
         ),
         ('{"image": "sign.png", "words": [{"text": "a", "poly": [[NaN, 2], [1, 2], [1, 2], [1, 2]]}]}', "four points"),
-        ('{"image": "other.png", "words": []}', "none of the"),
+        ('{"image": "other.png", "words": []}', r"gt\.jsonl: .* 1 pictures"),
         ("\xff", "not UTF-8"),
     ],
 )
@@ -591,7 +591,7 @@ def test_labels_with_signs_that_end_lines_and_names_in_folders_are_read(export, 
 def test_labels_of_which_none_counts_are_no_result(export, tmp_path):
     word = {"poly": None, "text": "x", "ignore": True}
     (tmp_path / "gt.jsonl").write_text(json.dumps({"image": FAST, "words": [word]}))
-    with pytest.raises(NotVerifiedError, match="no label that counts"):
+    with pytest.raises(NotVerifiedError, match=r"gt\.jsonl.* 1 pictures"):
         look(export().out_dir, truth=tmp_path / "gt.jsonl")
 
 
@@ -642,7 +642,7 @@ def break_weights(monkeypatch, factor: float) -> None:
 
 def test_an_export_that_reads_otherwise_fails_and_is_kept_aside(opt, config, tmp_path, monkeypatch):
     break_weights(monkeypatch, 1.5)
-    with pytest.raises(ParityError, match="does not read as its models do") as raised:
+    with pytest.raises(ParityError, match=r"det\.prob_map") as raised:
         export_bundle("arm", tmp_path / "a", config, ExportOptions(zip=True))
     assert raised.value.exit_code == 8
     assert [path.name for path in tmp_path.iterdir()] == ["a.failed"]
@@ -667,7 +667,7 @@ def test_a_bundle_that_is_there_outlives_a_failed_export(opt, config, copy_bundl
 def test_what_has_the_name_of_a_failed_bundle_and_is_none_stays(opt, config, tmp_path, monkeypatch):
     (tmp_path / "a.failed").symlink_to(tmp_path / "nowhere")
     break_weights(monkeypatch, 1.5)
-    with pytest.raises(ParityError, match="does not read"):
+    with pytest.raises(ParityError, match=r"det\.prob_map"):
         export_bundle("arm", tmp_path / "a", config, ExportOptions())
     link, kept = sorted(tmp_path.iterdir())
     assert link.is_symlink()
@@ -676,7 +676,7 @@ def test_what_has_the_name_of_a_failed_bundle_and_is_none_stays(opt, config, tmp
 
 def test_an_export_that_cannot_be_verified_leaves_nothing(opt, config, tmp_path, monkeypatch):
     monkeypatch.setattr("converters.lite.nb.to_onnx.OPS", {})
-    with pytest.raises(NotVerifiedError, match="could not be verified") as raised:
+    with pytest.raises(NotVerifiedError, match="'feed'") as raised:
         export_bundle("arm", tmp_path / "a", config, ExportOptions())
     assert "--no-verify" in str(raised.value.hint)
     assert list(tmp_path.iterdir()) == []

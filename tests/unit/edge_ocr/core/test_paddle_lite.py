@@ -131,7 +131,7 @@ def test_a_model_goes_on_after_an_input_that_was_refused(load):
 
 
 def test_a_library_of_another_version_is_refused(load, libraries):
-    with pytest.raises(ModelError, match=r"is Paddle-Lite v2\.13-rc, the models are for v2\.12: it may read") as caught:
+    with pytest.raises(ModelError, match=r"Paddle-Lite v2\.13-rc, .* v2\.12") as caught:
         load("double", version="v2.12")
     assert str(libraries["library"]) in caught.value.message
 
@@ -154,7 +154,7 @@ def test_a_library_that_does_not_load_is_told(load, libraries, tmp_path, name, c
     path = tmp_path / libraries[name].name
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ToolchainError, match=f"^Paddle-Lite cannot be loaded: .*{path.name}") as caught:
+    with pytest.raises(ToolchainError, match=f"^Paddle-Lite .*{path.name}") as caught:
         load("double", **{name: path})
     assert "--engine onnxruntime" in (caught.value.hint or "")
 
@@ -293,7 +293,7 @@ def test_a_bundle_runs_on_paddle_lite(lite_bundle):
 
 def test_a_shim_that_the_board_built_is_taken(lite_bundle, libraries):
     folder = lite_bundle(shim=False)
-    with pytest.raises(ToolchainError, match=r"is not built yet \(\./install\.sh\)"):
+    with pytest.raises(ToolchainError, match=r"\./install\.sh"):
         LiteOCR(folder, engine="paddle_lite")
     built = folder / ".installed" / "lib" / "armv8" / SHIM
     built.parent.mkdir(parents=True)
@@ -313,7 +313,7 @@ def test_a_library_of_another_version_is_never_loaded(lite_bundle, libraries):
     )
     manifest.write_text(text, encoding="utf-8")
     path.write_bytes(other)
-    with pytest.raises(ModelError, match=r"is not Paddle-Lite v2\.13-rc, which the models are for"):
+    with pytest.raises(ModelError, match=r"not Paddle-Lite v2\.13-rc"):
         LiteOCR(folder)
     maps = Path("/proc/self/maps").read_text(encoding="utf-8")
     assert str(folder) not in maps

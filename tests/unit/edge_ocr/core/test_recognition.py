@@ -89,7 +89,7 @@ def test_fewer_results_than_lines_are_refused():
     recognizer = make_recognizer()
     run = recognizer.engine.run
     recognizer.engine.run = lambda array: run(array)[:1]
-    with pytest.raises(ModelError, match="gives 1 results for 2 lines"):
+    with pytest.raises(ModelError, match="1 results for 2 lines"):
         recognizer.recognize([make_crop("a", 100), make_crop("b", 100)])
 
 

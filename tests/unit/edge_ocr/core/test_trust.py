@@ -81,7 +81,7 @@ ATTACKS: dict[str, tuple[Callable[[Path, Path], object], str]] = {
         "manifest.json was changed, or signed",
     ),
     "no signature": (lambda bundle, keys: (bundle / "manifest.sig").unlink(), "is not signed"),
-    "another's signature": (lambda bundle, keys: sign(bundle, keys / "theirs.key"), "signed with another key than"),
+    "another's signature": (lambda bundle, keys: sign(bundle, keys / "theirs.key"), "another key"),
     "a swapped signature": (
         lambda bundle, keys: (bundle / "manifest.sig").write_bytes(read_private_key(keys / "ours.key").sign(b"other")),
         "manifest.sig does not fit",
@@ -121,9 +121,7 @@ def test_a_board_refuses(signed, trusting, keys, attack):
 
 def test_a_board_refuses_a_bundle_that_is_older_than_one_that_worked(signed, trusting, keys):
     open_bundle(sign(signed, keys / "ours.key", counter=9)).note_release()
-    with pytest.raises(
-        ModelError, match="older than one that was here: release demo has counter 8, expected 9 or more"
-    ):
+    with pytest.raises(ModelError, match=r"release demo .* 8, expected 9"):
         open_bundle(sign(signed, keys / "ours.key", counter=8))
     # Of another release, it is another matter.
     open_bundle(sign(signed, keys / "ours.key", name="receipts", counter=1)).note_release()
@@ -137,9 +135,9 @@ def test_a_board_refuses_a_bundle_that_is_older_than_one_that_worked(signed, tru
         (lambda trust: shutil.rmtree(trust), "cannot be read: .*No such file"),
         (lambda trust: (trust / "ours.pem").write_text("rubbish"), "is not an Ed25519 public key"),
         (lambda trust: (trust / "second.pem").write_bytes(b"\xff" * 100), "is not an Ed25519 public key"),
-        (lambda trust: (trust / "seen.json").write_text("{"), "is damaged, so no bundle is trusted"),
-        (lambda trust: (trust / "seen.json").write_text('{"demo": "7"}'), "is damaged"),
-        (lambda trust: (trust / "seen.json").write_text("[]"), "is damaged"),
+        (lambda trust: (trust / "seen.json").write_text("{"), r"seen\.json"),
+        (lambda trust: (trust / "seen.json").write_text('{"demo": "7"}'), r"seen\.json"),
+        (lambda trust: (trust / "seen.json").write_text("[]"), r"seen\.json"),
     ],
 )
 def test_a_trust_folder_that_is_not_whole_trusts_nothing(signed, trusting, change, message):
@@ -153,7 +151,7 @@ def test_what_the_machine_trusts_counts_before_what_its_user_says(signed, trusti
     system.mkdir()
     shutil.copy(keys / "theirs.pub", system / "theirs.pem")
     monkeypatch.setattr(module, "SYSTEM_FOLDER", system)
-    with pytest.raises(ModelError, match="signed with another key than"):
+    with pytest.raises(ModelError, match="another key"):
         open_bundle(signed)
 
 
@@ -177,7 +175,7 @@ def test_a_machine_that_cannot_check_signatures_refuses(signed, trusting, monkey
     monkeypatch.setattr(module, "_find_openssl", lambda: None)
     open_bundle(signed)  # the package cryptography is here
     monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
-    with pytest.raises(ToolchainError, match="cannot be checked: there is no OpenSSL"):
+    with pytest.raises(ToolchainError, match="OpenSSL"):
         open_bundle(signed)
 
 
@@ -223,7 +221,7 @@ def test_a_model_that_does_not_load_keeps_no_other_out(signed, trusting, monkeyp
 def test_where_counters_cannot_be_written_it_is_said(signed, trusting, monkeypatch):
     assert open_bundle(signed).describe_trust() == f"release demo, counter 7, by the keys in {trusting}"
     monkeypatch.setattr(module.os, "access", lambda *_: False)
-    assert "older releases are taken, too" in open_bundle(signed).describe_trust()
+    assert "older releases" in open_bundle(signed).describe_trust()
     monkeypatch.setattr(module.Path, "replace", lambda *_: (_ for _ in ()).throw(PermissionError("no")))
     open_bundle(signed).note_release()
     assert sorted(path.name for path in trusting.iterdir()) == ["ours.pem"]
@@ -265,7 +263,7 @@ def test_a_pipe_does_not_hang_a_board(signed, trusting, name):
 
 def test_a_huge_manifest_is_not_read(signed):
     os.truncate(signed / "manifest.json", 10 << 30)
-    with pytest.raises(ModelError, match="has over 16777216 bytes"):
+    with pytest.raises(ModelError, match="16777216 bytes"):
         open_bundle(signed)
 
 
@@ -345,7 +343,7 @@ def test_alone_it_refuses_what_it_cannot_look_into(signed, alone, monkeypatch):
         yield from walk(folder, onerror=onerror)
 
     monkeypatch.setattr(module.os, "walk", refuse)
-    with pytest.raises(UntrustedError, match="__pycache__ cannot be looked into: Permission denied"):
+    with pytest.raises(UntrustedError, match=r"__pycache__ .*Permission denied"):
         module.check_folder(signed, read_trust(alone))
     hidden.chmod(0o755)
 

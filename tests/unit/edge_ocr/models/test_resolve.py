@@ -397,7 +397,7 @@ def test_rec_row_reads_what_its_yml_says(mirror, default_models, read_example, e
 @pytest.mark.parametrize("name", ["PP-OCRv4_server_rec", "ch_SVTRv2_rec", "ch_RepSVTR_rec"])
 def test_rec_row_with_a_dictionary_that_does_not_fit_is_refused(mirror, default_models, name):
     yml = make_yml(name, [], {"name": "CTCLabelDecode", "character_dict": ["a", "b"]})
-    with pytest.raises(ModelError, match=f"the dictionary does not fit {name}: 2 characters"):
+    with pytest.raises(ModelError, match=f"dictionary .* {name}: 2 characters"):
         build_row(mirror, default_models, name, yml)
 
 
