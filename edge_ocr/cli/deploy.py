@@ -44,7 +44,7 @@ def deploy(
     trusted: Annotated[
         Path | None, typer.Option(metavar="KEY.pub", help="Public key that must have signed it.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Keep a bundle you changed next to the new one.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Deploy even if you changed the bundle there.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the steps; connect to nothing.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -54,8 +54,10 @@ def deploy(
     system's ssh knows; DIR is edge-ocr in the home folder by default. --pip installs into the bundle.
 
     On a board, a new bundle replaces the old one only after it has passed its selftest. Files that you added to the old
-    one stay; one that you changed stops the deployment, unless --force is given. On a phone, the app is installed over
-    the old one. A board that trusts no key yet trusts --trusted from then on and refuses other bundles.
+    one stay. If you changed one of its files, the deployment stops; with --force, the old bundle is kept next to the
+    new one. On a phone, the app replaces the old one.
+
+    A board that trusts no key yet trusts --trusted from then on, and refuses other bundles.
     """
     from edge_ocr.errors import UsageError
 

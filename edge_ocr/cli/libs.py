@@ -89,7 +89,7 @@ def add_library(
 def fetch_libraries(
     platforms: Annotated[
         list[str] | None,
-        typer.Option("--platform", metavar="PLATFORM", help="Repeatable; all platforms by default."),
+        typer.Option("--platform", metavar="PLATFORM", help="Platform, repeatable; all by default."),
     ] = None,
     version: _Version = None,
     force: Annotated[bool, typer.Option("--force", help="Download stored libraries again.")] = False,

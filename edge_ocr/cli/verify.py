@@ -37,13 +37,13 @@ def verify(
     engine: options.Engine = None,
     threads: options.Threads = None,
     det_model: Annotated[
-        str | None, typer.Option(metavar="NAME|DIR", help="Reference; default: the manifest's.")
+        str | None, typer.Option(metavar="NAME|DIR", help="Reference for detection, if not the manifest's.")
     ] = None,
     rec_model: Annotated[
-        str | None, typer.Option(metavar="NAME|DIR", help="Reference; default: the manifest's.")
+        str | None, typer.Option(metavar="NAME|DIR", help="Reference for recognition, if not the manifest's.")
     ] = None,
     cls_model: Annotated[
-        str | None, typer.Option(metavar="NAME|DIR", help="Reference; default: the manifest's.")
+        str | None, typer.Option(metavar="NAME|DIR", help="Reference for orientation, if not the manifest's.")
     ] = None,
     dictionary: Annotated[
         Path | None, typer.Option("--dict", metavar="FILE", help="Dictionary of the reference, if it has none.")

@@ -75,3 +75,22 @@ def test_text_is_a_line_a_finding(cli):
     assert names == [finding["name"] for finding in json.loads(cli("doctor", "--json").out)]
     if not shutil.which("adb"):
         assert "android\tadb\tmissing: " in done.out
+
+
+def test_a_terminal_of_80_columns_breaks_no_command_or_path(monkeypatch, capsys):
+    from edge_ocr.cli import doctor
+
+    home = str(Path.home())
+    findings = [
+        doctor.Finding("host", "python", "3.11", ""),
+        doctor.Finding("export", "paddle2onnx (for PIR models)", f"2.1.0 ({home}/{'a' * 40}/bin/python)", ""),
+        doctor.Finding("boards", "arm-linux-gnueabihf-g++", None, "apt-get install g++-arm-linux-gnueabihf"),
+        doctor.Finding("android", "ANDROID_HOME", None, " ".join(["words"] * 30)),
+    ]
+    monkeypatch.setenv("COLUMNS", "80")
+    doctor._print_by_area(findings)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if not line.startswith(" ")] == ["Host", "Export", "Boards", "Android"]
+    assert f"(~/{'a' * 40}/bin/python)" in lines[4]
+    assert lines[6].endswith("apt-get install g++-arm-linux-gnueabihf")
