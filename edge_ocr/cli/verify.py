@@ -109,10 +109,12 @@ def verify(
 
 
 def _advise(done: ParityReport, bundle: Path, trusted: Path | None) -> str:
+    from converters.bundle.android.record import locate_bundle
+
     if done.images:
         return "run edge-ocr verify --report out.html to see the differences"
     names = {check.name for check in done.failures if check.layer == "signature"}
-    if "manifest" in names and not (bundle / "manifest.sig").exists():
+    if "manifest" in names and not (locate_bundle(bundle) / "manifest.sig").exists():
         return "export it again with --sign KEY --release NAME, or leave --trusted out"
     if "manifest" in names:
         return f"check that {trusted} is the public key of its signer; if it is, do not use the bundle: it was changed"
