@@ -69,8 +69,14 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str
     yield f"| {' | '.join(titles)} |"
     yield f"|{'---|' * len(titles)}"
     for row in rows:
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in row)} |"
+        yield f"| {' | '.join(map(_escape, row))} |"
     yield ""
+
+
+def _escape(cell: str) -> str:
+    # A bar within backticks ends no cell, and a backslash there would be shown.
+    parts = cell.replace("\n", " ").split("`")
+    return "`".join(part if index % 2 else part.replace("|", "\\|") for index, part in enumerate(parts))
 
 
 def _code(text: str) -> str:
