@@ -206,8 +206,8 @@ def test_a_shape_too_small_for_the_network_is_explained(cls):
         (lambda data: b"", "not a .nb file: 0 bytes"),
         (lambda data: b"\x89PNG\r\n\x1a\n" + bytes(100), "not a .nb file: meta version"),
         (lambda data: b"\1\0" + data[2:], "meta version 1, expected 2"),
-        (lambda data: data[: len(data) // 2], "cut short"),
-        (lambda data: data[:-1], "cut short"),
+        (lambda data: data[: len(data) // 2], "truncated"),
+        (lambda data: data[:-1], "truncated"),
         (
             lambda data: data[:26] + b"\xff\xff\xff\xff" + data[30:],
             "damaged at byte 26 (ProgramDesc): offset 4294967295",
