@@ -1,4 +1,4 @@
-"""Which characters a bundle reads: all that the model has, or a part."""
+"""Selects the characters that a bundle reads: all of the model's, or some."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from edge_ocr.models.folder import read_dictionary
 
 NAMED_CHARSETS: Mapping[str, str] = MappingProxyType(
     {
-        # The 95 printable ones.
+        # The 95 printable characters.
         "ascii": " " + string.digits + string.ascii_letters + string.punctuation,
-        # With the signs that stand in numbers, dates, times and prices.
+        # Digits, and the signs in numbers, dates, times and prices.
         "digits": string.digits + " +,-./:%",
     }
 )
-"""`full`, all that the model has, is not among them."""
+"""Without `full`, which is all characters of the model."""
 
 
 def list_lacking(choice: str, charset: Charset) -> list[str]:
@@ -30,12 +30,12 @@ def list_lacking(choice: str, charset: Charset) -> list[str]:
 def select_classes(choice: str, charset: Charset, model: str) -> tuple[int, ...] | None:
     """Return the classes that a bundle keeps, in the model's order, the blank first; None for all of them.
 
-    `choice` is `full`, a name in NAMED_CHARSETS, or a file with one character a line. Of a named charset, characters
-    that the model lacks are left out; a file must hold none. Of a character with several classes, all are kept; classes
-    that read as "" are kept by `full` only.
+    `choice` is `full`, a name in NAMED_CHARSETS, or a file with one character per line. Characters that the model lacks
+    are skipped in a named charset and refused in a file. All classes of a character are kept; only `full` keeps classes
+    that read as "".
 
-    Raises UsageError for what is neither, ModelError for a file that is empty or damaged, has an empty line, a
-    character twice, or one that the model lacks.
+    Raises UsageError if `choice` is none of these; ModelError if the file is empty or damaged, or has an empty line, a
+    duplicate, or a character that the model lacks.
     """
     if choice == "full":
         return None
@@ -49,29 +49,29 @@ def select_classes(choice: str, charset: Charset, model: str) -> tuple[int, ...]
             shown = " ".join(map(repr, lacking[:20])) + (f" and {len(lacking) - 20} more" if len(lacking) > 20 else "")
             raise ModelError(
                 f"{choice}: {model} cannot read {len(lacking)} of these characters: {shown}",
-                "take them out of the file, or give a recognition model that has them",
+                "remove them from the file, or choose a recognition model that has them",
             )
     else:
         raise UsageError(
-            f"--charset {choice}: neither a file nor a charset", f"full, {', '.join(NAMED_CHARSETS)}, or a file"
+            f"--charset {choice}: neither a file nor a charset", f"use full, {', '.join(NAMED_CHARSETS)}, or a file"
         )
     kept = tuple(i for i, character in enumerate(charset.classes) if i == BLANK_INDEX or character in wanted)
     if len(kept) < 2:
-        raise ModelError(f"--charset {choice}: {model} has none of these characters", "give another charset")
+        raise ModelError(f"--charset {choice}: {model} has none of these characters", "choose another charset")
     return kept
 
 
 def _read_characters(path: Path) -> tuple[str, ...]:
-    """Read a list of characters that somebody wrote by hand: unlike in a dictionary, no class stands behind a line."""
+    """Read a user's list of characters; unlike in a dictionary, lines are not classes, so all must differ."""
     characters = read_dictionary(path)
     lines: dict[str, int] = {}
     for line, character in enumerate(characters, 1):
         if not character:
-            raise ModelError(f"the dictionary {path} is empty in line {line}", "take the line out")
+            raise ModelError(f"the dictionary {path} is empty in line {line}", "remove the line")
         if character in lines:
             raise ModelError(
                 f"the dictionary {path} holds {character!r} twice, in lines {lines[character]} and {line}",
-                "take one of them out",
+                "remove one of them",
             )
         lines[character] = line
     return characters

@@ -1,4 +1,4 @@
-"""Models of every format: their files, and what is in them as a Paddle program."""
+"""Reads models of every format as Paddle programs, and lists their files."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from edge_ocr.models.types import Model
 def read_model_program(model: Model, *, report: Report = lambda step: None) -> Program:
     """Return a model as a Paddle program in the op set that opt reads.
 
-    A `.pdmodel` is read as it is, ONNX by `converters.sources.onnx`; Paddle's PIR (`inference.json`) becomes ONNX on
-    the way, by paddle2onnx; `report` is told when that needs an environment to be made.
+    A `.pdmodel` is read as it is, ONNX by `converters.sources.onnx`. paddle2onnx first converts Paddle's PIR
+    (`inference.json`) to ONNX; `report` receives each step as text if that needs a new environment.
 
-    Raises what reading and converting raise: ModelError for damaged files, ConversionError for what cannot be
-    expressed, ToolchainError where paddle2onnx is needed and cannot be had.
+    Raises ModelError for damaged files, ConversionError for models that the op set cannot express, ToolchainError if
+    paddle2onnx is needed and cannot be installed.
     """
     if model.format == "onnx":
         return import_onnx(model.program)
     if model.params is None:
-        raise ModelError(f"{model.program}: its parameters are missing", "keep the files of one export in one folder")
+        raise ModelError(f"{model.program}: its parameters are missing", "keep all files of one export in one folder")
     if model.format == "pdmodel":
         return read_program(model.program, model.params)
     with tempfile.TemporaryDirectory(prefix="edge-ocr-pir-") as scratch:
@@ -36,9 +36,9 @@ def read_model_program(model: Model, *, report: Report = lambda step: None) -> P
 
 
 def list_source_files(model: Model) -> dict[str, Path]:
-    """Return the files that a model consists of, by name; of ONNX, also those that it keeps its weights in.
+    """Return a model's files by name, including the external data of ONNX.
 
-    For a model that `read_model_program` has taken.
+    Call it for a model that `read_model_program` has read.
     """
     files = {path.name: path for path in (model.program, model.params) if path is not None}
     if model.format == "onnx":

@@ -1,7 +1,7 @@
-"""Reads ONNX files so that nothing outside the model's folder is opened, and no size is believed that no bytes back.
+"""Reads ONNX files without opening anything outside the model's folder and without trusting sizes.
 
-A model may keep tensors in files beside it. onnx has had holes there time and again (links, paths, sizes), so each is
-held here against the file that it names before a byte of it is read, and read by us.
+A model may keep tensors in external files. onnx has repeatedly had vulnerabilities there (links, paths, sizes), so this
+module checks each tensor against its file before reading a byte, and reads it itself.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from onnx import ModelProto, SparseTensorProto, TensorProto, helper
 from edge_ocr.errors import ModelError
 
 _HINT = "export the model to ONNX again"
-_FILES_HINT = "keep the files of one export in one folder, as files and not as links"
+_FILES_HINT = "keep all files of one export in one folder, as files and not as links"
 
-# Tensors that are one in the network may share their bytes; many that overlap make memory out of nothing.
+# Tied tensors may share bytes of a file, but many that overlap would multiply the memory needed.
 _MAX_SHARING = 4
 
-# Where numbers may stand in place of raw_data; those of all other types are in int32_data.
+# The field that replaces raw_data, by type; all other types use int32_data.
 _FIELDS = {
     "float_data": (TensorProto.FLOAT, TensorProto.COMPLEX64),
     "double_data": (TensorProto.DOUBLE, TensorProto.COMPLEX128),
@@ -42,7 +42,7 @@ _PACKED: dict[int, int] = {
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the bytes of a tensor lie."""
+    """The place of a tensor's bytes in an external file."""
 
     location: str
     offset: int
@@ -50,12 +50,12 @@ class _Place:
 
 
 def read_onnx_model(path: Path) -> ModelProto:
-    """Return an ONNX model with the tensors that it keeps in other files.
+    """Return an ONNX model, including the tensors in external files.
 
-    Each such file must lie in the model's folder or below, be a regular file of one name, and be reached without a
-    link; each tensor must have exactly the bytes that its type and dimensions need.
+    Each external file must be a regular file in the model's folder or below it, without links; each tensor must have
+    exactly the bytes that its type and dimensions need.
 
-    Raises ModelError, naming tensor and file, where that is not so, or the file is no ONNX model.
+    Raises ModelError, naming tensor and file, if that is not so or the file is not an ONNX model.
     """
     model = parse_onnx_model(path)
     taken: dict[str, int] = {}
@@ -64,7 +64,7 @@ def read_onnx_model(path: Path) -> ModelProto:
             _check_size(tensor, where)
             continue
         place = _read_place(tensor, where)
-        # However it is spelled: w.bin, ./w.bin, on some disks W.BIN.
+        # One file may have several spellings: w.bin, ./w.bin, on some disks W.BIN.
         file = str(Path(place.location)).casefold()
         taken[file] = taken.get(file, 0) + place.length
         tensor.raw_data = _read_external(path.parent, place, taken[file], where)
@@ -74,9 +74,9 @@ def read_onnx_model(path: Path) -> ModelProto:
 
 
 def list_external_files(path: Path) -> dict[str, Path]:
-    """Return the files beside a model that it keeps tensors in, by their names in the model.
+    """Return a model's external files by their names in the model.
 
-    Raises ModelError where the model cannot be read or names a file outside of its folder.
+    Raises ModelError if the model cannot be read or names a file outside its folder.
     """
     model = parse_onnx_model(path)
     tensors = _list_tensors(model, str(path))
@@ -85,9 +85,9 @@ def list_external_files(path: Path) -> dict[str, Path]:
 
 
 def parse_onnx_model(path: Path) -> ModelProto:
-    """Return what the file itself holds.
+    """Return the model without its external data.
 
-    Raises ModelError where it is missing or not an ONNX model.
+    Raises ModelError if the file is missing or not an ONNX model.
     """
     try:
         # Opening a pipe waits for a writer.
@@ -95,20 +95,20 @@ def parse_onnx_model(path: Path) -> ModelProto:
             raise ModelError(f"{path}: not a regular file", _HINT)
         data = path.read_bytes()
     except FileNotFoundError:
-        raise ModelError(f"{path}: {path.name} is missing", "keep the files of one export in one folder") from None
+        raise ModelError(f"{path}: {path.name} is missing", "keep all files of one export in one folder") from None
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}", _HINT) from None
     model = ModelProto()
     try:
         model.ParseFromString(data)
-    except Exception as error:  # DecodeError of protobuf, which has no base of its own
+    except Exception as error:  # protobuf's DecodeError has no public base class
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"{path}: not a readable ONNX model: {reason}", _HINT) from None
     return model
 
 
 def _list_tensors(model: ModelProto, where: str) -> Iterator[tuple[TensorProto, str]]:
-    """Yield each tensor, wherever it stands: graphs, attributes, functions, sparse tensors, what onnx adds later."""
+    """Yield each tensor with its name for errors, from any message: graphs, attributes, functions, sparse tensors."""
     waiting: list[Any] = [model]
     while waiting:
         message = waiting.pop()
@@ -116,11 +116,11 @@ def _list_tensors(model: ModelProto, where: str) -> Iterator[tuple[TensorProto, 
             yield message, f"{where}: tensor {message.name!r}"
             continue
         if isinstance(message, SparseTensorProto):
-            # Dense, it may be of any size.
-            raise ModelError(f"{where}: sparse tensor {message.values.name!r}: these are not read", _HINT)
+            # Its dense form may have any size.
+            raise ModelError(f"{where}: sparse tensor {message.values.name!r}: unsupported", _HINT)
         for field, value in message.ListFields():
             if field.message_type is not None:
-                # One message is no sequence.
+                # A single message is not iterable.
                 waiting += [value] if hasattr(value, "ListFields") else list(value)
 
 
@@ -142,14 +142,14 @@ def _count_bytes(tensor: TensorProto, where: str) -> int:
     except (KeyError, ValueError, TypeError):
         dtype = None
     if dtype is None or dtype.hasobject:
-        raise ModelError(f"{where}: raw data of the type {tensor.data_type}, which has none", _HINT)
+        raise ModelError(f"{where}: raw data for type {tensor.data_type}, which cannot have raw data", _HINT)
     return count * int(dtype.itemsize)
 
 
 def _check_size(tensor: TensorProto, where: str) -> None:
     """Raise ModelError unless a tensor holds as much as its dimensions say."""
     if tensor.HasField("segment"):
-        raise ModelError(f"{where}: a segment of a tensor, expected a whole one", _HINT)
+        raise ModelError(f"{where}: a tensor segment, expected a whole tensor", _HINT)
     if tensor.HasField("raw_data"):
         expected, actual, what = _count_bytes(tensor, where), len(tensor.raw_data), "bytes"
     else:
@@ -164,15 +164,15 @@ def _check_size(tensor: TensorProto, where: str) -> None:
 
 
 def _read_place(tensor: TensorProto, where: str) -> _Place:
-    # protobuf gives what is not UTF-8 as bytes.
+    # protobuf returns text that is not UTF-8 as bytes.
     entries = [(str(entry.key), str(entry.value)) for entry in tensor.external_data]
     named = dict(entries)
     location = named.get("location", "")
     if len(named) < len(entries):
-        raise ModelError(f"{where}: its external data says something twice", _HINT)
+        raise ModelError(f"{where}: its external data has a duplicate key", _HINT)
     is_inside = not location.startswith("/") and "\\" not in location and ".." not in location.split("/")
     if not location or not location.isprintable() or not is_inside or Path(location) == Path():
-        raise ModelError(f"{where}: its file {location!r} is not one inside the model's folder", _FILES_HINT)
+        raise ModelError(f"{where}: its file {location!r} is outside the model's folder", _FILES_HINT)
     expected = _count_bytes(tensor, where)
     offset = _read_number(named.get("offset", "0"), "offset", where)
     length = _read_number(named.get("length", str(expected)), "length", where)
@@ -184,12 +184,12 @@ def _read_place(tensor: TensorProto, where: str) -> _Place:
 def _read_number(text: str, name: str, where: str) -> int:
     # int() also takes signs, blanks and underscores; 19 digits are 63 bits.
     if not (text.isascii() and text.isdigit() and len(text) <= 19):
-        raise ModelError(f"{where}: the {name} {text[:40]!r} of its external data is not a size in bytes", _HINT)
+        raise ModelError(f"{where}: the {name} {text[:40]!r} of its external data is not a number of bytes", _HINT)
     return int(text)
 
 
 def _read_external(folder: Path, place: _Place, taken: int, where: str) -> bytes:
-    """Return the bytes of a tensor; `taken` is how many of the file's bytes tensors have asked for, with this one."""
+    """Return a tensor's bytes; `taken` counts the bytes of this file in all tensors so far, this one included."""
 
     def refuse(what: str, hint: str = _FILES_HINT) -> ModelError:
         return ModelError(f"{where}: {place.location}: {what}", hint)
@@ -199,7 +199,7 @@ def _read_external(folder: Path, place: _Place, taken: int, where: str) -> bytes
     try:
         opened.append(os.open(folder, flags | os.O_DIRECTORY))
         *folders, name = Path(place.location).parts
-        # From folder to folder, so that none can become a link between a look and its use; NONBLOCK: of a pipe, too.
+        # Opened folder by folder, so that none can become a link in between; NONBLOCK keeps a pipe from blocking.
         for part in folders:
             opened.append(os.open(part, flags | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=opened[-1]))
         opened.append(os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=opened[-1]))
@@ -211,7 +211,7 @@ def _read_external(folder: Path, place: _Place, taken: int, where: str) -> bytes
         if place.offset + place.length > found.st_size:
             raise refuse(
                 f"bytes {place.offset} to {place.offset + place.length}, but the file ends after {found.st_size}",
-                "the file is cut short, or of another export: export the model again",
+                "export the model again: the file is truncated or from another export",
             )
         if taken > _MAX_SHARING * found.st_size:
             raise refuse(f"its tensors overlap: {taken} bytes of a file of {found.st_size}", _HINT)
@@ -219,13 +219,13 @@ def _read_external(folder: Path, place: _Place, taken: int, where: str) -> bytes
         while len(data) < place.length:
             piece = os.pread(opened[-1], min(place.length - len(data), 2**30), place.offset + len(data))
             if not piece:
-                raise refuse("it became shorter while it was read")
+                raise refuse("it was truncated while being read")
             data += piece
         return bytes(data)
     except FileNotFoundError:
         raise refuse("it is missing") from None
     except OSError as error:
-        # ELOOP and ENOTDIR: a link, where none may be.
+        # ELOOP and ENOTDIR mean a link.
         raise refuse(f"it, or its folder, is a link or cannot be read: {error.strerror}") from None
     finally:
         for descriptor in opened:

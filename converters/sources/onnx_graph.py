@@ -1,4 +1,4 @@
-"""An ONNX model while it is imported: what is known of its tensors, and the program so far."""
+"""The state of an import: what is known about the tensors of an ONNX model, and the program so far."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from edge_ocr.core.errors import escape_text
 from edge_ocr.errors import ConversionError, ModelError
 
 MIN_OPSET = 11
-"""Below it, Clip, Resize and their like have other forms."""
+"""Older opsets have other forms of Clip, Resize and others."""
 MAX_OPSET = 22
-"""The newest that the oldest onnx package we admit (1.17) knows."""
+"""The newest opset of onnx 1.17."""
 
 HINT = "export the model to ONNX again"
 MAX_INT = 2**31 - 1
-# Of a message, which may hold what a damaged model has thousands of.
+# A damaged model may put thousands of characters into a message.
 _MAX_WORDS = 500
-# More numbers than any shape has: larger constants take part in the inference of shapes without their values.
+# More numbers than any shape has. Shape inference gets only the shapes of larger constants.
 _MAX_VALUES = 64
 
 
 class OnnxGraph:
-    """One model on its way."""
+    """One ONNX model during its import."""
 
     def __init__(self, model: ModelProto, path: Path) -> None:
         self.path = path
@@ -42,10 +42,10 @@ class OnnxGraph:
         self.program = make_program(str(path))
         self.constants: dict[str, Array] = {}
         self.shapes: dict[str, tuple[int | str, ...]] = {}
-        """Of tensors that are computed: a number, or the name of a free side, "" where it has none."""
+        """By computed tensor: each dimension as a number, or as the name of a free one ("" if it has none)."""
         self.dtypes: dict[str, int] = {}
         self.names: dict[str, str] = {}
-        """Of tensors and constants, what the program calls them."""
+        """By tensor or constant: its name in the program."""
 
     def describe(self, node: NodeProto) -> str:
         domain = f"{node.domain}." if node.domain else ""
@@ -53,15 +53,15 @@ class OnnxGraph:
         return f"{self.path}: {show(f'{domain}{node.op_type} (node {name}, opset {self.opset})')}"
 
     def learn_shapes(self, nodes: Sequence[NodeProto]) -> None:
-        """Learn the shapes of all tensors that the nodes make."""
+        """Infer the shapes of all tensors that the nodes compute."""
         inputs = [port for port in self.model.graph.input if port.name not in self.constants]
         outputs = [port.name for port in self.model.graph.output]
         try:
             found = infer_shapes(nodes, inputs, outputs, self.constants, self.opset)
-        # InferenceError and what the checker raises have no common base.
+        # InferenceError and the checker's errors have no common base.
         except Exception as error:
-            raise ModelError(f"{self.path}: its shapes do not fit together: {sum_up(error)}", HINT) from None
-        # Some exporters call every free side "?": a name that the input has twice tells nothing.
+            raise ModelError(f"{self.path}: mismatched shapes: {sum_up(error)}", HINT) from None
+        # Some exporters name every free dimension "?": a name that occurs twice does not identify one.
         free = [dim.dim_param for port in inputs for dim in port.type.tensor_type.shape.dim]
         named = {name for name in free if name != "?" and free.count(name) == 1}
         for name, tensor in found.items():
@@ -73,22 +73,22 @@ class OnnxGraph:
                 )
 
     def declare(self, name: str) -> str:
-        """Return what the program calls a tensor that a node makes."""
+        """Declare a tensor that a node computes; return its name in the program."""
         shape = self.shapes.get(name)
         if shape is None:
-            raise ConversionError(f"{self.path}: the number of sides of {show(name)} is not known", HINT)
+            raise ConversionError(f"{self.path}: the rank of {show(name)} is unknown", HINT)
         self.names[name] = self._make_name(name)
-        self.program.set_shape(self.names[name], tuple(side if isinstance(side, int) else -1 for side in shape))
+        self.program.set_shape(self.names[name], tuple(dim if isinstance(dim, int) else -1 for dim in shape))
         return self.names[name]
 
     def store(self, stem: str, value: Array) -> str:
-        """Return the name of a parameter with this value."""
+        """Store a parameter with this value; return its name."""
         name = self._make_name(stem)
         self.program.set_param(name, value)
         return name
 
     def _make_name(self, stem: str) -> str:
-        # The ops feed and fetch have variables of these names.
+        # The ops feed and fetch use variables with these names.
         return self.program.make_name(f"{stem}_" if stem in ("feed", "fetch") else stem)
 
 
@@ -105,18 +105,18 @@ def read_attr(node: NodeProto, name: str, default: Any) -> Any:
 def name_type(number: int) -> str:
     try:
         return str(TensorProto.DataType.Name(number))
-    except ValueError:  # of no known type
+    except ValueError:
         return f"the type {number}"
 
 
 def sum_up(said: object) -> str:
-    """Return what an error says in one line that has an end."""
+    """Return an error's text as one line of limited length."""
     text = " ".join(str(said).split())
     return show(text if len(text) <= _MAX_WORDS else f"{text[:_MAX_WORDS]}…")
 
 
 def show(text: str) -> str:
-    """Return names of a model as they may stand in a message: in one line, without what moves a terminal's cursor."""
+    """Return a model's text safe for a message: one line, without control characters for the terminal."""
     return escape_text(text)
 
 
@@ -129,7 +129,7 @@ def infer_shapes(
 ) -> dict[str, Any]:
     """Return type and shape (TypeProto.Tensor) of each tensor that has one, by ONNX's own inference.
 
-    Raises what the inference raises, which has no common base, if shapes do not fit together.
+    Raises the inference's errors, which have no common base, if shapes do not match.
     """
     small = [numpy_helper.from_array(value, name) for name, value in constants.items() if value.size <= _MAX_VALUES]
     large = [

@@ -1,4 +1,4 @@
-"""How each ONNX node becomes ops of a Paddle program."""
+"""Converts each ONNX node to ops of a Paddle program."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from converters.sources.ops import PADDLE_OPS
 from converters.sources.program import Array
 from edge_ocr.errors import ConversionError
 
-# Constants up to this many numbers are stored once a reader, so that a pass may change each.
+# Constants up to this many numbers are stored once for each reader, so that a pass may change each copy.
 _MAX_COPIED = 4096
 
 
 class Step:
-    """One node on its way into the program."""
+    """One node while it is converted."""
 
     def __init__(self, model: OnnxGraph, node: NodeProto) -> None:
         self.model = model
@@ -34,7 +34,7 @@ class Step:
         return read_attr(self.node, name, default)
 
     def check(self, name: str, *expected: object) -> None:
-        """Raise ConversionError where an attribute is there and has another value."""
+        """Raise ConversionError if an attribute is set to another value."""
         value = self.attr(name, expected[0])
         if value not in expected:
             raise self.fail(f"{name} is {value!r}, expected {' or '.join(map(repr, expected))}")
@@ -50,27 +50,27 @@ class Step:
         if self.is_constant(place):
             return self.model.constants[name].shape
         if name not in self.model.shapes:
-            raise self.fail(f"the number of sides of {name} is not known")
+            raise self.fail(f"the rank of {name} is unknown")
         return self.model.shapes[name]
 
     def tensor(self, place: int = 0) -> str:
-        """Return a float32 input, a parameter where it is constant."""
+        """Return the program's name of a float32 input; a constant becomes a parameter."""
         name = self.node.input[place]
         if self.is_constant(place):
             return self.param(place)
         if self.model.dtypes.get(name) != TensorProto.FLOAT or name not in self.model.names:
-            raise self.fail(f"{name} is no float32 tensor")
+            raise self.fail(f"{name} is not a float32 tensor")
         return self.model.names[name]
 
     def param(self, place: int, value: Array | None = None) -> str:
-        """Return a constant input as a parameter, or `value` in its place."""
+        """Store a constant input, or `value` instead, as a parameter; return its name."""
         name = self.node.input[place]
         constant = self.model.constants.get(name)
         if constant is None:
             raise self.fail(f"{name} is computed, expected a constant")
         if constant.dtype != np.float32:
             raise self.fail(f"{name} is {constant.dtype}, expected float32")
-        # opt changes a convolution's filter in place, whoever else reads it.
+        # opt changes a convolution's filter in place, even if other ops read it.
         is_filter = place == 1 and self.node.op_type in ("Conv", "ConvTranspose")
         if value is None and constant.size > _MAX_COPIED and not is_filter:
             if name not in self.model.names:
@@ -79,7 +79,7 @@ class Step:
         return self.model.store(name, constant if value is None else value)
 
     def ints(self, attr: str, place: int, default: list[int] | None = None) -> list[int]:
-        """Return integers that are an attribute or, in newer opsets, a constant input."""
+        """Return integers from an attribute or, in newer opsets, from a constant input."""
         value = self.attr(attr)
         if value is not None:
             return [int(item) for item in value]
@@ -89,7 +89,7 @@ class Step:
                 raise self.fail(f"{attr} is computed, expected a constant")
             return [max(min(int(item), MAX_INT), -MAX_INT) for item in constant.reshape(-1)]
         if default is None:
-            raise self.fail(f"{attr} is not given")
+            raise self.fail(f"{attr} is missing")
         return default
 
     def number(self, place: int, default: float) -> float:
@@ -97,13 +97,13 @@ class Step:
             return default
         constant = self.model.constants.get(self.node.input[place])
         if constant is None or constant.size != 1:
-            raise self.fail(f"{self.node.input[place]} is no constant number")
+            raise self.fail(f"{self.node.input[place]} is not a constant number")
         return float(constant.reshape(-1)[0])
 
     def axes(self, values: Iterable[int], rank: int) -> list[int]:
         axes = [value + rank if value < 0 else value for value in values]
         if not all(0 <= axis < rank for axis in axes) or len(set(axes)) < len(axes):
-            raise self.fail(f"axes {axes} of a tensor with {rank} sides")
+            raise self.fail(f"axes {axes} do not fit a {rank}-D tensor")
         return axes
 
     def give(
@@ -114,7 +114,7 @@ class Step:
         extra: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
         **attrs: Any,
     ) -> None:
-        """Put the op at the end of the program, with outputs `extra` that nobody reads, by slot with their shapes."""
+        """Append the op; `extra` are the shapes, by slot, of further outputs that nothing reads."""
         if any(self.node.output[1:]):
             raise self.fail(f"{len(self.node.output)} outputs, expected one")
         name = self.model.declare(self.node.output[0])
@@ -135,14 +135,14 @@ class Step:
             self.model.program.set_shape(outputs[other], shape)
         try:
             self.model.program.insert_op(None, op_type, inputs, outputs, attrs)
-        # Integers in Paddle's attributes have 32 bits, in ONNX's 64.
+        # Paddle's integer attributes have 32 bits, ONNX's have 64.
         except ValueError as error:
             raise self.fail(f"an attribute is too large: {error}") from None
 
     def give_with_bias(
         self, op_type: str, inputs: Mapping[str, str], bias: str | None, slot: str, **attrs: Any
     ) -> None:
-        """As `give`, with one number added to each channel by an op of its own, as opt expects it."""
+        """As `give`, with the bias added by a separate op, as opt expects."""
         if bias is None:
             self.give(op_type, inputs, slot, **attrs)
             return
@@ -165,44 +165,44 @@ def _calculate(op_type: str, step: Step) -> None:
     x, y = step.shape(0), step.shape(1)
     is_swapped = step.is_constant(0) or len(y) > len(x) or _is_spread(x, y)
     if is_swapped and op_type not in ("elementwise_add", "elementwise_mul"):
-        raise step.fail(f"operands of the shapes {list(x)} and {list(y)}, expected the larger one first")
+        raise step.fail(f"operands of the shapes {list(x)} and {list(y)}, expected the larger operand first")
     big, small = (1, 0) if is_swapped else (0, 1)
     rank = len(step.shape(big))
     if len(step.shape(small)) > rank or _is_spread(step.shape(big), step.shape(small)):
-        raise step.fail(f"operands of the shapes {list(x)} and {list(y)}, of which neither is the larger one")
+        raise step.fail(f"operands of the shapes {list(x)} and {list(y)}, expected one that broadcasts to the other")
     if not step.is_constant(small):
         step.give(op_type, {"X": step.tensor(big), "Y": step.tensor(small)}, axis=-1)
         return
     value = step.model.constants[step.node.input[small]]
-    # Paddle lays the second operand on from `axis` on; in this form opt fuses it.
+    # `axis` is where Paddle aligns the second operand's first dimension; opt fuses this form.
     axis = rank - value.ndim
-    sides = list(value.shape)
-    while sides and sides[0] == 1:
-        sides, axis = sides[1:], axis + 1
-    while sides and sides[-1] == 1:
-        sides = sides[:-1]
-    name = step.param(small, value.reshape(sides or [1]))
-    step.give(op_type, {"X": step.tensor(big), "Y": name}, axis=axis if sides else -1)
+    dims = list(value.shape)
+    while dims and dims[0] == 1:
+        dims, axis = dims[1:], axis + 1
+    while dims and dims[-1] == 1:
+        dims = dims[:-1]
+    name = step.param(small, value.reshape(dims or [1]))
+    step.give(op_type, {"X": step.tensor(big), "Y": name}, axis=axis if dims else -1)
 
 
 def _is_spread(x: Sequence[int | str], y: Sequence[int | str]) -> bool:
-    """Tell whether a side of 1 in x meets a larger one, or one that is not known, in y."""
+    """Return whether a dimension of 1 in x meets a larger or unknown one in y."""
     return any(mine == 1 and other != 1 for mine, other in zip(reversed(x), reversed(y), strict=False))
 
 
 def _window(step: Step, size: Sequence[int]) -> dict[str, Any]:
-    """Return strides and paddings of a window of `size` in Paddle's form."""
+    """Return Paddle's attributes for strides and paddings of a window of `size`."""
     strides = step.attr("strides", [1] * len(size))
     dilations = step.attr("dilations", [1] * len(size))
     auto_pad = step.attr("auto_pad", "NOTSET")
     top, left, bottom, right = step.attr("pads", [0] * 4)
     algorithm = "EXPLICIT"
     if auto_pad == "SAME_UPPER" and all(stride == 1 for stride in strides):
-        # At a stride of 1 it does not depend on the picture's size.
-        rest = [(side - 1) * dilation for side, dilation in zip(size, dilations, strict=True)]
+        # With a stride of 1 the padding does not depend on the input's size.
+        rest = [(taps - 1) * dilation for taps, dilation in zip(size, dilations, strict=True)]
         (top, bottom), (left, right) = ((total // 2, total - total // 2) for total in rest)
     elif auto_pad == "SAME_UPPER" and all(dilation == 1 for dilation in dilations):
-        # Paddle's SAME also puts the odd one behind, but knows no dilation.
+        # Paddle's SAME also pads the odd one at the end, but ignores dilations.
         algorithm = "SAME"
     elif auto_pad == "VALID":
         top = left = bottom = right = 0
@@ -216,10 +216,10 @@ def _window(step: Step, size: Sequence[int]) -> dict[str, Any]:
 def _filter(step: Step) -> tuple[int, ...]:
     """Return the shape of a convolution's filters."""
     if not step.is_constant(1):
-        raise step.fail("the filters are computed, expected a constant")
+        raise step.fail("computed filters, expected a constant")
     shape = step.model.constants[step.node.input[1]].shape
     if len(shape) != 4 or len(step.shape()) != 4:
-        raise step.fail(f"filters of the shape {list(shape)}, expected 4 sides")
+        raise step.fail(f"filters of shape {list(shape)}, expected 4-D filters and a 4-D input")
     return shape
 
 
@@ -259,7 +259,7 @@ def _conv_transpose(step: Step) -> None:
 def _batch_norm(step: Step) -> None:
     step.check("training_mode", 0)
     if any(step.node.output[1:]):
-        raise step.fail("more than one output, which is its form in training")
+        raise step.fail("more than one output (training form), expected one")
     names = {slot: step.param(place) for place, slot in enumerate(("Scale", "Bias", "Mean", "Variance"), 1)}
     channels = step.model.constants[step.node.input[1]].shape
     result = step.model.declare(step.node.output[0])
@@ -274,7 +274,7 @@ def _batch_norm(step: Step) -> None:
     extra = {"SavedMean": channels, "SavedVariance": channels}
     inputs = {"X": step.tensor(), **names}
     step.put("batch_norm", inputs, result, "Y", extra, **attrs)
-    # They are written where they are read from.
+    # Mean and Variance are updated in place.
     op = step.model.program.ops[-1]
     for slot in ("Mean", "Variance"):
         step.model.program.set_output(op, f"{slot}Out", names[slot])
@@ -285,13 +285,15 @@ def _pool(kind: str, step: Step) -> None:
     step.check("dilations", [1] * len(size))
     step.check("storage_order", 0)
     if len(size) != 2:
-        raise step.fail(f"a window of {len(size)} sides, expected 2")
+        raise step.fail(f"a {len(size)}-D window, expected 2-D")
     attrs = _window(step, size)
     if step.attr("ceil_mode", 0):
         _, _, *ends = step.attr("pads", [0] * 4)
-        is_behind = any(end + stride > side for end, stride, side in zip(ends, attrs["strides"], size, strict=True))
+        is_behind = any(end + stride > taps for end, stride, taps in zip(ends, attrs["strides"], size, strict=True))
         if is_behind or attrs["padding_algorithm"] == "SAME" or step.attr("count_include_pad", 0):
-            raise step.fail("ceil_mode with windows that may lie behind the picture, which are counted differently")
+            raise step.fail(
+                "ceil_mode with windows that may start in the padding, which ONNX and the runtime count differently"
+            )
     _put_pool(
         step,
         kind,
@@ -319,7 +321,7 @@ def _global_pool(step: Step) -> None:
 
 def _put_pool(step: Step, kind: str, **attrs: Any) -> None:
     if len(step.shape()) != 4:
-        raise step.fail(f"a tensor of {len(step.shape())} sides, expected 4")
+        raise step.fail(f"a {len(step.shape())}-D input, expected a 4-D input")
     inputs = {"X": step.tensor()}
     step.give("pool2d", inputs, pooling_type=kind, global_pooling=False, data_format="NCHW", **attrs)
 
@@ -328,23 +330,23 @@ def _reduce_mean(step: Step) -> None:
     rank = len(step.shape())
     axes = step.axes(step.ints("axes", 1, list(range(rank))), rank)
     if not axes or len(axes) == rank:
-        raise step.fail("over no side, or all of them, the pictures of a batch included")
+        raise step.fail("over no axis or all axes, including the batch")
     step.give("reduce_mean", {"X": step.tensor()}, dim=axes, keep_dim=bool(step.attr("keepdims", 1)), reduce_all=False)
 
 
 def _resize(step: Step) -> None:
     if len(step.shape()) != 4 or not step.has(2) or step.has(3):
-        raise step.fail("expected 4 sides and constant scales; sizes are not followed")
+        raise step.fail("expected a 4-D input and constant scales; sizes are not supported")
     value = step.model.constants.get(step.node.input[2])
     scales = [] if value is None else [float(scale) for scale in value.reshape(-1)]
     if step.attr("axes") is not None or len(scales) != 4 or scales[:2] != [1.0, 1.0] or min(scales) <= 0:
-        raise step.fail(f"scales {scales}, expected 1, 1 and those of height and width")
+        raise step.fail(f"scales {scales}, expected 1, 1 and the factors for height and width")
     mode = step.attr("mode", "nearest")
     places = step.attr("coordinate_transformation_mode", "half_pixel")
     rounding = step.attr("nearest_mode", "round_prefer_floor")
     step.check("antialias", 0)
     is_whole = all(scale.is_integer() for scale in scales)
-    # At whole factors the middle of a pixel is never half-way between two, so either way reads pixel ⌊x / factor⌋.
+    # With whole factors no coordinate is half-way between two pixels, so both forms read pixel ⌊x / factor⌋.
     is_floor = (places, rounding) == ("asymmetric", "floor") or (
         is_whole and places in ("half_pixel", "pytorch_half_pixel") and rounding.startswith("round_prefer")
     )
@@ -382,7 +384,7 @@ def _slice(step: Step) -> None:
     if any(stride != 1 for stride in step.ints("", 4, [1])):
         raise step.fail(f"steps {step.ints('', 4)}, expected 1")
     if not len(axes) == len(starts) == len(ends):
-        raise step.fail(f"axes {axes}, starts {starts}, ends {ends}, expected as many of each")
+        raise step.fail(f"axes {axes}, starts {starts}, ends {ends}, expected equal counts")
     flags = [1] * len(axes)
     step.give(
         "slice", {"Input": step.tensor()}, axes=axes, starts=starts, ends=ends, infer_flags=flags, decrease_axis=[]
@@ -445,7 +447,7 @@ def _clip(step: Step) -> None:
 
 
 def _pow(step: Step) -> None:
-    # Not as `pow`: Paddle-Lite's kernel shares its pointers between threads, and has NaN for powers of zero.
+    # Not `pow`: Paddle-Lite's kernel shares pointers between threads and returns NaN for powers of zero.
     power, x = step.number(1, 1.0), step.tensor()
     if power == 2:
         step.give("elementwise_mul", {"X": x, "Y": x}, axis=-1)
@@ -454,7 +456,7 @@ def _pow(step: Step) -> None:
     elif power == 1:
         step.give("assign", {"X": x})
     else:
-        raise step.fail(f"the power {power}, expected 2, 1 or 0.5, which the runtime computes right")
+        raise step.fail(f"power {power}, expected 2, 1 or 0.5: the runtime computes others wrong")
 
 
 def _gelu(step: Step) -> None:
@@ -466,13 +468,13 @@ def _softmax(step: Step) -> None:
     rank = len(step.shape())
     (axis,) = step.axes([step.attr("axis", -1 if step.model.opset >= 13 else 1)], rank)
     if step.model.opset < 13 and axis != rank - 1:
-        raise step.fail(f"over the sides from {axis} of {rank} together, expected the last one")
+        raise step.fail(f"over axes {axis} to {rank - 1} at once, expected the last axis")
     step.give("softmax", {"X": step.tensor()}, axis=axis, data_format="AnyLayout")
 
 
 def _matmul(step: Step) -> None:
     if min(len(step.shape(0)), len(step.shape(1))) < 2:
-        raise step.fail("a vector, expected at least 2 sides")
+        raise step.fail("a 1-D operand, expected at least 2-D operands")
     step.give("matmul_v2", {"X": step.tensor(0), "Y": step.tensor(1)}, trans_x=False, trans_y=False)
 
 
@@ -480,13 +482,13 @@ def _layer_norm(step: Step) -> None:
     shape = step.shape()
     (axis,) = step.axes([step.attr("axis", -1)], len(shape))
     if not step.has(2) or axis != len(shape) - 1:
-        raise step.fail("expected one over the last side, with scale and bias")
+        raise step.fail("expected one over the last axis, with scale and bias")
     for place in (1, 2):
-        # ONNX would spread one number; the runtime reads as many as the side has.
-        size, side = step.shape(place), shape[-1]
-        if len(size) != 1 or (size[0] != side if isinstance(side, int) else size[0] == 1):
+        # ONNX would broadcast one number; the runtime reads one for each place.
+        size, last = step.shape(place), shape[-1]
+        if len(size) != 1 or (size[0] != last if isinstance(last, int) else size[0] == 1):
             raise step.fail(f"scale and bias of {step.shape(1)} and {step.shape(2)} numbers, expected {shape[-1:]}")
-    rows = math.prod(side if isinstance(side, int) else -1 for side in shape[:-1])
+    rows = math.prod(dim if isinstance(dim, int) else -1 for dim in shape[:-1])
     inputs = {"X": step.tensor(), "Scale": step.param(1), "Bias": step.param(2)}
     attrs = {"begin_norm_axis": axis, "epsilon": float(step.attr("epsilon", 1e-5))}
     extra = {"Mean": (max(rows, -1),), "Variance": (max(rows, -1),)}

@@ -1,7 +1,7 @@
-"""Turns Paddle's PIR programs (inference.json) into ONNX: runs paddle2onnx in an interpreter of its own.
+"""Converts Paddle's PIR programs (inference.json) to ONNX with paddle2onnx in a separate interpreter.
 
-It aborts where it lacks an op, and where parameters are missing it writes a model without them and ends well, so each
-of its ends is looked at here.
+paddle2onnx aborts on an unsupported op; if parameters are missing, it writes a model without them and exits with 0. So
+this module checks every outcome.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REEXPORT_HINT = (
 )
 
 OPSET = 17
-"""The first that has HardSwish (14) and LayerNormalization (17), which are else written out in parts."""
+"""The first opset with HardSwish (14) and LayerNormalization (17), which are decomposed otherwise."""
 
 TOOL = Tool(
     "paddle2onnx",
@@ -39,13 +39,13 @@ TOOL = Tool(
     size="about 230 MB to fetch, 900 MB on disk",
     platforms=(("Linux", "x86_64"), ("Darwin", "arm64")),
     places="Linux on x86-64 and macOS on arm64",
-    # setuptools and packaging it imports without declaring them. What the others declare has no upper bound.
+    # It imports setuptools and packaging without declaring them; the others' requirements have no upper bound.
     needs=("paddlepaddle==3.3.1", "onnx==1.17.0", "setuptools", "packaging", "numpy<3", "protobuf<8"),
     release="2.1.0-paddle3.3.1",
 )
-"""In an environment of its own, as it holds onnx at 1.17, which reads external data through links that lead out of a
-model's folder (CVE-2026-27489, -34446, -34447). Nothing that a user gives reaches that reader: a PIR program is JSON
-without external data, its parameters are one file of raw numbers, and onnx 1.17 only writes there."""
+"""In a separate environment because it pins onnx 1.17, which follows links in external data out of a model's folder
+(CVE-2026-27489, -34446, -34447). No user input reaches that reader: a PIR program is JSON without external data, its
+parameters are one file of raw numbers, and onnx 1.17 only writes there."""
 
 _WORKER = Path(__file__).with_name("pir_worker.py")
 _NO_PADDLE2ONNX = 3
@@ -54,16 +54,16 @@ _DESCRIBE_TIMEOUT_S = 60.0
 
 _COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 
-# It says these whether or not the model came out well.
+# It prints these lines whether it succeeds or not.
 _PROGRESS = re.compile(r"\[INFO\]|Start parsing|Use opset_version|is exported as ONNX|^\[Paddle2ONNX\]$")
 
-# Dialect 1 is that of Paddle's ops; it has attributes and types, too.
+# Dialect 1 has Paddle's ops, but also attributes (a_) and types (t_).
 _OP = re.compile(r'"#": "1\.(?![at]_)(\w+)"')
 
 
 @dataclass(frozen=True)
 class Paddle2Onnx:
-    """An interpreter that has paddle2onnx."""
+    """An interpreter with paddle2onnx."""
 
     python: Path
     python_version: str
@@ -74,17 +74,17 @@ class Paddle2Onnx:
 
 
 def find_paddle2onnx(*, report: Report = lambda step: None) -> Paddle2Onnx:
-    """Return an interpreter with paddle2onnx; make one in the store where there is none, from Python 3.10 to 3.12.
+    """Return an interpreter with paddle2onnx; if there is none, create an environment from Python 3.10 to 3.12.
 
-    `EDGE_OCR_PADDLE2ONNX_PYTHON` is used or refused but never passed over.
+    If `EDGE_OCR_PADDLE2ONNX_PYTHON` is set, only that interpreter is tried.
 
-    Raises ToolchainError, listing what was tried, where none can be had.
+    Raises ToolchainError, listing what was tried, if there is none.
     """
     return find_interpreter(TOOL, _check, report=report)
 
 
 def describe_paddle2onnx() -> tuple[str | None, str]:
-    """Tell which interpreter would run paddle2onnx, without making one: None where there is none, and how to get it."""
+    """Return the interpreter that would run paddle2onnx and what it is, or None and how to get one."""
     found, remedy = describe_tool(TOOL, _check)
     if found is None:
         return None, f"{remedy}; only PIR models need it"
@@ -104,7 +104,7 @@ def _check(python: Path, origin: str) -> Paddle2Onnx:
         answer = json.loads(ended.stdout)
         python_version, versions = str(answer["python_version"]), dict(answer["versions"])
     except (ValueError, TypeError, KeyError):
-        raise ToolchainError(f"{python} is not a Python: it answered {ended.stdout[:80]!r}") from None
+        raise ToolchainError(f"{python} is not a Python interpreter: it answered {ended.stdout[:80]!r}") from None
     name = f"{python} (Python {python_version})"
     if versions.get("paddle2onnx") != TOOL.version:
         has = f"paddle2onnx {versions['paddle2onnx']}" if versions.get("paddle2onnx") else "no paddle2onnx"
@@ -116,10 +116,10 @@ def _check(python: Path, origin: str) -> Paddle2Onnx:
 
 def _run(python: Path, arguments: list[str], cwd: str | None, timeout_s: float) -> subprocess.CompletedProcess[bytes]:
     return run_child(
-        # -I: nothing of the caller's environment, folder or user site reaches that interpreter.
+        # -I isolates the interpreter from the caller's environment, folder and user site.
         [str(python), "-I", "-W", "ignore", str(_WORKER), *arguments],
         timeout_s,
-        # Flags that a user set for another export would reach Paddle.
+        # Paddle would read flags that the user set for another export.
         env={name: value for name, value in make_environment().items() if not name.startswith("FLAGS_")},
         cwd=None if cwd is None else Path(cwd),
         join_stderr=True,
@@ -136,16 +136,15 @@ def convert_pir(
 ) -> Path:
     """Write a PIR program with its parameters as an ONNX model of opset `OPSET`, float32, to `out` and return `out`.
 
-    Sides that are free in the program stay free. `out` is written whole or not at all.
+    Free dimensions of the program stay free. `out` is written completely or not at all. `report` receives a text if an
+    environment for paddle2onnx is created.
 
-    `report` is told when an environment for paddle2onnx is made.
-
-    Raises ModelError where the files cannot be read, ToolchainError where there is no paddle2onnx that starts,
-    ConversionError with what it printed last where it crashes, fails, hangs or leaves something out.
+    Raises ModelError if the files cannot be read, ToolchainError if no paddle2onnx starts, ConversionError with its
+    last output if it crashes, fails, hangs or leaves something out.
     """
     text = _read(program)
     if not os.access(params, os.R_OK):
-        raise ModelError(f"{params}: cannot be read", "keep the files of one export in one folder")
+        raise ModelError(f"{params}: cannot be read", "keep all files of one export in one folder")
     python = find_paddle2onnx(report=report).python
     with tempfile.TemporaryDirectory(prefix="edge-ocr-") as scratch:
         copy, made = Path(scratch, "inference.json"), Path(scratch, "inference.onnx")
@@ -159,9 +158,9 @@ def convert_pir(
             raise _refuse_interpreter(program, python, ended.stdout)
         if ended.returncode != 0:
             raise _refuse(program, text, name_end(ended.returncode), ended.stdout)
-        # It ends well and writes a model, be it an empty one, when parameters do not fit.
+        # If parameters do not fit, it exits with 0 and writes a model, even an empty one.
         if b"[ERROR]" in ended.stdout or not made.is_file() or made.stat().st_size == 0:
-            raise _refuse(program, text, "the result is not whole", ended.stdout)
+            raise _refuse(program, text, "the result is incomplete", ended.stdout)
         shutil.move(made, out)
     return out
 
@@ -175,16 +174,16 @@ def _read(program: Path) -> str:
         raise ModelError(f"{program}: not a readable PIR program: {error}", REEXPORT_HINT) from None
     code = content.get("base_code") if isinstance(content, dict) else None
     if not isinstance(code, dict) or code.get("magic") != "pir":
-        raise ModelError(f"{program}: not a PIR program: it does not say so in base_code.magic", REEXPORT_HINT)
+        raise ModelError(f"{program}: not a PIR program: base_code.magic does not say so", REEXPORT_HINT)
     return json.dumps(content)
 
 
 def _narrow_scales(item: dict[str, Any]) -> dict[str, Any]:
-    """Let the factors of an interpolation be of single precision.
+    """Convert the factors of interpolations to single precision.
 
-    Paddle writes them as doubles since 3.3; paddle2onnx 2.1 takes singles only, which is also what ONNX stores.
+    Since 3.3 Paddle writes them as doubles; paddle2onnx 2.1 accepts only singles, which is also what ONNX stores.
 
-    Raises ValueError for factors that are no numbers in Paddle's form.
+    Raises ValueError if the factors are not numbers in Paddle's form.
     """
     if str(item.get("#")).endswith("_interp") and isinstance(item.get("A"), list):
         for attribute in item["A"]:
@@ -206,15 +205,15 @@ def _narrow_scales(item: dict[str, Any]) -> dict[str, Any]:
 def _refuse_interpreter(program: Path, python: Path, output: bytes) -> ToolchainError:
     said = " ".join(list_last_lines(output, 1))
     return ToolchainError(
-        f"{program} is in Paddle's PIR format, and paddle2onnx, which reads it, does not start in {python}: {said}",
-        f"delete its environment, which is then made again, or correct {TOOL.variable}; or {REEXPORT_HINT}",
+        f"{program} is in Paddle's PIR format, but paddle2onnx, which converts it, does not start in {python}: {said}",
+        f"delete its environment so that it is created again, or correct {TOOL.variable}; or {REEXPORT_HINT}",
     )
 
 
 def _refuse(program: Path, text: str, end: str, output: bytes) -> ConversionError:
     lines = [line for line in list_last_lines(_COLOUR.sub(b"", output)) if not _PROGRESS.search(line)]
     if b"unsupported operators" in output:
-        # It does not say which.
+        # Its message does not name them.
         lines.append(f"the program's ops: {', '.join(sorted(set(_OP.findall(text))))}")
     said = "".join(f"\n  {line}" for line in lines)
     return ConversionError(

@@ -1,7 +1,7 @@
-"""Runs paddle2onnx inside an interpreter that has it; started by `converters.sources.pir`, never imported.
+"""Runs paddle2onnx inside an interpreter that has it; `converters.sources.pir` starts this file, nothing imports it.
 
-Plain Python 3.10, the standard library, paddle and paddle2onnx: that interpreter has nothing of this project.
-`describe` answers with one line of JSON, `convert PROGRAM PARAMS OUT OPSET` writes a model.
+It uses Python 3.10, the standard library, paddle and paddle2onnx only, as that interpreter has nothing else.
+`describe` prints one line of JSON, `convert PROGRAM PARAMS OUT OPSET` writes a model.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NO_PADDLE2ONNX = 3
 
 
 def describe() -> dict[str, Any]:
-    """Tell what this interpreter is and has, without importing it, which takes seconds."""
+    """Print the versions of Python, paddle and paddle2onnx without importing them, which takes seconds."""
     versions: dict[str, str | None] = {}
     for package in ("paddle2onnx", "paddlepaddle", "onnx"):
         try:
@@ -27,10 +27,10 @@ def describe() -> dict[str, Any]:
 
 
 def disable_core_dumps() -> None:
-    """Keep a crash, which is how it refuses an op, from leaving a core file."""
+    """Disable core files: paddle2onnx aborts on an unsupported op."""
     try:
         import resource
-    except ImportError:  # Windows writes none
+    except ImportError:
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
@@ -44,8 +44,8 @@ def convert(program: str, params: str, out: str, opset: str) -> None:
     except Exception as error:
         sys.stdout.write(f"{type(error).__name__}: {error}\n")
         sys.exit(NO_PADDLE2ONNX)
-    paddle.disable_signal_handler()  # it prints a page about an abort
-    # optimize_tool: its default, polygraphy, would install packages of another index behind the user's back.
+    paddle.disable_signal_handler()  # Paddle would print a page about an abort.
+    # The default optimize_tool, polygraphy, would silently install packages from another index.
     paddle2onnx.export(program, params, out, opset_version=int(opset), optimize_tool="None")
 
 

@@ -1,8 +1,8 @@
-"""Reads, edits and writes `.pdmodel` programs with their `.pdiparams`, never through Paddle.
+"""Reads, edits and writes `.pdmodel` programs with their `.pdiparams`, without Paddle.
 
 A `.pdmodel` is a protobuf, `ProgramDesc`. A `.pdiparams` holds the persistable variables sorted by name, each
 `u32 version=0 · u64 lod_level=0 · u32 version=0 · i32 n · n bytes VarType.TensorDesc · raw data`, little-endian
-and with nothing between or behind them; the names stand in the program alone.
+without gaps; only the program holds the names.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edge_ocr.models.input_size import load_framework_pb2
 
 _HINT = "fetch or export the model again"
 
-# By the number that framework.proto gives them. BF16 is missing, as NumPy does not know it.
+# By their numbers in framework.proto. NumPy has no BF16.
 _DTYPES: Mapping[int, np.dtype[Any]] = {
     number: np.dtype(name)
     for number, name in (
@@ -38,10 +38,10 @@ _DTYPES: Mapping[int, np.dtype[Any]] = {
     )
 }
 _DENSE_TENSOR = 7
-# Persistable, but of no content: feed and fetch lists, readers, RAW.
+# Persistable variables without content: feed and fetch lists, readers, RAW.
 _NOT_STORED = frozenset((9, 10, 15, 17))
 
-# By AttrType, the field that holds the value.
+# The field that holds the value, by AttrType.
 _ATTR_FIELDS: Mapping[int, str] = {
     0: "i", 1: "f", 2: "s", 3: "ints", 4: "floats", 5: "strings", 6: "b", 7: "bools", 8: "block_idx", 9: "l",
     10: "blocks_idx", 11: "longs", 12: "float64s", 13: "var_name", 14: "vars_name", 15: "float64",
@@ -61,14 +61,14 @@ class Port:
 
     name: str
     shape: tuple[int, ...]
-    """-1 for a side that is free."""
+    """-1 for a free dimension."""
     dtype: str
-    """As NumPy calls it."""
+    """NumPy's name."""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What a program takes and gives."""
+    """The inputs and outputs of a program."""
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
@@ -77,7 +77,7 @@ class Signature:
 def read_signature(program: Path) -> Signature:
     """Return the inputs and outputs of a `.pdmodel`, in the order of their columns.
 
-    Raises ModelError where the file is not a Paddle program.
+    Raises ModelError if the file is not a Paddle program.
     """
     return _describe_ports(_read_desc(program), str(program))
 
@@ -104,7 +104,7 @@ def _describe_ports(desc: Any, where: str) -> Signature:
                 tensor = variables.get(name)
                 dtype = None if tensor is None else dtypes.get(tensor.data_type)
                 if tensor is None or dtype is None:
-                    raise ModelError(f"{where}: {op_type} {name!r} has no tensor of a known type", _HINT)
+                    raise ModelError(f"{where}: {op_type} {name!r} has no tensor with a supported type", _HINT)
                 ports[column] = Port(name, tuple(tensor.dims), dtype)
         if not ports:
             raise ModelError(f"{where}: not an inference program: it has no {op_type}", _HINT)
@@ -116,21 +116,21 @@ def _describe_ports(desc: Any, where: str) -> Signature:
 class Program:
     """A program and its parameters, edited in place.
 
-    `ops` are those of the main block, as OpDesc messages in the order they run; edit them through the methods
-    here, which keep readers and writers known. `params` are the persistable tensors by name; those just read are
-    views of the file and not writable, so a pass stores new arrays.
+    `ops` are the main block's OpDesc messages in execution order; edit them only through the methods here, which keep
+    track of readers and writers. `params` are the persistable tensors by name; arrays that were read from the file are
+    read-only views, so passes store new arrays.
     """
 
     def __init__(self, desc: Any, params: dict[str, Array], where: str) -> None:
         self._desc = desc
         self.params = params
         self.where = where
-        """The .pdmodel's path, for errors."""
+        """The path of the .pdmodel, for errors."""
         block = desc.blocks[0]
         self.ops: list[Op] = list(block.ops)
         self._vars: dict[str, Any] = {var.name: var for var in block.vars}
         self.sub_ops: list[Op] = [op for sub_block in list(desc.blocks)[1:] for op in sub_block.ops]
-        """Those of the other blocks: set no more than their attributes."""
+        """The ops of other blocks: change only their attributes."""
         self._in_sub_blocks = {name for op in self.sub_ops for name in (*list_inputs(op), *list_outputs(op))} | {
             var.name for sub_block in list(desc.blocks)[1:] for var in sub_block.vars
         }
@@ -141,26 +141,26 @@ class Program:
 
     @property
     def signature(self) -> Signature:
-        """Return what the program takes and gives.
+        """Return the program's inputs and outputs.
 
-        Raises ModelError where it has no feed or fetch.
+        Raises ModelError if it has no feed or fetch.
         """
         block = load_framework_pb2().BlockDesc(ops=self.ops, vars=self._vars.values())
         return _describe_ports(load_framework_pb2().ProgramDesc(blocks=[block]), self.where)
 
     def count_ops(self) -> int:
-        """Return the number of ops in all blocks, feed and fetch among them."""
+        """Return the number of ops in all blocks, including feed and fetch."""
         return len(self.ops) + len(self.sub_ops)
 
     def find_shape(self, name: str) -> tuple[int, ...] | None:
-        """Return the declared shape of a tensor, -1 for a free side; None where it is not declared."""
+        """Return the declared shape of a tensor, -1 for a free dimension; None if it is not declared."""
         var = self._vars.get(name)
         if var is None or var.type.type != _DENSE_TENSOR:
             return None
         return tuple(var.type.dense_tensor.tensor.dims)
 
     def list_readers(self, name: str) -> list[Op]:
-        """Return the ops of the main block that read `name`; fetch is one of them."""
+        """Return the ops of the main block that read `name`, including fetch."""
         return self._readers.get(name, [])
 
     def list_writers(self, name: str) -> list[Op]:
@@ -168,35 +168,35 @@ class Program:
         return self._writers.get(name, [])
 
     def find_writer(self, name: str) -> Op | None:
-        """Return the only op that writes `name`; None where none does, several do, or a sub-block uses it."""
+        """Return the only op that writes `name`; None if none or several do, or a sub-block uses it."""
         writers = self.list_writers(name)
         return writers[0] if len(writers) == 1 and name not in self._in_sub_blocks else None
 
     def find_only_reader(self, name: str) -> Op | None:
-        """Return the op that alone reads the tensor `name`, once, where `name` is nobody else's business."""
+        """Return the only reader of the tensor `name` if it reads it once and no sub-block uses it; else None."""
         readers = self.list_readers(name)
         if len(readers) != 1 or self.find_writer(name) is None or list_inputs(readers[0]).count(name) != 1:
             return None
         return readers[0]
 
     def is_fetched(self, name: str) -> bool:
-        """Tell whether `name` is an output of the program."""
+        """Return whether `name` is an output of the program."""
         return any(op.type == "fetch" for op in self.list_readers(name))
 
     def is_constant(self, name: str) -> bool:
-        """Tell whether `name` is a parameter that has its stored value for as long as the program runs."""
+        """Return whether `name` is a parameter that keeps its stored value while the program runs."""
         return name in self.params and not self.list_writers(name) and not self.is_in_sub_block(name)
 
     def is_in_sub_block(self, name: str) -> bool:
-        """Tell whether an op of another block than the main one reads or writes `name`."""
+        """Return whether an op outside the main block reads or writes `name`."""
         return name in self._in_sub_blocks
 
     def is_unused(self, names: Iterable[str]) -> bool:
-        """Tell whether nothing reads any of the tensors `names`."""
+        """Return whether nothing reads any of the tensors `names`."""
         return not any(self.list_readers(name) or name in self._in_sub_blocks for name in names)
 
     def owns_param(self, op: Op, name: str | None) -> bool:
-        """Tell whether `name` is a float32 parameter that only `op` uses, once, and nothing writes."""
+        """Return whether `name` is a float32 parameter that nothing writes and only `op` reads, once."""
         return (
             name is not None
             and self.is_constant(name)
@@ -206,8 +206,8 @@ class Program:
         )
 
     def set_param(self, name: str, value: Array) -> None:
-        """Store a parameter, new or not, and declare it so."""
-        # Not ascontiguousarray, which gives a number a dimension.
+        """Store and declare a new or existing parameter."""
+        # ascontiguousarray would turn a 0-D array into a 1-D one.
         value = np.asarray(value, order="C")
         var = self._declare(name)
         var.persistable = True
@@ -218,13 +218,13 @@ class Program:
         self.params[name] = value
 
     def set_shape(self, name: str, shape: tuple[int, ...]) -> None:
-        """Declare the shape of a tensor that is no parameter, float32 where it is new."""
+        """Declare the shape of a tensor that is not a parameter; a new one is float32."""
         tensor = self._declare(name).type.dense_tensor.tensor
         del tensor.dims[:]
         tensor.dims.extend(shape)
 
     def declare_list(self, op_type: Literal["feed", "fetch"]) -> None:
-        """Declare the list that feed reads or fetch writes, under the op's own name."""
+        """Declare the list that feed reads or fetch writes; its name is the op's."""
         var = self._declare(op_type)
         var.type.Clear()
         # FEED_MINIBATCH and FETCH_LIST
@@ -232,7 +232,7 @@ class Program:
         var.persistable = True
 
     def make_name(self, stem: str) -> str:
-        """Return a name that no variable has yet: `stem`, or with a number behind it."""
+        """Return an unused name: `stem`, or `stem` with a number appended."""
         name, number = stem, 0
         while name in self._vars or name in self._in_sub_blocks:
             number += 1
@@ -247,7 +247,7 @@ class Program:
         outputs: Mapping[str, str],
         attrs: Mapping[str, Any],
     ) -> Op:
-        """Put a new op behind another one, or at the end, and return it; its variables must be declared."""
+        """Insert a new op after another one, or at the end, and return it; its variables must be declared."""
         op = load_framework_pb2().OpDesc(type=op_type)
         for slot, names in inputs.items():
             op.inputs.add(parameter=slot, arguments=[names] if isinstance(names, str) else names)
@@ -260,12 +260,12 @@ class Program:
         return op
 
     def remove_op(self, op: Op) -> None:
-        """Take an op out; what only it touched is dropped by `drop_unused`."""
+        """Remove an op; `drop_unused` removes variables that only it used."""
         del self.ops[self._find_index(op)]
         self._unlink(op)
 
     def set_input(self, op: Op, slot: str, name: str | None) -> None:
-        """Make `name` the only argument of an input slot; None empties it."""
+        """Make `name` the only argument of an input slot; None empties the slot."""
         self._set_slot(op, op.inputs, slot, name)
 
     def set_output(self, op: Op, slot: str, name: str) -> None:
@@ -273,27 +273,27 @@ class Program:
         self._set_slot(op, op.outputs, slot, name)
 
     def rename_inputs(self, old: str, new: str) -> None:
-        """Let the ops of the main block that read `old` read `new`."""
+        """Make the ops of the main block that read `old` read `new` instead."""
         for op in list(self.list_readers(old)):
             self._unlink(op)
             _rename(op.inputs, old, new)
             self._link(op)
 
     def bypass(self, op: Op, source: str, result: str) -> bool:
-        """Remove an op whose `result` equals its input `source`; False, with nothing changed, where it must stay.
+        """Remove an op whose `result` equals its input `source`; return False and change nothing if it must stay.
 
-        Names of outputs of the program are kept: what makes `source` then writes `result` itself.
+        The names of program outputs are kept: the writer of `source` then writes `result` itself.
         """
         if self.find_writer(result) is not op or source in self._in_sub_blocks:
             return False
-        # A parameter that is written has one value ahead of that and another behind.
+        # A parameter that an op writes changes its value while the program runs.
         if source in self.params and self.list_writers(source):
             return False
-        # Something else that the op makes, as the Mask of a dropout, may be wanted.
+        # Something may read another output of the op, such as a dropout's Mask.
         if not self.is_unused(name for name in list_outputs(op) if name != result):
             return False
         if not self.is_fetched(result):
-            # Another value under the name of the source, later on, would reach the readers of the result.
+            # Readers of the result would see a later value of the source.
             if source not in self.params and self.find_writer(source) is None:
                 return False
             self.remove_op(op)
@@ -310,7 +310,7 @@ class Program:
         return True
 
     def drop_unused(self) -> None:
-        """Forget the variables and parameters of the main block that no op mentions."""
+        """Remove the variables and parameters of the main block that no op uses."""
         used = self._in_sub_blocks.union(*(map(list_inputs, self.ops)), *(map(list_outputs, self.ops)))
         self._vars = {name: var for name, var in self._vars.items() if name in used}
         self.params = {name: value for name, value in self.params.items() if name in used}
@@ -326,7 +326,7 @@ class Program:
         return desc.SerializeToString(), b"".join(_pack_params(self.params))
 
     def write(self, program: Path, params: Path) -> None:
-        """Write both files; meant for a scratch folder, as they are not written in one go."""
+        """Write both files, not atomically: use a scratch folder."""
         desc, values = self.to_bytes()
         program.write_bytes(desc)
         params.write_bytes(values)
@@ -347,7 +347,7 @@ class Program:
         self._link(op)
 
     def _find_index(self, op: Op) -> int:
-        # Not list.index: equal messages need not be the same op.
+        # list.index compares by value, but equal messages may be different ops.
         return next(index for index, other in enumerate(self.ops) if other is op)
 
     def _link(self, op: Op) -> None:
@@ -362,18 +362,18 @@ class Program:
 
 
 def make_program(where: str) -> Program:
-    """Return a program without ops; `where` is the file it is made from, for errors."""
+    """Return a program without ops; `where` names its source file in errors."""
     desc = load_framework_pb2().ProgramDesc()
-    # Paddle 2.4.2: the one that the PP-OCRv4 models were saved with, whose op set opt 2.13 reads.
+    # Paddle 2.4.2, which saved the PP-OCRv4 models and whose op set opt 2.13 reads.
     desc.version.version = 2004002
     desc.blocks.add(idx=0, parent_idx=-1)
     return Program(desc, {}, where)
 
 
 def read_program(program: Path, params: Path) -> Program:
-    """Read a `.pdmodel` and its `.pdiparams`; nothing larger than the files is allocated.
+    """Read a `.pdmodel` and its `.pdiparams`, without allocating more than the size of the files.
 
-    Raises ModelError, naming file and variable, where one is damaged or they do not belong together.
+    Raises ModelError, naming file and variable, if one is damaged or they do not belong together.
     """
     desc = _read_desc(program)
     try:
@@ -393,23 +393,23 @@ def read_program(program: Path, params: Path) -> Program:
     if position != len(data):
         raise ModelError(
             f"{params}: {len(data)} bytes, expected {position}: not the parameters of {program}",
-            "give the .pdmodel and .pdiparams of one export",
+            "pass the .pdmodel and .pdiparams of one export",
         )
     return Program(desc, values, str(program))
 
 
 def get_input(op: Op, slot: str) -> str | None:
-    """Return the only argument of an input slot, None where there is none or several."""
+    """Return the only argument of an input slot; None if there is none or there are several."""
     return _get_slot(op.inputs, slot)
 
 
 def get_output(op: Op, slot: str) -> str | None:
-    """Return the only argument of an output slot, None where there is none or several."""
+    """Return the only argument of an output slot; None if there is none or there are several."""
     return _get_slot(op.outputs, slot)
 
 
 def list_inputs(op: Op, slot: str | None = None) -> list[str]:
-    """Return the names that an op reads, of one slot or of all."""
+    """Return the names that an op reads, in one slot or in all."""
     return [name for entry in op.inputs if slot in (None, entry.parameter) for name in entry.arguments]
 
 
@@ -419,9 +419,9 @@ def list_outputs(op: Op) -> list[str]:
 
 
 def get_attr(op: Op, name: str, default: Any = None) -> Any:
-    """Return an attribute as bool, int, float, str or a list of them; `default` where the op has none.
+    """Return an attribute as bool, int, float, str or a list of them; `default` if the op has none.
 
-    Raises ModelError where there is a default and the attribute is of another kind, as in a damaged file.
+    Raises ModelError if the attribute's type differs from the default's, as in a damaged file.
     """
     for attr in op.attrs:
         if attr.name == name:
@@ -432,7 +432,7 @@ def get_attr(op: Op, name: str, default: Any = None) -> Any:
             value = found if isinstance(found, (bool, int, float, str, bytes)) else list(found)
             if default is not None and not _is_of_kind(value, default):
                 raise ModelError(
-                    f"{op.type}: its attribute {name} is {str(value)[:80]!r}, expected one like {default!r}", _HINT
+                    f"{op.type}: its attribute {name} is {str(value)[:80]!r}, expected a value like {default!r}", _HINT
                 )
             return value
     return default
@@ -440,7 +440,7 @@ def get_attr(op: Op, name: str, default: Any = None) -> Any:
 
 def _is_of_kind(value: Any, default: Any) -> bool:
     if isinstance(default, list):
-        # NumPy does not take bools for sizes.
+        # NumPy does not accept bools as sizes.
         return isinstance(value, list) and all(type(item) is int for item in value)
     if isinstance(default, str):
         return isinstance(value, str)
@@ -448,7 +448,7 @@ def _is_of_kind(value: Any, default: Any) -> bool:
 
 
 def set_attr(op: Op, name: str, value: bool | int | float | str | list[int] | list[float]) -> None:
-    """Set an attribute, as what it is already or else by the type of `value`; an empty list is one of integers."""
+    """Set an attribute, keeping its type; a new one gets the type of `value`, an empty list is one of integers."""
     attr = next((attr for attr in op.attrs if attr.name == name), None)
     if attr is None:
         attr = op.attrs.add(name=name)
@@ -457,7 +457,7 @@ def set_attr(op: Op, name: str, value: bool | int | float | str | list[int] | li
         attr.type = next(number for kind, number in types if isinstance(value, kind))
     try:
         _assign(attr, value)
-    except (AttributeError, TypeError):  # of another kind, as in a damaged file
+    except (AttributeError, TypeError):  # another type, as in a damaged file
         op.attrs.remove(attr)
         set_attr(op, name, value)
 
@@ -486,11 +486,11 @@ def _read_desc(program: Path) -> Any:
         desc.ParseFromString(program.read_bytes())
     except OSError as error:
         raise ModelError(f"{program}: cannot be read: {error.strerror}", _HINT) from None
-    except Exception as error:  # google.protobuf.message.DecodeError, of a package that paddle brings along
+    except Exception as error:  # google.protobuf.message.DecodeError; the package comes with paddle
         raise ModelError(f"{program}: not a Paddle program: {error}", _HINT) from None
     if not desc.blocks:
         raise ModelError(f"{program}: not a Paddle program: it has no block", _HINT)
-    # The parser takes both, and stumbling over them is left to who reads or writes them.
+    # The parser accepts missing fields and wrong UTF-8, but reading or writing them later fails.
     if not desc.IsInitialized():
         missing = desc.FindInitializationErrors()[0]
         raise ModelError(f"{program}: not a Paddle program: {missing} is missing", _HINT)
@@ -501,7 +501,7 @@ def _read_desc(program: Path) -> Any:
 
 
 def _list_names(desc: Any) -> Iterator[str | bytes]:
-    """Return all names in a program; protobuf gives those that are not UTF-8 as bytes."""
+    """Return all names in a program; protobuf returns names that are not UTF-8 as bytes."""
     for block in desc.blocks:
         yield from (var.name for var in block.vars)
         for op in block.ops:
@@ -513,10 +513,10 @@ def _list_names(desc: Any) -> Iterator[str | bytes]:
 
 
 def _read_param(data: bytes, position: int, var: Any, where: str) -> tuple[Array, int]:
-    """Return the tensor of one record as a view of `data`, and where the next one starts."""
+    """Return one record's tensor as a view of `data`, and the position of the next record."""
 
     def refuse(what: str) -> ModelError:
-        return ModelError(f"{where}: {what}, at byte {position}", "give the .pdmodel and .pdiparams of one export")
+        return ModelError(f"{where}: {what}, at byte {position}", "pass the .pdmodel and .pdiparams of one export")
 
     start = position + _RECORD_HEAD.size
     if start > len(data):
@@ -534,18 +534,18 @@ def _read_param(data: bytes, position: int, var: Any, where: str) -> tuple[Array
     dtype = _DTYPES.get(tensor.data_type)
     declared = var.type.dense_tensor.tensor
     if var.type.type != _DENSE_TENSOR or dtype is None:
-        raise refuse(f"a parameter of a type that is not read (variable {var.type.type}, data {tensor.data_type})")
+        raise refuse(f"a parameter of an unsupported type (variable {var.type.type}, data {tensor.data_type})")
     if tensor.data_type != declared.data_type or dims != tuple(declared.dims):
         expected = _DTYPES.get(declared.data_type, declared.data_type)
         raise refuse(f"{dtype} {list(dims)}, expected {expected} {list(declared.dims)}")
-    # Python's integers: a product that overflows 64 bits is just too large.
+    # Python's integers do not overflow.
     size = prod(dims) * dtype.itemsize
     if min(dims, default=0) < 0 or size > len(data) - start:
         raise refuse(f"{dtype} {list(dims)} needs {size} bytes, {len(data) - start} are left")
     try:
         return np.frombuffer(data, dtype, prod(dims), start).reshape(dims), start + size
-    except ValueError:  # more dimensions than NumPy knows; or one of 0, which makes any others need nothing
-        raise refuse(f"{len(dims)} dimensions, {str(list(dims))[:80]}, are no shape") from None
+    except ValueError:  # more dimensions than NumPy supports, or huge ones next to a 0
+        raise refuse(f"{len(dims)} dimensions, {str(list(dims))[:80]}, are not a shape") from None
 
 
 def _pack_params(params: Mapping[str, Array]) -> Iterator[bytes]:

@@ -1,14 +1,14 @@
-"""Finds the op where a `.nb` parts from the Paddle model that it was made from.
+"""Finds the first op of a `.nb` that differs from its source model.
 
-Both graphs run on the same input, with every tensor as an output. Names do not tell which tensor is which, as opt lets
-several share one variable. So a tensor of the `.nb` is held against all of the source's that have its shape, and
-against what `graph.passes` make of these: x / s where a factor s was moved on, 1 + s where a residual became part
-of a gate. The nearest is its counterpart.
+Both graphs run on the same input, with every tensor as an output. Names do not identify tensors, because opt lets
+several share one variable. So each tensor of the `.nb` is compared with all source tensors of its shape, and with what
+`graph.passes` make of these: x / s if a factor s moved on, 1 + s if a residual became part of a gate. The nearest one
+is its counterpart.
 
-Where that is near enough, the ops behind it are run again on the counterpart's values in place of the `.nb`'s own. In
-the end each op is judged by itself, on the inputs it should have. Rounding to 8 bits, which adds up to a relative
-difference of a third over a recogniser, and of 20 on a blank picture, stays below a tenth by itself; and an op that is
-wrong is seen even where a residual outweighs it, or a softmax behind it hides it.
+If the counterpart is near enough, later ops run again on its values instead of the `.nb`'s own. In the end each op is
+judged alone, on the inputs it should have. Rounding to 8 bits, which accumulates to a relative difference of a third
+over a recogniser, and of 20 on a blank picture, stays below a tenth per op. And a wrong op shows even if a residual
+outweighs it or a later softmax hides it.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 THRESHOLDS: Mapping[str, float] = MappingProxyType({"fp32": 1e-4, "int16": 1e-3, "int8": 0.15})
-"""By precision: the relative difference, ‖a - b‖ / ‖b‖, up to which a tensor agrees with its counterpart.
+"""By precision: the highest relative difference, ‖a - b‖ / ‖b‖, of a tensor that agrees with its counterpart.
 
-Measured with PP-OCRv4 mobile and its classifier, one op by itself, on 26 pictures of words, 8 of pages, noise, and
-blank ones. fp32: at most 2e-6 (an average over equal numbers 1e-5), and 2e-5 with all that the ops before it add.
-int16: 4e-4. int8: 0.07 on words, 0.03 on pages, 0.1 on blank ones.
+Measured for single ops of PP-OCRv4 mobile and its classifier, on pictures of 26 words and 8 pages, noise, and blank
+pictures. fp32: at most 2e-6 (1e-5 for an average over equal numbers), and 2e-5 including the ops before. int16: 4e-4.
+int8: 0.07 on words, 0.03 on pages, 0.1 on blank pictures.
 """
 
 LIMIT_BYTES = 2**30
-"""Of all tensors of one of the two networks, which are held at once."""
+"""The limit for all tensors of one network, which are in memory at once."""
 
-# Each is one run. Two or three are enough unless rounding has made all tensors strange to begin with.
+# Each round is one run. Two or three suffice unless rounding distorts all tensors at first.
 _MAX_ROUNDS = 12
 
-# A factor below this is moved by no pass.
+# No pass moves a smaller factor.
 _SMALLEST_FACTOR = 1e-12
 
 
@@ -65,26 +65,25 @@ def trace_model(
     *,
     kept_classes: Sequence[int] | None = None,
 ) -> Trace:
-    """Hold every tensor of `graph`, made of `nb`, against those of the model it comes from.
+    """Compare every tensor of `graph`, built from `nb`, with those of its source model.
 
-    `source_program` is the .pdmodel, its .pdiparams beside it, or the .onnx; `array` the input of both, 1×3×H×W;
-    `precision` one of THRESHOLDS. `kept_classes` are the source's classes that a recogniser with fewer characters has
-    kept.
+    `source_program` is a .pdmodel, with its .pdiparams next to it, or an .onnx; `array` is the input of both, 1×3×H×W;
+    `precision` is a key of THRESHOLDS. `kept_classes` are the source's classes that a pruned recogniser has kept.
 
-    All tensors of both networks are in memory together: 0.4 GB for a detector's input of 320×320 and for a recogniser's
-    of 48×320, half as much again for a `.nb` without passes, and in proportion to the pixels.
+    All tensors of both networks are in memory at once: 0.4 GB for a detector's input of 320×320 or a recogniser's of
+    48×320, half as much again for a `.nb` without passes, in proportion to the pixels.
 
-    Raises UsageError for an unknown precision, NotVerifiedError where the source is neither, where one of the
-    two cannot be run on `array` or needs more than LIMIT_BYTES for it, or where their outputs have different shapes,
-    ModelError where the source is damaged.
+    Raises UsageError for an unknown precision; NotVerifiedError if the source has another format, one of the networks
+    does not run on `array` or needs more than LIMIT_BYTES, or their output shapes differ; ModelError if the source is
+    damaged.
     """
     threshold = THRESHOLDS.get(precision)
     if threshold is None:
         raise UsageError(f"precision {precision!r}, expected one of {list(THRESHOLDS)}")
     if source_program.suffix not in (".pdmodel", ".onnx"):
         raise NotVerifiedError(
-            f"{source_program}: only the tensors of a .pdmodel and of ONNX can be traced",
-            "give the model that the .nb was made of",
+            f"{source_program}: expected a .pdmodel or .onnx: others cannot be traced",
+            "pass the model that the .nb was made from",
         )
     array = np.ascontiguousarray(array, dtype=np.float32)
     source = _Source(source_program, array, kept_classes)
@@ -92,7 +91,7 @@ def trace_model(
 
 
 def describe_trace(kind: str, trace: Trace) -> str:
-    """Return a sentence or two for people about the network `kind`."""
+    """Return one or two sentences for users about the network `kind`."""
     if trace.first_parted is None:
         return f"{kind}: no op differs{_describe_agreement(trace)}"
     parted = trace.tensors[trace.first_parted]
@@ -120,8 +119,8 @@ def _describe_agreement(trace: Trace) -> str:
         return ""
     worst = max(agreeing, key=lambda tensor: tensor.relative_diff)
     return (
-        f": {len(agreeing)} of {len(trace.tensors)} tensors agree, by themselves to {worst.relative_diff:.2g} "
-        f"(op {worst.index} {worst.op_type}), all together to {trace.tensors[-1].accumulated_diff:.2g} at the end"
+        f": {len(agreeing)} of {len(trace.tensors)} tensors agree, each within {worst.relative_diff:.2g} "
+        f"(op {worst.index} {worst.op_type}), and {trace.tensors[-1].accumulated_diff:.2g} accumulated at the end"
     )
 
 
@@ -132,11 +131,11 @@ def _name_op(tensor: TracedTensor) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Reference:
-    """A tensor of the source, or what a pass makes of it: value / divisor + shift."""
+    """A source tensor, or what a pass makes of it: value / divisor + shift."""
 
     base: str
     order: int
-    """Place of the tensor in the source."""
+    """The tensor's place in the source."""
     label: str
     divisor: Floats | None = None
     shift: float = 0.0
@@ -144,17 +143,17 @@ class _Reference:
 
 @dataclass(frozen=True)
 class _Match:
-    """How a tensor compares with a reference."""
+    """The comparison of a tensor with a reference."""
 
     reference: _Reference | None = None
     max_abs_diff: float = math.inf
     relative_diff: float = math.inf
     is_certain: bool = False
-    """Whether the graphs themselves tell that there is a counterpart, so that it must be found."""
+    """Whether the graphs show that there is a counterpart, so that one must be found."""
 
 
 class _Network:
-    """A graph in OpenVINO that gives all its named tensors of floats, for an input of one shape."""
+    """A graph in OpenVINO whose named float tensors are all outputs, for an input of one shape."""
 
     def __init__(self, graph: Path | bytes, where: str, array: Floats) -> None:
         from edge_ocr.engines.silent_openvino import ov
@@ -165,7 +164,7 @@ class _Network:
         self._places: dict[str, int] = {}
         with self._name_failure():
             self._model = self._core.read_model(graph)
-            # Ahead of the new shape, with which OpenVINO drops tensors that nobody asks for.
+            # Before reshaping, which drops unrequested tensors.
             self._model.add_outputs(
                 [
                     port
@@ -175,7 +174,7 @@ class _Network:
                     if port.get_names() and port.get_element_type() == ov.Type.f32
                 ]
             )
-            # With it, all shapes are known ahead of the run.
+            # Then all shapes are known before the run.
             self._model.reshape(list(array.shape))
             self.names = {name for port in self._model.outputs for name in port.get_names()}
             shapes = [port.get_partial_shape() for port in self._model.outputs]
@@ -188,25 +187,25 @@ class _Network:
             )
 
     def run(self) -> dict[str, Floats]:
-        """Return the tensors by name; one that has several names is one array."""
+        """Return the tensors by name; several names of one tensor share one array."""
         with self._name_failure():
-            # The plugin's own default is bf16 on chips that have it.
+            # The plugin defaults to bf16 on chips that support it.
             compiled = self._core.compile_model(self._model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-            # Each run has a request of its own, so what it gives need not be copied.
+            # Each run has its own request, so its results need no copy.
             results = compiled.create_infer_request().infer(self._inputs, share_inputs=True, share_outputs=True)
         return {name: value for port, value in results.items() for name in port.get_names()}
 
     def replace(self, name: str, value: Floats) -> None:
-        """Let all that read the tensor `name` read `value` from the next run on; the tensor is still computed."""
+        """Make all readers of the tensor `name` read `value` in the next runs; the tensor is still computed."""
         from edge_ocr.engines.silent_openvino import ov
 
         if name not in self._places:
             port = self._model.output(name).get_node().input_value(0)
-            stand_in = ov.opset13.parameter(list(value.shape), ov.Type.f32)
+            parameter = ov.opset13.parameter(list(value.shape), ov.Type.f32)
             for reader in port.get_target_inputs():
                 if reader.get_node().get_type_name() != "Result":
-                    reader.replace_source_output(stand_in.output(0))
-            self._model.add_parameters([stand_in])
+                    reader.replace_source_output(parameter.output(0))
+            self._model.add_parameters([parameter])
             self._places[name] = len(self._inputs)
             self._inputs.append(value)
         self._inputs[self._places[name]] = value
@@ -226,7 +225,7 @@ def _show_shape(array: Floats) -> str:
 
 
 class _Source:
-    """The model's program: the values of its tensors on one input, and which op reads what."""
+    """The source model: its program, and the values of its tensors for one input."""
 
     def __init__(self, path: Path, array: Floats, kept_classes: Sequence[int] | None) -> None:
         is_onnx = path.suffix == ".onnx"
@@ -246,7 +245,7 @@ class _Source:
             made = [_Reference(name, order, f"{name} / {label}", by) for label, by in factors.get(name, {}).items()]
             if name in gates:
                 made.append(_Reference(name, order, f"1 + {name}", shift=1.0))
-            # A tensor that has several names is one reference.
+            # Several names of one tensor make one reference.
             if id(value) not in plain:
                 plain[id(value)] = _Reference(name, order, name)
                 made.insert(0, plain[id(value)])
@@ -267,20 +266,20 @@ class _Source:
         return value
 
     def follow_params(self, names: Iterable[str]) -> set[_Reference]:
-        """Return what the ops give that read these parameters, and what is made of that place by place."""
+        """Return the outputs of ops that read these parameters, and of elementwise ops that follow them."""
         readers = [self._read_by(name) for name in names if name in self.program.params]
-        # Ops that opt made one: the last of them gives what is left.
+        # If opt fused several ops, the last one writes the result.
         last = max(filter(None, readers), key=lambda ops: self._order[id(ops[-1])], default=[])
         return self._follow(list(last))
 
     def follow_inputs(self, op_type: str, inputs: Sequence[_Reference]) -> list[_Reference]:
-        """Return what ops of a type give that read all of `inputs`."""
+        """Return the outputs of ops of this type that read all of `inputs`."""
         if op_type == "scale" and len(inputs) == 1:
             gates = [made for made in self._references[inputs[0].base] if made.shift]
             if gates:
                 return gates
         if any(made.shift for made in inputs):
-            return []  # what reads a gate that a pass made has no op of the source
+            return []  # the source has no op that reads a gate made by a pass
         names = [self._list_same(made.base) for made in inputs]
         readers = [op for name in (names[0] if names else ()) for op in self._read_by(name)]
         fitting = [op for op in readers if op.type == op_type and all(n & set(list_inputs(op)) for n in names)]
@@ -305,7 +304,7 @@ class _Source:
         return found
 
     def _may_follow(self, op: Op) -> bool:
-        """Tell whether opt or a pass may have fused an op into the one before it, the only tensor that it reads."""
+        """Return whether opt or a pass may have fused an op into the one before it; it must read one tensor only."""
         if op.type not in PADDLE_OPS or not PADDLE_OPS[op.type].is_fusable:
             return False
         return sum(name not in self.program.params for name in list_inputs(op)) == 1
@@ -313,11 +312,11 @@ class _Source:
     def _find_output(self, path: Path) -> str:
         fetched = [name for op in self.program.ops if op.type == "fetch" for name in list_inputs(op)]
         if not fetched or fetched[0] not in self.values:
-            raise NotVerifiedError(f"{path}: no output that could be traced, among {fetched}, expected one of floats")
+            raise NotVerifiedError(f"{path}: no output to trace in {fetched}, expected one of floats")
         return fetched[0]
 
     def _keep_classes(self, kept: list[int]) -> None:
-        """Take `kept` of the classes in all tensors that have a last side of them: those of the last ops."""
+        """Keep only the classes `kept` in all tensors whose last axis is the classes: those of the last ops."""
         count = self.values[self.output].shape[-1]
         if not kept or not 0 <= min(kept) <= max(kept) < count:
             raise UsageError(f"kept classes {kept[:3]}…, expected some of 0 to {count - 1}")
@@ -329,13 +328,13 @@ class _Source:
 
 
 def _list_factors(program: Program) -> dict[str, dict[str, Floats]]:
-    """Return by tensor the factors that may have been moved on behind it: `fold_affine` has the rules."""
+    """Return, by tensor, the factors that `fold_affine` may have moved past it."""
     moving: dict[str, dict[str, Floats]] = {}
     found: dict[str, dict[str, Floats]] = {}
     for op in program.ops:
         affine = read_affine(program, op)
         if affine is not None and affine.is_scale:
-            # What it gives, by its factor, is what it reads; only what comes behind is nothing the source has.
+            # Its output divided by its factor is its input, so only later tensors are new.
             factor = affine.vector.astype(np.float32).reshape(1, -1, 1, 1)
             if np.abs(factor).min() < _SMALLEST_FACTOR:
                 continue
@@ -351,7 +350,7 @@ def _list_factors(program: Program) -> dict[str, dict[str, Floats]]:
 
 
 def _list_gates(program: Program) -> Iterator[str]:
-    """Yield each s of an x + x·s, which `fold_gates` writes as x·(1 + s)."""
+    """Yield each s of an x + x·s, which `fold_gates` rewrites as x·(1 + s)."""
     for op in program.ops:
         if op.type != "elementwise_add":
             continue
@@ -363,21 +362,21 @@ def _list_gates(program: Program) -> Iterator[str]:
 
 
 class _Comparison:
-    """The tensors of a `.nb` on their way to counterparts."""
+    """Finds counterparts for the tensors of a `.nb`."""
 
     def __init__(self, source: _Source, graph: NbGraph, nb: NbModel, array: Floats, threshold: float) -> None:
         self._source = source
         self._threshold = threshold
         self._network = _Network(graph.model.SerializeToString(), graph.model.graph.name, array)
         self._output = graph.model.graph.output[0].name
-        # Constants are none of its outputs.
+        # Constants are not outputs of the network.
         self._tensors = [tensor for tensor in graph.tensors if tensor.name in self._network.names]
         self._parents = _list_parents(graph, [tensor.name for tensor in self._tensors])
         self._params = [_list_params(nb, tensor.index) for tensor in self._tensors]
         self._by_params = [source.follow_params(params) for params in self._params]
 
     def run(self) -> Trace:
-        """Match, run again on what was matched, until nothing more is."""
+        """Match tensors and run again on the matches until no match changes."""
         first = values = self._network.run()
         self._check_output(first[self._output].shape)
         matches = [_Match()] * len(self._tensors)
@@ -393,7 +392,7 @@ class _Comparison:
                 changed = True
             if not changed:
                 break
-            values = {}  # let go ahead of the run
+            values = {}  # free the memory before the run
             values = self._network.run()
         return self._conclude(matches, first)
 
@@ -402,19 +401,19 @@ class _Comparison:
         if shape != expected:
             raise NotVerifiedError(
                 f"the output of the .nb is {list(shape)}, expected {list(expected)} as its source's",
-                "is it the model that the .nb was made from, and with all of its classes?",
+                "pass the model that the .nb was made from, with all of its classes",
             )
 
     def _agrees(self, match: _Match) -> bool:
         return match.relative_diff <= self._threshold
 
     def _match(self, place: int, value: Floats, matches: Sequence[_Match]) -> _Match:
-        """Return the nearest reference of the same shape; `matches` holds those of the tensors before."""
+        """Return the nearest reference of the same shape; `matches` holds the matches of earlier tensors."""
         alike = self._source.list_alike(value.shape)
         likely = self._list_likely(place, matches).intersection(alike)
         variable = self._tensors[place].variable
         known = matches[place].reference
-        # Of equal ones the first is taken.
+        # min takes the first of equal ones.
         order = sorted(
             alike, key=lambda made: (made is not known, made not in likely, made.base != variable, made.order)
         )
@@ -425,7 +424,7 @@ class _Comparison:
         return best
 
     def _list_likely(self, place: int, matches: Sequence[_Match]) -> set[_Reference]:
-        """Return what the tensor should be by what its op reads; empty where the source has no such op."""
+        """Return the references that fit the op's inputs; empty if the source has no such op."""
         likely = set(self._by_params[place])
         parents = [matches[parent] for parent in self._parents[place]]
         inputs = [match.reference for match in parents if match.reference is not None and self._agrees(match)]
@@ -461,7 +460,7 @@ class _Comparison:
         for place, match in enumerate(matches):
             if not agrees[place] and match.is_certain and all(agrees[parent] for parent in self._parents[place]):
                 return place
-        # Nothing is certain, so a tensor behind which another agrees is one that the source just does not have.
+        # Nothing is certain: if a later tensor agrees, the source just lacks this one.
         leads = list(agrees)
         for place in reversed(range(len(matches))):
             for parent in self._parents[place]:
@@ -473,7 +472,7 @@ class _Comparison:
         return next((place for place in behind if matches[place].is_certain), behind[-1])
 
     def _list_behind(self, start: int) -> list[int]:
-        """Return `start` and all that its tensor goes into."""
+        """Return `start` and all tensors computed from it."""
         behind = {start}
         for place in range(start, len(self._parents)):
             if behind & set(self._parents[place]):
@@ -481,7 +480,7 @@ class _Comparison:
         return sorted(behind)
 
     def _list_doubtful(self, parted: int, matches: Sequence[_Match]) -> tuple[int, ...]:
-        """Return what `parted` depends on and does not agree, as far back as to what does."""
+        """Return the tensors that `parted` depends on and that disagree, back to ones that agree."""
         found: set[int] = set()
         left = [parted]
         while left:
@@ -499,7 +498,7 @@ def _compare(value: Floats, source: _Source, reference: _Reference | None, *, is
     if reference is None:
         return _Match(is_certain=is_certain)
     wanted = source.read(reference)
-    # What is not finite is told by its figures.
+    # Non-finite values show in the figures.
     with np.errstate(all="ignore"):
         difference = value - wanted
         max_abs_diff = float(np.abs(difference).max(initial=0))
@@ -511,7 +510,7 @@ def _compare(value: Floats, source: _Source, reference: _Reference | None, *, is
 
 
 def _list_parents(graph: NbGraph, names: Sequence[str]) -> list[tuple[int, ...]]:
-    """Return for each tensor the places of those that it is computed from, by way of what has no place."""
+    """Return, for each tensor, the places of the nearest listed tensors that it is computed from."""
     places = {name: place for place, name in enumerate(names)}
     behind: dict[str, set[int]] = {}
     parents: list[tuple[int, ...]] = [()] * len(names)

@@ -1,4 +1,4 @@
-"""Exact passes over a program ahead of opt; each proves in its docstring that the results stay."""
+"""Exact passes over a program before opt; each docstring proves that the results stay the same."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from edge_ocr.errors import ModelError
 
 __all__ = ["PASSES", "PassReport", "prune_charset", "restore_attributes", "run_passes"]
 
-# settle_shapes makes the conv biases of Paddle 3 visible to what comes behind it, drop_identities the neighbours.
-# What ONNX exporters wrote in parts is put together before any constant in it is changed; fold_affine wants no batch
-# norm between a convolution and its scales, and merge_convs wants biases where fold_affine leaves them.
+# settle_shapes makes Paddle 3's conv biases visible to later passes; drop_identities makes ops adjacent. Decomposed
+# operators are re-fused before any of their constants change. fold_affine needs batch norms folded before it, and
+# merge_convs needs biases in the form that fold_affine leaves.
 PASSES: tuple[Callable[[Program], PassReport], ...] = (
     restore_attributes,
     settle_shapes,
@@ -45,20 +45,19 @@ def run_passes(
 ) -> list[PassReport]:
     """Run the passes on a program, in place, and return what each did.
 
-    Without `optimize` only what opt cannot do without is run, and what `kept_classes` asks for: the classes that
-    a recogniser keeps, as `prune_charset` takes them.
+    Without `optimize`, only the passes that opt needs run, and `prune_charset` if `kept_classes` is given (see there).
 
-    Raises what `prune_charset` raises, and ModelError where an attribute is of a kind that its op does not have, or a
-    parameter would hold numbers that are infinite or none.
+    Raises what `prune_charset` raises; ModelError if an attribute has the wrong type or a parameter would become
+    infinite or NaN.
     """
     try:
-        # Whatever overflows is found where it is stored.
+        # `store` reports overflows.
         with np.errstate(all="ignore"):
             reports = [run(program) for run in (PASSES if optimize else (restore_attributes,))]
         if kept_classes is not None:
             reports.append(prune_charset(program, kept_classes))
     except ModelError as error:
-        # What is said of an op does not know of the file.
+        # Errors about an op do not name the file.
         if error.message.startswith(program.where):
             raise
         raise ModelError(f"{program.where}: {error.message}", error.hint) from None

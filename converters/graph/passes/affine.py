@@ -1,6 +1,6 @@
-"""What folding needs to know of convolutions and of channel-wise affine ops.
+"""Reads and changes convolutions and channel-wise affine ops.
 
-Tensors are N×C×H×W, and `vector` is always float64 of length 1 or C.
+Tensors are N×C×H×W; `vector` is always float64 of length 1 or C.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Vector = NDArray[np.float64]
 CONVS = frozenset(("conv2d", "depthwise_conv2d", "conv2d_transpose", "depthwise_conv2d_transpose"))
 
 _SLOTS = frozenset(("Input", "Filter"))
-# Attributes that put an activation behind a convolution, or in front of it.
+# Attributes that apply an activation after or before a convolution.
 _FUSED = ("with_act", "fuse_relu", "fuse_activation", "fuse_relu_before_depthwise_conv")
 
 
 @dataclass(frozen=True)
 class Affine:
-    """An elementwise op, result = source · vector or source + vector, one factor or term a channel."""
+    """An elementwise op, result = source · vector or source + vector, with one factor or term per channel."""
 
     op: Op
     source: str
@@ -35,7 +35,7 @@ class Affine:
 
 
 def read_affine(program: Program, op: Op) -> Affine | None:
-    """Return what an elementwise_mul or elementwise_add by a parameter computes; None where it is something else."""
+    """Return what an elementwise_mul or elementwise_add with a parameter computes; None for any other op."""
     if op.type not in ("elementwise_mul", "elementwise_add"):
         return None
     is_scale = op.type == "elementwise_mul"
@@ -55,7 +55,7 @@ def read_affine(program: Program, op: Op) -> Affine | None:
 def _read_vector(value: Array, axis: int, channels: int, is_first: bool) -> Vector | None:
     if value.size == 1 and value.ndim <= 4:
         return value.reshape(1).astype(np.float64)
-    # Paddle lays the second operand of lower rank onto the first one from `axis` on, -1 for flush right.
+    # `axis` is where Paddle aligns the lower-rank operand's first dimension; -1 aligns the last ones.
     if value.ndim < 4:
         if is_first:
             return None
@@ -71,20 +71,20 @@ def _read_vector(value: Array, axis: int, channels: int, is_first: bool) -> Vect
 def store(program: Program, name: str, value: NDArray[np.float64]) -> None:
     """Round a computed parameter to float32, once, and store it.
 
-    Raises ModelError where a number leaves the range of float32, of which the network itself might not have come near.
+    Raises ModelError if a number leaves the range of float32.
     """
     with np.errstate(all="ignore"):
         rounded = value.astype(np.float32)
     if not np.isfinite(rounded).all():
         raise ModelError(
-            f"{program.where}: the parameter {name} would hold numbers that are infinite or none",
-            "are the weights damaged? --no-optimize exports the model as it is",
+            f"{program.where}: the parameter {name} would become infinite or NaN",
+            "check the weights, or export the model unchanged with --no-optimize",
         )
     program.set_param(name, rounded)
 
 
 def write_affine(program: Program, op: Op, source: str, param: str, vector: Vector) -> None:
-    """Make `op` the form of an affine op that opt fuses: the parameter second, one-dimensional."""
+    """Rewrite `op` in the affine form that opt fuses: the parameter second and 1-D."""
     store(program, param, vector)
     program.set_input(op, "X", source)
     program.set_input(op, "Y", param)
@@ -92,7 +92,7 @@ def write_affine(program: Program, op: Op, source: str, param: str, vector: Vect
 
 
 def is_conv(program: Program, op: Op | None) -> bool:
-    """Tell whether `op` is a plain convolution, N×C×H×W, whose float32 weights are its own."""
+    """Return whether `op` is a plain N×C×H×W convolution whose float32 weights nothing else uses."""
     if op is None or op.type not in CONVS:
         return False
     name = get_input(op, "Filter")
@@ -110,24 +110,24 @@ def is_conv(program: Program, op: Op | None) -> bool:
 
 
 def is_channels_first(op: Op) -> bool:
-    """Tell whether a convolution or pooling takes its input as N×C×H×W."""
+    """Return whether a convolution or pooling reads its input as N×C×H×W."""
     return get_attr(op, "data_format", "NCHW") in ("NCHW", "AnyLayout")
 
 
 def is_unpadded(op: Op) -> bool:
-    """Tell whether a convolution or pooling reads nothing but its input."""
+    """Return whether a convolution or pooling has no padding."""
     algorithm = get_attr(op, "padding_algorithm", "EXPLICIT")
     return algorithm == "VALID" or (algorithm == "EXPLICIT" and not any(get_attr(op, "paddings", [0])))
 
 
 def count_outputs(program: Program, conv: Op) -> int:
-    """Return the number of channels that a convolution gives."""
+    """Return a convolution's number of output channels."""
     shape = program.params[get_input(conv, "Filter") or ""].shape
     return int(shape[1] * _count_groups(conv) if _is_transposed(conv) else shape[0])
 
 
 def count_inputs(program: Program, conv: Op) -> int:
-    """Return the number of channels that a convolution takes."""
+    """Return a convolution's number of input channels."""
     shape = program.params[get_input(conv, "Filter") or ""].shape
     return int(shape[0] if _is_transposed(conv) else shape[1] * _count_groups(conv))
 
@@ -147,7 +147,7 @@ def scale_inputs(program: Program, conv: Op, vector: Vector) -> None:
 
 
 def respond_to(program: Program, conv: Op, vector: Vector) -> Vector:
-    """Return what an unpadded convolution, not transposed, adds to each output channel for `vector` on its input."""
+    """Return what `vector`, added to the input of an unpadded plain convolution, adds to each output channel."""
     view = _view_filter(program, conv)
     inputs = np.broadcast_to(vector, view.shape[0] * view.shape[2]).reshape(view.shape[0], view.shape[2])
     response: Vector = np.einsum("goihw,gi->go", view, inputs).reshape(-1)
@@ -155,7 +155,7 @@ def respond_to(program: Program, conv: Op, vector: Vector) -> Vector:
 
 
 def find_bias(program: Program, conv: Op) -> Affine | None:
-    """Return the bias behind a convolution: an addition that alone reads its output, with a parameter of its own."""
+    """Return a convolution's bias: an addition of an unshared parameter that is the only reader of its output."""
     reader = program.find_only_reader(get_output(conv, "Output") or "")
     bias = None if reader is None else read_affine(program, reader)
     if bias is None or bias.is_scale or not program.owns_param(bias.op, bias.param):
@@ -164,7 +164,7 @@ def find_bias(program: Program, conv: Op) -> Affine | None:
 
 
 def add_to_bias(program: Program, conv: Op, vector: Vector) -> None:
-    """Add to the bias behind a convolution, or put one there."""
+    """Add to a convolution's bias, or insert one."""
     bias = find_bias(program, conv)
     channels = count_outputs(program, conv)
     if bias is not None:
@@ -189,7 +189,7 @@ def _is_transposed(conv: Op) -> bool:
 
 
 def _view_filter(program: Program, conv: Op) -> NDArray[np.float64]:
-    """Return the filters as float64, groups × outputs × inputs × height × width, both counted within the group."""
+    """Return the filters as float64, groups × outputs × inputs × height × width, counted within each group."""
     value = program.params[get_input(conv, "Filter") or ""].astype(np.float64)
     view = value.reshape(_count_groups(conv), -1, *value.shape[1:])
     return view.swapaxes(1, 2) if _is_transposed(conv) else view

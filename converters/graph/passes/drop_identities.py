@@ -1,4 +1,4 @@
-"""Removes ops that give back their input."""
+"""Removes ops that return their input."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from converters.sources.program import Op, Program, get_attr, get_input, get_out
 def drop_identities(program: Program) -> PassReport:
     """Remove dropouts at inference, multiplications by one, and copies.
 
-    Exact, but for the sign of a zero: `dropout` with `is_test` and `upscale_in_train` is defined as Out = X (the other
-    implementation multiplies, and is left), and stays where its Mask is read; `scale` with scale 1 and bias 0
-    computes 1·x + 0 = x, to the bit but for x = -0.0, of which it makes 0.0; 1·x is x to the bit; `assign` copies a
-    tensor that nothing else writes to later, so reading the original gives the same. Outputs of the program keep their
-    names.
+    Exact, except for the sign of a zero:
+
+    - `dropout` with `is_test` and `upscale_in_train` is defined as Out = X. The other implementation multiplies, so it
+      stays, as does a dropout whose Mask is read.
+    - `scale` with scale 1 and bias 0 computes 1·x + 0 = x bit for bit, except that x = -0.0 becomes 0.0.
+    - 1·x is x bit for bit.
+    - `assign` copies a tensor that nothing writes later, so the original has the same value.
+
+    Outputs of the program keep their names.
     """
     ops_before = program.count_ops()
     changed = sum(
@@ -26,7 +30,7 @@ def drop_identities(program: Program) -> PassReport:
 
 
 def _find_source(program: Program, op: Op) -> str | None:
-    """Return the input that the op gives back; None where it does anything else."""
+    """Return the input that the op returns unchanged; None if it changes it."""
     number = read_number(program, op, "elementwise_mul")
     if number is not None:
         return number[0] if number[1] == 1 else None

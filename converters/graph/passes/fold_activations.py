@@ -1,4 +1,4 @@
-"""Puts activations together again that an exporter wrote as several ops."""
+"""Re-fuses activations that an exporter decomposed."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from converters.sources.program import Op, Program, get_attr, get_input, list_in
 
 
 def fold_activations(program: Program) -> PassReport:
-    """Turn products of a tensor with a function of itself into the activation that they compute.
+    """Replace products of a tensor with a function of itself by the activation that they compute.
 
-    Exact in real numbers, by definition of the ops; numbers may differ from these by one part in a million, which is
-    what float32 leaves of them:
+    Exact in real numbers, by definition of the ops. Constants may differ from these by one part in a million, the
+    precision of float32:
 
     - gelu(x) = x · ½ · (1 + erf(x / √2))
     - hard_swish(x) = x · min(max(x + 3, 0), 6) / 6, the same as x · hard_sigmoid(x) with slope 1/6 and offset ½
     - swish(x) = x · sigmoid(x)
 
-    In a product the factors stand in any order and number of ops; only its result may be read by others.
+    The factors of a product may come in any order and number of ops; other ops may read only its result.
     """
     ops_before = program.count_ops()
     changed = 0
-    # From behind: a product is seen whole before its parts are, which are gone then.
+    # Backwards, so that a whole product is found before its parts.
     for op in reversed(list(program.ops)):
         if program.find_writer(get_result(op)) is op:
             changed += _fold(program, op)
@@ -38,7 +38,7 @@ def _fold(program: Program, last: Op) -> bool:
         return False
     for x, gate in (product.factors, product.factors[::-1]):
         found = _match(program, x, gate, product.number)
-        # A variable that is written again would have another value where the activation reads it.
+        # A variable that is written again may have another value by then.
         if found is not None and program.find_writer(x) is not None:
             op_type, attrs, inner = found
             result = get_result(last)
@@ -52,7 +52,7 @@ def _fold(program: Program, last: Op) -> bool:
 
 
 def _match(program: Program, x: str, gate: str, number: float) -> tuple[str, Mapping[str, Any], list[Op]] | None:
-    """Return type and attributes of the activation of x that number · x · gate is, and the ops that make the gate."""
+    """Return type and attributes of the activation that number · x · gate computes, and the ops of the gate."""
     sigmoid = find_inner(program, gate, "sigmoid")
     if sigmoid is not None and number == 1 and get_input(sigmoid, "X") == x:
         return "swish", {"beta": 1.0}, [sigmoid]
@@ -62,7 +62,7 @@ def _match(program: Program, x: str, gate: str, number: float) -> tuple[str, Map
             return "hard_swish", _HARD_SWISH, [hard]
         return None
     clip = find_inner(program, gate, "clip")
-    # Bounds that are given as tensors, Min and Max, win over the attributes.
+    # The tensors Min and Max override the attributes.
     has_bounds = clip is not None and len(list_inputs(clip)) == 1
     if has_bounds and is_close(number, 1 / 6) and (get_attr(clip, "min"), get_attr(clip, "max")) == (0.0, 6.0):
         raised = find_inner(program, get_input(clip, "X"), "elementwise_add")

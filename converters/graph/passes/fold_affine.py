@@ -26,33 +26,32 @@ from converters.graph.passes.affine import (
 from converters.graph.passes.report import PassReport, make_report
 from converters.sources.program import Op, Program, get_attr, get_input, get_output, list_inputs
 
-# A factor below this is not divided by: it stands for a channel that training has switched off.
+# Do not divide by smaller factors: training has switched such a channel off.
 _SMALLEST_FACTOR = 1e-12
 
 _Edit = Callable[[], None]
 
 
 def fold_affine(program: Program) -> PassReport:
-    """Fold `a·x`, `x + b` (a number, or one a channel) into neighbouring convolutions, groups and all.
+    """Fold `a·x`, `x + b` (a number, or one per channel) into neighbouring convolutions, groups and all.
 
     Exact in real numbers; float32 rounds the products once, and sums in another order. Writing `*` for a
-    convolution with filters W[o, i], and · for channels:
+    convolution with filters W[o, i], and · for a product per channel:
 
-    1. Behind a convolution: a·(W*x + c) = (a·W)*x + a·c and (W*x + c) + b = W*x + (c + b), whatever the padding,
+    1. After a convolution: a·(W*x + c) = (a·W)*x + a·c and (W*x + c) + b = W*x + (c + b), whatever the padding,
        as the padding is inside W*x. The same holds for a transposed one.
-    2. A scale ahead: W*(a·x) = W'*x with W'[o, i] = W[o, i]·a[i]. Padding is zeros and a·0 = 0, so it holds at the
+    2. A scale before it: W*(a·x) = W'*x with W'[o, i] = W[o, i]·a[i]. Padding is zeros and a·0 = 0, so it holds at the
        border too.
-    3. An addition ahead: W*(x + b) = W*x + W*b. Without padding each output reads a full window of b, so W*b is
-       the sum of W[o, i]·b[i], a bias. With padding the border reads zeros in place of b, so W*b is not constant
+    3. An addition before it: W*(x + b) = W*x + W*b. Without padding each output reads a full window of b, so W*b is
+       the sum of W[o, i]·b[i], a bias. With padding the border reads zeros instead of b, so W*b is not constant
        and the addition stays. In a transposed convolution the taps that an output reads depend on its place, so
        it stays too.
-    4. A scale moves past what comes between it and the convolution: a·x + b = a·(x + b/a) if a ≠ 0;
+    4. A scale moves past the ops between it and the convolution: a·x + b = a·(x + b/a) if a ≠ 0;
        pool(a·x) = a·pool(x) for an average, and for a maximum if a > 0; (a·x)·s = a·(x·s). An addition moves
        likewise: a·(x + b) = a·x + a·b, and pool(x + b) = pool(x) + b without padding.
 
-    A value with several readers is only changed where each of them takes the change, so squeeze-and-excitation
-    blocks (x read by a pooling and by the product) take a scale. Left alone: what is fetched or read in a
-    sub-block, and parameters that two ops share.
+    A value with several readers changes only if all of them can absorb the change, as in squeeze-and-excitation blocks
+    (a pooling and the product read x). Values that are fetched or read in a sub-block, and shared parameters, stay.
     """
     ops_before = program.count_ops()
     changed = 0
@@ -86,7 +85,7 @@ def _fold_back(program: Program, affine: Affine) -> bool:
     if conv is None or not is_conv(program, conv) or (inner is None and not affine.is_scale):
         return False
     channels = count_outputs(program, conv)
-    # Refused in the end, it changes nothing; weights are touched when the op is gone.
+    # Remove the op before changing weights: a refused bypass changes nothing.
     if len(affine.vector) not in (1, channels) or not program.bypass(affine.op, affine.source, affine.result):
         return False
     if not affine.is_scale:
@@ -101,7 +100,7 @@ def _fold_back(program: Program, affine: Affine) -> bool:
 def _fold_forward(program: Program, affine: Affine) -> bool:
     plan = _plan_scale if affine.is_scale else _plan_shift
     edits = plan(program, affine.result, affine.vector, set())
-    # Without a reader, as an output that is not fetched, there is nothing to fold into.
+    # Without readers there is nothing to fold into.
     if not edits or not program.bypass(affine.op, affine.source, affine.result):
         return False
     for edit in edits:
@@ -110,7 +109,7 @@ def _fold_forward(program: Program, affine: Affine) -> bool:
 
 
 def _tidy_bias(program: Program, conv: Op, bias: Affine) -> bool:
-    """Bring the bias of a convolution into the form that opt fuses; False where it is."""
+    """Rewrite a convolution's bias in the form that opt fuses; return False if it has that form."""
     channels = count_outputs(program, conv)
     if program.params[bias.param].shape == (channels,) and get_input(bias.op, "Y") == bias.param:
         return False
@@ -119,7 +118,7 @@ def _tidy_bias(program: Program, conv: Op, bias: Affine) -> bool:
 
 
 def _plan_scale(program: Program, name: str, vector: Vector, seen: set[int]) -> list[_Edit] | None:
-    """Return what makes all readers of `name` give the same with `name` divided by `vector`; None if one cannot."""
+    """Return the edits that keep all readers' results when `name` is divided by `vector`; None if one has no edit."""
     if program.find_writer(name) is None:
         return None
     edits: list[_Edit] = []
@@ -148,7 +147,7 @@ def _plan_scale(program: Program, name: str, vector: Vector, seen: set[int]) -> 
 
 
 def _plan_shift(program: Program, name: str, vector: Vector, seen: set[int]) -> list[_Edit] | None:
-    """Return what makes all readers of `name` give the same with `name` less `vector`; None if one cannot."""
+    """Return the edits that keep all readers' results when `name` loses `vector`; None if one has no edit."""
     if program.find_writer(name) is None:
         return None
     edits: list[_Edit] = []
@@ -177,11 +176,10 @@ def _plan_shift(program: Program, name: str, vector: Vector, seen: set[int]) -> 
 
 
 def _list_uses(program: Program, name: str, seen: set[int]) -> list[tuple[Op, str | None, Affine | None]]:
-    """Return the readers of `name` with their result, and what they compute where that is affine."""
+    """Return the readers of `name` with their result and, if they are affine, what they compute."""
     uses = []
     for reader in program.list_readers(name):
-        # Reached on two ways, an op would have to be changed twice at once: it is handed out as one that nobody
-        # knows, and the plan ends there.
+        # An op that is reached on two paths would need two changes at once; without a result, the plan ends there.
         is_new = id(reader) not in seen
         seen.add(id(reader))
         result = get_output(reader, "Out") if is_new and list_inputs(reader).count(name) == 1 else None
@@ -199,7 +197,7 @@ def _passes_scale(program: Program, op: Op, name: str, vector: Vector) -> bool:
         return False
     shapes = [program.find_shape(operand) for operand in list_inputs(op)]
     own = program.find_shape(name)
-    # Where the other operand has more channels than a single one of ours, ours would be spread over them.
+    # A single channel of this operand would broadcast over the other's channels.
     return len(vector) == 1 or (
         own is not None
         and own[1:2] == (len(vector),)

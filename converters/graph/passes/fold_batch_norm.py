@@ -1,4 +1,4 @@
-"""Computes batch norms behind convolutions at export."""
+"""Folds batch norms into the convolutions before them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from converters.sources.program import Op, Program, get_attr, get_input, get_out
 
 
 def fold_batch_norm(program: Program) -> PassReport:
-    """Turn a batch norm behind a convolution, and the bias between them, into the filters and one bias.
+    """Fold a batch norm after a convolution, and the bias between them, into the filters and one bias.
 
     Exact in real numbers: at inference y = (x - mean) / √(variance + ε) · scale + bias is x · a + b with one a and b
-    a channel. A convolution is linear in its filters, so a goes into these, and (x + c) · a + b = x · a + (c · a + b).
+    per channel. A convolution is linear in its filters, so they absorb a, and (x + c) · a + b = x · a + (c · a + b).
     The vectors are computed in float64 and rounded once.
     """
     ops_before = program.count_ops()
@@ -30,10 +30,10 @@ def _fold(program: Program, norm: Op) -> bool:
         return False
     if not get_attr(norm, "is_test", False) or get_attr(norm, "data_layout", "NCHW") not in ("NCHW", "AnyLayout"):
         return False
-    # It computes with the mean and variance of the batch then, is_test or not.
+    # Then it uses the batch's mean and variance, even with is_test.
     if get_attr(norm, "trainable_statistics", False) and not get_attr(norm, "use_global_stats", False):
         return False
-    # Mean and Variance are outputs, too; what else it makes nobody may want.
+    # Mean and Variance are also outputs; nothing may read its other outputs.
     if not program.is_unused(set(list_outputs(norm)) - {result, *names}) or list_inputs(norm, "MomentumTensor"):
         return False
     if get_attr(norm, "fuse_with_relu", False):
@@ -69,7 +69,7 @@ def _fold(program: Program, norm: Op) -> bool:
 
 
 def _is_statistic(program: Program, norm: Op, name: str | None) -> bool:
-    """Tell whether `name` is a parameter that keeps its value, though the batch norm itself may write it back."""
+    """Return whether `name` is a parameter that keeps its value, even if the batch norm itself writes it back."""
     return (
         name is not None
         and name in program.params

@@ -1,4 +1,4 @@
-"""Writes x + x·s as x·(1 + s), where s is one number a channel."""
+"""Writes x + x·s as x·(1 + s), where s has one number per channel."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from converters.sources.program import Op, Program, get_attr, get_input, get_out
 def fold_gates(program: Program) -> PassReport:
     """Turn the residual of a squeeze-and-excitation block into a scale of its N×C×1×1 gate.
 
-    Exact in real numbers: x + x·s = x·(1 + s), rounded once less. The ops stay as many, but the addition, which
-    reads two feature maps and writes a third, becomes one on C numbers. In PP-OCRv4's detector these are eight
-    maps of the neck, up to a quarter of the picture's sides with 96 channels.
+    Exact in real numbers: x + x·s = x·(1 + s), with one rounding less. The number of ops stays, but the addition, which
+    read two feature maps and wrote a third, becomes one on C numbers. PP-OCRv4's detector has eight such maps in its
+    neck, up to a quarter of the picture's height and width with 96 channels.
     """
     ops_before = program.count_ops()
     changed = sum(_fold(program, op) for op in list(program.ops))
@@ -28,7 +28,7 @@ def _fold(program: Program, add: Op) -> bool:
         if mul is None or mul.type != "elementwise_mul" or program.find_only_reader(product) is not add:
             continue
         x, gate = get_input(mul, "X"), get_input(mul, "Y")
-        # Only in this order: where the second operand has one value a channel, the product is of x's shape.
+        # Only in this order: if the second operand has one value per channel, the product has x's shape.
         if total is None or x is None or gate is None or x not in operands or get_attr(mul, "axis", -1) != -1:
             continue
         maker = program.find_writer(gate)

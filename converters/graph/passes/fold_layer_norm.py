@@ -1,4 +1,4 @@
-"""Puts layer norms together again that an exporter wrote as nine ops."""
+"""Re-fuses layer norms that an exporter decomposed into nine ops."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from converters.graph.passes.patterns import find_inner, get_result, read_number
 from converters.graph.passes.report import PassReport, make_report
 from converters.sources.program import Op, Program, get_attr, get_input, list_inputs
 
-# What Paddle's op takes.
+# The largest that Paddle's op accepts.
 _MAX_EPSILON = float(np.float32(1e-3))
-# As framework.proto numbers data types.
+# Its number in framework.proto.
 _FLOAT32 = 5
 
 
 def fold_layer_norm(program: Program) -> PassReport:
     """Turn d / √(mean(d²) + ε) · scale + bias with d = x - mean(x) into `layer_norm`.
 
-    Exact in real numbers: it is the definition of a layer norm over the last side, over which both means run and
-    along which scale and bias lie. None of the results in between may be read by others. An ε above 0.001 is left, as
-    the op does not take it. Nine ops become one.
+    Exact in real numbers: it is the definition of a layer norm over the last axis, the axis of both means, scale and
+    bias. Other ops may not read the intermediate results. The op does not accept an ε above 0.001.
+    Nine ops become one.
     """
     ops_before = program.count_ops()
     changed = sum(_fold(program, op) for op in list(program.ops))
@@ -71,7 +71,7 @@ def _fold(program: Program, last: Op) -> bool:
 
 
 def _read_vector(program: Program, op: Op, op_type: str) -> tuple[str, str] | None:
-    """Return tensor and parameter of an op that lays a vector along the last side."""
+    """Return tensor and parameter of an op that broadcasts a vector along the last axis."""
     x, y = get_input(op, "X"), get_input(op, "Y")
     if op.type != op_type or x is None or y is None or x in program.params or not program.owns_param(op, y):
         return None
@@ -80,7 +80,7 @@ def _read_vector(program: Program, op: Op, op_type: str) -> tuple[str, str] | No
 
 
 def _find_square(program: Program, name: str | None) -> Op | None:
-    """Return the op that squares a tensor, as a power or a product; its X is the tensor."""
+    """Return the op that squares a tensor, its X, as a power or a product."""
     power = find_inner(program, name, "pow")
     if power is not None:
         return power if get_attr(power, "factor") == 2 and len(list_inputs(power)) == 1 else None
@@ -91,6 +91,6 @@ def _find_square(program: Program, name: str | None) -> Op | None:
 
 def _is_over_last(op: Op, rank: int) -> bool:
     is_kept = get_attr(op, "keep_dim", False) and not get_attr(op, "reduce_all", False)
-    # As a tensor, where newer Paddle takes one, the dimension is not known here; and -1 is "as the input".
+    # Newer Paddle may read the axis from a tensor, unknown here. A dtype of -1 means the input's.
     is_plain = len(list_inputs(op)) == 1 and get_attr(op, "out_dtype", -1) in (-1, _FLOAT32)
     return bool(is_kept) and is_plain and get_attr(op, "dim") in ([-1], [rank - 1])

@@ -1,4 +1,4 @@
-"""Lets a slice drop the sides that a squeeze behind it drops."""
+"""Folds a squeeze into the slice before it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from converters.sources.program import Op, Program, get_attr, get_input, get_out
 
 
 def fold_slices(program: Program) -> PassReport:
-    """Turn `slice` and the `squeeze2` that alone reads it into one slice with `decrease_axis`.
+    """Replace `slice` and a `squeeze2` that is its only reader by one slice with `decrease_axis`.
 
-    Exact, to the bit: `decrease_axis` names sides of one number that the slice leaves out of its result, which is what
-    squeezing them is. Each squeezed side must be one that the slice cuts down to one number by constants, and one side
-    at least must be left.
+    Bit-exact: `decrease_axis` drops dimensions of size 1 from the slice's result, as squeezing does. The slice must cut
+    each squeezed dimension down to size 1 by constants, and at least one dimension must remain.
     """
     ops_before = program.count_ops()
     changed = sum(_fold(program, op) for op in list(program.ops) if op.type == "squeeze2")
@@ -26,7 +25,7 @@ def _fold(program: Program, squeeze: Op) -> bool:
     value = get_input(cut, "Input")
     if program.find_only_reader(source) is not squeeze or list_inputs(cut) != [value] or get_attr(cut, "decrease_axis"):
         return False
-    # The dimensions may also be given as tensors, AxesTensor or AxesTensorList.
+    # The tensors AxesTensor or AxesTensorList may also give the axes.
     if program.find_writer(result) is not squeeze or list_inputs(squeeze) != [source]:
         return False
     if not program.is_unused(name for name in list_outputs(squeeze) if name != result):

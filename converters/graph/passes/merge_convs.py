@@ -1,4 +1,4 @@
-"""Merges a 1×1 convolution into the one that alone reads it, with nothing between."""
+"""Merges a 1×1 convolution into the convolution that is its only reader."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from converters.sources.program import Op, Program, get_attr, get_input, get_out
 
 
 def merge_convs(program: Program) -> PassReport:
-    """Replace two convolutions in a row, the first 1×1, by one, where that takes no more weights.
+    """Replace two successive convolutions, the first 1×1, by one if that needs no more weights.
 
-    Exact in real numbers: with A[m, i] of stride 1 and without padding or groups, and no activation behind it,
+    Exact in real numbers: with A[m, i] of stride 1 without padding, groups or activation,
     B*(A*x + c) = Σ_m B[o, m]·(Σ_i A[m, i]·x[i]) + B*c = (BA)*x + B*c with (BA)[o, i] = Σ_m B[o, m]·A[m, i] at each
-    tap; padding of B is zeros ahead of it in both forms, as A maps 0 to 0. B*c is a bias where B is not padded
-    (see `fold_affine`); where it is, the first one must have no bias. Fewer weights are also fewer multiply-adds:
-    both are counted at the output of B.
+    tap; padding of B is zeros in both forms, as A maps 0 to 0. If B is not padded, B*c is a bias (see `fold_affine`);
+    if it is, the first convolution must have no bias. Fewer weights also mean fewer multiply-adds, as both count once
+    per output of B.
 
-    PP-OCRv4's detector has a 384→360→96 pair between backbone and neck: 172,800 weights become 36,864.
+    PP-OCRv4's detector has a 384→360→96 pair between backbone and neck: its 172,800 weights become 36,864.
     """
     ops_before = program.count_ops()
     changed = sum(_merge(program, op) for op in list(program.ops))

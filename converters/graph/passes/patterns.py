@@ -1,6 +1,6 @@
-"""What the passes that put patterns together need to know of elementwise ops.
+"""Matches elementwise ops for the passes that re-fuse operators.
 
-Exporters to ONNX write one op of the network as several, and its factors and terms in any order.
+ONNX exporters decompose one op of the network into several, with factors and terms in any order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from converters.sources.program import Op, Program, get_attr, get_input, get_out
 
 
 def find_inner(program: Program, name: str | None, op_type: str) -> Op | None:
-    """Return the op of this type that writes `name`, where one op alone reads that, once."""
+    """Return the op of this type that writes `name` if `name` is read only once; else None."""
     op = None if name is None else program.find_writer(name)
     if op is None or op.type != op_type or name is None or program.find_only_reader(name) is None:
         return None
@@ -21,9 +21,9 @@ def find_inner(program: Program, name: str | None, op_type: str) -> Op | None:
 
 
 def read_number(program: Program, op: Op, op_type: str) -> tuple[str, float] | None:
-    """Return the tensor and the one number that an elementwise op computes from; None where it is another op.
+    """Return an elementwise op's tensor and number; None if it is another op.
 
-    Where `op_type` is elementwise_mul, a division by a number counts as a multiplication.
+    A division by a number counts as an elementwise_mul.
     """
     x, y = get_input(op, "X"), get_input(op, "Y")
     is_division = op_type == "elementwise_mul" and op.type == "elementwise_div"
@@ -34,7 +34,7 @@ def read_number(program: Program, op: Op, op_type: str) -> tuple[str, float] | N
     if x in program.params or not program.is_constant(y):
         return None
     value = program.params[y]
-    # One of more dimensions than the tensor has would add dimensions to the result.
+    # A constant of higher rank would add dimensions to the result.
     if value.size != 1 or value.dtype != np.float32 or value.ndim > len(program.find_shape(x) or ()):
         return None
     number = float(value.reshape(-1)[0])
@@ -44,13 +44,13 @@ def read_number(program: Program, op: Op, op_type: str) -> tuple[str, float] | N
 
 
 def is_close(value: float, expected: float) -> bool:
-    """Tell whether a number is the expected one to one part in a million, as float32 writes it."""
+    """Return whether a number equals the expected one up to one part in a million, float32's precision."""
     return abs(value - expected) <= 1e-6 * abs(expected)
 
 
 @dataclass
 class Product:
-    """A product of tensors and numbers, made by several ops of which only the last one's result is read elsewhere."""
+    """A product of tensors and numbers, computed by several ops; other ops read only the last one's result."""
 
     number: float
     factors: list[str]
@@ -58,7 +58,7 @@ class Product:
 
 
 def read_product(program: Program, last: Op) -> Product | None:
-    """Return what a multiplication computes, those in front of it that only it reads included."""
+    """Return the product that a multiplication computes, including multiplications that only it reads."""
     product = Product(1.0, [], [])
     return product if _expand(program, last, product) else None
 

@@ -1,4 +1,4 @@
-"""Keeps a part of a recogniser's classes."""
+"""Removes classes from a recogniser."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from converters.sources.program import Op, Program, get_attr, get_input, list_in
 from edge_ocr.core.charset import BLANK_INDEX
 from edge_ocr.errors import ModelError, UsageError
 
-_HINT = "the characters of this model cannot be pruned; export it with all of them"
+_HINT = "export it with all of its characters: they cannot be pruned"
 
 
 def prune_charset(program: Program, kept: Sequence[int]) -> PassReport:
-    """Keep the classes `kept` of a network that ends in matmul, bias and softmax, in that order and once each.
+    """Keep only the classes `kept` of a network that ends in one matmul, bias and softmax, in that order.
 
     Bias and softmax may be missing.
 
-    `kept` are indices of the network's classes: different ones, the blank first. The report counts the classes
-    removed.
+    `kept` are distinct indices of the network's classes, the blank first. The report counts the removed classes.
 
-    Exact: column j of x·W + b depends on column j of W and on b[j] alone, so each logit that stays is computed
-    from the same numbers. softmax over the kept ones is exp(l[j]) / Σ_kept exp(l[k]), which is the original
-    probability divided by the sum of the kept ones: their order, ratios and so the best path stay, the
-    probability of removed characters is shared out among them.
+    Exact: column j of x·W + b depends on column j of W and on b[j] alone, so each kept logit is computed
+    from the same numbers. The softmax over kept classes, exp(l[j]) / Σ_kept exp(l[k]), is the original probability
+    divided by the sum of the kept ones: order, ratios and best path stay, and the probability of removed characters is
+    distributed among them.
 
-    Raises UsageError where `kept` is not such a list, ModelError where the network ends in another way.
+    Raises UsageError if `kept` is not such a list, ModelError if the network ends in another way.
     """
     ops_before = program.count_ops()
     results, matmul, bias = _find_classifier(program)
@@ -48,7 +47,7 @@ def prune_charset(program: Program, kept: Sequence[int]) -> PassReport:
 
 
 def _find_classifier(program: Program) -> tuple[list[str], Op, str | None]:
-    """Return the tensors with one side of classes, the matmul that makes the first, and the bias behind it."""
+    """Return the tensors whose last axis is the classes, the matmul that writes the first, and its bias."""
     fetched = [name for op in program.ops if op.type == "fetch" for name in list_inputs(op)]
     if len(fetched) != 1:
         raise ModelError(f"{program.where}: {len(fetched)} outputs, expected 1", _HINT)
@@ -61,7 +60,7 @@ def _find_classifier(program: Program) -> tuple[list[str], Op, str | None]:
             break
         results.append(name)
         shape = program.find_shape(name) or ()
-        # The way goes backwards: softmax is the last op, or there is none.
+        # Backwards: softmax, if there is one, is the last op.
         if op.type == "softmax" and len(results) == 1 and get_attr(op, "axis", -1) in (-1, len(shape) - 1):
             name = get_input(op, "X")
         elif op.type == "elementwise_add" and bias is None:
@@ -91,7 +90,7 @@ def _check_kept(kept: Sequence[int], classes: int) -> None:
     if not kept or kept[0] != BLANK_INDEX:
         raise UsageError(f"the blank, class {BLANK_INDEX}, must be the first of the kept classes")
     if len(kept) < 2:
-        raise UsageError("no class but the blank would be kept", "name at least one character that the model has")
+        raise UsageError("only the blank class would be kept", "choose at least one character that the model has")
     if len(set(kept)) != len(kept):
         double = next(index for place, index in enumerate(kept) if index in kept[:place])
         raise UsageError(f"class {double} is kept twice")

@@ -1,4 +1,4 @@
-"""What a pass did."""
+"""Reports the effect of a pass."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class PassReport:
 
     name: str
     ops_before: int
-    """With feed and fetch, as a .nb counts them."""
+    """Including feed and fetch, as in a .nb."""
     ops_after: int
     changed: int
-    """How many places were changed."""
+    """The number of changed places."""
 
 
 def make_report(name: str, program: Program, ops_before: int, changed: int) -> PassReport:
-    """Drop what no op mentions any more, and return the report."""
+    """Drop unused variables and parameters, and return the report."""
     program.drop_unused()
     return PassReport(name, ops_before, program.count_ops(), changed)

@@ -1,4 +1,4 @@
-"""Writes back what newer Paddle leaves out of a program and opt cannot do without."""
+"""Restores attributes and outputs that newer Paddle omits but opt needs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from types import MappingProxyType
 from converters.graph.passes.report import PassReport, make_report
 from converters.sources.program import Program, get_attr, get_output, list_inputs, set_attr
 
-# Read by Paddle-Lite v2.13 without a look whether they are there (lite/operators/activation_ops.cc); the values
-# are the only ones that the kernels of a Paddle that leaves them out compute with.
+# Paddle-Lite v2.13 reads them without checking that they exist (lite/operators/activation_ops.cc). A Paddle that omits
+# them computes with these values only.
 _ATTRIBUTES: Mapping[str, Mapping[str, float]] = MappingProxyType({"swish": MappingProxyType({"beta": 1.0})})
 
-# Outputs without a reader, which newer Paddle drops on saving as "extra": some with their slot, some leave it
-# empty. opt takes the first argument of a slot that is there unseen, and of the first two ops of one that is not;
-# and it only removes a dropout at inference that has its Mask.
+# Unread outputs that newer Paddle drops on saving as "extra", with or without their slot. opt reads the first argument
+# of an existing slot unchecked, for the first two ops even of a missing slot. It removes only a dropout with a Mask.
 _OUTPUTS: Mapping[str, str] = MappingProxyType(
     {
         "flatten_contiguous_range": "XShape",
@@ -28,12 +27,11 @@ _OUTPUTS: Mapping[str, str] = MappingProxyType(
 
 
 def restore_attributes(program: Program) -> PassReport:
-    """Give ops back the attributes and outputs that Paddle before 2.6 wrote.
+    """Restore the attributes and outputs that Paddle before 2.6 wrote.
 
-    Exact: swish is x·sigmoid(beta·x), and where the attribute is missing the model was made by a Paddle that has
-    no other beta than 1, so the restored value is the one it was trained and run with. The outputs are new
-    variables that no op reads, so no value in the program depends on them. Attributes are restored in all blocks,
-    outputs in the main one alone.
+    Exact: swish is x·sigmoid(beta·x). A Paddle that omits the attribute has no other beta than 1, so the restored value
+    is the one that the model was trained with. The outputs are new variables that no op reads, so no value depends on
+    them. Attributes are restored in all blocks, outputs only in the main block.
     """
     ops_before = program.count_ops()
     changed = 0
@@ -48,7 +46,7 @@ def restore_attributes(program: Program) -> PassReport:
             source = next(iter(list_inputs(op, "X")), None)
             result = program.make_name(f"{get_output(op, 'Out')}.{slot.lower()}")
             shape = (program.find_shape(source) if source else None) or ()
-            # An XShape is the shape of X behind a 0; a Mask is of X's shape.
+            # An XShape is 0 followed by the shape of X; a Mask has X's shape.
             program.set_shape(result, shape if slot == "Mask" else (0, *shape))
             program.set_output(op, slot, result)
             changed += 1

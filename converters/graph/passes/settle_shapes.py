@@ -1,4 +1,4 @@
-"""Computes at export what reshapes compute on the device."""
+"""Computes the shapes of reshapes at export instead of on the device."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from converters.sources.program import (
     set_attr,
 )
 
-# Without an effect but their outputs, so they go where nobody reads these.
+# Without side effects, so they are removed if nothing reads their output.
 _PURE = frozenset(("shape", "slice", "fill_constant", "cast"))
 
 
 def settle_shapes(program: Program) -> PassReport:
     """Write the shapes of `reshape2` into its attribute, and reshape parameters at once.
 
-    Exact, to the bit: values are moved, never computed.
+    Bit-exact, because values are moved, never computed:
 
-    - `ShapeTensor` lists a shape side by side. Sides from `fill_constant` are known. A side read from the shape
-      of the op's own input, at the same place, is the 0 that stands for "copy". One further side at most may stay
-      unknown: the number of elements is kept, and the product of the other sides is not 0 unless the tensor is
-      empty, so it is the only number that fits, which is what -1 stands for. (`_list_sides` finds no -1 among the
-      constants then.) The ops that made the sides are removed where nobody else reads them.
-    - A `reshape2` of a parameter gives the same values on each run: it becomes a parameter of its own. Paddle 3
-      writes each conv bias in this way, and opt then fuses neither bias nor batch norm.
+    - `ShapeTensor` lists a shape dimension by dimension. Dimensions from `fill_constant` are known. A dimension that is
+      read from the shape of the op's own input, at the same place, is 0, which means "copy". At most one further
+      dimension may stay unknown: as the number of elements is kept, and the product of the others is 0 only for an
+      empty tensor, only one number fits, which is what -1 means. A constant -1 counts as that dimension. Ops that
+      computed dimensions are removed if nothing else reads them.
+    - A `reshape2` of a parameter gives the same values in each run, so it becomes a parameter. Paddle 3 writes each
+      conv bias in this way, and opt would then fuse neither bias nor batch norm.
     """
     ops_before = program.count_ops()
     changed = 0
@@ -45,17 +45,17 @@ def _settle(program: Program, op: Op) -> bool:
     names = list_inputs(op, "ShapeTensor")
     if not names or list_inputs(op, "Shape"):
         return False
-    sides = [_find_side(program, op, place, name) for place, name in enumerate(names)]
-    unknown = [place for place, side in enumerate(sides) if side is None]
-    free = [place for place, side in enumerate(sides) if side == -1]
+    dims = [_find_dim(program, op, place, name) for place, name in enumerate(names)]
+    unknown = [place for place, dim in enumerate(dims) if dim is None]
+    free = [place for place, dim in enumerate(dims) if dim == -1]
     if len(unknown) + len(free) > 1:
         return False
-    set_attr(op, "shape", [-1 if side is None else side for side in sides])
+    set_attr(op, "shape", [-1 if dim is None else dim for dim in dims])
     program.set_input(op, "ShapeTensor", None)
     return True
 
 
-def _find_side(program: Program, op: Op, place: int, name: str) -> int | None:
+def _find_dim(program: Program, op: Op, place: int, name: str) -> int | None:
     maker = program.find_writer(name)
     if maker is None:
         return None
@@ -85,11 +85,11 @@ def _read_constant(op: Op) -> int | None:
     if inputs or get_attr(op, "shape") not in ([], [1]):
         return None
     try:
-        side = int(value)
-    except (OverflowError, TypeError, ValueError):  # OverflowError: an infinite one
+        dim = int(value)
+    except (OverflowError, TypeError, ValueError):  # OverflowError: infinity
         return None
-    # What the attribute holds are 32 bits.
-    return side if abs(side) < 1 << 31 else None
+    # The attribute has 32 bits.
+    return dim if abs(dim) < 1 << 31 else None
 
 
 def _fold(program: Program, op: Op) -> bool:
@@ -109,17 +109,17 @@ def _fold(program: Program, op: Op) -> bool:
 
 
 def _reshape(value: Array, shape: list[int]) -> Array | None:
-    """Return `value` in Paddle's reading of `shape`; None where it does not fit."""
-    if any(side == 0 and place >= value.ndim for place, side in enumerate(shape)):
+    """Return `value` reshaped by Paddle's rules; None if `shape` does not fit."""
+    if any(dim == 0 and place >= value.ndim for place, dim in enumerate(shape)):
         return None
     try:
-        return value.reshape([value.shape[place] if side == 0 else side for place, side in enumerate(shape)])
+        return value.reshape([value.shape[place] if dim == 0 else dim for place, dim in enumerate(shape)])
     except ValueError:
         return None
 
 
 def _drop_dead(program: Program) -> None:
-    # Backwards, so that what only a dropped op read goes in the same turn.
+    # Backwards, so that ops that only a dropped op read are dropped, too.
     for op in reversed(list(program.ops)):
         result = get_output(op, "Out")
         if (

@@ -1,4 +1,4 @@
-"""The ONNX graph of a `.nb` while it is built, and one op on its way into it."""
+"""Builds the ONNX graph of a `.nb` op by op."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 MAX_INT = 2**31 - 1
 _MAX_FLOAT = float(np.finfo(np.float32).max)
 
-# What the runtime dequantises; an op that does not tell its method ("") counts by its number of bits.
+# The methods that the runtime dequantises; "" is an op without a method, judged by its bits.
 _METHODS = ("", "post_weight_abs_max", "post_weight_channel_wise_abs_max")
 
 INTEGERS = ("int32", "int64")
@@ -30,29 +30,29 @@ INTEGERS = ("int32", "int64")
 
 @dataclass(frozen=True)
 class GraphTensor:
-    """What one op of the `.nb` gives."""
+    """The output of one op of the `.nb`."""
 
     index: int
-    """Of the op in the program."""
+    """The op's index in the program."""
     op_type: str
     variable: str
-    """Its name in the file, which other tensors may have, too."""
+    """Its name in the file, which other tensors may share."""
     name: str
-    """Its name in the ONNX graph, which no other has."""
+    """Its unique name in the ONNX graph."""
 
 
 @dataclass(frozen=True)
 class GraphOp:
-    """What one op of the `.nb` is in the ONNX graph."""
+    """The tensors and nodes of one op of the `.nb` in the ONNX graph."""
 
     inputs: Mapping[str, str]
-    """By name in the file, without parameters: the name in the graph."""
+    """By name in the file: the name in the graph. Without parameters."""
     output: str | None
-    """The name in the graph; None if the op gives nothing."""
+    """The name in the graph; None if the op has no output."""
     nodes: tuple[str, ...]
 
     def is_named_in(self, message: str) -> bool:
-        """Tell whether a message of ONNX is about one of its nodes."""
+        """Return whether an ONNX message is about one of its nodes."""
         return any(f"node name: {name})" in message for name in self.nodes)
 
 
@@ -64,37 +64,37 @@ class Value:
     rank: int
     is_int: bool = False
     shape: tuple[int, ...] | None = None
-    """Where it is known whatever the input: that of constants, foremost."""
+    """Set if it is known for any input, as for constants."""
 
 
 @dataclass
 class GraphBuilder:
-    """The ONNX graph so far."""
+    """The ONNX graph under construction."""
 
     source: NbModel
     where: str
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: list[onnx.TensorProto] = field(default_factory=list)
     inputs: list[tuple[int, onnx.ValueInfoProto]] = field(default_factory=list)
-    """With their columns."""
+    """With their columns, which set the order."""
     outputs: list[tuple[int, onnx.ValueInfoProto]] = field(default_factory=list)
     tensors: list[GraphTensor] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
-    """By name of the file: what the variable holds now."""
+    """By name in the file: the variable's current value."""
     scales: dict[str, Step] = field(default_factory=dict)
-    """By name of the parameter: the step of the op that has its scales."""
+    """By parameter name: the step of the op that has its scales."""
     filled: int = 0
-    """How many numbers the file asked for without holding them."""
+    """The count of numbers that fill_constant has made."""
     names: dict[str, int] = field(default_factory=dict)
-    """All that are taken, with the last number that was put behind each."""
+    """The names in use, each with the last number appended to it."""
     shared: dict[str, str] = field(default_factory=dict)
-    """Constants of ours that several nodes use, by what they hold."""
+    """Shared constants that the builder added, by content."""
 
     def claim(self, wanted: str) -> str:
-        """Return `wanted`, or where that is taken, `wanted` with a number."""
-        # Without a name an output counts as left out.
+        """Return `wanted`, with a number appended if it is in use."""
+        # In ONNX an empty name means no output.
         wanted = wanted or "unnamed"
-        # Counted on from the last time: programs may write to one variable all the time.
+        # Continue from the last number: programs may write to one variable many times.
         name, number = wanted, self.names.get(wanted, 1)
         while name in self.names:
             number += 1
@@ -116,15 +116,15 @@ class GraphBuilder:
         return name
 
     def add_ints(self, values: Sequence[int]) -> str:
-        """Return the name of a constant of int64, the same one for the same values."""
+        """Return the name of an int64 vector, shared between equal values."""
         return self._share("ints_" + "_".join(map(str, values)), np.array(values, dtype=np.int64))
 
     def add_float(self, value: float) -> str:
-        """Return the name of a constant of float32 without sides, the same one for the same value."""
+        """Return the name of a 0-D float32 constant, shared between equal values."""
         return self._share(f"float_{value!r}", np.array(value, dtype=np.float32))
 
     def _share(self, wanted: str, array: NDArray[Any]) -> str:
-        # The file may have used the name, so the name alone does not tell that the constant is there.
+        # The file may use the same name for another tensor.
         if wanted not in self.shared:
             self.shared[wanted] = self.add_constant(array, wanted)
         return self.shared[wanted]
@@ -161,38 +161,35 @@ class OpRule:
     build: Callable[[Step], None]
     """Adds its nodes to the graph."""
     count_madds: Callable[[OpShapes], int] = lambda shapes: 0
-    """Return its multiply-adds. Raises ModelError if the shapes do not fit, unless ONNX's own inference finds that."""
+    """Returns its multiply-adds. Raises ModelError for a mismatch of shapes that ONNX's inference ignores."""
     traffic: Traffic = Traffic.ALL
     list_statistics: Callable[[OpShapes], Mapping[str, Shape]] = lambda shapes: {}
-    """Return the shapes of what it writes in addition to its output, by slot; nothing reads that."""
+    """Returns the shapes, by slot, of further outputs that nothing reads."""
     activations: tuple[str, ...] = ()
-    """What opt fuses into it for ARM and the runtime's kernels compute."""
+    """The activations that opt fuses into it for ARM."""
     scaled_axis: tuple[int, int] = (0, 0)
-    """The axis of a quantised parameter that has a scale for each place, and the most dimensions of such a parameter.
-
-    0 dimensions if the runtime does not dequantise its parameters.
-    """
+    """The axis of the scales of a quantised parameter, and the parameter's highest rank; 0 if it is not dequantised."""
 
 
 @dataclass
 class Step:
-    """One op on its way into the graph."""
+    """One op while it is added to the graph."""
 
     graph: GraphBuilder
     index: int
     op: NbOp
     rule: OpRule
     output: str | None = None
-    """The name in the graph of what it gives, once it is there."""
+    """The name of its output in the graph, once it is written."""
 
     def check(self) -> None:
-        """Fail where the op computes with other numbers than floats."""
+        """Fail if the runtime computes the op with integers."""
         for name in ("enable_int8", "enable_int16"):
             if self.op.attrs.get(name) is True:
-                self.fail(f"{name} is set: the runtime computes it with integers, expected floats")
+                self.fail(f"{name} is set: the runtime computes it in integers, expected floats")
 
     def note_scales(self) -> None:
-        """Note which parameters the op has scales for: whatever op reads them, the runtime dequantises them first."""
+        """Record the parameters that the op has scales for; the runtime dequantises them for all readers."""
         quantisation = self.op.quantisation
         if quantisation is None or quantisation.method not in _METHODS:
             return
@@ -202,7 +199,7 @@ class Step:
                 continue
             first = self.graph.scales.setdefault(name, self)
             if first is not self:
-                self.fail(f"scales for {name!r}, which op {first.index} has, too: the runtime would apply both")
+                self.fail(f"scales for {name!r}, which op {first.index} also has: the runtime would apply both")
 
     def run(self) -> GraphOp:
         """Add the op to the graph."""
@@ -215,7 +212,7 @@ class Step:
     def fail(self, message: str) -> NoReturn:
         raise ModelError(f"{self.graph.where}: op {self.index} ({self.op.type}): {shorten(message)}")
 
-    # --- what the op reads
+    # --- inputs and attributes
 
     def list_names(self, slot: str) -> tuple[str, ...]:
         return self.op.inputs.get(slot, ())
@@ -224,7 +221,7 @@ class Step:
         return bool(self.list_names(slot))
 
     def refuse(self, *slots: str) -> None:
-        """Fail where one of `slots` is in use: the value of an attribute that is computed at run time."""
+        """Fail if one of `slots`, a tensor in place of an attribute, is in use."""
         for slot in slots:
             if self.has(slot):
                 self.fail(f"{slot} is computed at run time, expected an attribute")
@@ -242,7 +239,7 @@ class Step:
         if value is None:
             self.fail(f"{slot} {name!r} was not computed before")
         if rank is not None and value.rank != rank:
-            self.fail(f"{slot} {name!r} has {value.rank} sides, expected {rank}")
+            self.fail(f"{slot} {name!r} is {value.rank}-D, expected {rank}-D")
         return value
 
     def read_floats(self, slot: str, rank: int | None = None) -> Value:
@@ -252,7 +249,7 @@ class Step:
         return value
 
     def read_numbers_of(self, slot: str) -> str:
-        """Return the name of a vector of int64: the first number of each tensor in `slot`, as the runtime takes it."""
+        """Return the name of an int64 vector: the first number of each tensor in `slot`, as the runtime reads them."""
         parts = []
         for name in self.list_names(slot):
             part = self.read_variable(slot, name, 1)
@@ -265,7 +262,7 @@ class Step:
         return parts[0] if len(parts) == 1 else self.add("Concat", parts, axis=0)
 
     def read_param(self, slot: str) -> tuple[str, tuple[int, ...]]:
-        """Return the name and shape of a parameter of floats."""
+        """Return the name and shape of a float parameter."""
         names = self.list_names(slot)
         if len(names) != 1 or names[0] not in self.graph.source.params:
             self.fail(f"{slot} is {list(names)}, expected one parameter")
@@ -273,7 +270,7 @@ class Step:
         return value.name, value.shape or ()
 
     def read_bias(self, count: int) -> str:
-        """Return the name of the vector in `Bias`, one number an output channel."""
+        """Return the name of `Bias` as a vector with one number per output channel."""
         name, shape = self.read_param("Bias")
         if math.prod(shape) != count:
             self.fail(f"Bias has the shape {list(shape)}, expected {count} numbers")
@@ -286,40 +283,40 @@ class Step:
         return value
 
     def dequantise(self, name: str) -> NDArray[Any]:
-        """Return a parameter as the runtime holds it after loading: floats of 32 bits, or int64 for shapes.
+        """Return a parameter as the runtime loads it: float32, or int64 for shapes.
 
-        Follows LightPredictor::DequantizeWeight: each number times the scale of its output channel, which is the first
-        axis of a convolution's filter and the last of fc's weights.
+        Follows LightPredictor::DequantizeWeight: each number times the scale of its output channel, the first axis of a
+        convolution's filter and the last axis of fc's weights.
         """
         param = self.graph.source.params[name]
         if not param.count:
-            self.fail(f"the parameter {name!r} of shape {list(param.shape)} holds nothing")
+            self.fail(f"the parameter {name!r} of shape {list(param.shape)} is empty")
         array = param.to_array()
         holder = self.graph.scales.get(name)
         if holder is None:
             if param.dtype in INTEGERS:
                 return array.astype(np.int64)
             if param.dtype != "float32":
-                self.fail(f"the parameter {name!r} holds {param.dtype}, and no op has scales for it")
+                self.fail(f"the parameter {name!r} holds {param.dtype}, but no op has scales for it")
             return array
         return holder.multiply(name, array)
 
     def multiply(self, name: str, array: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the parameter `name`, which holds `array`, times the scales that this op has for it."""
+        """Return `array`, the values of the parameter `name`, times this op's scales for it."""
         quantisation = self.op.quantisation
-        axis, most_sides = self.rule.scaled_axis
-        if quantisation is None or not 0 < array.ndim <= most_sides:
+        axis, most_dims = self.rule.scaled_axis
+        if quantisation is None or not 0 < array.ndim <= most_dims:
             self.fail(f"the parameter {name!r} is quantised, but the runtime dequantises it for conv2d and fc only")
         if quantisation.bits not in (8, 16) or array.dtype.name != f"int{quantisation.bits}":
-            self.fail(f"the parameter {name!r} holds {array.dtype.name}, expected integers of {quantisation.bits} bits")
+            self.fail(f"the parameter {name!r} holds {array.dtype.name}, expected {quantisation.bits}-bit integers")
         axis = min(axis, array.ndim - 1)
         scales = quantisation.scales[name]
         if len(scales) != array.shape[axis]:
             self.fail(f"{len(scales)} scales for {name!r} of shape {list(array.shape)}, expected {array.shape[axis]}")
         if not all(isinstance(scale, float) and abs(scale) <= _MAX_FLOAT for scale in scales):
-            self.fail(f"the scales for {name!r} are not all numbers")
+            self.fail(f"the scales for {name!r} are not all finite numbers")
         factors = np.array(scales, dtype=np.float32).reshape([-1 if a == axis else 1 for a in range(array.ndim)])
-        # A scale near the largest float gives infinities, on a device as here.
+        # A scale near the largest float gives infinities, as on a device.
         with np.errstate(over="ignore"):
             product: NDArray[np.float32] = array.astype(np.float32) * factors
         return product
@@ -342,7 +339,7 @@ class Step:
         expected = f"at most {MAX_RANK}" if count is None else str(count)
         if len(numbers) > MAX_RANK or count not in (None, len(numbers)):
             self.fail(f"{name} has {len(numbers)} numbers, expected {expected}")
-        # A bool is an int, but NumPy takes no shape of it.
+        # A bool is an int, but NumPy does not accept it in a shape.
         if any(type(number) is not int or not -(2**63) <= number < 2**63 for number in numbers):
             self.fail(f"{name} is {value!r}, expected integers")
         return list(numbers)
@@ -355,21 +352,21 @@ class Step:
             self.fail(f"{name} is {axis}, expected {-rank} to {rank - 1}")
         return axis % rank
 
-    # --- what it gives
+    # --- outputs
 
     def name_output(self, slot: str) -> str:
         names = self.op.outputs.get(slot, ())
         if len(names) != 1:
             self.fail(f"{len(names)} tensors for {slot}, expected 1")
         if names[0] in self.graph.source.params:
-            self.fail(f"{slot} {names[0]!r} is a parameter, which the next run would need as it was")
+            self.fail(f"{slot} {names[0]!r} is a parameter, which must not change between runs")
         return names[0]
 
     def write(
         self, slot: str, name: str, rank: int, *, is_int: bool = False, shape: tuple[int, ...] | None = None
     ) -> None:
         if rank > MAX_RANK:
-            self.fail(f"{slot} would have {rank} sides, expected at most {MAX_RANK}")
+            self.fail(f"{slot} would have {rank} dimensions, expected at most {MAX_RANK}")
         variable = self.name_output(slot)
         self.graph.values[variable] = Value(name, rank, is_int, shape)
         self.output = name
@@ -377,7 +374,7 @@ class Step:
             self.graph.tensors.append(GraphTensor(self.index, self.op.type, variable, name))
 
     def add(self, op_type: str, inputs: Sequence[str], **attrs: Any) -> str:
-        """Add a node that stands for a part of the op."""
+        """Add a node for a part of the op; return its output's name."""
         return self.graph.add_node(op_type, inputs, f"{self.op.type}_{self.index}", **attrs)
 
     def give(
@@ -391,6 +388,6 @@ class Step:
         shape: tuple[int, ...] | None = None,
         **attrs: Any,
     ) -> None:
-        """Add the node whose output is the op's own."""
+        """Add the node that computes the op's output."""
         name = self.graph.add_node(op_type, inputs, self.name_output(slot), **attrs)
         self.write(slot, name, rank, is_int=is_int, shape=shape)

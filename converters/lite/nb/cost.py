@@ -1,9 +1,11 @@
-"""What a converted model costs at given input shapes: every tensor's shape, multiply-adds, and bytes moved.
+"""Computes the cost of a converted model for given input shapes: tensor shapes, multiply-adds, and bytes moved.
 
-Counted for each op: multiply-adds of convolutions, `fc` and matrix products; the other ops have few and are
-told apart by their bytes. Bytes of parameters as they are stored. Bytes of activations at 4 an element, each
-input read once and each output written once; an activation function that is fused into an op adds nothing.
-What moves no data counts none: `feed`, `fetch`, and ops that only give a tensor another shape in place.
+Shapes come from the ONNX graph. Each op counts:
+
+- multiply-adds, for convolutions, `fc` and matrix products; other ops have few;
+- the stored bytes of its parameters;
+- the bytes of its activations, 4 per element: each input is read once, each output written once. A fused activation
+  adds nothing; `feed`, `fetch` and reshapes in place move no data.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from converters.lite.nb.builder import MAX_INT, OpShapes, Shape, Traffic
 from converters.lite.nb.ops import OPS
 from converters.lite.nb.read import NbModel
+from converters.lite.nb.schema import shorten
 from converters.lite.nb.to_onnx import OPSET, NbGraph, build_graph
 from converters.sources.onnx_graph import infer_shapes
 from edge_ocr.errors import ModelError
@@ -28,25 +31,25 @@ ELEMENT_BYTES = 4
 
 @dataclass(frozen=True)
 class OpCost:
-    """What one op costs."""
+    """The cost of one op."""
 
     index: int
-    """Its place in the program."""
+    """Its index in the program."""
     type: str
     madds: int
     param_bytes: int
     read_bytes: int
-    """Of activations."""
+    """Activations only."""
     written_bytes: int
-    """Of activations."""
+    """Activations only."""
     input_shapes: tuple[Shape, ...]
-    """Of its activations."""
+    """Activations only."""
     output_shapes: tuple[Shape, ...]
 
 
 @dataclass(frozen=True)
 class CostTable:
-    """What a program costs, op by op."""
+    """The cost of a program, op by op."""
 
     input_shapes: Mapping[str, Shape]
     output_shapes: Mapping[str, Shape]
@@ -79,9 +82,9 @@ class CostTable:
 
 
 def compute_cost(model: NbModel, input_shapes: Mapping[str, Sequence[int]]) -> CostTable:
-    """Count what each op of `model` costs for inputs of these shapes, by name.
+    """Return the cost of each op of `model` for inputs of these shapes, by name.
 
-    Raises ModelError, naming the op, if one is unknown or the shapes do not fit it.
+    Raises ModelError if the inputs differ from the model's; naming the op, if one is unknown or the shapes do not fit.
     """
     names = [port.name for port in model.inputs]
     if sorted(input_shapes) != sorted(names):
@@ -89,15 +92,17 @@ def compute_cost(model: NbModel, input_shapes: Mapping[str, Sequence[int]]) -> C
     given = {name: tuple(input_shapes[name]) for name in names}
     graph = build_graph(model)
     shapes = _infer_shapes(model, graph, given)
+    params = {param.name: param.shape for param in model.params.values()}
     outputs: dict[str, Shape] = {}
     costs = []
     for index, (op, made) in enumerate(zip(model.blocks[0].ops, graph.ops, strict=True)):
-        found = {name: shapes[known] for name, known in made.inputs.items()}
-        inputs = {
-            slot: tuple(found[name] if name in found else model.params[name].shape for name in names)
-            for slot, names in op.inputs.items()
-            if op.type != "feed"
-        }
+        known = params | {name: shapes[found] for name, found in made.inputs.items()}
+        slots = {} if op.type == "feed" else op.inputs
+        try:
+            inputs = {slot: tuple(known[name] for name in names) for slot, names in slots.items()}
+        except KeyError as error:
+            name = shorten(repr(error.args[0]))
+            raise ModelError(f"op {index} ({op.type}): {name} was not computed before") from None
         costs.append(_count(model, OpShapes(index, op, inputs, shapes.get(made.output or "", ()))))
         if op.type == "fetch":
             outputs[op.inputs["X"][0]] = inputs["X"][0]
@@ -106,19 +111,16 @@ def compute_cost(model: NbModel, input_shapes: Mapping[str, Sequence[int]]) -> C
 
 def _count(model: NbModel, shapes: OpShapes) -> OpCost:
     op, rule = shapes.op, OPS[shapes.op.type]
-    names = [
-        (name, shape)
-        for slot in shapes.inputs
-        for name, shape in zip(op.inputs[slot], shapes.inputs[slot], strict=True)
-    ]
-    activations = tuple(shape for name, shape in names if name not in model.params)
+    names = [name for slot in shapes.inputs for name in op.inputs[slot]]
+    read = zip(names, (shape for found in shapes.inputs.values() for shape in found), strict=True)
+    activations = tuple(shape for name, shape in read if name not in model.params)
     written = [shapes.output] if shapes.output else []
     written += [shape for slot, shape in rule.list_statistics(shapes).items() if op.outputs.get(slot)]
     read_bytes, written_bytes = sum(map(_count_bytes, activations)), sum(map(_count_bytes, written))
     if rule.traffic is Traffic.VIEW:
         read_bytes = _count_bytes(shapes.inputs["X"][0])
         if read_bytes != written_bytes:
-            shapes.fail(f"an input of shape {list(shapes.inputs['X'][0])} cannot get the shape {list(shapes.output)}")
+            shapes.fail(f"an input of shape {list(shapes.inputs['X'][0])} cannot take the shape {list(shapes.output)}")
         if op.attrs.get("inplace") is True:
             read_bytes = written_bytes = 0
     elif rule.traffic is Traffic.PART:
@@ -131,7 +133,7 @@ def _count(model: NbModel, shapes: OpShapes) -> OpCost:
         index=shapes.index,
         type=op.type,
         madds=rule.count_madds(shapes),
-        param_bytes=sum(len(model.params[name].data) for name, _ in names if name in model.params),
+        param_bytes=sum(len(model.params[name].data) for name in names if name in model.params),
         read_bytes=read_bytes,
         written_bytes=written_bytes,
         input_shapes=activations,
@@ -144,9 +146,9 @@ def _count_bytes(shape: Shape) -> int:
 
 
 def _is_too_small(node: NodeProto, shape: Shape) -> bool:
-    """Tell whether the window of `node` fits nowhere in an input of `shape`.
+    """Return whether the window of `node` is larger than an input of `shape`.
 
-    ONNX's inference rounds towards 0 and may then count one place for it.
+    ONNX's inference rounds towards 0, so it may return a size of 1 for it.
     """
     attrs = {attr.name: helper.get_attribute_value(attr) for attr in node.attribute}
     if node.op_type == "ConvTranspose" or "pads" not in attrs or attrs.get("ceil_mode"):
@@ -159,7 +161,7 @@ def _is_too_small(node: NodeProto, shape: Shape) -> bool:
 
 
 def _infer_shapes(model: NbModel, graph: NbGraph, given: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Return the shape of what each op gives, by name in the graph, for inputs of the shapes `given`."""
+    """Return the shapes of all ops' outputs, by name in the graph, for inputs of the shapes `given`."""
     proto, ops = graph.model.graph, list(zip(model.blocks[0].ops, graph.ops, strict=True))
     inputs = {made.output: given[op.outputs["Out"][0]] for op, made in ops if op.type == "feed"}
     ports = []
@@ -175,11 +177,11 @@ def _infer_shapes(model: NbModel, graph: NbGraph, given: Mapping[str, Shape]) ->
     try:
         found = infer_shapes(proto.node, ports, [port.name for port in proto.output], constants, OPSET)
     except onnx.shape_inference.InferenceError as error:
-        # One line a node; the first one is what the others follow from.
+        # One line per node; the first error causes the others.
         text = str(error).strip().splitlines()[0]
         where = (f"op {index} ({op.type})" for index, (op, made) in enumerate(ops) if made.is_named_in(text))
         reason = text.rpartition("] ")[2][:200]
-        raise ModelError(f"{next(where, 'the graph')}: the shapes do not fit: {reason}") from None
+        raise ModelError(f"{next(where, 'the graph')}: mismatched shapes: {reason}") from None
     nodes = {node.name: node for node in proto.node}
     shapes: dict[str, Shape] = {name: value.shape for name, value in constants.items()}
     shapes |= {port.name: inputs[port.name] for port in proto.input}
@@ -189,9 +191,11 @@ def _infer_shapes(model: NbModel, graph: NbGraph, given: Mapping[str, Shape]) ->
         dims = found[made.output].shape.dim if made.output in found else ()
         sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
         shape = tuple(size for size in sizes if size is not None and 0 < size <= MAX_INT)
-        # Lite has no tensor without dimensions.
+        # Lite has no 0-D tensors.
         if not shape or len(shape) < len(sizes):
-            raise ModelError(f"op {index} ({op.type}): would give the shape {sizes}, expected 1 to {MAX_INT} each")
+            raise ModelError(
+                f"op {index} ({op.type}): its output would have the shape {sizes}, expected 1 to {MAX_INT}"
+            )
         shapes[made.output] = shape
         for node in (nodes[name] for name in made.nodes):
             if _is_too_small(node, shapes.get(node.input[0], ())):

@@ -4,8 +4,8 @@ u16 meta_version · char[16] opt_version · u64 topology_size · topology ·
 u16 params_version · u16 meta_size · u16 header_size · u16 params_count · u32 max_tensor_size ·
 params_count × (u32 total_size · total_size bytes: u32 offset · ParamDesc)
 
-Topology (a ProgramDesc) and each ParamDesc are FlatBuffers of their own, see `nb_schema`. Files come from
-anywhere: whatever their bytes, they are read or refused with a ModelError.
+Topology (a ProgramDesc) and each ParamDesc are separate FlatBuffers, see `converters.lite.nb.schema`. Files are
+untrusted: any bytes are either read or refused with a ModelError.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
 META_VERSION = 2
 
-# PP-OCR programs have a third of a megabyte. Objects in memory take some tens of times what they take in the file.
+# PP-OCR programs take a third of a megabyte. In memory they take some tens of times more.
 TOPOLOGY_LIMIT_BYTES = 8 * 2**20
 
-# Far more than tensors have, and few enough to multiply.
+# Far more than tensors have, but few enough to multiply.
 MAX_RANK = 16
 
 _HEAD = struct.Struct("<H16sQ")
@@ -74,7 +74,7 @@ class NbHeader:
 
     meta_version: int
     opt_version: str
-    """Such as `v2.13-rc`; a runtime of another version may read the file wrong without saying so."""
+    """Such as `v2.13-rc`. A runtime of another version may silently compute wrong results."""
     topology_size_bytes: int
     params_count: int
     max_tensor_size_bytes: int
@@ -100,37 +100,37 @@ class Quantisation:
     """Such as `post_weight_channel_wise_abs_max`."""
     bits: int
     scales: Mapping[str, tuple[float, ...]]
-    """By name of the parameter: one factor an output channel."""
+    """By parameter name: one factor per output channel."""
 
 
 @dataclass(frozen=True, slots=True)
 class NbVar:
-    """A variable of a block; opt lets several tensors of a program share one, to save memory."""
+    """A variable of a block; opt lets several tensors share one to save memory."""
 
     name: str
     kind: str
     """`tensor`, `feed`, `fetch`, or another kind of Paddle's variables."""
     persistable: bool
     dtype: str | None
-    """As NumPy calls it; None for what is not a tensor, and for parameters, which tell it themselves."""
+    """NumPy's name; None for parameters, whose NbParam has it, and for variables that are not tensors."""
     shape: tuple[int, ...] | None
-    """-1 for a side that is free."""
+    """-1 for a free dimension."""
 
 
 @dataclass(frozen=True, slots=True)
 class NbOp:
-    """One op."""
+    """One op of a block."""
 
     type: str
     inputs: Mapping[str, tuple[str, ...]]
-    """By name of the slot: names of variables and parameters."""
+    """By slot name: names of variables and parameters."""
     outputs: Mapping[str, tuple[str, ...]]
     attrs: Mapping[str, Any]
-    """A number, text, bool, or a tuple of such."""
+    """A number, text, bool, or a tuple of these."""
 
     @property
     def kernel(self) -> Kernel | None:
-        """The kernel that opt chose; None where the op does not say, or says what we do not know."""
+        """The kernel that opt chose; None if the op has none or an unknown one."""
         parts = str(self.attrs.get(_KERNEL_ATTR, "")).split("/")
         if len(parts) != 5:
             return None
@@ -145,7 +145,7 @@ class NbOp:
 
     @property
     def quantisation(self) -> Quantisation | None:
-        """How its parameters are quantised; None where they are not."""
+        """How its parameters are quantised; None if they are not."""
         bits = self.attrs.get(_BITS_ATTR)
         if not isinstance(bits, int):
             return None
@@ -159,7 +159,7 @@ class NbOp:
 
 @dataclass(frozen=True)
 class NbBlock:
-    """A block of the program; the first one is the program itself."""
+    """A block of the program; the first one is the main program."""
 
     index: int
     parent_index: int
@@ -174,7 +174,7 @@ class NbParam:
 
     name: str
     dtype: str
-    """As NumPy calls it; int8 and int16 hold quantised values."""
+    """NumPy's name; int8 and int16 hold quantised values."""
     shape: tuple[int, ...]
     data: memoryview
     """Read-only view of the file's bytes: little-endian, C order."""
@@ -194,27 +194,27 @@ class NbParam:
 
 @dataclass(frozen=True)
 class NbModel:
-    """All that a `.nb` says."""
+    """The content of a `.nb`."""
 
     size_bytes: int
     header: NbHeader
     program_version: int
-    """Version of the Paddle that saved the source model, such as 2004001 for 2.4.1; 0 where it is not told."""
+    """Version of the Paddle that saved the source model, such as 2004001 for 2.4.1; 0 if the file does not say."""
     blocks: tuple[NbBlock, ...]
     params: Mapping[str, NbParam]
     inputs: tuple[NbVar, ...]
     outputs: tuple[NbVar, ...]
 
     def op_histogram(self) -> dict[str, int]:
-        """Return how many ops there are of each type, in all blocks, `feed` and `fetch` included; most first."""
+        """Return the number of ops of each type in all blocks, including `feed` and `fetch`, most frequent first."""
         counts = Counter(op.type for block in self.blocks for op in block.ops)
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def read_header(path: Path) -> NbHeader:
-    """Read the header of `path` and check that the file is whole.
+    """Read the header of `path` and check that the file is complete.
 
-    Raises ModelError where it is missing, damaged or another kind of file.
+    Raises ModelError if it is missing, damaged or another kind of file.
     """
     return parse_header(_read_file(path), str(path))
 
@@ -222,20 +222,20 @@ def read_header(path: Path) -> NbHeader:
 def read_nb(path: Path) -> NbModel:
     """Read all of `path`; the parameters are views of its bytes.
 
-    Raises ModelError where it is missing, damaged or another kind of file.
+    Raises ModelError if it is missing, damaged or another kind of file.
     """
     return parse_nb(_read_file(path), str(path))
 
 
 def parse_header(data: bytes, where: str = ".nb") -> NbHeader:
-    """Return the header of a whole file; `where` names it in errors.
+    """Return the header of a complete file; `where` names it in errors.
 
-    Raises ModelError where a field is not what opt writes, or the sizes do not add up to the file's.
+    Raises ModelError if a field is not what opt writes, or the sizes do not add up to the file's.
     """
     opt_version, topology_size = _parse_head(data, where)
     position = _HEAD.size + topology_size
     if position + _PARAMS.size > len(data):
-        raise ModelError(f"{where}: cut short: {len(data)} bytes, expected at least {position + _PARAMS.size}", HINT)
+        raise ModelError(f"{where}: truncated: {len(data)} bytes, expected at least {position + _PARAMS.size}", HINT)
     version, meta_size, header_size, params_count, max_tensor_size = _PARAMS.unpack_from(data, position)
     if (version, meta_size, header_size) != (0, 0, _PARAMS_HEADER_SIZE):
         raise ModelError(
@@ -246,15 +246,15 @@ def parse_header(data: bytes, where: str = ".nb") -> NbHeader:
     position += _PARAMS.size
     for index in range(params_count):
         if position + _RECORD.size > len(data):
-            raise ModelError(f"{where}: cut short in parameter {index} of {params_count}", HINT)
+            raise ModelError(f"{where}: truncated in parameter {index} of {params_count}", HINT)
         position += _RECORD.size + _RECORD.unpack_from(data, position)[0]
     if position != len(data):
-        raise ModelError(f"{where}: damaged or cut short: {len(data)} bytes, expected {position}", HINT)
+        raise ModelError(f"{where}: damaged or truncated: {len(data)} bytes, expected {position}", HINT)
     return NbHeader(META_VERSION, opt_version, topology_size, params_count, max_tensor_size)
 
 
 def parse_nb(data: bytes, where: str = ".nb") -> NbModel:
-    """Return all that a whole file says, as `read_nb`; `where` names it in errors."""
+    """Return the content of a complete file, as `read_nb`; `where` names it in errors."""
     header = parse_header(data, where)
     if header.topology_size_bytes > TOPOLOGY_LIMIT_BYTES:
         raise ModelError(
@@ -282,7 +282,7 @@ def parse_nb(data: bytes, where: str = ".nb") -> NbModel:
 
 
 def normalise(data: bytes, where: str = ".nb") -> bytes:
-    """Zero what stands behind the version's NUL: opt leaves there whatever was in memory.
+    """Zero the bytes after the version's NUL, where opt leaves uninitialised memory.
 
     Two exports of one model then give the same bytes. Raises ModelError as `parse_header`.
     """
@@ -295,7 +295,7 @@ def _read_file(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD.size)
-            # A foreign file is not read into memory, however long it is.
+            # Do not read large foreign files into memory.
             _parse_head(head, str(path))
             return head + file.read()
     except OSError as error:
@@ -311,7 +311,9 @@ def _parse_head(data: bytes, where: str) -> tuple[str, int]:
         raise ModelError(f"{where}: not a .nb file: meta version {meta_version}, expected {META_VERSION}", HINT)
     text, end, _ = version_field.partition(b"\0")
     if not end or not re.fullmatch(rb"v?\d+\.\d+[\w.+-]*", text):
-        raise ModelError(f"{where}: not a .nb file: {version_field!r} where opt's version stands", HINT)
+        raise ModelError(
+            f"{where}: not a .nb file: the version field is {version_field!r}, expected opt's version", HINT
+        )
     return text.decode("ascii"), topology_size
 
 
@@ -320,7 +322,7 @@ def _read_block(table: FlatTable) -> NbBlock:
     for described in table.read("vars"):
         variable = _read_var(described)
         if variables.setdefault(variable.name, variable) is not variable:
-            raise described.fail("name", f"{variable.name!r} for a second time")
+            raise described.fail("name", f"{variable.name!r} occurs twice")
     return NbBlock(
         index=table.read("idx"),
         parent_index=table.read("parent_idx"),
@@ -352,7 +354,7 @@ def _read_dtype(table: FlatTable) -> str:
 def _read_shape(table: FlatTable, field: str) -> tuple[int, ...]:
     shape: tuple[int, ...] = table.read(field)
     if len(shape) > MAX_RANK:
-        raise table.fail(field, f"a shape of {len(shape)} sides, expected at most {MAX_RANK}")
+        raise table.fail(field, f"{len(shape)} dimensions, expected at most {MAX_RANK}")
     return shape
 
 
@@ -361,7 +363,7 @@ def _read_op(table: FlatTable) -> NbOp:
     for described in table.read("attrs"):
         name = described.read("name")
         if name in attrs:
-            raise described.fail("name", f"{name!r} for a second time")
+            raise described.fail("name", f"{name!r} occurs twice")
         attrs[name] = _read_attr(described)
     return NbOp(
         table.read("type"), _read_slots(table, "inputs"), _read_slots(table, "outputs"), MappingProxyType(attrs)
@@ -374,22 +376,22 @@ def _read_attr(table: FlatTable) -> Any:
     if field is None:
         raise table.fail("type", f"{kind}, expected one of {list(ATTR_FIELDS)}")
     value = table.read(field)
-    # opt writes an empty text as none.
+    # opt omits an empty text.
     return "" if value is None else value
 
 
-def _read_slots(table: FlatTable, side: str) -> Mapping[str, tuple[str, ...]]:
+def _read_slots(table: FlatTable, field: str) -> Mapping[str, tuple[str, ...]]:
     slots: dict[str, tuple[str, ...]] = {}
-    for slot in table.read(side):
+    for slot in table.read(field):
         name = slot.read("parameter")
         if name in slots:
-            raise slot.fail("parameter", f"{name!r} for a second time")
+            raise slot.fail("parameter", f"{name!r} occurs twice")
         slots[name] = slot.read("arguments")
     return MappingProxyType(slots)
 
 
 def _read_params(view: memoryview, position: int, header: NbHeader, where: str) -> Iterator[NbParam]:
-    """Yield the parameters; that their records lie inside the file was seen before."""
+    """Yield the parameters; `parse_header` has checked that their records are inside the file."""
     for index in range(header.params_count):
         (total_size,) = _RECORD.unpack_from(view, position)
         position += _RECORD.size
@@ -410,17 +412,17 @@ def _read_param(table: FlatTable, header: NbHeader) -> NbParam:
     name = table.read("name")
     tensor = table.read("variable")
     dtype, shape, data = _read_dtype(tensor), _read_shape(tensor, "dim"), tensor.read("data")
-    if any(side < 0 for side in shape):
-        raise tensor.fail("dim", f"{name!r} has the shape {list(shape)}, expected no side below 0")
-    # NumPy cannot hold nothing in a shape whose other sides are absurd, and no op needs nothing.
+    if any(size < 0 for size in shape):
+        raise tensor.fail("dim", f"{name!r} has the shape {list(shape)}, expected no negative dimension")
+    # NumPy refuses a 0 next to huge dimensions, and no op needs an empty parameter.
     if 0 in shape:
-        raise tensor.fail("dim", f"{name!r} has the shape {list(shape)}, expected no side of 0")
+        raise tensor.fail("dim", f"{name!r} has the shape {list(shape)}, expected no dimension of 0")
     size_bytes = math.prod(shape) * DTYPE_SIZES[dtype]
     if len(data) != size_bytes:
         raise tensor.fail(
             "data", f"{name!r} has {len(data)} bytes, expected {size_bytes} for {dtype} of shape {list(shape)}"
         )
-    # The runtime takes this much memory to read each of them into.
+    # The runtime allocates the header's size to read each parameter.
     if len(data) > header.max_tensor_size_bytes:
         raise tensor.fail(
             "data", f"{name!r} has {len(data)} bytes, expected at most the header's {header.max_tensor_size_bytes}"
@@ -433,12 +435,12 @@ def _index(params: Iterator[NbParam], where: str) -> Mapping[str, NbParam]:
     for param in params:
         if by_name.setdefault(param.name, param) is not param:
             name = shorten(repr(param.name))
-            raise ModelError(f"{where}: damaged: parameter {name} is there twice, expected once", HINT)
+            raise ModelError(f"{where}: damaged: parameter {name} occurs twice, expected once", HINT)
     return MappingProxyType(by_name)
 
 
 def _list_ports(block: NbBlock, op_type: str, where: str) -> tuple[NbVar, ...]:
-    """Return what the program takes (`feed`) or gives (`fetch`), in the order of the columns."""
+    """Return the program's inputs (`feed`) or outputs (`fetch`), in column order."""
     ports: dict[int, NbVar] = {}
     for op in block.ops:
         if op.type != op_type:
@@ -449,7 +451,7 @@ def _list_ports(block: NbBlock, op_type: str, where: str) -> tuple[NbVar, ...]:
         if variable is None or not isinstance(column, int) or column in ports:
             raise ModelError(
                 f"{where}: damaged: {op_type} of {shorten(str(list(names)))} in column {shorten(repr(column))}, "
-                "expected one variable a column",
+                "expected one variable per column",
                 HINT,
             )
         ports[column] = variable

@@ -1,9 +1,8 @@
-"""The FlatBuffers tables inside a `.nb`, and a reader for them that takes nothing on trust.
+"""The FlatBuffers tables inside a `.nb`, and a reader for untrusted files.
 
 Field names and their order are those of Paddle-Lite's `framework.fbs` and `param.fbs`; a field's slot is its
-place in the order. The `flatbuffers` package is not used: it follows every offset it finds, wraps negative
-indices around, and knows no end to the buffer, so each of its accesses would need a check around it, and the
-accesses themselves are a `struct.unpack_from` each.
+place in the order. The `flatbuffers` package is not used: it follows every offset, wraps negative indices around and
+does not check the buffer's end, so each access would need a check, and an access itself is one `struct.unpack_from`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any
 
 from edge_ocr.errors import ModelError
 
-HINT = "export the model again; only files of Paddle-Lite's opt 2.10 or newer are read"
+HINT = "export the model again with Paddle-Lite's opt 2.10 or newer"
 
 _SCALARS: Mapping[str, struct.Struct] = MappingProxyType(
     {
@@ -29,7 +28,7 @@ _SCALARS: Mapping[str, struct.Struct] = MappingProxyType(
         "double": struct.Struct("<d"),
     }
 )
-# What a file puts into a message may be megabytes long.
+# A file's text in a message may be megabytes long.
 _MAX_MESSAGE = 400
 
 _U16 = struct.Struct("<H")
@@ -48,11 +47,11 @@ class Field:
     is_vector: bool
     is_required: bool
     default: Any
-    """What an absent field reads as: a scalar's value, () for a vector, None for a string or table."""
+    """The value of an absent field: a scalar, () for a vector, None for a string or table."""
 
 
 def _table(**fields: str) -> Mapping[str, Field]:
-    """Make the fields of a table from `name="type"`: `[type]` for a vector, `!` behind what must be there."""
+    """Return the fields of a table from `name="type"`: `[type]` is a vector, a trailing `!` marks a required field."""
     made = {}
     for slot, (name, text) in enumerate(fields.items()):
         text, _, default_text = text.partition("=")
@@ -70,7 +69,7 @@ def _table(**fields: str) -> Mapping[str, Field]:
     return MappingProxyType(made)
 
 
-# No table holds itself, directly or through others: reading ends at the depth of this schema.
+# No table contains itself, directly or indirectly, so the schema limits the depth.
 TABLES: Mapping[str, Mapping[str, Field]] = MappingProxyType(
     {
         "ProgramDesc": _table(blocks="[BlockDesc]", version="Version", op_compatible_map="OpCompatibleMap"),
@@ -118,10 +117,10 @@ TABLES: Mapping[str, Mapping[str, Field]] = MappingProxyType(
     }
 )
 
-# ParamDesc.variable is a union with this one member.
+# The only member of the union ParamDesc.variable.
 LOD_TENSOR = 1
 
-# A field of Attr for each AttrType.
+# The field of Attr, by AttrType.
 ATTR_FIELDS: Mapping[int, str] = MappingProxyType(
     {
         0: "i",
@@ -141,7 +140,7 @@ ATTR_FIELDS: Mapping[int, str] = MappingProxyType(
     }
 )
 
-# VarType_.Type, where it is the type of a tensor's elements; names are NumPy's.
+# VarType_.Type of a tensor's elements; NumPy's names.
 DTYPES: Mapping[int, str] = MappingProxyType(
     {
         0: "bool",
@@ -169,7 +168,7 @@ DTYPE_SIZES: Mapping[str, int] = MappingProxyType(
     }
 )
 
-# VarType_.Type, where it is the type of a variable.
+# VarType_.Type of a variable.
 VAR_KINDS: Mapping[int, str] = MappingProxyType(
     {
         7: "tensor",
@@ -189,37 +188,37 @@ VAR_KINDS: Mapping[int, str] = MappingProxyType(
 
 
 def shorten(text: str) -> str:
-    """Return `text`, or its start where it is too long for a message."""
+    """Return `text`, cut off if it is too long for a message."""
     return text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]}…"
 
 
 class FlatBuffer:
     """One FlatBuffers buffer of a file.
 
-    Every offset is checked against the buffer's end before it is followed. Objects may lie anywhere and may be
-    shared, so a small buffer could stand for an endless tree; the bytes of all objects read, each counted as
-    often as it is reached, may therefore come to no more than twice the buffer.
+    Every offset is checked against the buffer's end before it is followed. Objects may be shared, so a small buffer
+    could describe an enormous tree. Therefore the bytes of all objects read, counted each time, are limited to
+    twice the buffer.
     """
 
     def __init__(self, data: memoryview, start: int, where: str) -> None:
-        """Hold `data`, which stands at byte `start` of the file that `where` names in errors."""
+        """Hold `data`, which starts at byte `start` of the file; `where` names the file in errors."""
         self._data = data
         self._start = start
         self._where = where
         self._budget = 2 * len(data)
 
     def read_root(self, table: str) -> FlatTable:
-        """Return the outermost table. Raises ModelError, as all that is read from it, where it is damaged."""
+        """Return the outermost table. Raises ModelError if it is damaged, as do all reads from it."""
         self._claim(0, _U32.size, table)
         return self._read_table(self._follow(0, table), table)
 
     def fail(self, position: int, place: str, message: str) -> ModelError:
-        """Return the error for what stands at byte `position` of the buffer."""
+        """Return the error for damage at byte `position` of the buffer."""
         where = f"{self._where}: damaged at byte {self._start + position} ({place})"
         return ModelError(f"{where}: {shorten(message)}", HINT)
 
     def read_field(self, table: FlatTable, field: Field, offset: int) -> Any:
-        """Return the field that stands `offset` bytes behind the start of `table`."""
+        """Return the field that is `offset` bytes after the start of `table`."""
         place = f"{table.name}.{field.name}"
         is_inline = field.kind in _SCALARS and not field.is_vector
         last = table.size_bytes - (_SCALARS[field.kind].size if is_inline else _U32.size)
@@ -234,7 +233,7 @@ class FlatBuffer:
         return self._read_text(target, place) if field.kind == "string" else self._read_table(target, field.kind)
 
     def _claim(self, position: int, size_bytes: int, place: str) -> None:
-        """Check that an object lies inside the buffer, and count it."""
+        """Check that an object is inside the buffer, and count its bytes."""
         room = len(self._data) - position
         if size_bytes > room:
             raise self.fail(position, place, f"{size_bytes} bytes long, expected at most {max(room, 0)}")
@@ -243,7 +242,7 @@ class FlatBuffer:
             raise self.fail(position, place, f"objects overlap: over {2 * len(self._data)} bytes in {len(self._data)}")
 
     def _follow(self, position: int, place: str) -> int:
-        """Return where the offset at `position` leads; its own four bytes are known to be there."""
+        """Return the target of the offset at `position`, whose four bytes have been checked."""
         offset = int(_U32.unpack_from(self._data, position)[0])
         last = len(self._data) - position - 1
         if not 0 < offset <= last:
@@ -263,7 +262,7 @@ class FlatBuffer:
         if size < _I32.size:
             raise self.fail(vtable, table, f"table of {size} bytes, expected at least {_I32.size}")
         self._claim(position + _I32.size, size - _I32.size, table)
-        # A newer opt may write fields that we do not know.
+        # A newer opt may write more fields.
         count = min(vtable_size // _U16.size - 2, len(TABLES[table]))
         slots = struct.unpack_from(f"<{count}H", self._data, vtable + 2 * _U16.size)
         return FlatTable(self, table, position, size, slots)
@@ -285,7 +284,7 @@ class FlatBuffer:
     def _read_text(self, position: int, place: str) -> str:
         count = self._read_count(position, place)
         start = position + _U32.size
-        # A NUL stands behind the text and is not counted in its length.
+        # The length does not count the NUL after the text.
         self._claim(start, count + 1, place)
         try:
             return str(self._data[start : start + count], "utf-8")
@@ -300,27 +299,27 @@ class FlatBuffer:
 
 @dataclass(frozen=True, slots=True)
 class FlatTable:
-    """One table of a buffer; its fields are read when they are asked for."""
+    """One table of a buffer; fields are read on demand."""
 
     buffer: FlatBuffer
     name: str
     position: int
-    """Where it starts in the buffer; all of its `size_bytes` are known to be there."""
+    """Its start in the buffer; all its `size_bytes` have been checked."""
     size_bytes: int
     slots: tuple[int, ...]
-    """Where the fields stand, in bytes from the start; 0 for an absent one."""
+    """The fields' offsets from the start in bytes; 0 for an absent field."""
 
     def read(self, name: str) -> Any:
         """Return a field: a number, text, table, tuple of numbers or texts, `[byte]` as a view, tables as an iterator.
 
-        Raises ModelError where it is damaged, or absent and required.
+        Raises ModelError if it is damaged, or absent but required.
         """
         field = TABLES[self.name][name]
         offset = self.slots[field.slot] if field.slot < len(self.slots) else 0
         if offset:
             return self.buffer.read_field(self, field, offset)
         if field.is_required:
-            raise self.fail(name, "absent, expected in every file")
+            raise self.fail(name, "absent, expected a value")
         return field.default
 
     def fail(self, field: str, message: str) -> ModelError:

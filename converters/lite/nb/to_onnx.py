@@ -1,8 +1,8 @@
-"""`.nb` to ONNX: the graph that a device runs, in a form that any host engine runs, too.
+"""Converts a `.nb` to ONNX: the graph that a device runs, for any host engine.
 
-Each op becomes what Paddle-Lite's ARM kernels compute for it (`lite/operators` of Paddle-Lite 2.13), the fused
-activation included. Weights are dequantised as the runtime does when it loads a model. opt lets several tensors share
-one variable; here each gets a name of its own. Height, width and batch stay as free as they are in the file.
+Each op becomes what Paddle-Lite's ARM kernels compute (`lite/operators` of Paddle-Lite 2.13), including its fused
+activation. Weights are dequantised as the runtime does on loading. opt lets several tensors share one variable; here
+each has a unique name. Free dimensions (height, width, batch) stay free.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from converters.lite.nb.read import NbModel
 from converters.lite.nb.schema import shorten
 from edge_ocr.errors import ModelError
 
-# The first with LayerNormalization; what needs a newer one is not used.
+# The first opset with LayerNormalization; no newer op is used.
 OPSET = 17
 _IR_VERSION = 8
 
-# Half of what protobuf holds in one message; PP-OCR's server models have a tenth of it.
+# Half of protobuf's limit for a message; PP-OCR's server models need a tenth of it.
 _MAX_PARAM_BYTES = 2**30
 
-# PP-OCR's programs have a few hundred. Each takes some kilobytes on its way through the checker.
+# PP-OCR's programs have a few hundred. The checker needs some kilobytes per op.
 _MAX_OPS = 20_000
 
 
@@ -35,18 +35,18 @@ class NbGraph:
 
     model: onnx.ModelProto
     tensors: tuple[GraphTensor, ...]
-    """Of floats, in the order of the program."""
+    """The float outputs, in program order."""
     ops: tuple[GraphOp, ...]
-    """One for each op of the program."""
+    """One per op of the program."""
 
 
 def build_graph(model: NbModel, name: str = "nb") -> NbGraph:
     """Return `model` as ONNX, opset 17; `name` names the graph, and the model in errors.
 
-    Raises ModelError, naming the op, for one that is not known here, or that its own inputs do not fit.
+    Raises ModelError, naming the op, if one is unknown or its inputs do not fit.
     """
     if len(model.blocks) != 1:
-        raise ModelError(f"{name}: {len(model.blocks)} blocks, expected 1: branches and loops are not converted")
+        raise ModelError(f"{name}: {len(model.blocks)} blocks, expected 1: branches and loops are not supported")
     if len(model.blocks[0].ops) > _MAX_OPS:
         raise ModelError(f"{name}: {len(model.blocks[0].ops)} ops, expected at most {_MAX_OPS}")
     size_bytes = sum(param.count * (8 if param.dtype in INTEGERS else 4) for param in model.params.values())
@@ -58,15 +58,15 @@ def build_graph(model: NbModel, name: str = "nb") -> NbGraph:
         rule = OPS.get(op.type)
         if rule is None:
             raise ModelError(
-                f"{name}: op {index}: {shorten(repr(op.type))} is not known, so the graph cannot be built",
-                "report it with the model's name; the ops that are known stand in converters/lite/nb/ops",
+                f"{name}: op {index}: {shorten(repr(op.type))} is an unknown op",
+                "report it with the model's name (converters/lite/nb/ops lists the known ops)",
             )
         steps.append(Step(builder, index, op, rule))
         steps[-1].check()
     for step in steps:
         step.note_scales()
     ops = tuple(step.run() for step in steps)
-    # The columns of feed and fetch are the order that a runtime's user knows.
+    # The columns of feed and fetch define the order at run time.
     inputs = [port for _, port in sorted(builder.inputs, key=lambda item: item[0])]
     outputs = [port for _, port in sorted(builder.outputs, key=lambda item: item[0])]
     if not inputs or not outputs:
@@ -76,17 +76,17 @@ def build_graph(model: NbModel, name: str = "nb") -> NbGraph:
     made = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="edge-ocr")
     try:
         onnx.checker.check_model(made, full_check=True)
-    # The inference of shapes has an error of its own that is no ValidationError.
+    # InferenceError is not a ValidationError.
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{name}: the graph does not hold together: {reason}") from None
+        raise ModelError(f"{name}: the graph is not valid: {reason}") from None
     return NbGraph(made, tuple(builder.tensors), ops)
 
 
 def serialise_graph(model: NbModel, name: str) -> bytes:
     """Return `build_graph` as the bytes of an ONNX file, the same each time.
 
-    Raises as `build_graph`.
+    Raises what `build_graph` raises.
     """
     data: bytes = build_graph(model, name).model.SerializeToString(deterministic=True)
     return data

@@ -1,4 +1,4 @@
-"""What each op of a `.nb` means, one record an op: its form in ONNX, and what it costs."""
+"""What each op of a `.nb` means, one record per op: its ONNX form and its cost."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

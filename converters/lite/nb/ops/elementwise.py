@@ -1,4 +1,4 @@
-"""Ops that compute each number by itself, and the activations among them that opt fuses into others."""
+"""Elementwise ops, and the activations that opt fuses into other ops."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from converters.sources.ops import PADDLE_OPS, PaddleOp
 
 
 def activate(step: Step, name: str, rank: int, slot: str, kind: object, limit: str) -> None:
-    """Write `name` to `slot`, behind the fused activation `kind`; empty for none.
+    """Write `name` to `slot` after the fused activation `kind`, if there is one.
 
-    `limit` names the attribute that has the upper end of relu6.
+    `limit` is the attribute with the upper bound of relu6.
     """
     if not kind:
         step.write(slot, name, rank)
@@ -39,7 +39,7 @@ def _give_hard_swish(step: Step, name: str, rank: int, slot: str, prefix: str = 
         step.give("HardSwish", [name], rank, slot)
         return
     if scale == 0:
-        step.fail("scale is 0, expected another number")
+        step.fail("scale is 0, expected a number other than 0")
     moved = step.add("Add", [name, step.graph.add_float(offset)])
     cut = step.add("Clip", [moved, step.graph.add_float(0.0), step.graph.add_float(threshold)])
     step.give("Div", [step.add("Mul", [name, cut]), step.graph.add_float(scale)], rank, slot)
@@ -47,14 +47,14 @@ def _give_hard_swish(step: Step, name: str, rank: int, slot: str, prefix: str = 
 
 def _calculate(op: PaddleOp, step: Step) -> None:
     if step.op.attrs.get("fuse_scale") is True:
-        step.fail("fuse_scale is set, which is not known")
+        step.fail("fuse_scale is set, expected no fused scale")
     x, y = step.read_floats("X"), step.read_floats("Y")
     big, small = (x, y) if x.rank >= y.rank else (y, x)
     axis = step.read_int("axis", -1)
     axis = big.rank - small.rank if axis == -1 else axis
     behind = big.rank - small.rank - axis
     if axis < 0 or behind < 0:
-        step.fail(f"axis {axis} does not fit tensors of {x.rank} and {y.rank} sides")
+        step.fail(f"axis {axis} does not fit a {x.rank}-D and a {y.rank}-D tensor")
     names = {value: value.name for value in (x, y)}
     if behind:
         axes = step.graph.add_ints(range(small.rank, small.rank + behind))
@@ -71,7 +71,7 @@ def _keep(op: PaddleOp, step: Step) -> None:
 def _assign(step: Step) -> None:
     value = step.read("X")
     if value.is_int:
-        # Without a node: ONNX's inference follows no numbers through Identity.
+        # Without a node, because ONNX's inference does not follow numbers through Identity.
         step.write("Out", value.name, value.rank, is_int=True, shape=value.shape)
     else:
         step.give("Identity", [value.name], value.rank)
@@ -93,8 +93,8 @@ def _swish(step: Step) -> None:
 def _gelu(step: Step) -> None:
     value = step.read_floats("X")
     if step.op.attrs.get("approximate") is True:
-        step.fail("approximate is set, which is not known")
-    # ONNX has an op of its own from opset 20 on.
+        step.fail("approximate is set, expected the exact form")
+    # ONNX has Gelu only from opset 20 on.
     erf = step.add("Erf", [step.add("Mul", [value.name, step.graph.add_float(math.sqrt(0.5))])])
     half = step.add("Mul", [value.name, step.graph.add_float(0.5)])
     step.give("Mul", [half, step.add("Add", [erf, step.graph.add_float(1.0)])], value.rank)
@@ -112,7 +112,7 @@ def _scale(step: Step) -> None:
     value = step.read("X")
     scale, bias = step.read_number("scale", 1.0), step.read_number("bias", 0.0)
     if step.op.attrs.get("activation_type"):
-        step.fail(f"the fused activation {step.op.attrs['activation_type']!r} is not known")
+        step.fail(f"the fused activation is {step.op.attrs['activation_type']!r}, expected none")
     # scale · x + bias, or scale · (x + bias)
     parts = [("Mul", scale, 1.0), ("Add", bias, 0.0)]
     if step.op.attrs.get("bias_after_scale", True) is False:
@@ -122,7 +122,7 @@ def _scale(step: Step) -> None:
     for place, (op_type, number, _) in enumerate(parts):
         if value.is_int:
             if not number.is_integer() or abs(number) > MAX_INT:
-                step.fail(f"integers with a scale of {scale} and a bias of {bias}, expected integers of 32 bits")
+                step.fail(f"integers with a scale of {scale} and a bias of {bias}, expected 32-bit integers")
             constant = step.graph.add_ints([int(number)])
         else:
             constant = step.graph.add_float(number)

@@ -1,4 +1,4 @@
-"""Where the input comes from and the output goes to."""
+"""The program's inputs and outputs."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _DTYPES = MappingProxyType({"float32": TensorProto.FLOAT})
 
 def _make_port(name: str, variable: NbVar, shape: Sequence[int]) -> onnx.ValueInfoProto:
     free = {0: "batch", 2: "height", 3: "width"}
-    sides = [free.get(place, f"side_{place}") if side == -1 else side for place, side in enumerate(shape)]
-    return helper.make_tensor_value_info(name, _DTYPES[variable.dtype or ""], sides)
+    dims = [free.get(place, f"side_{place}") if size == -1 else size for place, size in enumerate(shape)]
+    return helper.make_tensor_value_info(name, _DTYPES[variable.dtype or ""], dims)
 
 
 def _feed(step: Step) -> None:
     name = step.name_output("Out")
     variable = step.graph.source.blocks[0].vars.get(name)
     if variable is None or variable.shape is None or variable.dtype not in _DTYPES:
-        step.fail(f"the input {name!r} is no tensor of float32")
-    sides = [side for side in variable.shape if side != -1]
-    if not variable.shape or not all(0 < side <= MAX_INT for side in sides) or math.prod(sides) > MAX_INT:
-        step.fail(f"the input {name!r} has the shape {list(variable.shape)}")
+        step.fail(f"the input {name!r} is not a float32 tensor")
+    sizes = [size for size in variable.shape if size != -1]
+    if not variable.shape or not all(0 < size <= MAX_INT for size in sizes) or math.prod(sizes) > MAX_INT:
+        step.fail(f"the input {name!r} has the shape {list(variable.shape)}, expected positive or free dimensions")
     claimed = step.graph.claim(name)
     step.graph.inputs.append((step.read_int("col", 0), _make_port(claimed, variable, variable.shape)))
     step.graph.values[name] = Value(claimed, len(variable.shape))
@@ -37,7 +37,7 @@ def _feed(step: Step) -> None:
 
 def _fetch(step: Step) -> None:
     value = step.read_floats("X")
-    # A name of its own: an output may be fetched twice, and may be an input.
+    # A new name, because an output may be fetched twice or be an input.
     out = step.graph.add_node("Identity", [value.name], f"{step.list_names('X')[0]}_fetched")
     port = helper.make_tensor_value_info(out, TensorProto.FLOAT, [None] * value.rank)
     step.graph.outputs.append((step.read_int("col", 0), port))

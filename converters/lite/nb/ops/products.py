@@ -1,4 +1,4 @@
-"""Products of matrices, normalisations and sums along an axis."""
+"""Matrix products, normalisations and reductions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def _fc(step: Step) -> None:
     value = step.read_floats("Input")
     weights_name, shape = step.read_param("W")
     if len(shape) != 2 or step.op.attrs.get("padding_weights"):
-        step.fail(f"weights of shape {list(shape)}, expected 2 sides without padding")
-    # As Lite's fc does: what was a matmul keeps all sides but the last.
+        step.fail(f"weights of shape {list(shape)}, expected 2-D without padding")
+    # As in Lite's fc, a former matmul keeps all dimensions but the last.
     split = value.rank - 1
     if step.op.attrs.get("op_type") not in ("matmul", "matmul_v2"):
         split = step.read_axis("in_num_col_dims", value.rank, 1)
     if split < 1:
-        step.fail(f"an input of {value.rank} sides, {split} of them for rows, expected at least 1 for rows")
+        step.fail(f"a {value.rank}-D input with {split} dimensions for rows, expected at least 1")
     name = value.name
     if split < value.rank - 1:
         name = step.add("Reshape", [name, step.graph.add_ints([0] * split + [-1])])
@@ -29,7 +29,7 @@ def _fc(step: Step) -> None:
     if step.has("Bias"):
         out = step.add("Add", [out, step.read_bias(shape[1])])
     elif kind:
-        step.fail(f"the fused activation {kind!r} without Bias, where the runtime leaves it out for several rows")
+        step.fail(f"the fused activation {kind!r} without Bias, which the runtime skips for several rows")
     activate(step, out, split + 1, "Out", kind, "alpha")
 
 
@@ -38,7 +38,7 @@ def _matmul(step: Step) -> None:
     for slot, attr in (("X", "trans_x"), ("Y", "trans_y")):
         value = step.read_floats(slot)
         if value.rank < 2:
-            step.fail(f"{slot} has {value.rank} sides, expected at least 2")
+            step.fail(f"{slot} is {value.rank}-D, expected at least 2-D")
         name = value.name
         if step.op.attrs.get(attr) is True:
             order = [*range(value.rank - 2), value.rank - 1, value.rank - 2]
@@ -55,7 +55,7 @@ def _matmul(step: Step) -> None:
 def _batch_norm(step: Step) -> None:
     value = step.read_floats("X", 4)
     if step.op.attrs.get("is_test") not in (True, 1) or step.op.attrs.get("data_layout", "NCHW") != "NCHW":
-        step.fail("expected one at inference, with the channels second")
+        step.fail("expected inference with N×C×H×W data")
     names = [step.read_floats(slot, 1).name for slot in ("Scale", "Bias", "Mean", "Variance")]
     epsilon = step.read_number("epsilon", 1e-5)
     step.give("BatchNormalization", [value.name, *names], value.rank, "Y", epsilon=epsilon)
@@ -65,7 +65,7 @@ def _layer_norm(step: Step) -> None:
     value = step.read_floats("X")
     axis = step.read_axis("begin_norm_axis", value.rank, 1)
     if axis != value.rank - 1 or not step.has("Scale"):
-        step.fail(f"over the axes from {axis} of {value.rank}, expected over the last one, with a scale")
+        step.fail(f"over axes {axis} to {value.rank - 1}, expected over the last axis with a scale")
     inputs = [value.name, step.read_floats("Scale", 1).name]
     if step.has("Bias"):
         inputs.append(step.read_floats("Bias", 1).name)
@@ -75,16 +75,16 @@ def _layer_norm(step: Step) -> None:
 def _softmax(step: Step) -> None:
     value = step.read_floats("X")
     if step.op.attrs.get("eleminate_success") is True:
-        step.fail("eleminate_success is set, which is not known")
+        step.fail("eleminate_success is set, expected no fused softmax")
     step.give("Softmax", [value.name], value.rank, axis=step.read_axis("axis", value.rank, -1))
 
 
 def _reduce_mean(step: Step) -> None:
-    # What the runtime's kernel is written for; of fewer sides it makes up the others.
+    # The runtime's kernel supports 4-D inputs only; it invents missing dimensions.
     value = step.read_floats("X", 4)
     axes = [step.check_axis("dim", axis, value.rank) for axis in step.read_ints("dim")]
     if step.op.attrs.get("reduce_all") is True or axes not in ([0], [1], [2], [3], [0, 1], [1, 2], [2, 3]):
-        step.fail(f"over the axes {axes}, which the runtime does not reduce")
+        step.fail(f"over axes {axes}, which the runtime does not support")
     is_kept = step.op.attrs.get("keep_dim") is True
     step.give("ReduceMean", [value.name], 4 if is_kept else 4 - len(axes), axes=axes, keepdims=int(is_kept))
 

@@ -1,4 +1,4 @@
-"""Ops that move numbers, give them another shape, or compute shapes."""
+"""Ops that move or reshape tensors, or compute shapes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from converters.lite.nb.builder import MAX_INT, OpRule, Step, Traffic
 
-# What is filled are shapes and factors; a file must not ask for gigabytes by a few numbers.
+# Programs fill shapes and factors; a small file must not ask for gigabytes.
 _MAX_FILLED = 65536
 
 # VarType_.Type of INT32, INT64 and FP32. Shapes are int64 throughout the ONNX graph.
@@ -23,7 +23,9 @@ def _concat(step: Step) -> None:
     step.refuse("AxisTensor")
     values = [step.read_variable("X", name) for name in step.list_names("X")]
     if not values or len({(value.rank, value.is_int) for value in values}) != 1:
-        step.fail(f"tensors of {[value.rank for value in values]} sides, expected some of one kind")
+        step.fail(
+            f"tensors of ranks {[value.rank for value in values]}, expected at least one, all of one rank and type"
+        )
     rank, is_int = values[0].rank, values[0].is_int
     names = [value.name for value in values]
     step.give("Concat", names, rank, is_int=is_int, axis=step.read_axis("axis", rank, 0))
@@ -44,14 +46,14 @@ def _reshape(step: Step) -> None:
     else:
         step.refuse("Shape")
         wanted = step.read_ints("shape")
-        known = math.prod(side for side in wanted if side > 0)
+        known = math.prod(size for size in wanted if size > 0)
         if (
             not wanted
             or known > MAX_INT
             or wanted.count(-1) > 1
-            or any(side < -1 or (side == 0 and place >= value.rank) for place, side in enumerate(wanted))
+            or any(size < -1 or (size == 0 and place >= value.rank) for place, size in enumerate(wanted))
         ):
-            step.fail(f"shape is {wanted}, which a tensor of {value.rank} sides cannot get")
+            step.fail(f"shape is {wanted}, which does not fit a {value.rank}-D tensor")
         shape, rank = step.graph.add_ints(wanted), len(wanted)
     step.give("Reshape", [value.name, shape], rank, is_int=value.is_int)
 
@@ -61,7 +63,7 @@ def _flatten(step: Step) -> None:
     start = step.read_axis("start_axis", value.rank, 1)
     stop = step.read_axis("stop_axis", value.rank, -1)
     if start > stop:
-        step.fail(f"start_axis is {start}, expected at most stop_axis, which is {stop}")
+        step.fail(f"start_axis is {start}, expected at most stop_axis {stop}")
     shape = step.graph.add_ints([0] * start + [-1])
     if stop < value.rank - 1:
         shape = step.add("Concat", [shape, step.add("Shape", [value.name], start=stop + 1)], axis=0)
@@ -72,7 +74,7 @@ def _squeeze(step: Step) -> None:
     value = step.read("X")
     axes = sorted({step.check_axis("axes", axis, value.rank) for axis in step.read_ints("axes")})
     if not 0 < len(axes) < value.rank:
-        step.fail(f"axes is {axes} for {value.rank} sides, expected one at least, and not all")
+        step.fail(f"axes is {axes} for a {value.rank}-D tensor, expected at least one and not all")
     step.give("Squeeze", [value.name, step.graph.add_ints(axes)], value.rank - len(axes), is_int=value.is_int)
 
 
@@ -83,7 +85,7 @@ def _unsqueeze(step: Step) -> None:
     rank = value.rank + len(axes)
     axes = [step.check_axis("axes", axis, rank) for axis in axes]
     if not axes or axes != sorted(set(axes)):
-        step.fail(f"axes is {axes}, expected one at least, in order")
+        step.fail(f"axes is {axes}, expected at least one, in order")
     step.give("Unsqueeze", [value.name, step.graph.add_ints(axes)], rank, is_int=value.is_int)
 
 
@@ -97,10 +99,10 @@ def _slice(step: Step) -> None:
     value = step.read("Input")
     axes, starts, ends = (step.read_ints(name) for name in ("axes", "starts", "ends"))
     if not 0 < len(axes) == len(starts) == len(ends):
-        step.fail(f"axes {axes}, starts {starts}, ends {ends}, expected as many of each")
+        step.fail(f"axes {axes}, starts {starts}, ends {ends}, expected equal counts")
     axes = [step.check_axis("axes", axis, value.rank) for axis in axes]
     dropped = sorted({step.check_axis("decrease_axis", axis, value.rank) for axis in step.read_ints("decrease_axis")})
-    # An end of 0 stands for the last place itself where the start was not known when the model was saved.
+    # -1 to 0 means the last place if the start was unknown when the model was saved.
     flags = step.read_ints("infer_flags", None, (1,) * len(axes))
     for place, (axis, flag) in enumerate(zip(axes, flags, strict=False)):
         if flag == -1 and (starts[place], ends[place]) == (-1, 0) and axis in dropped:
@@ -108,9 +110,9 @@ def _slice(step: Step) -> None:
     if len(set(axes)) < len(axes) or any(
         end <= start if (start < 0) == (end < 0) else end == 0 for start, end in zip(starts, ends, strict=True)
     ):
-        step.fail(f"axes {axes}, starts {starts}, ends {ends} leave nothing, or name an axis twice")
+        step.fail(f"axes {axes}, starts {starts}, ends {ends} select nothing or repeat an axis")
     bounds = [step.graph.add_ints(numbers) for numbers in (starts, ends, axes)]
-    # Lite has no tensor without sides: a number picked out of everything stays a vector.
+    # Lite has no 0-D tensors: a single number stays a vector.
     shape = (1,) if len(dropped) == value.rank else None
     dropped = dropped[: value.rank - 1]
     if not dropped:
@@ -124,16 +126,20 @@ def _slice(step: Step) -> None:
 def _fill_constant(step: Step) -> None:
     step.refuse("ShapeTensor", "ShapeTensorList", "ValueTensor")
     shape = step.read_ints("shape", None, (1,))
-    # The runtime does not look at str_value, which has the same number as text.
+    # The runtime ignores str_value, which has the same number as text.
     value = step.read_number("value", 0.0)
     dtype = _FILL_DTYPES.get(step.read_int("dtype", 5))
-    if dtype is None or not shape or any(not 0 < side <= _MAX_FILLED for side in shape):
-        step.fail(f"dtype {step.op.attrs.get('dtype')!r} and shape {shape}, expected numbers, and sides above 0")
+    if dtype is None or not shape or any(not 0 < size <= _MAX_FILLED for size in shape):
+        step.fail(
+            f"dtype {step.op.attrs.get('dtype')!r} and shape {shape}, expected int32, int64 or float32, sizes above 0"
+        )
     step.graph.filled += math.prod(shape)
     if step.graph.filled > _MAX_FILLED:
-        step.fail(f"shape {shape} makes {step.graph.filled} filled numbers, expected at most {_MAX_FILLED} in a model")
+        step.fail(
+            f"shape {shape} makes {step.graph.filled} filled numbers in the model, expected at most {_MAX_FILLED}"
+        )
     if dtype is np.int64 and not (value.is_integer() and abs(value) <= MAX_INT):
-        step.fail(f"value is {value}, expected an integer of 32 bits")
+        step.fail(f"value is {value}, expected a 32-bit integer")
     variable = step.name_output("Out")
     name = step.graph.add_constant(np.full(shape, value, dtype=dtype), variable)
     step.write("Out", name, len(shape), is_int=dtype is np.int64, shape=tuple(shape))

@@ -1,4 +1,4 @@
-"""Convolutions, pools and interpolation: ops that move a window over height and width."""
+"""Ops that move a window over height and width: convolutions, pools and interpolations."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from converters.lite.nb.ops.elementwise import activate
 
 @dataclass(frozen=True)
 class _Window:
-    """What slides over two sides; pairs and fours as Paddle has them."""
+    """A window over height and width, in Paddle's order."""
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
     paddings: tuple[int, ...] | None
-    """Top, bottom, left, right; None where they follow from the size of the input (SAME)."""
+    """Top, bottom, left, right; None if they follow from the input's size (SAME)."""
 
     def to_attrs(self) -> dict[str, Any]:
-        """Return it as attributes of an ONNX node."""
+        """Return its attributes for an ONNX node."""
         attrs: dict[str, Any] = {"kernel_shape": self.kernel, "strides": self.strides, "dilations": self.dilations}
         if self.paddings is None:
             return {**attrs, "auto_pad": "SAME_UPPER"}
@@ -46,10 +46,13 @@ def _read_window(step: Step, kernel: Sequence[int]) -> _Window:
         or not all(0 < size <= MAX_INT for size in sizes)
         or not all(0 <= padding <= MAX_INT for padding in paddings)
     ):
-        step.fail(f"kernel {list(kernel)}, strides {strides}, dilations {dilations}, paddings {paddings} do not fit")
+        step.fail(
+            f"kernel {list(kernel)}, strides {strides}, dilations {dilations}, paddings {paddings}, "
+            "expected 2 numbers above 0 each, and 2 or 4 paddings of at least 0"
+        )
     algorithm = step.op.attrs.get("padding_algorithm", "EXPLICIT")
     if algorithm == "SAME":
-        # The runtime drops the dilation along with the paddings.
+        # The runtime ignores dilations with SAME.
         return _Window(tuple(kernel), tuple(strides), (1, 1), None)
     if algorithm == "VALID":
         paddings = [0, 0, 0, 0]
@@ -57,20 +60,22 @@ def _read_window(step: Step, kernel: Sequence[int]) -> _Window:
 
 
 def _read_activation(step: Step) -> object:
-    """Return the activation that a convolution ends with, which its other attributes about it do not tell."""
+    """Return a convolution's fused activation; other attributes about it are not reliable."""
     if step.op.attrs.get("with_act") is not True:
         return ""
     return step.op.attrs.get("act_type") or step.fail("with_act is set without act_type, expected an activation")
 
 
 def _read_convolution(step: Step, *, is_transposed: bool) -> tuple[list[str], _Window, dict[str, Any]]:
-    """Return the inputs of the node, the window, and the attributes."""
+    """Return the node's inputs, the window, and the node's attributes."""
     step.refuse("ResidualData", "SecondInput")
     value = step.read_floats("Input", 4)
     filter_name, shape = step.read_param("Filter")
     groups = step.read_int("groups", 1)
     if len(shape) != 4 or groups < 1 or shape[0] % groups:
-        step.fail(f"a filter of shape {list(shape)} in {groups} groups, expected 4 sides, the first one for all groups")
+        step.fail(
+            f"a filter of shape {list(shape)} in {groups} groups, expected 4-D, the first dimension a multiple of them"
+        )
     inputs = [value.name, filter_name]
     if step.has("Bias"):
         inputs.append(step.read_bias(shape[1] * groups if is_transposed else shape[0]))
@@ -87,13 +92,13 @@ def _conv2d(step: Step) -> None:
 def _conv2d_transpose(step: Step) -> None:
     inputs, window, attrs = _read_convolution(step, is_transposed=True)
     if window.paddings is None:
-        step.fail("padding_algorithm is SAME, which the runtime takes for the size of the input, not the output")
+        step.fail("padding_algorithm is SAME, which the runtime applies to the input's size instead of the output's")
     if step.read_ints("output_size"):
-        step.fail("output_size is given, expected none: the output is as large as it comes out")
+        step.fail("output_size is given, expected none")
     if step.read_ints("output_padding"):
         extra = step.read_ints("output_padding", 2)
         if not all(0 <= more < stride for more, stride in zip(extra, window.strides, strict=True)):
-            step.fail(f"output_padding is {extra}, expected less than the strides, which are {list(window.strides)}")
+            step.fail(f"output_padding is {extra}, expected less than the strides {list(window.strides)}")
         attrs["output_padding"] = extra
     out = step.add("ConvTranspose", inputs, **attrs)
     activate(step, out, 4, "Output", _read_activation(step), "fuse_brelu_threshold")
@@ -111,7 +116,7 @@ def _pool2d(step: Step) -> None:
     if step.op.attrs.get("adaptive") is True:
         step.fail(f"adaptive pooling to {ksize}, expected 1 × 1")
     window = _read_window(step, ksize)
-    # A pool has no dilation, whatever its attributes say.
+    # The runtime ignores dilations of pools.
     attrs = {name: value for name, value in window.to_attrs().items() if name != "dilations"}
     paddings = window.paddings
     if paddings is not None and any(padding >= ksize[place // 2] for place, padding in enumerate(paddings)):
@@ -122,60 +127,47 @@ def _pool2d(step: Step) -> None:
         ends = None if paddings is None else paddings[1::2]
         if ends is None or any(p + s > k for p, s, k in zip(ends, window.strides, ksize, strict=True)):
             step.fail(
-                "ceil_mode with windows that may lie behind the image: the runtime and ONNX count them differently"
+                "ceil_mode with windows that may start in the padding, which the runtime and ONNX count differently"
             )
         attrs["ceil_mode"] = 1
     if kind == "avg" and step.op.attrs.get("exclusive") is False:
         if paddings is None or paddings[::2] != paddings[1::2] or "ceil_mode" in attrs:
-            step.fail("exclusive is not set, and the paddings differ: the runtime and ONNX divide by different numbers")
+            step.fail("exclusive is not set and the paddings differ: the runtime and ONNX divide by different counts")
         attrs["count_include_pad"] = 1
     step.give("AveragePool" if kind == "avg" else "MaxPool", [value.name], 4, **attrs)
 
 
-def _interpolate_nearest(step: Step) -> None:
+def _interpolate(step: Step, **attrs: Any) -> None:
     step.refuse("SizeTensor", "OutSize", "Scale")
     value = step.read_floats("X", 4)
     scales = step.op.attrs.get("scale")
-    if step.op.attrs.get("align_corners") is not False:
-        step.fail("align_corners is set, expected not")
     if (
         not isinstance(scales, tuple)
         or len(scales) != 2
-        # Of others, ONNX and the runtime round the place that is read in ways of their own.
+        # ONNX and the runtime round coordinates differently for other factors.
         or not all(isinstance(scale, float) and 0 < scale < MAX_INT and scale.is_integer() for scale in scales)
     ):
         step.fail(f"scale is {scales!r}, expected 2 whole numbers above 0")
-    factors = np.array([1, 1, *scales], dtype=np.float32)
-    name = step.graph.add_constant(factors, f"scales_{step.index}")
-    step.give(
-        "Resize",
-        [value.name, "", name],
-        4,
-        mode="nearest",
-        nearest_mode="floor",
-        coordinate_transformation_mode="asymmetric",
-    )
+    name = step.graph.add_constant(np.array([1, 1, *scales], dtype=np.float32), f"scales_{step.index}")
+    step.give("Resize", [value.name, "", name], 4, **attrs)
+
+
+def _interpolate_nearest(step: Step) -> None:
+    if step.op.attrs.get("align_corners") is not False:
+        step.fail("align_corners is set, expected not set")
+    _interpolate(step, mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric")
 
 
 def _interpolate_linear(step: Step) -> None:
-    step.refuse("SizeTensor", "OutSize", "Scale")
-    value = step.read_floats("X", 4)
-    scales = step.op.attrs.get("scale")
-    if not isinstance(scales, tuple) or len(scales) != 2 or not all(isinstance(scale, float) for scale in scales):
-        step.fail(f"scale is {scales!r}, expected 2 numbers")
-    if not all(0 < scale < MAX_INT and scale.is_integer() for scale in scales):
-        step.fail(f"scale is {scales!r}, expected 2 whole numbers above 0")
     places = "asymmetric" if step.read_int("align_mode", 1) == 1 else "half_pixel"
     if step.op.attrs.get("align_corners") is True:
         places = "align_corners"
-    factors = np.array([1, 1, *scales], dtype=np.float32)
-    name = step.graph.add_constant(factors, f"scales_{step.index}")
-    step.give("Resize", [value.name, "", name], 4, mode="linear", coordinate_transformation_mode=places)
+    _interpolate(step, mode="linear", coordinate_transformation_mode=places)
 
 
 def _count_conv(shapes: OpShapes) -> int:
     (given,), (filters,) = shapes.inputs["Input"], shapes.inputs["Filter"]
-    # The builder has seen that groups is an integer.
+    # `_read_convolution` has checked that groups is an integer.
     groups = shapes.op.attrs.get("groups", 1)
     if filters[1] * groups != given[1]:
         shapes.fail(f"{given[1]} channels in {groups} groups for a filter of {list(filters)}")

@@ -251,6 +251,7 @@ def test_shapes_in_one_tensor_are_followed():
     [
         ([make_op("einsum", {"X": "x"}, {"Out": "y"})], {}, "op 1: 'einsum'"),
         ([make_op("relu", {"X": "none"}, {"Out": "y"})], {}, r"op 1 \(relu\): X 'none'"),
+        ([make_op("relu", {"X": "x", "Y": "none"}, {"Out": "y"})], {}, r"op 1 \(relu\): 'none'"),
         ([make_op("relu", {}, {"Out": "y"})], {}, r"op 1 \(relu\): 0.*X"),
         ([make_op("relu", {"X": ("x", "x")}, {"Out": "y"})], {}, r"op 1 \(relu\): 2.*X"),
         ([make_conv(groups=2)], {"w": (8, 3, 3, 3), "b": (8,)}, r"op 1 \(conv2d\): 3.*2.*\[8, 3, 3, 3\]"),
@@ -285,7 +286,7 @@ def test_shapes_in_one_tensor_are_followed():
         ([make_op("slice", {"Input": "x"}, {"Out": "y"}, axes=(0,), starts=(), ends=(6,))], {}, r"starts \[\], ends"),
         ([make_interpolation(scale=(math.nan,))], {}, r"scale.*\(nan,\)"),
         ([make_interpolation()], {}, "scale.*None"),
-        ([make_op("nearest_interp_v2", {"X": "x", "Scale": "x"}, {"Out": "y"})], {}, "op 1.*Scale"),
+        ([make_op("bilinear_interp_v2", {"X": "x", "Scale": "x"}, {"Out": "y"})], {}, "op 1.*Scale"),
         ([make_op("fill_constant", {}, {"Out": "y"}, shape=(2**40,))], {}, r"\[1099511627776\]"),
         (
             [make_op("flatten_contiguous_range", {"X": "x"}, {"Out": "y"}, start_axis=2, stop_axis=1)],

@@ -58,11 +58,11 @@ def test_any_truncation_is_refused(size):
     [
         (b"", "0"),
         (build_nb(meta_version=1), "1.*2"),
-        (build_nb(version=b"v2.13-rc-and-more"[:16]), "where opt's version stands"),
-        (build_nb(version=b"\xff\xfe junk\0"), "where opt's version stands"),
-        (build_nb(version=bytes(16)), "where opt's version stands"),
+        (build_nb(version=b"v2.13-rc-and-more"[:16]), "v2.13-rc-and-mor"),
+        (build_nb(version=b"\xff\xfe junk\0"), r"\\xff\\xfe junk"),
+        (build_nb(version=bytes(16)), r"(\\x00){16}"),
         (build_nb(header_size=7), "7.*0, 0.*6"),
-        (build_nb() + b"\0", "damaged or cut short"),
+        (build_nb() + b"\0", "67 .*66"),
         (b"\x7fELF" + bytes(100), "not a .nb file"),
     ],
 )
@@ -296,12 +296,12 @@ NAMED = {"name": "a"}
         (build_model({"blocks": [{}]}, [describe_param()] * 2), "'w'"),
         (build_model({"blocks": [{}]}, [describe_param(kind=2)]), r"\(ParamDesc.variable_type\): 2.*1"),
         (build_model({"blocks": [{}]}, [describe_param(dtype=11)]), r"\(LoDTensorData.data_type\): 11"),
-        (build_model({"blocks": [{}]}, [describe_param(dim=(2, -2))]), "0"),
+        (build_model({"blocks": [{}]}, [describe_param(dim=(2, -2))]), r"\[2, -2\]"),
         (build_model({"blocks": [{}]}, [describe_param(dim=(2**62, 2**62))]), "'w'.*16"),
         (build_model({"blocks": [{}]}, [describe_param(dim=[2**62] * 17)]), "17.*16"),
         (build_model({"blocks": [{}]}, [describe_param()], max_tensor_size=15), "15"),
         (build_model({"blocks": [{}]}, [b""]), r"\(ParamDesc\): 4.*0"),
-        (build_model({"blocks": [{}]}) + b"\0", "damaged or cut short"),
+        (build_model({"blocks": [{}]}) + b"\0", "73 .*72"),
     ],
 )
 def test_each_damage_is_named(data, words):

@@ -164,7 +164,7 @@ def cut(axes, starts, ends, **attrs):
             [make_op("layer_norm", {"X": "x", "Scale": "b"}, {"Y": "y"}, begin_norm_axis=0)],
             IN_2,
             FC,
-            "axes.*0.*2.*scale",
+            "axes 0 .*scale",
         ),
         ([make_op("layer_norm", {"X": "x"}, {"Y": "y"}, begin_norm_axis=1)], IN_2, {}, "scale"),
         (
@@ -272,5 +272,5 @@ def test_what_does_not_fit_is_refused(ops, x, params, words):
 def test_inputs_that_are_no_pictures_are_refused(variable, words):
     model = build_model([feed("x"), fetch("x")], {})
     block = dataclasses.replace(model.blocks[0], vars={} if variable is None else {"x": variable})
-    with pytest.raises(ModelError, match=rf"test.nb: op 0 \(feed\): {words}"):
+    with pytest.raises(ModelError, match=rf"test.nb: op 0 \(feed\): .*{words}"):
         build_graph(dataclasses.replace(model, blocks=(block,)), "test.nb")
