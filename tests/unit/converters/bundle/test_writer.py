@@ -73,7 +73,7 @@ def test_nothing_is_left_of_a_failure(tmp_path, error):
 
 def test_a_bundle_is_kept_without_force(tmp_path):
     write_bundle(tmp_path / "bundle", b"old")
-    with pytest.raises(UsageError, match="there is a bundle already") as caught:
+    with pytest.raises(UsageError, match=r"--out .*a bundle") as caught:
         write_bundle(tmp_path / "bundle", b"new")
     assert "--force" in caught.value.hint
     assert (tmp_path / "bundle" / "models" / "det.nb").read_bytes() == b"old"
@@ -137,7 +137,7 @@ def test_what_the_user_added_is_kept_as_it_is(used, tmp_path, monkeypatch, can_e
         bundle.add_manifest({"edge_ocr_version": "0"})
     assert ours & {*expected} == {"gone", "gone/with"}
     assert list_tree(used) == expected
-    assert [step.partition(":")[0] for step in steps] == ["kept 10 files of yours"]
+    assert [step.partition(":")[0] for step in steps] == ["kept 10 of your files"]
     assert (used / "models" / "det.nb").read_bytes() == b"new"
     assert (used / "results" / "a" / "b.json").stat().st_ino == inode
     assert (used / "results" / "pipe").is_fifo()
@@ -186,11 +186,9 @@ def test_what_the_user_changed_stops_a_replacement(tmp_path, kind):
         indent = 2 if kind == "manifest" else 4
         (out / name).write_text(json.dumps(content, indent=indent, sort_keys=True, ensure_ascii=False) + "\n")
     before = list_tree(out)
-    with pytest.raises(
-        UsageError, match=rf"--force would overwrite what you changed or added there: {name}$"
-    ) as caught:
+    with pytest.raises(UsageError, match=rf"--force .*: {name}$") as caught:
         check_out_dir(out, force=True)
-    assert caught.value.hint.startswith("move that elsewhere, or give another --out")
+    assert caught.value.hint.startswith("move them elsewhere, or give another --out")
     with pytest.raises(UsageError, match=f": {name}$"):
         write_bundle(out, b"new", force=True)
     assert list_tree(out) == before
@@ -214,7 +212,7 @@ def test_a_file_of_the_user_where_the_new_bundle_has_one_stops_it(tmp_path, name
     (out / name).parent.mkdir(exist_ok=True)
     (out / name).write_bytes(b"mine")
     check_out_dir(out, force=True)  # it is not known yet
-    with pytest.raises(UsageError, match=rf"--force would overwrite what you changed or added there: {name}$"):
+    with pytest.raises(UsageError, match=rf"--force .*: {name}$"):
         write_bundle(out, b"new", force=True)
     assert (out / name).read_bytes() == b"mine"
     assert list_names(tmp_path) == ["bundle"]
@@ -257,8 +255,8 @@ def test_what_is_changed_while_it_is_switched_stays_in_the_old_bundle(used, monk
         bundle.add("models/det.nb", b"new")
         bundle.add_manifest({"edge_ocr_version": "0"})
     (old,) = used.parent.glob(".bundle.*.old")
-    why = "you changed or added there what is not in the new one: models/det.nb, photo 1.jpg"
-    assert steps[-1] == f"WARNING: {old} stays, the bundle before: {why}"
+    assert steps[-1].startswith(f"WARNING: kept the previous bundle as {old}: ")
+    assert steps[-1].endswith(": models/det.nb, photo 1.jpg")
     assert (old / "models" / "det.nb").read_text() == "edited"
     assert (old / "photo 1.jpg").read_text() == "mine: new words!"
     assert (used / "models" / "det.nb").read_bytes() == b"new"
@@ -266,7 +264,7 @@ def test_what_is_changed_while_it_is_switched_stays_in_the_old_bundle(used, monk
     assert (used / "results" / "late.json").read_text() == "late"
     # The next export leaves it, too.
     put_back(used, report=steps.append)
-    assert steps[-1].endswith("files of yours may be in it")
+    assert steps[-1].endswith("may contain files of yours")
     assert (old / "models" / "det.nb").read_text() == "edited"
 
 
@@ -278,7 +276,7 @@ def test_a_name_that_is_another_only_by_its_case_is_not_lost(tmp_path, monkeypat
     (out / "models").mkdir()
     (out / "models" / "det.nb").write_bytes(b"mine")
     monkeypatch.setattr(bundle_writer, "list_written", lambda folder: ["manifest.json", "models/DET.nb"])
-    with pytest.raises(UsageError, match=r"--force would overwrite what you changed or added there: models/det\.nb$"):
+    with pytest.raises(UsageError, match=r"--force .*: models/det\.nb$"):
         write_bundle(out, b"new", force=True)
     assert (out / "models" / "det.nb").read_bytes() == b"mine"
     assert list_names(tmp_path) == ["bundle"]
@@ -333,7 +331,7 @@ def test_what_is_mounted_in_a_bundle_stops_its_replacement_before_the_work(tmp_p
         made.mkdir()
     (outside / "cat.jpg").touch()
     mount(*(["-t", "tmpfs", "tmpfs"] if kind == "disk" else ["--bind", outside]), place)
-    with pytest.raises(UsageError, match=rf"{place}: something is mounted there$"):
+    with pytest.raises(UsageError, match=rf": {place}: "):
         check_out_dir(out, force=True)
     assert list_names(outside) == ["cat.jpg"]
 
@@ -410,10 +408,10 @@ def test_a_killed_export_costs_nothing(tmp_path, repository, when):
     content = b"new" if when == "exchanged" else b"old"
     assert (out / "models" / "det.nb").read_bytes() == content
     assert (out / "mine").read_text() == "mine"
-    told = [f"removed {left[-1]}, of an export that was cut off"]
+    told = [f"removed {left[-1]}, left by an interrupted export"]
     if when == "between renames":
         assert [path.suffix for path in left] == [".old", ".partial"]
-        told.insert(0, f"WARNING: an export was cut off before: {left[0]} is {out} again")
+        told.insert(0, f"WARNING: an earlier export was interrupted: moved {left[0]} back to {out}")
     assert steps == told
     write_bundle(out, b"newer", force=True)
     assert (out / "mine").read_text() == "mine"
@@ -427,7 +425,7 @@ def test_a_killed_export_does_not_cost_what_came_while_it_switched(tmp_path, rep
     put_back(out, report=steps.append)
     assert (out / "models" / "det.nb").read_bytes() == b"new"
     assert (old / "late").read_text() == "mine"
-    assert steps == [f"WARNING: {old} is of an export that was cut off; files of yours may be in it"]
+    assert steps == [f"WARNING: {old} is from an interrupted export and may contain files of yours"]
 
 
 def test_what_another_export_writes_is_left_alone(tmp_path):
@@ -436,7 +434,7 @@ def test_what_another_export_writes_is_left_alone(tmp_path):
         put_back(tmp_path / "bundle", report=steps.append)
         bundle.add_manifest({"edge_ocr_version": "0"})
     assert len(steps) == 1
-    assert steps[0].endswith(".partial: of another export, which is running")
+    assert steps[0].endswith(".partial: belongs to another export, which is running")
     assert list_names(tmp_path) == ["bundle"]
 
 
@@ -447,7 +445,7 @@ def test_an_export_to_another_place_does_not_hinder(tmp_path):
         put_back(tmp_path / "bundle", report=steps.append)
         bundle.add_manifest({"edge_ocr_version": "0"})
     assert (tmp_path / "bundle" / "models" / "det.nb").read_bytes() == b"old"
-    assert steps == [f"WARNING: an export was cut off before: {old} is {tmp_path / 'bundle'} again"]
+    assert steps == [f"WARNING: an earlier export was interrupted: moved {old} back to {tmp_path / 'bundle'}"]
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])
@@ -465,7 +463,7 @@ def test_an_export_that_has_just_switched_is_left_alone(tmp_path, monkeypatch, c
     for content in (b"old", b"new"):
         write_bundle(out, content, force=True)
     assert len(steps) == 1
-    assert steps[0].endswith(".old: of another export, which is running")
+    assert steps[0].endswith(".old: belongs to another export, which is running")
     assert list_names(tmp_path) == ["bundle"]
 
 
@@ -479,7 +477,7 @@ def test_where_nothing_can_be_locked_that_is_told(tmp_path, monkeypatch):
     put_back(tmp_path / "bundle", report=steps.append)
     assert list_names(tmp_path) == [old.name]
     (step,) = steps
-    assert step.startswith(f"WARNING: {old}: of an export that was cut off or still runs; which of them cannot be told")
+    assert step.startswith(f"WARNING: {old}: ")
     assert step.endswith("cannot be locked: Bad file descriptor")
     # Exports go on.
     write_bundle(tmp_path / "bundle")
@@ -502,7 +500,7 @@ def test_what_may_be_something_else_is_only_told(tmp_path, kind):
     put_back(out, report=steps.append)
     assert list_names(tmp_path) == before
     assert len(steps) == {"two": 2, "files of the user": 1, "other names": 0}[kind]
-    assert all(step.endswith("of an export that was cut off; files of yours may be in it") for step in steps)
+    assert all(step.endswith("is from an interrupted export and may contain files of yours") for step in steps)
 
 
 def test_force_keeps_the_old_bundle_when_the_new_one_fails(tmp_path):
@@ -542,14 +540,14 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path, manifest, force)
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"cat")
     if manifest is not None:
         (tmp_path / "photos" / "manifest.json").write_text(manifest)
-    with pytest.raises(UsageError, match="not a bundle"):
+    with pytest.raises(UsageError, match=r"--out .*bundle"):
         write_bundle(tmp_path / "photos", force=force)
     assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"cat"
 
 
 def test_a_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UsageError, match="cannot be a bundle: Not a directory"):
+    with pytest.raises(UsageError, match="Not a directory"):
         check_out_dir(tmp_path / "file", force=True)
     with pytest.raises(UsageError):
         write_bundle(tmp_path / "file" / "below")
@@ -561,7 +559,7 @@ def test_a_place_that_was_taken_meanwhile_is_kept(tmp_path):
             bundle.add_manifest({"edge_ocr_version": "0"})
             write_bundle(tmp_path / "bundle", b"faster")
 
-    with pytest.raises(UsageError, match="there is a bundle already"):
+    with pytest.raises(UsageError, match=r"--out .*a bundle"):
         race()
     assert (tmp_path / "bundle" / "models" / "det.nb").read_bytes() == b"faster"
     assert list_names(tmp_path) == ["bundle"]
@@ -591,7 +589,7 @@ def fill_disk(monkeypatch, name):
 @pytest.mark.parametrize("name", ["det.nb", "manifest.json"])
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, name):
     fill_disk(monkeypatch, name)
-    with pytest.raises(UsageError, match=rf"cannot write (models/)?{name}: No space left on device") as caught:
+    with pytest.raises(UsageError, match=rf" (models/)?{name}: No space left") as caught:
         write_bundle(tmp_path / "bundle")
     assert caught.value.hint == "give another --out"
     assert list_names(tmp_path) == []
@@ -627,7 +625,7 @@ def test_an_archive_is_named_after_its_bundle_and_kept_without_force(tmp_path):
     write_bundle(tmp_path / "my.bundle")
     (tmp_path / "my.bundle" / "manifest.sig").write_bytes(b"signature")
     write_zip(tmp_path / "my.bundle", tmp_path / "my.bundle.zip")
-    with pytest.raises(UsageError, match=r"my\.bundle\.zip exists") as caught:
+    with pytest.raises(UsageError, match=r"--zip: .*my\.bundle\.zip") as caught:
         check_zip(tmp_path / "my.bundle")
     assert "--force" in caught.value.hint
     assert check_zip(tmp_path / "my.bundle", force=True) == tmp_path / "my.bundle.zip"
@@ -639,7 +637,7 @@ def test_an_archive_is_named_after_its_bundle_and_kept_without_force(tmp_path):
         ("file", "File is not a zip file"),
         ("folder", "Is a directory"),
         ("link", "a link"),
-        ("photos", "there is no manifest of a bundle in it"),
+        ("photos", "it contains no manifest of a bundle"),
         ("added", "notes.txt"),
         ("changed", "models/det.nb"),
     ],
@@ -661,7 +659,8 @@ def test_what_is_not_an_archive_of_ours_is_not_replaced(tmp_path, kind, problem)
         write_zip(tmp_path / "bundle", zip_file)
     with pytest.raises(UsageError) as caught:
         check_zip(tmp_path / "bundle", force=True)
-    assert caught.value.message == f"--zip: {zip_file} is not as an export wrote it: {problem}"
+    assert caught.value.message.startswith(f"--zip: {zip_file} ")
+    assert caught.value.message.endswith(f": {problem}")
     assert caught.value.hint == "move it elsewhere"
 
 
@@ -672,6 +671,6 @@ def test_a_full_disk_leaves_no_half_archive(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(zipfile.ZipFile, "writestr", fail)
-    with pytest.raises(UsageError, match=r"cannot write .*bundle\.zip: No space left on device"):
+    with pytest.raises(UsageError, match=r"bundle\.zip: No space left"):
         write_zip(tmp_path / "bundle", tmp_path / "bundle.zip")
     assert list_names(tmp_path) == ["bundle"]

@@ -76,7 +76,7 @@ def list_environments(folder):
     ("system", "machine"), [("Linux", "aarch64"), ("Darwin", "arm64"), ("Windows", "AMD64"), ("Linux", "i686")]
 )
 def test_machines_without_wheels_are_told_so(system, machine):
-    with pytest.raises(ToolchainError, match=f"no opt for {system} on {machine}") as caught:
+    with pytest.raises(ToolchainError, match=f"{system} on {machine}") as caught:
         check_platform(find_wheel(LITE_VERSION), system, machine)
     assert PYTHON_VARIABLE in caught.value.hint
 
@@ -111,15 +111,15 @@ def test_versions_are_found_with_and_without_v():
 
 @pytest.mark.parametrize("version", ["2.10", "2.13", "2.13rc0", "vv2.12", "", "latest"])
 def test_unknown_versions_are_refused_with_what_there_is(version):
-    with pytest.raises(UsageError, match=f"no opt for Paddle-Lite {version}$") as caught:
+    with pytest.raises(UsageError, match=f"{version}$") as caught:
         find_opt_interpreter(version)
     known = "2.13-rc (CPython 3.8 to 3.10), 2.14-rc (CPython 3.7), 2.12 (CPython 3.7), 2.11 (CPython 3.7)"
-    assert caught.value.hint == f"versions: {known}"
+    assert caught.value.hint.endswith(known)
 
 
 @pytest.mark.parametrize("version", ["2.14-rc", "2.12", "2.11"])
 def test_without_its_python_a_version_names_the_one_it_needs(empty_cache, no_python, version):
-    with pytest.raises(ToolchainError, match=r"no interpreter for opt \(paddlelite [\w.]+, CPython 3\.7\)") as caught:
+    with pytest.raises(ToolchainError, match=r"\(paddlelite [\w.]+, CPython 3\.7\)") as caught:
         find_opt_interpreter(version)
     assert "uv venv --python 3.7: " in caught.value.message
     assert "uv python install 3.7" in caught.value.hint
@@ -135,9 +135,9 @@ def test_the_named_interpreter_is_used(opt, monkeypatch):
 
 def test_a_named_interpreter_of_another_version_is_refused(opt, monkeypatch):
     monkeypatch.setenv(PYTHON_VARIABLE, str(opt.python))
-    with pytest.raises(ToolchainError, match=r"has paddlelite 2\.13rc0, expected 2\.12") as caught:
+    with pytest.raises(ToolchainError, match=r"2\.13rc0, expected 2\.12") as caught:
         find_opt_interpreter("2.12")
-    assert "name a CPython 3.7 with `pip install paddlelite==2.12`" in caught.value.hint
+    assert "`pip install paddlelite==2.12`" in caught.value.hint
 
 
 def test_a_named_interpreter_without_paddlelite_is_refused(monkeypatch, tmp_path):
@@ -153,10 +153,10 @@ def test_a_named_interpreter_without_paddlelite_is_refused(monkeypatch, tmp_path
 
 def test_a_named_interpreter_that_is_missing_or_broken_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv(PYTHON_VARIABLE, str(tmp_path / "none"))
-    with pytest.raises(ToolchainError, match="no such program"):
+    with pytest.raises(ToolchainError, match="EDGE_OCR_OPT_PYTHON"):
         find_opt_interpreter()
     monkeypatch.setenv(PYTHON_VARIABLE, str(add_program(tmp_path / "broken", "exit 9")))
-    with pytest.raises(ToolchainError, match="does not run: ended with exit code 9"):
+    with pytest.raises(ToolchainError, match="exit code 9"):
         find_opt_interpreter()
 
 
@@ -214,7 +214,7 @@ def test_describing_makes_nothing(opt, empty_cache, monkeypatch):
 def test_a_cache_that_cannot_be_written_is_reported(empty_cache):
     empty_cache.parent.parent.mkdir(exist_ok=True)
     empty_cache.parent.write_text("a file")
-    with pytest.raises(ToolchainError, match="cannot write the cache folder") as caught:
+    with pytest.raises(ToolchainError, match="cache folder") as caught:
         find_opt_interpreter()
     assert "EDGE_OCR_HOME" in caught.value.hint
 

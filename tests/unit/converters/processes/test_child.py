@@ -146,7 +146,7 @@ def test_an_opt_that_hangs_is_ended_with_its_children(tmp_path):
     python.write_text(f"#!/bin/sh\nsleep 30 &\necho $! >{tmp_path}/pid\nsleep 30\n")
     python.chmod(0o755)
     started = time.monotonic()
-    with pytest.raises(ConversionError, match=r"did not end within 0\.5 s"):
+    with pytest.raises(ConversionError, match=r"0\.5 s"):
         run_opt(python, Path(sys.executable), Path(sys.executable), tmp_path / "out", valid_places="arm", timeout_s=0.5)
     assert time.monotonic() - started < 5
     assert wait_until_gone(int((tmp_path / "pid").read_text()))

@@ -423,7 +423,7 @@ def test_exchanged_models_are_caught(copy_bundle):
     det.write_bytes(contents[1])
     report = look(bundle)
     assert fail_names(report) == {"models/det.nb", "models/rec.nb"}
-    assert report.failures[0].detail == "holds what belongs into models/rec.nb"
+    assert report.failures[0].detail == "has the content of models/rec.nb"
     approve(bundle)
     assert fail_names(look(bundle)) == {"det", "rec"}
 
