@@ -40,12 +40,40 @@ _LIMITS = {
 _KINDS = {"det": "finds text lines", "rec": "reads one line", "cls": "finds upside-down lines"}
 
 
+_DETECTION = """\
+Detection: add a border to small pictures and strips (`constants.border`). Scale the BGR picture so that
+   {limit} `Detection.limit_side_len`, and round each side to a multiple of 32.
+   Normalise each channel: (x / 255 - mean) / std. Run `models/det.nb` on 1 x 3 x H x W; its output is the probability
+   of text at each pixel. Binarise it at `thresh`, find outlines, fit rotated rectangles, drop those whose mean
+   probability is below `box_thresh`, grow the others by area x `unclip_ratio` / perimeter, and scale them back. If the
+   text found is too small and `Detection.windows` is true, repeat this at a larger scale in overlapping windows that
+   form one map (`constants.windows`), and keep what only the first pass found.
+"""
+_CROPS = """\
+Cut each rectangle out with a perspective transform. Turn the crop by 90 degrees if it is at least 1.5 times taller
+   than wide.
+"""
+_ORIENTATION = """\
+Orientation: scale and pad the crop as for recognition, to `Orientation.image_shape`, and run `models/cls.nb`. If its
+   second output exceeds `Orientation.thresh`, turn the crop by 180 degrees.
+"""
+_RECOGNITION = """\
+Recognition: scale the crop to the height in `Recognition.image_shape`, keeping its aspect ratio. Normalise:
+   x / 127.5 - 1. Pad with zeros on the right to the width in `image_shape`, or, if it is wider, to the next multiple of
+   64. Run `models/rec.nb`; its output is T x classes. A line wider than `constants.recognition.max_width` is cut at
+   gaps.
+"""
+_DECODING = """\
+Decode: take the best class at each step, drop repeats, then drop class 0. Class n is line n of `dict.txt`. That line
+   may be a single space, or empty for a class that produces no text, so do not strip lines.
+"""
+
 _ARM_CHECK = """\
-Check it in your program: the version that the
-runtime reports must equal `lite.runtime_version` in `manifest.json`."""
+Check it in your program: the version
+that the runtime reports must equal `lite.runtime_version` in `manifest.json`."""
 _ANDROID_CHECK = """\
-Module `ocr` compares the versions when it
-opens the bundle and refuses a mismatch."""
+Module `ocr` compares the versions when it opens the bundle
+and refuses a mismatch."""
 
 
 def write_readme(contents: BundleContents) -> str:
@@ -61,6 +89,8 @@ def write_readme(contents: BundleContents) -> str:
 Made by edge-ocr {__version__} for **Paddle-Lite {opt_version}** only: a mismatched runtime just logs a warning and
 may then return wrong text. {_ARM_CHECK if for_board else _ANDROID_CHECK}
 {_describe_board() if for_board else _describe_app(contents)}
+## What is in it
+
 | model | what it does | made from | size |
 |---|---|---|---|
 {rows}
@@ -80,22 +110,7 @@ Weights: {_PRECISIONS[contents.options.precision]}. Characters: {characters}; th
 All numbers are in `manifest.json`, under `settings` and `constants`. `pipeline.yaml` holds the same settings as a
 pipeline file of edge-ocr, so that you can export again.
 
-1. Detection: add a border to small pictures and strips (`constants.border`). Scale the BGR picture so that
-   {_LIMITS[contents.config.detection.limit_type]} `Detection.limit_side_len`, and round each side to a multiple of 32.
-   Normalise each channel: (x / 255 - mean) / std. Run `models/det.nb` on 1 x 3 x H x W; its output is the probability
-   of text at each pixel. Binarise it at `thresh`, find outlines, fit rotated rectangles, drop those whose mean
-   probability is below `box_thresh`, grow the others by area x `unclip_ratio` / perimeter, and scale them back. If the
-   text found is too small and `Detection.windows` is true, repeat this at a larger scale in overlapping windows that
-   form one map (`constants.windows`), and keep what only the first pass found.
-2. Cut each rectangle out with a perspective transform. Turn the crop by 90 degrees if it is at least 1.5 times taller
-   than wide.
-3. Recognition: scale the crop to the height in `Recognition.image_shape`, keeping its aspect ratio. Normalise:
-   x / 127.5 - 1. Pad with zeros on the right to the width in `image_shape`, or, if it is wider, to the next multiple of
-   64. Run `models/rec.nb`; its output is T x classes. A line wider than `constants.recognition.max_width` is cut at
-   gaps.
-4. Decode: take the best class at each step, drop repeats, then drop class 0. Class n is line n of `dict.txt`. That line
-   may be a single space, or empty for a class that produces no text, so do not strip lines.
-{_describe_classifier(contents)}{"" if for_board else _ANDROID_LIMITS}"""
+{_describe_steps(contents)}{"" if for_board else _ANDROID_LIMITS}"""
 
 
 def _describe_board() -> str:
@@ -159,7 +174,7 @@ def _describe_app(contents: BundleContents) -> str:
 
 `ocr/` is the library, complete in itself; `app/` is a demo of it. To put a newer bundle into a project that you have
 changed, export to another folder and copy `{target.bundle_folder}`, `ocr/libs` and
-`{target.library_folder}` from there. If you chose other ABIs, also copy `edgeocr.abis` in `gradle.properties`.
+`{target.library_folder}` from there. If you chose other ABIs, also copy `edgeocr.abis` from `gradle.properties`.
 """
 
 
@@ -194,13 +209,11 @@ Paddle-Lite's library is missing, and the build needs it. Fetch it, then export 
 """
 
 
-def _describe_classifier(contents: BundleContents) -> str:
-    if contents.find_model("cls") is None:
-        return ""
-    return """\
-5. Before recognition, `models/cls.nb` finds upside-down lines: scale and pad a crop as for recognition, to
-   `Orientation.image_shape`. If the second output exceeds `Orientation.thresh`, turn the crop by 180 degrees.
-"""
+def _describe_steps(contents: BundleContents) -> str:
+    steps = [_DETECTION.format(limit=_LIMITS[contents.config.detection.limit_type]), _CROPS]
+    if contents.find_model("cls") is not None:
+        steps.append(_ORIENTATION)
+    return "".join(f"{number}. {step}" for number, step in enumerate([*steps, _RECOGNITION, _DECODING], 1))
 
 
 def _describe_model(model: ExportedModel) -> str:
@@ -223,10 +236,10 @@ def _list_files(contents: BundleContents) -> dict[str, str]:
     if options.with_onnx:
         files["onnx/"] = "the same graphs as ONNX, with 32-bit weights"
     if target.name == "arm":
-        files["install.sh`, `uninstall.sh"] = "sets the bundle up on the board; undoes that"
+        files["install.sh`, `uninstall.sh"] = "set the bundle up on the board, and undo that"
         files["edge-ocr-lite"] = "the command"
         files["edge-ocr-lite.service"] = "an example systemd unit"
-        files["runtime/"] = "its code: the same modules that edge-ocr uses on the host"
+        files["runtime/"] = "the code of `edge-ocr-lite`: the same modules that edge-ocr uses on the host"
     for abi, library in contents.libraries.items():
         # In a project they are not part of the bundle.
         if library is not None and not target.bundle_folder:

@@ -59,8 +59,8 @@ class Target:
 
 
 _ARM_USAGE = """\
-`./edge-ocr-lite` and `LiteOCR` do this for you. Build your own C++ program with the headers of Paddle-Lite's archive
-(`-I cxx/include`) and `-L lib/<arch> -lpaddle_light_api_shared`, and load a model with
+`./edge-ocr-lite` and `LiteOCR` do this for you. To write your own C++ program instead, build it with the headers of
+Paddle-Lite's archive (`-I cxx/include`) and `-L lib/<arch> -lpaddle_light_api_shared`, and load a model with
 
 ```cpp
 paddle::lite_api::MobileConfig config;

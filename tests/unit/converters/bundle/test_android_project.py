@@ -389,7 +389,7 @@ def test_the_assets_alone_are_a_bundle_without_libraries(project):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"other", "sha256 "), (None, "cannot be read: No such file"), ("pipe", "not a regular file")],
+    [(b"other", "sha256 "), (None, "cannot be read: No such file"), ("pipe", "not a file")],
 )
 @pytest.mark.parametrize(
     "name", ["ocr/libs/PaddlePredictor.jar", "ocr/src/main/jniLibs/arm64-v8a/libpaddle_lite_jni.so"]
