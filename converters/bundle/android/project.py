@@ -1,4 +1,4 @@
-"""The Android project around a bundle: its sources, which ship with edge-ocr, made ready for this bundle."""
+"""The Android project around a bundle, written from sources that ship with edge-ocr."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from edge_ocr.errors import ModelError
 if TYPE_CHECKING:
     from converters.bundle.writer import BundleWriter
 
-# What an export puts there; a checkout in which the app was tried out may have it.
+# Files that an export writes; a checkout may contain them if somebody tried the app there.
 _EXPORTED = ("ocr/libs/", "ocr/src/main/jniLibs/", "ocr/src/main/assets/edge-ocr/", RECORD, "README.md")
 _IGNORED_BY_GIT = "\n# Written by edge-ocr export"
 
 
 def find_sources_folder() -> Path:
-    """Return the folder of the project's sources: inside an installed package, or in a checkout."""
+    """Return the folder of the project's sources, in the installed package or in a checkout."""
     package = Path(edge_ocr.__file__).parent
     installed = package / "android_demo"
     return installed if installed.is_dir() else package.parent / "android_demo"
 
 
 def add_project(bundle: BundleWriter, abis: Sequence[str]) -> None:
-    """Write the sources of the project around a bundle, to be built for `abis`.
+    """Write the sources of the project around a bundle, set up for `abis`.
 
-    Raises ModelError where this installation has none, UsageError where they cannot be written.
+    Raises ModelError if this installation lacks them, UsageError if they cannot be written.
     """
     folder = find_sources_folder()
     names = _list_sources(folder)
     if not names:
-        raise ModelError(f"{folder}: there are no sources of the Android project", "install edge-ocr again")
+        raise ModelError(f"{folder}: the sources of the Android project are missing", "install edge-ocr again")
     for name in names:
         content = (folder / name).read_bytes()
         if name == "gradle.properties":
             content = _set_abis(content.decode(), abis).encode()
         elif name == ".gitignore":
-            # To a user's own repository, bundle and libraries belong like everything else.
+            # In the user's own repository, bundle and libraries are to be tracked, too.
             content = (content.decode().partition(_IGNORED_BY_GIT)[0].rstrip() + "\n").encode()
         bundle.add_around(name, content)
 
 
 def _list_sources(folder: Path) -> list[str]:
-    """Return the files of the project, without what tools or an export put there."""
+    """Return the files of the project, without those that tools or an export wrote."""
     found = [Path(parent, name) for parent, _, files in os.walk(folder) for name in files]
     names = {path.relative_to(folder).as_posix() for path in found}
     folders = list_tools_folders(names)
