@@ -53,7 +53,7 @@ INTERRUPTED = """
 import sys
 import numpy as np
 from pathlib import Path
-from converters.verify.lite_process import open_lite_engines
+from converters.verify.lite_runner import open_lite_engines
 runner, model, library, headers = sys.argv[1:]
 with open_lite_engines(
     runner, {"det": Path(model)}, library=Path(library), include_dir=Path(headers), arch="armv8",
