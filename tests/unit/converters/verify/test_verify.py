@@ -387,7 +387,7 @@ def test_swapped_lines_of_the_dictionary_are_caught(copy_bundle):
     approve(bundle)
     report = look(bundle)
     assert fail_names(report) == {"reference"}
-    assert "line 101 " in report.failures[0].detail
+    assert "line 102 of dict.txt" in report.failures[0].detail
 
 
 def test_swapped_lines_of_a_selection_are_caught(copy_bundle):
