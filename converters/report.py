@@ -33,7 +33,7 @@ class TracedTensor:
     """Its counterpart: a tensor of the source, `x / s` if a pass moved its factor s to a later op, `1 + x` for a gate;
     None if no tensor of the source has this shape."""
     max_abs_diff: float
-    """Of the op alone, run on the reference's values for its inputs as far as they are known; inf without a reference
+    """For the op alone, run on the reference's values for its inputs as far as they are known; inf without a reference
     or if a value is not finite."""
     relative_diff: float
     """‖a - b‖ / ‖b‖, likewise."""
@@ -155,7 +155,7 @@ class ImageParity:
     image: BgrImage
     """H × W × 3 BGR."""
     tensors: Mapping[Kind, TensorDiff]
-    """Of the networks that ran: rec and cls do not run if the reference finds no line."""
+    """For the networks that ran: rec and cls do not run if the reference finds no line."""
     box_pairs: tuple[LinePair, ...]
     """All boxes, with or without text."""
     text_pairs: tuple[LinePair, ...]

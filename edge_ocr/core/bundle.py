@@ -38,7 +38,7 @@ SIGNATURE = "manifest.sig"
 """Ed25519 signature of the manifest, 64 bytes. Like the manifest, it is not in the manifest's list of files."""
 
 SCHEMA_VERSION = 2
-"""Of the manifest. Increased if a device that knows only the older schema would misread the newer."""
+"""Version of the manifest's schema. Increased if a device that knows only the older schema would misread the newer."""
 
 ENGINES = ("paddle_lite", "onnxruntime")
 """Engines for boards, in order of preference."""

@@ -1,4 +1,4 @@
-"""What `edge_ocr.core` makes of what was recorded, and of drawn maps, boxes and texts: expected.json and its arrays."""
+"""Expected results of `edge_ocr.core` for recorded outputs, drawn maps, boxes and texts: expected.json and arrays."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from edge_ocr.core.windows import grow_box, has_fine_print, merge_boxes, plan_sp
 # Every so many rows and columns of a crop are kept.
 CROP_STRIDE = 3
 
-# Two machines round the last digits in other ways.
+# Machines differ in the last digits.
 DIGITS = 5
 
 
 class ReplayEngine:
-    """Gives what was recorded, run after run. Raises ValueError where it is asked for something else."""
+    """Replays recorded outputs run by run. Raises ValueError if an input has another shape than recorded."""
 
     name = "replay"
 
@@ -70,7 +70,7 @@ def read_view(case: dict[str, Any]) -> np.ndarray:
 
 
 def open_reader(case: dict[str, Any], classes: Sequence[str], arrays: dict[str, np.ndarray]) -> TextReader:
-    """Return a reader whose networks give what was recorded for `case`."""
+    """Return a reader whose networks replay the outputs recorded for `case`."""
 
     def replay(kind: str) -> ReplayEngine:
         flat = arrays[f"{case['name']}.{kind}"]
@@ -91,7 +91,7 @@ def open_reader(case: dict[str, Any], classes: Sequence[str], arrays: dict[str, 
 
 
 def expect(recorded: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return what expected.json holds, and its arrays."""
+    """Return the content of expected.json, and its arrays."""
     made: dict[str, np.ndarray] = {}
     content = {
         "crop_stride": CROP_STRIDE,

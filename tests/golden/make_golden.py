@@ -1,16 +1,16 @@
-"""Golden arrays: what Python, boards and Kotlin must all make of the same inputs.
+"""Golden arrays: the results that Python, boards and Kotlin must all get from the same inputs.
 
-    python tests/golden/make_golden.py             # works out again what is expected, from what was recorded
-    python tests/golden/make_golden.py --record    # runs the default models again first
+    python tests/golden/make_golden.py             # recompute the expected results from the recorded outputs
+    python tests/golden/make_golden.py --record    # run the default models again first
 
-`recorded.json` holds the cases and what networks gave for them, `expected.json` what `edge_ocr.core` makes of that,
-`manifest.json` is the manifest of a bundle for Android, `arrays/NAME.bin` are raw little-endian arrays deflated by zlib
-(java.util.zip inflates them), `pictures/` what is not in `examples/images`. `index.json` tells of every file its
-sha256 (of arrays: inflated), and of arrays dtype and shape.
+`recorded.json` holds the cases and the outputs of the networks for them, `expected.json` the results of `edge_ocr.core`
+for these outputs. `manifest.json` is the manifest of a bundle for Android. `arrays/NAME.bin` are raw little-endian
+arrays, compressed by zlib (java.util.zip inflates them); `pictures/` holds pictures that are not in `examples/images`.
+`index.json` holds the sha256 of every file (of the inflated array for arrays), and dtype and shape of arrays.
 
-A picture of a case is a view: `picture` (path from the repository), `crop` ([left, top, width, height]) of it, then
-`turns` quarter turns counter-clockwise. Outputs are recorded as they are then used: prob maps in 255 steps, probs of
-the recogniser the best `KEPT_CLASSES` a time step and no others, over the classes that occur in any of them.
+The picture of a case is a view: `picture` (path in the repository), its `crop` ([left, top, width, height]), then
+`turns` quarter turns counter-clockwise. Outputs are recorded in the form in which they are replayed: prob maps in 255
+steps; of the recogniser's probs only the best `KEPT_CLASSES` per time step, over the classes that occur in any of them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ KEPT_CLASSES = 2
 
 
 def write_arrays(out: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays, and their dtypes and shapes beside them for `write_index`."""
+    """Write arrays."""
     (out / "arrays").mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():
         raw = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
@@ -56,17 +56,17 @@ def write_arrays(out: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def read_array(folder: Path, name: str) -> np.ndarray:
-    """Return an array of `folder`. Raises ValueError where it is not the one that index.json tells of."""
+    """Return an array of `folder`. Raises ValueError if its sha256 is not the one in index.json."""
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     entry = index["files"][f"arrays/{name}.bin"]
     content = zlib.decompress((folder / "arrays" / f"{name}.bin").read_bytes())
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise ValueError(f"arrays/{name}.bin is not what index.json tells of")
+        raise ValueError(f"arrays/{name}.bin does not match index.json")
     return np.frombuffer(content, entry["dtype"]).reshape(entry["shape"])
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON with one line an item of each list or mapping at the top."""
+    """Write JSON with one line per item of each top-level list or mapping."""
     parts = []
     for key, value in content.items():
         items = value if isinstance(value, list) else None
@@ -86,7 +86,7 @@ def _dump(value: Any) -> str:
 
 
 def write_index(out: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write index.json, which tells of every file."""
+    """Write index.json."""
     files: dict[str, Any] = {
         f"arrays/{name}.bin": {
             "sha256": hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest(),
@@ -111,7 +111,7 @@ def find_versions() -> dict[str, str]:
 
 
 class RecordingEngine:
-    """Hands on what another engine gives, rounded to what is kept of it, and keeps it."""
+    """Runs another engine and records its outputs, rounded as they are replayed."""
 
     name = "recording"
 
@@ -134,7 +134,7 @@ class RecordingEngine:
 
 
 def record(cases: Sequence[tuple[str, View, dict[str, Any], int]] = CASES) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Run the default models on `cases`; return what recorded.json holds, and the arrays."""
+    """Run the default models on `cases`; return the content of recorded.json, and the arrays."""
     from edge_ocr.engines import create_engine
     from edge_ocr.models.resolve import resolve_model
 
@@ -152,7 +152,7 @@ def record(cases: Sequence[tuple[str, View, dict[str, Any], int]] = CASES) -> tu
         settings = SimpleNamespace(detection=detection, recognition=recognition, orientation=config.orientation)
         TextReader.build(kept, charset, settings).read(view.cut())
         maps = [np.round(output * 255).astype(np.uint8) for kind, _, output in runs if kind == "det"]
-        # One is kept as an image, those of windows one behind the other.
+        # A single map keeps its shape; maps of windows are concatenated.
         arrays[f"{name}.det"] = maps[0][0, 0] if len(maps) == 1 else np.concatenate([part.reshape(-1) for part in maps])
         cls_outputs = [output for kind, _, output in runs if kind == "cls"]
         arrays[f"{name}.cls"] = np.concatenate([*cls_outputs, np.zeros((0, 2), np.float32)])
@@ -165,7 +165,7 @@ def record(cases: Sequence[tuple[str, View, dict[str, Any], int]] = CASES) -> tu
                 "runs": [{"model": kind, "input": shape, "output": output.shape} for kind, shape, output in runs],
             }
         )
-    # Those that were kept somewhere, the blank in any case, keep their order.
+    # The blank and the classes that occur anywhere, in their order.
     used = {0, *(int(i) for outputs in rec_outputs.values() for o in outputs for i in np.unique(np.nonzero(o)[-1]))}
     order = sorted(used)
     for case in described:
@@ -174,7 +174,7 @@ def record(cases: Sequence[tuple[str, View, dict[str, Any], int]] = CASES) -> tu
         arrays[f"{case['name']}.rec"] = np.concatenate([*slices, np.zeros((0, len(order)), np.float32)])
         for run, size in zip([r for r in case["runs"] if r["model"] == "rec"], sizes, strict=True):
             run["output"] = (*size[:-1], len(order))
-    # Tuples are lists in JSON.
+    # Turns tuples into lists.
     recorded = json.loads(json.dumps({"classes": [charset.classes[i] for i in order], "cases": described}))
     return recorded, arrays
 
@@ -230,7 +230,7 @@ def read_recorded(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def make_golden(recorded: dict[str, Any], arrays: dict[str, np.ndarray], out: Path) -> None:
-    """Write what was recorded and what is expected to `out`, whose pictures and manifest are there."""
+    """Write recorded and expected results to `out`, which already has pictures and manifest."""
     expected, made = expect(recorded, arrays)
     for old in (out / "arrays").glob("*.bin"):
         old.unlink()

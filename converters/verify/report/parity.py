@@ -43,7 +43,7 @@ _DIFFERENT_COLOUR = (213, 70, 0)
 _SIDES = ("reference", "exported")
 
 _MEANINGS: dict[Layer, str] = {
-    "signature": "The owner of the trusted key did not sign this bundle. Do not use it.",
+    "signature": "The bundle is unsigned, or differs from what the owner of the trusted key signed. Do not use it.",
     "files": "A file of the bundle is missing, damaged or differs from the manifest, so its results cannot be trusted. "
     "Export the bundle again.",
     "dictionary": "The dictionary does not match the recogniser: its classes map to the wrong characters, and texts "
