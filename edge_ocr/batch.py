@@ -16,7 +16,6 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from edge_ocr.config import PipelineConfig
@@ -304,9 +303,7 @@ class JsonLinesFile:
     def __enter__(self) -> JsonLinesFile:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def _read_done(self) -> None:
@@ -335,7 +332,7 @@ class JsonLinesFile:
         self._file.truncate()
 
     def _add_done(self, path: str, page: int | None, count: int | None) -> None:
-        """Record a line: a whole input if `page` is None, else one of `count` pages (None: some may be missing)."""
+        """Record a line: a whole input if `page` is None, else one of `count` pages (None: unknown)."""
         if path == "-" or path in self.done:
             return
         # Kept only until the input is complete: a file may have millions of lines.

@@ -166,10 +166,7 @@ def _check_lines(polygons: Sequence[ArrayLike], texts: Sequence[str], scores: Se
         except (TypeError, ValueError) as error:
             raise InputError(f"draw_result: polygons[{index}]: expected 4×2 numbers: {error}", hint) from error
         if quad.shape != (4, 2):
-            raise InputError(
-                f"draw_result: polygons[{index}]: expected shape (4, 2), got {quad.shape}",
-                hint,
-            )
+            raise InputError(f"draw_result: polygons[{index}]: expected shape (4, 2), got {quad.shape}", hint)
         if not np.isfinite(quad).all():
             raise InputError(f"draw_result: polygons[{index}]: expected finite numbers, got {quad.tolist()}", hint)
         quads.append(quad)

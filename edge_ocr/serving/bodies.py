@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +85,10 @@ def _parse_json(body: bytes) -> tuple[str, int | None]:
         raise _refuse_json(str(error)) from None
     if not isinstance(content, dict):
         raise InputError(f"body: expected a JSON object, actual {type(content).__name__}")
-    asked = _validate(OcrRequest, content)
+    try:
+        asked = OcrRequest.model_validate(content)
+    except ValidationError as error:
+        raise _relay(error) from None
     params = asked.inferenceParams
     return asked.image, None if params is None else params.maxLongSide
 
@@ -174,13 +177,6 @@ async def _list_fields(form: FormData) -> dict[str, bytes | str]:
             raise InputError(f"field {name} of the form: given twice")
         found[name] = await value.read() if isinstance(value, UploadFile) else value
     return found
-
-
-def _validate(model: type[OcrRequest], content: Mapping[str, Any]) -> OcrRequest:
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise _relay(error) from None
 
 
 def _relay(error: ValidationError, *place: str) -> RequestValidationError:

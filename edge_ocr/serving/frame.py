@@ -102,19 +102,22 @@ class RequestFrame:
                 message["headers"] = [*message.get("headers", ()), (REQUEST_ID.encode(), request_id.encode())]
             await send(message)
 
+        async def fail(code: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+            if status == CLIENT_GONE:
+                await answer_failure(code, message, dict(headers or {}))(scope, receive, send_named)
+
         try:
             announced = headers.get(b"content-length", b"")
             if announced.isdigit() and int(announced) > self._max_body_bytes:
                 raise self._refuse_size()
             await asyncio.wait_for(self._app(scope, receive_counted, send_named), self._timeout_s)
         except HTTPException as error:
-            await self._fail(error.status_code, error.detail, status, scope, receive, send_named, error.headers)
+            await fail(error.status_code, error.detail, error.headers)
         except asyncio.TimeoutError:
-            message = f"the request took longer than {self._timeout_s:g} s"
-            await self._fail(504, message, status, scope, receive, send_named)
+            await fail(504, f"the request took longer than {self._timeout_s:g} s")
         except Exception:
             logger.exception("request failed", extra={"facts": {"request_id": request_id}})
-            await self._fail(500, "internal error", status, scope, receive, send_named)
+            await fail(500, "internal error")
         finally:
             seconds = time.perf_counter() - start
             # Unknown paths share one metric, so that clients cannot create any number of them.
@@ -135,19 +138,6 @@ class RequestFrame:
     def _refuse_size(self) -> HTTPException:
         limit_mb = self._max_body_bytes / 2**20
         return HTTPException(413, f"the request is larger than {limit_mb:g} MB", _CLOSE)
-
-    async def _fail(
-        self,
-        code: int,
-        message: str,
-        sent: int,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        if sent == CLIENT_GONE:
-            await answer_failure(code, message, dict(headers or {}))(scope, receive, send)
 
 
 class JsonFormatter(logging.Formatter):

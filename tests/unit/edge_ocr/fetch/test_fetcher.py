@@ -81,7 +81,7 @@ def in_time(seconds: float) -> Iterator[None]:
         return [thread for thread in threading.enumerate() if thread.name != "server"]
 
     before, start = list_threads(), time.monotonic()
-    with pytest.raises(InputError, match=f"took longer than {seconds:g} s"):
+    with pytest.raises(InputError, match=f" {seconds:g} s"):
         yield
     assert seconds * 0.8 < time.monotonic() - start < seconds + 1.8
     assert list_threads() == before
@@ -119,7 +119,7 @@ def test_names_that_take_long(fetcher, monkeypatch):
     # The process that asked is gone.
     assert fetcher._resolver._idle == []
     monkeypatch.undo()
-    with pytest.raises(InputError, match="cannot be fetched"):
+    with pytest.raises(InputError, match=r"nothing\.invalid"):
         get(fetcher, "http://nothing.invalid/")
     with pytest.raises(URLError) as caught:
         fetcher.open("http://nothing.invalid/", 10)
@@ -263,7 +263,7 @@ def test_process_that_dies_is_replaced(fetcher, serve):
 
 def test_process_that_cannot_work_is_told(fetcher, monkeypatch):
     monkeypatch.setattr(resolver, "_PROGRAM", "raise SystemExit(1)")
-    with pytest.raises(InputError, match="the process that asks for addresses has died"):
+    with pytest.raises(InputError, match="resolver process"):
         get(fetcher, "http://localhost/")
 
 

@@ -64,12 +64,12 @@ def test_pir_detector_in_the_pipeline(pir_folder: Path) -> None:
 
 
 def test_fast_engine_demanded_of_a_pir_program(pir_folder: Path) -> None:
-    with pytest.raises(ToolchainError, match=r"openvino does not read \.json"):
+    with pytest.raises(ToolchainError, match=r"openvino .*\.json"):
         create_pipeline(overrides={"Pipeline.text_det_model": str(pir_folder)}, use_hpip=True)
 
 
 def test_damaged_pir_program(pir_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "inference.json").write_text('{"base_code": ')
     (tmp_path / "inference.pdiparams").write_bytes((pir_folder / "inference.pdiparams").read_bytes())
-    with pytest.raises(ModelError, match="Paddle cannot read"):
+    with pytest.raises(ModelError, match="Paddle"):
         PaddleEngine(resolve_model(tmp_path, "det"), "cpu", 0, 2)

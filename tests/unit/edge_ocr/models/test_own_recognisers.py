@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -164,10 +165,10 @@ def test_a_height_that_is_not_the_models_is_refused_with_both(write_recognizer, 
     ]:
         with pytest.raises(ModelError) as caught:
             create_pipeline(pipeline, overrides={**rec, **overrides})
-        assert caught.value.message == f"my_rec: its input is fixed at 32 rows, but {SHAPE} has 48 ({origin})"
-        assert caught.value.hint == f"leave {SHAPE} out, or set it to [3, 32, 320]"
+        assert re.search(rf"my_rec: .*32.* {SHAPE} .*48 \({re.escape(origin)}\)$", caught.value.message)
+        assert "[3, 32, 320]" in caught.value.hint
     (folder / "inference.yml").write_text("PreProcess: {transform_ops: [{RecResizeImg: {image_shape: [3, 48, 320]}}]}")
-    with pytest.raises(ModelError, match=r"fixed at 32 rows, but .* has 48 \(inference\.yml of my_rec\)$"):
+    with pytest.raises(ModelError, match=r" 32, .* 48 \(inference\.yml of my_rec\)$"):
         create_pipeline(overrides=rec)
 
 
@@ -179,17 +180,17 @@ def test_a_width_may_be_set_at_the_models_height(write_recognizer, tmp_path):
 
 def test_a_fixed_width_is_refused(write_recognizer, default_models, tmp_path):
     folder = write_recognizer(tmp_path / "my_rec", classes=4, height=48, width=320, dictionary="a\nb\n")
-    with pytest.raises(ModelError, match=r"^my_rec: its input is fixed at a width of 320, .* not supported$") as caught:
+    with pytest.raises(ModelError, match=r"^my_rec: .*width .*320") as caught:
         create_pipeline(overrides={"Pipeline.text_rec_model": str(folder)})
-    assert caught.value.hint == "export the model again with a free width, N × 3 × 48 × -1"
-    with pytest.raises(ModelError, match="its input is fixed at a width of 320"):
+    assert caught.value.hint.endswith("N × 3 × 48 × -1")
+    with pytest.raises(ModelError, match=r"width .*320"):
         export_bundle("arm", tmp_path / "bundle", configure(folder))
 
 
 def test_paddle_does_not_hold_a_program_to_its_width(write_recognizer, default_models, examples, tmp_path):
     folder = to_pdmodel(write_recognizer(tmp_path / "my_rec", classes=4, width=320, dictionary="a\nb\n"))
     rec = {"Pipeline.text_rec_model": str(folder)}
-    with pytest.raises(ModelError, match="fixed at a width of 320") as caught:
+    with pytest.raises(ModelError, match=r"width .*320") as caught:
         create_pipeline(overrides=rec)
     assert caught.value.hint.endswith("; or give --engine paddle")
     assert set("".join(read_sign(create_pipeline(overrides=rec, engine="paddle"), examples))) == {"a"}
@@ -232,7 +233,7 @@ def test_dict_txt_is_taken_as_the_list_in_inference_yml_is(write_recognizer, def
 
 def test_dictionary_of_another_model_is_refused_with_every_number(write_recognizer, default_models, tmp_path):
     folder = write_recognizer(tmp_path / "my_rec", classes=9, dictionary="a\n\na\n\n\n")
-    with pytest.raises(ModelError, match=r"5 characters make 6 classes .* at its end 4 .* the model has 9$"):
+    with pytest.raises(ModelError, match=r"5 characters .* 6 classes .* 4 .* 9$"):
         create_pipeline(overrides={"Pipeline.text_rec_model": str(folder)})
 
 
@@ -296,5 +297,5 @@ def test_ascii_keeps_both_classes_of_a_character(opt, default_models, write_reco
 def test_a_height_that_is_not_the_models_stops_the_export(write_recognizer, default_models, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGE_OCR_OPT_PYTHON", str(tmp_path / "no-such-python"))
     folder = write_recognizer(tmp_path / "my_rec", classes=4, dictionary="a\nb\n")
-    with pytest.raises(ModelError, match=r"fixed at 32 rows, but .* has 48 \(option\)$"):
+    with pytest.raises(ModelError, match=r" 32, .* 48 \(option\)$"):
         export_bundle("arm", tmp_path / "bundle", configure(folder, Recognition__image_shape=[3, 48, 320]))

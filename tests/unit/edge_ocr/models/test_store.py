@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -96,19 +97,19 @@ def test_changed_size_is_found(mirror):
     mirror.serve(NAME, make_tar(FILES))
     path = pull_model(NAME).params
     path.write_bytes(b"short")
-    with pytest.raises(ModelError, match=r"inference\.pdiparams is damaged: expected 7000 bytes, actual 5 bytes"):
+    with pytest.raises(ModelError, match=r"inference\.pdiparams .*7000 bytes, .*5 bytes"):
         resolve_model(NAME, "det")
     path.unlink()
-    with pytest.raises(ModelError, match=r"inference\.pdiparams is damaged: expected 7000 bytes, actual no file"):
+    with pytest.raises(ModelError, match=r"inference\.pdiparams .*7000 bytes, .*no file"):
         resolve_model(NAME, "det")
 
 
 @pytest.mark.parametrize("record", ["{", "[]", '{"files": {"a": 1}}', '{"files": {"a": {"size_bytes": "x"}}}'])
 def test_damaged_record(home, record):
     make_folder(home / "models" / NAME, {**FILES, "source.json": record})
-    with pytest.raises(ModelError, match=r"source\.json is damaged") as e:
+    with pytest.raises(ModelError, match=r"source\.json") as e:
         locate_model(NAME)
-    assert e.value.hint == f"edge-ocr models pull {NAME} --force"
+    assert f"edge-ocr models pull {NAME} --force" in e.value.hint
 
 
 def test_folder_placed_by_hand(home):
@@ -128,53 +129,53 @@ def test_folder_without_a_program_in_the_store_is_nothing(home, mirror, stray):
 
 
 def test_http_error(mirror, home):
-    refuse(mirror, home, "cannot download .*: HTTP 404 Not Found")
+    refuse(mirror, home, "HTTP 404")
 
 
 def test_nobody_listens(mirror, home, monkeypatch):
     mirror.url = "http://127.0.0.1:9"
     monkeypatch.setenv("EDGE_OCR_MODEL_URL", mirror.url + "/")
-    refuse(mirror, home, "cannot download .*Connection refused")
+    refuse(mirror, home, "Connection refused")
 
 
 @pytest.mark.parametrize("url", ["file:///etc", "ftp://127.0.0.1", "nonsense"])
 def test_other_schemes(mirror, home, monkeypatch, url):
     mirror.url = url
     monkeypatch.setenv("EDGE_OCR_MODEL_URL", url)
-    refuse(mirror, home, "neither an http nor an https address")
+    refuse(mirror, home, r"http\(s\)")
 
 
 def test_truncated_download(mirror, home):
     body = make_tar(FILES)
     mirror.serve(NAME, body[:5000], length=len(body))
-    refuse(mirror, home, f"cannot download .*({len(body)}|5000|IncompleteRead)")
+    refuse(mirror, home, f"expected {len(body)} bytes, actual 5000")
 
 
 def test_truncated_without_announced_length(mirror, home):
     mirror.serve(NAME, make_tar(FILES)[:5000], length=None)
-    refuse(mirror, home, "the archive is (no readable tar|cut off)")
+    refuse(mirror, home, "archive.*(tar|cut off)")
 
 
 def test_too_large_is_refused_before_and_while_reading(mirror, home, monkeypatch):
     monkeypatch.setattr(model_store, "MAX_ARCHIVE_BYTES", 1000)
     mirror.serve(NAME, make_tar(FILES))
-    refuse(mirror, home, "expected at most 1000 bytes, the server announces")
+    refuse(mirror, home, f"1000 bytes.* {len(make_tar(FILES))}")
     mirror.serve(NAME, make_tar(FILES), length=None)
-    refuse(mirror, home, "expected at most 1000 bytes, more arrive")
+    refuse(mirror, home, "1000 bytes, more")
 
 
 def test_silent_server(mirror, home, monkeypatch):
     monkeypatch.setattr(model_store, "READ_TIMEOUT_S", 0.2)
     mirror.delay_s = 0.6
     mirror.serve(NAME, make_tar(FILES))
-    refuse(mirror, home, "cannot download .*timed out")
+    refuse(mirror, home, "timed out")
 
 
 def test_server_that_takes_all_day(mirror, home, monkeypatch):
     monkeypatch.setattr(model_store, "DOWNLOAD_TIMEOUT_S", 0.3)
     mirror.delay_s = 0.6
     mirror.serve(NAME, make_tar(FILES))
-    refuse(mirror, home, "cannot download .*timed out")
+    refuse(mirror, home, "timed out")
 
 
 def test_redirect_away_from_https(mirror, monkeypatch, tmp_path):
@@ -183,7 +184,7 @@ def test_redirect_away_from_https(mirror, monkeypatch, tmp_path):
     answer.geturl = lambda: "http://127.0.0.1/x"  # type: ignore[attr-defined]
     fetcher = SimpleNamespace(open=lambda *_: contextlib.nullcontext(answer))
     monkeypatch.setattr(model_store, "open_from_anywhere", lambda: fetcher)
-    with pytest.raises(ModelError, match="redirected from https to http://127"):
+    with pytest.raises(ModelError, match="https to http://127"):
         model_store.download("https://127.0.0.1/x", tmp_path / "x", None)
     assert not (tmp_path / "x").exists()
 
@@ -203,7 +204,7 @@ def test_store_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path / "file"))
     assert locate_model(NAME) is None
-    with pytest.raises(ModelError, match="cannot write to the model store") as e:
+    with pytest.raises(ModelError, match=re.escape(str(tmp_path / "file"))) as e:
         pull_model(NAME)
     assert "EDGE_OCR_HOME" in e.value.hint
 
@@ -272,24 +273,24 @@ def make_member(name: str, kind: bytes = tarfile.REGTYPE, *, link: str = "", siz
 @pytest.mark.parametrize(
     ("member", "match"),
     [
-        (make_member("../evil", size=4), r"holds \.\./evil, whose path leaves its folder"),
-        (make_member("model/../../evil", size=4), "whose path leaves its folder"),
-        (make_member("/evil", size=4), "holds /evil, whose path leaves its folder"),
-        (make_member("model\\..\\evil", size=4), "whose path leaves its folder"),
-        (make_member("C:evil", size=4), "whose path leaves its folder"),
-        (make_member("a/b/evil", size=4), "expected one folder of files"),
-        (make_member("model/link", tarfile.SYMTYPE, link="/etc/passwd"), "neither a plain file nor a folder"),
-        (make_member("model/link", tarfile.LNKTYPE, link="/etc/passwd"), "neither a plain file nor a folder"),
-        (make_member("model/device", tarfile.CHRTYPE), "neither a plain file nor a folder"),
-        (make_member("model/disk", tarfile.BLKTYPE), "neither a plain file nor a folder"),
-        (make_member("model/fifo", tarfile.FIFOTYPE), "neither a plain file nor a folder"),
-        (make_member("model/bomb", size=3 * 2**30), "unpacks to more than 2147483648 bytes"),
-        (make_member("model/a", size=4) + make_member("a", size=4), "holds a twice"),
-        (b"".join(make_member(f"model/{i}") for i in range(101)), "more than 100 members"),
-        (b"no tar at all", "no readable tar"),
-        (b"", "no readable tar"),
-        (make_member("model/readme.txt", size=4), "the archive holds no model"),
-        (make_member("model/inference.pdmodel", size=4), r"the archive: inference\.pdiparams is missing"),
+        (make_member("../evil", size=4), r" \.\./evil, .*outside"),
+        (make_member("model/../../evil", size=4), "evil, .*outside"),
+        (make_member("/evil", size=4), " /evil, .*outside"),
+        (make_member("model\\..\\evil", size=4), "evil, .*outside"),
+        (make_member("C:evil", size=4), "evil, .*outside"),
+        (make_member("a/b/evil", size=4), "a/b/evil.*folder"),
+        (make_member("model/link", tarfile.SYMTYPE, link="/etc/passwd"), "model/link, .*plain"),
+        (make_member("model/link", tarfile.LNKTYPE, link="/etc/passwd"), "model/link, .*plain"),
+        (make_member("model/device", tarfile.CHRTYPE), "model/device, .*plain"),
+        (make_member("model/disk", tarfile.BLKTYPE), "model/disk, .*plain"),
+        (make_member("model/fifo", tarfile.FIFOTYPE), "model/fifo, .*plain"),
+        (make_member("model/bomb", size=3 * 2**30), "2147483648 bytes"),
+        (make_member("model/a", size=4) + make_member("a", size=4), " a twice"),
+        (b"".join(make_member(f"model/{i}") for i in range(101)), "100 members"),
+        (b"no tar at all", "valid tar"),
+        (b"", "valid tar"),
+        (make_member("model/readme.txt", size=4), "archive contains no model"),
+        (make_member("model/inference.pdmodel", size=4), r"archive .*inference\.pdiparams"),
     ],
 )
 def test_hostile_and_unfit_archives(mirror, home, tmp_path, member, match):
@@ -308,13 +309,13 @@ def test_sparse_bomb(mirror, home):
     buffer[148:156] = b" " * 8
     buffer[148:156] = b"%06o\0 " % sum(buffer)
     mirror.serve(NAME, bytes(buffer) + b"\0" * 1024)
-    refuse(mirror, home, "unpacks to more than|neither a plain file nor a folder")
+    refuse(mirror, home, "2147483648 bytes|plain")
 
 
 def test_many_small_files_count_together(mirror, home, monkeypatch):
     monkeypatch.setattr(model_store, "MAX_UNPACKED_BYTES", 7001)
     mirror.serve(NAME, make_tar(FILES))
-    refuse(mirror, home, "unpacks to more than 7001 bytes")
+    refuse(mirror, home, "7001 bytes")
 
 
 # --- where the store is
