@@ -88,7 +88,7 @@ def test_one_process_reads_as_the_pipeline(tree, read_example):
     outcomes = list(read_many(list_tree(tree, []), load_config("OCR")))
     texts = read_example("sign.png")["rec_text"]
     found = [found for _, found in describe(outcomes)]
-    assert found == [texts, f"{tree}/a/bad.png is not a picture that can be read", texts, texts, texts]
+    assert found == [texts, f"{tree}/a/bad.png is not a supported picture", texts, texts, texts]
 
 
 @pytest.mark.usefixtures("default_models")

@@ -162,14 +162,14 @@ def test_transparent_array_lies_on_white():
     ids=lambda array: f"{array.dtype}{array.shape}",
 )
 def test_other_arrays_are_refused_with_type_and_shape(array):
-    with pytest.raises(InputError, match=rf"{array.dtype} .*{re.escape(str(array.shape))}"):
+    with pytest.raises(InputError, match=f"{array.dtype} array .*{'×'.join(map(str, array.shape))}"):
         convert_array(array)
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0, 3), (0, 0, 4)])
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_empty_array_is_refused(shape, kind):
-    with pytest.raises(InputError, match=re.escape(str(shape))):
+    with pytest.raises(InputError, match="×".join(map(str, shape))):
         convert_array(np.zeros(shape, kind))
 
 
