@@ -88,15 +88,15 @@ def test_a_failed_bundle_gets_its_page_too(cli, bundle, picture, tmp_path):
     assert "FAILED" in (tmp_path / "out.html").read_text(encoding="utf-8")
 
 
-def test_a_page_that_fails_late_does_not_hide_the_verdict(cli, bundle, picture, tmp_path):
-    page = tmp_path / ("x" * 250 + ".html")
+def test_a_page_that_fails_late_does_not_hide_the_verdict(cli, bundle, picture):
+    page = "/proc/out.html"
     done = cli("verify", bundle, "--images", picture, "--report", page)
     assert done.code == 2
     assert "passed: " in done.out
     (bundle / "dict.txt").unlink()
     done = cli("verify", bundle, "--images", picture, "--report", page)
     assert done.code == 8
-    assert f"{page}: File name too long" in done.err
+    assert f"WARNING: cannot write {page}: " in done.err
 
 
 def test_trace_names_the_op_that_differs(cli, bundle, picture):
