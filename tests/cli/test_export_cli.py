@@ -60,7 +60,7 @@ def test_export_prints_the_bundle_only(opt, tmp_path):
     assert again.stdout == ""
 
     (out / "mine").touch()
-    forced = run_export("--target", "arm", "--out", out, "--force")
+    forced = run_export("--target", "arm", "--out", out, "--force", "--no-verify")
     assert forced.returncode == 0, forced.stderr
     assert list_names(out / "models") == ["det.nb", "rec.nb"]
     assert "kept 1 " in forced.stderr
@@ -119,11 +119,10 @@ def test_every_option_reaches_the_bundle(opt, tmp_path):
         ),
     ],
 )
-def test_an_option_that_makes_no_sense_exits_2(tmp_path, options, words):
-    ended = run_export("--out", tmp_path / "bundle", *options)
-    assert ended.returncode == 2
-    assert words in ended.stderr
-    assert "Traceback" not in ended.stderr
+def test_an_option_that_makes_no_sense_exits_2(cli, tmp_path, options, words):
+    ended = cli("export", "--out", tmp_path / "bundle", *options)
+    assert ended.code == 2
+    assert words in ended.err
     assert list_names(tmp_path) == []
 
 
@@ -213,7 +212,7 @@ def test_a_library_of_another_version_exits_5(opt, tmp_path, monkeypatch):
     assert "is of Paddle-Lite v2.12, expected v2.13-rc" in ended.stderr
     assert "--allow-version-mismatch" in ended.stderr
     assert not (tmp_path / "bundle").exists()
-    ended = run_export(*options, "--allow-version-mismatch")
+    ended = run_export(*options, "--allow-version-mismatch", "--no-verify")
     assert ended.returncode == 0, ended.stderr
     assert "WARNING: armv8: VERSION MISMATCH: the library is of v2.12" in ended.stderr
 

@@ -4,19 +4,9 @@ import shutil
 import pytest
 
 
-@pytest.fixture(scope="session")
-def made(opt, tmp_path_factory):
-    from converters.export import export_bundle
-    from converters.plan import ExportOptions
-    from edge_ocr.config import load_config
-
-    out = tmp_path_factory.mktemp("verify") / "bundle"
-    return export_bundle("arm", out, load_config("OCR"), ExportOptions(verify=False)).out_dir
-
-
 @pytest.fixture
-def bundle(made, tmp_path):
-    return shutil.copytree(made, tmp_path / "bundle")
+def bundle(export, tmp_path):
+    return shutil.copytree(export().out_dir, tmp_path / "bundle")
 
 
 @pytest.fixture
