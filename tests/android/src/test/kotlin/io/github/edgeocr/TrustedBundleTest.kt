@@ -82,19 +82,19 @@ class TrustedBundleTest {
     }
 
     private inline fun <reified T : EdgeOcrException> assertRefused(
-        message: String,
+        vararg values: String,
         crossinline opening: () -> Any?,
     ): T {
         val before = if (seen.isFile) seen.readText() else null
         val error = assertThrows(T::class.java) { opening() }
-        assertEquals(message, error.message)
+        for (value in values) assertTrue("${error.message}", value in error.message!!)
         assertEquals("networks that were asked for", 0, FakeRuntime.asked.size)
         assertEquals(before, if (seen.isFile) seen.readText() else null)
         return error
     }
 
-    private fun assertUntrusted(reason: String, trust: Trust = trust()): UntrustedException =
-        assertRefused("$folder is not trusted: $reason") { read(trust) }
+    private fun assertUntrusted(vararg values: String, trust: Trust = trust()): UntrustedException =
+        assertRefused("$folder", *values) { read(trust) }
 
     @Test
     fun `a signed bundle is read, and its counter noted`() {
@@ -130,7 +130,7 @@ class TrustedBundleTest {
     @Test
     fun `an unsigned bundle is refused`() {
         bundle.write(folder)
-        val error = assertUntrusted("the bundle is not signed: there is no manifest.sig")
+        val error = assertUntrusted("manifest.sig")
         assertTrue("--sign" in error.hint!!)
     }
 
@@ -158,7 +158,7 @@ class TrustedBundleTest {
         }
         signature.delete()
         signature.mkdir()
-        assertUntrusted("$signature cannot be read: not a file")
+        assertUntrusted("$signature", "not a file")
     }
 
     @Test
@@ -169,7 +169,7 @@ class TrustedBundleTest {
 
     private fun assertMisfit() {
         val name = hash(ours.public.encoded.takeLast(32).toByteArray().inputStream()).take(16)
-        assertUntrusted("manifest.sig does not match: manifest.json was changed or signed with another key than $name")
+        assertUntrusted("manifest.sig", "manifest.json", name)
     }
 
     @Test
@@ -194,9 +194,7 @@ class TrustedBundleTest {
         read()
         FakeRuntime.reset("v2.13-rc")
         write(counter = 7)
-        assertUntrusted(
-            "the bundle is older than one used before: release demo has counter 7, expected 8 or more",
-        )
+        assertUntrusted("demo has counter 7, expected 8 or more")
     }
 
     @Test
@@ -214,8 +212,7 @@ class TrustedBundleTest {
         write()
         val trust = trust()
         Security.getProviders("KeyFactory.Ed25519").forEach { Security.removeProvider(it.name) }
-        val reason = "signatures cannot be checked here: no security provider of this device knows Ed25519"
-        assertRefused<NoEd25519Exception>(reason) { read(trust) }
+        assertRefused<NoEd25519Exception>("Ed25519") { read(trust) }
         assertEquals(bundle.texts, read(null))
         restoreProviders()
         assertEquals(bundle.texts, read(trust))
@@ -228,13 +225,13 @@ class TrustedBundleTest {
         val values = listOf("\"7\"", "7.5", "true", "null", "7,").map { "{\"demo\": $it}" }
         for (content in values + listOf("", "{", "[]", "7", "{demo: 7}")) {
             seen.writeText(content)
-            assertUntrusted("no bundle is trusted: $seen cannot be read or is damaged")
+            assertUntrusted("$seen", "damaged")
         }
         seen.writeBytes("{\"de".toByteArray() + 0xFF.toByte() + "\": 7}".toByteArray())
-        assertUntrusted("no bundle is trusted: $seen cannot be read or is damaged")
+        assertUntrusted("$seen", "damaged")
         seen.delete()
         seen.mkdir()
-        assertUntrusted("no bundle is trusted: $seen cannot be read or is damaged")
+        assertUntrusted("$seen", "damaged")
     }
 
     @Test
@@ -291,13 +288,11 @@ class TrustedBundleTest {
 
     @Test
     fun `of a bundle that is not trusted nothing is copied`() {
-        val place = "the bundle in the app's assets is not trusted"
         bundle.write(folder)
-        assertRefused<UntrustedException>("$place: the bundle is not signed: there is no manifest.sig") { unpack() }
+        assertRefused<UntrustedException>("manifest.sig") { unpack() }
         write(counter = 6)
         FileCounterStore(seen).write(mapOf("demo" to 7L))
-        val reason = "the bundle is older than one used before: release demo has counter 6, expected 7 or more"
-        assertRefused<UntrustedException>("$place: $reason") { unpack() }
+        assertRefused<UntrustedException>("assets", "demo has counter 6, expected 7 or more") { unpack() }
         assertFalse(home.exists())
     }
 
@@ -337,8 +332,7 @@ class TrustedBundleTest {
     fun `an unsigned bundle beside a key is refused`() {
         bundle.write(folder)
         addAssets("edge-ocr-trust/key.pem" to writePem(ours))
-        val place = "the bundle in the app's assets is not trusted"
-        assertRefused<UntrustedException>("$place: the bundle is not signed: there is no manifest.sig") { readAssets() }
+        assertRefused<UntrustedException>("manifest.sig") { readAssets() }
         assertFalse(File(app.filesDir, "edge-ocr").exists())
     }
 
@@ -354,9 +348,7 @@ class TrustedBundleTest {
     fun `assets with something else for a key are refused`() {
         write()
         addAssets("edge-ocr-trust/KEY.pub" to writePem(ours))
-        val error = assertRefused<UntrustedException>("no bundle is trusted: edge-ocr-trust has no key (*.pem)") {
-            readAssets()
-        }
+        val error = assertRefused<UntrustedException>("edge-ocr-trust", "*.pem") { readAssets() }
         assertTrue("KEY.pem" in error.hint!!)
     }
 
@@ -364,8 +356,7 @@ class TrustedBundleTest {
     fun `assets with a damaged key are refused`() {
         write()
         addAssets("edge-ocr-trust/a.pem" to writePem(ours), "edge-ocr-trust/b.pem" to "odd")
-        val reason = "edge-ocr-trust/b.pem is not an Ed25519 public key in PEM form"
-        assertRefused<UntrustedException>(reason) { readAssets() }
+        assertRefused<UntrustedException>("edge-ocr-trust/b.pem") { readAssets() }
     }
 
     @Test
@@ -373,8 +364,7 @@ class TrustedBundleTest {
         bundle.write(folder)
         addAssets()
         assertEquals(bundle.texts, readAssets())
-        val reason = "no bundle is trusted: the app's assets have no edge-ocr-trust"
         val error = assertThrows(UntrustedException::class.java) { Trust.fromAssets(app) }
-        assertEquals(reason, error.message)
+        assertTrue("edge-ocr-trust" in error.message!!)
     }
 }
