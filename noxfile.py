@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import tempfile
 from pathlib import Path
 
 import nox
@@ -44,8 +46,13 @@ def test(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation; a broken link fails."""
-    session.run(f"{BIN}/mkdocs", "build", "--strict", external=True)
+    """Build the documentation. Broken links fail, and pages that load something from other servers."""
+    with tempfile.TemporaryDirectory() as site:
+        options = ("--strict", "--quiet", "--site-dir", site)
+        session.run(f"{BIN}/mkdocs", "build", *options, env={"NO_MKDOCS_2_WARNING": "1"}, external=True)
+        remote = re.compile(r'<(?:script|img|iframe)[^>]* src="(?:https?:)?//|<link[^>]* href="(?:https?:)?//')
+        if pages := [path for path in Path(site).rglob("*.html") if remote.search(path.read_text(encoding="utf-8"))]:
+            session.error(f"loads from another server: {', '.join(map(str, pages))}")
 
 
 @nox.session(name="all")
