@@ -150,7 +150,7 @@ def run_system(
 ) -> dict[str, Any]:
     """Read pictures in a process; return `load_ms`, `images`, `peak_mb` and `versions`, as the process tells them.
 
-    Raises ToolchainError where it fails; with `keep_going`, a picture that fails has an `error` and nothing else.
+    Raises ToolchainError if it fails; with `keep_going`, a picture that fails has an `error` and nothing else.
     """
     folders = {kind: str(resolve_model(name, kind).program.parent) for name, kind in MODELS.items()}
     job = {
@@ -174,7 +174,7 @@ def run_system(
 def measure_command(pictures: Sequence[Path], jobs: int, threads: int) -> float:
     """Return the pictures a second of a whole `edge-ocr predict`, its start included; the jobs share the threads.
 
-    Raises ToolchainError where it fails.
+    Raises ToolchainError if it fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "edge_ocr", "predict", *pictures, "--output", Path(folder) / "texts.jsonl"]
@@ -185,7 +185,7 @@ def measure_command(pictures: Sequence[Path], jobs: int, threads: int) -> float:
 
 
 def run_process(command: Sequence[str | Path], environment: Mapping[str, str], given: str = "") -> str:
-    """Return what a process writes to stdout; raise ToolchainError where it fails."""
+    """Return what a process writes to stdout; raise ToolchainError if it fails."""
     done = subprocess.run(command, input=given, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -57,7 +57,7 @@ class AssetsTest {
     }
 
     @Test
-    fun `another bundle takes the place of the old`() {
+    fun `another bundle replaces the old`() {
         read()
         val old = copies.single()
         bundle.manifest.put("edge_ocr_version", "0.2.0")
@@ -79,7 +79,7 @@ class AssetsTest {
     }
 
     @Test
-    fun `what was left half does not matter`() {
+    fun `a partial copy does not matter`() {
         read()
         val copy = File(home, copies.single())
         val half = File(home, "${copy.name}.begun")
@@ -115,7 +115,7 @@ class AssetsTest {
     }
 
     @Test
-    fun `a storage that cannot be written is told of`() {
+    fun `a storage that cannot be written is reported`() {
         home.parentFile!!.writeText("no folder")
         val error = assertThrows(StorageException::class.java) { unpack() }
         assertTrue("${error.message}", "written" in error.message!!)

@@ -118,13 +118,13 @@ class EdgeOcrTest {
     }
 
     @Test
-    fun `a library that cannot be loaded is told of`() {
+    fun `a library that cannot be loaded is reported`() {
         FakeRuntime.linkError = "dlopen failed: library not found"
         assertRefused<LibraryException>("dlopen failed: library not found") { open() }
     }
 
     @Test
-    fun `a network that Paddle-Lite does not take is told of`() {
+    fun `a network that Paddle-Lite does not take is reported`() {
         FakeRuntime.networks.remove("rec.nb")
         assertRefused<BundleException>("rec.nb") { open() }
     }
@@ -191,7 +191,7 @@ class EdgeOcrTest {
     }
 
     @Test
-    fun `a network that fails is told of and may run again`() {
+    fun `a network that fails is reported and may run again`() {
         open().use { ocr ->
             val network = FakeRuntime.networks.getValue("rec.nb")
             var isBroken = true

@@ -198,7 +198,7 @@ class TrustedBundleTest {
     }
 
     @Test
-    fun `a bundle that does not load keeps no other out`() {
+    fun `a bundle that does not load does not lock out others`() {
         write(counter = 8)
         FakeRuntime.version = "v2.10"
         assertThrows(VersionMismatchException::class.java) { read() }
@@ -287,7 +287,7 @@ class TrustedBundleTest {
     }
 
     @Test
-    fun `of a bundle that is not trusted nothing is copied`() {
+    fun `a bundle that is not trusted is not copied`() {
         bundle.write(folder)
         assertRefused<UntrustedException>("manifest.sig") { unpack() }
         write(counter = 6)
@@ -329,7 +329,7 @@ class TrustedBundleTest {
     }
 
     @Test
-    fun `an unsigned bundle beside a key is refused`() {
+    fun `an unsigned bundle is refused if the app has a key`() {
         bundle.write(folder)
         addAssets("edge-ocr-trust/key.pem" to writePem(ours))
         assertRefused<UntrustedException>("manifest.sig") { readAssets() }

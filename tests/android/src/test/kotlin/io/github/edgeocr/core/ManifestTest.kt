@@ -37,7 +37,7 @@ class ManifestTest {
     }
 
     @Test
-    fun `what is no JSON is refused`() {
+    fun `anything but JSON is refused`() {
         assertRefused("not JSON", "")
         assertRefused("not JSON", GoldenFiles.manifest.dropLast(50))
         assertRefused("not JSON", "[1]")

@@ -17,7 +17,7 @@ class RecognitionTest {
         row.getJSONArray("parts").map { part -> (part as JSONArray).let { it.getInt(0) to it.getBoolean(1) } }
 
     @Test
-    fun `long lines are cut where the host cuts them`() {
+    fun `long lines are cut as on the host`() {
         val rows = expected.items("cuts")
         for (row in rows) {
             val parts = cut(row, settings)

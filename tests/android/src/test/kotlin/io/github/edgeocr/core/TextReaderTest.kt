@@ -148,7 +148,7 @@ class TextReaderTest {
     }
 
     @Test
-    fun `vertical lines are read both ways where the first is unsure`() {
+    fun `vertical lines are read both ways if the first reading is unsure`() {
         val settings = GoldenFiles.readSettings(cases[0])
         // A column of text, then two readings of one step; the second may be better.
         val probs = FloatArray(96 * 96) { if (it % 96 in 40..52 && it / 96 in 20..75) 1f else 0f }

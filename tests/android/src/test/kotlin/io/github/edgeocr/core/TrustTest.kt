@@ -83,7 +83,7 @@ class TrustTest {
     }
 
     @Test
-    fun `what only a lenient reader takes for JSON is refused`() {
+    fun `JSON that only lenient parsers accept is refused`() {
         val counters = listOf("007", "0x7", "+7", "7.", ".7", "7,", "7 7", "7;", "7 // seven", "NaN")
         val wrong = counters.map { """{"release": {"name": "demo", "counter": $it}}""" } + listOf(
             """{'release': {'name': 'demo', 'counter': 7}}""",
@@ -173,7 +173,7 @@ class TrustTest {
     }
 
     @Test
-    fun `what is no public key of Ed25519 is refused`() {
+    fun `anything but an Ed25519 public key is refused`() {
         val public = KeyPairGenerator.getInstance("Ed25519").generateKeyPair().public.encoded
         val pem = writePem(public)
         val wrong = listOf(
@@ -229,7 +229,7 @@ class TrustTest {
     }
 
     @Test
-    fun `a signature is refused even where the platform takes it in two forms`() {
+    fun `a malleable signature is refused even if the platform accepts it`() {
         withFirst(Keys::class.java, Signatures::class.java) {
             val malleable = readHex(cases.first { it.getString("name") == "malleable" }.getString("signature"))
             val public = KeyFactory.getInstance("Ed25519").generatePublic(X509EncodedKeySpec(spki + key))

@@ -23,7 +23,7 @@ class WindowsTest {
         listOf(row.getInt("size")) + row.getJSONArray("spans").flatMap { span -> (span as JSONArray).map { it as Int } }
 
     @Test
-    fun `windows lie where the host's do`() {
+    fun `windows are at the host's positions`() {
         val rows = expected.items("spans")
         for (row in rows) assertEquals(wantSpans(row), listSpans(row, windows), "$row")
         for (changed in listOf(windows.copy(side = 928), windows.copy(overlap = 96))) {
@@ -32,7 +32,7 @@ class WindowsTest {
     }
 
     @Test
-    fun `fine print is seen where the host sees it`() {
+    fun `fine print is found as on the host`() {
         val rows = expected.items("fine_prints")
         fun find(changed: WindowSettings) =
             rows.map { hasFinePrint(GoldenFiles.readView(it), readBoxes(it, "boxes"), changed) }
@@ -92,7 +92,7 @@ class WindowsTest {
     }
 
     @Test
-    fun `large text takes the place of pieces more than half as high`() {
+    fun `large text replaces pieces more than half as high`() {
         fun make(height: Float, width: Float) =
             TextBox(floatArrayOf(0f, 0f, width, 0f, width, height, 0f, height), height.toDouble())
 
@@ -210,7 +210,7 @@ class WindowsTest {
     }
 
     @Test
-    fun `no windows where the settings have none`() {
+    fun `no windows if the settings disable them`() {
         val case = GoldenFiles.recorded.items("cases").first { it.getString("name") == "wide" }
         val own = GoldenFiles.readSettings(case)
         val maps = GoldenFiles.readMap("wide.det")

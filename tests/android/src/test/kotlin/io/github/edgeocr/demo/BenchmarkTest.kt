@@ -137,7 +137,7 @@ class BenchmarkTest : DemoTest() {
     }
 
     @Test
-    fun `a golden picture that is missing or cannot be decoded is told of`() {
+    fun `a golden picture that is missing or cannot be decoded is reported`() {
         bundle.putFile("golden.png", "no picture".toByteArray())
         installBundle()
         val undecoded = assertThrows(PictureException::class.java) { measure() }
@@ -145,7 +145,7 @@ class BenchmarkTest : DemoTest() {
     }
 
     @Test
-    fun `a bundle without a golden picture is told of`() {
+    fun `a bundle without a golden picture is reported`() {
         bundle.manifest.remove("golden")
         installBundle()
         assertThrows(BundleException::class.java) { measure() }
@@ -172,7 +172,7 @@ class BenchmarkTest : DemoTest() {
     }
 
     @Test
-    fun `it goes on while the phone is turned`() {
+    fun `it continues while the phone is rotated`() {
         installBundle()
         val finish = CountDownLatch(1)
         bundle.loadNetworks { if (it == "det" && runs.incrementAndGet() == 5) finish.await() }
@@ -211,7 +211,7 @@ class BenchmarkTest : DemoTest() {
     }
 
     @Test
-    fun `a library that cannot be loaded is told of`() {
+    fun `a library that cannot be loaded is reported`() {
         installBundle()
         FakeRuntime.linkError = "dlopen failed"
         val benchmark = start<BenchmarkActivity>()

@@ -167,7 +167,7 @@ class CameraFramesTest {
     private val manager get() = RuntimeEnvironment.getApplication().getSystemService(CameraManager::class.java)
 
     @Test
-    fun `the back camera is chosen where there is one`() {
+    fun `the back camera is chosen if there is one`() {
         assertNull(chooseCamera(manager))
         addCamera(manager, "front", CameraCharacteristics.LENS_FACING_FRONT, 270)
         assertEquals("front" to true, chooseCamera(manager)?.let { it.id to it.isFront })

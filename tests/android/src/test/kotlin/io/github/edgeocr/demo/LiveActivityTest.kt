@@ -246,7 +246,7 @@ class LiveActivityTest : DemoTest() {
     }
 
     @Test
-    fun `turning the phone goes on live and upright`() {
+    fun `rotating the phone continues live and upright`() {
         plugCamera(degrees = 90)
         val live = startLive()
         give(bundle.image.turnLeft())
@@ -276,7 +276,7 @@ class LiveActivityTest : DemoTest() {
     }
 
     @Test
-    fun `lines lie where the preview shows them`() {
+    fun `lines are where the preview shows them`() {
         plugCamera()
         val live = startLive()
         give()
@@ -331,7 +331,7 @@ class LiveActivityTest : DemoTest() {
     }
 
     @Test
-    fun `a device without a camera is told of, and it may be plugged in`() {
+    fun `a device without a camera is reported, and it may be plugged in`() {
         allowCamera()
         val live = start<LiveActivity>()
         assertProblem(live, R.string.live_no_camera)
@@ -343,7 +343,7 @@ class LiveActivityTest : DemoTest() {
     }
 
     @Test
-    fun `a camera that does not open is told of`() {
+    fun `a camera that does not open is reported`() {
         plugCamera()
         allowCamera()
         val live = start<LiveActivity>()
@@ -368,7 +368,7 @@ class LiveActivityTest : DemoTest() {
     }
 
     @Test
-    fun `a camera that fails while it opens is told of`() {
+    fun `a camera that fails while it opens is reported`() {
         plugCamera()
         allowCamera()
         val live = start<LiveActivity>()
@@ -387,7 +387,7 @@ class LiveActivityTest : DemoTest() {
     }
 
     @Test
-    fun `a camera that gives frames of another kind is told of`() {
+    fun `a camera that gives frames of another kind is reported`() {
         plugCamera()
         val live = startLive()
         FakeCamera.frameError = UnsupportedOperationException("another format than was asked for")
@@ -396,7 +396,7 @@ class LiveActivityTest : DemoTest() {
     }
 
     @Test
-    fun `a camera that is taken away is told of`() {
+    fun `a camera that is taken away is reported`() {
         plugCamera()
         val live = startLive()
         give()
@@ -421,7 +421,7 @@ class LiveActivityTest : DemoTest() {
     }
 
     @Test
-    fun `another Paddle-Lite is told of`() {
+    fun `another Paddle-Lite is reported`() {
         plugCamera()
         FakeRuntime.version = "v2.10"
         val live = startLive()

@@ -373,7 +373,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `a camera that gives nothing is told of`() {
+    fun `a camera that gives nothing is reported`() {
         val controller = start<MainActivity>()
         val asked = askForPhoto(controller)
         shadowOf(controller.get()).receiveResult(asked, Activity.RESULT_OK, null)
@@ -406,7 +406,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `no app to pick or take with is told of`() {
+    fun `no app to pick or take with is reported`() {
         shadowOf(app).checkActivities(true)
         shadowOf(app).grantPermissions(Manifest.permission.CAMERA)
         val controller = start<MainActivity>()
@@ -417,7 +417,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `what is shared and is no picture is told of`() {
+    fun `something shared that is not a picture is reported`() {
         installBundle()
         offer("a text".toByteArray())
         val controller = share()
@@ -429,7 +429,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `what is shared and cannot be unpacked is told of`() {
+    fun `what is shared and cannot be unpacked is reported`() {
         // Up to Android 12, an object of a class that only the other app has causes this exception.
         val intent = object : Intent(ACTION_SEND) {
             override fun <T> getParcelableExtra(name: String?, type: Class<T>): T? =
@@ -439,7 +439,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `a picture that may not be read any more is told of and may be tried again`() {
+    fun `a picture that may not be read any more is reported and may be tried again`() {
         installBundle()
         shadowOf(app.contentResolver).registerInputStreamSupplier(uri) { throw SecurityException("revoked") }
         val controller = share()
@@ -459,7 +459,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `a damaged bundle is told of`() {
+    fun `a damaged bundle is reported`() {
         bundle.files["models/det.nb"] = bundle.files.getValue("models/det.nb").clone().also { it[0] = 0 }
         installBundle()
         offer()
@@ -467,7 +467,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `a library that is missing or of another version is told of`() {
+    fun `a library that is missing or of another version is reported`() {
         installBundle()
         offer()
         FakeRuntime.linkError = "dlopen failed: libpaddle_lite_jni.so not found"
@@ -483,7 +483,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `too little memory is told of`() {
+    fun `too little memory is reported`() {
         installBundle()
         offer()
         var isFull = true
@@ -496,7 +496,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `a picture without text is told of`() {
+    fun `a picture without text is reported`() {
         installBundle()
         offer()
         Preferences(app)[NumberSetting.TEXT_SCORE] = 1.0
@@ -530,7 +530,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `nothing lies under the system's bars`() {
+    fun `nothing is under the system bars`() {
         val content = start<MainActivity>().find(android.R.id.content)
         for (keyboard in listOf(300, 0)) {
             val insets = WindowInsets.Builder()

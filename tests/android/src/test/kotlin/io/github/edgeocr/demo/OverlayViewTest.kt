@@ -49,7 +49,7 @@ class OverlayViewTest : DemoTest() {
     }
 
     @Test
-    fun `the picture is as large as fits, the boxes lie where the lines are`() {
+    fun `the picture is scaled to fit, the boxes are on the lines`() {
         val view = makeView()
         view.showsTexts = false
         view.show(picture, listOf(line), 200, 100)
@@ -65,7 +65,7 @@ class OverlayViewTest : DemoTest() {
     }
 
     @Test
-    fun `a sampled picture takes the place of the whole one`() {
+    fun `a downsampled picture replaces the full one`() {
         val view = makeView()
         view.showsTexts = false
         view.show(picture, listOf(makeLine("wide", 200f, 200f, 1200f, 400f)), 2000, 1000)

@@ -58,7 +58,7 @@ class PhotoProviderTest : DemoTest() {
     }
 
     @Test
-    fun `other files cannot be had`() {
+    fun `other files cannot be read`() {
         val known = PhotoProvider.create(app)
         val paths = listOf("secret.txt", "..%2F..%2Fsecret.jpg", "a/${known.lastPathSegment}", "", "x.jpg")
         for (path in paths) {

@@ -77,7 +77,7 @@ class PictureFileTest : DemoTest() {
     }
 
     @Test
-    fun `a picture of 108 million pixels is sampled down to fit memory`() {
+    fun `a picture of 108 megapixels is downsampled to fit into memory`() {
         val image = BufferedImage(12000, 9000, BufferedImage.TYPE_BYTE_GRAY)
         val file = temporary.newFile("huge.jpg")
         ImageIO.write(image, "jpg", file)
@@ -103,7 +103,7 @@ class PictureFileTest : DemoTest() {
     }
 
     @Test
-    fun `what reading takes is at most half of the heap`() {
+    fun `memory for a reading is at most half of the heap`() {
         assertEquals(24_000_000, PictureFile.countPixels(Long.MAX_VALUE))
         // A photo of 12 megapixels is read at full size on a phone that gives apps 192 MB.
         assertTrue(PictureFile.countPixels(192L shl 20) >= 12_000_000)
@@ -111,7 +111,7 @@ class PictureFileTest : DemoTest() {
     }
 
     @Test
-    fun `what is no picture is told of`() {
+    fun `a file that is not a picture is reported`() {
         for (content in listOf("a text".toByteArray(), ByteArray(0), bundle.encodePicture().copyOf(20))) {
             assertRefused<PictureFileException>(R.string.error_no_picture) { write(content).decode() }
         }

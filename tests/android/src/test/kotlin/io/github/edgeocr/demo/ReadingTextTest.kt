@@ -43,7 +43,7 @@ class ReadingTextTest : DemoTest() {
     }
 
     @Test
-    fun `lines of a sampled picture are moved to where they are in its file`() {
+    fun `lines of a downsampled picture are scaled to its file`() {
         val scaled = reading.scale(4f, 2f)
         assertEquals(listOf(7.6f, 4f, 36f, 4f, 36f, 10f, 4f, 10f), scaled.lines[0].polygon.toList())
         assertEquals(reading.lines.map { it.text to it.recScore }, scaled.lines.map { it.text to it.recScore })
@@ -65,7 +65,7 @@ class ReadingTextTest : DemoTest() {
     }
 
     @Test
-    fun `a text that is too long for the system is told of`() {
+    fun `a text that is too long for the system is reported`() {
         fun failWith(cause: Exception) = object : ContextWrapper(app) {
             override fun startActivity(intent: Intent) = throw RuntimeException("Failure from system", cause)
         }

@@ -186,7 +186,7 @@ class SelfTestTest : DemoTest() {
     }
 
     @Test
-    fun `what the user has set does not count`() {
+    fun `the user's settings are ignored`() {
         installBundle()
         Preferences(app)[NumberSetting.TEXT_SCORE] = 1.0
         Preferences(app).threads = 1
@@ -275,7 +275,7 @@ class SelfTestTest : DemoTest() {
     }
 
     @Test
-    fun `a screen that is only hidden goes on`() {
+    fun `a hidden screen continues`() {
         installBundle()
         val (begun, finish) = CountDownLatch(1) to CountDownLatch(1)
         bundle.loadNetworks { begun.countDown(); finish.await() }

@@ -114,7 +114,7 @@ class SettingsActivityTest : DemoTest() {
     }
 
     @Test
-    fun `what makes no sense is refused where it stands and not kept`() {
+    fun `an invalid value is marked in its field and not stored`() {
         val controller = start<SettingsActivity>()
         val wrong = mapOf(
             NumberSetting.THREADS to listOf("0", "1.5", "100000", "x", "NaN"),
