@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parent.parent
-sys.path.insert(0, str(REPOSITORY))
 
 _MARKER = re.compile(r"^<!-- generate (\w+) -->$", re.MULTILINE)
 
@@ -26,8 +25,8 @@ _CHINESE = {
     "Required": "必需",
     "Figure": "指标",
     "Paddle-Lite op": "Paddle-Lite 算子",
-    "rebuilt as ONNX": "可重建为 ONNX",
-    "cost known": "可计算开销",
+    "Fused activations": "可融合的激活函数",
+    "Integer weights": "整数权重",
     "yes": "是",
     "no": "否",
 }
@@ -38,6 +37,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     # In the repository, pages link to the picture where it is.
     markdown = markdown.replace("(../examples/result.jpg)", "(result.jpg)")
     return fill(markdown, chinese=page.file.src_uri.endswith(".zh.md"))
+
+
+def on_config(config: Any) -> None:
+    """Read the code of this checkout, whatever is installed."""
+    sys.path.insert(0, str(REPOSITORY))
 
 
 def on_files(files: Any, *, config: Any) -> Any:
@@ -193,33 +197,23 @@ def _describe_type(part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     return words
 
 
-def list_ops() -> tuple[list[str], list[str], list[str]]:
-    """Return the ONNX ops that are imported, and the ops of a `.nb` that are rebuilt as ONNX and whose cost is known.
-
-    The one place that knows where the code keeps these tables.
-    """
-    from converters.lite.nb import cost, to_onnx
-    from converters.sources import onnx
-
-    return sorted(onnx._FOLDED), sorted(to_onnx._RULES), sorted(cost._RULES)
-
-
 def make_ops() -> Iterator[str]:
-    """The ops that models may hold."""
-    imported, rebuilt, priced = list_ops()
-    yield ", ".join(map(_code, imported))
-    rows = [
-        [_code(name), "yes" if name in rebuilt else "no", "yes" if name in priced else "no"]
-        for name in sorted({*rebuilt, *priced})
-    ]
-    yield from _table(["Paddle-Lite op", "rebuilt as ONNX", "cost known"], rows)
+    """The ops that a `.nb` may hold, from the table of `converters.lite.nb.ops`."""
+    from converters.lite.nb.ops import OPS
+
+    rows = []
+    for name, rule in sorted(OPS.items()):
+        fused = ", ".join(_code(activation) for activation in rule.activations)
+        rows.append([_code(name), fused, "yes" if rule.scaled_axis[1] else ""])
+    yield from _table(["Paddle-Lite op", "Fused activations", "Integer weights"], rows)
 
 
-def make_onnx_range() -> Iterator[str]:
-    """The opsets that are read."""
-    from converters.sources.onnx import MAX_OPSET, MIN_OPSET
+def make_onnx_ops() -> Iterator[str]:
+    """The ONNX ops and opsets that are read."""
+    from converters.sources.onnx import _KNOWN
+    from converters.sources.onnx_graph import MAX_OPSET, MIN_OPSET
 
-    yield f"opset {MIN_OPSET}–{MAX_OPSET}"
+    yield f"Opset {MIN_OPSET}–{MAX_OPSET}: {', '.join(map(_code, sorted(_KNOWN)))}"
 
 
 def make_tolerances() -> Iterator[str]:
@@ -247,7 +241,7 @@ def make_tolerances() -> Iterator[str]:
 GENERATORS: dict[str, Callable[[], Iterator[str]]] = {
     "commands": make_commands,
     "manifest": make_manifest,
-    "onnx_range": make_onnx_range,
+    "onnx_ops": make_onnx_ops,
     "ops": make_ops,
     "settings": make_settings,
     "tolerances": make_tolerances,
