@@ -6,24 +6,25 @@ from collections import Counter
 
 import pytest
 
-OUTCOMES: pytest.StashKey[list[tuple[str, str]]] = pytest.StashKey()
+# A property of the test's report, as a report also comes from other processes of pytest-xdist.
+NAME = "documented command"
 
 
 @pytest.fixture
-def record(request):
+def record(record_property):
     """Note what happened to a command: `ran`, or the reason for which it was only parsed."""
 
-    def note(command: str, outcome: str) -> None:
-        request.config.stash.setdefault(OUTCOMES, []).append((command, outcome))
+    def note(outcome: str) -> None:
+        record_property(NAME, outcome)
 
     return note
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    outcomes = config.stash.get(OUTCOMES, [])
-    if not outcomes:
+def pytest_terminal_summary(terminalreporter):
+    reports = terminalreporter.stats.get("passed", [])
+    counts = Counter(value for report in reports for name, value in report.user_properties if name == NAME)
+    if not counts:
         return
-    counts = Counter(outcome for _, outcome in outcomes)
     ran = counts.pop("ran", 0)
     terminalreporter.section("commands in README and docs")
     terminalreporter.line(f"{ran} ran, {sum(counts.values())} were only parsed:")

@@ -270,13 +270,13 @@ def test_commands(command, scratch, environment, start_service, record):
     if obstacle := find_obstacle(command):
         reason, check = obstacle
         check(command)
-        record(command, reason)
+        record(reason)
         return
     if command.startswith("edge-ocr serve"):
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with direct.open(f"{start_service(command)}/health", timeout=30) as answer:
             assert answer.status == 200
-        record(command, "ran")
+        record("ran")
         return
     folder, wanted, outcome = scratch, command, "ran"
     if command.startswith(ON_BOARD):
@@ -299,7 +299,7 @@ def test_commands(command, scratch, environment, start_service, record):
         answer = json.loads(done.stdout)
         assert answer["errorCode"] == 0
         assert answer["result"]["texts"][0]["text"] == "山茶书店"
-    record(command, outcome)
+    record(outcome)
 
 
 @pytest.mark.slow
@@ -309,7 +309,7 @@ def test_programs(program, scratch, environment, record):
     done = run([sys.executable, "-c", program], scratch, env)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout or "print" not in program
-    record(program, "ran")
+    record("ran")
 
 
 @pytest.mark.parametrize("page", ENGLISH, ids=lambda page: str(page.relative_to(ROOT)))
