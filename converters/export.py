@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converters.bundle.assembly import choose_charset, settle_config, write_content
+from converters.bundle.assembly import choose_charset, choose_libraries, settle_config, write_content
 from converters.bundle.board.files import add_shims
 from converters.bundle.contents import BundleContents
 from converters.bundle.golden import GOLDEN_FILE, read_golden_lines, read_golden_picture
-from converters.bundle.libraries import choose_libraries
 from converters.bundle.manifest import SBOM, build_manifest
 from converters.bundle.ownership import list_written
 from converters.bundle.sbom import build_sbom
@@ -58,7 +57,8 @@ def export_bundle(
     if options.with_onnx and chosen.bundle_folder:
         raise UsageError("--with-onnx is for boards: an app reads .nb files only", "omit it")
     put_back(out_dir, report=report)
-    check_out_dir(out_dir, force=options.force, is_project=bool(chosen.bundle_folder))
+    is_project = bool(chosen.bundle_folder)
+    check_out_dir(out_dir, force=options.force, is_project=is_project)
     zip_file = check_zip(out_dir, force=options.force) if options.zip else None
 
     sources = tuple(read_source(model, report) for model in find_models(config, progress).values())
@@ -133,12 +133,7 @@ def export_bundle(
         if zip_file is not None:
             # Before the bundle is moved into place, so that a failure here leaves nothing exported. Check again:
             # minutes have passed since the first check.
-            check_out_dir(
-                out_dir,
-                force=options.force,
-                is_project=bool(chosen.bundle_folder),
-                written=list_written(bundle.root),
-            )
+            check_out_dir(out_dir, force=options.force, is_project=is_project, written=list_written(bundle.root))
             check_zip(out_dir, force=options.force)
             write_zip(bundle.root, zip_file)
     return ExportReport(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -139,12 +139,7 @@ class Truth:
     """Sum of 1 - NED over the lines found."""
 
     def __add__(self, other: Truth) -> Truth:
-        return Truth(
-            self.wanted + other.wanted,
-            self.found + other.found,
-            self.exact + other.exact,
-            self.ned_sum + other.ned_sum,
-        )
+        return Truth(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -209,29 +204,16 @@ class ParityReport:
         """Return everything except the pictures as JSON values; numbers that are not finite become None."""
         return {
             "status": "passed" if self.passed else "failed",
-            "bundle": self.bundle,
-            "target": self.target,
-            "precision": self.precision,
-            "lite_version": self.lite_version,
-            "edge_ocr_version": self.edge_ocr_version,
-            "runner": self.runner,
-            "reference": self.reference,
-            "checks": [
-                {
-                    "layer": check.layer,
-                    "name": check.name,
-                    "passed": check.passed,
-                    "detail": check.detail,
-                    "value": _keep_finite(check.value),
-                    "limit": check.limit,
-                }
-                for check in self.checks
-            ],
+            **{name: getattr(self, name) for name in _FACTS},
+            "checks": [{**asdict(check), "value": _keep_finite(check.value)} for check in self.checks],
             "figures": {name: _keep_finite(value) for name, value in self.figures.items()},
             "images": [_describe_image(image) for image in self.images],
             "notes": list(self.notes),
             "trace": {kind: _describe_trace(trace) for kind, trace in self.traces.items()},
         }
+
+
+_FACTS = ("bundle", "target", "precision", "lite_version", "edge_ocr_version", "runner", "reference")
 
 
 def _keep_finite(value: float | None) -> float | None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-import cv2
 import numpy as np
 
 from edge_ocr.config import PipelineConfig, load_config, restore_config
@@ -63,7 +62,10 @@ class OcrPipeline:
             }
             _probe(loaded["det"], models["det"], 32, 32)
             config, classes = _settle_batch(config, loaded["rec"], models["rec"])
-            self._readers.append(_create_reader(config, models, loaded, classes))
+            if "cls" in loaded:
+                orientation = config.orientation
+                _probe(loaded["cls"], models["cls"], orientation.image_height, orientation.image_width)
+            self._readers.append(TextReader.build(loaded, fit_charset(models["rec"], classes), config))
         self.config = config
         self._models = models
         # Idle readers, as indexes in `_readers`.
@@ -149,11 +151,7 @@ class OcrPipeline:
         # Wait for an idle device; if there are several, use the one that has been idle longest.
         place = self._idle.get()
         try:
-            return self._readers[place].read(image)
-        except (MemoryError, cv2.error) as error:
-            # OpenCV raises cv2.error if memory is short or it does not support the size.
-            reason = " ".join(str(error).split()) or "out of memory"
-            raise InputError(f"{label} ({image.shape[1]}×{image.shape[0]}) cannot be processed: {reason}") from None
+            return self._readers[place].read(image, label)
         finally:
             self._idle.put(place)
 
@@ -231,15 +229,6 @@ def create_pipeline(
     extra = dict(overrides or {})
     config = load_config(pipeline, {**extra, **values}, {**dict.fromkeys(extra, "argument overrides"), **origins})
     return OcrPipeline(config, use_hpip, progress)
-
-
-def _create_reader(
-    config: PipelineConfig, models: Mapping[Kind, Model], engines: Mapping[Kind, Engine], classes: int
-) -> TextReader:
-    charset = fit_charset(models["rec"], classes)
-    if "cls" in engines:
-        _probe(engines["cls"], models["cls"], config.orientation.image_height, config.orientation.image_width)
-    return TextReader.build(engines, charset, config)
 
 
 def _change_reader(reader: TextReader, config: PipelineConfig) -> TextReader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from edge_ocr.core.settings import DetectionSettings
     from edge_ocr.core.types import BgrImage, TextLine
 
-# A trace holds every tensor at once: tens of megabytes at this side length, gigabytes at 960.
+# A trace holds every tensor at once: tens of megabytes at this side, gigabytes at 960. Lines are cut to this width.
 _TRACE_SIDE = 320
-# Wider lines are cut off.
 _TRACE_WIDTH = 640
 
 # Outputs kept per network and picture. A page with many lines has more; the rest run twice.
@@ -141,19 +140,13 @@ class _Side:
         return [line if line.rec_score >= self._text_score else replace(line, text="") for line in lines]
 
 
-@dataclass
-class Worst:
-    """The input on which each network differs most, and its picture."""
+@dataclass(frozen=True)
+class WorstInput:
+    """The input on which a network differs most, and its picture."""
 
-    differences: dict[Kind, float] = field(default_factory=dict)
-    inputs: dict[Kind, NDArray[np.float32]] = field(default_factory=dict)
-    pictures: dict[Kind, str] = field(default_factory=dict)
-
-    def is_worse(self, kind: Kind, difference: float) -> bool:
-        return kind not in self.differences or difference > self.differences[kind]
-
-    def keep(self, kind: Kind, difference: float, array: NDArray[np.float32], picture: str) -> None:
-        self.differences[kind], self.inputs[kind], self.pictures[kind] = difference, array, picture
+    difference: float
+    array: NDArray[np.float32]
+    picture: str
 
 
 class Comparison:
@@ -169,7 +162,7 @@ class Comparison:
         self._reference = _Side(bundle, self._comparers)
         self._exported = _Side(bundle, self._recorders)
 
-    def compare(self, picture: Picture, worst: Worst | None) -> ImageParity:
+    def compare(self, picture: Picture, worst: dict[Kind, WorstInput] | None) -> ImageParity:
         image = picture.image
         try:
             # The networks are compared while the reference reads, on the inputs from its own boxes.
@@ -180,9 +173,9 @@ class Comparison:
                 if merged is None or comparer.worst is None:
                     continue
                 tensors[kind] = merged
-                if worst is not None and worst.is_worse(kind, merged.max_abs):
+                if worst is not None and (kind not in worst or merged.max_abs > worst[kind].difference):
                     array = _prepare_trace(kind, comparer.worst, image, self._detection)
-                    worst.keep(kind, merged.max_abs, array, picture.name)
+                    worst[kind] = WorstInput(merged.max_abs, array, picture.name)
             classes = self._comparers["rec"].classes
         finally:
             for kind, comparer in self._comparers.items():

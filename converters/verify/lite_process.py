@@ -50,10 +50,6 @@ Explain = Callable[[int, bytes], NotVerifiedError | None]
 """Takes exit code and stderr of a process that ended early; returns a more specific error, or None."""
 
 
-def explain_nothing(returncode: int, stderr: bytes) -> NotVerifiedError | None:
-    return None
-
-
 class LiteProcess:
     """An engine: one model on a real Paddle-Lite library, in its own process.
 
@@ -73,7 +69,7 @@ class LiteProcess:
         cwd: Path | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
         run_timeout_s: float = RUN_TIMEOUT_S,
-        explain: Explain = explain_nothing,
+        explain: Explain | None = None,
     ) -> None:
         """Prepare to run `command`, which serves `model`; nothing starts yet.
 
@@ -185,7 +181,7 @@ class LiteProcess:
             raise self._refuse(f"did not {doing} within {timeout_s:g} s{quote_last(child.tail)}", child) from None
         except EndedError:
             returncode = child.end(CLOSE_TIMEOUT_S)
-            better = self._explain(returncode, bytes(child.tail))
+            better = None if self._explain is None else self._explain(returncode, bytes(child.tail))
             if better is not None:
                 raise better from None
             end = f"did not {doing}: {name_end(returncode)}{quote_last(child.tail)}"

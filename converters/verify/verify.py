@@ -19,7 +19,7 @@ from converters.processes.ssh import parse_ssh
 from converters.report import Check, ImageParity, ParityReport
 from converters.sources import list_source_files
 from converters.text import Report
-from converters.verify.comparison import Comparison, KeptClasses, Worst
+from converters.verify.comparison import Comparison, KeptClasses, WorstInput
 from converters.verify.lite_runner import open_lite_engines
 from converters.verify.parity import check_figures, collect_figures
 from converters.verify.pictures import list_pictures
@@ -105,7 +105,7 @@ def verify_bundle(
             loaded["rec"] = KeptClasses(loaded["rec"], kept)
         comparison = Comparison(bundle, loaded, engines)
         images = []
-        worst = Worst() if options.trace else None
+        worst: dict[Kind, WorstInput] | None = {} if options.trace else None
         for picture in pictures:
             image = comparison.compare(picture, worst)
             images.append(image)
@@ -307,26 +307,23 @@ def _find_library(bundle: Bundle, arch: Arch) -> tuple[Path, Path]:
     return (bundle.folder / shipped if shipped else library.cxx_library), library.include_dir
 
 
-# --- what was found
-
-
 def _trace(
     bundle: Bundle,
     models: Mapping[Kind, Model],
     graphs: Mapping[Kind, NbGraph],
     kept: Sequence[int],
-    worst: Worst,
+    worst: Mapping[Kind, WorstInput],
     report: Report,
 ) -> dict[Kind, Trace]:
     from converters.verify.trace import trace_model
 
     traces: dict[Kind, Trace] = {}
-    for kind, array in worst.inputs.items():
-        report(f"{kind}: comparing every tensor on {worst.pictures[kind]}")
+    for kind, found in worst.items():
+        report(f"{kind}: comparing every tensor on {found.picture}")
         traces[kind] = trace_model(
             models[kind].program,
             graphs[kind],
-            array,
+            found.array,
             bundle.precision,
             bundle.models[kind],
             kept_classes=kept if kind == "rec" and len(kept) < bundle.manifest["charset"]["source_classes"] else None,

@@ -332,15 +332,12 @@ def _parse_manifest(folder: Path, content: bytes) -> DeviceBundle:
         raise ModelError(f"{path} is damaged: not JSON", _COPY_AGAIN) from None
     try:
         _check_shape(manifest, {"schema_version": int, "target": str}, "")
-        if manifest["schema_version"] > SCHEMA_VERSION:
+        version = manifest["schema_version"]
+        if version != SCHEMA_VERSION:
+            again = "" if version > SCHEMA_VERSION else ", or export it again"
             raise ModelError(
-                f"{path} has schema_version {manifest['schema_version']}, this runtime reads up to {SCHEMA_VERSION}",
-                "use the runtime in the bundle",
-            )
-        if manifest["schema_version"] < SCHEMA_VERSION:
-            raise ModelError(
-                f"{path} has schema_version {manifest['schema_version']}, this runtime reads {SCHEMA_VERSION}",
-                "use the runtime in the bundle, or export it again",
+                f"{path} has schema_version {version}, this runtime reads {SCHEMA_VERSION}",
+                f"use the runtime in the bundle{again}",
             )
         if manifest["target"] != "arm":
             raise ModelError(

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import cv2
 import numpy as np
 
 from .bundle import ENGINES, POWER_MODES, DeviceBundle, find_abi, find_own_bundle, open_bundle
@@ -96,13 +95,8 @@ class LiteOCR:
 
         Raises InputError if it does not fit into memory.
         """
-        try:
-            with self._lock:
-                return self._reader.read(image)
-        except (MemoryError, cv2.error) as error:
-            # OpenCV raises cv2.error if memory is short or it does not support the size.
-            reason = " ".join(str(error).split()) or "out of memory"
-            raise InputError(f"{label} ({image.shape[1]}×{image.shape[0]}) cannot be processed: {reason}") from None
+        with self._lock:
+            return self._reader.read(image, label)
 
     def _load(self) -> TextReader:
         bundle = self.bundle

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import cv2
 import numpy as np
 
 from .charset import Charset
 from .detection import TextDetector
 from .engines.base import Engine
+from .errors import InputError
 from .geometry import crop_polygon, is_vertical, measure_sides
 from .imaging import add_border, plan_border
 from .orientation import OrientationClassifier, turn
@@ -51,11 +53,19 @@ class TextReader:
             OrientationClassifier(engines["cls"], settings.orientation) if "cls" in engines else None,
         )
 
-    def read(self, image: BgrImage) -> Reading:
-        """Detect and read lines, without those that score below `text_score`. No text gives no lines."""
+    def read(self, image: BgrImage, label: str = "picture") -> Reading:
+        """Detect and read lines, without those that score below `text_score`. No text gives no lines.
+
+        Raises InputError, naming `label`, if the image does not fit into memory.
+        """
         timings: dict[str, float] = {}
         least = self.recognizer.settings.text_score
-        read = [line for line in self.read_all(image, timings) if line.text]
+        try:
+            read = [line for line in self.read_all(image, timings) if line.text]
+        except (MemoryError, cv2.error) as error:
+            # OpenCV raises cv2.error if memory is short or it does not support the size.
+            reason = " ".join(str(error).split()) or "out of memory"
+            raise InputError(f"{label} ({image.shape[1]}×{image.shape[0]}) cannot be processed: {reason}") from None
         left_out = tuple(line.rec_score for line in read if line.rec_score < least)
         return Reading([line for line in read if line.rec_score >= least], timings, left_out)
 

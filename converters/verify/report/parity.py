@@ -148,17 +148,8 @@ def _write_checks(checks: Sequence[Check]) -> str:
         if tolerance is not None and check.value is not None and check.limit is not None:
             found, expected = show_figure(check.value), f"{tolerance.limit} {show_figure(check.limit)}"
             reason = clean_text(tolerance.reason)
-        name = f"<code>{clean_text(check.name)}</code>"
-        rows.append(
-            (
-                show_verdict(check.passed, "passed" if check.passed else "failed"),
-                check.layer,
-                name,
-                found,
-                expected,
-                reason,
-            )
-        )
+        verdict = show_verdict(check.passed, "passed" if check.passed else "failed")
+        rows.append((verdict, check.layer, f"<code>{clean_text(check.name)}</code>", found, expected, reason))
     caption = "“Measured” values are for fp32, int16 and int8, in this order."
     return write_table(("result", "layer", "figure", "found", "tolerance", "why"), rows, caption)
 

@@ -20,7 +20,7 @@ import pytest
 from converters.lite.compiler import SOURCES, find_compiler
 from converters.lite.libraries.elf import inspect_library
 from converters.lite.nb.to_onnx import build_graph
-from converters.verify import lite_board
+from converters.verify import lite_runner
 from converters.verify.lite_process import LiteProcess
 from converters.verify.lite_runner import build_program, open_lite_engines
 from edge_ocr.errors import ModelError, NotVerifiedError, UsageError
@@ -340,8 +340,8 @@ def test_a_machine_that_cannot_run_the_programs_is_told(server, library, headers
 
 
 def test_a_board_runs_the_program_itself(server, library, headers, monkeypatch):
-    board = replace(lite_board.MACHINES["armv8"], kernels=("riscv64",), loader="/bin/sh")
-    monkeypatch.setattr(lite_board, "MACHINES", {"armv8": board})
+    board = replace(lite_runner.MACHINES["armv8"], kernels=("riscv64",), loader="/bin/sh")
+    monkeypatch.setattr(lite_runner, "MACHINES", {"armv8": board})
     server.put("uname", "echo riscv64")
     # It cannot, being this machine; where the kernel knows ARM programs, it misses the loader.
     expect_refusal(server.runner, library, headers, r"double\.nb on 127\.0\.0\.1: .*exit code")
