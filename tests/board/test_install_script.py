@@ -415,7 +415,7 @@ def test_a_bundle_for_something_else(board, system):
     board.set_library()
     if system == "other-version":
         board.set_library(file=LIBRARY, version_matches=False)
-    hint = f"armlinux.{abi}; then export the bundle again with --arch {abi}, or with --with-onnx"
+    hint = f"armlinux.{abi}, then export the bundle again with --arch {abi}, or with --with-onnx"
     board.install().refuses(5, "it fits not", hint if abi else "--with-onnx")
     assert not (board.bundle / ".installed").exists()
 
