@@ -100,16 +100,15 @@ def test_a_library_that_lacks_another_is_no_running_app(home, android_folder, tm
 @pytest.mark.parametrize(
     ("arch", "options", "words", "expected"),
     [
-        ("armv7hf", {}, "is for armlinux.armv7hf", "armlinux.armv8"),
-        ("armv8", {"abis": ("armv7hf",)}, "is for armlinux.armv8", "armlinux.armv7hf"),
-        ("armv8", {"target": "android"}, "is for armlinux.armv8", "android.armv8"),
+        ("armv7hf", {}, "armlinux.armv7hf", "armlinux.armv8"),
+        ("armv8", {"abis": ("armv7hf",)}, "armlinux.armv8", "armlinux.armv7hf"),
+        ("armv8", {"target": "android"}, "armlinux.armv8", "android.armv8"),
     ],
 )
 def test_a_library_of_the_wrong_machine_is_refused(home, lite_library, tmp_path, arch, options, words, expected):
     out = tmp_path / "out" / "bundle"
-    with pytest.raises(ModelError, match=words) as caught:
+    with pytest.raises(ModelError, match=f"{words}, expected .*{expected}"):
         export_to(out, lite_lib=lite_library(arch), **options)
-    assert expected in caught.value.hint
     assert list_stored() == [], "what does not fit the bundle must not replace what is stored"
     assert not out.parent.exists()
 
@@ -118,9 +117,9 @@ def test_a_library_of_the_wrong_machine_is_refused(home, lite_library, tmp_path,
     ("content", "words"),
     [
         (b"\x7fELF\2\1\1" + bytes(9) + b"\3\0\x3e\0\1\0\0\0" + bytes(40), "machine X86_64, expected AARCH64 or ARM"),
-        (b"\x7fELF", "is a damaged ELF file"),
-        (b"PK\3\4", r"is neither a \.tar\.gz nor a shared library"),
-        (None, "there is no such file or folder"),
+        (b"\x7fELF", "ELF"),
+        (b"PK\3\4", "50 4b 03 04"),
+        (None, CXX_NAME),
     ],
 )
 def test_what_is_no_library_is_refused(home, tmp_path, content, words):
@@ -177,4 +176,4 @@ def test_the_cxx_library_alone_serves_no_app(home, lite_library, tmp_path):
     report, libraries, steps = export_to(tmp_path / "bundle", "android", lite_lib=library)
     assert list_libraries(report.out_dir) == []
     assert libraries["arm64-v8a"]["file"] is None
-    assert "WARNING: arm64-v8a: there is no java/so/libpaddle_lite_jni.so" in " ".join(steps)
+    assert "WARNING: arm64-v8a: java/so/libpaddle_lite_jni.so" in " ".join(steps)
