@@ -202,7 +202,7 @@ def test_the_board_tells_signed_bundles_from_others(board, onnx_bundle, tmp_path
     sign(6)
     (bundle / "models" / "rec.nb").write_bytes(model[:-1] + b"x")
     status, said = ask()
-    assert (status, said.count("sha256 is not the manifest's")) == (5, 2)
+    assert (status, said.count("sha256")) == (5, 2)
     (bundle / "models" / "rec.nb").write_bytes(model)
     (bundle / "manifest.json").write_bytes((bundle / "manifest.json").read_bytes() + b" ")
     status, said = ask()
