@@ -289,7 +289,7 @@ def test_a_folder_that_is_not_a_bundle_is_refused(server, bundle):
     (server.root / "ocr").mkdir()
     (server.root / "ocr" / "photo.jpg").touch()
     error = expect_failure(server, bundle, UsageError, r"/ocr .*bundle")
-    assert "name another folder" in error.hint
+    assert "choose another folder" in error.hint
 
 
 @pytest.fixture
