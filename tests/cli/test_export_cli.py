@@ -214,7 +214,7 @@ def test_a_library_of_another_version_exits_5(opt, tmp_path, monkeypatch):
     assert not (tmp_path / "bundle").exists()
     ended = run_export(*options, "--allow-version-mismatch", "--no-verify")
     assert ended.returncode == 0, ended.stderr
-    assert "WARNING: armv8: VERSION MISMATCH: the library is of v2.12" in ended.stderr
+    assert "WARNING: armv8: VERSION MISMATCH: the library is v2.12" in ended.stderr
 
 
 def compile_library(out):
