@@ -43,7 +43,7 @@ class Outcome:
 
     source: Source
     lines: tuple[str, ...]
-    """One JSON object for each page that was read; maybe none."""
+    """One JSON object for each page that was read; possibly none."""
     error: EdgeOcrError | None
     """Why the input, or some of its pages, could not be read; None if all were."""
     notes: tuple[str, ...] = ()
@@ -141,7 +141,7 @@ class _Pool:
                     under_way.popleft()
                     yield outcome
                 except BrokenProcessPool:
-                    # The culprit is unknown; inputs behind an unfinished one may be done.
+                    # The culprit is unknown; inputs after an unfinished one may be done.
                     pool.shutdown()
                     for source, future in under_way:
                         done = future.done() and not future.cancelled() and future.exception() is None

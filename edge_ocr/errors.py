@@ -1,4 +1,4 @@
-"""The errors that edge_ocr raises on purpose; each has an exit code, an HTTP status and maybe a hint."""
+"""The errors that edge_ocr raises on purpose; each has an exit code, an HTTP status and an optional hint."""
 
 from edge_ocr.core.errors import (
     ConfigError,

@@ -1,4 +1,4 @@
-"""Where errors become exit codes: for a command as a whole, and for the inputs that it could not read."""
+"""Turns errors into exit codes: those of a whole command, and those of inputs that it could not read."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Machine:
     abi: str | None
     """As `find_abi`."""
     name: str
-    """For people, used if there is no ABI."""
+    """Description for errors, used if there is no ABI."""
     glibc: str | None
     """As `find_glibc`."""
     python: str
@@ -224,7 +224,7 @@ class DeviceBundle:
         return built if built.is_file() and (self.trust is None or is_own) else None
 
     def describe_trust(self) -> str | None:
-        """Return for people how the bundle is trusted; None if this machine accepts every bundle."""
+        """Describe why the bundle is trusted; None if this machine accepts every bundle."""
         if self.trust is None or self.release is None:
             return None
         said = f"release {self.release.name}, counter {self.release.counter}, by the keys in {self.trust.folder}"

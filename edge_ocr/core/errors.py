@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def escape_text(text: str, keep: str = "") -> str:
-    """Return text with what a terminal or a reader of lines would act on spelt out, except the characters in `keep`."""
+    """Escape the characters that a terminal or a line-based reader would act on, except those in `keep`."""
     return "".join(
         char if char.isprintable() or char in keep else char.encode("unicode_escape").decode() for char in text
     )

@@ -185,7 +185,7 @@ def read_public_key(path: Path) -> bytes:
 
 
 def name_key(key: bytes) -> str:
-    """Return the name of a public key for people: the first 16 hexadecimal digits of its sha256."""
+    """Return a short name for a public key: the first 16 hexadecimal digits of its sha256."""
     return hashlib.sha256(key).hexdigest()[:16]
 
 
@@ -334,7 +334,7 @@ def check_folder(folder: Path, trust: Trust) -> Release:
     try:
         strangers = sorted(list_strangers(folder, files))
     except OSError as error:
-        raise UntrustedError(f"{error.filename} cannot be looked into: {error.strerror}") from None
+        raise UntrustedError(f"{error.filename} cannot be read: {error.strerror}") from None
     if strangers:
         raise UntrustedError(describe_strangers(strangers))
     return release
@@ -382,7 +382,7 @@ def _raise(error: OSError) -> None:
 
 def _check_file(folder: Path, name: str, entry: Mapping[str, Any]) -> None:
     if name.startswith("/") or ".." in name.split("/"):
-        raise UntrustedError(f"the file {name!r} leads out of the bundle")
+        raise UntrustedError(f"the file {name!r} is outside the bundle")
     path = folder / name
     digest = hashlib.sha256()
     try:
@@ -397,7 +397,7 @@ def _check_file(folder: Path, name: str, entry: Mapping[str, Any]) -> None:
     except OSError as error:
         raise UntrustedError(f"{path} cannot be read: {error.strerror}") from None
     if digest.hexdigest() != entry["sha256"]:
-        raise UntrustedError(f"{path} was changed: its sha256 is not the manifest's")
+        raise UntrustedError(f"{path} was changed: its sha256 differs from the manifest's")
 
 
 def _open_file(path: Path) -> Any:
@@ -430,7 +430,7 @@ def _read_seen(folder: Path) -> dict[str, int]:
     except (OSError, ValueError, AttributeError, RecursionError):
         # Ignoring it would accept older bundles.
         raise UntrustedError(
-            f"{path} cannot be read or is damaged, so no bundle is trusted; deleting it lets older releases in"
+            f"{path} cannot be read or is damaged, so no bundle is trusted; deleting it allows older releases"
         ) from None
     return {str(name): counter for name, counter in content.items()}
 

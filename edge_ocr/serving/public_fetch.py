@@ -41,7 +41,7 @@ def create_fetcher(settings: ServeSettings) -> Fetcher:
         if not is_public(address):
             raise InputError(
                 # The same message for an unknown name, or it would reveal which internal names exist.
-                f"the address of {host} is not public or unknown",
+                f"the address of {host} is either not public or unknown",
                 "send the picture itself, or serve with --allow-private-urls",
             )
 

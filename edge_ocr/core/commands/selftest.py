@@ -13,7 +13,7 @@ from ..errors import NotVerifiedError
 def run(options: argparse.Namespace) -> int:
     """Check each layer and print a line for it."""
     bundle = open_bundle(find_own_bundle() if options.bundle is None else options.bundle)
-    _write("files", f"{bundle.check_files()} files, each as the manifest says")
+    _write("files", f"{bundle.check_files()} files match the manifest")
     trust = bundle.describe_trust()
     if trust is not None:
         _write("trusted", trust)

@@ -23,7 +23,7 @@
 #pragma GCC visibility pop
 
 #if defined(__GLIBC__)
-// What newer compilers make of shared_ptr asks glibc 2.32 for this, and boards have older ones. 0 is always right: it says
+// Newer compilers let shared_ptr read this variable of glibc 2.32, which older boards lack. 0 is always safe: it means
 // that there may be threads.
 extern "C" {
 __attribute__((visibility("hidden"))) char __libc_single_threaded = 0;
@@ -44,7 +44,7 @@ struct edge_ocr_lite {
 
 namespace {
 
-// Not a std::string: telling of a failure must not fail.
+// Not a std::string: reporting a failure must not fail.
 thread_local char last_error[4096];
 
 int Refuse(int status, const char* what, const char* why = "") {
@@ -52,7 +52,7 @@ int Refuse(int status, const char* what, const char* why = "") {
   return status;
 }
 
-// Run `body`, which returns a status; no exception leaves it.
+// Run `body`, which returns a status, and turn exceptions into a status.
 template <typename Body>
 int Guard(const char* what, const Body& body) noexcept {
   try {
@@ -62,11 +62,11 @@ int Guard(const char* what, const Body& body) noexcept {
   } catch (const std::exception& error) {
     return Refuse(EDGE_OCR_LITE_FAILED, what, error.what());
   } catch (...) {
-    return Refuse(EDGE_OCR_LITE_FAILED, what, "an exception without a text");
+    return Refuse(EDGE_OCR_LITE_FAILED, what, "an exception without a message");
   }
 }
 
-// Keeps stderr from the screen for as long as it lives.
+// Discards stderr during its lifetime.
 class Silence {
  public:
   Silence() : stderr_(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1)) {
@@ -86,7 +86,7 @@ class Silence {
   int stderr_;
 };
 
-// Making its first config, Paddle-Lite describes the processor in twenty lines; of any model it knows nothing then.
+// With its first config, Paddle-Lite prints twenty lines about the processor. No message about a model is lost here.
 bool MakeFirstConfig() {
   const Silence silence;
   const lite::MobileConfig config;
@@ -123,18 +123,18 @@ const char* GetName(const std::vector<std::string>& names, size_t index) {
 const char* edge_ocr_lite_get_error(void) { return last_error; }
 
 int edge_ocr_lite_create(const char* path, int threads, int power_mode, edge_ocr_lite** model) {
-  if (model == nullptr) return Refuse(EDGE_OCR_LITE_BAD_ARGUMENT, "no place for the model");
+  if (model == nullptr) return Refuse(EDGE_OCR_LITE_BAD_ARGUMENT, "model is NULL");
   *model = nullptr;
-  if (path == nullptr) return Refuse(EDGE_OCR_LITE_BAD_ARGUMENT, "no path");
+  if (path == nullptr) return Refuse(EDGE_OCR_LITE_BAD_ARGUMENT, "path is NULL");
   if (threads < 1 || threads > EDGE_OCR_LITE_MAX_THREADS) {
     return Refuse(EDGE_OCR_LITE_BAD_ARGUMENT, "threads: expected 1 to 256");
   }
   if (power_mode < EDGE_OCR_LITE_POWER_HIGH || power_mode > EDGE_OCR_LITE_POWER_RAND_LOW) {
     return Refuse(EDGE_OCR_LITE_BAD_ARGUMENT, "power mode: expected 0 to 5");
   }
-  return Guard("Paddle-Lite does not load the model", [&]() -> int {
+  return Guard("Paddle-Lite cannot load the model", [&]() -> int {
     if (!CanRead(path)) return EDGE_OCR_LITE_BAD_ARGUMENT;
-    // One thread makes it, the others wait.
+    // One thread makes it; the others wait.
     static const bool is_silenced = MakeFirstConfig();
     (void)is_silenced;
     lite::MobileConfig config;
@@ -153,7 +153,7 @@ int edge_ocr_lite_create(const char* path, int threads, int power_mode, edge_ocr
 }
 
 void edge_ocr_lite_destroy(edge_ocr_lite* model) {
-  Guard("Paddle-Lite does not end well", [&]() -> int {
+  Guard("Paddle-Lite cannot free the model", [&]() -> int {
     delete model;
     return EDGE_OCR_LITE_OK;
   });
@@ -179,18 +179,18 @@ int edge_ocr_lite_borrow_input(edge_ocr_lite* model, size_t index, const int64_t
     return Refuse(EDGE_OCR_LITE_BAD_ARGUMENT, "shape: expected 1 to 8 positive dims and at most 2^28 elements");
   }
   model->has_run = false;
-  return Guard("Paddle-Lite does not take the shape", [&]() -> int {
+  return Guard("Paddle-Lite refuses the shape", [&]() -> int {
     const std::unique_ptr<lite::Tensor> input = model->predictor->GetInput(static_cast<int>(index));
     input->Resize(lite::shape_t(dims, dims + rank));
     *data = input->mutable_data<float>();
-    if (*data == nullptr) return Refuse(EDGE_OCR_LITE_FAILED, "Paddle-Lite gave no memory for the input");
+    if (*data == nullptr) return Refuse(EDGE_OCR_LITE_FAILED, "Paddle-Lite allocated no memory for the input");
     return EDGE_OCR_LITE_OK;
   });
 }
 
 int edge_ocr_lite_run(edge_ocr_lite* model) {
   model->has_run = false;
-  return Guard("Paddle-Lite does not run the model", [&]() -> int {
+  return Guard("Paddle-Lite cannot run the model", [&]() -> int {
     model->predictor->Run();
     model->has_run = true;
     return EDGE_OCR_LITE_OK;
@@ -201,14 +201,14 @@ int edge_ocr_lite_borrow_output(edge_ocr_lite* model, size_t index, const float*
                                 size_t* rank) {
   if (GetName(model->outputs, index) == nullptr) return EDGE_OCR_LITE_BAD_ARGUMENT;
   if (!model->has_run) return Refuse(EDGE_OCR_LITE_BAD_ARGUMENT, "there is no output before a run");
-  return Guard("Paddle-Lite gives no output", [&]() -> int {
+  return Guard("Paddle-Lite returns no output", [&]() -> int {
     model->output = model->predictor->GetOutput(static_cast<int>(index));
     if (model->output->precision() != lite::PrecisionType::kFloat) {
       return Refuse(EDGE_OCR_LITE_FAILED, "the output is not float32");
     }
     model->output_dims = model->output->shape();
     if (!IsShape(model->output_dims.data(), model->output_dims.size())) {
-      return Refuse(EDGE_OCR_LITE_FAILED, "the output has no shape of 1 to 8 positive dims and at most 2^28 elements");
+      return Refuse(EDGE_OCR_LITE_FAILED, "output shape: expected 1 to 8 positive dims and at most 2^28 elements");
     }
     *data = model->output->data<float>();
     *dims = model->output_dims.data();

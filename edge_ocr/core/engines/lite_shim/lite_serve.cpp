@@ -1,11 +1,11 @@
 // edge-ocr-lite-serve MODEL.nb THREADS: runs one model for a host that talks to it through stdin and stdout.
 //
-// All numbers are little-endian. First, once the model is loaded or not:
-//   char[8] "EOCRLITE", u32 protocol (1), u32 status, u32 length, text: version of the library, or what went wrong
+// All numbers are little-endian. First, once loading has succeeded or failed:
+//   char[8] "EOCRLITE", u32 protocol (1), u32 status, u32 length, text: version of the library, or the error
 // Then for each run:
 //   request: u32 rank, rank × i64 dims, float32 data
 //   answer:  u32 0, u32 rank, rank × i64 dims, float32 data;  or  u32 status, u32 length, text
-// The program ends with 0 when the host closes stdin between runs, with 2 where it cannot go on.
+// The program ends with 0 when the host closes stdin between runs, with 2 if it cannot continue.
 
 #include <sys/resource.h>
 #include <unistd.h>
@@ -21,7 +21,7 @@
 
 #include "edge_ocr_lite.h"
 
-static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && sizeof(float) == 4, "the protocol is memory as it is");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && sizeof(float) == 4, "the protocol copies memory unchanged");
 
 namespace {
 
@@ -33,7 +33,7 @@ class Channel {
  public:
   Channel(int in, int out) : in_(in), out_(out) {}
 
-  // Return how many bytes came before the end of the stream; all of `size`, as a rule.
+  // Return how many bytes arrived before the end of the stream; normally `size`.
   size_t Read(void* data, size_t size) const {
     size_t done = 0;
     while (done < size) {
@@ -74,7 +74,7 @@ class Channel {
   int out_;
 };
 
-// Serve one request; false ends the program: the stream is broken.
+// Serve one request; return false if the stream is broken, which ends the program.
 bool Serve(const Channel& channel, edge_ocr_lite* model, uint32_t rank) {
   int64_t dims[EDGE_OCR_LITE_MAX_RANK];
   if (rank < 1 || rank > EDGE_OCR_LITE_MAX_RANK) {
@@ -84,9 +84,9 @@ bool Serve(const Channel& channel, edge_ocr_lite* model, uint32_t rank) {
   if (channel.Read(dims, rank * sizeof *dims) < rank * sizeof *dims) return false;
   int64_t count = 1;
   for (uint32_t i = 0; i < rank; ++i) {
-    // Where the data would end is then unknown, so nothing behind it can be read.
+    // The end of the data is then unknown, so nothing after it can be read.
     if (dims[i] < 1 || dims[i] > EDGE_OCR_LITE_MAX_ELEMENTS / count) {
-      channel.WriteText(EDGE_OCR_LITE_BAD_ARGUMENT, "dims: expected positive ones and at most 2^28 elements");
+      channel.WriteText(EDGE_OCR_LITE_BAD_ARGUMENT, "dims: expected positive numbers and at most 2^28 elements");
       return false;
     }
     count *= dims[i];
@@ -116,10 +116,10 @@ bool Serve(const Channel& channel, edge_ocr_lite* model, uint32_t rank) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // Paddle-Lite and what it is built with may print; only the protocol goes to the stdout that we were given.
+  // Paddle-Lite and its dependencies may print, so stdout goes to stderr; only the protocol uses the original stdout.
   const int out = dup(STDOUT_FILENO);
   if (out < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0) return kExitBroken;
-  // Paddle-Lite aborts on what it does not like, and nobody asked for a core file.
+  // Paddle-Lite aborts on invalid models; leave no core file.
   const struct rlimit none = {0, 0};
   setrlimit(RLIMIT_CORE, &none);
 
