@@ -36,7 +36,7 @@ class TracedTensor:
     """For the op alone, run on the reference's values for its inputs as far as they are known; inf without a reference
     or if a value is not finite."""
     relative_diff: float
-    """‖a - b‖ / ‖b‖, likewise."""
+    """‖a - b‖ / ‖b‖, for the same values."""
     agrees: bool
     """Whether `relative_diff` is below the threshold."""
     accumulated_diff: float
@@ -72,7 +72,7 @@ class Check:
     name: str
     passed: bool
     detail: str
-    """For people: actual and expected."""
+    """Actual and expected values, as text."""
     value: float | None = None
     limit: float | None = None
     """The tolerance; None if the check does not compare numbers."""

@@ -34,7 +34,7 @@ class Signer:
 
     @property
     def key_name(self) -> str:
-        """Return the name of its public key, for people."""
+        """Return the name of its public key."""
         return name_key(self.key.public_key().public_bytes_raw())
 
 

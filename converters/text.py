@@ -25,7 +25,7 @@ LAST_LINES = 15
 
 
 # Paddle-Lite puts level, time, file (its path cut from the left) and function before each line of its log, with the
-# line's number behind the one or the other:
+# line number after the file or after the function:
 # "[F 11/22  9:19: 6.755 ...e-Lite/lite/model_parser/model_parser.cc:118 LoadCombinedParamsPb] Check failed: ..."
 # "[F 11/22 12:30:26.284 lite/core/program.cc RuntimeProgram:316] no operator ..."
 _LOG_PREFIX = re.compile(r"\[[IWEF] [^\]]*?([^\s/\]]+\.\w+)(:\d+)? ([^\s:\]]+)(:\d+)?\] ")

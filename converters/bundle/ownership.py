@@ -40,7 +40,7 @@ class Contents:
     """The user's files in a folder, by paths relative to it with forward slashes."""
 
     kept: list[str] = field(default_factory=list)
-    """To be kept: files, links, and folders that contain only files of the user's."""
+    """To be kept: files, links, and folders that contain only the user's files."""
     lost: list[str] = field(default_factory=list)
     """Files that a replacement would lose."""
 

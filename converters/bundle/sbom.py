@@ -55,7 +55,7 @@ def build_sbom(contents: BundleContents, files: Mapping[str, FileEntry], around:
 
     `files` are those of the bundle, without SBOM and manifest. `around` are those of the project around it; the SBOM
     names only its Paddle-Lite libraries. The bom-ref of a file's component is its path, its hash that of the manifest.
-    Models and dictionaries of the user's own have no licence here. The SBOM holds no time, and its serial number
+    The user's own models and dictionaries have no licence here. The SBOM holds no time, and its serial number
     depends on its content only, so two exports give the same bytes.
     """
     exported = contents.models
@@ -118,7 +118,7 @@ class _Parts:
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where a model is from; empty for a model of the user's own."""
+    """The origin of a model; empty for the user's own models."""
 
     licenses: tuple[DisjunctiveLicense, ...] = ()
     purls: Mapping[str, PackageURL] = field(default_factory=dict)

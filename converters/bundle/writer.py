@@ -58,11 +58,11 @@ class BundleWriter:
     """The files of a bundle that is being written, and of the project around it."""
 
     root: Path
-    """Where they are until all are written."""
+    """Their folder until all are written."""
     folder: Path
     """Folder of the bundle: `root`, or inside it."""
     place: Path
-    """Where they are moved when all are written."""
+    """Their final folder."""
     files: dict[str, FileEntry] = field(default_factory=dict)
     """Files of the bundle by relative path with forward slashes, without the manifest."""
     around: dict[str, FileEntry] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class BundleWriter:
     def keep_failed(self) -> Path:
         """Move the result to NAME.failed next to its place, replacing an earlier one, and return the new path.
 
-        Anything else of that name, or one that contains files of the user's, stays; the new name then gets a suffix.
+        Anything else of that name, or one that contains the user's files, stays; the new name then gets a suffix.
 
         Raises UsageError if it cannot be moved.
         """
@@ -188,7 +188,7 @@ def check_out_dir(
     `written` are the files that will be in it, as far as known.
 
     Raises UsageError if a file or a folder that is not empty is in the way. With `force`, a bundle may replace a bundle
-    and a project a project, unless files of the user's would be lost; no other folder is ever replaced.
+    and a project a project, unless the user's files would be lost; no other folder is ever replaced.
     """
     _look_at(out_dir, force, is_project, written)
     return Path(os.path.realpath(out_dir))
@@ -260,7 +260,7 @@ def _sort_out(folder: Path, written: Collection[str] = ()) -> Contents:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Tell whether a folder is a bundle or project without files of the user's."""
+    """Tell whether a folder is a bundle or project without the user's files."""
     try:
         return not folder.is_symlink() and _sort_out(folder) == Contents()
     except OSError:
@@ -298,7 +298,7 @@ def put_back(out_dir: Path, *, report: Report = lambda step: None) -> None:
                 return
         old = [path for path in left if path.suffix == ".old" and _read_rule(path) is not None]
         is_vacant = not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir()))
-        # Of two, nobody knows which was the last.
+        # If there are several, it is unknown which was the last.
         if is_vacant and len(old) == 1:
             old[0].rename(place)
             left.remove(old[0])

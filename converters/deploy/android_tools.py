@@ -51,7 +51,7 @@ def list_missing_tools(folder: Path) -> Iterator[tuple[str, str]]:
     remedy = "add bin/ of a download from gradle.org/releases to PATH, or open the project once in Android Studio"
     if gradle is None:
         yield f"{wanted} (missing)", remedy
-    # Gradle needs Java to tell its version.
+    # Gradle needs Java to report its version.
     elif version is not None:
         status, out, said = run_tool([*_GRADLE_ENVIRONMENT, gradle, "--version"], ASK_TIMEOUT_S * 5, folder)
         match = re.search(r"^Gradle (\d+)\.(\d+)", out, re.MULTILINE) if status == 0 else None

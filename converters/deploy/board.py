@@ -44,7 +44,7 @@ COPY_TIMEOUT_S = 1800.0
 RUN_TIMEOUT_S = 3600.0
 """For the installer, where pip may download, and for measuring."""
 SWITCH_TIMEOUT_S = 600.0
-"""A slow SD card may first have much to write."""
+"""A slow SD card may have a lot to write first."""
 CLOSE_TIMEOUT_S = 5.0
 REMOVE_TIMEOUT_S = 60.0
 
@@ -113,7 +113,7 @@ class Board:
         self.machine = ""
         """Output of `uname -m`."""
         self.facts: Machine | None = None
-        """Facts about its Python; None if it does not tell them."""
+        """Facts about its Python; None if it does not report them."""
         self.python_version = ""
         """Empty if there is no such Python."""
         self.replaces = False
@@ -262,7 +262,7 @@ class Board:
         said = self.run_beside("ownership", _OWNERSHIP, stage, old, new, json.dumps(settings))
         count, _, named = clean_text(said.decode(errors="replace").strip(), _MAX_LINE).partition(" ")
         if not count.isdecimal():
-            raise ToolchainError(f"{self._address.host}: cannot tell what in {old} is yours: got {said[:200]!r}")
+            raise ToolchainError(f"{self._address.host}: unclear which files in {old} are yours: got {said[:200]!r}")
         if named and not force:
             raise UsageError(
                 f"{self._address.host}: files that you changed or added in {self.place} would be lost: {named}",

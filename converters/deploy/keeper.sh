@@ -48,7 +48,7 @@ put_back() {
   found=
   for left in "$1".old-*; do
     if ! is_folder "$left" || ! is_bundle "$left"; then continue; fi
-    # Of two, nobody knows which was the last.
+    # If there are several, it is unknown which was the last.
     [ -z "$found" ] || return
     found=$left
   done

@@ -53,7 +53,7 @@ class DeployOptions:
     runs: int = RUNS
     """Runs to measure."""
     force: bool = False
-    """Whether to keep the old bundle next to the new one if files of the user's would be lost otherwise."""
+    """Whether to keep the old bundle next to the new one if the user's files would be lost otherwise."""
     trusted: Path | None = None
     """File of the public key that must have signed the bundle; a board without trusted keys trusts it from then on."""
 

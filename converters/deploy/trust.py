@@ -22,7 +22,7 @@ def check_board_trust(board: Board, folder: Path, trusted: Path | None) -> bool:
     """Check that a board would accept the bundle in `folder`, and return whether it trusts any keys.
 
     Raises ParityError if the board would refuse the bundle, or does not trust the key in the file `trusted`;
-    ToolchainError if it cannot check signatures, or does not tell what it trusts; NotVerifiedError if this machine
+    ToolchainError if it cannot check signatures, or does not report what it trusts; NotVerifiedError if this machine
     cannot check signatures.
     """
     found = _read_answer(board)
@@ -69,7 +69,7 @@ def settle_trust(board: Board, trusted: Path | None) -> str:
 
 
 def describe_reach(folder: str, login: str) -> str:
-    """Return, as text, for whom the keys in a trust folder count."""
+    """Return, as text, which users the keys in a trust folder apply to."""
     if folder == str(SYSTEM_FOLDER):
         return f"the whole board ({folder})"
     return f"{login}, but no other user or service there ({folder}; for all, put the key into {SYSTEM_FOLDER} as root),"
@@ -82,7 +82,7 @@ def _read_answer(board: Board) -> dict[str, Any]:
         if not isinstance(found["folder"], (str, type(None))):
             raise TypeError
     except (ValueError, KeyError, TypeError):
-        raise ToolchainError(f"{board.host}: does not tell what it trusts: got {said[:200]!r}") from None
+        raise ToolchainError(f"{board.host}: expected the keys that it trusts, got {said[:200]!r}") from None
     return found
 
 

@@ -73,7 +73,7 @@ class Tool:
     """A package that runs in its own interpreter, and how to make that."""
 
     name: str
-    """Its name for people, and of the store's folder with its environments."""
+    """Its name in messages, and that of the store's folder with its environments."""
     package: str
     version: str
     minors: tuple[int, ...]
@@ -81,11 +81,11 @@ class Tool:
     variable: str
     """The environment variable that names an interpreter with the package."""
     size: str
-    """Size of an environment, as text for people."""
+    """Size of an environment, as text."""
     platforms: tuple[tuple[str, str], ...]
     """`platform.system()` and `platform.machine()` of machines that it has wheels for."""
     places: str
-    """The same, as text for people."""
+    """The same, as text."""
     needs: tuple[str, ...] = ()
     """Further requirements; if empty, the package is installed without dependencies."""
     release: str = ""
@@ -103,7 +103,7 @@ class Tool:
 
     @property
     def pythons(self) -> str:
-        """Return, as text for people, which Python it needs."""
+        """Return, as text, which Python it needs."""
         least, most = min(self.minors), max(self.minors)
         return f"CPython 3.{least}" if least == most else f"CPython 3.{least} to 3.{most}"
 

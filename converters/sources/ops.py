@@ -1,4 +1,4 @@
-"""What a Paddle op means, one record an op: what the ONNX importer, the graph of a `.nb` and the trace all need."""
+"""What a Paddle op means, one record per op: what the ONNX importer, the graph of a `.nb` and the trace all need."""
 
 from __future__ import annotations
 

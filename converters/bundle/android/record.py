@@ -12,7 +12,7 @@ from edge_ocr.core.bundle import MANIFEST
 RECORD = "edge-ocr-project.json"
 
 KEPT = ("local.properties", ".idea", "gradlew", "gradlew.bat", "gradle/wrapper/gradle-wrapper.jar")
-"""Files of the user's that belong to this machine or come from `gradle wrapper`, not to the project."""
+"""The user's files that belong to this machine or come from `gradle wrapper`, not to the project."""
 
 
 def locate_bundle(folder: Path) -> Path:

@@ -48,7 +48,7 @@ def fold_affine(program: Program) -> PassReport:
        it stays too.
     4. A scale moves past the ops between it and the convolution: a·x + b = a·(x + b/a) if a ≠ 0;
        pool(a·x) = a·pool(x) for an average, and for a maximum if a > 0; (a·x)·s = a·(x·s). An addition moves
-       likewise: a·(x + b) = a·x + a·b, and pool(x + b) = pool(x) + b without padding.
+       in the same way: a·(x + b) = a·x + a·b, and pool(x + b) = pool(x) + b without padding.
 
     A value with several readers changes only if all of them can absorb the change, as in squeeze-and-excitation blocks
     (a pooling and the product read x). Values that are fetched or read in a sub-block, and shared parameters, stay.

@@ -190,7 +190,7 @@ def find_min_glibc(path: Path) -> str | None:
             if re.fullmatch(r"GLIBC_[\d.]+", name)
         ]
         return max(versions, key=order_version, default=None)
-    # pyelftools raises ELFError where it looks, and whatever comes where it does not.
+    # pyelftools raises ELFError for what it checks, and any other exception for what it does not.
     except Exception as error:
         raise ModelError(f"{path}: is a damaged ELF file: {' '.join(str(error).split())}", _HINT) from error
 
@@ -222,7 +222,7 @@ def _read_facts(data: bytes, where: str) -> dict[str, Any]:
         return _read_elf(data, where)
     except ModelError:
         raise
-    # pyelftools raises ELFError where it looks, and whatever comes where it does not.
+    # pyelftools raises ELFError for what it checks, and any other exception for what it does not.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"{where}: is a damaged ELF file: {reason}", _HINT) from error

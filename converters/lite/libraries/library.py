@@ -52,7 +52,7 @@ class Wanted:
     where: str
     """The library's name in errors."""
     source: str
-    """Where it came from, as text for people."""
+    """Where it came from, as text."""
     released: bool = False
     """Whether it came with the official release of `version`."""
     allow_version_mismatch: bool = False
@@ -86,7 +86,7 @@ class RuntimeLibrary:
     info: LibraryInfo
     """Facts about `library`."""
     source: str
-    """Where it came from, as text for people."""
+    """Where it came from, as text."""
     concerns: tuple[str, ...]
     """What a user should know before relying on it, one sentence each; often empty."""
 
@@ -153,12 +153,12 @@ def guess_platform(folder: Path, candidates: Sequence[Platform], *, where: str) 
         raise ModelError(f"{where}: is for {_describe(infos)}, expected one of {names}", "add the right one")
     if len(fitting) > 1:
         names = " or ".join(platform.name for platform in fitting)
-        raise UsageError(f"{where}: does not tell which system it is for", f"give --platform {names}")
+        raise UsageError(f"{where}: does not say which system it is for", f"give --platform {names}")
     return fitting[0]
 
 
 def fits(info: LibraryInfo, platform: Platform) -> bool:
-    """Tell whether a library is for a platform; one that does not tell its system fits all systems."""
+    """Tell whether a library is for a platform; one that does not name its system fits all systems."""
     systems: tuple[System, ...] = ("android",) if info.kind == "jni" else ("armlinux", "android")
     return info.arch == platform.arch and info.system in (None, platform.system) and platform.system in systems
 
@@ -260,7 +260,7 @@ def _report_version(infos: Iterable[LibraryInfo], actual: str | None, wanted: Wa
     elif seen:
         told = f"names several versions: {', '.join(seen)}"
     else:
-        told = "does not tell its version"
+        told = "does not name its version"
     ways = [f"get the right one: {asset_url(wanted.platform.name, wanted.version)}"]
     if actual is not None:
         ways.append(f"or make bundles for that version: --version {actual}")
@@ -280,13 +280,13 @@ def _list_concerns(
             f"{library.version}, as you allowed; it may return wrong text, or abort, without saying why"
         )
     elif library.version_evidence == "release":
-        yield f"the library does not tell its version; it was fetched as {library.version} and is taken for that"
+        yield f"the library does not name its version; it was fetched as {library.version}, which is assumed"
     for kind, info in infos.items():
         file = PurePosixPath(LIBRARIES[kind]).name
         if info.with_extra is False:
             yield f"{file} was built without `with_extra`, so it lacks operators that PP-OCR's models need"
         elif info.with_extra is None:
-            yield f"{file} does not tell whether it was built `with_extra`, which PP-OCR's models need"
+            yield f"{file} does not show whether it was built `with_extra`, which PP-OCR's models need"
         if info.soname not in (None, file):
             yield f"{file} has the soname {info.soname}; a program linked with it will look for that name"
         # 32-bit systems have pages of 4 KB only.

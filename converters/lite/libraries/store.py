@@ -44,7 +44,7 @@ from edge_ocr.models import store as model_store
 from edge_ocr.models.store import store_root
 from edge_ocr.models.types import Progress
 
-# With what users of the store need besides: `edge-ocr libs` imports nothing else.
+# Includes what `edge-ocr libs` needs in addition to the store, so that it imports nothing else.
 __all__ = [
     "LIBRARY_VARIABLE",
     "PLATFORMS",
@@ -65,7 +65,7 @@ MAX_MEMBERS = 20_000
 """Paddle-Lite's archives contain demos and their pictures, too."""
 
 _AREA = "libs"
-# Where archives may have it.
+# Its possible paths in an archive.
 _CXX_RUNTIMES = (PLACED_CXX_RUNTIME, f"cxx/lib/{CXX_RUNTIME}")
 _SOURCE_FILE = "source.json"
 

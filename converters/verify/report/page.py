@@ -63,7 +63,7 @@ def write_table(
 
 
 def show_figure(value: float) -> str:
-    """Return a figure formatted for people."""
+    """Return a figure as readable text."""
     return format_figure(value) if math.isfinite(value) else "not finite"
 
 
