@@ -402,7 +402,7 @@ def test_selftest_passes(board, board_bundle):
     done = board("selftest")
     files, engine, golden = done.out.splitlines()
     count = sum(path.is_file() for path in board_bundle.rglob("*")) - 1
-    assert files == f"files   ok  {count} files, each as the manifest says"
+    assert files == f"files   ok  {count} files match the manifest"
     assert engine.startswith("engine  ok  onnxruntime, ")
     assert golden.startswith("golden  ok  4 lines read as expected, corners within 0.")
     assert (done.code, done.err) == (0, "")

@@ -172,8 +172,8 @@ def refuse(status: int, text: str) -> bytes:
 
 RAN = struct.pack("<IIqf", 0, 1, 1, 0)
 BAD_RANK = refuse(1, "rank: expected 1 to 8")
-BAD_DIMS = refuse(1, "dims: expected positive ones and at most 2^28 elements")
-THIRTEEN = refuse(2, "Paddle-Lite does not take the shape: 13 is too many")
+BAD_DIMS = refuse(1, "dims: expected positive numbers and at most 2^28 elements")
+THIRTEEN = refuse(2, "Paddle-Lite refuses the shape: 13 is too many")
 
 
 @pytest.mark.parametrize(
@@ -265,15 +265,15 @@ def test_another_version_is_refused_before_the_first_run(serve):
     ("word", "message"),
     [
         ("abort-load", r"load: .*SIGABRT.*:\n  model_parser\.cc:7 Load: Check failed"),
-        ("throw-load", r"does not load the model: program\.cc:316 RuntimeProgram: .*no operator 'comv2d'$"),
+        ("throw-load", r"load the model: program\.cc:316 RuntimeProgram: .*no operator 'comv2d'$"),
         ("two", "the model has 2 inputs and 1 outputs, expected one of each"),
         ("abort-run", r"run: .*SIGABRT.*:\n  conv_op\.cc:35 InferShape: .*3!=4"),
-        ("throw-run", "does not run the model: no such broadcast$"),
-        ("throw-memory", "does not run the model: out of memory$"),
-        ("throw-int", "does not run the model: an exception without a text$"),
+        ("throw-run", "run the model: no such broadcast$"),
+        ("throw-memory", "run the model: out of memory$"),
+        ("throw-int", "run the model: an exception without a message$"),
         ("int-output", "the output is not float32$"),
-        ("nine-dims", "the output has no shape of 1 to 8 positive dims"),
-        ("negative", "the output has no shape of 1 to 8 positive dims"),
+        ("nine-dims", "output shape: expected 1 to 8 "),
+        ("negative", "output shape: expected 1 to 8 "),
     ],
 )
 def test_each_way_to_fail_is_told(serve, word, message, tmp_path):
@@ -289,7 +289,7 @@ def test_each_way_to_fail_is_told(serve, word, message, tmp_path):
 
 def test_a_shape_that_the_library_refuses_ends_one_run_only(serve):
     process = serve("double")
-    with pytest.raises(NotVerifiedError, match="does not take the shape: 13 is too many"):
+    with pytest.raises(NotVerifiedError, match="shape: 13 is too many"):
         process.run(np.ones((13, 2), np.float32))
     np.testing.assert_array_equal(process.run(X), X * 2)
 

@@ -375,7 +375,8 @@ def test_the_host_accepts_a_signed_bundle(signed, keys):
     assert inspection.bundle is not None
     assert {check.layer for check in inspection.checks} >= {"signature", "files"}
     assert "release demo, counter 7" in inspection.checks[0].detail
-    assert list(inspect_bundle(signed).bundle.notes) == ["it is signed; --trusted KEY.pub checks by whom"]
+    (note,) = inspect_bundle(signed).bundle.notes
+    assert "--trusted KEY.pub" in note
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

@@ -413,7 +413,7 @@ def test_fetched_library_that_does_not_tell_its_version(make_tar, mirror, armlin
     library = fetch_library("armlinux.armv8")
     assert (library.actual_version, library.version_evidence) == ("v2.13-rc", "release")
     assert library.concerns == (
-        "the library does not tell its version; it was fetched as v2.13-rc and is taken for that",
+        "the library does not name its version; it was fetched as v2.13-rc, which is assumed",
     )
     assert find_library("armlinux.armv8") == library
 

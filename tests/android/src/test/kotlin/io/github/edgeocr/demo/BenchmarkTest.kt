@@ -120,7 +120,7 @@ class BenchmarkTest : DemoTest() {
     }
 
     @Test
-    fun `what this device does not tell is null`() {
+    fun `unknown figures are null`() {
         ReflectionHelpers.setStaticField(android.os.Build.VERSION::class.java, "SDK_INT", 28)
         assertNull(readThermalStatus(app))
         assertNull(hashManifest(app))
