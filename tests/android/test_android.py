@@ -232,7 +232,7 @@ def find_literals(main: Path) -> list[str]:
     ]
 
 
-def test_no_layout_has_words_of_its_own(main):
+def test_no_layout_has_hard_coded_text(main):
     assert find_literals(main) == []
     layout = next(file for file in (main / "res" / "layout").glob("*.xml") if '"@string/' in file.read_text("utf-8"))
     layout.write_text(re.sub(r'"@string/\w+"', '"Words"', layout.read_text("utf-8"), count=1), encoding="utf-8")
@@ -263,7 +263,7 @@ def test_library_needs_nothing_but_android_and_kotlin():
     assert {name for name in imports if not name.startswith(known)} == set()
 
 
-def test_maven_takes_the_versions_that_gradle_takes():
+def test_maven_uses_the_versions_that_gradle_uses():
     catalog = (FOLDER.parents[1] / "android_demo/gradle/libs.versions.toml").read_text(encoding="utf-8")
     versions = dict(re.findall(r'^(\w+) = "(.+)"$', catalog, re.MULTILINE))
     pom = (FOLDER / "pom.xml").read_text(encoding="utf-8")

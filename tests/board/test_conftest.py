@@ -29,6 +29,6 @@ def test_a_tool_that_fails_is_an_error_in_ci_only(run_or_skip, monkeypatch, ci, 
     assert caught.type is outcome
 
 
-def test_a_tool_that_works_is_neither(run_or_skip, monkeypatch):
+def test_a_tool_that_works_is_not_an_error(run_or_skip, monkeypatch):
     monkeypatch.setenv("CI", "true")
     run_or_skip([sys.executable, "-c", ""], "tool", 60)

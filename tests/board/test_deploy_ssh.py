@@ -145,7 +145,7 @@ def test_a_bundle_is_deployed_works_there_and_is_replaced(server, bundle, reposi
         assert step in done.stderr
 
 
-def test_what_the_user_changed_there_stops_it_or_stays_beside_the_new_bundle(server, bundle, repository):
+def test_changed_files_stop_it_or_stay_next_to_the_new_bundle(server, bundle, repository):
     place = server.root / "ocr"
     shutil.copytree(bundle, place)
     (place / "mine").touch()
@@ -169,7 +169,7 @@ def test_what_the_user_changed_there_stops_it_or_stays_beside_the_new_bundle(ser
     assert (place / "mine").exists()
 
 
-def test_without_onnxruntime_there_it_is_told_before_anything_is_copied(server, old, bundle):
+def test_missing_onnxruntime_is_reported_before_anything_is_copied(server, old, bundle):
     before = list_tree(server.root)
     bare = f'{sys.executable} -S "$@"'
     server.put("python3", f"exec {bare}")
@@ -183,7 +183,7 @@ def test_without_onnxruntime_there_it_is_told_before_anything_is_copied(server, 
     assert list_tree(server.root) == before
 
 
-def test_without_a_folder_it_goes_to_the_home_there(server, bundle, repository):
+def test_without_a_folder_it_goes_to_the_boards_home(server, bundle, repository):
     env = {**os.environ, "PYTHONPATH": str(repository)}
     options = ("--python", sys.executable, "--runs", 1, "--port", server.port, "--json", "--engine", "onnxruntime")
     done = run_cli(bundle, "--ssh", server.login, *options, env=env)
@@ -271,7 +271,7 @@ def test_a_board_that_reads_something_else_keeps_the_old_bundle(server, old, bun
     assert error.hint
 
 
-def test_a_python_that_cannot_serve_is_told_by_the_board(server, old, bundle):
+def test_an_unsuitable_python_is_reported_by_the_board(server, old, bundle):
     before = list_tree(server.root)
     address = parse_place(f"{server.login}:{old}", port=server.port, default_path="edge-ocr")
     answers = "*exit*) exit 1;; *version_info*) echo 3.8.1; exit;;"
@@ -305,7 +305,7 @@ def small_disk(server) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
-def test_a_disk_without_room_is_told(server, bundle, small_disk):
+def test_a_disk_without_room_is_reported(server, bundle, small_disk):
     message = r"127\.0\.0\.1: .*/small disk/ocr: .* \d+\.\d MB, 8\.4 MB were free"
     error = expect_failure(server, bundle, UsageError, message, f"{small_disk}/ocr")
     assert "df -h" in error.hint
@@ -314,7 +314,7 @@ def test_a_disk_without_room_is_told(server, bundle, small_disk):
     expect_failure(server, bundle, UsageError, ", 1024.0 MB were free", f"{small_disk}/ocr")
 
 
-def test_a_host_key_that_is_not_known_or_another_is_told(server, bundle):
+def test_an_unknown_or_changed_host_key_is_reported(server, bundle):
     (server.folder / "known_hosts").write_bytes(b"")
     error = expect_failure(server, bundle, ToolchainError, "ssh does not know its host key: Host key verification")
     assert error.hint == f"connect once by hand and compare the fingerprint: ssh -p {server.port} {server.login}"
@@ -322,18 +322,18 @@ def test_a_host_key_that_is_not_known_or_another_is_told(server, bundle):
     expect_failure(server, bundle, ToolchainError, "host key")
 
 
-def test_a_key_that_is_refused_is_told(server, bundle):
+def test_a_key_that_is_refused_is_reported(server, bundle):
     server.use_key("other")
     error = expect_failure(server, bundle, ToolchainError, r"Permission denied \(publickey\)")
     assert f"ssh-copy-id -p {server.port} {server.login}" in error.hint
 
 
-def test_a_board_that_cannot_be_reached_is_told(server, bundle):
+def test_a_board_that_cannot_be_reached_is_reported(server, bundle):
     server.close()
     expect_failure(server, bundle, ToolchainError, r"127\.0\.0\.1: cannot be reached: .*refused")
 
 
-def test_a_board_without_login_is_told(server, bundle):
+def test_a_board_without_login_is_reported(server, bundle):
     server.put("sh", "echo This account is currently not available.; exit 1")
     expect_failure(server, bundle, ToolchainError, "could not make a folder for .*: This account is currently")
 

@@ -113,7 +113,7 @@ def test_a_second_installation_changes_nothing(onnx):
     assert list_files(onnx.bundle / ".installed") == before
 
 
-def test_info_tells_what_is_there(onnx):
+def test_info_shows_what_is_installed(onnx):
     done = onnx.run("./ocr", "info")
     assert done.returncode == 0, done.stderr
     info = json.loads(done.stdout)
@@ -164,7 +164,7 @@ def test_uninstalling_leaves_the_bundle(onnx, onnx_bundle):
 # --- signatures, with the OpenSSL of the board
 
 
-def test_the_board_tells_signed_bundles_from_others(board, onnx_bundle, tmp_path):
+def test_the_board_distinguishes_signed_bundles(board, onnx_bundle, tmp_path):
     make_keys(tmp_path / "a.key", tmp_path / "a.pub")
     key, bundle, trust = read_private_key(tmp_path / "a.key"), tmp_path / "bundle", tmp_path / "trust"
     shutil.copytree(onnx_bundle.out_dir, bundle)

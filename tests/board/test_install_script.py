@@ -315,7 +315,7 @@ def set_traps(folder: Path) -> None:
 
 
 @EACH_PYTHON
-def test_files_beside_the_pictures_are_no_modules(board, name):
+def test_files_next_to_the_pictures_are_not_modules(board, name):
     board.put("python3", f'exec "{find_python(name)}" "$@"')
     set_traps(board.folder)
     for arguments in (("--help",), ("info",)):
@@ -325,7 +325,7 @@ def test_files_beside_the_pictures_are_no_modules(board, name):
 
 
 @EACH_PYTHON
-def test_files_in_the_bundle_are_no_modules(board, name):
+def test_files_in_the_bundle_are_not_modules(board, name):
     modules = ("numpy", "cv2", "pyclipper", "onnxruntime")
     python = str(make_python(board.folder / "bare", *modules[:-1], base=find_python(name)))
     set_traps(board.bundle)
@@ -338,7 +338,7 @@ def test_files_in_the_bundle_are_no_modules(board, name):
     assert outcome.code == 0, outcome
 
 
-def test_modules_of_the_user_stay_where_they_are(board):
+def test_modules_of_the_user_are_unchanged(board):
     (board.folder / "mine").mkdir()
     (board.folder / "mine" / "onnxruntime.py").write_text("", encoding="utf-8")
     bare = make_python(board.folder / "bare")
@@ -352,7 +352,7 @@ def test_the_launcher_without_python(board):
     board.run("edge-ocr-lite", "info").refuses(6, "python3", "apt install python3")
 
 
-def test_a_given_python_stays_the_one(runnable):
+def test_a_given_python_is_kept(runnable):
     board = runnable
     other = board.put("other", f'exec "{sys.executable}" "$@"')
     (board.programs / "python3").unlink()
@@ -393,7 +393,7 @@ def test_python_may_be_too_old(board):
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "runtime/edge_ocr_lite/__main__.py"])
-def test_a_bundle_that_is_not_whole(board, name):
+def test_an_incomplete_bundle(board, name):
     (board.bundle / name).unlink()
     board.install().refuses(5, "manifest.json or runtime/", "again")
 
@@ -455,7 +455,7 @@ def test_missing_modules(board):
     assert not (board.bundle / ".installed").exists()
 
 
-def test_where_nothing_can_be_written(board):
+def test_an_unwritable_folder(board):
     board.put("mkdir", "exit 1")
     board.install("--no-selftest").refuses(2, str(board.bundle), "owner")
 
@@ -548,7 +548,7 @@ def test_interrupted_in_the_selftest(waiting):
 
 
 @pytest.mark.parametrize("earlier", [False, True])
-def test_what_power_failure_leaves_is_tidied_by_the_next_run(waiting, earlier):
+def test_leftovers_of_a_power_failure_are_removed_by_the_next_run(waiting, earlier):
     if earlier:
         assert waiting.install().code == 0
     before = waiting.list_files()

@@ -146,7 +146,7 @@ def test_a_folder_with_a_damaged_picture_is_read_to_the_end(board, sign, sign_te
     assert [result["input_path"] for result in results] == [f"{folder}/a.png", f"{folder}/c.jpg"]
 
 
-def test_several_pictures_and_what_is_none(board, blank, tmp_path):
+def test_several_pictures_and_invalid_ones(board, blank, tmp_path):
     missing, empty = tmp_path / "none.png", tmp_path / "empty"
     empty.mkdir()
     done = board(blank, missing, blank, empty, "", "--format", "json")
@@ -170,7 +170,7 @@ def test_nothing_to_read_prints_nothing(board, tmp_path, name):
     assert done.err.startswith("Error: ")
 
 
-def test_an_empty_reading_is_told_with_what_may_help(board, blank, edit_bundle):
+def test_an_empty_reading_is_reported_with_advice(board, blank, edit_bundle):
     cv2.imwrite(str(blank), np.full((40, 1000), 255, np.uint8))
     hint = "--set Detection.limit_side_len=1000 (the picture, 1000×40, was scaled down to 960)"
     said = f"No text found in {blank}; try a bundle exported with "
@@ -211,12 +211,12 @@ def test_names_and_texts_in_any_encoding(board, blank):
 # --- saving
 
 
-def test_a_file_called_like_standard_input_is_read(board, blank):
+def test_a_file_named_like_standard_input_is_read(board, blank):
     blank.rename(blank.with_name("-"))
     assert board("./-") == Outcome(0, "", note("-"))
 
 
-def test_a_picture_too_wide_for_jpeg_is_told_and_the_next_is_read(board, blank, tmp_path):
+def test_a_picture_too_wide_for_jpeg_is_reported_and_the_next_is_read(board, blank, tmp_path):
     wide = tmp_path / "a.png"
     cv2.imwrite(str(wide), np.full((32, 70_000, 3), 255, np.uint8))
     done = board("--save-path", tmp_path / "out", wide, blank)
@@ -227,14 +227,14 @@ def test_a_picture_too_wide_for_jpeg_is_told_and_the_next_is_read(board, blank, 
     assert "a picture of 70000×32 cannot be saved as JPEG" in done.err
 
 
-def test_more_pixels_than_the_host_takes_are_refused(board, tmp_path):
+def test_more_pixels_than_the_host_allows_are_refused(board, tmp_path):
     cv2.imwrite(str(tmp_path / "bomb.png"), np.zeros((14_000, 14_000), np.uint8))
     done = board("bomb.png")
     assert (done.code, done.out) == (4, "")
     assert "bomb.png" in done.err
 
 
-def test_results_are_saved_under_names_of_their_own(board, sign, tmp_path):
+def test_results_are_saved_under_unique_names(board, sign, tmp_path):
     folder, out = make_folder(tmp_path / "folder", sign), tmp_path / "new" / "out"
     done = board(sign, folder / "c.jpg", folder, "--save-path", out, "--format", "jsonl")
     assert done.code == 4
@@ -257,7 +257,7 @@ def test_a_save_path_that_is_a_file_is_refused_at_once(board, blank):
     assert done == Outcome(2, "", f"Error: --save-path {blank} is a file\nHint: give a folder\n")
 
 
-def test_a_full_disk_leaves_the_older_pair_and_is_told(board, blank, sign, mount_small_disk):
+def test_a_full_disk_leaves_the_older_pair_and_is_reported(board, blank, sign, mount_small_disk):
     disk = mount_small_disk("60k")
     assert board(blank, "--save-path", disk).code == 0
     before = {path.name: path.read_bytes() for path in disk.iterdir()}
@@ -278,7 +278,7 @@ def test_a_full_disk_leaves_the_older_pair_and_is_told(board, blank, sign, mount
 
 
 @pytest.mark.parametrize("place", ["/proc/none", "blank.png/below"])
-def test_a_place_that_cannot_be_written_is_told(board, blank, place):
+def test_a_place_that_cannot_be_written_is_reported(board, blank, place):
     done = board(blank, blank, "--save-path", place)
     assert done.code == 2
     assert done.err.startswith(f"Error: cannot write {place}/blank_res.json: ")
@@ -308,7 +308,7 @@ def test_a_place_that_cannot_be_written_is_told(board, blank, place):
         (("info", "--threads", "1"), "Error: unrecognized arguments: --threads 1\n"),
     ],
 )
-def test_arguments_that_make_no_sense_are_usage_errors(capsys, arguments, words):
+def test_invalid_arguments_are_usage_errors(capsys, arguments, words):
     # In this process: a process each would take longer than all the rest.
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -327,7 +327,7 @@ def test_unknown_options_end_the_process_so(board):
     assert done.err == "Error: unrecognized arguments: --no-such-option\nHint: edge-ocr-lite --help\n"
 
 
-def test_more_threads_than_paddle_lite_takes_are_refused(board, blank):
+def test_more_threads_than_paddle_lite_allows_are_refused(board, blank):
     assert board(blank, "--threads", 257) == Outcome(2, "", "Error: 257 threads, expected 1 to 256\n")
 
 
@@ -345,7 +345,7 @@ def hide(*modules: str) -> list[str]:
     return [sys.executable, "-c", WITHOUT.format(modules=modules)]
 
 
-def test_missing_modules_are_told(board, blank):
+def test_missing_modules_are_reported(board, blank):
     for command in (("predict", blank), ("selftest",), ("bench",)):
         done = board(*command, start=hide("onnxruntime"))
         assert (done.code, done.err.count("\n")) == (6, 2)
@@ -357,7 +357,7 @@ def test_missing_modules_are_told(board, blank):
     assert "./install.sh" in done.err
 
 
-def test_a_module_that_lacks_a_library_is_told(board, blank, board_env):
+def test_a_module_that_lacks_a_library_is_reported(board, blank, board_env):
     reason = "libGL.so.1: cannot open shared object file"
     (blank.parent / "cv2.py").write_text(f"raise ImportError({reason!r})", encoding="utf-8")
     path = f"{blank.parent}{os.pathsep}{board_env['PYTHONPATH']}"
@@ -387,7 +387,7 @@ def test_a_bundle_for_other_code_is_refused(board, blank, edit_bundle):
     assert "constants" in done.err
 
 
-def test_a_folder_that_is_no_bundle_is_refused(board, blank):
+def test_a_folder_that_is_not_a_bundle_is_refused(board, blank):
     for command in ("predict", "bench", "selftest", "info"):
         done = board(command, *([blank] if command == "predict" else []), "--bundle", blank.parent)
         assert done == Outcome(
@@ -515,7 +515,7 @@ def test_camera_prints_lines_as_they_change(board, video, sign_texts):
     assert join(done.out.splitlines()) == join(sign_texts) * 2
 
 
-def test_camera_as_json_tells_all_lines_at_a_change(board, video, sign_texts):
+def test_camera_as_json_prints_all_lines_at_a_change(board, video, sign_texts):
     done = board("camera", "--device", video, "--format", "jsonl", "--frames", 3)
     results = [json.loads(line) for line in done.out.splitlines()]
     assert (done.code, [join(result["rec_text"]) for result in results]) == (0, [join(sign_texts), ""])
@@ -532,7 +532,7 @@ def test_camera_as_json_tells_all_lines_at_a_change(board, video, sign_texts):
         ("notes.txt", "Error: notes.txt "),
     ],
 )
-def test_a_camera_that_is_not_there_is_told(board, tmp_path, device, words):
+def test_a_missing_camera_is_reported(board, tmp_path, device, words):
     (tmp_path / "notes.txt").write_text("no video", encoding="utf-8")
     done = board("camera", "--device", device)
     assert (done.code, done.out) == (4, "")
@@ -570,7 +570,7 @@ def test_a_signal_ends_it(board_env, blank, number, code, words):
     assert end(process) == (code, words)
 
 
-def test_a_reader_that_has_gone_is_no_error(board_env, blank):
+def test_a_closed_pipe_is_not_an_error(board_env, blank):
     process = start(board_env, blank, *[blank] * 20, "-")
     assert process.stdout.readline() == f"{blank}:\n".encode()
     process.stdout.close()
@@ -581,7 +581,7 @@ def test_a_reader_that_has_gone_is_no_error(board_env, blank):
     assert (code, err.decode().replace(note(blank), "")) == (0, "")
 
 
-def test_a_full_disk_behind_stdout_is_told(board_env, blank):
+def test_a_full_disk_at_stdout_is_reported(board_env, blank):
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")
     with Path("/dev/full").open("wb") as full:

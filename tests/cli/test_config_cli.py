@@ -45,7 +45,7 @@ def test_get_writes_a_file_that_loads(cli, tmp_path):
     assert load_config(path).values == load_config("OCR").values
 
 
-def test_get_does_not_overwrite_unless_told(cli, tmp_path):
+def test_get_overwrites_only_with_force(cli, tmp_path):
     path = tmp_path / "OCR.yaml"
     path.write_text("mine")
     done = cli("config", "get", "OCR", "--save-path", tmp_path)
@@ -72,7 +72,7 @@ def test_unknown_pipeline(cli, arguments):
     assert "OCR" in done.err
 
 
-def test_show_tells_where_each_value_came_from(cli, tmp_path):
+def test_show_names_the_origin_of_each_value(cli, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("Detection: {thresh: 0.2, box_thresh: 0.5}\n")
     options = ["--pipeline", path, "--threads", "3", "--set", "Detection.box_thresh=0.7"]
@@ -89,7 +89,7 @@ def test_named_option_wins_over_set(cli):
     assert rows["Runtime.threads"] == {"value": 3, "from": "--threads"}
 
 
-def test_set_may_take_a_value_back(cli, tmp_path):
+def test_set_may_reset_a_value(cli, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("Runtime: {threads: 4}\n")
     rows = json.loads(cli("config", "show", "--pipeline", path, "--set", "Runtime.threads=null", "--json").out)

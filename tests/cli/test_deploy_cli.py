@@ -20,7 +20,7 @@ import pytest
         (["none", "--ssh", "pi@board", "--dry-run"], 5, "none is not a bundle"),
     ],
 )
-def test_what_makes_no_sense_is_told_before_anything_is_connected_to(cli, arguments, code, message, monkeypatch):
+def test_invalid_options_are_reported_before_connecting(cli, arguments, code, message, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     done = cli("deploy", *arguments)
     assert done.code == code
@@ -37,7 +37,7 @@ def test_a_dry_run_of_a_bundle_that_runs_nowhere_exits_5(cli, export):
     assert done.out == ""
 
 
-def test_a_dry_run_tells_what_becomes_of_files_there(cli, board_bundle):
+def test_a_dry_run_shows_what_happens_to_files_on_the_board(cli, board_bundle):
     for force, fate in (("", "stop the deployment"), ("--force", "keep it next to the new one")):
         done = cli("deploy", board_bundle, "--ssh", "pi@board", "--dry-run", *force.split())
         assert done.code == 0, done.err

@@ -24,7 +24,7 @@ def diagnose(cli):
     return run
 
 
-def test_everything_is_looked_for(diagnose):
+def test_everything_is_checked(diagnose):
     findings = diagnose()
     wanted = {"python", "openvino", "paddle", "onnxruntime", "pdf", "font for Chinese", "opt (paddlelite)", "uv"}
     wanted.add("paddle2onnx (for PIR models)")
@@ -34,12 +34,12 @@ def test_everything_is_looked_for(diagnose):
     assert all(set(finding) == {"area", "name", "found", "remedy"} for finding in findings.values())
 
 
-def test_what_is_missing_says_how_to_get_it(diagnose):
+def test_missing_tools_have_a_hint(diagnose):
     for finding in diagnose().values():
         assert finding["found"] or finding["remedy"], finding["name"]
 
 
-def test_what_is_here_is_found(diagnose, default_models):
+def test_installed_tools_are_found(diagnose, default_models):
     import openvino
 
     findings = diagnose()

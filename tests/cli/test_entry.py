@@ -14,7 +14,7 @@ def test_module_is_the_command(repository):
     assert done.stdout == f"edge-ocr {edge_ocr.__version__}\n"
 
 
-def test_benchmark_starts_a_command_that_is_there(repository):
+def test_benchmark_starts_an_existing_command(repository):
     show = "import json, benchmarks.memory, benchmarks.export as export; print(json.dumps(export.COMMAND))"
     found = subprocess.run([sys.executable, "-c", show], cwd=repository, capture_output=True, text=True, check=True)
     command = json.loads(found.stdout)

@@ -119,7 +119,7 @@ def test_every_option_reaches_the_bundle(opt, tmp_path):
         ),
     ],
 )
-def test_an_option_that_makes_no_sense_exits_2(cli, tmp_path, options, words):
+def test_an_invalid_option_exits_2(cli, tmp_path, options, words):
     ended = cli("export", "--out", tmp_path / "bundle", *options)
     assert ended.code == 2
     assert words in ended.err
@@ -266,7 +266,7 @@ def test_a_model_that_opt_refuses_exits_7_with_its_last_lines(opt, tmp_path, bad
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_an_export_cut_short_leaves_nothing_at_its_place(opt, tmp_path, monkeypatch, how):
+def test_an_interrupted_export_leaves_nothing(opt, tmp_path, monkeypatch, how):
     started = tmp_path / "started"
     slow = tmp_path / "slow-python"
     # Answers the first question like the real interpreter, and hangs in the next one.

@@ -36,7 +36,7 @@ def test_each_command_and_option_has_a_line(cli, command, monkeypatch):
     assert [row for row in rows if not re.match(r"  [-\[\w](?:\S| (?! ))* {2,}\S", row)] == []
 
 
-def test_commands_come_in_groups(cli):
+def test_commands_are_grouped(cli):
     out = cli("--help").out
     for panel, first in {"Read": "predict", "Convert": "export", "Set up": "doctor"}.items():
         assert re.search(rf"^{panel}:\n  {first} ", out, re.MULTILINE)

@@ -127,7 +127,7 @@ def test_tables_on_a_terminal(bundle):
     assert "…" not in text
 
 
-def test_quantisation_is_told(opt, tmp_path):
+def test_quantisation_is_reported(opt, tmp_path):
     model = resolve_model(MODELS["rec"], "rec")
     path = run_opt(opt.python, model.program, model.params, tmp_path / "int8", valid_places="arm", precision="int8")
     rows = [row[1:] for row in read_rows(run_inspect(path))]
@@ -214,7 +214,7 @@ def test_a_shape_too_small_for_the_network_is_explained(cls):
         ),
     ],
 )
-def test_what_is_no_whole_model_exits_5(cls, tmp_path, make, words):
+def test_an_incomplete_model_exits_5(cls, tmp_path, make, words):
     path = tmp_path / "bad.nb"
     path.write_bytes(make(cls.read_bytes()))
     for options in ((), ("--json",)):
@@ -225,7 +225,7 @@ def test_what_is_no_whole_model_exits_5(cls, tmp_path, make, words):
         assert "Traceback" not in ended.stderr
 
 
-def test_what_is_not_there_exits_5(tmp_path):
+def test_a_missing_file_exits_5(tmp_path):
     ended = run_inspect(tmp_path / "none.nb")
     assert ended.returncode == 5
     assert "No such file" in ended.stderr
@@ -242,7 +242,7 @@ def test_one_bad_model_in_a_bundle_exits_5(bundle, tmp_path):
     assert "rec.nb: not a .nb file" in ended.stderr
 
 
-def test_the_graph_is_written_as_onnx_beside_the_usual_output(cls, tmp_path):
+def test_the_graph_is_written_as_onnx_with_the_usual_output(cls, tmp_path):
     out = tmp_path / "cls.onnx"
     ended = run_inspect(cls, "--onnx", out)
     assert (ended.returncode, ended.stdout) == (0, run_inspect(cls).stdout)
@@ -257,7 +257,7 @@ def test_the_graph_is_written_as_onnx_beside_the_usual_output(cls, tmp_path):
     np.testing.assert_allclose(probs.sum(1), 1, atol=1e-6)
 
 
-def test_json_stays_alone_on_stdout_beside_onnx(cls, tmp_path):
+def test_json_alone_is_on_stdout_with_onnx(cls, tmp_path):
     ended = run_inspect(cls, "--json", "--onnx", tmp_path / "cls.onnx")
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)[0]["op_count"] == 104
@@ -269,7 +269,7 @@ def test_the_folder_of_one_model_will_do_for_onnx(cls, tmp_path):
     assert (tmp_path / "cls.onnx").stat().st_size > 100_000
 
 
-def test_an_onnx_file_that_is_there_gives_way_to_force_only(cls, tmp_path):
+def test_an_existing_onnx_file_is_replaced_only_with_force(cls, tmp_path):
     out = tmp_path / "a.onnx"
     out.write_text("mine")
     link = tmp_path / "link.onnx"
@@ -298,7 +298,7 @@ def test_an_onnx_file_that_is_there_gives_way_to_force_only(cls, tmp_path):
         (lambda folder: Path("/proc/a.onnx"), ""),
     ],
 )
-def test_where_no_onnx_file_can_be_exits_2(cls, tmp_path, make, words):
+def test_an_impossible_place_for_onnx_exits_2(cls, tmp_path, make, words):
     model = tmp_path / "copy.nb"
     shutil.copy(cls, model)
     out = make(tmp_path)
@@ -311,7 +311,7 @@ def test_where_no_onnx_file_can_be_exits_2(cls, tmp_path, make, words):
     assert model.read_bytes() == cls.read_bytes()
 
 
-def test_onnx_beside_options_that_do_not_fit_exits_2(bundle, tmp_path):
+def test_onnx_with_incompatible_options_exits_2(bundle, tmp_path):
     ended = run_inspect(bundle, "--onnx", tmp_path / "a.onnx")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert f"{bundle} has 3" in ended.stderr

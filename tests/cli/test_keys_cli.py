@@ -33,7 +33,7 @@ def test_a_password_is_asked_for_or_taken_from_the_environment(cli, tmp_path, mo
 
 
 @pytest.mark.parametrize("option", [("--release", "demo"), ("--counter", "3")])
-def test_a_release_without_a_key_makes_no_sense(cli, tmp_path, option):
+def test_a_release_without_a_key_is_refused(cli, tmp_path, option):
     done = cli("export", "--target", "arm", "--out", tmp_path / "bundle", *option)
     assert done.code == 2
     assert f"{option[0]}: " in done.err

@@ -232,7 +232,7 @@ def test_fetch_unknown_platform_fetches_nothing(mirror, home):
     assert not home.exists()
 
 
-def test_path_of_what_is_not_here():
+def test_path_of_a_missing_one():
     error = fail("path", PLATFORM)
     assert isinstance(error, ModelError)
     assert error.message == f"the library for {PLATFORM} v2.13-rc is not on this machine"

@@ -139,7 +139,7 @@ def test_pull_prints_name_and_folder(mirror, home):
     assert (folder / "inference.pdmodel").read_bytes() == b"new"
 
 
-def test_pull_keeps_what_is_there_unless_forced(mirror, stored):
+def test_pull_replaces_a_stored_model_only_with_force(mirror, stored):
     run("pull", NAME)
     assert (stored / "inference.pdmodel").stat().st_size == 1_000_000
     run("pull", NAME, "--force")
@@ -175,7 +175,7 @@ def test_path_prints_only_the_folder(stored):
     assert run("path", NAME) == f"{stored}\n"
 
 
-def test_path_of_what_is_not_here():
+def test_path_of_a_missing_one():
     error = fail("path", NAME)
     assert isinstance(error, ModelError)
     assert error.message == f"{NAME} is not on this machine"

@@ -85,7 +85,7 @@ def test_table_shows_every_line(cli, sign):
 
 
 @pytest.mark.parametrize(("output_format", "expected"), [("text", ""), ("json", []), ("jsonl", [])])
-def test_picture_without_text_is_no_failure(cli, tmp_path, output_format, expected):
+def test_picture_without_text_is_not_a_failure(cli, tmp_path, output_format, expected):
     from PIL import Image
 
     Image.new("RGB", (500, 3), "white").save(tmp_path / "thin.png")
@@ -96,7 +96,7 @@ def test_picture_without_text_is_no_failure(cli, tmp_path, output_format, expect
     assert (json.loads(done.out)["rec_text"] if output_format != "text" else done.out) == expected
 
 
-def test_empty_result_is_told_with_its_page(cli, sign, tmp_path):
+def test_empty_result_is_reported_with_its_page(cli, sign, tmp_path):
     from PIL import Image
 
     blank = Image.new("RGB", (1000, 40), "white")
@@ -165,7 +165,7 @@ def test_folder_without_pictures(cli, tmp_path):
 
 
 @pytest.mark.parametrize("output_format", ["text", "json", "jsonl"])
-def test_bad_files_among_good_ones(cli, sign, tmp_path, output_format):
+def test_bad_files_next_to_good_ones(cli, sign, tmp_path, output_format):
     empty, cut = tmp_path / "empty.png", tmp_path / "cut.png"
     empty.write_bytes(b"")
     cut.write_bytes(sign.read_bytes()[:5000])
@@ -221,7 +221,7 @@ def test_bad_page_of_a_pdf_does_not_cost_the_others(cli, mixed, tmp_path):
     assert saved == ["mixed_p1_res.json", "mixed_p3_res.json"]
 
 
-def test_pdf_behind_a_byte_order_mark_is_read(cli, mixed, sign, tmp_path):
+def test_pdf_after_a_byte_order_mark_is_read(cli, mixed, sign, tmp_path):
     (tmp_path / "junk.pdf").write_bytes(b"\xef\xbb\xbf\r\n" + mixed.read_bytes())
     done = cli("predict", tmp_path / "junk.pdf")
     assert (done.code, squeeze(done.out)) == (4, SIGN * 2)
@@ -262,7 +262,7 @@ def test_save_path_that_is_a_file_is_refused_before_any_work(cli, sign, tmp_path
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_full_disk_leaves_the_older_pair_and_is_told(cli, sign, examples, mount_small_disk, tmp_path):
+def test_full_disk_leaves_the_older_pair_and_is_reported(cli, sign, examples, mount_small_disk, tmp_path):
     # Room for the result of a picture without text, not for that of the sign; its JSON alone would fit.
     disk = mount_small_disk("60k")
     picture = tmp_path / "x.png"
@@ -459,7 +459,7 @@ def test_ctrl_c_keeps_what_is_finished(start_cli, sign, output_format):
     assert "Traceback" not in err.decode()
 
 
-def test_ctrl_c_while_nobody_reads_cuts_no_result_in_two(start_cli, examples):
+def test_ctrl_c_with_an_unread_pipe_splits_no_result(start_cli, examples):
     # A result of 46 lines is longer than this pipe: once it is full, the process waits in the middle of one.
     process = start_cli(
         "predict",

@@ -29,7 +29,7 @@ def list_paths(output: Path, root: Path) -> list[str]:
     return [str(Path(json.loads(line)["input_path"]).relative_to(root)) for line in output.read_text().splitlines()]
 
 
-def test_tree_goes_into_a_file(cli, tree, tmp_path):
+def test_tree_is_written_to_a_file(cli, tree, tmp_path):
     output = tmp_path / "out.jsonl"
     done = cli("predict", tree, "--recursive", "--output", output)
     assert (done.code, done.out, done.err) == (0, "", "")
@@ -78,7 +78,7 @@ def test_list_of_names_is_read(cli, tree, tmp_path, stdin):
     assert paths == [str(tree / "b/c.png"), str(tmp_path / odd)]
 
 
-def test_bad_picture_is_told_and_tried_again(cli, tree, tmp_path):
+def test_bad_picture_is_reported_and_tried_again(cli, tree, tmp_path):
     folder = tmp_path / "in"
     shutil.copytree(tree, folder)
     (folder / "bad.png").write_bytes(b"")
@@ -92,7 +92,7 @@ def test_bad_picture_is_told_and_tried_again(cli, tree, tmp_path):
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_bad_page_is_told_and_tried_again(cli, tree, make_mixed_pdf, tmp_path, jobs):
+def test_bad_page_is_reported_and_tried_again(cli, tree, make_mixed_pdf, tmp_path, jobs):
     mixed, output = tmp_path / "in" / "mixed.pdf", tmp_path / "out.jsonl"
     mixed.parent.mkdir()
     shutil.copy(tree / "a.png", mixed.parent / "z.png")
@@ -122,7 +122,7 @@ def test_bad_page_is_told_and_tried_again(cli, tree, make_mixed_pdf, tmp_path, j
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_picture_without_text_is_told(cli, examples, tree, tmp_path, jobs):
+def test_picture_without_text_is_reported(cli, examples, tree, tmp_path, jobs):
     upside_down, output = examples / "upside_down.png", tmp_path / "out.jsonl"
     done = cli("predict", tree / "a.png", upside_down, "--output", output, "--jobs", jobs)
     assert (done.code, done.out) == (0, "")
@@ -146,7 +146,7 @@ def test_picture_without_text_is_told(cli, examples, tree, tmp_path, jobs):
         (["a.png", "--output", "."], "--output"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(cli, options, words, tmp_path, monkeypatch):
+def test_invalid_options_are_refused(cli, options, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = cli("predict", *options)
     assert done.code == 2, done.err
@@ -154,7 +154,7 @@ def test_options_that_make_no_sense_are_refused(cli, options, words, tmp_path, m
     assert list(tmp_path.iterdir()) == []
 
 
-def test_empty_tree_is_told(cli, tmp_path):
+def test_empty_tree_is_reported(cli, tmp_path):
     (tmp_path / "in" / "deep").mkdir(parents=True)
     done = cli("predict", tmp_path / "in", "-r", "--output", tmp_path / "out.jsonl")
     assert done.code == 4
@@ -163,7 +163,7 @@ def test_empty_tree_is_told(cli, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
-def test_cut_off_run_is_gone_on_with(tree, tmp_path, cli_env, cli_process, name):
+def test_interrupted_run_is_continued(tree, tmp_path, cli_env, cli_process, name):
     names = tmp_path / "list.txt"
     folder = tmp_path / "in"
     folder.mkdir()

@@ -34,7 +34,7 @@ def test_a_bad_bundle_exits_with_8_and_says_what_is_wrong(cli, bundle, picture):
     assert "passed" not in done.out
 
 
-def test_what_cannot_be_found_out_exits_with_9(cli, bundle, picture):
+def test_an_unverifiable_bundle_exits_with_9(cli, bundle, picture):
     content = json.loads((bundle / "manifest.json").read_text())
     (bundle / "manifest.json").write_text(json.dumps(content | {"schema_version": 99}))
     done = cli("verify", bundle, "--images", picture)

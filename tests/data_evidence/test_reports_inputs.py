@@ -32,7 +32,7 @@ def pdfium() -> None:
     pytest.importorskip("pypdfium2")
 
 
-def test_pdf_behind_a_byte_order_mark_and_a_line_break_is_read(open_pipeline):
+def test_pdf_after_a_byte_order_mark_and_a_line_break_is_read(open_pipeline):
     (result,) = open_pipeline().predict(REPORTS / "junk_head.pdf")
     assert result.page_index is None
     assert squeeze(result["rec_text"]) == PAGE
@@ -49,7 +49,7 @@ def test_good_pages_of_a_pdf_are_read_and_the_bad_one_is_named(open_pipeline):
     assert error.value.message == TOO_LARGE
 
 
-def test_good_pages_go_into_a_file_once(default_models, tmp_path):
+def test_good_pages_are_written_to_a_file_once(default_models, tmp_path):
     from typer.testing import CliRunner
 
     from edge_ocr.cli.app import app

@@ -31,6 +31,6 @@ STRIP = "服务承诺不提供不得分二零二五年七月一日起执行本�
 @pytest.mark.parametrize(
     ("name", "text"), [("s22_12.png", STRIP), ("s14_0.png", STRIP), ("edge.png", "紧贴边缘文字ABC")]
 )
-def test_strips_are_read_whole(open_pipeline, judge, name, text):
+def test_strips_are_read_completely(open_pipeline, judge, name, text):
     (result,) = open_pipeline().predict(DATA / "reports" / name)
     assert list(map(judge.fold, result["rec_text"])) == [judge.fold(text)]

@@ -115,7 +115,7 @@ PASSES = {
 
 
 @pytest.mark.parametrize(("name", "share"), PASSES.items(), ids=PASSES)
-def test_boarding_pass_in_other_clothes(read, judge, name, share):
+def test_boarding_pass_in_other_formats(read, judge, name, share):
     (result,) = read(f"edge/{name}", **(share.settings or {}))
     match = judge.match(read_labels("edge")[name]["words"], result)
     assert match.wanted == 30
@@ -138,7 +138,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("name", "reason"), REFUSED.items(), ids=REFUSED)
-def test_what_is_no_whole_picture_is_refused(read, name, reason):
+def test_incomplete_pictures_are_refused(read, name, reason):
     with pytest.raises(InputError) as error:
         read(f"edge/{name}")
     assert reason in error.value.message
@@ -149,7 +149,7 @@ BLANK = ["blank_1x1.png", "blank_500x3.png", "pil_hopper_gray.jpg", "pil_no_pale
 
 
 @pytest.mark.parametrize("name", BLANK)
-def test_no_text_is_found_where_there_is_none(read, name):
+def test_no_text_is_found_in_empty_pictures(read, name):
     (result,) = read(f"edge/{name}")
     assert result["rec_text"] == []
 
@@ -178,7 +178,7 @@ def test_odd_files_decode(read, name, size):
     assert result.image.shape == (*size, 3)
 
 
-def test_turned_photos_come_upright(read):
+def test_turned_photos_are_read_upright(read):
     (upright,), *turned = (
         read(f"edge/pil_hopper{name}") for name in (".webp", "_orientation_6.jpg", "_orientation_8.jpg")
     )
@@ -198,7 +198,7 @@ def test_every_page_of_a_tiff(read):
     assert [result.image.shape for result in read("edge/pil_multipage.tiff")] == [(10, 10, 3), (10, 10, 3), (20, 20, 3)]
 
 
-def test_whole_page_of_a_letter(read):
+def test_full_page_of_a_letter(read):
     # 81 lines measured; this one has no labels.
     (result,) = read("edge/ocrmypdf_linn.png")
     assert "TheLinnSequencer" in result["rec_text"][0].replace(" ", "")

@@ -62,7 +62,7 @@ def test_commands_have_all_their_options(generate):
             assert re.search(rf"`[^`]*{option}\b", section), (name, option)
 
 
-def test_tables_are_whole(generate):
+def test_tables_are_complete(generate):
     assert all(f"`{key}`" in generate.fill(read("reference/settings.md")) for key in load_config("OCR").values)
     assert all(f"`{one.figure}`" in generate.fill(read("how/verify.md")) for one in TOLERANCES)
     assert "`settings.detection.box_threshold`" in generate.fill(read("reference/manifest.md"))

@@ -127,7 +127,7 @@ def test_a_case_is_the_same_each_time(kind):
         ("outside", "AssertionError: opened"),
     ],
 )
-def test_what_must_not_happen_is_seen(folder, kind, words):
+def test_forbidden_outcomes_are_detected(folder, kind, words):
     with pytest.raises(pytest.fail.Exception) as caught:
         start_cases(kind, folder, 7, 3)
     assert words in str(caught.value)
@@ -135,7 +135,7 @@ def test_what_must_not_happen_is_seen(folder, kind, words):
     assert (folder / "case-7.bin").read_bytes() == cases.make_case(kind, 7, [])
 
 
-def test_the_files_that_are_damaged_are_whole(folder):
+def test_the_original_files_are_valid(folder):
     for content in cases.encode_pictures().values():
         assert cases.read_picture_file(content, folder).startswith("host read")
     assert cases.read_dictionary_file(b"a\n", folder) == "read, in a bundle read"

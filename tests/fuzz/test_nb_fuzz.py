@@ -615,7 +615,7 @@ def real_seeds(opt, default_models, tmp_path_factory):
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_the_files_that_are_damaged_are_whole(maker):
+def test_the_original_files_are_valid(maker):
     data = write_nb(*maker())
     assert parse_nb(data).params
     assert read_and_build(data) == "built"
@@ -637,7 +637,7 @@ def test_a_case_is_the_same_each_time():
         ("crash", "Segmentation fault"),
     ],
 )
-def test_what_must_not_happen_is_seen(made_seeds, target, words):
+def test_forbidden_outcomes_are_detected(made_seeds, target, words):
     with pytest.raises(pytest.fail.Exception) as caught:
         start_cases(made_seeds, 7, 3, target, 1)
     message = str(caught.value)

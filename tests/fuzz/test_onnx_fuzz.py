@@ -398,7 +398,7 @@ TARGETS = {"import_and_pass": import_and_pass}
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_the_models_that_are_damaged_are_whole(maker, tmp_path):
+def test_the_original_models_are_valid(maker, tmp_path):
     (tmp_path / "case.onnx").write_bytes(maker().SerializeToString())
     assert import_and_pass(tmp_path) == "imported"
 
@@ -411,7 +411,7 @@ def test_a_case_is_the_same_each_time():
 
 
 @pytest.mark.parametrize("name", ["raise_another_error", "take_memory", "take_time", "crash"])
-def test_what_must_not_happen_is_seen(run_cases, runner, name):
+def test_forbidden_outcomes_are_detected(run_cases, runner, name):
     with pytest.raises(pytest.fail.Exception) as caught:
         run_cases(make_seeds(), 7, 3, name, 1)
     message = str(caught.value)

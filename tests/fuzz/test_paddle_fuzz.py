@@ -409,7 +409,7 @@ def write(folder, seeds, maker):
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_the_files_that_are_damaged_are_whole(maker, tmp_path):
+def test_the_original_files_are_valid(maker, tmp_path):
     write(tmp_path, make_seeds(), maker)
     files = tmp_path / "case.pdmodel", tmp_path / "case.pdiparams"
     assert check_for_paddle(*files) == "taken"

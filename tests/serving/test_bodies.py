@@ -175,7 +175,7 @@ def test_odd_kinds_of_forms_are_refused(service, kind, words):
     assert words in answer.json["errorMsg"]
 
 
-def test_charset_that_takes_long_does_not_hold_the_service_up(service):
+def test_slow_charset_does_not_block_the_service(service):
     body = make_form(("image", "x" * 100_000 + "-" + "a" * 100_000, None))
     start = time.monotonic()
     answer = service.ask("/ocr", body, headers={"content-type": f"{FORM['content-type']}; charset=punycode"})
@@ -184,7 +184,7 @@ def test_charset_that_takes_long_does_not_hold_the_service_up(service):
 
 
 @pytest.mark.parametrize("charset", ["utf-7", "raw_unicode_escape"])
-def test_form_with_half_a_surrogate_pair_is_no_fault(service, charset):
+def test_form_with_an_unpaired_surrogate_is_not_a_fault(service, charset):
     name = {"utf-7": "+2AA-", "raw_unicode_escape": "\\ud800"}[charset]
     kind = f"{FORM['content-type']}; charset={charset}"
     assert_failed(service.ask("/ocr", make_form((name, "x", None)), headers={"content-type": kind}), 400, "utf-8")
@@ -199,11 +199,11 @@ def test_form_with_half_a_surrogate_pair_is_no_fault(service, charset):
         b'{"image": "x", "inferenceParams": {"\\ud800": 1}}',
     ],
 )
-def test_json_with_half_a_surrogate_pair_is_no_fault(service, body):
+def test_json_with_an_unpaired_surrogate_is_not_a_fault(service, body):
     assert_failed(service.ask("/ocr", body), 422)
 
 
-def test_message_with_half_a_surrogate_pair_is_told():
+def test_message_with_an_unpaired_surrogate_is_sent():
     assert json.loads(answer_failure(422, "key \ud800").body)["errorMsg"] == "key \\ud800"
 
 
@@ -283,7 +283,7 @@ def test_refusal_waits_for_the_body(service, kind, path, start_of_body):
 
 
 @pytest.mark.parametrize("kind", [FORM["content-type"], "image/png"])
-def test_client_that_goes_is_no_fault(start, caplog, kind):
+def test_client_that_disconnects_is_not_a_fault(start, caplog, kind):
     service = start()
     with caplog.at_level(logging.INFO, "edge_ocr.serving"):
         with socket.create_connection(("127.0.0.1", service.port), 10) as client:
@@ -298,7 +298,7 @@ def test_client_that_goes_is_no_fault(start, caplog, kind):
     assert not any(record.exc_info for record in caplog.records)
 
 
-def test_document_tells_all_kinds(service):
+def test_document_lists_all_kinds(service):
     document = service.ask("/openapi.json").json
     operation = document["paths"]["/ocr"]["post"]
     assert operation["requestBody"]["required"]

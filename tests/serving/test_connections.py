@@ -25,7 +25,7 @@ ASK_HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
     ],
     ids=["nothing", "begun", "half", "no second", "half of the second", "half of the third"],
 )
-def test_connection_without_whole_headers_is_closed(start, sent, answers):
+def test_connection_with_incomplete_headers_is_closed(start, sent, answers):
     service = start(header_timeout_s=0.2)
     with socket.create_connection(("127.0.0.1", service.port), 10) as client:
         client.sendall(sent)

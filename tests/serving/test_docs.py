@@ -14,7 +14,7 @@ import pytest
 from edge_ocr.serving.docs import render_docs
 
 
-def test_openapi_tells_the_contract(service):
+def test_openapi_describes_the_contract(service):
     document = service.ask("/openapi.json").json
     operation = document["paths"]["/ocr"]["post"]
     assert set(operation["responses"]) == {"200", "400", "413", "422", "500", "503", "504"}
@@ -47,7 +47,7 @@ def test_page_loads_nothing_from_elsewhere(service):
     assert answer.content.count(b"://") == 1
 
 
-def test_docs_tell_what_the_document_does_and_load_nothing(service):
+def test_docs_show_the_openapi_document_and_load_nothing(service):
     answer = service.ask("/docs")
     assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert answer.headers["content-security-policy"].startswith("default-src 'none'; ")

@@ -121,7 +121,7 @@ def test_docs_are_a_click_away(page):
     assert page.locator("#file").count() == 1
 
 
-def test_texts_are_no_markup(page, examples, monkeypatch):
+def test_texts_are_not_markup(page, examples, monkeypatch):
     answer = serving_app._answer
 
     def forge(*arguments: object) -> dict[str, object]:

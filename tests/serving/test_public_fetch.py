@@ -96,7 +96,7 @@ def test_name_that_leads_inside_is_refused(lead, scheme, addresses):
     assert asked == ["pictures.example"]
 
 
-def test_names_inside_cannot_be_told_from_those_that_do_not_exist(lead, monkeypatch):
+def test_internal_names_look_like_unknown_ones(lead, monkeypatch):
     lead("10.0.0.1")
     with pytest.raises(InputError) as there:
         get("http://name.example/")
@@ -177,7 +177,7 @@ def test_redirect_that_leads_inside_is_refused(inside, target, words):
     assert len(inside.heard) == 1
 
 
-def test_other_ports_are_refused_before_anything_is_asked(inside, lead):
+def test_other_ports_are_refused_before_any_request(inside, lead):
     asked = lead("127.0.0.1")
     with pytest.raises(InputError, match=f"port {inside.port} of name.example .* 80, 443") as caught:
         get(f"http://name.example:{inside.port}/")
@@ -222,7 +222,7 @@ def test_usual_ports_are_allowed(lead, url):
             get(url, allow_ports=ports)
 
 
-def test_where_private_urls_are_allowed_any_port_is_but_where_ports_are_named(inside, monkeypatch):
+def test_private_urls_allow_any_port_unless_ports_are_named(inside, monkeypatch):
     monkeypatch.setattr(public_fetch, "is_public", lambda address: False)
     inside.answers.append(OK)
     url = f"http://127.0.0.1:{inside.port}/"
@@ -232,7 +232,7 @@ def test_where_private_urls_are_allowed_any_port_is_but_where_ports_are_named(in
         get(url, allow_private_urls=True, allow_ports=[8080])
 
 
-def test_proxies_of_the_environment_are_not_asked(lead, monkeypatch):
+def test_proxies_of_the_environment_are_not_used(lead, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9/")
     lead("10.0.0.1")
     with pytest.raises(InputError, match="public"):

@@ -88,7 +88,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_it_answers_what_it_has_begun_and_stops(serve, sign, name):
+def test_it_finishes_started_requests_and_stops(serve, sign, name):
     process = serve("--threads", "1")
     status, answer = process.post(sign)
     assert (status, len(answer["result"]["texts"])) == (200, 4)
@@ -207,7 +207,7 @@ def test_workers_that_cannot_start_are_given_up(serve, det_folder):
 
 
 @pytest.mark.slow
-def test_worker_that_comes_up_again_ends_the_count(serve, det_folder):
+def test_worker_that_starts_resets_the_count_of_failures(serve, det_folder):
     process = serve("--workers", "2", "--det-model", str(det_folder))
 
     def list_workers() -> list[int]:
@@ -229,7 +229,7 @@ def test_worker_that_comes_up_again_ends_the_count(serve, det_folder):
     assert process.child.poll() is None
 
 
-def test_connection_that_asks_nothing_is_closed(serve):
+def test_connection_with_half_a_request_is_closed(serve):
     process = serve("--threads", "1")
     port = int(process.url.rstrip("/").rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), 20) as client:
@@ -237,7 +237,7 @@ def test_connection_that_asks_nothing_is_closed(serve):
         assert client.recv(100) == b""
 
 
-def test_answer_that_nobody_reads_is_given_up(monkeypatch):
+def test_unread_answer_is_given_up(monkeypatch):
     monkeypatch.setattr(worker_module, "UNREAD_MS", 300)
     with worker_module._listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
         connection, _ = listener.accept()
@@ -294,7 +294,7 @@ def test_answers_do_not_wait_for_acknowledgements(serve):
     assert sorted(seconds)[10] < 0.03
 
 
-def test_metrics_of_others_are_not_asked_for(serve, tmp_path, monkeypatch):
+def test_other_metrics_are_not_requested(serve, tmp_path, monkeypatch):
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "gone"))
     process = serve("--threads", "1")
     assert urllib.request.urlopen(f"{process.url}metrics").status == 200
@@ -305,7 +305,7 @@ def run(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def test_port_that_is_taken_is_told():
+def test_port_in_use_is_reported():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
         done = run("--port", port)
@@ -329,7 +329,7 @@ def test_port_that_is_taken_is_told():
         (["--port", "0", "--workers", "2", "--rec-model", "no-such-model"], 5, "no-such-model"),
     ],
 )
-def test_bad_options_are_told_before_anything_is_served(options, code, words):
+def test_bad_options_are_reported_before_anything_is_served(options, code, words):
     done = run(*options)
     assert done.returncode == code, done.stderr
     assert words in done.stderr

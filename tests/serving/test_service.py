@@ -98,7 +98,7 @@ def test_requests_at_once_get_their_own_answers(service, examples, read_example)
         assert [text["text"] for text in answer.json["result"]["texts"]] == read_example(name)["rec_text"]
 
 
-def test_health_tells_models_and_engines(service):
+def test_health_shows_models_and_engines(service):
     answer = service.ask("/health")
     assert answer.status == 200
     assert answer.json["status"] == "ok"
@@ -182,7 +182,7 @@ def test_base64_in_small_pieces_takes_little_memory():
         tracemalloc.stop()
 
 
-def test_body_that_is_not_called_json_is_told_so(service):
+def test_body_without_a_json_content_type_is_reported(service):
     body = json.dumps({"image": "x"}).encode()
     for kind in ("text/plain", "application/x-www-form-urlencoded"):
         answer = service.ask("/ocr", body, headers={"content-type": kind})
@@ -213,7 +213,7 @@ def test_log_is_ascii():
     assert json.loads(line)["path"] == record.facts["path"]
 
 
-def test_worker_whose_figures_another_takes_away_is_no_fault(tmp_path, monkeypatch):
+def test_removed_metrics_of_another_worker_are_not_a_fault(tmp_path, monkeypatch):
     monkeypatch.setenv(METRICS_VARIABLE, str(tmp_path))
     (tmp_path / "gauge_livesum_1.db").touch()
 
@@ -276,7 +276,7 @@ def test_png_bomb_is_refused(start, open_pipeline):
     assert service.ask("/health").status == 200
 
 
-def test_announced_body_is_refused_before_it_comes(start):
+def test_announced_body_is_refused_before_it_arrives(start):
     service = start(max_body_bytes=1000)
     with socket.create_connection(("127.0.0.1", service.port), 10) as client:
         client.sendall(HEAD + b"Content-Length: 200000000\r\n\r\n")
@@ -310,7 +310,7 @@ def test_body_that_never_ends_is_given_up(start):
         assert client.recv(65536).startswith(b"HTTP/1.1 504 ")
 
 
-def test_bodies_on_their_way_are_refused_where_memory_has_no_room(start):
+def test_arriving_bodies_are_refused_if_memory_is_full(start):
     # Two are worked on and none waits: twice the largest body.
     service = start(queue=0, max_body_bytes=100_000, allow_urls=False)
 
@@ -335,7 +335,7 @@ def test_bodies_on_their_way_are_refused_where_memory_has_no_room(start):
         assert third.recv(65536).startswith(b"HTTP/1.1 400 ")
 
 
-def test_client_that_goes_in_the_middle_of_its_body_is_told_in_the_log(start, caplog):
+def test_client_that_disconnects_during_its_body_is_logged(start, caplog):
     service = start()
     with caplog.at_level(logging.INFO, "edge_ocr.serving"):
         with socket.create_connection(("127.0.0.1", service.port), 10) as client:
@@ -348,7 +348,7 @@ def test_client_that_goes_in_the_middle_of_its_body_is_told_in_the_log(start, ca
     assert [(facts["status"], facts["body_bytes"]) for facts in found] == [(499, 1)]
 
 
-def test_request_id_comes_back(start, caplog):
+def test_request_id_is_returned(start, caplog):
     service = start()
 
     def told():

@@ -48,7 +48,7 @@ def no_proxy(monkeypatch) -> None:
 
 
 @pytest.mark.usefixtures("no_proxy")
-def test_url_is_read_where_private_ones_may_be(start, site):
+def test_url_is_read_if_private_ones_are_allowed(start, site):
     service = start(allow_private_urls=True)
     for path in ("/sign.png", "/there"):
         answer = service.ask("/ocr", {"image": site + path})
@@ -57,7 +57,7 @@ def test_url_is_read_where_private_ones_may_be(start, site):
 
 @pytest.mark.usefixtures("no_proxy")
 @pytest.mark.parametrize("path", ["/round", "/file", "/empty"])
-def test_url_that_leads_to_no_picture_is_refused(start, site, path):
+def test_url_without_a_picture_is_refused(start, site, path):
     service = start(allow_private_urls=True)
     assert_failed(service.ask("/ocr", {"image": site + path}), 422)
 
@@ -125,7 +125,7 @@ class Slow:
 
 @pytest.mark.usefixtures("no_proxy")
 @pytest.mark.parametrize("stays", [True, False])
-def test_files_behind_urls_are_refused_where_memory_has_no_room(start, open_pipeline, stays):
+def test_files_behind_urls_are_refused_if_memory_is_full(start, open_pipeline, stays):
     # Room for the largest file, 1 MB, and a body.
     service = start(
         open_pipeline(Input__max_download_mb=1), queue=0, max_body_bytes=100_000, timeout_s=20, allow_private_urls=True
@@ -151,7 +151,7 @@ def test_files_behind_urls_are_refused_where_memory_has_no_room(start, open_pipe
 
 
 @pytest.mark.usefixtures("no_proxy")
-def test_slow_urls_that_are_taken_are_answered_in_time(start, open_pipeline):
+def test_accepted_slow_urls_are_answered_in_time(start, open_pipeline):
     service = start(open_pipeline(Input__download_timeout_s=1), queue=16, timeout_s=3, allow_private_urls=True)
     with contextlib.closing(Slow(b"")) as slow, ThreadPoolExecutor(24) as pool:
         answers = list(pool.map(lambda _: service.ask("/ocr", {"image": slow.url}), range(24)))

@@ -133,7 +133,7 @@ def test_enough_is_read(expected):
     assert any(not case["boxes"] for case in expected["cases"])
 
 
-def test_it_is_made_again_to_the_byte(recorded, index, tmp_path):
+def test_it_is_reproducible_to_the_byte(recorded, index, tmp_path):
     if index["made_with"] != make_golden.find_versions():
         pytest.skip(f"no libraries as those that made the golden files: {index['made_with']}")
     for name in ("pictures", "manifest.json"):
@@ -168,7 +168,7 @@ def _read(case, recorded, arrays):
     return reader.read(golden_expected.read_view(case)).lines
 
 
-def test_the_manifest_is_of_today():
+def test_the_manifest_is_current():
     manifest = json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["target"] == "android"
     assert manifest["constants"] == json.loads(json.dumps(list_constants()))

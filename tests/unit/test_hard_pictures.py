@@ -30,7 +30,7 @@ def read_tall(tall, open_pipeline):
     return next(open_pipeline().predict(tall[0]))
 
 
-def test_a_long_page_is_read_whole(tall, read_tall, judge):
+def test_a_long_page_is_read_completely(tall, read_tall, judge):
     result, (_, words) = read_tall, tall
     assert len(words) > 180
     assert len(result["rec_text"]) == len(words)
@@ -49,7 +49,7 @@ def test_a_side_limit_is_obeyed(tall, open_pipeline):
 
 
 @pytest.mark.parametrize("height", [2000, 2917])
-def test_lines_across_seams_come_once(height, open_pipeline, judge):
+def test_lines_across_seams_are_found_once(height, open_pipeline, judge):
     page, words = render_hard.render_web(np.random.default_rng(height), 2000, height)
     (result,) = open_pipeline(Detection__limit_side_len=320, Detection__windows=True).predict(page)
     assert len(result["rec_text"]) == len(words)
@@ -99,7 +99,7 @@ def test_dense_pages_lose_no_line(open_pipeline, judge):
     assert len(results[None]["rec_text"]) >= len(words)
 
 
-def test_large_photos_cost_one_look(open_pipeline, monkeypatch):
+def test_large_photos_need_one_pass(open_pipeline, monkeypatch):
     pipeline = open_pipeline()
     detector = pipeline._readers[0].detector
     shapes = []

@@ -163,7 +163,7 @@ def name_room(module: str) -> str:
 
 
 @pytest.mark.parametrize("path", list_modules("converters"), ids=name_module)
-def test_rooms_of_converters_import_one_way(path):
+def test_folders_of_converters_import_one_way(path):
     room = name_room(name_module(path))
     rooms = {name_room(name) for name in list_imports(path)} - {"", room}
     assert rooms <= ROOMS.get(room, set())

@@ -25,7 +25,7 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_the_truth_of_a_picture_lies_on_its_print(name):
+def test_ground_truth_boxes_are_on_the_print(name):
     render, flat = PICTURES[name]
     (pixels, words), (again, _), (other, _) = (render(np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert np.array_equal(pixels, again)
@@ -46,14 +46,14 @@ def test_the_truth_of_a_picture_lies_on_its_print(name):
         assert np.ptp(grey[cv2.dilate(covered, np.ones((3, 3), np.uint8)) == 0]) == 0
 
 
-def test_scenery_has_no_text():
+def test_landscapes_have_no_text():
     pixels, words = render_hard.render_scenery(np.random.default_rng(1), 400, 300)
     assert words == []
     assert pixels.std() > 10
 
 
 @pytest.mark.parametrize("margin", [0, 4, 12])
-def test_the_margin_of_a_strip_is_what_it_is_called(margin):
+def test_the_margin_of_a_strip_matches_its_name(margin):
     pixels, (word,) = render_hard.render_strip(np.random.default_rng(1), 24, margin)
     ys, xs = np.nonzero((pixels < 250).any(axis=2))
     distances = (xs.min(), ys.min(), pixels.shape[1] - 1 - xs.max(), pixels.shape[0] - 1 - ys.max())
@@ -124,13 +124,13 @@ def test_a_box_is_found_once_by_the_line_it_is_most_like():
     assert (result.found, result.exact, result.extra) == (3, 3, 1)
 
 
-def test_another_order_is_told_of():
+def test_another_order_is_reported():
     assert not score([WORDS[1], WORDS[0], WORDS[2]]).in_order
     assert not score(WORDS[1:]).in_order
     assert score([WORDS[0], {"poly": box(300), "text": "noise"}, *WORDS[1:]]).in_order
 
 
-def test_a_line_in_two_pieces_is_whole_where_all_its_text_is_there():
+def test_a_line_in_two_pieces_counts_if_its_text_is_complete():
     pieces = [{"poly": box(50, width=40), "text": "山茶"}, {"poly": box(50, left=50, width=40), "text": "书店"}]
     result = score(pieces, WORDS[2:])
     assert (result.found, result.exact, result.extra, result.whole) == (1, 0, 1, True)
@@ -167,7 +167,7 @@ def test_figures_are_those_of_the_kind():
     assert not {"whole", "in_order", "similarity"} & set(hard.summarise(run, labels, "wide")[0])
 
 
-def test_what_failed_is_lost_and_told_of(tmp_path, capsys):
+def test_failures_count_as_lost_and_are_reported(tmp_path, capsys):
     pictures = [tmp_path / "a.png", tmp_path / "b.png"]
     for picture in pictures:
         cv2.imwrite(str(picture), np.zeros((100, 5000, 3), np.uint8))

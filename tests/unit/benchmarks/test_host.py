@@ -18,7 +18,7 @@ def measure(rows, words=WORDS):
     return host.measure_accuracy({"a.png": host.make_lines(rows)}, {"a.png": words})
 
 
-def test_all_read_is_full_marks_and_spaces_do_not_count():
+def test_a_perfect_reading_scores_1_and_spaces_do_not_count():
     rows = [{**word, "text": word["text"].replace(" ", "")} for word in WORDS]
     assert measure(rows) == {"hmean": 1.0, "exact_share": 1.0, "one_minus_ned": 1.0}
 
@@ -31,7 +31,7 @@ def test_lines_missed_made_up_and_misread_lower_accuracy():
     assert figures["one_minus_ned"] == pytest.approx((1 + 1 + 0.8) / 3)
 
 
-def test_what_is_to_be_ignored_is_neither_right_nor_wrong():
+def test_ignored_lines_are_neither_right_nor_wrong():
     words = [*WORDS[:3], {**WORDS[3], "ignore": True}]
     assert measure(WORDS, words)["hmean"] == measure(WORDS[:3], words)["hmean"] == 1.0
     assert measure(WORDS, WORDS[:3])["hmean"] < 1.0
@@ -84,7 +84,7 @@ def test_every_stage_of_ours_is_timed(repository):
     assert run["peak_mb"] > 50
 
 
-def test_a_system_that_fails_is_told_of(tmp_path):
+def test_a_system_that_fails_is_reported(tmp_path):
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho 'ImportError: no such engine' >&2\nexit 3\n")
     python.chmod(0o755)
@@ -92,7 +92,7 @@ def test_a_system_that_fails_is_told_of(tmp_path):
         host.run_system("rapidocr", python, [], 1)
 
 
-def test_an_environment_is_made_once_and_only_whole_ones_count(tmp_path, monkeypatch):
+def test_an_environment_is_made_once_and_only_complete_ones_count(tmp_path, monkeypatch):
     log = tmp_path / "log"
     uv = tmp_path / "uv"
     monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path / "home"))
@@ -130,7 +130,7 @@ def test_bars_are_as_long_as_the_medians(tmp_path):
     assert measure_width("rec infer") == pytest.approx(2 * measure_width("det infer"), abs=4)
 
 
-def test_pages_are_the_same_each_time_and_their_truth_lies_on_print():
+def test_pages_are_reproducible_and_their_ground_truth_is_on_the_print():
     (photo, words), (again, _), (other, _) = (render_page(np.random.default_rng([1, page])) for page in (0, 0, 1))
     assert np.array_equal(photo, again)
     assert photo.shape != other.shape or not np.array_equal(photo, other)
@@ -144,7 +144,7 @@ def test_pages_are_the_same_each_time_and_their_truth_lies_on_print():
         assert inside.min() < 0.7 * np.median(inside)
 
 
-def test_labels_that_were_asked_for_must_be_there(tmp_path):
+def test_requested_labels_must_exist(tmp_path):
     file = tmp_path / "gt.jsonl"
     assert host.read_labels(file, required=False) == {}
     with pytest.raises(host.InputError, match="no such file"):

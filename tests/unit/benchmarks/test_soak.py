@@ -80,7 +80,7 @@ class FakeService:
         (b"HTTP/1.1 503 x\r\nRetry-After: 3\r\ncontent-length: 0\r\n\r\n", {}, "503"),
     ],
 )
-def test_lost_is_what_nobody_killed(said, killed, result):
+def test_requests_count_as_lost_unless_their_worker_was_killed(said, killed, result):
     service = FakeService(said)
     service.killed = killed
     with service.listener:

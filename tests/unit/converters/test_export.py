@@ -210,7 +210,7 @@ def test_without_optimize_only_what_opt_needs_is_done(export):
         assert [step["name"] for step in model["passes"]] == ["restore_attributes"]
 
 
-def test_an_ascii_bundle_agrees_with_itself(export, rec):
+def test_an_ascii_bundle_is_consistent(export, rec):
     report = export(precision="int8", charset="ascii")
     manifest = json.loads((report.out_dir / "manifest.json").read_bytes())
     lines = (report.out_dir / "dict.txt").read_text(encoding="utf-8").split("\n")[:-1]
@@ -278,7 +278,7 @@ def test_characters_that_the_model_lacks_stop_the_export(no_opt, tmp_path):
         export_bundle("arm", tmp_path / "bundle", configure(), ExportOptions(charset=str(file)))
 
 
-def test_an_archive_is_not_replaced_where_its_bundle_cannot_be(opt, tmp_path):
+def test_an_archive_is_not_replaced_if_its_bundle_cannot_be(opt, tmp_path):
     out, options = tmp_path / "bundle", ExportOptions(zip=True, verify=False, force=True)
     archive = export_bundle("arm", out, configure(), options).zip_file.read_bytes()
     # Whether that is in the way is known only when the new bundle is there.
@@ -289,7 +289,7 @@ def test_an_archive_is_not_replaced_where_its_bundle_cannot_be(opt, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "bundle.zip"]
 
 
-def test_what_a_running_export_writes_is_told_once(opt, tmp_path):
+def test_the_folder_of_a_running_export_is_reported_once(opt, tmp_path):
     out, steps = tmp_path / "bundle", []
 
     def race():

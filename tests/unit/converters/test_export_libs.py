@@ -66,7 +66,7 @@ def test_a_given_archive_serves_one_of_two_abis(home, lite_library, tmp_path):
     assert any("no Paddle-Lite v2.13-rc library for armv8: edge-ocr libs fetch" in step for step in steps)
 
 
-def test_libraries_lie_where_gradle_wants_them(home, android_folder, tmp_path):
+def test_libraries_are_where_gradle_expects_them(home, android_folder, tmp_path):
     add_library(android_folder("armv7"))
     report, libraries, steps = export_to(
         tmp_path / "bundle",
@@ -88,7 +88,7 @@ def test_libraries_lie_where_gradle_wants_them(home, android_folder, tmp_path):
     assert any(step.startswith("WARNING: arm64-v8a: ") and concern in step for step in steps)
 
 
-def test_a_library_that_lacks_another_is_no_running_app(home, android_folder, tmp_path):
+def test_a_project_with_an_incomplete_library_does_not_run(home, android_folder, tmp_path):
     folder = android_folder("armv8", needs=("libc.so", "libc++_shared.so"))
     report, _, steps = export_to(tmp_path / "bundle", "android", lite_lib=folder)
     text = (report.out_dir / "README.md").read_text(encoding="utf-8")
@@ -122,7 +122,7 @@ def test_a_library_of_the_wrong_machine_is_refused(home, lite_library, tmp_path,
         (None, CXX_NAME),
     ],
 )
-def test_what_is_no_library_is_refused(home, tmp_path, content, words):
+def test_an_invalid_library_is_refused(home, tmp_path, content, words):
     path = tmp_path / CXX_NAME
     if content is not None:
         path.write_bytes(content)
@@ -171,7 +171,7 @@ def test_a_bundle_with_libraries_is_the_same_twice(home, android_folder, tmp_pat
     assert not os.access(folder / JNI_NAME, os.X_OK)
 
 
-def test_the_cxx_library_alone_serves_no_app(home, lite_library, tmp_path):
+def test_the_cxx_library_alone_is_not_enough_for_an_app(home, lite_library, tmp_path):
     library = lite_library("armv8", android=True)
     report, libraries, steps = export_to(tmp_path / "bundle", "android", lite_lib=library)
     assert list_libraries(report.out_dir) == []

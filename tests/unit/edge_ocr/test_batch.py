@@ -42,7 +42,7 @@ def test_tree_is_listed_in_order(tree):
     assert found == ["sign.png", "a/bad.png", "a/sign.png", "a/deep/sign.png", "b/sign.png"]
 
 
-def test_folder_that_cannot_be_read_is_told_and_the_next_is_read(examples, tmp_path):
+def test_unreadable_folder_is_reported_and_the_next_is_read(examples, tmp_path):
     for place in ("a", "b", "c"):
         (tmp_path / place).mkdir()
         shutil.copy(examples / "sign.png", tmp_path / place)
@@ -56,7 +56,7 @@ def test_folder_that_cannot_be_read_is_told_and_the_next_is_read(examples, tmp_p
     assert failures[0].exit_code == InputError.exit_code
 
 
-def test_names_that_cannot_be_followed_are_told_by_who_reads_them(tmp_path, monkeypatch):
+def test_names_that_cannot_be_followed_are_reported_on_reading(tmp_path, monkeypatch):
     (tmp_path / "a.png").touch()
 
     def refuse(path: Path) -> bool:
@@ -93,7 +93,7 @@ def test_one_process_reads_as_the_pipeline(tree, read_example):
 
 @pytest.mark.usefixtures("default_models")
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_bad_page_does_not_cost_the_others_and_empty_ones_are_told(examples, make_mixed_pdf, tmp_path, jobs):
+def test_bad_page_does_not_cost_the_others_and_empty_ones_are_reported(examples, make_mixed_pdf, tmp_path, jobs):
     mixed = make_mixed_pdf(tmp_path / "mixed.pdf", examples / "sign.png")
     paths = (mixed, examples / "upside_down.png", examples / "sign.png")
     sources = [Source(path, str(path)) for path in paths]
@@ -136,7 +136,7 @@ def test_several_processes_read_with_the_models_own_settings(default_models, exa
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("default_models")
-def test_process_that_dies_takes_one_picture_with_it(tree, examples, read_example):
+def test_process_that_dies_fails_one_picture(tree, examples, read_example):
     good = [Source(examples / "sign.png", str(index)) for index in range(6)]
     sources = [*good[:3], Source(Deadly(), "deadly"), *good[3:]]
     outcomes = describe(list(read_many(sources, load_config("OCR"), jobs=2)))
@@ -150,7 +150,7 @@ def test_process_that_dies_takes_one_picture_with_it(tree, examples, read_exampl
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("default_models")
-def test_process_may_die_while_nobody_waits_for_it(examples):
+def test_process_may_die_while_idle(examples):
     names = [str(index) for index in range(12)]
     sources = [Source(Deadly() if name == "3" else examples / "sign.png", name) for name in names]
     outcomes = []
@@ -212,7 +212,7 @@ def test_only_a_few_are_under_way(examples):
     reading.close()
 
 
-def test_bad_models_are_told_before_anything_is_read():
+def test_bad_models_are_reported_before_anything_is_read():
     config = load_config("OCR", {"Pipeline.text_rec_model": "no-such-model"})
     with pytest.raises(ModelError):
         next(read_many([], config, jobs=2))
@@ -225,7 +225,7 @@ def make_line(path: str, text: str = "a", **more: object) -> str:
     return json.dumps({"input_path": path, "dt_polys": [], "rec_text": [text], **more}, ensure_ascii=False)
 
 
-def test_lines_are_written_as_they_come(tmp_path):
+def test_lines_are_written_as_they_arrive(tmp_path):
     path = tmp_path / "out.jsonl"
     with JsonLinesFile(path) as file:
         file.write([make_line("a")])
@@ -235,7 +235,7 @@ def test_lines_are_written_as_they_come(tmp_path):
     assert path.read_text().splitlines() == [make_line("a"), make_line("b", "1"), make_line("b", "2")]
 
 
-def test_file_that_is_there_is_not_touched(tmp_path):
+def test_existing_file_is_unchanged(tmp_path):
     path = tmp_path / "out.jsonl"
     path.write_text("days of work\n")
     with pytest.raises(UsageError, match=r"out\.jsonl"):
@@ -253,7 +253,7 @@ def make_page(path: str, page: int, count: int | None = None, *missing: int) -> 
 
 
 @pytest.mark.parametrize("cut", range(1, len(make_page(ODD, 1, 2).encode()) + 1))
-def test_resume_takes_away_the_line_that_is_half(tmp_path, cut):
+def test_resume_removes_a_partial_line(tmp_path, cut):
     path = tmp_path / "out.jsonl"
     # Of the third input, one page is there and the next was cut off.
     whole = "".join(f"{line}\n" for line in (make_line("a"), make_line("b"), make_page(ODD, 0, 2)))
@@ -266,7 +266,7 @@ def test_resume_takes_away_the_line_that_is_half(tmp_path, cut):
 
 
 @pytest.mark.parametrize("count", [2, 3, None], ids=["whole", "lacking", "unknown"])
-def test_resume_keeps_pages_that_may_not_be_all(tmp_path, count):
+def test_resume_keeps_pages_of_an_incomplete_input(tmp_path, count):
     path = tmp_path / "out.jsonl"
     whole = [make_line("a"), *(make_page("doc", page, count) for page in range(2))]
     path.write_text("".join(f"{line}\n" for line in whole))
@@ -297,7 +297,7 @@ def test_standard_input_is_never_done(tmp_path):
     assert path.read_text().splitlines() == [*before, *before[1:3]]
 
 
-def test_resume_tries_an_input_with_missing_pages_again_and_doubles_none(tmp_path):
+def test_resume_retries_missing_pages_and_duplicates_none(tmp_path):
     path = tmp_path / "out.jsonl"
     before = [make_page("a", 0, 4, 1, 3), make_page("a", 2, 4, 1, 3), make_line("b")]
     path.write_text("".join(f"{line}\n" for line in before))
@@ -318,14 +318,14 @@ def test_resume_tries_an_input_with_missing_pages_again_and_doubles_none(tmp_pat
     assert path.read_text().splitlines() == lines
 
 
-def test_input_that_has_one_page_now_is_done(tmp_path):
+def test_input_that_now_has_one_page_is_done(tmp_path):
     path = tmp_path / "out.jsonl"
     path.write_text("".join(f"{line}\n" for line in (make_page("a", 0, 2, 1), make_line("b"), make_line("a"))))
     with JsonLinesFile(path, resume=True) as file:
         assert file.done == {"a", "b"}
 
 
-def test_resume_of_a_whole_or_new_file_changes_nothing(tmp_path):
+def test_resume_of_a_complete_or_new_file_changes_nothing(tmp_path):
     path = tmp_path / "out.jsonl"
     for content in ("", "".join(make_line(name) + "\n" for name in "aab")):
         path.write_text(content)
@@ -368,7 +368,7 @@ def test_resume_of_a_whole_or_new_file_changes_nothing(tmp_path):
 @pytest.mark.parametrize(
     "before", ["", make_line("a") + "\n", make_line("a", page_index=0) + "\n"], ids=["alone", "line", "page"]
 )
-def test_resume_of_another_file_is_refused_and_leaves_it_as_it_is(tmp_path, before, content):
+def test_resume_of_another_file_is_refused_and_leaves_it_unchanged(tmp_path, before, content):
     path = tmp_path / "out.jsonl"
     path.write_text(before + content)
     number = before.count("\n") + 1
@@ -379,7 +379,7 @@ def test_resume_of_another_file_is_refused_and_leaves_it_as_it_is(tmp_path, befo
 
 
 @pytest.mark.parametrize("content", ["{", '{"', '{"input_path"', '{"input_path": '])
-def test_file_that_only_may_begin_as_ours_is_left_as_it_is(tmp_path, content):
+def test_file_that_may_not_be_ours_is_left_unchanged(tmp_path, content):
     path = tmp_path / "out.jsonl"
     path.write_text(content)
     with pytest.raises(UsageError, match="line 1 "):
@@ -404,7 +404,7 @@ def test_two_processes_do_not_write_one_file(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
-def test_place_without_locks_is_told(tmp_path, monkeypatch, number):
+def test_place_without_locks_is_reported(tmp_path, monkeypatch, number):
     def refuse(descriptor: int, operation: int) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -416,20 +416,20 @@ def test_place_without_locks_is_told(tmp_path, monkeypatch, number):
     assert path.read_text() == make_line("a") + "\n"
 
 
-def test_place_that_cannot_be_written_is_told(tmp_path):
+def test_place_that_cannot_be_written_is_reported(tmp_path):
     for path in (tmp_path, tmp_path / "none" / "out.jsonl"):
         with pytest.raises(UsageError):
             JsonLinesFile(path)
 
 
-def test_what_is_no_file_is_refused(tmp_path):
+def test_an_output_that_is_not_a_regular_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (Path("/dev/zero"), tmp_path / "pipe"):
         with pytest.raises(UsageError, match=f"--output {path}: "):
             JsonLinesFile(path, resume=True)
 
 
-def test_full_disk_is_told_with_what_helps(mount_small_disk):
+def test_full_disk_is_reported_with_a_hint(mount_small_disk):
     path = mount_small_disk("4k") / "out.jsonl"
     with JsonLinesFile(path) as file:
         file.write([make_line("a")])

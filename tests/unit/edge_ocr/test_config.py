@@ -142,7 +142,7 @@ def test_dump_loads_to_the_same_values(write, text):
     assert again.values == config.values
 
 
-def test_empty_section_is_no_mistake(write):
+def test_empty_section_is_accepted(write):
     assert load_config(write("Pipeline:\nDetection:\n")).values == load_config().values
 
 
@@ -246,7 +246,7 @@ def test_bounds_belong_to_the_range(write, value):
         ("Pipeline: cpu", "Pipeline: expected keys with values, got 'cpu'"),
     ],
 )
-def test_what_is_no_pipeline_file_is_refused(write, text, reason):
+def test_invalid_pipeline_files_are_refused(write, text, reason):
     path = write(text)
     error = refuse(path)
     assert error.message.startswith(str(path))
@@ -291,11 +291,11 @@ def test_overrides_win_and_say_where_they_came_from(write):
     assert config.origins["Detection.unclip_ratio"] == "default"
 
 
-def test_values_of_a_shipped_file_name_it():
+def test_values_of_a_shipped_file_name_that_file():
     assert load_config("OCR").origins["Pipeline.device"] == "configs/OCR.yaml"
 
 
-def test_override_may_take_a_value_back(write):
+def test_override_may_reset_a_value(write):
     path = write("Runtime: {threads: 4}")
     assert load_config(path, {"Runtime.threads": None}).threads is None
 
@@ -373,7 +373,7 @@ def test_unknown_override_is_refused():
     assert error.exit_code == 2
 
 
-def test_unfit_device_is_refused_wherever_it_stands():
+def test_invalid_device_is_refused_everywhere():
     for value in ("tpu", "cpu:0", "", None, 0):
         assert refuse_override("Pipeline.device", value).message.startswith("--set: Pipeline.device: expected a ")
 

@@ -142,7 +142,7 @@ def make_liars(side: int) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("side", [SIDE, 60_000])
-def test_little_memory_is_taken_for_a_small_file_that_declares_a_huge_picture(tmp_path, repository, side):
+def test_a_small_file_that_declares_a_huge_picture_takes_little_memory(tmp_path, repository, side):
     liars = make_liars(side)
     for name, content in liars.items():
         (tmp_path / name).write_bytes(content)
@@ -157,7 +157,7 @@ def test_little_memory_is_taken_for_a_small_file_that_declares_a_huge_picture(tm
     assert [row for row in rows if row[3] > BOUND_MB or row[2] == "read"] == []
 
 
-def test_a_file_that_says_where_it_is_cut_is_understood():
+def test_a_truncated_file_is_reported_with_numbers():
     with pytest.raises(InputError, match=r"^x is truncated or damaged: 13,000×13,000 pixels cannot be in 69 bytes$"):
         check_length(write_png(SIDE, 8, 2), "x")
     with pytest.raises(
@@ -191,7 +191,7 @@ def test_blank_pictures_are_never_too_small(kind, options, mode, size):
 
 
 @pytest.mark.parametrize("blank", [b" ", b"#\n", b" # a word\n"])
-def test_a_head_that_does_not_end_takes_no_time(blank):
+def test_an_endless_header_is_refused_at_once(blank):
     content = b"P6" + blank * (4_000_000 // len(blank)) + b"16 8 255 " + bytes(384)
     start = time.perf_counter()
     with pytest.raises(InputError, match=r"^x is damaged: its size is not in its first 65,536 bytes$"):
@@ -200,14 +200,14 @@ def test_a_head_that_does_not_end_takes_no_time(blank):
 
 
 @pytest.mark.parametrize("cut", range(5))
-def test_a_size_behind_a_long_head_is_not_cut(cut):
+def test_a_size_after_a_long_header_is_read(cut):
     content = b"P5" + b" " * (65_536 - 8 - cut) + b"1 60000000 255 " + bytes(70)
     with pytest.raises(InputError, match="damaged: "):
         check_length(content, "x")
     check_length(b"P5 # a word\n#\n\n 8 # more\n8 255\n" + bytes(64), "x")
 
 
-def test_each_page_of_a_tiff_is_looked_at():
+def test_each_page_of_a_tiff_is_checked():
     from edge_ocr.config import load_config
     from edge_ocr.inputs import Source
 
@@ -228,7 +228,7 @@ def test_each_page_of_a_tiff_is_looked_at():
 
 
 @pytest.mark.parametrize("cut", range(0, 64, 3))
-def test_a_header_that_is_cut_is_no_error_here(cut):
+def test_a_truncated_header_is_left_to_the_decoder(cut):
     for content in make_liars(SIDE).values():
         if not content.startswith((b"\x89PNG", b"P")):
             check_length(content[:8], "x")

@@ -291,7 +291,7 @@ def test_wrong_image_is_refused(image):
         ([make_box(0, 0, 9, float("nan"))], ["a"], [1.0], r"polygons\[0\].*finite"),
     ],
 )
-def test_lists_that_do_not_fit_are_refused(polygons, texts, scores, message):
+def test_mismatched_lists_are_refused(polygons, texts, scores, message):
     with pytest.raises(InputError, match=message) as caught:
         draw_result(make_image(), polygons, texts, scores)
     assert caught.value.hint
@@ -350,7 +350,7 @@ def test_number_of_a_box_over_the_border_stays_visible():
 
 
 @pytest.mark.usefixtures("_no_font")
-def test_missing_font_is_said_once(caplog):
+def test_missing_font_is_reported_once(caplog):
     with caplog.at_level(logging.WARNING, logger="edge_ocr"):
         for _ in range(3):
             draw_result(make_image(), [BOXES[0]], ["山茶"], [1])
@@ -375,7 +375,7 @@ def test_chosen_font_wins_and_need_not_show_chinese(latin_font, monkeypatch):
     assert find_font() == latin_font
 
 
-def test_chosen_font_that_is_not_there_is_refused(tmp_path, monkeypatch):
+def test_missing_chosen_font_is_refused(tmp_path, monkeypatch):
     for path in (tmp_path / "none.ttf", tmp_path):
         monkeypatch.setenv("EDGE_OCR_FONT", str(path))
         with pytest.raises(ConfigError, match="EDGE_OCR_FONT: ") as caught:
@@ -383,7 +383,7 @@ def test_chosen_font_that_is_not_there_is_refused(tmp_path, monkeypatch):
         assert caught.value.hint
 
 
-def test_chosen_file_that_is_no_font_is_refused(tmp_path, monkeypatch):
+def test_chosen_file_that_is_not_a_font_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "text.ttf"
     path.write_text("not a font")
     monkeypatch.setenv("EDGE_OCR_FONT", str(path))
@@ -391,7 +391,7 @@ def test_chosen_file_that_is_no_font_is_refused(tmp_path, monkeypatch):
         find_font()
 
 
-def test_empty_choice_is_no_choice(bare_machine, monkeypatch):
+def test_empty_variable_counts_as_unset(bare_machine, monkeypatch):
     monkeypatch.setenv("EDGE_OCR_FONT", "")
     assert find_font() is None
 

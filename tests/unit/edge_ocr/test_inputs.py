@@ -87,7 +87,7 @@ def test_arrays_bytes_dicts_and_lists_of_these(tmp_path):
     assert list_all([]) == []
 
 
-def test_a_generator_is_walked_only_as_far_as_asked(tmp_path):
+def test_a_generator_is_consumed_only_as_needed(tmp_path):
     def give() -> Iterator[np.ndarray]:
         yield np.zeros((2, 2), np.uint8)
         raise AssertionError("walked on")
@@ -127,7 +127,7 @@ class Named:
         return str(self.path)
 
 
-def test_anything_that_names_a_path_is_one(tmp_path):
+def test_any_path_like_object_is_a_path(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(PNG)
     (entry,) = os.scandir(tmp_path)
@@ -137,7 +137,7 @@ def test_anything_that_names_a_path_is_one(tmp_path):
     assert [source.input_path for source in list_all(Named(tmp_path))] == [str(path)]
 
 
-def test_open_file_is_read_from_where_it_is_and_left_open(tmp_path):
+def test_open_file_is_read_from_its_position_and_left_open(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"head" + PNG)
     with path.open("rb") as file:
@@ -219,7 +219,7 @@ PILLOW_FORMS: dict[str, Callable[[], Image.Image]] = {
 
 @pytest.mark.parametrize("name", PILLOW_FORMS)
 @pytest.mark.parametrize("is_file", [False, True], ids=["in memory", "lazily opened"])
-def test_pillow_image_is_taken_as_its_file_is(name, is_file):
+def test_pillow_image_is_read_like_its_file(name, is_file):
     content = encode(PILLOW_FORMS[name](), "TIFF" if name == "CMYK" else "PNG")
     picture = Image.open(io.BytesIO(content)) if is_file else PILLOW_FORMS[name]()
     before = (picture.mode, picture.size, picture.tobytes())
@@ -337,7 +337,7 @@ def test_results_are_named_after_their_input(given, name):
 @pytest.mark.parametrize(
     "path", ["..", "../../x", "a/../..", "\\..\\x", ".bashrc", "a\0b", "/etc/passwd", "x" * 3, ". ."]
 )
-def test_no_url_names_a_place_outside_the_folder(path):
+def test_no_url_leads_outside_the_folder(path):
     name = name_source("http://host/" + urllib.parse.quote(path, safe=""))
     assert name
     assert not set(name) & set("/\\\0")
@@ -362,7 +362,7 @@ print(page.image.nbytes, read_peak() - before, *page.image[-1, -1])
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
-def test_a_large_picture_takes_not_much_more_than_its_pixels(tmp_path, suffix):
+def test_a_large_picture_takes_little_more_memory_than_its_pixels(tmp_path, suffix):
     """Pillow has four bytes a pixel, the result three; copies of the whole picture would add as much again."""
     path = tmp_path / f"large.{suffix}"
     image = np.full((6000, 5000, 3), (255, 128, 0), np.uint8)

@@ -51,7 +51,7 @@ def test_exif_orientation_is_applied(file_format, orientation):
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "WEBP", "PNG"])
-def test_first_frame_stands_for_an_animation(file_format):
+def test_first_frame_of_an_animation_is_read(file_format):
     frames = [make_picture(), Image.new("RGB", (40, 20), GREEN), Image.new("RGB", (40, 20), BLACK)]
     options = {"lossless": True} if file_format == "WEBP" else {}
     content = encode(frames[0], file_format, save_all=True, append_images=frames[1:], duration=100, **options)
@@ -98,7 +98,7 @@ def test_pages_are_decoded_only_when_asked_for():
 @pytest.mark.parametrize(
     ("compression", "bad"), [(None, [2, 3]), ("tiff_lzw", [2])], ids=["in the pixels of a page", "before its head"]
 )
-def test_cut_tiff_gives_its_whole_pages(compression, bad):
+def test_cut_tiff_yields_its_complete_pages(compression, bad):
     noise = np.random.default_rng(0).integers(0, 256, (4, 50, 50), dtype=np.uint8)
     pages = [Image.fromarray(grey) for grey in noise]
     content = encode(pages[0], "TIFF", save_all=True, append_images=pages[1:], compression=compression)
@@ -142,7 +142,7 @@ def test_pdf_of_one_page_has_no_page_number(pdf):
     assert page.page_index is None
 
 
-def test_pdf_colours_are_not_exchanged(pdf):
+def test_pdf_colours_are_not_swapped(pdf):
     image = decode(pdf([Image.new("RGB", (30, 20), RED)]))
     assert image[20, 20, 2] > 200 > 60 > image[20, 20, 0]
 
@@ -159,13 +159,13 @@ def test_too_large_pdf_page_is_refused(pdf):
     [b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n", b"\r\n", b"Content-Length: 999\r\n\r\n", b"x" * 1024],
     ids=len,
 )
-def test_junk_before_a_pdf_is_passed_over(pdf, junk):
+def test_junk_before_a_pdf_is_skipped(pdf, junk):
     content = pdf(make_pages(2))
     for image, expected in zip(decode_all(junk + content), decode_all(content), strict=True):
         np.testing.assert_array_equal(image, expected)
 
 
-def test_more_junk_than_readers_take_is_no_pdf(pdf):
+def test_more_junk_than_readers_skip_is_not_a_pdf(pdf):
     assert "PNG" in refuse(b"x" * 1025 + pdf(make_pages(1))).hint
 
 
@@ -207,7 +207,7 @@ def test_bad_pdf_page_does_not_cost_the_others(pdf):
     assert "Input.max_pixels" in error.value.hint
 
 
-def test_bad_pages_are_told_together_or_put_aside(pdf):
+def test_bad_pages_are_reported_together_or_collected(pdf):
     source = Source(spoil(pdf(make_pages(4)), 0, 1, 3), "x.bin")
     walk = source.pages(SETTINGS)
     assert next(walk).page_index == 2
@@ -286,7 +286,7 @@ def test_pdf_that_declares_more_pages_than_it_can_hold_is_refused_at_once(pdf):
     assert time.monotonic() - started < 1
 
 
-def test_many_bad_pages_are_told_in_one_short_line(pdf):
+def test_many_bad_pages_are_reported_in_one_short_line(pdf):
     content = pdf(make_pages(1)).replace(b"/Count 1", b"/Count 500")
     assert len(content) > 500
     listed = ", ".join(map(str, range(2, 22)))

@@ -32,7 +32,7 @@ from edge_ocr.inputs import convert_array
 # Arrays
 
 
-def test_arrays_that_are_taken():
+def test_arrays_that_are_accepted():
     generator = np.random.default_rng(0)
     bgr = generator.integers(0, 256, (5, 7, 3), dtype=np.uint8)
     np.testing.assert_array_equal(convert_array(bgr), bgr)
@@ -82,7 +82,7 @@ def test_alpha_may_be_deeper_than_colours(colour_bits, alpha_bits):
     assert convert_array(array)[0, :, 0].tolist() == [0x60, 191, 255, 255]
 
 
-def test_faint_alpha_beside_deep_colours_stays_faint():
+def test_faint_alpha_with_deep_colours_stays_faint():
     array = np.full((1, 2, 4), 0xFFFF, np.uint16)
     array[:, :, 3] = 0x0400
     array[0, 0, :3] = 0
@@ -113,7 +113,7 @@ def test_refused_array_gets_a_hint_for_what_to_pass(array, hint):
 
 
 @pytest.mark.parametrize("view", [np.s_[::2, ::3], np.s_[::-1], np.s_[:, ::-1], np.s_[2:5, 1:4]])
-def test_views_are_taken_like_copies(view):
+def test_views_are_read_like_copies(view):
     generator = np.random.default_rng(0)
     for shape in ((9, 12), (9, 12, 3), (9, 12, 4)):
         array = generator.integers(0, 256, shape, dtype=np.uint8)[view]
@@ -122,7 +122,7 @@ def test_views_are_taken_like_copies(view):
     np.testing.assert_array_equal(convert_array(mirrored), mirrored.copy())
 
 
-def test_read_only_array_is_taken():
+def test_read_only_array_is_accepted():
     array = np.zeros((4, 4, 3), np.uint8)
     array.flags.writeable = False
     assert convert_array(array).shape == (4, 4, 3)
@@ -137,7 +137,7 @@ def test_arrays_are_copied(shape):
     assert image.flags.c_contiguous
 
 
-def test_transparent_array_lies_on_white():
+def test_transparent_array_is_laid_over_white():
     array = np.zeros((1, 3, 4), np.uint8)
     array[0, 1, 3] = 51
     array[0, 2, 3] = 255
@@ -194,7 +194,7 @@ def test_lossy_formats(file_format, options):
     assert difference.mean() < 6
 
 
-def test_eps_is_not_handed_to_its_interpreter():
+def test_eps_is_not_passed_to_its_interpreter():
     content = encode(make_picture(), "EPS")
     assert "PNG" in refuse(content).hint
 
@@ -226,14 +226,14 @@ def test_floating_point_tiff_is_refused():
     assert "floating-point" in refuse(content).message
 
 
-def test_transparent_palette_lies_on_white():
+def test_transparent_palette_is_laid_over_white():
     picture = Image.new("P", (4, 1), 0)
     picture.putpalette([0, 0, 0, 120, 0, 0])
     picture.putpixel((1, 0), 1)
     assert decode(encode(picture, transparency=0)).tolist() == [[[255] * 3, [0, 0, 120], [255] * 3, [255] * 3]]
 
 
-def test_transparent_colour_of_an_rgb_png_lies_on_white():
+def test_transparent_colour_of_an_rgb_png_is_laid_over_white():
     picture = Image.new("RGB", (2, 1), BLACK)
     picture.putpixel((1, 0), (120, 0, 0))
     assert decode(encode(picture, transparency=BLACK)).tolist() == [[[255] * 3, [0, 0, 120]]]
@@ -262,14 +262,14 @@ def test_ink_on_transparent_stays_visible(ink, paper):
 
 
 @pytest.mark.parametrize(("dark_rows", "paper"), [(0, 0), (1, 0), (4, 255), (100, 255)])
-def test_a_hundredth_of_dark_pixels_makes_no_dark_picture(dark_rows, paper):
+def test_a_hundredth_of_dark_pixels_does_not_make_a_picture_dark(dark_rows, paper):
     array = np.zeros((202, 10, 4), np.uint8)
     array[1:201] = 255
     array[1 : 1 + dark_rows, :, :3] = 0
     assert (convert_array(array)[[0, -1]] == paper).all()
 
 
-def test_what_is_hardly_visible_does_not_choose_the_ground():
+def test_faint_pixels_do_not_choose_the_background():
     array = np.full((1, 4, 4), 255, np.uint8)
     array[0, 0] = (0, 0, 0, 127)
     assert convert_array(array)[0, :, 0].tolist() == [0, 255, 255, 255]
@@ -295,11 +295,11 @@ def test_empty_file_is_refused():
 
 
 @pytest.mark.parametrize("content", [b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff\xe0", b"\0" * 1000])
-def test_what_is_no_picture_is_refused(content):
+def test_invalid_pictures_are_refused(content):
     refuse(content)
 
 
-def test_text_file_is_said_to_be_no_picture():
+def test_text_file_is_reported_as_unsupported():
     error = refuse(b"no picture at all")
     assert "PNG" in error.hint
     assert "PDF" in error.hint
@@ -314,7 +314,7 @@ def test_cut_file_is_refused(file_format, part):
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
-def test_cut_file_is_said_to_be_truncated(file_format):
+def test_cut_file_is_reported_as_truncated(file_format):
     content = encode(
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)), file_format
     )
@@ -344,7 +344,7 @@ def test_too_many_pixels_are_refused(file_format):
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "BMP", "PPM"])
-def test_more_pixels_than_pillow_takes_are_read_where_the_limit_allows(file_format, monkeypatch):
+def test_more_pixels_than_pillow_allows_are_read_if_the_limit_allows(file_format, monkeypatch):
     content = encode(make_picture(40, 20), file_format)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
     assert decode(content, max_pixels=800).shape == (20, 40, 3)

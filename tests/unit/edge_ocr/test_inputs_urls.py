@@ -119,7 +119,7 @@ def test_redirect_to_a_file_is_refused(server, tmp_path):
     refuse_url(url)
 
 
-def test_redirect_in_circles_is_refused(server):
+def test_redirect_loop_is_refused(server):
     refuse_url(server("/round", Answer(302, headers={"Location": "/round"})))
 
 
@@ -128,7 +128,7 @@ def test_refusal_is_passed_on(server, status):
     assert f" {status} " in refuse_url(server("/a.png", Answer(status))).message
 
 
-def test_page_of_html_is_no_picture(server):
+def test_html_page_is_not_a_picture(server):
     assert "PNG" in refuse_url(server("/a.png", Answer(body=b"<html>sign in</html>"))).hint
 
 
@@ -201,7 +201,7 @@ def test_connection_that_ends_early_is_refused(server):
     assert f"{len(PNG) - 20} of {len(PNG)} bytes" in error.message
 
 
-def test_nobody_listens():
+def test_no_server_listens():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

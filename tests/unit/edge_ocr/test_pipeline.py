@@ -201,7 +201,7 @@ def test_arrays_of_a_new_pipeline_are_counted_from_one(default_models):
     assert read_one(pipeline, {"img": blank}).name == "image_3"
 
 
-def test_names_that_are_taken_are_passed_over(open_pipeline, tmp_path):
+def test_names_in_use_are_skipped(open_pipeline, tmp_path):
     for name in ("a.png", "a.bmp", "a_2.png"):
         Image.new("RGB", (8, 8)).save(tmp_path / name)
     found = [tmp_path / name for name in ("a.png", "a_2.png", "a.bmp")]
@@ -230,7 +230,7 @@ def test_predict_reads_only_when_asked(open_pipeline, examples):
 
 
 @pytest.mark.parametrize("file_format", ["tiff", "pdf"])
-def test_pages_are_results_of_their_own(open_pipeline, examples, tmp_path, file_format):
+def test_pages_are_separate_results(open_pipeline, examples, tmp_path, file_format):
     if file_format == "pdf":
         pytest.importorskip("pypdfium2")
     pages = [Image.open(examples / name).convert("RGB") for name in ("sign.png", "label.png")]
@@ -310,7 +310,7 @@ def test_one_pipeline_serves_several_threads(open_pipeline, read_example, exampl
     assert found == expected
 
 
-def test_sources_of_one_pipeline_may_be_walked_in_turn(open_pipeline, examples):
+def test_sources_of_one_pipeline_may_be_read_alternately(open_pipeline, examples):
     pipeline = open_pipeline()
     first, second = (
         pipeline.predict_source(*list_sources(examples / f"{name}.png"), set()) for name in ("sign", "label")
@@ -322,7 +322,7 @@ def test_sources_of_one_pipeline_may_be_walked_in_turn(open_pipeline, examples):
 # How a pipeline is built
 
 
-def test_arguments_go_before_the_file(default_models, tmp_path):
+def test_arguments_override_the_file(default_models, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("Pipeline: {device: 'gpu:3'}\nRuntime: {engine: paddle, threads: 7}\nDetection: {thresh: 0.2}\n")
     pipeline = create_pipeline(
@@ -358,7 +358,7 @@ def test_use_hpip_chooses_the_engine(default_models, use_hpip, engine):
     ],
     ids=str,
 )
-def test_what_cannot_be_built_is_refused(default_models, arguments, error):
+def test_invalid_pipelines_are_refused(default_models, arguments, error):
     with pytest.raises(error) as raised:
         create_pipeline(**arguments)
     assert "\n" not in raised.value.message
@@ -462,7 +462,7 @@ def test_the_first_device_to_be_free_takes_the_next_picture(devices, default_mod
             read_one(pipeline, examples / "sign.png")
 
 
-def test_spec_goes_to_another_process_whole(default_models):
+def test_spec_is_complete_in_another_process(default_models):
     config = load_config("OCR", {"Detection.thresh": 0.2, "Recognition.image_shape": [3, 48, 320]}, {})
     spec = PipelineSpec(config, use_hpip=True)
     restored = PipelineSpec.from_json(spec.to_json())
@@ -509,7 +509,7 @@ def test_derived_pipeline_has_other_settings_and_the_same_models(open_pipeline, 
     ],
     ids=str,
 )
-def test_what_a_loaded_pipeline_cannot_change_is_refused(open_pipeline, overrides):
+def test_settings_that_a_loaded_pipeline_cannot_change_are_refused(open_pipeline, overrides):
     with pytest.raises(UsageError):
         open_pipeline().derive(overrides)
 
@@ -567,7 +567,7 @@ def test_detector_in_the_classifiers_place_is_refused(folders):
         create_pipeline(engine="openvino", overrides=override(cls=folders["det"]))
 
 
-def test_inference_yml_of_a_folder_counts_where_nothing_else_was_said(folders, tmp_path):
+def test_inference_yml_of_a_folder_counts_unless_overridden(folders, tmp_path):
     folder = tmp_path / "det"
     shutil.copytree(folders["det"], folder)
     (folder / "inference.yml").write_text(

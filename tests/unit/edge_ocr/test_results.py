@@ -56,7 +56,7 @@ def test_result_is_a_mapping_with_the_tutorials_keys():
         result["text"]
 
 
-def test_page_number_is_a_key_where_there_are_several_pages():
+def test_page_number_is_a_key_if_there_are_several_pages():
     result = make_result("a", page_index=1)
     assert list(result) == [*KEYS, "page_index"]
     assert result["page_index"] == result.page_index == 1
@@ -194,14 +194,14 @@ def test_older_result_is_replaced(tmp_path):
 
 
 @pytest.mark.parametrize(("method", "name"), [("save_to_json", "out.txt"), ("save_to_img", "out.json")])
-def test_file_of_another_kind_is_no_folder(tmp_path, method, name):
+def test_file_with_another_suffix_is_not_a_folder(tmp_path, method, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(UsageError, match="file"):
         getattr(make_result("a"), method)(tmp_path / name)
     assert (tmp_path / name).read_text() == "mine"
 
 
-def test_unknown_suffix_that_is_not_there_is_a_folder(tmp_path):
+def test_missing_path_with_an_unknown_suffix_is_a_folder(tmp_path):
     assert make_result("a").save_to_json(tmp_path / "v1.2") == tmp_path / "v1.2" / "photo_res.json"
 
 
@@ -211,7 +211,7 @@ def test_folder_with_the_suffix_of_a_file_is_a_folder(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["save_to_json", "save_to_img"])
-def test_folder_in_the_place_of_the_file_is_refused_and_nothing_is_left(tmp_path, method):
+def test_folder_in_the_place_of_a_file_is_refused_and_nothing_is_left(tmp_path, method):
     for name in ("photo_res.json", "photo_res.jpg"):
         (tmp_path / name).mkdir()
     with pytest.raises(UsageError, match="cannot write"):
@@ -220,7 +220,7 @@ def test_folder_in_the_place_of_the_file_is_refused_and_nothing_is_left(tmp_path
 
 
 @pytest.mark.parametrize("place", ["file/photo.json", "file/below/photo.json", "n" * 300 + ".json"])
-def test_place_that_cannot_be_is_refused(tmp_path, place):
+def test_impossible_place_is_refused(tmp_path, place):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UsageError, match="cannot write"):
         make_result("a").save_to_json(tmp_path / place)
@@ -252,7 +252,7 @@ def test_failed_write_leaves_the_older_result(tmp_path, monkeypatch):
     assert list_files(tmp_path) == ["photo_res.json"]
 
 
-def test_both_files_are_saved_as_each_alone_would_be(tmp_path):
+def test_both_files_are_saved_as_each_alone(tmp_path):
     result = make_result("你好")
     paths = result.save_both(tmp_path / "both")
     assert paths == (tmp_path / "both" / "photo_res.json", tmp_path / "both" / "photo_res.jpg")

@@ -126,7 +126,7 @@ def write_project(out, abis=("arm64-v8a",), **options):
         bundle.add_manifest({"edge_ocr_version": "0"})
 
 
-def test_what_tools_left_among_the_sources_stays_there(tmp_path, monkeypatch):
+def test_files_that_tools_left_among_the_sources_are_not_exported(tmp_path, monkeypatch):
     make_sources(tmp_path / "sources", monkeypatch)
     for name in (
         *(
@@ -245,7 +245,7 @@ def test_what_the_user_changed_is_never_lost(written, name):
     assert (written / name).read_bytes() == b"mine"
 
 
-def test_links_of_the_user_are_no_copies(written, tmp_path):
+def test_links_of_the_user_are_not_copied(written, tmp_path):
     (written / "linked").symlink_to(tmp_path / "sources")
     write_project(written, force=True)
     assert (written / "linked").readlink() == tmp_path / "sources"
@@ -258,7 +258,7 @@ def test_links_of_the_user_are_no_copies(written, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["build", ".gradle", "app/build"])
-def test_what_only_has_the_name_of_a_tools_folder_is_the_users(written, tmp_path, name):
+def test_a_file_with_the_name_of_a_tools_folder_is_the_users(written, tmp_path, name):
     replace(written / name, b"#!/bin/sh\nmine\n")
     write_project(written, force=True)
     assert (written / name).read_bytes() == b"#!/bin/sh\nmine\n"
@@ -268,7 +268,7 @@ def test_what_only_has_the_name_of_a_tools_folder_is_the_users(written, tmp_path
     assert (written / name).readlink() == tmp_path
 
 
-def test_links_to_what_is_of_this_machine_stay_links(written, tmp_path):
+def test_links_to_files_of_this_machine_stay_links(written, tmp_path):
     replace(tmp_path / "shared" / "workspace.xml", b"windows")
     (written / ".idea").symlink_to("../shared")
     (written / "local.properties").symlink_to(tmp_path / "gone")
@@ -277,7 +277,7 @@ def test_links_to_what_is_of_this_machine_stay_links(written, tmp_path):
     assert (written / "local.properties").readlink() == tmp_path / "gone"
 
 
-def test_what_cannot_be_taken_along_stops_it_and_is_named(written, monkeypatch):
+def test_files_that_cannot_be_kept_stop_it_and_are_named(written, monkeypatch):
     (written / ".idea").mkdir()
     os.mkfifo(written / ".idea" / "pipe")
     write_project(written, force=True)
@@ -344,7 +344,7 @@ def test_a_project_does_not_replace_the_assets_of_one(written):
     assert list_files(written) == before
 
 
-def test_a_failed_project_is_kept_beside_and_changed_ones_stay(written, tmp_path):
+def test_a_failed_project_is_kept_next_to_it_and_changed_ones_stay(written, tmp_path):
     def fail():
         with open_bundle(tmp_path / "new", inside=ASSETS) as bundle:
             android_project.add_project(bundle, ("arm64-v8a",))
@@ -413,13 +413,13 @@ def test_a_library_outside_the_project_fails(project, tmp_path):
     assert list_failed(project) == {name: "points outside the project"}
 
 
-def test_a_project_without_its_bundle_is_none(project):
+def test_a_folder_without_a_bundle_is_not_a_project(project):
     (project / ASSETS / "manifest.json").unlink()
     with pytest.raises(ModelError, match=r"edge-ocr .*manifest\.json"):
         inspect_bundle(project)
 
 
-def test_a_name_that_no_folder_has_is_no_bundle():
+def test_an_impossible_name_is_not_a_bundle():
     with pytest.raises(ModelError, match="File name too long"):
         inspect_bundle(Path("a" * 300))
 

@@ -100,7 +100,7 @@ def test_a_bundle_gets_a_shim_for_each_library(add, add_to_bundle):
     assert files[f"lib/armv8/{SHIM}"] != files[f"lib/armv7hf/{SHIM}"]
 
 
-def test_min_glibc_is_the_newest_that_library_or_shim_asks_for(add, add_to_bundle, monkeypatch):
+def test_min_glibc_is_the_newest_that_library_or_shim_needs(add, add_to_bundle, monkeypatch):
     library = add()
     of_library = find_min_glibc(library.cxx_library)
     for of_shim, expected in {"2.99": "2.99", "2.9": of_library, None: of_library}.items():
@@ -123,7 +123,7 @@ def test_without_a_compiler_the_board_gets_the_headers(add, add_to_bundle, heade
         assert words in step
 
 
-def test_headers_of_its_folder_that_a_header_includes_go_along(add, add_to_bundle, headers, monkeypatch, tmp_path):
+def test_included_headers_of_the_same_folder_are_added(add, add_to_bundle, headers, monkeypatch, tmp_path):
     library = add()
     include = tmp_path / "include"
     include.mkdir()
@@ -136,7 +136,7 @@ def test_headers_of_its_folder_that_a_header_includes_go_along(add, add_to_bundl
     assert sorted(files) == ["include/paddle_api.h", "include/paddle_place.h"]
 
 
-def test_without_headers_nobody_can_build_it(add, add_to_bundle):
+def test_without_headers_it_cannot_be_built(add, add_to_bundle):
     shims, files, (step,) = add_to_bundle(armv8=add(with_headers=False))
     assert (shims["armv8"].file, files) == (None, {})
     assert step.startswith(f"WARNING: {SHIM} for armv8 ")
@@ -144,7 +144,7 @@ def test_without_headers_nobody_can_build_it(add, add_to_bundle):
         assert words in step
 
 
-def test_headers_that_do_not_compile_are_told(add, tmp_path):
+def test_headers_that_do_not_compile_are_reported(add, tmp_path):
     library = add()
     (tmp_path / "paddle_api.h").write_text("#error not this one\n")
     with pytest.raises(NotVerifiedError, match=f"{SHIM} .*: .*not this one") as caught:
@@ -159,7 +159,7 @@ def test_a_library_for_another_machine_does_not_link(add):
         build_shim("armv8", library.cxx_library, library.include_dir)
 
 
-def test_a_compiler_that_does_not_start_is_told(add, monkeypatch, tmp_path):
+def test_a_compiler_that_does_not_start_is_reported(add, monkeypatch, tmp_path):
     library = add()
     compiler = tmp_path / "bin" / "aarch64-linux-gnu-g++"
     leave_on_path(monkeypatch, compiler.parent)
@@ -179,12 +179,12 @@ def test_scripts_can_be_started(tmp_path):
 # --- glibc
 
 
-def test_what_asks_for_no_glibc_has_none(lite_library):
+def test_a_file_without_glibc_symbols_needs_no_glibc(lite_library):
     # It names libc.so.6, but no function of it.
     assert find_min_glibc(lite_library("armv8")) is None
 
 
-def test_a_file_without_sections_asks_for_none(tmp_path):
+def test_a_file_without_sections_needs_no_glibc(tmp_path):
     (tmp_path / LIBRARY).write_bytes(b"\x7fELF\2\1\1" + bytes(57))
     assert find_min_glibc(tmp_path / LIBRARY) is None
 
@@ -194,7 +194,7 @@ def test_a_file_without_sections_asks_for_none(tmp_path):
     [b"", b"text", b"\x7fELF", b"\x7fELF" + b"\xff" * 200, b"\x7fELF\1\2\1" + b"\x7f" * 99],
     ids=lambda content: content[:8].hex(),
 )
-def test_garbage_is_no_library(tmp_path, content):
+def test_garbage_is_not_a_library(tmp_path, content):
     path = tmp_path / LIBRARY
     path.write_bytes(content)
     with pytest.raises(ModelError, match=r"libpaddle_light_api_shared\.so: .*ELF"):

@@ -134,7 +134,7 @@ def test_the_sbom_is_valid_and_has_every_hash_of_the_manifest(bundle):
     assert entry == {"sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
 
 
-def test_all_hangs_together(bundle):
+def test_all_components_are_reachable(bundle):
     sbom = read_sbom(bundle)
     graph = {entry["ref"]: entry.get("dependsOn", []) for entry in sbom["dependencies"]}
     reached, pending = set(), ["bundle"]
@@ -148,7 +148,7 @@ def test_all_hangs_together(bundle):
     assert len(set(refs)) == len(refs)
 
 
-def test_another_hash_would_be_noticed(export):
+def test_another_hash_is_detected(export):
     sbom = read_sbom(export(with_cls=True, zip=True).out_dir)
     expected = list_expected(export(with_cls=True, zip=True).out_dir)
     for index, _ in enumerate(expected):
@@ -169,7 +169,7 @@ def test_another_hash_would_be_noticed(export):
         lambda sbom: by_ref(sbom)["models/det.nb"]["modelCard"]["modelParameters"].update(kind="det"),
     ],
 )
-def test_the_validator_refuses_what_is_wrong(export, damage):
+def test_the_validator_refuses_errors(export, damage):
     sbom = read_sbom(export(with_cls=True, zip=True).out_dir)
     damage(sbom)
     assert validate(sbom) is not None
@@ -191,7 +191,7 @@ def test_it_says_what_the_bundle_is_and_what_made_it(export):
     )
 
 
-def test_models_tell_where_they_are_from(export):
+def test_models_name_their_origin(export):
     parts = by_ref(read_sbom(export(with_cls=True, zip=True).out_dir))
     for kind, task in (("det", "text detection"), ("rec", "text recognition"), ("cls", "text line orientation")):
         model = parts[f"models/{kind}.nb"]
@@ -210,7 +210,7 @@ def test_models_tell_where_they_are_from(export):
     assert parts["models/rec.nb"]["modelCard"]["modelParameters"]["outputs"] == [{"format": "float32 [-1, -1, 6625]"}]
 
 
-def test_no_licence_is_claimed_for_what_is_the_users(of_own):
+def test_no_licence_is_claimed_for_the_users_own_files(of_own):
     parts = by_ref(read_sbom(of_own))
     for name in ("models/det.nb", "source/det", "source/det/inference.pdmodel", "dict.txt"):
         assert not {"licenses", "purl", "externalReferences"} & parts[name].keys(), name
@@ -262,7 +262,7 @@ def test_a_library_that_is_missing_is_named_with_its_place(export):
     ]
 
 
-def test_an_android_project_names_what_gradle_brings(android_export, repository):
+def test_an_android_project_names_what_gradle_adds(android_export, repository):
     parts = by_ref(read_sbom(android_export.out_dir))
     assert (parts["runtime"]["group"], parts["runtime"]["name"]) == ("io.github.edgeocr", "ocr")
     catalog = (repository / "android_demo" / "gradle" / "libs.versions.toml").read_text(encoding="utf-8")
@@ -315,7 +315,7 @@ def list_failures(folder):
     return [(check.name, check.detail) for check in inspect_bundle(folder).checks if not check.passed]
 
 
-def test_verify_takes_every_bundle(bundle):
+def test_verify_accepts_every_bundle(bundle):
     checks = {check.name: check for check in inspect_bundle(bundle).checks}
     assert list_failures(bundle) == []
     assert checks["SBOM"].detail == f"{len(list_expected(bundle))} hashes match the manifest"
@@ -330,7 +330,7 @@ def test_verify_finds_another_hash(changed, name):
     assert list_failures(changed) == [("SBOM", f"bom.cdx.json and the manifest differ in the sha256 of {name}")]
 
 
-def test_verify_finds_what_is_too_many_or_too_few(changed):
+def test_verify_finds_extra_and_missing_entries(changed):
     approve(changed, lambda sbom: sbom.replace(b'"bom-ref": "golden.png"', b'"bom-ref": "other.png"'))
     assert list_failures(changed) == [
         ("SBOM", "bom.cdx.json and the manifest differ in the sha256 of golden.png, other.png")
@@ -350,7 +350,7 @@ def test_verify_finds_what_is_too_many_or_too_few(changed):
         b'{"bom-ref": [], "hashes": [{}]}',
     ],
 )
-def test_verify_refuses_what_is_no_sbom(changed, content):
+def test_verify_refuses_an_invalid_sbom(changed, content):
     approve(changed, lambda sbom: content)
     ((name, detail),) = list_failures(changed)
     assert name == "SBOM"
@@ -362,7 +362,7 @@ def test_verify_misses_an_sbom_that_the_manifest_lists(changed):
     assert list_failures(changed) == [("bom.cdx.json", "cannot be read: No such file or directory")]
 
 
-def test_verify_takes_a_bundle_from_before(changed):
+def test_verify_accepts_a_bundle_without_an_sbom(changed):
     (changed / "bom.cdx.json").unlink()
     manifest = read_json(changed, "manifest.json")
     del manifest["files"]["bom.cdx.json"]
@@ -384,7 +384,7 @@ def test_verify_takes_a_bundle_from_before(changed):
         (f"{model_store.ARCHIVE_URL}/release/model_infer.tar", "0" * 64, False),
     ],
 )
-def test_an_archive_counts_where_the_store_recorded_it(tmp_path, url, sha256, known):
+def test_an_archive_counts_if_the_store_recorded_it(tmp_path, url, sha256, known):
     (tmp_path / "inference.json").write_bytes(b"program")
     model_store.write_source(tmp_path, {"url": url, "archive_sha256": "1" * 64})
     files = {"inference.json": sha256 or hashlib.sha256(b"program").hexdigest()}
@@ -393,7 +393,7 @@ def test_an_archive_counts_where_the_store_recorded_it(tmp_path, url, sha256, kn
 
 
 @pytest.mark.parametrize("record", [None, "", "[]", '{"url": 1}', '{"url": "x", "files": {"inference.json": 1}}'])
-def test_a_damaged_record_tells_nothing(tmp_path, record):
+def test_a_damaged_record_is_ignored(tmp_path, record):
     if record is not None:
         (tmp_path / "source.json").write_text(record)
     assert model_store.find_official_url(tmp_path, "a.tar", "release", {"inference.json": "0"}) is None

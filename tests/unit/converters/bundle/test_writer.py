@@ -53,7 +53,7 @@ def test_same_content_gives_the_same_bytes(tmp_path):
     assert (tmp_path / "a" / "manifest.json").read_bytes() == (tmp_path / "b" / "manifest.json").read_bytes()
 
 
-def test_an_empty_folder_is_taken(tmp_path):
+def test_an_empty_folder_is_used(tmp_path):
     (tmp_path / "bundle").mkdir()
     write_bundle(tmp_path / "bundle")
     assert list_names(tmp_path / "bundle") == ["manifest.json", "models"]
@@ -205,7 +205,7 @@ def test_a_manifest_without_a_seal_is_ours(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["models/det.nb", "models"])
-def test_a_file_of_the_user_where_the_new_bundle_has_one_stops_it(tmp_path, name):
+def test_a_file_of_the_user_at_a_path_of_the_new_bundle_stops_it(tmp_path, name):
     out = tmp_path / "bundle"
     with open_bundle(out) as bundle:
         bundle.add_manifest({"edge_ocr_version": "0"})
@@ -218,7 +218,7 @@ def test_a_file_of_the_user_where_the_new_bundle_has_one_stops_it(tmp_path, name
     assert list_names(tmp_path) == ["bundle"]
 
 
-def test_what_comes_while_it_is_switched_is_kept(used, monkeypatch):
+def test_files_added_during_the_switch_are_kept(used, monkeypatch):
     switch = bundle_writer._switch
 
     def write_then_switch(partial, place):
@@ -233,7 +233,7 @@ def test_what_comes_while_it_is_switched_is_kept(used, monkeypatch):
 
 @pytest.mark.parametrize("can_exchange", [True, False])
 @pytest.mark.parametrize("has_links", [True, False])
-def test_what_is_changed_while_it_is_switched_stays_in_the_old_bundle(used, monkeypatch, can_exchange, has_links):
+def test_files_changed_during_the_switch_stay_in_the_old_bundle(used, monkeypatch, can_exchange, has_links):
     (used / "results" / "pipe").unlink()
     if not can_exchange:
         monkeypatch.setattr(bundle_writer, "_exchange", lambda one, other: False)
@@ -268,7 +268,7 @@ def test_what_is_changed_while_it_is_switched_stays_in_the_old_bundle(used, monk
     assert (old / "models" / "det.nb").read_text() == "edited"
 
 
-def test_a_name_that_is_another_only_by_its_case_is_not_lost(tmp_path, monkeypatch):
+def test_a_name_that_differs_only_in_case_is_not_lost(tmp_path, monkeypatch):
     # On a disk that minds no case, `det.NB` is in the way of `det.nb`, which no comparison of names shows.
     out = tmp_path / "bundle"
     with open_bundle(out) as bundle:
@@ -283,7 +283,7 @@ def test_a_name_that_is_another_only_by_its_case_is_not_lost(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("kind", ["folder", "link", "link to a folder", "pipe"])
-def test_what_is_in_the_way_is_told_and_stays(tmp_path, kind):
+def test_what_is_in_the_way_is_reported_and_stays(tmp_path, kind):
     source, target = tmp_path / "source", tmp_path / "target"
     for made in (source, target, target / "a", tmp_path / "outside"):
         made.mkdir()
@@ -324,7 +324,7 @@ def mount(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["disk", "folder of the same disk"])
-def test_what_is_mounted_in_a_bundle_stops_its_replacement_before_the_work(tmp_path, mount, kind):
+def test_a_mount_in_a_bundle_stops_its_replacement_before_any_work(tmp_path, mount, kind):
     out, outside, place = tmp_path / "bundle", tmp_path / "outside", tmp_path / "bundle" / "my photos"
     write_bundle(out)
     for made in (outside, place):
@@ -417,7 +417,7 @@ def test_a_killed_export_costs_nothing(tmp_path, repository, when):
     assert (out / "mine").read_text() == "mine"
 
 
-def test_a_killed_export_does_not_cost_what_came_while_it_switched(tmp_path, repository):
+def test_a_killed_export_keeps_files_added_during_the_switch(tmp_path, repository):
     out = tmp_path / "bundle"
     write_bundle(out, b"old")
     (old,) = kill_export(repository, out, "exchanged, late")
@@ -428,7 +428,7 @@ def test_a_killed_export_does_not_cost_what_came_while_it_switched(tmp_path, rep
     assert steps == [f"WARNING: {old} is from an interrupted export and may contain files of yours"]
 
 
-def test_what_another_export_writes_is_left_alone(tmp_path):
+def test_the_folder_of_another_export_is_left_alone(tmp_path):
     steps = []
     with open_bundle(tmp_path / "bundle") as bundle:
         put_back(tmp_path / "bundle", report=steps.append)
@@ -467,7 +467,7 @@ def test_an_export_that_has_just_switched_is_left_alone(tmp_path, monkeypatch, c
     assert list_names(tmp_path) == ["bundle"]
 
 
-def test_where_nothing_can_be_locked_that_is_told(tmp_path, monkeypatch):
+def test_a_place_without_locks_is_reported(tmp_path, monkeypatch):
     def refuse(descriptor, operation):
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
@@ -484,7 +484,7 @@ def test_where_nothing_can_be_locked_that_is_told(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["two", "files of the user", "other names"])
-def test_what_may_be_something_else_is_only_told(tmp_path, kind):
+def test_unclear_leftovers_are_only_reported(tmp_path, kind):
     out, old = tmp_path / "bundle", tmp_path / ".bundle.0123abcd.old"
     if kind == "files of the user":
         write_bundle(out)
@@ -535,7 +535,7 @@ def test_the_old_bundle_comes_back_when_the_swap_fails(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("manifest", [None, "{}", "not json", '["edge_ocr_version"]'])
 @pytest.mark.parametrize("force", [False, True])
-def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path, manifest, force):
+def test_a_folder_that_is_not_a_bundle_is_never_replaced(tmp_path, manifest, force):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"cat")
     if manifest is not None:
@@ -553,7 +553,7 @@ def test_a_file_in_the_way_is_refused(tmp_path):
         write_bundle(tmp_path / "file" / "below")
 
 
-def test_a_place_that_was_taken_meanwhile_is_kept(tmp_path):
+def test_a_folder_that_appeared_meanwhile_is_kept(tmp_path):
     def race():
         with open_bundle(tmp_path / "bundle") as bundle:
             bundle.add_manifest({"edge_ocr_version": "0"})
@@ -642,7 +642,7 @@ def test_an_archive_is_named_after_its_bundle_and_kept_without_force(tmp_path):
         ("changed", "models/det.nb"),
     ],
 )
-def test_what_is_not_an_archive_of_ours_is_not_replaced(tmp_path, kind, problem):
+def test_a_foreign_archive_is_not_replaced(tmp_path, kind, problem):
     zip_file = tmp_path / "bundle.zip"
     write_bundle(tmp_path / "bundle")
     if kind == "file":

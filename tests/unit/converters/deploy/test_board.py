@@ -23,7 +23,7 @@ from edge_ocr.errors import EdgeOcrError, ModelError, NotVerifiedError, ParityEr
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
-def test_a_bundle_comes_into_its_place_and_replaces_the_one_before(board, make_files, shell):
+def test_a_bundle_is_put_in_place_and_replaces_the_previous_one(board, make_files, shell):
     board.use_shell(shell)
     install = "echo one; echo two >&2; pwd >where; printf '%s|' \"$@\" >arguments; ls -A >names"
     assert board.deploy(make_files(install, name="1"), "my ocr", ("--python", "a b")) == []
@@ -54,7 +54,7 @@ def list_files(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
-def test_files_of_the_user_are_taken_along(board, make_files, shell):
+def test_files_of_the_user_are_kept(board, make_files, shell):
     board.use_shell(shell)
     place = board.home / "ocr"
     board.deploy(make_files(name="1", others=("gone.txt", "lib/old/x.so", "runtime/a.py")))
@@ -123,7 +123,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
 @pytest.mark.parametrize("kind", CHANGES)
-def test_what_the_user_changed_stops_a_deployment_before_anything_is_copied(board, make_files, kind, shell):
+def test_changed_files_stop_a_deployment_before_anything_is_copied(board, make_files, kind, shell):
     board.use_shell(shell)
     place, outside = board.home / "ocr", board.home.parent / "outside"
     old = make_files(name="1")
@@ -146,7 +146,7 @@ def test_what_the_user_changed_stops_a_deployment_before_anything_is_copied(boar
 
 
 @pytest.mark.parametrize("kind", CHANGES)
-def test_with_force_what_the_user_changed_is_beside_the_new_bundle(board, make_files, kind):
+def test_with_force_changed_files_are_kept_next_to_the_new_bundle(board, make_files, kind):
     place, outside = board.home / "ocr", board.home.parent / "outside"
     old = make_files(name="1")
     if kind == "edited manifest":
@@ -168,7 +168,7 @@ def test_with_force_what_the_user_changed_is_beside_the_new_bundle(board, make_f
     assert list_files(place) == {*new, "mine"}
 
 
-def test_what_is_changed_while_it_is_installed_stops_the_switch(board, make_files):
+def test_files_changed_during_installation_stop_the_switch(board, make_files):
     place = board.home / "ocr"
     board.deploy(make_files(name="1"))
     new = make_files(f"echo mine >'{place}/models/a b.nb'", name="2")
@@ -179,7 +179,7 @@ def test_what_is_changed_while_it_is_installed_stops_the_switch(board, make_file
     assert board.read_name(place) == "1"
 
 
-def test_what_comes_while_it_is_switched_is_kept(board, make_files):
+def test_files_added_during_the_switch_are_kept(board, make_files):
     board.deploy(make_files(name="1"))
     write_files(board.home / "ocr", "results/1")
     real = (board.programs / "mv").readlink()
@@ -190,7 +190,7 @@ def test_what_comes_while_it_is_switched_is_kept(board, make_files):
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
-def test_what_is_changed_while_it_is_switched_stays_in_the_old_bundle(board, make_files, shell):
+def test_files_changed_during_the_switch_stay_in_the_old_bundle(board, make_files, shell):
     board.use_shell(shell)
     place = board.home / "ocr"
     board.deploy(make_files(name="1"))
@@ -221,7 +221,7 @@ def test_what_is_changed_while_it_is_switched_stays_in_the_old_bundle(board, mak
 
 
 @pytest.mark.parametrize("change", ["rm manifest.json", "rm -r models *.json *.sh edge-*; echo mine >photo.jpg"])
-def test_what_is_no_bundle_any_more_once_it_is_moved_away_stays(board, make_files, change):
+def test_a_folder_that_is_no_longer_a_bundle_when_moved_away_stays(board, make_files, change):
     place = board.home / "ocr"
     board.deploy(make_files(name="1"))
     real = (board.programs / "mv").readlink()
@@ -233,7 +233,7 @@ def test_what_is_no_bundle_any_more_once_it_is_moved_away_stays(board, make_file
     assert board.read_name(place) == "2"
 
 
-def test_a_foreign_folder_that_comes_while_the_disk_is_written_is_not_replaced(board, make_files):
+def test_a_foreign_folder_that_appears_during_sync_is_not_replaced(board, make_files):
     place = board.home / "ocr"
     board.deploy(make_files(name="1"))
     real = (board.programs / "sync").readlink()
@@ -246,7 +246,7 @@ def test_a_foreign_folder_that_comes_while_the_disk_is_written_is_not_replaced(b
 
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("kind", ["disk", "folder of the same disk"])
-def test_what_is_mounted_in_a_bundle_stops_a_deployment_before_anything_is_copied(board, make_files, kind, force):
+def test_a_mount_in_a_bundle_stops_a_deployment_before_anything_is_copied(board, make_files, kind, force):
     place = board.home / "ocr"
     board.deploy(make_files(name="1"))
     outside, photos = board.home.parent / "outside", place / "my photos"
@@ -268,7 +268,7 @@ def test_what_is_mounted_in_a_bundle_stops_a_deployment_before_anything_is_copie
     assert list_files(outside) == {"cat.jpg"}
 
 
-def test_a_bundle_whose_files_cannot_be_told_is_kept(board, make_files):
+def test_a_bundle_whose_files_cannot_be_listed_is_kept(board, make_files):
     place = board.home / "ocr"
     board.deploy(make_files(name="1"))
     (place / "manifest.json").write_text('{"edge_ocr_version": "1", ')
@@ -287,7 +287,7 @@ def test_a_bundle_whose_files_cannot_be_told_is_kept(board, make_files):
 
 
 @pytest.mark.parametrize("linked", [False, True])
-def test_a_bundle_that_a_cut_off_switch_moved_away_comes_back(board, make_files, linked):
+def test_a_bundle_moved_away_by_an_interrupted_switch_is_restored(board, make_files, linked):
     place = board.home / "ocr"
     if linked:
         (board.home / "disk").mkdir()
@@ -308,7 +308,7 @@ def test_a_bundle_that_a_cut_off_switch_moved_away_comes_back(board, make_files,
 
 
 @pytest.mark.parametrize("kind", ["two", "no bundle", "link", "place is there"])
-def test_what_may_be_something_else_does_not_come_back(board, make_files, kind):
+def test_unclear_leftovers_are_not_restored(board, make_files, kind):
     place, old = board.home / "ocr", board.home / "ocr.old-1"
     board.deploy(make_files(name="1"))
     place.rename(old)
@@ -328,7 +328,7 @@ def test_what_may_be_something_else_does_not_come_back(board, make_files, kind):
     assert board.steps[-1].endswith("it may contain files of yours")
 
 
-def test_what_is_there_is_told(board, make_files):
+def test_the_board_is_described(board, make_files):
     with board.open() as opened:
         assert opened.place == str(board.home / "ocr")
         assert opened.machine == os.uname().machine
@@ -381,7 +381,7 @@ def test_what_is_not_a_bundle_is_never_replaced(board, kind):
     assert board.list_home() == before
 
 
-def test_what_comes_into_the_way_meanwhile_is_not_replaced(board, make_files):
+def test_a_folder_that_appears_meanwhile_is_not_replaced(board, make_files):
     with board.open() as opened:
         opened.copy(make_files())
         (board.home / "ocr").mkdir()
@@ -399,7 +399,7 @@ def test_an_empty_folder_is_replaced(board, make_files):
     assert board.read_name(board.home / "ocr") == "new"
 
 
-def test_a_folder_above_that_is_missing_is_told(board):
+def test_a_folder_above_that_is_missing_is_reported(board):
     with pytest.raises(UsageError, match=r"^board: .* apps for apps/ocr") as caught, board.open("apps/ocr"):
         pass
     assert caught.value.hint == "run ssh pi@board 'mkdir -p -- apps'"
@@ -422,12 +422,12 @@ def test_hints_can_be_typed_for_an_address_of_ipv6(board, user, named):
     assert parse_place(place, default_path="edge-ocr") == SshAddress(user, "fe80::1", None, "DIR")
 
 
-def test_a_folder_that_cannot_be_written_is_told(board):
+def test_a_folder_that_cannot_be_written_is_reported(board):
     with pytest.raises(UsageError, match=r"^board: .* /proc: mkdir: .*ocr\.new"), board.open("/proc/ocr"):
         pass
 
 
-def test_a_user_without_a_home_is_told(board, tmp_path):
+def test_a_user_without_a_home_is_reported(board, tmp_path):
     board.home.rmdir()
     with pytest.raises(UsageError, match=r"^board: .*home") as caught, board.open():
         pass
@@ -436,7 +436,7 @@ def test_a_user_without_a_home_is_told(board, tmp_path):
         assert opened.place == str(tmp_path / "ocr")
 
 
-def test_a_board_without_tar_is_told(board):
+def test_a_board_without_tar_is_reported(board):
     (board.programs / "tar").unlink()
     with pytest.raises(ToolchainError, match=r"^board: tar ") as caught, board.open():
         pass
@@ -444,7 +444,7 @@ def test_a_board_without_tar_is_told(board):
     assert board.list_home() == []
 
 
-def test_a_board_without_room_is_told_before_anything_is_copied(board):
+def test_a_board_without_room_is_reported_before_anything_is_copied(board):
     row = "/dev/my disk          1000  995     5 100% /home"
     board.put("df", f"echo 'Filesystem 1024-blocks Used Available Capacity Mounted on'; echo '{row}'")
     message = r"^board: .*/home/ocr: .*6\.0 MB, 0\.0 MB"
@@ -455,21 +455,21 @@ def test_a_board_without_room_is_told_before_anything_is_copied(board):
         pass
 
 
-def test_a_df_that_says_something_else_does_not_hinder(board):
+def test_unexpected_output_of_df_is_ignored(board):
     board.put("df", "exit 1")
     with board.open(needed_bytes=10**15):
         pass
     assert "free space unknown" in board.steps[0]
 
 
-def test_a_disk_that_fills_up_is_told(board, make_files):
+def test_a_disk_that_fills_up_is_reported(board, make_files):
     board.put("tar", "echo 'tar: models/a: Cannot write: No space left on device' >&2; exit 2")
     with pytest.raises(UsageError, match=r"/ocr: .* MB"), board.open() as opened:
         opened.copy(make_files())
     assert board.list_home() == []
 
 
-def test_a_copy_that_fails_is_told(board, make_files):
+def test_a_copy_that_fails_is_reported(board, make_files):
     board.put("tar", "echo 'tar: broken' >&2; exit 2")
     with (
         pytest.raises(ToolchainError, match=r"/ocr: tar: broken"),
@@ -479,7 +479,7 @@ def test_a_copy_that_fails_is_told(board, make_files):
     assert board.list_home() == []
 
 
-def test_a_file_that_is_gone_is_told(board, make_files):
+def test_a_file_that_is_gone_is_reported(board, make_files):
     files = make_files()
     files["models/a b.nb"].unlink()
     with pytest.raises(ModelError, match=r"a b\.nb: "), board.open() as opened:
@@ -503,9 +503,7 @@ ERROR = "echo 'Error: no numpy for '$PWD >&2; echo 'Hint: sudo apt install pytho
         ("exit 255", ToolchainError, "board: install.sh: ended with exit code 254: working", None),
     ],
 )
-def test_what_the_installer_fails_with_is_raised_and_the_old_bundle_stays(
-    board, make_files, install, kind, message, hint
-):
+def test_the_installers_failure_is_raised_and_the_old_bundle_stays(board, make_files, install, kind, message, hint):
     board.deploy(make_files(name="old"))
     with pytest.raises(EdgeOcrError) as caught:
         board.deploy(make_files(f"echo working >&2; {install}"))
@@ -518,12 +516,12 @@ def test_what_the_installer_fails_with_is_raised_and_the_old_bundle_stays(
     assert not [step for step in board.steps if step.startswith(("Error:", "Hint:"))]
 
 
-def test_what_the_board_says_cannot_steer_the_terminal(board, make_files):
+def test_output_of_the_board_cannot_control_the_terminal(board, make_files):
     board.deploy(make_files(r"printf 'a\033[2Jb\n' >&2"))
     assert board.steps[-1] == r"a\x1b[2Jb"
 
 
-def test_greetings_are_not_taken_for_answers(board, make_files):
+def test_greetings_are_not_mistaken_for_answers(board, make_files):
     greeted = board.programs / "greeted"
     greeted.symlink_to((board.programs / "sh").readlink())
     board.put("sh", f'[ $# -ne 2 ] || {{ echo Welcome; echo Hello >&2; }}; exec {greeted} "$@"')
@@ -550,7 +548,7 @@ def test_a_rename_that_fails_leaves_the_old_bundle(board, make_files):
     assert board.read_name(board.home / "ocr") == "old"
 
 
-def test_an_old_bundle_that_cannot_be_removed_is_told(board, make_files):
+def test_an_old_bundle_that_cannot_be_removed_is_reported(board, make_files):
     board.deploy(make_files(name="old"))
     real = (board.programs / "rm").readlink()
     board.put("rm", f'case $3 in *.old-*) exit 1;; esac; exec {real} "$@"')
@@ -562,7 +560,7 @@ def test_an_old_bundle_that_cannot_be_removed_is_told(board, make_files):
     assert board.steps[-1].startswith(f"WARNING: {board.home / 'ocr'}.old-")
 
 
-def test_a_new_folder_that_cannot_be_removed_is_told(board):
+def test_a_new_folder_that_cannot_be_removed_is_reported(board):
     with board.open():
         board.put("rm", "exit 1")
         board.put("sleep", "exit 0")
@@ -587,7 +585,7 @@ def list_sleepers(folder: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
-def test_what_hangs_is_ended_with_all_that_it_started(board, make_files, monkeypatch, shell):
+def test_a_hanging_command_is_ended_with_all_its_children(board, make_files, monkeypatch, shell):
     board.use_shell(shell)
     board.deploy(make_files(name="old"))
     monkeypatch.setattr(deploy_board, "RUN_TIMEOUT_S", 1.0)
@@ -622,7 +620,7 @@ def test_a_command_of_the_bundle_in_place_is_ended_when_the_keeper_is(board, mak
     )
 
 
-def test_a_missing_ssh_is_told(board, monkeypatch, tmp_path):
+def test_a_missing_ssh_is_reported(board, monkeypatch, tmp_path):
     (tmp_path / "nothing").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     with pytest.raises(ToolchainError, match="ssh") as caught, board.open():

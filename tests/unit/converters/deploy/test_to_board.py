@@ -45,7 +45,7 @@ def test_a_damaged_bundle_is_refused_with_what_is_wrong(own_bundle):
     assert "export it again" in caught.value.hint
 
 
-def test_what_is_no_bundle_is_refused(tmp_path):
+def test_a_folder_that_is_not_a_bundle_is_refused(tmp_path):
     with pytest.raises(ModelError, match=r"manifest\.json"):
         plan_deployment(tmp_path, ADDRESS)
 
@@ -84,7 +84,7 @@ def test_a_newer_bundle_is_refused(own_bundle):
         (DeployOptions(threads=257), "--threads 257: .*1 to 256"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(bundle, options, message):
+def test_invalid_options_are_refused(bundle, options, message):
     with pytest.raises(UsageError, match=message):
         plan_deployment(bundle, ADDRESS, options)
 
@@ -111,7 +111,7 @@ def test_a_bundle_without_an_engine_is_refused(own_bundle, change, engine, messa
         assert words in caught.value.hint
 
 
-def test_a_plan_tells_where_the_bundle_runs(bundle):
+def test_a_plan_shows_where_the_bundle_runs(bundle):
     (step,) = [step for step in plan_deployment(bundle, ADDRESS).steps if "runs there" in step]
     assert "(onnxruntime: " in step
     assert "paddle_lite" not in step
@@ -167,7 +167,7 @@ class Manifest:
         ({"glibc": None}, {}, {}, ["another C library"]),
     ],
 )
-def test_a_board_that_has_no_engine_for_the_bundle_is_told(board, facts, options, content, reasons):
+def test_a_board_that_has_no_engine_for_the_bundle_is_reported(board, facts, options, content, reasons):
     library = {"file": None} if "lite" in content else LIBRARY
     manifest = {"lite": {"runtime_version": "v2.13-rc", "libraries": {"armv8": library}}, "onnx": content.get("onnx")}
     board.use_python(**facts)
@@ -184,7 +184,7 @@ def test_a_board_that_has_no_engine_for_the_bundle_is_told(board, facts, options
             assert ("install onnxruntime there" in caught.value.hint) == ("onnxruntime is" in reasons[0])
 
 
-def test_a_board_without_an_engine_is_told_before_anything_is_copied(board, bundle):
+def test_a_board_without_an_engine_is_reported_before_anything_is_copied(board, bundle):
     board.use_python(has_onnxruntime=False)
     board.put("tar", "touch copied")
     with pytest.raises(ToolchainError, match=r"onnxruntime .*/usr/bin/python3") as caught:
@@ -226,7 +226,7 @@ def replace_programs(board, launcher: str) -> None:
     )
 
 
-def test_a_deployment_reports_the_boards_figures_beside_the_hosts(board, bundle):
+def test_a_deployment_reports_figures_of_board_and_host(board, bundle):
     figures = board.home.parent / "figures.json"
     figures.write_text(json.dumps(FIGURES))
     replace_programs(board, f'echo "$@" >arguments; cat {figures}')
@@ -265,7 +265,7 @@ def test_files_that_are_not_the_bundles_are_not_copied(board, own_bundle):
 
 
 @pytest.mark.parametrize("answer", ["", "[]", "{}", json.dumps({**FIGURES, "threads": None}), "Segmentation fault"])
-def test_figures_that_are_none_are_told(board, bundle, answer):
+def test_invalid_figures_are_reported(board, bundle, answer):
     replace_programs(board, f"printf '%s' '{answer}'")
     with pytest.raises(ToolchainError, match=r"^board: .*bench") as caught:
         deploy_bundle(bundle, ADDRESS)
@@ -273,7 +273,7 @@ def test_figures_that_are_none_are_told(board, bundle, answer):
     assert board.list_home() == ["ocr"]
 
 
-def test_a_bench_that_fails_is_told_and_the_bundle_stays(board, bundle):
+def test_a_bench_that_fails_is_reported_and_the_bundle_stays(board, bundle):
     replace_programs(board, "echo 'Error: paddle_lite cannot be used' >&2; echo 'Hint: no library' >&2; exit 6")
     message = "^board: .*: paddle_lite cannot be used$"
     with pytest.raises(ToolchainError, match=message) as caught:

@@ -214,14 +214,14 @@ def test_every_missing_tool_is_named_at_once(phone, monkeypatch):
         assert words in hint
 
 
-def test_an_sdk_below_an_umlaut(phone, tmp_path):
+def test_an_sdk_in_a_folder_with_an_umlaut(phone, tmp_path):
     (tmp_path / "jürgen").mkdir()
     # As Java's Properties write it.
     (phone.project / "local.properties").write_text(f"sdk.dir={tmp_path}/j\\u00fcrgen\n", encoding="utf-8")
     assert plan_app(phone.project).missing == ()
 
 
-def test_adb_of_the_sdk_serves_too(phone, tmp_path):
+def test_adb_of_the_sdk_is_used_too(phone, tmp_path):
     tools = tmp_path / "sdk" / "platform-tools"
     tools.mkdir()
     (phone.bin / "adb").rename(tools / "adb")
@@ -257,7 +257,7 @@ def test_an_unfit_java_is_refused(phone, version, words):
     assert "JAVA_HOME" in hint
 
 
-def test_a_newer_java_serves_too(phone):
+def test_a_newer_java_works_too(phone):
     phone.put_java("24.0.1")
     assert plan_app(phone.project).missing == ()
 
@@ -290,7 +290,7 @@ def test_a_gradle_that_android_studio_fetched_comes_before_that_of_the_path(phon
     refuse(phone, ToolchainError, r"needs Gradle 8\.13 .*is 4\.4\)")
 
 
-def test_gradle_is_always_asked_in_a_locale_with_all_letters(phone):
+def test_gradle_always_runs_in_a_utf8_locale(phone):
     phone.put("gradle", '#!/bin/sh\n[ "$LC_ALL" = C.UTF-8 ] || exit 9\n[ "$1" != --version ] || echo Gradle 8.14\n')
     refuse(phone, ToolchainError, r"Gradle made no app/build")
 
@@ -367,14 +367,14 @@ def test_devices_that_the_project_is_not_for(phone, properties, kind, words, hin
     assert hint in refuse(phone, kind, words)
 
 
-def test_an_abi_that_is_not_exported_is_named(phone):
+def test_a_missing_abi_is_named(phone):
     edit_manifest(phone, lambda manifest: manifest["lite"]["libraries"].pop("armeabi-v7a"))
     phone.play(properties="28\narmeabi-v7a,armeabi\nA\nB\n\n")
     hint = refuse(phone, ModelError, "A B .*armeabi-v7a, armeabi, .*arm64-v8a$")
     assert "edge-ocr export --target android --abi armeabi-v7a" in hint
 
 
-def test_an_old_phone_that_does_not_tell_its_pages(phone):
+def test_an_old_phone_that_does_not_report_its_page_size(phone):
     phone.play(properties="24\r\narmeabi-v7a,armeabi\r\nA\r\nB\r\n\r\n")
     done = deploy_app(phone.project)
     assert (done.abi, done.device.page_size_bytes) == ("armeabi-v7a", None)
@@ -464,7 +464,7 @@ def test_without_a_golden_result_nothing_is_verified(phone):
         ({"lines": [{"text": "a", "polygon": [[0, 0]]}]}, "ValueError"),
     ],
 )
-def test_what_is_no_result(phone, changes, words):
+def test_an_invalid_result(phone, changes, words):
     phone.result.update(changes)
     phone.play()
     refuse(phone, NotVerifiedError, words)
@@ -498,13 +498,13 @@ def test_what_is_no_result(phone, changes, words):
         ),
     ],
 )
-def test_a_crash_is_told_with_its_reason(phone, lines, words):
+def test_a_crash_is_reported_with_its_reason(phone, lines, words):
     phone.play(log=lines)
     refuse(phone, NotVerifiedError, words)
 
 
 @pytest.mark.parametrize(("pidof", "words"), [("4242\n", "running"), ("", "ended")])
-def test_silence_ends(phone, monkeypatch, pidof, words):
+def test_silence_ends_the_wait(phone, monkeypatch, pidof, words):
     monkeypatch.setattr("converters.deploy.phone.SELF_TEST_TIMEOUT_S", 0.5)
     phone.play(log=['{"token":"another"}'], pidof=pidof)
     assert "unlock" in refuse(phone, NotVerifiedError, rf"0\.5 s; .*{words}")
@@ -529,7 +529,7 @@ def test_an_activity_that_does_not_start(phone, said, words):
     refuse(phone, NotVerifiedError, f"the self-test did not start: {words}")
 
 
-def test_other_lines_of_the_log_do_no_harm(phone):
+def test_other_lines_of_the_log_are_ignored(phone):
     result = json.dumps(phone.result, separators=(",", ":"))
     long = "x" * 200_000
     phone.play(log=[long, '{"token":"TOKEN"', f"\udcff\udcfe{long}", result[:900], result])
@@ -567,7 +567,7 @@ def test_the_command_prints_report_json_and_plan(phone):
 
 @pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_what_ends_it_ends_what_it_started(phone, number, code):
+def test_a_signal_ends_all_it_started(phone, number, code):
     phone.play(log=["nothing of ours"])
     process = run_cli(str(phone.project), "--adb", start_new_session=True)
     pid = phone.place.with_suffix(".pid")

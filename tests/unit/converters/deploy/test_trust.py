@@ -85,7 +85,7 @@ def test_the_first_signed_bundle_brings_its_key(board, system, sign_files, pairs
         (lambda sign, make: sign("ours", 1), "^board .*counter 1, expected 2"),
     ],
 )
-def test_what_a_board_would_refuse_is_not_copied(board, system, sign_files, make_files, pairs, change, message):
+def test_a_refused_bundle_is_not_copied(board, system, sign_files, make_files, pairs, change, message):
     deploy_trusted(board, sign_files(counter=2), pairs / "ours.pub")
     with pytest.raises(ParityError, match=message) as caught:
         deploy_trusted(board, change(sign_files, make_files), None)
@@ -121,7 +121,7 @@ def test_a_key_that_does_not_fit_is_not_installed(board, system, sign_files, pai
     assert not system.parent.exists()
 
 
-def test_a_board_whose_trust_is_damaged_is_told(board, system, sign_files, pairs):
+def test_a_board_whose_trust_is_damaged_is_reported(board, system, sign_files, pairs):
     deploy_trusted(board, sign_files(), pairs / "ours.pub")
     (system / "seen.json").write_text("rubbish")
     with pytest.raises(ModelError, match=r"seen\.json"):

@@ -28,7 +28,7 @@ def test_full_keeps_everything():
     assert select_classes("full", CHARSET, "my_rec") is None
 
 
-def test_named_charsets_hold_what_they_say():
+def test_named_charsets_have_the_named_characters():
     assert sorted(NAMED_CHARSETS["ascii"]) == [chr(code) for code in range(32, 127)]
     assert set(string.digits) < set(NAMED_CHARSETS["digits"]) < set(NAMED_CHARSETS["ascii"])
     for characters in NAMED_CHARSETS.values():
@@ -80,7 +80,7 @@ def test_a_bad_file_is_refused(file, content, words):
 
 
 @pytest.mark.parametrize("choice", ["greek", "", "no/such/file.txt", "."])
-def test_what_is_neither_name_nor_file_is_refused(choice):
+def test_an_unknown_name_that_is_not_a_file_is_refused(choice):
     with pytest.raises(UsageError, match="--charset") as caught:
         select(choice)
     assert caught.value.hint == "use full, ascii, digits, or a file"

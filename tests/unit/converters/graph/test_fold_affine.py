@@ -21,7 +21,7 @@ CONVS = {
 
 @pytest.mark.parametrize("form", ["number", "number first", "0-D", "axis 1", "flush right", "full rank"])
 @pytest.mark.parametrize("name", CONVS)
-def test_affine_behind_a_conv_is_folded(run, name, form):
+def test_affine_after_a_conv_is_folded(run, name, form):
     options, shape, channels = CONVS[name]
     sizes = {"number": (1,), "number first": (1,), "0-D": (), "axis 1": (channels,)}
     size = sizes.get(form, (channels, 1, 1) if form == "flush right" else (1, channels, 1, 1))
@@ -37,7 +37,7 @@ def test_affine_behind_a_conv_is_folded(run, name, form):
 
 @pytest.mark.parametrize("name", CONVS)
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_affine_ahead_of_a_conv(run, name, per_channel):
+def test_affine_before_a_conv(run, name, per_channel):
     options, shape, _ = CONVS[name]
     size, axis = ((4,), 1) if per_channel else ((1,), -1)
     ops = [
@@ -56,7 +56,7 @@ def test_affine_ahead_of_a_conv(run, name, per_channel):
 
 
 @pytest.mark.parametrize(("algorithm", "changed"), [("VALID", 1), ("SAME", 0)])
-def test_the_padding_algorithm_decides_about_an_addition_ahead(run, algorithm, changed):
+def test_the_padding_algorithm_decides_about_an_addition_before(run, algorithm, changed):
     ops = [add("x", "b", "t"), conv("t", "out", "w", padding_algorithm=algorithm)]
     check_same(run, fold_affine, build(ops, {"w": draw(5, 4, 3, 3), "b": [0.7]}), changed=changed)
 
@@ -113,7 +113,7 @@ def test_pooling_between(run, options, factor, changed):
 
 
 @pytest.mark.parametrize("between", [mul, add])
-def test_pooling_over_other_sides_than_rows_and_columns_stops_all(run, between):
+def test_pooling_over_other_axes_than_rows_and_columns_stops_all(run, between):
     ops = [
         act("relu", "x", "t0"),
         between("t0", "a", "t1", 1),
@@ -123,7 +123,7 @@ def test_pooling_over_other_sides_than_rows_and_columns_stops_all(run, between):
     check_same(run, fold_affine, build(ops, {"w": draw(5, 4, 1, 1), "a": draw(4)}), changed=0)
 
 
-def test_what_is_fetched_stays(run):
+def test_fetched_tensors_stay(run):
     ops = [conv("x", "t0", "w"), mul("t0", "a", "t1"), add("t1", "b", "out")]
     params = {"w": draw(4, 4, 1, 1), "a": [1.5], "b": [0.2]}
     # An output may be made by the conv itself ...
@@ -162,7 +162,7 @@ def test_a_channel_switched_off_is_not_divided_by(run):
     check_same(run, fold_affine, build(ops, {"w": draw(4, 4, 3, 3), "a": [1, 0, 2, 3], "b": [1]}), changed=0)
 
 
-def test_a_square_takes_no_scale(run):
+def test_a_scale_does_not_move_past_a_square(run):
     ops = [act("relu", "x", "t0"), mul("t0", "a", "t1"), mul("t1", "t1", "t2"), conv("t2", "out", "w")]
     check_same(run, fold_affine, build(ops, {"w": draw(4, 4, 1, 1), "a": [3]}), changed=0)
     # Nor does a product of a value with what was made of it.
@@ -198,7 +198,7 @@ def test_the_bias_of_paddle_3_becomes_one_that_opt_fuses(run):
     assert fold_affine(program).changed == 0
 
 
-def test_what_a_sub_block_touches_stays():
+def test_tensors_of_a_sub_block_stay():
     def build_with_sub_block(name):
         ops = [conv("x", "t0", "w"), mul("t0", "a", "t1"), act("assign", "t1", "out")]
         return add_sub_block(build(ops, {"w": draw(4, 4, 1, 1), "a": [2]}), "relu", name)

@@ -127,7 +127,7 @@ def test_attributes_of_a_batch_norm(run, attrs, changed):
 
 
 @pytest.mark.parametrize("name", NORM)
-def test_statistics_that_are_written_ahead_of_a_batch_norm(run, name):
+def test_statistics_that_are_written_before_a_batch_norm(run, name):
     change = act("scale", name, name, scale=1.5, bias=0.1)
     ops = [change, conv("x", "t", "w"), batch_norm("t", "out")]
     check_same(run, fold_batch_norm, build(ops, {"w": draw(4, 4, 1, 1), **NORM}), changed=0)
@@ -213,7 +213,7 @@ def test_dimensions_of_a_squeeze_that_are_tensors(slot):
         (("squeeze2", "X=t", "Out=out", {"axes": [2]}), "axes", 2),
     ],
 )
-def test_an_attribute_of_another_kind_is_refused(op, attribute, value):
+def test_an_attribute_of_another_type_is_refused(op, attribute, value):
     cut = ("slice", "Input=x", "Out=t", {"axes": [2], "starts": [1], "ends": [2]})
     op_type, inputs, outputs, attrs = op
     attrs = {name: one for name, one in attrs.items() if name != attribute}
@@ -229,14 +229,14 @@ def test_an_attribute_of_another_kind_is_refused(op, attribute, value):
         run_passes(program)
 
 
-def test_filters_of_nothing_are_left():
+def test_empty_filters_are_left():
     program = build([conv("x", "t", "w"), mul("t", "a", "out")], {"w": np.zeros((0, 4, 1, 1)), "a": [2]})
     assert fold_affine(program).changed == 0
 
 
 @pytest.mark.parametrize(("first", "second"), [(1e30, 1e30), (np.inf, 0), (np.nan, 2)])
 @pytest.mark.parametrize("between", ["", "scale", "norm"])
-def test_weights_that_leave_the_range_of_float32_are_told(first, second, between):
+def test_weights_that_leave_the_range_of_float32_are_reported(first, second, between):
     """Told, not warned of: what the network computes of small numbers might still have been in it."""
     ops = [conv("x", "t0", "w"), conv("t0", "out", "u")]
     if between == "scale":

@@ -246,7 +246,7 @@ def test_without_optimize_a_shipped_model_stays_as_it_is(models, tmp_path):
 
 @pytest.mark.parametrize(("kind", "alone"), [("det", True), ("rec", False), ("cls", True), ("cnn", False)])
 @pytest.mark.parametrize("optimize", [False, True])
-def test_what_paddle_3_saved_converts(saved_by_paddle_3, run, convert, tmp_path, kind, alone, optimize):
+def test_models_saved_by_paddle_3_convert(saved_by_paddle_3, run, convert, tmp_path, kind, alone, optimize):
     program, params = saved_by_paddle_3 / f"{kind}.pdmodel", saved_by_paddle_3 / f"{kind}.pdiparams"
     reports, files = edit(program, params, tmp_path / kind, optimize=optimize)
     assert (reports[0].changed > 0) == (kind in ("rec", "cnn"))

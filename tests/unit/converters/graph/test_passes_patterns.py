@@ -91,7 +91,7 @@ FOLDED = {
 
 
 @pytest.mark.parametrize("name", FOLDED)
-def test_pattern_is_put_together(name, tmp_path):
+def test_patterns_are_fused(name, tmp_path):
     nodes, constants, expected = FOLDED[name]
     source = make(nodes, constants, shape=ROWS, path=tmp_path / "m.onnx")
     program = import_onnx(source)
@@ -148,7 +148,7 @@ LEFT = {
 
 
 @pytest.mark.parametrize("name", LEFT)
-def test_what_only_looks_alike_is_left(name, tmp_path):
+def test_similar_patterns_are_left(name, tmp_path):
     nodes, constants, unwanted = LEFT[name]
     source = make(nodes, constants, shape=ROWS, path=tmp_path / "m.onnx")
     program = import_onnx(source)
@@ -157,7 +157,7 @@ def test_what_only_looks_alike_is_left(name, tmp_path):
     np.testing.assert_allclose(run_paddle(program, tmp_path / "p", X), run_onnx(source, X), rtol=1e-5, atol=5e-6)
 
 
-def test_batch_norm_stays_where_its_convolution_is_read_elsewhere(tmp_path):
+def test_batch_norm_stays_if_its_convolution_has_other_readers(tmp_path):
     nodes = [("Conv", ("x", "w"), "c", {}), ("BatchNormalization", ("c", *BN), "n", {}), ("Add", ("n", "c"), "y", {})]
     source = make(nodes, BN | {"w": weights(4, 4, 3, 3)}, path=tmp_path / "m.onnx")
     program = import_onnx(source)

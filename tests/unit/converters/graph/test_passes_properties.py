@@ -621,7 +621,7 @@ def draw_classifier(rng):
     return g.finish(value, trouble=0), kept, has_softmax
 
 
-def test_pruning_keeps_what_the_kept_classes_are(run):
+def test_pruning_keeps_the_kept_classes(run):
     for number in range(CASES):
         graph, kept, has_softmax = draw_classifier(random.Random(number))
         (whole,) = run(graph.program, graph.array).values()

@@ -50,7 +50,7 @@ def test_classes_that_cannot_be_kept(kept, words):
 
 
 @pytest.mark.parametrize("options", [{"tail": "sigmoid"}, {"biased": False}])
-def test_a_network_that_is_no_recogniser_is_not_pruned(options):
+def test_only_recognisers_are_pruned(options):
     with pytest.raises(ModelError, match="matmul"):
         prune_charset(build_classifier(**options), [0, 1])
 

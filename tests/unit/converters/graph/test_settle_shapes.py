@@ -41,7 +41,7 @@ def test_shapes_become_attributes(run):
         (["h", "any"], None),  # one unknown and one -1
     ],
 )
-def test_sides_of_a_reshape(run, sides, settled):
+def test_dimensions_of_a_reshape(run, sides, settled):
     ops = [("shape", "Input=x", "Out=s", {})]
     ops += [side("s", name, place) for place, name in enumerate("nch")]
     ops += [fill(name, value) for name, value in {"four": 4, "eight": 8, "sixtyfour": 64, "any": -1}.items()]
@@ -56,7 +56,7 @@ def test_sides_of_a_reshape(run, sides, settled):
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e30", str(1 << 31)])
-def test_a_side_that_is_no_number_of_32_bits_is_unknown(value):
+def test_a_dimension_beyond_32_bits_is_unknown(value):
     attrs = {"shape": [1], "dtype": 2, "value": float(value), "str_value": ""}
     ops = [("fill_constant", "", "Out=n", attrs), fill("four", 4), reshape("x", ["n", "four"])]
     program = build(ops, {})
@@ -64,7 +64,7 @@ def test_a_side_that_is_no_number_of_32_bits_is_unknown(value):
     assert get_attr(next(op for op in program.ops if op.type == "reshape2"), "shape") == [-1, 4]
 
 
-def test_the_shape_of_another_tensor_is_no_copy(run):
+def test_the_shape_of_another_tensor_is_not_a_copy(run):
     ops = [pool("x", "p"), ("shape", "Input=p", "Out=s", {}), side("s", "h", 2), fill("o", 0)]
     program = build([*ops, reshape("x", ["o", "o", "h", "o"])], {}, shapes={"s": (4,)})
     # Known not to be a copy, it is the unknown one.
@@ -72,7 +72,7 @@ def test_the_shape_of_another_tensor_is_no_copy(run):
     assert list(next(op for op in program.ops if op.type == "reshape2").attrs[0].ints) == [0, 0, -1, 0]
 
 
-def test_a_shape_of_another_kind_is_written_anew():
+def test_a_shape_of_another_type_is_rewritten():
     ops = [("shape", "Input=x", "Out=s", {}), side("s", "n", 0), fill("rest", -1), reshape("x", ["n", "rest"])]
     program = build(ops, {}, shapes={"s": (4,)})
     op = next(op for op in program.ops if op.type == "reshape2")

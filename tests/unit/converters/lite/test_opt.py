@@ -31,7 +31,7 @@ def write_script(path, text):
     return path
 
 
-def test_worker_is_python_37_with_nothing_of_ours():
+def test_worker_is_python_37_without_our_modules():
     tree = ast.parse(WORKER.read_text(encoding="utf-8"), feature_version=(3, 7))
     modules = set()
     for node in ast.walk(tree):
@@ -42,7 +42,7 @@ def test_worker_is_python_37_with_nothing_of_ours():
     assert modules <= {*sys.stdlib_module_names, "paddlelite"}
 
 
-def test_describe_tells_of_this_interpreter():
+def test_describe_returns_this_interpreter():
     found = describe_interpreter(Path(sys.executable))
     assert found.python_version == platform.python_version()
     assert found.implementation == platform.python_implementation()
@@ -62,7 +62,7 @@ def test_describe_sees_paddlelite(opt_python):
         ("kill -SEGV $$", "killed by SIGSEGV"),
     ],
 )
-def test_what_is_no_interpreter_is_refused(tmp_path, script, words):
+def test_an_invalid_interpreter_is_refused(tmp_path, script, words):
     with pytest.raises(ToolchainError, match=words):
         describe_interpreter(write_script(tmp_path / "python3.10", script))
 
@@ -113,7 +113,7 @@ def test_a_model_is_supported_or_not_before_anything_is_written(opt_python, det,
         ("kill -SEGV $$", "killed by SIGSEGV"),
     ],
 )
-def test_a_check_without_opts_yes_is_a_no(det, tmp_path, script, words):
+def test_a_check_without_opts_yes_fails(det, tmp_path, script, words):
     python = write_script(tmp_path / "python", script)
     with pytest.raises(ConversionError, match=words):
         check_support(python, det.program, det.params, valid_places="arm")
@@ -148,7 +148,7 @@ def test_parameters_of_another_model_are_refused(opt_python, det, tmp_path):
         run_opt(opt_python, det.program, params, tmp_path / "det", valid_places="arm")
 
 
-def test_an_unknown_place_is_refused_with_opts_words(opt_python, det, tmp_path):
+def test_an_unknown_place_is_refused_with_opts_message(opt_python, det, tmp_path):
     with pytest.raises(ConversionError, match="armx"):
         run_opt(opt_python, det.program, det.params, tmp_path / "det", valid_places="armx")
 
@@ -162,7 +162,7 @@ def test_an_unknown_place_is_refused_with_opts_words(opt_python, det, tmp_path):
         ("exit 134", "killed by SIGABRT"),
     ],
 )
-def test_each_way_to_fail_is_told(det, tmp_path, script, words):
+def test_each_failure_is_reported(det, tmp_path, script, words):
     python = write_script(tmp_path / "python", script)
     with pytest.raises(ConversionError, match=words):
         run_opt(python, det.program, det.params, tmp_path / "det", valid_places="arm", timeout_s=0.5)

@@ -75,7 +75,7 @@ def list_environments(folder):
 @pytest.mark.parametrize(
     ("system", "machine"), [("Linux", "aarch64"), ("Darwin", "arm64"), ("Windows", "AMD64"), ("Linux", "i686")]
 )
-def test_machines_without_wheels_are_told_so(system, machine):
+def test_machines_without_wheels_are_refused(system, machine):
     with pytest.raises(ToolchainError, match=f"{system} on {machine}") as caught:
         check_platform(find_wheel(LITE_VERSION), system, machine)
     assert PYTHON_VARIABLE in caught.value.hint
@@ -110,7 +110,7 @@ def test_versions_are_found_with_and_without_v():
 
 
 @pytest.mark.parametrize("version", ["2.10", "2.13", "2.13rc0", "vv2.12", "", "latest"])
-def test_unknown_versions_are_refused_with_what_there_is(version):
+def test_unknown_versions_are_refused_with_the_known_ones(version):
     with pytest.raises(UsageError, match=f"{version}$") as caught:
         find_opt_interpreter(version)
     known = "2.13-rc (CPython 3.8 to 3.10), 2.14-rc (CPython 3.7), 2.12 (CPython 3.7), 2.11 (CPython 3.7)"
@@ -251,7 +251,7 @@ def test_two_processes_make_one_environment(opt, empty_cache):
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_making_is_never_taken_for_ready(opt, empty_cache, how):
+def test_an_interrupted_environment_is_never_used(opt, empty_cache, how):
     process = start_find()
     assert process.stdout.readline().startswith("# installing")
     os.kill(process.pid, how)

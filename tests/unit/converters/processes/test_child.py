@@ -40,7 +40,7 @@ def linux():
 
 
 @pytest.mark.parametrize("end", ["kill", "end"])
-def test_what_a_leader_that_has_ended_left_running_is_ended(end):
+def test_children_of_an_ended_leader_are_ended(end):
     child = Child(["sh", "-c", LEADER])
     deadline = time.monotonic() + 10
     left = int(child.receive_line(deadline))
@@ -95,7 +95,7 @@ def test_a_leader_that_is_late_is_ended():
     assert 0.3 <= time.monotonic() - started < 5
 
 
-def test_a_command_is_run_to_its_end_with_what_it_says():
+def test_a_command_runs_to_its_end_and_its_output_is_returned():
     done = run_child(["sh", "-c", "cat; echo no >&2; exit 3"], 10, env=os.environ, data=b"x" * 2**20)
     assert (done.returncode, len(done.stdout), done.stderr) == (3, 2**20, b"no\n")
     done = run_child(["sh", "-c", "echo yes; echo no >&2"], 10, env=os.environ, join_stderr=True)
@@ -105,7 +105,7 @@ def test_a_command_is_run_to_its_end_with_what_it_says():
         run_child(["/no/such/program"], 10, env=os.environ)
 
 
-def test_what_a_command_left_running_is_ended():
+def test_children_that_a_command_left_are_ended():
     done = run_child(["sh", "-c", LEADER], 10, env=os.environ)
     assert wait_until_gone(int(done.stdout))
 
@@ -120,7 +120,7 @@ def test_a_command_that_is_late_is_ended_with_its_children():
     assert wait_until_gone(int(caught.value.output))
 
 
-def test_a_command_stops_when_it_is_told(tmp_path):
+def test_a_command_stops_on_request(tmp_path):
     stop, ended = threading.Event(), []
 
     def run() -> None:

@@ -23,7 +23,7 @@ from edge_ocr.errors import UsageError
         ("[::1]", SshAddress(None, "::1", None, "edge-ocr")),
     ],
 )
-def test_places_are_read(place, address):
+def test_places_are_parsed(place, address):
     assert parse_place(place, default_path="edge-ocr") == address
 
 
@@ -58,14 +58,14 @@ def test_the_port_is_kept():
         ("board:a\nb", "folder"),
     ],
 )
-def test_places_that_make_no_sense_are_refused(place, message):
+def test_invalid_places_are_refused(place, message):
     with pytest.raises(UsageError, match=message) as caught:
         parse_place(place, default_path="edge-ocr")
     assert caught.value.hint
 
 
 @pytest.mark.parametrize("port", [0, 65536, -1])
-def test_ports_that_make_no_sense_are_refused(port):
+def test_invalid_ports_are_refused(port):
     with pytest.raises(UsageError, match=f"--port {port}: .*65535"):
         parse_place("board", port=port, default_path="edge-ocr")
 
@@ -80,7 +80,7 @@ def test_ports_that_make_no_sense_are_refused(port):
         (b"client_loop: send disconnect: Broken pipe", "the connection failed", "check that this works"),
     ],
 )
-def test_each_failure_of_ssh_is_told_with_a_way_out(stderr, message, hint):
+def test_each_failure_of_ssh_is_reported_with_a_hint(stderr, message, hint):
     error = explain_ssh(SshAddress("pi", "board", 22, "ocr"), stderr, ": said")
     assert error.message.startswith("board: ")
     assert message in error.message
@@ -97,7 +97,7 @@ def test_each_failure_of_ssh_is_told_with_a_way_out(stderr, message, hint):
         ("ssh://192.168.0.7/a%20b/%E5%AD%97;'", SshAddress(None, "192.168.0.7", None, "/a b/字;'")),
     ],
 )
-def test_addresses_are_read(runner, address):
+def test_addresses_are_parsed(runner, address):
     assert parse_ssh(runner) == address
 
 
@@ -128,6 +128,6 @@ def test_addresses_are_read(runner, address):
         ("ssh://board/%ff", "not UTF-8"),
     ],
 )
-def test_addresses_that_make_no_sense_are_refused(runner, message):
+def test_invalid_addresses_are_refused(runner, message):
     with pytest.raises(UsageError, match=message):
         parse_ssh(runner)

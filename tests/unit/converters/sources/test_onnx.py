@@ -91,13 +91,13 @@ def change_model(path, nodes, constants, change, **options):
     return source
 
 
-def test_an_attribute_that_paddle_has_no_room_for(tmp_path):
+def test_an_attribute_too_large_for_paddle(tmp_path):
     source = make(one("Conv", "w", pads=[1 << 40] * 4), {"w": weights(6, 4, 3, 3)}, path=tmp_path / "m.onnx")
     with pytest.raises(ConversionError, match=r"Conv \(node Conv_y, opset 13\): "):
         import_onnx(source)
 
 
-def test_names_do_not_leave_their_line(tmp_path):
+def test_names_with_line_breaks_stay_on_one_line(tmp_path):
     def rename(model):
         model.graph.node[0].op_type = "A\n\x1b[2JB"
 
@@ -116,14 +116,14 @@ def test_an_input_of_no_known_type(tmp_path):
         import_onnx(source)
 
 
-def test_what_cannot_be_computed_is_told_in_one_line(tmp_path):
+def test_a_failed_computation_is_reported_in_one_line(tmp_path):
     nodes = [("ConstantOfShape", ("s",), "c", {}), ("Mul", ("x", "c"), "y", {})]
     with pytest.raises((ConversionError, ModelError)) as caught:
         import_onnx(make(nodes, {"s": np.zeros((4, 6), np.int64)}, path=tmp_path / "m.onnx"))
     assert caught.value.message.isprintable()
 
 
-def test_messages_have_an_end(tmp_path):
+def test_messages_are_limited(tmp_path):
     scales = np.linspace(-2, 2, 5000).astype(np.float32)
     source = make(one("Resize", "", "s"), {"s": scales}, path=tmp_path / "m.onnx")
     with pytest.raises((ConversionError, ModelError)) as caught:

@@ -71,13 +71,13 @@ def refuse_external(source, words):
 
 
 @pytest.mark.parametrize("place", ["initializer", "attribute"])
-def test_external_data_is_the_models(tmp_path, place):
+def test_external_data_belongs_to_the_model(tmp_path, place):
     program = import_onnx(make_external(tmp_path, place=place))
     assert program.params["w"].tobytes() == (tmp_path / "m.data").read_bytes()
 
 
 @pytest.mark.parametrize("location", ["./m.data", "inner/m.data", "inner//m.data"])
-def test_external_data_may_lie_in_a_folder_of_the_models(tmp_path, location):
+def test_external_data_may_be_in_a_subfolder(tmp_path, location):
     source = make_external(tmp_path, location=location)
     (tmp_path / "inner").mkdir()
     shutil.copy(tmp_path / "m.data", tmp_path / "inner")
@@ -99,7 +99,7 @@ def test_external_data_outside_of_its_folder(tmp_path, place, location):
 
 @pytest.mark.parametrize("place", ["initializer", "attribute", "subgraph", "function"])
 @pytest.mark.parametrize("trick", ["link", "link inside", "folder", "hard link", "pipe", "device", "directory"])
-def test_external_data_that_is_not_a_file_of_the_models_own(tmp_path, place, trick):
+def test_external_data_that_is_not_a_regular_file(tmp_path, place, trick):
     folder = tmp_path / "model"
     source = make_external(folder, place=place, location="inner/m.data" if trick == "folder" else "m.data")
     data, outside = folder / "m.data", tmp_path / "outside" / "m.data"
@@ -152,7 +152,7 @@ def test_sizes_of_external_data(tmp_path, said, words):
     refuse_external(make_external(tmp_path, **said), f"tensor 'w': .*{words}")
 
 
-def test_external_data_that_is_named_twice(tmp_path):
+def test_external_data_with_duplicate_keys(tmp_path):
     source = make_external(tmp_path)
     model = onnx.load(source, load_external_data=False)
     model.graph.initializer[0].external_data.add(key="location", value="/etc/hostname")
@@ -162,7 +162,7 @@ def test_external_data_that_is_named_twice(tmp_path):
 
 @pytest.mark.parametrize("spell", [lambda name, number: name, lambda name, number: "./" * number + name])
 @pytest.mark.parametrize(("count", "is_refused"), [(3, False), (40, True)])
-def test_tensors_may_share_a_file_but_not_make_memory_of_it(tmp_path, count, is_refused, spell):
+def test_tensors_may_share_a_file_but_not_multiply_memory(tmp_path, count, is_refused, spell):
     source = make_external(tmp_path)
     model = onnx.load(source, load_external_data=False)
     for number in range(1, count):
@@ -209,7 +209,7 @@ def test_sparse_tensors_are_refused(tmp_path, place):
     ],
 )
 @pytest.mark.parametrize("place", ["initializer", "attribute"])
-def test_a_tensor_that_holds_other_than_it_says(tmp_path, tensor, words, place):
+def test_a_tensor_with_a_mismatched_size(tmp_path, tensor, words, place):
     source = make(one("Mul", "c"), {"c": f32(1)}, path=tmp_path / "m.onnx")
     model = onnx.load(source)
     tensor.name = "c"

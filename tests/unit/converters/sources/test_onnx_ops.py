@@ -186,11 +186,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_form_that_would_read_wrong_is_refused(name, tmp_path):
+def test_unsupported_form_is_refused(name, tmp_path):
     nodes, constants, part = REFUSED[name]
     opset = {"allowzero": 14, "mean of nothing": 18, "norm of one number": 17}.get(name, 13)
     assert part in refuse(tmp_path, nodes, constants, opset=opset)
 
 
-def test_softmax_of_old_opsets_over_several_sides_is_refused(tmp_path):
+def test_softmax_of_old_opsets_over_several_axes_is_refused(tmp_path):
     assert "Softmax" in refuse(tmp_path, one("Softmax", axis=1), opset=11)

@@ -44,7 +44,7 @@ def test_shape_is_settled(tmp_path):
     np.testing.assert_array_equal(run_paddle(program, tmp_path / "p", X), X)
 
 
-def test_two_free_sides_are_refused(tmp_path):
+def test_two_free_dimensions_are_refused(tmp_path):
     nodes = flatten_nodes(
         ("Gather", ("shape", "three"), "width", {}),
         ("Gather", ("shape", "two"), "height", {}),
@@ -54,7 +54,7 @@ def test_two_free_sides_are_refused(tmp_path):
     assert "Reshape (node" in refuse(tmp_path, nodes, SIDES)
 
 
-def test_arithmetic_on_sides_is_refused(tmp_path):
+def test_arithmetic_on_dimensions_is_refused(tmp_path):
     nodes = [
         ("Shape", ("x",), "shape", {}),
         ("Mul", ("shape", "two"), "twice", {}),
@@ -63,7 +63,7 @@ def test_arithmetic_on_sides_is_refused(tmp_path):
     assert "Mul (node Mul_twice, opset 13): " in refuse(tmp_path, nodes, SIDES)
 
 
-def test_flattened_sides_stay_free(tmp_path):
+def test_flattened_dimensions_stay_free(tmp_path):
     nodes = flatten_nodes(("Transpose", ("flat",), "y", {"perm": [0, 2, 1]}))
     source = make(nodes, SIDES, out_rank=3, path=tmp_path / "m.onnx")
     program = import_onnx(source)
@@ -74,7 +74,7 @@ def test_flattened_sides_stay_free(tmp_path):
         np.testing.assert_array_equal(run_paddle(program, tmp_path / "p", array), run_onnx(source, array))
 
 
-def test_free_sides_of_one_name_are_one(tmp_path):
+def test_free_dimensions_of_one_name_are_one(tmp_path):
     """The batch is read from the input, and the reshaped tensor lies behind it."""
     nodes = [
         ("Relu", ("x",), "r", {}),
@@ -87,7 +87,7 @@ def test_free_sides_of_one_name_are_one(tmp_path):
     np.testing.assert_array_equal(run_paddle(import_onnx(source), tmp_path / "p", X), run_onnx(source, X))
 
 
-def test_free_sides_without_names_of_their_own_are_not_one(tmp_path):
+def test_free_dimensions_without_unique_names_are_not_one(tmp_path):
     """Height and width are both "?" in what older exporters write, and may differ."""
     nodes = [
         ("Relu", ("x",), "r", {}),
@@ -101,7 +101,7 @@ def test_free_sides_without_names_of_their_own_are_not_one(tmp_path):
 
 
 @pytest.mark.parametrize("size", [2**63, 2**64 - 1])
-def test_sides_that_are_too_large_for_any_shape(tmp_path, size):
+def test_dimensions_too_large_for_any_shape(tmp_path, size):
     nodes = [
         ("Shape", ("x",), "s", {}),
         ("Gather", ("s", "zero"), "n", {}),

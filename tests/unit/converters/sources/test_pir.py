@@ -99,7 +99,7 @@ def test_the_model_computes_what_paddle_computes(plain, tmp_path, shape):
 
 
 @needs_paddle2onnx
-def test_ops_are_whole_and_sides_free(plain, tmp_path):
+def test_ops_are_complete_and_dimensions_free(plain, tmp_path):
     model = onnx.load(convert_pir(*plain, tmp_path / "model.onnx"))
     onnx.checker.check_model(model, full_check=True)
     assert [entry.version for entry in model.opset_import] == [OPSET]
@@ -109,7 +109,7 @@ def test_ops_are_whole_and_sides_free(plain, tmp_path):
 
 
 @needs_paddle2onnx
-def test_factors_of_double_precision_are_taken(exports, tmp_path):
+def test_double_precision_factors_are_accepted(exports, tmp_path):
     program, params = (exports / "upsample" / name for name in ("inference.json", "inference.pdiparams"))
     wide = tmp_path / "inference.json"
     # As Paddle 3.3 writes them; older ones write a_f32.
@@ -130,7 +130,7 @@ def widen(item):
 
 
 @needs_paddle2onnx
-def test_doubles_that_are_left_alone_are_refused(exports, tmp_path, monkeypatch):
+def test_unconverted_doubles_are_refused(exports, tmp_path, monkeypatch):
     """The negative of the test above: without the change, paddle2onnx does not take them."""
     program, params = (exports / "upsample" / name for name in ("inference.json", "inference.pdiparams"))
     monkeypatch.setattr(pir_import, "_narrow_scales", widen)
@@ -152,7 +152,7 @@ def test_factors_in_another_form_are_refused(tmp_path, scale):
 
 
 @needs_paddle2onnx
-def test_an_op_that_it_lacks(plain, tmp_path):
+def test_an_unsupported_op(plain, tmp_path):
     program = change(plain[0], tmp_path / "inference.json", '"1.hardswish"', '"1.digamma"')
     with pytest.raises(ConversionError, match="killed by SIGABRT") as caught:
         convert_pir(program, plain[1], tmp_path / "model.onnx")
@@ -164,7 +164,7 @@ def test_an_op_that_it_lacks(plain, tmp_path):
 
 @needs_paddle2onnx
 @pytest.mark.parametrize("kept", [0, 400])
-def test_parameters_that_are_not_whole(plain, tmp_path, kept):
+def test_incomplete_parameters(plain, tmp_path, kept):
     params = tmp_path / "inference.pdiparams"
     params.write_bytes(plain[1].read_bytes()[:kept])
     with pytest.raises(ConversionError, match="the result is ") as caught:
@@ -175,7 +175,7 @@ def test_parameters_that_are_not_whole(plain, tmp_path, kept):
 
 
 @needs_paddle2onnx
-def test_a_program_that_paddle_does_not_take(plain, tmp_path):
+def test_a_program_that_paddle_refuses(plain, tmp_path):
     program = tmp_path / "inference.json"
     program.write_text('{"base_code": {"magic": "pir", "trainable": false, "version": 1}}')
     with pytest.raises(ConversionError, match=r"Failed to convert PaddlePaddle model: \[json.exception"):
@@ -183,7 +183,7 @@ def test_a_program_that_paddle_does_not_take(plain, tmp_path):
 
 
 @needs_paddle2onnx
-def test_flags_of_the_user_do_not_reach_it(plain, tmp_path, monkeypatch):
+def test_flags_of_the_user_are_not_passed_on(plain, tmp_path, monkeypatch):
     first = convert_pir(*plain, tmp_path / "first.onnx").read_bytes()
     monkeypatch.setenv("FLAGS_enable_pir_api", "0")
     assert convert_pir(*plain, tmp_path / "second.onnx").read_bytes() == first
@@ -199,7 +199,7 @@ def test_flags_of_the_user_do_not_reach_it(plain, tmp_path, monkeypatch):
         (b'{"base_code": {"magic": "onnx"}}', "not a PIR program"),
     ],
 )
-def test_what_is_no_pir_program(plain, tmp_path, content, words):
+def test_an_invalid_pir_program(plain, tmp_path, content, words):
     program = tmp_path / "inference.json"
     program.write_bytes(content)
     with pytest.raises(ModelError, match=words):
@@ -207,7 +207,7 @@ def test_what_is_no_pir_program(plain, tmp_path, content, words):
 
 
 @pytest.mark.parametrize("missing", [0, 1])
-def test_a_file_that_is_missing(plain, tmp_path, missing):
+def test_a_missing_file(plain, tmp_path, missing):
     files = list(plain)
     files[missing] = tmp_path / "gone"
     with pytest.raises(ModelError, match="gone: cannot be read"):
@@ -282,7 +282,7 @@ def test_describing_makes_nothing(tmp_path, monkeypatch):
     assert describe_paddle2onnx() == (f"2.1.0 with paddle 3.3.1 on Python 3.12.1 ({TOOL.variable}: {python})", "")
 
 
-def test_its_onnx_is_not_ours(paddle2onnx):
+def test_its_onnx_version_is_not_ours(paddle2onnx):
     code = "import importlib.metadata as m; print(m.version('onnx'))"
     inner = subprocess.run([paddle2onnx.python, "-I", "-c", code], check=True, capture_output=True, text=True)
     assert inner.stdout.strip() == "1.17.0"
@@ -337,14 +337,14 @@ def test_an_environment_is_made_once_and_then_found(paddle2onnx, tmp_path, monke
         ("echo waiting; exec sleep 60", r"did not end within 0\.5 s"),
     ],
 )
-def test_each_bad_end_is_refused(plain, tmp_path, monkeypatch, script, words):
+def test_each_failed_run_is_refused(plain, tmp_path, monkeypatch, script, words):
     take_for_python(monkeypatch, tmp_path, script)
     with pytest.raises(ConversionError, match=words):
         convert_pir(*plain, tmp_path / "model.onnx", timeout_s=0.5)
     assert not (tmp_path / "model.onnx").exists()
 
 
-def test_a_good_end_is_not(plain, tmp_path, monkeypatch):
+def test_a_successful_run_is_accepted(plain, tmp_path, monkeypatch):
     take_for_python(monkeypatch, tmp_path, 'echo model > "$out"')
     assert convert_pir(*plain, tmp_path / "model.onnx").read_bytes() == b"model\n"
 

@@ -33,7 +33,7 @@ def test_signatures_of_the_shipped_models(det_program):
     assert rec.outputs[0].shape == (-1, -1, 6625)
 
 
-def test_paddle_is_not_imported_for_it_and_can_be_later():
+def test_paddle_is_not_imported_and_can_be_later():
     code = (
         "import sys; from converters.sources.program import load_framework_pb2; ours = load_framework_pb2();"
         "assert 'paddle' not in sys.modules;"
@@ -45,7 +45,7 @@ def test_paddle_is_not_imported_for_it_and_can_be_later():
 
 
 @pytest.mark.parametrize("content", [b"", b"not a program", b"\x0a\xff\xff"])
-def test_what_is_no_program_is_refused(tmp_path, content):
+def test_an_invalid_program_is_refused(tmp_path, content):
     path = tmp_path / "inference.pdmodel"
     path.write_bytes(content)
     with pytest.raises(ModelError, match=r"inference\.pdmodel: "):
@@ -227,7 +227,7 @@ def test_absurd_sizes_are_refused_without_allocating(tmp_path, dims):
 
 
 @pytest.mark.parametrize("dims", [(0, 1 << 62, 1 << 62), (1,) * 65, (0,) * 70])
-def test_shapes_that_no_array_has_are_refused(tmp_path, dims):
+def test_impossible_shapes_are_refused(tmp_path, dims):
     """Found by tests/fuzz/test_paddle_fuzz.py; a dimension of 0 lets the others be of any size."""
     program, params = make_program(tmp_path, [("w", 5, (2, 3))])
     desc = load_framework_pb2().ProgramDesc.FromString(program.read_bytes())
@@ -250,7 +250,7 @@ def test_parameters_of_another_model_are_refused(models):
         read_program(models["det"].program, models["rec"].params)
 
 
-def test_what_is_read_is_not_written_to(models):
+def test_arrays_from_a_file_are_read_only(models):
     program = read_program(models["cls"].program, models["cls"].params)
     value = next(iter(program.params.values()))
     with pytest.raises(ValueError, match="read-only"):
@@ -272,7 +272,7 @@ def test_attributes():
     assert len(op.attrs) == 6
 
 
-def test_editing_keeps_readers_and_writers_known(models):
+def test_editing_updates_readers_and_writers(models):
     program = read_program(models["cls"].program, models["cls"].params)
     relu = next(op for op in program.ops if op.type == "relu")
     source, result = get_input(relu, "X"), get_output(relu, "Out")

@@ -195,14 +195,14 @@ THIRTEEN = refuse(2, "Paddle-Lite refuses the shape: 13 is too many")
     ],
     ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else str(value),
 )
-def test_the_program_keeps_its_bounds(make_command, sent, answered, code):
+def test_the_program_checks_bounds(make_command, sent, answered, code):
     command, _ = make_command("double")
     ended = subprocess.run(command, input=sent, capture_output=True, check=False)
     assert ended.stdout == HELLO + answered
     assert ended.returncode == code
 
 
-def test_the_program_wants_its_arguments(make_command):
+def test_the_program_needs_its_arguments(make_command):
     command, _ = make_command("double")
     ended = subprocess.run(command[:-1], capture_output=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, b"")
@@ -217,7 +217,7 @@ def test_the_program_wants_its_arguments(make_command):
 
 
 @pytest.mark.parametrize("shape", [(1,), (2, 3, 4, 5), (1, 3, 160, 160), (1, 3, 700, 700), (1,) * 8])
-def test_runs_give_what_the_library_gives(serve, shape):
+def test_runs_return_the_librarys_output(serve, shape):
     process = serve("double")
     assert process.name == "paddle-lite"
     assert process.pid is None, "nothing starts before the first run"
@@ -240,13 +240,13 @@ def test_inputs_of_other_layouts_and_types_are_converted(serve):
     np.testing.assert_array_equal(process.run(X[::2, ::-1].astype(np.float64)), X[::2, ::-1] * 2)
 
 
-def test_what_the_library_prints_is_not_taken_for_an_answer(serve):
+def test_output_that_the_library_prints_is_not_mistaken_for_an_answer(serve):
     process = serve("print")
     np.testing.assert_array_equal(process.run(X), X * 2)
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (1,) * 9])
-def test_inputs_that_make_no_sense_are_refused(serve, shape):
+def test_invalid_inputs_are_refused(serve, shape):
     process = serve("double")
     with pytest.raises(NotVerifiedError, match=r"input of .*1 to 2"):
         process.run(np.ones(shape, np.float32))
@@ -276,7 +276,7 @@ def test_another_version_is_refused_before_the_first_run(serve):
         ("negative", "output shape: expected 1 to 8 "),
     ],
 )
-def test_each_way_to_fail_is_told(serve, word, message, tmp_path):
+def test_each_failure_is_reported(serve, word, message, tmp_path):
     process = serve(word)
     with pytest.raises(NotVerifiedError, match=message) as caught:
         process.run(X)
@@ -309,7 +309,7 @@ def test_only_the_end_of_a_long_log_is_kept(serve):
     assert "line 2900" not in caught.value.message
 
 
-def test_a_process_that_is_killed_in_the_middle_of_a_run_is_told(serve):
+def test_a_process_that_is_killed_in_the_middle_of_a_run_is_reported(serve):
     process = serve("sleep-run")
 
     def kill() -> None:
@@ -346,13 +346,13 @@ def test_a_process_that_takes_too_long_is_ended(serve, word, message, tmp_path, 
         ("exit 134", "load: .*SIGABRT"),
     ],
 )
-def test_other_programs_are_told_from_ours(tmp_path, script, message):
+def test_other_programs_are_recognised(tmp_path, script, message):
     process = LiteProcess(["sh", "-c", script], tmp_path / "a.nb", place="here", expected_version=VERSION)
     with pytest.raises(NotVerifiedError, match=message):
         process.run(X)
 
 
-def test_a_program_that_is_not_there_is_told(tmp_path):
+def test_a_missing_program_is_reported(tmp_path):
     process = LiteProcess([str(tmp_path / "none")], tmp_path / "a.nb", place="here", expected_version=VERSION)
     with pytest.raises(NotVerifiedError, match=r"none .*: No such file"):
         process.run(X)

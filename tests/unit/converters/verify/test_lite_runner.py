@@ -184,7 +184,7 @@ def test_a_library_for_another_machine_is_refused(library, headers):
         pass
 
 
-def test_options_that_make_no_sense_are_refused(library, headers, tmp_path):
+def test_invalid_options_are_refused(library, headers, tmp_path):
     for threads in (0, 257):
         with pytest.raises(UsageError, match="threads"), open_over("qemu", library, headers, threads=threads):
             pass
@@ -240,7 +240,7 @@ def test_models_run_over_ssh_and_nothing_is_left(server, library, headers, list_
     assert [step.split()[0] for step in steps] == ["connecting", "building", "copying"]
 
 
-def test_what_fails_on_the_board_is_told_with_its_signal(server, library, headers):
+def test_a_failure_on_the_board_is_reported_with_its_signal(server, library, headers):
     with open_over(server.runner, library, headers, "abort-run throw-load double") as engines:
         with pytest.raises(NotVerifiedError, match=r"SIGABRT.*:\n") as caught:
             engines["abort-run"].run(X)
@@ -280,7 +280,7 @@ def test_an_interrupted_verification_leaves_nothing_on_the_board(
     assert wait_until(lambda: list_programs(server.root) == [])
 
 
-def test_a_folder_that_cannot_be_removed_is_told(server, library, headers):
+def test_a_folder_that_cannot_be_removed_is_reported(server, library, headers):
     steps: list[str] = []
     server.put("rm", "echo rm: Device or resource busy >&2; exit 1")
     with open_over(server.runner, library, headers, report=steps.append) as engines:
@@ -295,13 +295,13 @@ def expect_refusal(runner: str, library: Path, headers: Path, message: str) -> N
     return caught.value
 
 
-def test_a_key_that_is_refused_is_told(server, library, headers):
+def test_a_key_that_is_refused_is_reported(server, library, headers):
     server.use_key("other")
     error = expect_refusal(server.runner, library, headers, r"127\.0\.0\.1: .*key.*\n.*Permission denied")
     assert f"ssh-copy-id -p {server.port}" in error.hint
 
 
-def test_a_host_key_that_is_not_known_or_another_is_told(server, library, headers):
+def test_an_unknown_or_changed_host_key_is_reported(server, library, headers):
     (server.folder / "known_hosts").write_bytes(b"")
     error = expect_refusal(server.runner, library, headers, "host key")
     assert f"ssh -p {server.port}" in error.hint
@@ -309,26 +309,26 @@ def test_a_host_key_that_is_not_known_or_another_is_told(server, library, header
     expect_refusal(server.runner, library, headers, "host key")
 
 
-def test_a_host_that_cannot_be_reached_is_told(server, library, headers):
+def test_a_host_that_cannot_be_reached_is_reported(server, library, headers):
     server.close()
     expect_refusal(server.runner, library, headers, r"127\.0\.0\.1: .*\n.*refused")
     expect_refusal("ssh://no-such-host.invalid/tmp", library, headers, "no-such-host.invalid: ")
 
 
-def test_a_folder_that_is_not_there_or_not_ours_is_told(server, library, headers):
+def test_a_missing_or_unwritable_folder_is_reported(server, library, headers):
     error = expect_refusal(f"{server.runner}/none", library, headers, r"(?s)make a folder.*No such file")
     assert "writable" in error.hint
     user_at_host = server.runner[len("ssh://") :].partition("/")[0]
     expect_refusal(f"ssh://{user_at_host}/proc", library, headers, r"(?s)make a folder in /proc.*mkdir")
 
 
-def test_a_board_without_room_is_told(server, library, headers):
+def test_a_board_without_room_is_reported(server, library, headers):
     server.put("tar", "head -c 1000 >/dev/null; echo 'tar: 0.nb: Cannot write: No space left on device' >&2; exit 2")
     expect_refusal(server.runner, library, headers, r"(?s)copy the files.*No space left on device")
     assert list(server.root.iterdir()) == []
 
 
-def test_a_machine_that_cannot_run_the_programs_is_told(server, library, headers):
+def test_a_machine_that_cannot_run_the_programs_is_reported(server, library, headers):
     (server.path / "qemu-aarch64-static").unlink()
     server.put("uname", "echo riscv64")
     error = expect_refusal(server.runner, library, headers, "riscv64, expected aarch64 for armv8")
@@ -347,12 +347,12 @@ def test_a_board_runs_the_program_itself(server, library, headers, monkeypatch):
     expect_refusal(server.runner, library, headers, r"double\.nb on 127\.0\.0\.1: .*exit code")
 
 
-def test_what_a_login_shell_says_is_told(server, library, headers):
+def test_output_of_a_login_shell_is_reported(server, library, headers):
     server.put("sh", "echo This account is currently not available.; exit 1")
     expect_refusal(server.runner, library, headers, r"(?s)make a folder.*currently not available")
 
 
-def test_a_library_that_the_board_cannot_load_is_told_with_the_loaders_line(server, library, headers):
+def test_a_library_that_the_board_cannot_load_is_reported_with_the_loaders_line(server, library, headers):
     line = f"./{PROGRAM}: /lib/libc.so.6: version `GLIBC_2.34' not found (required by ./{PROGRAM})"
     server.put("qemu-aarch64-static", f'echo "{line.replace("`", chr(92) + "`")}" >&2; exit 1')
     error = expect_refusal(server.runner, library, headers, r"GLIBC_2\.34' not found")
@@ -426,7 +426,7 @@ def test_exported_models_run_on_the_real_library(real_library, export, precision
                 np.testing.assert_allclose(actual, source, rtol=0, atol=1e-3)
 
 
-def test_what_the_real_library_says_of_a_damaged_model_is_told(real_library, export, tmp_path):
+def test_the_real_librarys_message_about_a_damaged_model_is_reported(real_library, export, tmp_path):
     library, headers = real_library
     report = export("arm")
     model = tmp_path / "det.nb"

@@ -53,7 +53,7 @@ def test_arrays_differ_by_the_largest_and_the_mean():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_number_that_is_none_is_an_infinite_difference(value):
+def test_nan_is_an_infinite_difference(value):
     diff = compare_arrays(np.zeros(3, dtype=np.float32), np.array([0, value, 0], dtype=np.float32))
     assert not diff.is_finite
     assert diff.max_abs == diff.mean_abs == math.inf
@@ -69,7 +69,7 @@ def test_runs_are_merged_by_their_sizes():
     assert merge_diffs([]) is None
 
 
-def test_an_infinite_run_stays_infinite_beside_others():
+def test_an_infinite_run_stays_infinite_among_others():
     merged = merge_diffs([compare_arrays(np.zeros(1), np.array([math.nan])), compare_arrays(np.zeros(3), np.zeros(3))])
     assert merged is not None
     assert merged.mean_abs == math.inf
@@ -93,7 +93,7 @@ def test_iou_of_turned_boxes():
     assert 0 < measure_iou(box(0, 0), diamond) < 1
 
 
-def test_the_closest_boxes_are_partners():
+def test_the_closest_boxes_are_paired():
     # The second of the exported lines meets both, and is closer to the second of the reference.
     pairs = pair_lines([line(0, 0, "a"), line(4, 0, "b")], [line(5, 0, "c"), line(1, 0, "d")])
     assert [pair.texts for pair in pairs] == [("a", "d"), ("b", "c")]
@@ -140,12 +140,12 @@ def test_truth_counts_found_and_exact_lines():
     assert score_truth(words, lines) == Truth(wanted=3, found=2, exact=1, ned_sum=1.5)
 
 
-def test_truth_without_boxes_is_looked_for_in_all_that_was_read():
+def test_truth_without_boxes_is_searched_in_the_whole_text():
     words = [{"poly": None, "text": "world he"}, {"poly": None, "text": "missing"}]
     assert score_truth(words, [line(0, 0, "wor"), line(0, 20, "ld Here")]) == Truth(2, 1, 1, 1.0)
 
 
-def test_a_read_line_answers_for_one_label_only():
+def test_a_line_counts_for_one_label_only():
     words = [{"poly": box(0, 0).tolist(), "text": "a"}, {"poly": box(1, 0).tolist(), "text": "a"}]
     assert score_truth(words, [line(0, 0, "a")]).found == 1
 
@@ -168,7 +168,7 @@ def test_equal_sides_pass():
         ([line(1, 0, "a")], {"boxes.mean_iou"}),
     ],
 )
-def test_what_differs_fails(exported, failing):
+def test_differences_fail(exported, failing):
     done = report(compare([line(0, 0, "a")], exported))
     assert not done.passed
     assert {check.name for check in done.failures} == failing
@@ -179,7 +179,7 @@ def test_a_report_without_pictures_has_not_passed():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_no_number_never_passes(value):
+def test_nan_never_passes(value):
     checks = check_figures({"det.prob_map.max_abs_diff": value, "boxes.mean_iou": math.nan}, "fp32")
     assert [check.passed for check in checks] == [False, False]
 
@@ -201,14 +201,14 @@ def test_tolerances_grow_with_the_loss_of_precision():
         assert tolerance.reason
 
 
-def test_accuracy_may_fall_by_one_line_where_lines_are_few():
+def test_accuracy_may_fall_by_one_line_if_lines_are_few():
     image = compare([line(0, 0, "a")], [line(0, 0, "a")], truth=(Truth(20, 20, 20, 20.0), Truth(20, 20, 19, 19.5)))
     assert report(image, "int8").passed
     image = compare([line(0, 0, "a")], [line(0, 0, "a")], truth=(Truth(20, 20, 20, 20.0), Truth(20, 20, 18, 19.0)))
     assert [check.name for check in report(image, "int8").failures] == ["accuracy.exact_drop"]
 
 
-def test_one_line_of_a_few_may_differ_where_weights_are_rounded():
+def test_one_line_of_a_few_may_differ_if_weights_are_rounded():
     lines = [line(0, 20 * row, "a") for row in range(4)]
     image = compare(lines, [*lines[:3], line(0, 60, "ab")])
     assert report(image, "int16").figures["texts.equal_share"] < 0.995

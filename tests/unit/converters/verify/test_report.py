@@ -283,7 +283,7 @@ def test_unseen_characters_are_named():
     assert page.find("section")[0].find("h3")[0].text.startswith("‹U+202E›gpj.x")
 
 
-def test_page_stands_alone():
+def test_page_is_self_contained():
     image = make_image(("a", "b"), ("文", "文"), truth=(Truth(1, 1, 1, 1.0),) * 2)
     report = make_report(image, traces={"rec": make_trace(4)}, notes=("a note",))
     page = read_page(report)
@@ -328,7 +328,7 @@ def test_differing_characters_are_marked(before, after, marks):
     assert (find_marks(cells["reference"]), find_marks(cells["exported"])) == marks
 
 
-def test_line_without_partner():
+def test_line_without_match():
     page = read_page(make_report(make_image(("gone", None), (None, "new"))))
     first, second = find_rows(page, "rec score")
     assert (first["reference"].text, first["exported"].text, first["IoU"].text) == ("gone", "no line found", "–")
@@ -338,7 +338,7 @@ def test_line_without_partner():
     assert page.find("section")[0].find("h3")[0].text.endswith("≠ 2 of 2 differ")
 
 
-def test_box_without_partner_and_text():
+def test_box_without_match_and_text():
     page = read_page(make_report(make_image((None, ""), ("a", "a"))))
     assert page.find("section")[0].find("h3")[0].text.endswith("≠ 1 of 2 differ")
     assert find_rows(page, "rec score")[0]["exported"].text == "no text, or its score is too low"
@@ -360,7 +360,7 @@ def test_text_below_the_score_is_not_shown():
     assert cells["reference"].text == cells["exported"].text == "no text, or its score is too low"
 
 
-def test_equal_lines_are_folded_where_they_are_many():
+def test_many_equal_lines_are_folded():
     few = read_page(make_report(make_image(("a", "a")))).find("details")
     many = read_page(make_report(make_image(*[("a", "a")] * 20))).find("details")
     mixed = read_page(make_report(make_image(("a", "b"), *[("a", "a")] * 20))).find("details")
@@ -417,7 +417,7 @@ def test_boxes_are_drawn():
     assert (image.image == 255).all()
 
 
-def test_what_differs_is_drawn_over_what_does_not():
+def test_differing_boxes_are_drawn_on_top():
     pairs = (make_pair("eight", "e1ght"), make_pair("same", "same"))
     image = replace(make_image(("a", "a")), box_pairs=pairs, text_pairs=pairs)
     for _, picture in find_pictures(read_page(make_report(image))):
@@ -472,7 +472,7 @@ def test_page_does_not_grow_with_pictures():
 # --- traces
 
 
-def test_trace_that_parts():
+def test_trace_that_differs():
     page = read_page(make_report(make_image(("a", "b")), traces={"det": make_trace(5)}))
     (chart,) = page.find("svg")
     # Ops 1 to 4 agree.
@@ -491,7 +491,7 @@ def test_trace_that_parts():
     assert "open" not in page.find("details")[-1].attributes
 
 
-def test_marks_of_a_chart_lie_in_it():
+def test_marks_of_a_chart_are_inside_it():
     trace = make_trace(5)
     tensors = list(trace.tensors)
     tensors[0] = replace(tensors[0], relative_diff=float("inf"), accumulated_diff=float("nan"), agrees=False)
@@ -508,7 +508,7 @@ def test_marks_of_a_chart_lie_in_it():
     assert find_rows(page, "accumulated")[0]["relative"].text == "not finite"
 
 
-def test_trace_that_does_not_part():
+def test_trace_that_agrees():
     page = read_page(make_report(make_image(("a", "a")), traces={"rec": make_trace(), "cls": make_trace(count=1)}))
     assert len(page.find("svg")) == 2
     assert not page.find("path", **{"class": "parted"})

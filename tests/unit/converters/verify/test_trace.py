@@ -102,7 +102,7 @@ def get_parted(found):
     ],
     ids=str,
 )
-def test_no_op_of_a_healthy_bundle_parts(trace, find_model, kind, options):
+def test_no_op_of_a_healthy_bundle_differs(trace, find_model, kind, options):
     found = trace(kind, **options)
     assert (found.first_parted, found.last_agreed, found.between) == (None, None, ())
     # Every tensor has its counterpart, those that passes made, too.
@@ -120,7 +120,7 @@ def test_no_op_of_a_healthy_bundle_parts(trace, find_model, kind, options):
     )
 
 
-def test_what_passes_made_is_found(trace):
+def test_tensors_made_by_passes_are_matched(trace):
     references = [tensor.reference for tensor in trace("det").tensors]
     assert sum(" / " in reference for reference in references) > 10
     assert sum(reference.startswith("1 + ") for reference in references) == 8
@@ -232,7 +232,7 @@ def test_a_gate_that_a_pass_made(trace, find_model):
     assert get_parted(found).reference.startswith("1 + ")
 
 
-def test_a_range_is_given_where_nothing_tells_the_counterpart(trace, find_model):
+def test_a_range_is_given_if_no_counterpart_is_known(trace, find_model):
     nb = find_model("rec").nb
     op = list(list_readers(nb, ("fc",)).values())[1]
     names = (*op.inputs["W"], *op.inputs["Bias"])
@@ -260,7 +260,7 @@ def test_the_first_of_two_is_named(trace, find_model):
     assert get_parted(found).index == find_index(nb, first[1])
 
 
-def test_what_is_not_finite_differs(trace, find_model):
+def test_values_that_are_not_finite_differ(trace, find_model):
     name, op = list(list_readers(find_model("cls").nb, ("conv2d",)).items())[5]
     found = trace("cls", lambda nb: scale_param(nb, name, np.inf))
     parted = get_parted(found)

@@ -133,7 +133,7 @@ def test_truth_adds_accuracy_of_both_sides(export):
     assert "accuracy" in {check.layer for check in report.checks}
 
 
-def test_files_beside_those_of_the_manifest_are_named(copy_bundle):
+def test_files_missing_from_the_manifest_are_named(copy_bundle):
     bundle = copy_bundle()
     (bundle / "notes.txt").write_text("x")
     report = look(bundle)
@@ -180,7 +180,7 @@ def test_a_missing_file_is_caught(copy_bundle, name):
     assert fail_names(look(bundle)) == {name}
 
 
-def test_a_file_that_leads_out_of_the_bundle_is_caught(copy_bundle, tmp_path):
+def test_a_file_outside_the_bundle_is_caught(copy_bundle, tmp_path):
     bundle = copy_bundle()
     (bundle / "models/det.nb").rename(tmp_path / "det.nb")
     (bundle / "models/det.nb").symlink_to(tmp_path / "det.nb")
@@ -198,7 +198,7 @@ def test_a_pipe_in_place_of_a_file_is_caught(copy_bundle):
         look(bundle)
 
 
-def test_links_in_a_circle_are_caught(copy_bundle):
+def test_circular_links_are_caught(copy_bundle):
     bundle = copy_bundle()
     (bundle / "dict.txt").unlink()
     (bundle / "dict.txt").symlink_to("LICENSES2")
@@ -207,7 +207,7 @@ def test_links_in_a_circle_are_caught(copy_bundle):
 
 
 @pytest.mark.parametrize("name", ["a\0b", "a\ud800b", "a" * 5000])
-def test_names_that_no_file_has_are_caught(copy_bundle, name):
+def test_impossible_file_names_are_caught(copy_bundle, name):
     bundle = copy_bundle()
     edit_manifest(bundle, lambda m: m["files"].update({name: {"sha256": "0" * 64, "size_bytes": 1}}))
     assert not look(bundle).passed
@@ -259,7 +259,7 @@ def test_a_graph_of_other_weights_is_caught(copy_bundle):
     assert fail_names(look(bundle)) == {"det as ONNX"}
 
 
-def test_what_a_board_makes_in_a_bundle_is_no_stranger(copy_bundle):
+def test_files_that_a_board_makes_in_a_bundle_are_ignored(copy_bundle):
     bundle = copy_bundle()
     (bundle / ".installed").mkdir()
     (bundle / ".installed" / "python").write_text("/usr/bin/python3")
@@ -268,7 +268,7 @@ def test_what_a_board_makes_in_a_bundle_is_no_stranger(copy_bundle):
     assert look(bundle).notes == ()
 
 
-def test_names_of_strangers_cannot_write_lines_of_their_own(copy_bundle):
+def test_names_of_unlisted_files_cannot_add_lines(copy_bundle):
     bundle = copy_bundle()
     (bundle / "b\npassed: all").write_text("x")
     assert look(bundle).notes == ("b\\npassed: all is not in the manifest",)
@@ -294,12 +294,12 @@ def test_a_manifest_that_breaks_its_schema_is_caught(copy_bundle, change, told):
 
 
 @pytest.mark.parametrize("text", ["[]", "{", "null", "[" * 100_000, '{"schema_version": 2}', "\xff"])
-def test_a_manifest_of_anything_is_caught(tmp_path, text):
+def test_any_invalid_manifest_is_caught(tmp_path, text):
     (tmp_path / "manifest.json").write_bytes(text.encode("latin-1"))
     assert fail_names(look(tmp_path)) == {"manifest"}
 
 
-def test_a_manifest_of_a_newer_schema_cannot_be_judged(copy_bundle):
+def test_a_newer_schema_is_not_verified(copy_bundle):
     bundle = copy_bundle()
     edit_manifest(
         bundle, lambda m: m.update(schema_version=manifest_module.SCHEMA_VERSION + 1, models="of another kind")
@@ -309,7 +309,7 @@ def test_a_manifest_of_a_newer_schema_cannot_be_judged(copy_bundle):
     assert raised.value.exit_code == 9
 
 
-def test_constants_that_drifted_are_caught(copy_bundle):
+def test_changed_constants_are_caught(copy_bundle):
     bundle = copy_bundle()
     edit_manifest(bundle, lambda m: m["constants"]["recognition"].update(width_multiple=32))
     assert fail_names(look(bundle)) == {"constants"}
@@ -345,7 +345,7 @@ def test_changed_weights_are_caught(copy_bundle, kind, index):
     assert any(name.startswith(f"{kind}.") for name in names)
 
 
-def test_a_flipped_bit_of_one_weight_is_caught_where_it_tells(copy_bundle):
+def test_a_flipped_bit_of_one_weight_is_caught_if_it_matters(copy_bundle):
     bundle = copy_bundle()
 
     def flip(data: bytes) -> bytes:
@@ -476,7 +476,7 @@ def test_exchanged_classes_are_caught_though_no_picture_shows_them(copy_bundle):
     assert report.figures["texts.equal_share"] == 1
 
 
-def test_settings_that_do_not_hold_are_caught(copy_bundle):
+def test_invalid_settings_are_caught(copy_bundle):
     bundle = copy_bundle()
     edit(bundle, "pipeline.yaml", lambda data: data.replace(b"thresh: 0.3", b"thresh: 3.3", 1))
     approve(bundle)
@@ -493,7 +493,7 @@ def test_no_bundle_is_no_result(tmp_path):
         verify_bundle(tmp_path / "nowhere")
 
 
-def test_a_reference_that_is_not_here_is_no_result(copy_bundle):
+def test_a_missing_reference_is_no_result(copy_bundle):
     bundle = copy_bundle()
     edit_manifest(bundle, lambda m: m["models"]["det"]["source"].update(name="my_own_det"))
     with pytest.raises(NotVerifiedError, match="my_own_det") as raised:
@@ -520,7 +520,7 @@ def test_pictures_without_text_are_no_result(export, tmp_path):
         verify_bundle(export().out_dir, VerifyOptions(images=(tmp_path,)))
 
 
-def test_an_op_that_is_not_known_is_no_result(export, monkeypatch):
+def test_an_unknown_op_is_no_result(export, monkeypatch):
     monkeypatch.setattr("converters.lite.nb.to_onnx.OPS", {})
     with pytest.raises(NotVerifiedError, match="op 0: 'feed'"):
         look(export().out_dir)
@@ -548,7 +548,7 @@ def test_a_bundle_for_phones_runs_on_no_board(export):
         {"runner": "qemu", "trace": True},
     ],
 )
-def test_options_that_make_no_sense_are_refused(export, options):
+def test_invalid_options_are_refused(export, options):
     with pytest.raises(UsageError):
         look(export().out_dir, **options)
 
@@ -571,14 +571,14 @@ def test_options_that_make_no_sense_are_refused(export, options):
         ("\xff", "not UTF-8"),
     ],
 )
-def test_labels_that_make_no_sense_are_refused(export, tmp_path, text, told):
+def test_invalid_labels_are_refused(export, tmp_path, text, told):
     labels = tmp_path / "gt.jsonl"
     labels.write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=told):
         look(export().out_dir, truth=labels)
 
 
-def test_labels_with_signs_that_end_lines_and_names_in_folders_are_read(export, tmp_path):
+def test_labels_with_line_separators_and_names_in_folders_are_read(export, tmp_path):
     (tmp_path / "sub").mkdir()
     shutil.copy(find_pictures_folder() / FAST, tmp_path / "sub/a.png")
     rows = [{"image": "sub/a.png", "words": [{"poly": None, "text": "x\u2028\u0085y"}]}]
@@ -588,14 +588,14 @@ def test_labels_with_signs_that_end_lines_and_names_in_folders_are_read(export, 
     assert report.figures["accuracy.lines"] == 1
 
 
-def test_labels_of_which_none_counts_are_no_result(export, tmp_path):
+def test_labels_that_are_all_ignored_are_no_result(export, tmp_path):
     word = {"poly": None, "text": "x", "ignore": True}
     (tmp_path / "gt.jsonl").write_text(json.dumps({"image": FAST, "words": [word]}))
     with pytest.raises(NotVerifiedError, match=r"gt\.jsonl.* 1 pictures"):
         look(export().out_dir, truth=tmp_path / "gt.jsonl")
 
 
-def test_a_picture_that_is_none_is_refused(export, tmp_path):
+def test_an_invalid_picture_is_refused(export, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no picture")
     with pytest.raises(InputError):
         verify_bundle(export().out_dir, VerifyOptions(images=(tmp_path / "bad.png",)))
@@ -640,7 +640,7 @@ def break_weights(monkeypatch, factor: float) -> None:
     monkeypatch.setattr(convert_module, "run_passes", run_and_break)
 
 
-def test_an_export_that_reads_otherwise_fails_and_is_kept_aside(opt, config, tmp_path, monkeypatch):
+def test_an_export_that_reads_differently_fails_and_is_set_aside(opt, config, tmp_path, monkeypatch):
     break_weights(monkeypatch, 1.5)
     with pytest.raises(ParityError, match=r"det\.prob_map") as raised:
         export_bundle("arm", tmp_path / "a", config, ExportOptions(zip=True))
@@ -655,7 +655,7 @@ def test_an_export_that_reads_otherwise_fails_and_is_kept_aside(opt, config, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["a.failed"]
 
 
-def test_a_bundle_that_is_there_outlives_a_failed_export(opt, config, copy_bundle, monkeypatch):
+def test_an_existing_bundle_survives_a_failed_export(opt, config, copy_bundle, monkeypatch):
     bundle = copy_bundle()
     before = (bundle / "manifest.json").read_bytes()
     break_weights(monkeypatch, 1.5)
@@ -664,7 +664,7 @@ def test_a_bundle_that_is_there_outlives_a_failed_export(opt, config, copy_bundl
     assert (bundle / "manifest.json").read_bytes() == before
 
 
-def test_what_has_the_name_of_a_failed_bundle_and_is_none_stays(opt, config, tmp_path, monkeypatch):
+def test_a_folder_with_the_name_of_a_failed_bundle_stays(opt, config, tmp_path, monkeypatch):
     (tmp_path / "a.failed").symlink_to(tmp_path / "nowhere")
     break_weights(monkeypatch, 1.5)
     with pytest.raises(ParityError, match=r"det\.prob_map"):

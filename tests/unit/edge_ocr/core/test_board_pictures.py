@@ -125,7 +125,7 @@ def test_a_board_decodes_as_the_host_does(name):
     np.testing.assert_array_equal(decode_picture(content, "picture"), decode_on_host(content))
 
 
-def test_oriented_pictures_are_turned_at_all():
+def test_oriented_pictures_are_turned():
     # Without this, the test above would pass with both sides wrong.
     upright = decode_picture(ORIENTED["orientation 1 PNG"](), "picture")
     for form in ("PNG", "WEBP", "TIFF"):
@@ -194,7 +194,7 @@ def test_the_orientation_is_found(head):
     ],
     ids=lambda exif: exif.hex(),
 )
-def test_an_orientation_that_makes_no_sense_turns_nothing(exif):
+def test_an_invalid_orientation_turns_nothing(exif):
     content = b"\xff\xd8" + segment(0xE1, b"Exif\0\0" + exif) + SCAN
     np.testing.assert_array_equal(decode_picture(content, "picture"), UPRIGHT)
 
@@ -216,7 +216,7 @@ CUT: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", CUT)
-def test_a_cut_picture_is_refused_wherever_it_is_cut(name):
+def test_a_truncated_picture_is_always_refused(name):
     content = CUT[name]()
     decode_picture(content, "picture")
     places = {*range(1, len(content), max(1, len(content) // 60)), *range(len(content) - 8, len(content))}
@@ -225,7 +225,7 @@ def test_a_cut_picture_is_refused_wherever_it_is_cut(name):
             pytest.fail(f"read {place} of {len(content)} bytes: {decode_picture(content[:place], 'a.bin').shape}")
 
 
-def test_a_jpeg_with_a_preview_is_called_truncated():
+def test_a_truncated_jpeg_with_a_preview_is_refused():
     content = preview()
     for place in (len(content) - 1, len(content) - 2, len(content) // 2, content.index(b"\xff\xda")):
         with pytest.raises(InputError, match=r"^photo\.jpg is truncated$"):
@@ -233,7 +233,7 @@ def test_a_jpeg_with_a_preview_is_called_truncated():
 
 
 @pytest.mark.parametrize("name", ["JPEG 4:2:0", "PNG", "BMP", "WebP"])
-def test_bytes_behind_the_end_do_no_harm(name):
+def test_bytes_after_the_end_are_ignored(name):
     content = PLAIN[name]()
     longer = content + b"more \xff\xd8\xff of it" * 20
     np.testing.assert_array_equal(decode_picture(longer, "picture"), decode_picture(content, "picture"))
@@ -267,7 +267,7 @@ def test_a_png_with_a_changed_byte_is_refused(name):
     ],
     ids=lambda value: value[:12].hex() if isinstance(value, bytes) else "",
 )
-def test_what_is_no_picture_is_refused(content, words):
+def test_invalid_pictures_are_refused(content, words):
     with pytest.raises(InputError, match=words) as caught:
         decode_picture(content, "a.bin")
     assert "\n" not in caught.value.message
@@ -297,14 +297,14 @@ def test_a_folder_gives_its_pictures_by_name(tmp_path):
         ("a" * 300, " cannot be read: File name too long"),
     ],
 )
-def test_a_folder_without_pictures_and_a_missing_file_are_told(tmp_path, name, words):
+def test_a_folder_without_pictures_and_a_missing_file_are_reported(tmp_path, name, words):
     (tmp_path / "f").mkdir()
     with pytest.raises(InputError, match=words) as caught:
         list_pictures(tmp_path / name)
     assert (caught.value.hint or "").startswith("looked for .bmp .jpeg" if name == "f" else "")
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path):
+def test_a_file_that_cannot_be_read_is_reported(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     for name, words in {
         "pipe.png": "is not a regular file",

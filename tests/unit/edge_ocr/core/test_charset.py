@@ -19,7 +19,7 @@ def make_probs(*steps: tuple[int, float], classes: int = 5) -> np.ndarray:
     return probs
 
 
-def test_space_follows_where_the_model_has_one_class_more():
+def test_space_is_added_if_the_model_has_one_class_more():
     assert Charset.fit("ab", 4, "m").classes == ("", "a", "b", " ")
     assert Charset.fit("ab", 3, "m").classes == ("", "a", "b")
 
@@ -49,7 +49,7 @@ def test_empty_entries_and_repeats_are_classes():
         (["a", "", "b", "", "", ""], 8, ("", "a", "", "b", "", "", "", " ")),
     ],
 )
-def test_empty_entries_at_the_end_are_classes_where_the_count_says_so(dictionary, class_count, classes):
+def test_empty_entries_at_the_end_are_classes_if_the_count_fits(dictionary, class_count, classes):
     assert Charset.fit(dictionary, class_count, "m").classes == classes
 
 
@@ -98,7 +98,7 @@ def test_score_is_the_mean_of_what_is_kept():
     assert type(score) is float
 
 
-def test_nothing_read_scores_zero():
+def test_empty_text_scores_zero():
     assert Charset.fit("abc", 5, "m").decode(make_probs((0, 0.9))) == ("", 0.0)
 
 

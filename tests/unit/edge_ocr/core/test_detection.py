@@ -47,7 +47,7 @@ def test_one_block_is_one_grown_box():
     ],
     ids=["empty", "faint", "unsure", "thin"],
 )
-def test_what_fails_a_threshold_gives_no_box(prob_map):
+def test_values_below_a_threshold_give_no_box(prob_map):
     assert find(prob_map) == []
 
 
@@ -79,7 +79,7 @@ def test_boxes_come_in_reading_order():
     assert [box.det_score for box in boxes] == pytest.approx([0.7, 0.8, 0.9])
 
 
-def test_no_more_candidates_than_asked_for():
+def test_candidates_are_limited():
     blocks = [(20, y, 80, 10, 0.9) for y in (10, 50, 90)]
     assert len(find(make_map(*blocks))) == 3
     assert len(find(make_map(*blocks), max_candidates=2)) == 2
@@ -115,7 +115,7 @@ def test_level_and_vertical_lines_are_scored_by_their_rectangles(angle):
     assert find(draw_bent(angle)) == []
 
 
-def test_slanted_noise_is_no_line():
+def test_slanted_noise_is_not_a_line():
     # A ring fills little of the rectangle around it.
     noise = np.zeros((240, 240), np.float32)
     cv2.ellipse(noise, (120, 120), (90, 25), 45, 0, 360, 0.98, 2)

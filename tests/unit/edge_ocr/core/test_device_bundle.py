@@ -124,7 +124,7 @@ def test_a_dictionary_with_empty_lines_and_repeats_is_read(write_bundle, monkeyp
 
 
 @pytest.mark.parametrize("path", ["onnx", "golden", "lite.libraries.armv8.shim", "lite.libraries.armv8.version"])
-def test_what_an_older_bundle_has_not_is_not_asked_for(write_bundle, path):
+def test_keys_that_older_bundles_lack_are_optional(write_bundle, path):
     assert open_bundle(write_bundle(remove(path))).kinds == ("det", "rec")
     assert open_bundle(write_bundle(set_value(path, None))).kinds == ("det", "rec")
 
@@ -149,14 +149,14 @@ def test_what_an_older_bundle_has_not_is_not_asked_for(write_bundle, path):
     ],
     ids=lambda value: value[:40].decode(errors="replace") if isinstance(value, bytes) else "",
 )
-def test_a_manifest_that_is_none_is_refused(tmp_path, content, words):
+def test_an_invalid_manifest_is_refused(tmp_path, content, words):
     if content is not None:
         (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(ModelError, match=words):
         open_bundle(tmp_path)
 
 
-def test_a_folder_that_is_a_file_is_no_bundle(tmp_path):
+def test_a_file_is_not_a_bundle(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ModelError, match=r"file .*manifest\.json: Not a directory"):
         open_bundle(tmp_path / "file")
@@ -243,7 +243,7 @@ def test_a_damaged_file_is_refused(write_bundle, damage, words):
     assert bundle.find_model("det", "paddle_lite").read_bytes() == b"det"
 
 
-def test_a_file_that_the_manifest_does_not_list_is_refused(write_bundle):
+def test_an_unlisted_file_is_refused(write_bundle):
     def edit(manifest: Any) -> None:
         del manifest["files"]["models/det.nb"]
 
@@ -278,7 +278,7 @@ def test_a_carriage_return_in_a_dictionary_is_a_character(write_bundle, monkeypa
     assert bundle.read_charset().classes == ("", "a", "\r", "b\r")
 
 
-def test_a_name_that_no_file_has_is_refused(write_bundle):
+def test_an_impossible_file_name_is_refused(write_bundle):
     def edit(manifest: Any) -> None:
         manifest["files"]["\ud800"] = manifest["files"]["dict.txt"]
 
@@ -287,7 +287,7 @@ def test_a_name_that_no_file_has_is_refused(write_bundle):
 
 
 @pytest.mark.parametrize("version", ["2.x", "2.", "", "٢", "9" * 5000])
-def test_a_glibc_that_is_no_version_is_refused(write_bundle, monkeypatch, version):
+def test_an_invalid_glibc_version_is_refused(write_bundle, monkeypatch, version):
     monkeypatch.setattr(module, "find_abi", lambda: "armv8")
     folder = write_bundle(set_value("lite.libraries.armv8.min_glibc", version))
     if version == "":
@@ -297,7 +297,7 @@ def test_a_glibc_that_is_no_version_is_refused(write_bundle, monkeypatch, versio
         open_bundle(folder)
 
 
-def test_a_runtime_version_that_no_library_can_have_is_refused(write_bundle):
+def test_an_impossible_runtime_version_is_refused(write_bundle):
     for version in ("v2.13 rc", "\ud800", ""):
         with pytest.raises(ModelError, match=r"lite\.runtime_version is '"):
             open_bundle(write_bundle(set_value("lite.runtime_version", version)))
@@ -341,7 +341,7 @@ ON_ARM64 = ("aarch64", 2**63 - 1, "aarch64-linux-gnu")
         ("", 2**63 - 1, None, None),
     ],
 )
-def test_the_abi_is_the_interpreters(machine, largest, multiarch, abi):
+def test_the_abi_is_that_of_the_interpreter(machine, largest, multiarch, abi):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(platform, "machine", lambda: machine)
         patch.setattr(sys, "maxsize", largest)
@@ -374,7 +374,7 @@ def with_onnxruntime(monkeypatch, is_there: bool) -> None:
         ),
     ],
 )
-def test_why_paddle_lite_cannot_be_used_is_told(write_bundle, monkeypatch, abi, edit, words):
+def test_the_reason_why_paddle_lite_cannot_be_used_is_reported(write_bundle, monkeypatch, abi, edit, words):
     monkeypatch.setattr(module, "find_abi", lambda: abi)
     with_onnxruntime(monkeypatch, True)
     bundle = open_bundle(write_bundle(edit))
@@ -397,7 +397,7 @@ def test_why_paddle_lite_cannot_be_used_is_told(write_bundle, monkeypatch, abi, 
         (set_value("precision", "int8"), False, f"onnxruntime is not installed for {sys.executable}"),
     ],
 )
-def test_where_nothing_runs_all_reasons_are_told(write_bundle, monkeypatch, edit, is_there, words):
+def test_all_reasons_are_reported_if_nothing_runs(write_bundle, monkeypatch, edit, is_there, words):
     monkeypatch.setattr(module, "find_abi", lambda: None)
     with_onnxruntime(monkeypatch, is_there)
     bundle = open_bundle(write_bundle(edit))
@@ -493,7 +493,7 @@ def test_help_imports_neither_numpy_nor_opencv(runtime, command):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_watch_sees_what_is_imported(runtime):
+def test_the_check_sees_what_is_imported(runtime):
     # Without this, the test above would pass whatever --help imports.
     assert run_runtime(runtime, f"import cv2\n{START}", "--help").stdout.endswith("['cv2', 'numpy']\n")
 

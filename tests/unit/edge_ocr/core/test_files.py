@@ -67,7 +67,7 @@ def test_used_up_quota_is_a_full_disk(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", OLD)
-def test_folder_in_the_place_of_one_keeps_both(older, name):
+def test_folder_in_the_place_of_a_file_keeps_both(older, name):
     (older / name).unlink()
     (older / name / "mine").mkdir(parents=True)
     with pytest.raises(UsageError, match=rf"cannot write .*{name}: Is a directory$") as caught:
@@ -84,7 +84,7 @@ def test_folder_in_the_place_of_one_keeps_both(older, name):
     "error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()], ids=["OSError", "^C"]
 )
 @pytest.mark.parametrize("number", range(2))
-def test_rename_that_fails_is_taken_back(tmp_path, monkeypatch, is_new, error, number):
+def test_failed_rename_is_undone(tmp_path, monkeypatch, is_new, error, number):
     if not is_new:
         write_files(place(tmp_path, OLD), "hint")
     renames = 0
@@ -122,7 +122,7 @@ def test_places_without_hard_links_keep_the_older_pair(older, monkeypatch):
     assert read(older) == NEW
 
 
-def test_an_older_file_that_cannot_be_put_back_is_not_removed(older, monkeypatch):
+def test_an_older_file_that_cannot_be_restored_is_not_removed(older, monkeypatch):
     def fail(path: Path, target: Path) -> None:
         if target.name == "a.jpg" or path.suffix == ".old":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -136,7 +136,7 @@ def test_an_older_file_that_cannot_be_put_back_is_not_removed(older, monkeypatch
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_a_process_that_is_killed_leaves_each_file_old_or_new(older, repository, number):
+def test_a_killed_process_leaves_each_file_old_or_new(older, repository, number):
     program = """
 import os, sys
 from pathlib import Path

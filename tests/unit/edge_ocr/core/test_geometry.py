@@ -79,7 +79,7 @@ def test_unclip_moves_every_side_out_by_area_times_ratio_over_perimeter(ratio):
 
 
 @pytest.mark.parametrize("corners", [[[5, 5]] * 4, [[0, 3], [9, 3], [9, 3], [0, 3]]], ids=["point", "line"])
-def test_unclip_of_a_box_without_area_is_none(corners):
+def test_unclip_of_a_box_without_area_returns_none(corners):
     assert unclip(np.array(corners, dtype=np.float32), 1.5) is None
 
 
@@ -112,7 +112,7 @@ def test_reading_order_does_not_depend_on_scale(scale):
         assert orders[0] == orders[1]
 
 
-def test_lines_of_small_print_are_rows_of_their_own():
+def test_lines_of_small_print_are_separate_rows():
     # 9 px apart and 8 px high; with 10 px for every picture they would be one row.
     upper, lower = make_box(100, 100, height=8), make_box(10, 109, height=8)
     assert sort_reading_order([lower, upper]) == [upper, lower]
@@ -172,7 +172,7 @@ def test_a_few_odd_boxes_do_not_change_the_tilt():
     ],
     ids=["none", "one", "level", "steep", "vertical", "short", "mixed"],
 )
-def test_no_tilt_where_evidence_lacks(boxes):
+def test_no_tilt_without_evidence(boxes):
     assert measure_tilt(boxes) == 0
 
 
@@ -220,7 +220,7 @@ def test_an_uncertain_box_counts_only_as_a_piece():
     ],
     ids=["level", "slight", "nearly vertical", "apart", "next line", "beside", "across", "higher", "short"],
 )
-def test_boxes_that_are_no_pieces_stay_apart(boxes):
+def test_boxes_that_are_not_pieces_stay_apart(boxes):
     assert join(*boxes) == list(boxes)
 
 
@@ -237,7 +237,7 @@ def make_slanted_page(angle: float) -> list[TextBox]:
 
 
 @pytest.mark.parametrize("angle", [-62, -45, 39, 45, 51])
-def test_what_is_too_far_from_a_line_is_not_fitted(angle, monkeypatch):
+def test_boxes_too_far_from_a_line_are_not_fitted(angle, monkeypatch):
     boxes = make_slanted_page(angle)
     fits = []
     monkeypatch.setattr(geometry, "fit_quad", lambda points: fits.append(1) or fit_quad(points))
@@ -265,7 +265,7 @@ def test_crop_of_an_upright_box_is_that_part_of_the_picture():
     np.testing.assert_array_equal(crop, picture[40:60, 30:90])
 
 
-def test_upright_boxes_are_cut_as_the_warp_would():
+def test_upright_boxes_are_cut_as_by_the_warp():
     """Along every side of the picture, too, where the warp reads pixels beyond it."""
     rng = np.random.default_rng(5)
     image = rng.integers(0, 256, (60, 90, 3), np.uint8)
@@ -319,7 +319,7 @@ def test_crop_just_below_the_vertical_ratio_is_not_turned():
     [[[3, 3]] * 4, [[0, 0], [40, 0], [40, 0], [0, 0]], [[0, 0], [0.4, 0], [0.4, 0.4], [0, 0.4]]],
     ids=["point", "line", "below a pixel"],
 )
-def test_crop_of_next_to_nothing_has_a_pixel(corners):
+def test_crop_of_a_tiny_box_has_a_pixel(corners):
     crop = crop_polygon(make_picture(50, 50), np.array(corners, dtype=np.float32))
     assert crop.size > 0
     assert crop.dtype == np.uint8

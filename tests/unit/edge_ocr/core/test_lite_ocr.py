@@ -98,7 +98,7 @@ def test_a_picture_may_come_in_many_forms(reader, examples):
         (io.BytesIO(b"no picture"), "^picture is .*not a "),
     ],
 )
-def test_what_is_no_picture_is_refused(reader, image, words):
+def test_invalid_pictures_are_refused(reader, image, words):
     with pytest.raises(InputError, match=words):
         reader.predict(image)
 
@@ -137,12 +137,12 @@ def test_threads_take_turns(reader, examples):
         ({"power_mode": "turbo"}, "power mode 'turbo', expected one of high, low, full, no-bind"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(board_bundle, options, words):
+def test_invalid_options_are_refused(board_bundle, options, words):
     with pytest.raises(UsageError, match=words):
         LiteOCR(board_bundle, **options)
 
 
-def test_an_engine_that_cannot_be_used_is_told(board_bundle):
+def test_an_engine_that_cannot_be_used_is_reported(board_bundle):
     with pytest.raises(ToolchainError, match=": paddle_lite: ") as caught:
         LiteOCR(board_bundle, engine="paddle_lite")
     assert "onnxruntime" not in caught.value.message
@@ -176,7 +176,7 @@ def test_only_what_is_used_is_checked(edit_bundle, name, words):
             LiteOCR(folder)
 
 
-def test_a_model_that_the_engine_does_not_read_is_told(edit_bundle):
+def test_a_model_that_the_engine_does_not_read_is_reported(edit_bundle):
     data = b"no graph at all"
 
     def edit(manifest: Any) -> None:
@@ -237,14 +237,14 @@ GOLDEN = {
         ([make_line("one", det_score=0.93), make_line("two")], r"scores .*0\.0300, expected at most 0\.02"),
     ],
 )
-def test_a_reading_that_differs_is_told(lines, words):
+def test_a_reading_that_differs_is_reported(lines, words):
     with pytest.raises(ParityError, match=words) as caught:
         compare_golden(Reading(lines, {}), GOLDEN)
     assert "export the bundle again" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("key", ["det_score", "rec_score", "polygon"])
-def test_what_is_not_a_number_is_never_near_enough(key):
+def test_nan_is_never_near_enough(key):
     golden = json.loads(json.dumps(GOLDEN))
     golden["lines"][0][key] = [[float("nan")] * 2] * 4 if key == "polygon" else float("nan")
     with pytest.raises(ParityError):

@@ -68,7 +68,7 @@ def test_a_run_gives_the_models_output(load):
         np.testing.assert_array_equal(result, array * 2)
 
 
-def test_arrays_of_any_layout_are_taken(load):
+def test_arrays_of_any_layout_are_accepted(load):
     engine = load("double")
     array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     for view in (array.transpose(2, 0, 1), array[:, ::-1, ::2], array.astype(np.float64), array.astype(">f4")):
@@ -84,7 +84,7 @@ def test_the_output_is_a_view_that_the_next_run_overwrites(load):
     np.testing.assert_array_equal(first, np.full((2, 3), 10, np.float32))
 
 
-def test_threads_and_the_power_mode_are_handed_on(load):
+def test_threads_and_power_mode_are_passed_on(load):
     for threads, power_mode in zip((1, 2, 3, 4, 255, 256), POWER_MODES, strict=True):
         engine = load("threads", threads=threads, power_mode=power_mode)
         assert engine.run(np.zeros((1, 1), np.float32))[0, 0] == threads
@@ -111,13 +111,13 @@ def test_two_models_do_not_disturb_each_other(load):
         ("negative", r"negative.nb: output shape: expected 1 to 8 positive dims"),
     ],
 )
-def test_what_paddle_lite_throws_is_told(load, word, message):
+def test_exceptions_of_paddle_lite_are_reported(load, word, message):
     with pytest.raises(ModelError, match=f"^{message}") as caught:
         load(word).run(np.ones((1, 2), np.float32))
     assert "\n" not in caught.value.message
 
 
-def test_a_model_goes_on_after_an_input_that_was_refused(load):
+def test_a_model_works_after_a_refused_input(load):
     engine = load("double")
     for shape, words in {
         (13, 1): "Paddle-Lite refuses the shape: 13 is too many",
@@ -136,7 +136,7 @@ def test_a_library_of_another_version_is_refused(load, libraries):
     assert str(libraries["library"]) in caught.value.message
 
 
-def test_a_model_file_that_is_missing_or_empty_is_told(libraries, tmp_path):
+def test_a_model_file_that_is_missing_or_empty_is_reported(libraries, tmp_path):
     for name, words in {
         "none.nb": "No such file or directory",
         "empty.nb": "is empty",
@@ -150,7 +150,7 @@ def test_a_model_file_that_is_missing_or_empty_is_told(libraries, tmp_path):
 
 @pytest.mark.parametrize("name", ["library", "shim"])
 @pytest.mark.parametrize("content", [None, b"", b"\x7fELF is not enough" * 9])
-def test_a_library_that_does_not_load_is_told(load, libraries, tmp_path, name, content):
+def test_a_library_that_does_not_load_is_reported(load, libraries, tmp_path, name, content):
     path = tmp_path / libraries[name].name
     if content is not None:
         path.write_bytes(content)
@@ -181,7 +181,7 @@ def test_memory_stays_flat_over_changing_shapes(load):
     assert get_rss_mb() - before < MEMORY_LIMIT_MB
 
 
-def test_a_closed_model_gives_its_memory_back(load):
+def test_a_closed_model_frees_its_memory(load):
     def hold() -> None:
         engine = load("double")
         engine.run(np.ones((1, 3, 512, 1024), np.float32))
@@ -195,7 +195,7 @@ def test_a_closed_model_gives_its_memory_back(load):
     assert get_rss_mb() - before < 2 * MEMORY_LIMIT_MB
 
 
-def test_a_model_that_nobody_has_gives_its_memory_back(libraries, tmp_path):
+def test_an_unreferenced_model_frees_its_memory(libraries, tmp_path):
     (tmp_path / "a.nb").write_text("double", encoding="utf-8")
 
     def drop() -> None:
@@ -228,7 +228,7 @@ def test_a_closed_model_does_not_run(load):
         engine.run(np.ones((1, 2), np.float32))
 
 
-def test_models_loaded_side_by_side_leave_stderr_as_it_was(libraries, tmp_path):
+def test_models_loaded_in_parallel_leave_stderr_unchanged(libraries, tmp_path):
     (tmp_path / "a.nb").write_text("double", encoding="utf-8")
     code = """
 import os, sys, threading
@@ -291,7 +291,7 @@ def test_a_bundle_runs_on_paddle_lite(lite_bundle):
     assert list(reading.timings_ms) == ["decode", "detection", "crop", "orientation", "recognition"]
 
 
-def test_a_shim_that_the_board_built_is_taken(lite_bundle, libraries):
+def test_a_shim_that_the_board_built_is_used(lite_bundle, libraries):
     folder = lite_bundle(shim=False)
     with pytest.raises(ToolchainError, match=r"\./install\.sh"):
         LiteOCR(folder, engine="paddle_lite")
@@ -330,7 +330,7 @@ PaddleLiteEngine(model, library=library, shim=shim, version="v2.13-rc", threads=
 
 
 @pytest.mark.parametrize("word", ["abort-load", "abort-run"])
-def test_an_abort_ends_the_process_with_paddle_lites_words(libraries, repository, tmp_path, word):
+def test_an_abort_ends_the_process_with_paddle_lites_message(libraries, repository, tmp_path, word):
     model = tmp_path / "model.nb"
     model.write_text(word, encoding="utf-8")
     command = [sys.executable, "-c", ABORTS, model, libraries["library"], libraries["shim"]]

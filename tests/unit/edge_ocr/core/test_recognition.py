@@ -197,7 +197,7 @@ def test_turned_lines_are_read_turned():
     assert [line.text for line in read(picture, FixedClassifier([1], []))] == ["a", "y"]
 
 
-def test_unsure_line_is_turned_only_where_that_reads_clearly_better():
+def test_unsure_line_is_turned_only_if_that_reads_clearly_better():
     picture = make_picture(("a", 204, "x", 220), ("b", 204, "y", 255), ("c", 255, "z", 204))
     lines = read(picture, FixedClassifier([], [0, 1, 2]))
     assert [line.text for line in lines] == ["a", "y", "c"]
@@ -247,7 +247,7 @@ def test_lines_are_cut_at_their_widest_gap():
     assert [part.line.shape[1] for part in cut_line(noisy)] == [part.line.shape[1] for part in parts]
 
 
-def test_parts_become_one_line():
+def test_parts_are_joined_into_one_line():
     def join(*pieces: tuple[str, float, bool]) -> tuple[str, float]:
         parts = [Part(draw_line(9, []), before_space) for _, _, before_space in pieces]
         return join_readings(parts, [(text, score) for text, score, _ in pieces])

@@ -31,7 +31,7 @@ def test_json_is_the_same_value(indent, ensure_ascii):
     assert text.isascii() == ensure_ascii
 
 
-def test_a_polygon_stands_on_one_line():
+def test_a_polygon_is_on_one_line():
     assert format_json([{"a": [POLYGON, POLYGON], "b": [0.5, 0.25], "c": []}], indent=2) == (
         "[\n"
         "  {\n"
@@ -49,7 +49,7 @@ def test_a_polygon_stands_on_one_line():
     )
 
 
-def test_what_holds_no_polygon_is_laid_out_as_json_does():
+def test_values_without_a_polygon_are_laid_out_like_json():
     value = {"a": {"b": ["x", {}, [], ["y"]]}, "c": None}
     assert format_json(value, indent=4) == json.dumps(value, indent=4)
     assert format_json(value) == json.dumps(value)
@@ -99,7 +99,7 @@ def test_empty_reading_is_explained_by_what_applies(size, left_out, settings, ha
     assert said == f"No text found in a.png{expected}"
 
 
-def test_boards_are_told_what_to_export():
+def test_boards_get_advice_about_the_export():
     said = explain_empty(
         "a.png", (40, 2000), Reading([], {}, (0.2,)), DETECTION, 0.5, has_orientation=False, on_board=True
     )

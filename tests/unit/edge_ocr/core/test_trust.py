@@ -96,7 +96,7 @@ ATTACKS: dict[str, tuple[Callable[[Path, Path], object], str]] = {
 # --- boards
 
 
-def test_a_board_that_trusts_no_key_takes_every_bundle(board_bundle, signed, monkeypatch, tmp_path):
+def test_a_board_that_trusts_no_key_accepts_every_bundle(board_bundle, signed, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv(module.TRUST_VARIABLE, raising=False)
     assert open_bundle(board_bundle).manifest["release"] is None
@@ -104,7 +104,7 @@ def test_a_board_that_trusts_no_key_takes_every_bundle(board_bundle, signed, mon
     assert open_bundle(signed).manifest["release"] == {"name": "demo", "counter": 7}
 
 
-def test_a_trusted_bundle_reads_and_its_counter_is_noted(signed, trusting):
+def test_a_trusted_bundle_works_and_its_counter_is_recorded(signed, trusting):
     reader = LiteOCR(signed)
     assert len(reader.predict(signed / "golden.png").lines) >= 4
     assert json.loads((trusting / "seen.json").read_bytes()) == {"demo": 7}
@@ -140,13 +140,13 @@ def test_a_board_refuses_a_bundle_that_is_older_than_one_that_worked(signed, tru
         (lambda trust: (trust / "seen.json").write_text("[]"), r"seen\.json"),
     ],
 )
-def test_a_trust_folder_that_is_not_whole_trusts_nothing(signed, trusting, change, message):
+def test_an_incomplete_trust_folder_trusts_nothing(signed, trusting, change, message):
     change(trusting)
     with pytest.raises(ModelError, match=message):
         open_bundle(signed)
 
 
-def test_what_the_machine_trusts_counts_before_what_its_user_says(signed, trusting, keys, monkeypatch, tmp_path):
+def test_the_machines_trust_folder_overrides_the_users(signed, trusting, keys, monkeypatch, tmp_path):
     system = tmp_path / "etc"
     system.mkdir()
     shutil.copy(keys / "theirs.pub", system / "theirs.pem")
@@ -197,7 +197,7 @@ def test_openssl_and_cryptography_agree(case, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["info", "selftest"])
-def test_a_bundle_that_is_only_tried_keeps_no_other_out(signed, trusting, keys, command, cli_board):
+def test_trying_a_bundle_does_not_block_older_ones(signed, trusting, keys, command, cli_board):
     sign(signed, keys / "ours.key", counter=9)
     assert cli_board(command, "--bundle", signed) == 0
     assert not (trusting / "seen.json").exists()
@@ -211,14 +211,14 @@ def cli_board(capsys) -> Callable[..., int]:
     return lambda *arguments: main([str(argument) for argument in arguments])
 
 
-def test_a_model_that_does_not_load_keeps_no_other_out(signed, trusting, monkeypatch):
+def test_a_bundle_that_does_not_load_does_not_block_older_ones(signed, trusting, monkeypatch):
     monkeypatch.setattr(LiteOCR, "_load", lambda self: (_ for _ in ()).throw(ModelError("broken")))
     with pytest.raises(ModelError, match="broken"):
         LiteOCR(signed)
     assert not (trusting / "seen.json").exists()
 
 
-def test_where_counters_cannot_be_written_it_is_said(signed, trusting, monkeypatch):
+def test_unwritable_counters_are_reported(signed, trusting, monkeypatch):
     assert open_bundle(signed).describe_trust() == f"release demo, counter 7, by the keys in {trusting}"
     monkeypatch.setattr(module.os, "access", lambda *_: False)
     assert "older releases" in open_bundle(signed).describe_trust()
@@ -239,7 +239,7 @@ def test_processes_do_not_lose_each_others_counters(trusting):
     assert json.loads((trusting / "seen.json").read_bytes()) == {"a": 49, "b": 49, "c": 49}
 
 
-def test_what_is_noted_can_be_read_by_all(trusting):
+def test_recorded_counters_are_world_readable(trusting):
     old = os.umask(0o077)
     try:
         read_trust(trusting).note(Release("demo", 1))
@@ -248,7 +248,7 @@ def test_what_is_noted_can_be_read_by_all(trusting):
     assert stat.S_IMODE((trusting / "seen.json").stat().st_mode) == 0o644
 
 
-def test_hidden_files_are_no_keys(signed, trusting):
+def test_hidden_files_are_not_keys(signed, trusting):
     (trusting / "._ours.pem").write_bytes(b"\0\5\x16\7")
     open_bundle(signed)
 
@@ -267,7 +267,7 @@ def test_a_huge_manifest_is_not_read(signed):
         open_bundle(signed)
 
 
-def test_a_shim_that_nobody_signed_is_not_loaded(signed, trusting, monkeypatch):
+def test_an_unsigned_shim_is_not_loaded(signed, trusting, monkeypatch):
     manifest = json.loads((signed / "manifest.json").read_bytes())
     abi = next(iter(manifest["lite"]["libraries"]))
     planted = signed / ".installed" / "lib" / abi / "libedge_ocr_lite.so"
@@ -325,14 +325,14 @@ def test_alone_it_refuses(signed, alone, keys, attack):
         (lambda b: ((b / "dict.txt").unlink(), os.mkfifo(b / "dict.txt")), "not a file"),
     ],
 )
-def test_alone_it_refuses_what_is_not_signed(signed, alone, plant, message):
+def test_alone_it_refuses_unsigned_files(signed, alone, plant, message):
     plant(signed)
     done = check_alone(signed, alone)
     assert done.returncode == 5
     assert re.search(message, done.stderr)
 
 
-def test_alone_it_refuses_what_it_cannot_look_into(signed, alone, monkeypatch):
+def test_alone_it_refuses_folders_that_it_cannot_read(signed, alone, monkeypatch):
     hidden = signed / "runtime" / "__pycache__"
     hidden.mkdir(mode=0o111)
     walk = os.walk
@@ -354,7 +354,7 @@ def test_alone_it_needs_a_key(signed, tmp_path, alone):
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"[" * 100_000, b'{"release": 1}'])
-def test_alone_it_survives_what_is_no_manifest(signed, alone, content):
+def test_alone_it_survives_an_invalid_manifest(signed, alone, content):
     (signed / "manifest.json").write_bytes(content)
     done = check_alone(signed, alone)
     assert done.returncode == 5
@@ -393,7 +393,7 @@ def test_the_host_refuses_what_is_not_signed(signed, keys):
     assert "not in the signed manifest: runtime/edge_ocr_lite/__pycache__" in find_failures(signed, keys / "ours.pub")
 
 
-def test_nothing_is_made_of_a_manifest_that_is_not_signed(signed, keys):
+def test_an_unsigned_manifest_is_not_parsed(signed, keys):
     (signed / "manifest.json").write_bytes(b"[" * 100_000)
     assert find_failures(signed, keys / "ours.pub").startswith("signature manifest manifest.sig does not fit")
 
@@ -475,7 +475,7 @@ def test_a_key_may_have_a_password(tmp_path, monkeypatch):
     assert read_private_key(private).public_key().public_bytes_raw() == read_trusted_key(public)
 
 
-def test_a_password_in_the_environment_does_no_harm_to_a_key_without(keys, monkeypatch):
+def test_a_password_is_ignored_for_a_key_without_one(keys, monkeypatch):
     monkeypatch.setenv("EDGE_OCR_KEY_PASSWORD", "secret")
     read_private_key(keys / "ours.key")
 
@@ -513,7 +513,7 @@ def test_counters_fit_into_every_reader(keys, counter):
         make_signer(keys / "ours.key", "demo", counter)
 
 
-def test_the_counter_is_the_time_unless_told(keys, monkeypatch):
+def test_the_counter_defaults_to_the_time(keys, monkeypatch):
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
     assert make_signer(keys / "ours.key", "demo").release.counter > 1_700_000_000
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "123")

@@ -104,7 +104,7 @@ def test_blank_windows_are_not_run():
 # When
 
 
-def test_pictures_that_need_no_windows_are_looked_at_once():
+def test_pictures_that_need_no_windows_are_searched_once():
     engine = InkEngine()
     page = make_page(1500, 900, *[(50, 60 * i + 20, 700, 24) for i in range(20)])
     (shape,) = {len(TextDetector(engine, replace(SETTINGS, windows=on)).detect(page)) for on in (True, False)}
@@ -112,7 +112,7 @@ def test_pictures_that_need_no_windows_are_looked_at_once():
     assert len(engine.shapes) == 2
 
 
-def test_small_text_is_looked_for_in_windows():
+def test_small_text_is_searched_in_windows():
     # 20 px of 6000: 3 at a side limit of 960, which this engine does not see.
     bars = [(100, 100 * i + 30, 1000, 20) for i in range(59)]
     page = make_page(6000, 1300, *bars)
@@ -154,7 +154,7 @@ def test_the_next_scale(scale, height, finer):
     assert found == (None if finer is None else pytest.approx(finer))
 
 
-def test_fine_print_that_no_box_covers_decides():
+def test_fine_print_outside_all_boxes_decides():
     page = make_page(800, 800, *[(x, y, 2, 10) for x in range(100, 500, 5) for y in range(100, 300, 20)])
     assert has_fine_print(page, [])
     assert has_fine_print(page, [make_box(100, 500, 400, 60)])
@@ -176,7 +176,7 @@ def test_fine_print_is_found_in_every_strip_and_corner():
         assert has_fine_print(page, []), (top, left)
 
 
-def test_large_shapes_are_no_fine_print():
+def test_large_shapes_are_not_fine_print():
     assert not has_fine_print(make_page(800, 800, *[(x, 100, 40, 600) for x in range(100, 700, 80)]), [])
     assert not has_fine_print(np.full((15, 4000, 3), 255, np.uint8), [])
 
@@ -196,7 +196,7 @@ def places(boxes: list[TextBox]) -> list[list[float]]:
     return sorted(box.polygon[0].tolist() for box in boxes)
 
 
-def test_what_only_a_coarser_look_shows_is_kept():
+def test_boxes_found_only_at_a_coarser_scale_are_kept():
     fine = [make_box(10, 10, 200, 20)]
     coarse = [make_box(12, 12, 190, 18), make_box(8, 60, 210, 30)]
     assert places(merge_boxes(fine, coarse, 1.0)) == [[8, 60], [10, 10]]
@@ -204,7 +204,7 @@ def test_what_only_a_coarser_look_shows_is_kept():
     assert places(merge_boxes(fine, [], 1.0)) == places(fine)
 
 
-def test_what_was_hardly_seen_must_not_touch_what_is_known():
+def test_uncertain_boxes_must_not_touch_known_ones():
     fine = [make_box(10, 10, 200, 20)]
     beside = [make_box(180, 24, 60, 20)]
     assert places(merge_boxes(fine, beside, 0.9)) == [[10, 10]]
@@ -212,12 +212,12 @@ def test_what_was_hardly_seen_must_not_touch_what_is_known():
     assert places(merge_boxes(fine, [make_box(211, 31, 60, 20)], 0.1)) == [[10, 10], [211, 31]]
 
 
-def test_small_lines_that_a_coarser_look_took_for_one_stay():
+def test_small_lines_that_a_coarser_scale_merged_stay():
     fine = [make_box(10, 10 + 30 * i, 200, 20) for i in range(7)]
     assert places(merge_boxes(fine, [make_box(8, 8, 204, 210)], 1.0)) == places(fine)
 
 
-def test_large_text_that_a_finer_look_broke_is_taken_from_the_coarser_one():
+def test_large_text_broken_at_a_finer_scale_comes_from_the_coarser_one():
     pieces = [make_box(0, 0, 300, 190), make_box(320, 5, 200, 150)]
     whole = [make_box(0, 0, 520, 200)]
     assert places(merge_boxes(pieces, whole, 0.1)) == [[0, 0]]
@@ -229,7 +229,7 @@ def test_large_text_that_a_finer_look_broke_is_taken_from_the_coarser_one():
     assert kept is not whole[0]
 
 
-def test_headings_and_small_print_come_once_each():
+def test_headings_and_small_print_are_found_once_each():
     class BreakingEngine(InkEngine):
         """Sees print from 7 rows on, and breaks what is more than 60 high."""
 

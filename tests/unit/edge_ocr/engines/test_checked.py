@@ -39,7 +39,7 @@ def test_margin_is_that_of_the_least_certain_step():
     assert measure_margins(FAST) == pytest.approx([0.5, 0.04, 0.4], abs=1e-6)
 
 
-def test_two_best_classes_alike_are_no_margin():
+def test_two_equally_good_classes_have_no_margin():
     assert measure_margins(make_probs([[0.5, 0.5, 0]])) == [0]
 
 
@@ -51,12 +51,12 @@ def test_only_lines_in_doubt_are_read_again():
     assert (probs[1] == 0.25).all()
 
 
-def test_what_is_no_number_is_read_again():
+def test_nan_is_read_again():
     broken, exact = FixedEngine(np.full_like(FAST, np.nan)), FixedEngine(FAST)
     assert np.array_equal(CheckedEngine(broken, exact).run(np.zeros((1, 1, 1, 1), np.float32)), FAST[:1])
 
 
-def test_output_of_no_recogniser_is_left_to_whoever_loads_it():
+def test_output_of_another_shape_is_returned_unchanged():
     fast, exact = FixedEngine(np.ones((1, 2), np.float32)), FixedEngine(FAST)
     assert CheckedEngine(fast, exact).run(np.zeros((1, 1, 1, 1), np.float32)).shape == (1, 2)
 

@@ -49,14 +49,14 @@ def run(model: Model, threads: int = 1, precision: str = "f32") -> np.ndarray:
     return OpenVinoEngine(model, threads, precision).run(LINE).copy()
 
 
-def test_second_start_takes_what_the_first_compiled(model, store, compilations):
+def test_second_start_uses_what_the_first_compiled(model, store, compilations):
     first = run(model)
     assert len(compilations) == len(list(store.iterdir())) == 1
     np.testing.assert_array_equal(run(model), first)
     assert len(compilations) == 1
 
 
-def test_signals_are_heard_when_the_networks_are_gone(examples, make_home):
+def test_signals_work_after_the_networks_are_freed(examples, make_home):
     # OpenVINO leaves the thread that builds a network with a stack for signals that is freed with the network.
     code = (
         "import gc, os, signal, sys; from edge_ocr import create_pipeline\n"
@@ -78,7 +78,7 @@ def test_signals_are_heard_when_the_networks_are_gone(examples, make_home):
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other"])
-def test_damaged_file_is_made_anew(model, store, compilations, damage):
+def test_damaged_file_is_made_again(model, store, compilations, damage):
     first = run(model)
     (file,) = store.iterdir()
     content = file.read_bytes()
@@ -98,7 +98,7 @@ def test_damaged_file_is_made_anew(model, store, compilations, damage):
     assert len(compilations) == 2
 
 
-def test_file_that_openvino_refuses_is_made_anew(model, store, compilations):
+def test_file_that_openvino_refuses_is_made_again(model, store, compilations):
     import hashlib
 
     first = run(model)
@@ -109,7 +109,7 @@ def test_file_that_openvino_refuses_is_made_anew(model, store, compilations):
     assert len(compilations) == 2
 
 
-def test_what_it_depends_on_has_a_file_of_its_own(model, store, tmp_path, compilations):
+def test_each_combination_has_its_own_file(model, store, tmp_path, compilations):
     run(model)
     run(model, threads=2)
     run(model, precision="bf16")
@@ -150,7 +150,7 @@ def test_onnx_with_weights_in_another_file_is_not_kept(tmp_path, store, compilat
     assert not store.exists()
 
 
-def test_store_that_cannot_be_written_is_no_error(model, tmp_path, monkeypatch, compilations):
+def test_store_that_cannot_be_written_is_not_an_error(model, tmp_path, monkeypatch, compilations):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path / "file"))
     run(model)
@@ -158,7 +158,7 @@ def test_store_that_cannot_be_written_is_no_error(model, tmp_path, monkeypatch, 
     assert len(compilations) == 2
 
 
-def test_old_files_go(model, store, monkeypatch):
+def test_old_files_are_deleted(model, store, monkeypatch):
     monkeypatch.setattr(compiled_module, "MAX_FILES", 2)
     for threads in (1, 2, 3):
         run(model, threads)

@@ -59,12 +59,12 @@ def test_choice(installed, engine, model_format, use_hpip, expected):
     ("missing", "model_format", "expected"),
     [({"openvino"}, "pdmodel", "paddle"), ({"openvino"}, "onnx", "onnxruntime"), ({"paddle"}, "pdmodel", "openvino")],
 )
-def test_auto_takes_what_is_installed(installed, missing, model_format, expected):
+def test_auto_selects_an_installed_engine(installed, missing, model_format, expected):
     installed -= missing
     assert choose_engine("auto", make_model(model_format), CPU, None) == expected
 
 
-def test_auto_takes_paddle_on_other_devices(installed):
+def test_auto_selects_paddle_on_other_devices(installed):
     assert choose_engine("auto", make_model(), GPU, None) == "paddle"
 
 

@@ -192,7 +192,7 @@ def test_connections_that_take_long_share_the_time(fetcher, monkeypatch):
             get(fetcher, f"http://full.example:{port}/", 0.9)
 
 
-def test_answer_must_begin_and_go_on_in_time(fetcher, serve):
+def test_answer_must_begin_and_continue_in_time(fetcher, serve):
     def handle(client: socket.socket) -> None:
         path = client.recv(1000).split()[1]
         if path == b"/never":
@@ -219,7 +219,7 @@ def test_answer_must_begin_and_go_on_in_time(fetcher, serve):
 # --- Addresses
 
 
-def test_of_many_addresses_three_are_tried(fetcher, serve, monkeypatch):
+def test_three_of_many_addresses_are_tried(fetcher, serve, monkeypatch):
     tried: list[str] = []
     connect = socket.socket.connect
 
@@ -261,7 +261,7 @@ def test_process_that_dies_is_replaced(fetcher, serve):
     assert second.returncode == -signal.SIGKILL
 
 
-def test_process_that_cannot_work_is_told(fetcher, monkeypatch):
+def test_failing_process_is_reported(fetcher, monkeypatch):
     monkeypatch.setattr(resolver, "_PROGRAM", "raise SystemExit(1)")
     with pytest.raises(InputError, match="resolver process"):
         get(fetcher, "http://localhost/")
@@ -287,7 +287,7 @@ def test_many_threads_ask_at_once(fetcher, serve):
     assert 1 <= len(fetcher._resolver._idle) <= 6
 
 
-def test_forked_process_asks_by_itself(fetcher, serve):
+def test_forked_process_has_its_own_resolver(fetcher, serve):
     port = serve(lambda client: client.sendall(OK) if client.recv(1000) else None)
     assert get(fetcher, f"http://localhost:{port}/") == b"ok"
     (first,) = fetcher._resolver._idle
@@ -317,7 +317,7 @@ def test_body_of_a_redirect_is_not_waited_for(fetcher, serve):
 
 
 @pytest.mark.parametrize("target", ["ftp://127.0.0.1/a.png", "file:///etc/passwd", "http://x:y@127.0.0.1:9/", "//["])
-def test_redirect_that_leads_to_no_http_is_refused(fetcher, serve, target):
+def test_redirect_to_another_scheme_is_refused(fetcher, serve, target):
     answer = f"HTTP/1.1 302 x\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n".encode()
     port = serve(lambda client: client.sendall(answer) if client.recv(1000) else None)
     with pytest.raises(InputError):
@@ -376,7 +376,7 @@ def test_https_is_fetched_and_its_certificate_checked(fetcher, serve, secure):
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_proxy_of_the_environment_is_asked(serve, secure, monkeypatch, tls):
+def test_proxy_of_the_environment_is_used(serve, secure, monkeypatch, tls):
     heard: list[bytes] = []
     site = serve(answer_safely(secure))
 
@@ -408,7 +408,7 @@ def test_proxy_of_the_environment_is_asked(serve, secure, monkeypatch, tls):
     assert heard[0].startswith(f"CONNECT 127.0.0.1:{site}".encode() if tls else f"GET {url}".encode())
 
 
-def test_targets_are_checked_before_anything_is_asked(serve):
+def test_targets_are_checked_before_any_request(serve):
     heard: list[bytes] = []
     port = serve(lambda client: heard.append(client.recv(1000)))
     seen: list[tuple[str, int]] = []

@@ -138,7 +138,7 @@ def test_masking_takes_no_time():
 
 
 @pytest.mark.parametrize("report", [cli_report_error, board_report_error], ids=["host", "board"])
-def test_what_a_terminal_would_act_on_is_spelt_out(report, capsys):
+def test_control_characters_are_escaped(report, capsys):
     report(InputError("山茶\u3000a: HTTP 404 \x1b[2J\x9b\r\u202ex", "see\nb\x07\udce9"))
     told = "Error: 山茶\u3000a: HTTP 404 \\x1b[2J\\x9b\\r\\u202ex\nHint: see\nb\\x07\\udce9\n"
     assert capsys.readouterr().err == told

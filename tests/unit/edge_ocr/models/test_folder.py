@@ -185,7 +185,7 @@ def test_onnx_without_characters(tmp_path):
     assert len(resolve_model(folder, "rec").dictionary) == 6623
 
 
-def test_onnx_that_is_none(tmp_path):
+def test_invalid_onnx(tmp_path):
     pytest.importorskip("onnxruntime")
     folder = make_folder(tmp_path / "mine", {"inference.onnx": b"garbage"})
     with pytest.raises(ModelError, match=r"inference\.onnx"):

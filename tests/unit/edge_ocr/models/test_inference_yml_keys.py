@@ -117,7 +117,7 @@ def test_det_resize(tmp_path, resize, expected):
     assert settings == {f"Detection.{key}": value for key, value in expected.items()}
 
 
-def test_settings_are_ones_that_the_pipeline_takes(tmp_path):
+def test_settings_are_valid_for_the_pipeline(tmp_path):
     config = pytest.importorskip("edge_ocr.config")
     texts: dict[Kind, str] = {"det": DET_YML, "rec": REC_YML + "  - a", "cls": CLS_YML}
     for kind, text in texts.items():
@@ -149,7 +149,7 @@ def test_cls_yml(tmp_path):
         ("cls", "PostProcess: {label_list: [0, 180]}"),
     ],
 )
-def test_what_the_pipeline_does_may_be_said(tmp_path, kind, text):
+def test_supported_options_are_accepted(tmp_path, kind, text):
     assert resolve_yml(tmp_path, kind, text).settings == {}
 
 
@@ -218,7 +218,7 @@ def test_characters_as_paddleocr_dumps_them(tmp_path):
 
 
 @needs_carrier
-def test_empty_yml_says_nothing(tmp_path):
+def test_empty_yml_changes_nothing(tmp_path):
     model = resolve_yml(tmp_path, "rec", "# nothing\n")
     assert (model.name, model.settings, len(model.dictionary)) == ("described", {}, 6623)
 

@@ -74,7 +74,7 @@ def v4_folders(tmp_path_factory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_v6_reads_also_the_spaces(folders, examples, engine):
+def test_v6_reads_spaces_too(folders, examples, engine):
     """By the shipped pipeline file, from the store that `folders` filled."""
     pipeline = create_pipeline("OCR-v6", engine=engine)
     (sign,) = pipeline.predict(examples / "sign.png")
@@ -186,7 +186,7 @@ def test_v6_in_int8_with_ascii_only(folders, opt, tmp_path, examples):
 
 
 @pytest.mark.parametrize("kind", ["det", "rec"])
-def test_v4_by_way_of_onnx_is_the_direct_one(v4_folders, opt, arrays, tmp_path, kind):
+def test_v4_through_onnx_equals_the_direct_conversion(v4_folders, opt, arrays, tmp_path, kind):
     direct, detour = tmp_path / "direct", tmp_path / "detour"
     options = ExportOptions(verify=False)
     export_bundle("arm", direct, load_config("OCR"), options)

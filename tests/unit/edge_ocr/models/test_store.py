@@ -61,7 +61,7 @@ def test_archive_with_and_without_a_folder(mirror, folder):
     assert pull_model(NAME).params.read_bytes() == FILES["inference.pdiparams"]
 
 
-def test_record_in_an_archive_is_not_believed(mirror, home):
+def test_record_in_an_archive_is_ignored(mirror, home):
     mirror.serve(NAME, make_tar({**FILES, "source.json": b'{"url": "elsewhere"}'}))
     pull_model(NAME)
     assert json.loads((home / "models" / NAME / "source.json").read_text())["url"].startswith(mirror.url)
@@ -120,7 +120,7 @@ def test_folder_placed_by_hand(home):
 @pytest.mark.parametrize(
     "stray", [[], [".DS_Store"], ["inference.pdiparams", "inference.yml"], ["source.json"]], ids=str
 )
-def test_folder_without_a_program_in_the_store_is_nothing(home, mirror, stray):
+def test_folder_without_a_program_in_the_store_is_ignored(home, mirror, stray):
     make_folder(home / "models" / NAME, dict.fromkeys(stray, b"x"))
     assert not model_store.is_stored(NAME)
     assert locate_model(NAME) is None
@@ -132,7 +132,7 @@ def test_http_error(mirror, home):
     refuse(mirror, home, "HTTP 404")
 
 
-def test_nobody_listens(mirror, home, monkeypatch):
+def test_no_server_listens(mirror, home, monkeypatch):
     mirror.url = "http://127.0.0.1:9"
     monkeypatch.setenv("EDGE_OCR_MODEL_URL", mirror.url + "/")
     refuse(mirror, home, "Connection refused")
@@ -171,7 +171,7 @@ def test_silent_server(mirror, home, monkeypatch):
     refuse(mirror, home, "timed out")
 
 
-def test_server_that_takes_all_day(mirror, home, monkeypatch):
+def test_slow_server(mirror, home, monkeypatch):
     monkeypatch.setattr(model_store, "DOWNLOAD_TIMEOUT_S", 0.3)
     mirror.delay_s = 0.6
     mirror.serve(NAME, make_tar(FILES))
@@ -189,7 +189,7 @@ def test_redirect_away_from_https(mirror, monkeypatch, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_interrupt_keeps_nothing(mirror, home):
+def test_interrupt_leaves_nothing(mirror, home):
     def interrupt(done_bytes, total_bytes):
         assert list_store(home)
         raise KeyboardInterrupt
@@ -209,7 +209,7 @@ def test_store_that_cannot_be_written(tmp_path, monkeypatch):
     assert "EDGE_OCR_HOME" in e.value.hint
 
 
-def test_remains_of_a_killed_process_go_after_a_day(mirror, home):
+def test_leftovers_of_a_killed_process_are_removed_after_a_day(mirror, home):
     old, young = (make_folder(home / "models" / f".part-{age}", {"x": b""}) for age in ("old", "young"))
     yesterday = time.time() - 25 * 3600
     os.utime(old, (yesterday, yesterday))
@@ -236,7 +236,7 @@ def test_two_processes_pull_at_once(mirror, home):
     assert sorted(path.name for path in (home / "models" / NAME).iterdir()) == [*sorted(FILES), "source.json"]
 
 
-def test_places_at_once_leave_one_whole_folder(home, tmp_path):
+def test_concurrent_placing_leaves_one_complete_folder(home, tmp_path):
     def place(worker: int) -> None:
         for turn in range(20):
             folder = home / "scratch" / f"{worker}-{turn}" / NAME
@@ -253,7 +253,7 @@ def test_places_at_once_leave_one_whole_folder(home, tmp_path):
     assert (placed / "a").read_text() == (placed / "b").read_text()
 
 
-def test_hash_is_read_anew_after_a_change(tmp_path):
+def test_hash_is_computed_again_after_a_change(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"one")
     assert model_store.hash_file(path) == hashlib.sha256(b"one").hexdigest()

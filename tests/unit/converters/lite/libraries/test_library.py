@@ -21,7 +21,7 @@ EXTRA = "\\nError: This model is not supported, because operator '"
 BASIC = "ops, which is marked with `with_extra`. Current lib"
 
 
-def test_the_cxx_runtime_is_found_where_it_lies(write_archive, android_files, jni, cxx_runtime, tmp_path):
+def test_the_cxx_runtime_is_found_at_each_place(write_archive, android_files, jni, cxx_runtime, tmp_path):
     # Beside the C++ library, as an archive may have it, and beside a library alone.
     android_files["cxx/lib/libc++_shared.so"] = android_files.pop("java/so/libc++_shared.so")
     archive = write_archive(tmp_path, android_files)
@@ -64,7 +64,7 @@ def test_a_cxx_runtime_that_is_not_needed_stays_out(write_archive, android_files
         (lambda build, runtime: None, r"libc\+\+_shared\.so: .*ELF"),
     ],
 )
-def test_what_is_no_cxx_runtime_is_refused(
+def test_an_invalid_cxx_runtime_is_refused(
     write_archive, assert_store_empty, android_files, build, cxx_runtime, tmp_path, home, make, message
 ):
     made = make(build, cxx_runtime)
@@ -87,13 +87,13 @@ WANTS = {
 
 
 @pytest.mark.parametrize("what", WANTS)
-def test_a_library_that_asks_android_for_what_it_has_not_is_refused(assert_store_empty, jni, home, what):
+def test_a_library_with_symbols_that_android_lacks_is_refused(assert_store_empty, jni, home, what):
     with pytest.raises(ModelError, match=r"__errno_location|_ZNSt7__cxx11\w+"):
         add_library(jni(more=WANTS[what]))
     assert_store_empty(home)
 
 
-def test_a_library_that_the_app_must_bring_is_named(build, jni):
+def test_a_library_that_the_app_must_contain_is_named(build, jni):
     other = build(system=None, source="", soname="libopencv_java4.so", texts=())
     concerns = add_library(jni(flags=("-Wl,--no-as-needed", str(other)))).concerns
     (concern,) = [concern for concern in concerns if "libopencv" in concern]
@@ -130,7 +130,7 @@ def test_wrong_platform(assert_store_empty, build, home, arch, system, platform)
     assert_store_empty(home)
 
 
-def test_system_that_the_library_does_not_tell(build):
+def test_library_that_does_not_name_its_system(build):
     path = build(system=None)
     with pytest.raises(UsageError, match=str(path)) as caught:
         add_library(path)
@@ -200,7 +200,7 @@ def test_libraries_of_two_versions_in_one_archive(write_archive, android_files, 
         add_library(write_archive(tmp_path, android_files))
 
 
-def test_one_that_tells_its_version_speaks_for_both(write_archive, android_files, jni, tmp_path):
+def test_one_known_version_counts_for_both(write_archive, android_files, jni, tmp_path):
     android_files["java/so/libpaddle_lite_jni.so"] = jni(texts=(EXTRA,)).read_bytes()
     assert add_library(write_archive(tmp_path, android_files)).version_evidence == "library"
 

@@ -145,7 +145,7 @@ def test_add_bare_jni_library(jni):
     assert "edge-ocr libs add --force" in no_runtime
 
 
-def test_there_is_one_already(build, tmp_path):
+def test_the_store_already_has_one(build, tmp_path):
     first = add_library(build())
     with pytest.raises(UsageError, match=r"armlinux\.armv8 v2\.13-rc") as caught:
         add_library(build())
@@ -189,7 +189,7 @@ def test_unknown_platform(tmp_path):
         ({"readme": b"x"}, r"libpaddle_light_api_shared\.so"),
     ],
 )
-def test_what_cannot_be_added(make_tar, assert_store_empty, tmp_path, home, content, message):
+def test_invalid_paths(make_tar, assert_store_empty, tmp_path, home, content, message):
     path = tmp_path / "file"
     path.write_bytes(content if isinstance(content, bytes) else make_tar(content))
     with pytest.raises(ModelError, match=message) as caught:
@@ -407,14 +407,12 @@ def test_fetched_archive_that_changed(make_tar, mirror, armlinux_files):
     assert (library.include_dir / "paddle_api.h").read_bytes() == b"// changed"
 
 
-def test_fetched_library_that_does_not_tell_its_version(make_tar, mirror, armlinux_files, build):
+def test_fetched_library_that_does_not_name_its_version(make_tar, mirror, armlinux_files, build):
     armlinux_files["cxx/lib/libpaddle_light_api_shared.so"] = build(texts=(EXTRA,)).read_bytes()
     mirror.answers[ASSET] = make_tar(armlinux_files)
     library = fetch_library("armlinux.armv8")
     assert (library.actual_version, library.version_evidence) == ("v2.13-rc", "release")
-    assert library.concerns == (
-        "the library does not name its version; it was fetched as v2.13-rc, which is assumed",
-    )
+    assert library.concerns == ("the library does not name its version; it was fetched as v2.13-rc, which is assumed",)
     assert find_library("armlinux.armv8") == library
 
 

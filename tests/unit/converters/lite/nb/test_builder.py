@@ -78,7 +78,7 @@ QUANTISED_WEIGHTS = {"w": np.ones((3, 3, 1, 1), np.int8), "b": np.zeros(3, np.fl
         ("conv2d", {}, {"w": np.ones((3, 3, 1, 0), np.float32)}, "'w'.*shape"),
     ],
 )
-def test_what_cannot_be_dequantised_is_refused(op_type, attrs, params, words):
+def test_unsupported_quantisation_is_refused(op_type, attrs, params, words):
     with pytest.raises(ModelError, match=rf"^test.nb: op 1 \({op_type}\): .*{words}"):
         build(make_conv(op_type, **attrs), params={**QUANTISED_WEIGHTS, **params})
 
@@ -96,7 +96,7 @@ def test_matmul_with_quantised_weights_is_refused():
         build(op, x=(-1, 3), params={"w": np.ones((3, 3), np.int8)})
 
 
-def test_a_product_past_the_floats_is_infinite():
+def test_a_product_beyond_float32_is_infinite():
     op = make_op("conv2d", {"Input": "x", "Filter": "w"}, {"Output": "y"}, **quantise(w=(3e38, 1.0, 1.0)))
     graph = build(op, params={"w": np.full((3, 3, 1, 1), 100, np.int8)}).model.graph
     assert np.isinf(numpy_helper.to_array(graph.initializer[0])[0]).all()

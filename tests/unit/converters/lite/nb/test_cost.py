@@ -147,7 +147,7 @@ def test_elementwise_broadcasts(x, w, axis, shape):
         (("scale", {"scale": 0.5, "bias": 0.0}), (2, 3, 4)),
     ],
 )
-def test_ops_that_move_sides(call, shape):
+def test_ops_that_move_dimensions(call, shape):
     op_type, attrs = call
     assert infer((2, 3, 4), op_type, **attrs) == shape
 
@@ -295,7 +295,7 @@ def test_shapes_in_one_tensor_are_followed():
         ),
     ],
 )
-def test_what_does_not_fit_is_named(ops, params, named):
+def test_mismatched_shapes_are_named(ops, params, named):
     with pytest.raises(ModelError, match=named) as caught:
         run((1, 3, 8, 8), *ops, params=params)
     assert len(caught.value.message) < 300

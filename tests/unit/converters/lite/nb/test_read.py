@@ -33,7 +33,7 @@ def test_header_fields(tmp_path):
     assert read_header(path) == NbHeader(2, "v2.13-rc", len(TOPOLOGY), 2, 7)
 
 
-def test_normalise_zeroes_only_what_follows_the_version():
+def test_normalise_zeroes_only_the_bytes_after_the_version():
     data = build_nb()
     clean = normalise(data)
     assert clean == build_nb(version=b"v2.13-rc" + bytes(8))

@@ -97,7 +97,7 @@ def cut_images(examples, example_labels):
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 @pytest.mark.parametrize("optimize", [True, False])
 @pytest.mark.parametrize("kind", list(MODELS))
-def test_the_graph_gives_what_the_source_gives(open_graph, open_source, cut_images, kind, optimize, engine):
+def test_the_graph_computes_what_the_source_computes(open_graph, open_source, cut_images, kind, optimize, engine):
     network = open_graph(engine, kind, optimize=optimize)
     # One compiled graph for all shapes: what is fixed in it would show.
     for shape in SHAPES[kind]:
@@ -169,7 +169,7 @@ def test_constants_are_the_numbers_of_the_file(read_exported, kind, precision):
 
 @pytest.mark.parametrize("options", [{}, {"optimize": False}, {"precision": "int8"}, {"charset": "ascii"}])
 @pytest.mark.parametrize("kind", list(MODELS))
-def test_the_graph_holds_together(read_exported, kind, options):
+def test_the_graph_is_valid(read_exported, kind, options):
     model = read_exported(kind, **options)
     made = build_graph(model, kind)
     onnx.checker.check_model(made.model, full_check=True)
@@ -222,7 +222,7 @@ def test_a_variable_that_is_written_again_is_another_tensor():
     assert [tensor.name for tensor in tensors] == ["t", "t__2", "x__2", "t__3"]
 
 
-def test_names_of_the_file_do_not_meet_ours():
+def test_names_of_the_file_do_not_clash_with_ours():
     x = draw(2, 3)
     # What the graph would call its own constants and nodes, and an empty name, which in ONNX is none.
     names = ["float_2.0", "ints_-1", "scale_3", "y_fetched", "y__2", ""]
@@ -242,7 +242,7 @@ def test_names_of_the_file_do_not_meet_ours():
     check(run(x, *ops, params=params), wanted.reshape(-1))
 
 
-def test_inputs_and_outputs_stand_in_the_order_of_their_columns():
+def test_inputs_and_outputs_are_in_the_order_of_their_columns():
     ops = [
         feed("b", 1),
         feed("a", 0),
@@ -258,7 +258,7 @@ def test_inputs_and_outputs_stand_in_the_order_of_their_columns():
     assert dims == [[2, "side_1"], ["batch", 5]]
 
 
-def test_an_input_under_the_name_of_a_parameter_is_refused():
+def test_an_input_with_the_name_of_a_parameter_is_refused():
     with pytest.raises(ModelError, match=r"op 0 \(feed\): Out 'x'"):
         build(params={"x": np.ones(2, np.float32)}, output="x")
 
@@ -288,7 +288,7 @@ def test_programs_of_several_blocks_or_without_ends_are_refused():
             build_graph(build_model(ops, {"x": (1, 2)}))
 
 
-def test_shapes_that_do_not_meet_are_refused_by_the_checker():
+def test_mismatched_shapes_are_refused_by_the_checker():
     op = make_op("matmul_v2", {"X": "x", "Y": "w"}, {"Out": "y"})
     with pytest.raises(ModelError, match=r"test\.nb: .*[Ii]ncompatible") as caught:
         build(op, x=(-1, 5), params=FC)

@@ -246,7 +246,7 @@ def cut(axes, starts, ends, **attrs):
         ([fill("y", 1, dtype="5")], IN_2, {}, "dtype.*'5'"),
     ],
 )
-def test_what_does_not_fit_is_refused(ops, x, params, words):
+def test_mismatched_shapes_are_refused(ops, x, params, words):
     with pytest.raises(ModelError, match=words) as caught:
         build(*ops, **x, params=params)
     message = caught.value.message
@@ -269,7 +269,7 @@ def test_what_does_not_fit_is_refused(ops, x, params, words):
         (NbVar("x", "tensor", False, "float32", (2**40,)), "'x'.*shape"),
     ],
 )
-def test_inputs_that_are_no_pictures_are_refused(variable, words):
+def test_inputs_that_are_not_pictures_are_refused(variable, words):
     model = build_model([feed("x"), fetch("x")], {})
     block = dataclasses.replace(model.blocks[0], vars={} if variable is None else {"x": variable})
     with pytest.raises(ModelError, match=rf"test.nb: op 0 \(feed\): .*{words}"):

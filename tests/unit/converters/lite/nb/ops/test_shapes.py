@@ -26,7 +26,7 @@ def test_reshape(shape, wanted):
     check(apply(x, "reshape2", inputs={"ShapeTensor": (), "Shape": ()}, shape=shape), x.reshape(wanted))
 
 
-def test_reshape_to_what_is_computed():
+def test_reshape_to_a_computed_shape():
     x = draw(2, 6, 5)
     ops = [
         make_op("shape", {"Input": "x"}, {"Out": "sides"}),
@@ -47,7 +47,7 @@ def test_reshape_to_what_is_computed():
         check(found, x.reshape(batch, 3, 2 * width))
 
 
-def test_of_a_vector_in_a_shape_the_first_number_counts():
+def test_only_the_first_number_of_a_vector_in_a_shape_counts():
     x = draw(2, 6)
     shape = {"ShapeTensor": ("sides", "six")}
     ops = [make_op("shape", {"Input": "x"}, {"Out": "sides"}), make_op("reshape2", {"X": "x", **shape}, {"Out": "y"})]
@@ -95,7 +95,7 @@ def test_slicing(attrs, key):
     check(apply(x, "slice", slot="Input", **attrs), x[key])
 
 
-def test_what_is_sliced_out_of_everything_stays_a_vector():
+def test_slicing_out_a_single_number_gives_a_vector():
     x = draw(4)
     attrs = {"axes": (0,), "starts": (2,), "ends": (3,)}
     check(apply(x, "slice", slot="Input", decrease_axis=(0,), **attrs), x[2:3])

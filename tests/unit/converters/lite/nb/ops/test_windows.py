@@ -56,7 +56,7 @@ def test_depthwise_convolution_without_a_bias():
     check(run(x, op, params={"w": w}), wanted)
 
 
-def test_a_bias_of_two_sides_is_a_vector_all_the_same():
+def test_a_2d_bias_is_a_vector():
     x, w, b = draw(1, 2, 4, 4), draw(3, 2, 1, 1, seed=1), draw(1, 3, seed=2)
     check(run(x, make_conv(), params={"w": w, "b": b}), convolve(x, w, b[0]))
 
