@@ -38,9 +38,9 @@ def write_cases(bundle: Path, pictures: Iterable[Path], folder: Path) -> None:
 
 
 def run_kotlin(folder: Path, goal: str = "verify") -> subprocess.CompletedProcess[str]:
-    """Let the Kotlin read the pictures of `write_cases`; the rows of the table are among what Maven prints.
+    """Let the Kotlin read the pictures of `write_cases`; return the rows of the table from Maven's output.
 
-    `surefire:test@default-test` as goal takes what was compiled before.
+    The goal `surefire:test@default-test` uses the classes that were compiled before.
     """
     command = ["mvn", "-q", "-B", "-f", str(POM), goal, f"-Dtest={TEST}", f"-Dpictures={folder}"]
     return subprocess.run(command, capture_output=True, text=True, timeout=1800)

@@ -148,7 +148,7 @@ def find_interpreter(system: str) -> Path:
 def run_system(
     system: str, python: Path, pictures: Sequence[Path], threads: int, *, keep_going: bool = False
 ) -> dict[str, Any]:
-    """Read pictures in a process; return `load_ms`, `images`, `peak_mb` and `versions`, as the process tells them.
+    """Read pictures in a process; return `load_ms`, `images`, `peak_mb` and `versions`, as the process reports them.
 
     Raises ToolchainError if it fails; with `keep_going`, a picture that fails has an `error` and nothing else.
     """
@@ -161,7 +161,7 @@ def run_system(
         "keep_going": keep_going,
         "pictures": [str(picture.absolute()) for picture in pictures],
     }
-    # Else the names of this folder would stand before those of packages.
+    # Otherwise modules of this folder would hide packages with the same names.
     environment = {**clean_environment(), "OMP_NUM_THREADS": str(threads), "PYTHONSAFEPATH": "1"}
     if system.partition(":")[0] == OWN:
         environment["PYTHONPATH"] = str(ROOT)
@@ -172,7 +172,7 @@ def run_system(
 
 
 def measure_command(pictures: Sequence[Path], jobs: int, threads: int) -> float:
-    """Return the pictures a second of a whole `edge-ocr predict`, its start included; the jobs share the threads.
+    """Return the pictures per second of a whole `edge-ocr predict`, including its start; the jobs share the threads.
 
     Raises ToolchainError if it fails.
     """

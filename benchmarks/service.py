@@ -122,7 +122,7 @@ def run_load(port: int, body: bytes, connections: int, seconds: float) -> Load:
 
 
 def read_rss_mb(pid: int) -> float:
-    """Of a process and its children."""
+    """Return the resident memory of a process and its children."""
     total = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         total += read_rss_mb(int(child))

@@ -1,4 +1,4 @@
-"""Shared by all tests: pipelines that are built once, and how readings are held against labels."""
+"""Shared by all tests: pipelines that are built once, and the comparison of readings with labels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from edge_ocr.models.resolve import locate_model
 from edge_ocr.models.store import store_root
 from edge_ocr.models.types import PADDLE_CARRIER
 
-# A second process fits beside the first if this much memory is available.
+# A second process fits if this much memory is available.
 BYTES_FOR_TWO = 12 * 2**30
 
 DEFAULT_MODELS = ("PP-OCRv4_mobile_det", "PP-OCRv4_mobile_rec", "ch_ppocr_mobile_v2_cls")
@@ -48,7 +48,7 @@ DEFAULT_MODELS = ("PP-OCRv4_mobile_det", "PP-OCRv4_mobile_rec", "ch_ppocr_mobile
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Run the whole suite in two processes, file by file, if there is room and `-n` or `--pdb` do not say otherwise."""
+    """Run the whole suite in two processes, file by file, if there is room and neither `-n` nor `--pdb` is given."""
     option = config.option
     if not config.pluginmanager.hasplugin("xdist") or "PYTEST_XDIST_WORKER" in os.environ:
         return
@@ -70,7 +70,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def hangups() -> Iterator[None]:
-    """Let programs that a test starts hear a SIGHUP, also where nohup started the tests."""
+    """Let programs that a test starts receive SIGHUP, even if nohup started the tests."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
@@ -78,7 +78,7 @@ def hangups() -> Iterator[None]:
 
 @pytest.fixture
 def mount_small_disk(tmp_path) -> Iterator[Callable[[str], Path]]:
-    """Mount a file system of a size such as `64k`; skips where that is not allowed."""
+    """Mount a file system of a size such as `64k`; skips if that is not allowed."""
     mounted: list[Path] = []
 
     def mount(size: str) -> Path:
@@ -113,7 +113,7 @@ def _starts(python: Path) -> bool:
 
 @pytest.fixture(scope="session")
 def opt() -> OptToolchain:
-    """The real opt tool; skips where this machine has no Python that its wheels are for, and none can be fetched."""
+    """The real opt tool; skips if this machine has no Python for its wheels, and none can be fetched."""
     if platform.machine() != "x86_64":
         pytest.skip("no opt: paddlelite has no wheel for this machine")
     try:
@@ -144,10 +144,10 @@ def examples(repository) -> Path:
 
 @pytest.fixture(scope="session")
 def default_models(tmp_path_factory):
-    """Skips where the default models are not on this machine; nothing is fetched by tests."""
+    """Skips if the default models are not on this machine; tests download nothing."""
     with pytest.MonkeyPatch.context() as patch:
         if model_store.find_carrier(PADDLE_CARRIER) is not None:
-            # Whatever lies in the user's own store is no part of the tests.
+            # The user's own store must not affect the tests.
             patch.setenv("EDGE_OCR_HOME", str(tmp_path_factory.mktemp("home")))
         found = {name: locate_model(name) for name in DEFAULT_MODELS}
         missing = [name for name, model in found.items() if model is None]
@@ -162,7 +162,7 @@ def open_pipeline(default_models, tmp_path_factory) -> Callable[..., OcrPipeline
     built: dict[str, OcrPipeline] = {}
 
     def build(engine: str = "openvino", **overrides: Any) -> OcrPipeline:
-        # Keyword names cannot hold dots: Detection__thresh is Detection.thresh.
+        # Keywords cannot contain dots: Detection__thresh is Detection.thresh.
         paths = {name.replace("__", "."): value for name, value in overrides.items()}
         key = json.dumps([engine, paths], sort_keys=True)
         if key not in built:
@@ -191,7 +191,7 @@ def read_example(open_pipeline, examples) -> Callable[..., OcrResult]:
 
 @pytest.fixture(scope="session")
 def make_mixed_pdf() -> Callable[[Path, Path], Path]:
-    """Write a PDF of three pages with a picture each, the second of them far larger than is read."""
+    """Write a PDF of three pages with a picture each, the second of them larger than the limit."""
     pytest.importorskip("pypdfium2")
 
     def make(path: Path, picture: Path) -> Path:
@@ -201,7 +201,7 @@ def make_mixed_pdf() -> Callable[[Path, Path], Path]:
         boxes = list(re.finditer(rb"/MediaBox \[[^]]*\]", path.read_bytes()))
         assert len(boxes) == 3
         content = path.read_bytes()
-        # As long as before: nothing moves.
+        # The length is unchanged, so nothing moves.
         large = b"/MediaBox [0 0 14400 14400".ljust(len(boxes[1][0]) - 1) + b"]"
         path.write_bytes(content[: boxes[1].start()] + large + content[boxes[1].end() :])
         return path
@@ -211,7 +211,7 @@ def make_mixed_pdf() -> Callable[[Path, Path], Path]:
 
 @pytest.fixture(scope="session")
 def make_home(default_models, tmp_path_factory) -> Callable[[], Path]:
-    """Make a store with the models and the tools of this machine's own, and with no libraries."""
+    """Make a store with the models and tools of this machine's store, but without libraries."""
 
     def make() -> Path:
         home = tmp_path_factory.mktemp("home")
@@ -235,7 +235,7 @@ def export(opt, make_home, tmp_path_factory) -> Callable[..., ExportReport]:
             patch.setenv("EDGE_OCR_HOME", str(home))
             patch.delenv("EDGE_OCR_LITE_LIB", raising=False)
             out = tmp_path_factory.mktemp("export") / "bundle"
-            # Tests of verification ask for it; the others would pay a second each.
+            # Tests of verification request it; it would cost the others a second each.
             return export_bundle(target, out, config, ExportOptions(**{"verify": False, **options}))
 
     return make
@@ -249,7 +249,7 @@ def board_bundle(export) -> Path:
 
 @pytest.fixture
 def edit_bundle(board_bundle, tmp_path) -> Callable[[Callable[[Any], object]], Path]:
-    """Return a copy of it whose manifest was edited; its other files are the same, so replace them, do not write."""
+    """Return a copy of it whose manifest was edited; other files are hard links: replace, never write."""
 
     def copy(edit: Callable[[Any], object]) -> Path:
         folder = tmp_path / "edited"
@@ -265,20 +265,20 @@ def edit_bundle(board_bundle, tmp_path) -> Callable[[Callable[[Any], object]], P
 
 @dataclass(frozen=True)
 class Match:
-    """How a result fits its labels."""
+    """How a result matches its labels."""
 
     wanted: int
     """Labelled lines that count."""
     found: int
-    """Of these, met by a box at IoU 0.5."""
+    """How many of these a box matches at IoU 0.5."""
     exact: int
-    """Of these, read without a mistake (NFKC-folded, lower-case, without spaces)."""
+    """How many of these are read exactly (NFKC-folded, lower-case, without spaces)."""
     spurious: int
-    """Boxes that meet no label."""
+    """Boxes that match no label."""
 
 
 class Judge:
-    """Holds results against labels, by the same rules as the shared `score.py`."""
+    """Compares results with labels by the rules of the shared `score.py`."""
 
     @staticmethod
     def fold(text: str) -> str:
@@ -312,13 +312,13 @@ class Judge:
         return Match(wanted, found, exact, len(result["dt_polys"]) - len(taken))
 
     def count_texts(self, words: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> int:
-        """How many of the texts stand somewhere in what was read."""
+        """How many of the texts occur anywhere in the reading."""
         whole = "".join(map(self.fold, result["rec_text"]))
         return sum(self.fold(word["text"]) in whole for word in words)
 
     @staticmethod
     def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
-        """Assert that two results have the same texts in the same order; return how far corners are apart, in px."""
+        """Assert that two results have the same texts in the same order; return the largest distance of corners."""
         assert a["rec_text"] == b["rec_text"]
         if not a["dt_polys"]:
             return 0.0
@@ -342,7 +342,7 @@ def example_labels(examples) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def write_recognizer() -> Callable[..., Path]:
-    """Write a folder with a recogniser in ONNX that takes every dark place of a line for one class of its own."""
+    """Write a folder with an ONNX recogniser that reads each dark place of a line as a class of its own."""
 
     def write(
         folder: Path,
@@ -418,7 +418,7 @@ class SshServer:
         )
         self.know(self.folder / "host.pub")
         self.use_key("user")
-        # ssh looks for its files where the user's password entry says, so it must be told.
+        # ssh looks for its files in the home of the password entry, so they must be named.
         ssh = bin_folder / "ssh"
         ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F "{folder}/ssh_config" "$@"\n', encoding="utf-8")
         ssh.chmod(0o755)
@@ -457,7 +457,7 @@ class SshServer:
         )
 
     def put(self, name: str, script: str) -> None:
-        """Let the server find a program of our own first."""
+        """Let the server find a program of ours first."""
         (self.path / name).unlink(missing_ok=True)
         (self.path / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         (self.path / name).chmod(0o755)
@@ -469,7 +469,7 @@ class SshServer:
 
 @pytest.fixture
 def start_ssh_server(tmp_path, monkeypatch) -> Iterator[Callable[[Sequence[str]], SshServer]]:
-    """Start a server that finds the named programs of this machine, and no others."""
+    """Start a server that finds only the named programs of this machine."""
     started: list[SshServer] = []
 
     def start(programs: Sequence[str]) -> SshServer:

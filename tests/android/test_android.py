@@ -1,4 +1,4 @@
-"""The Kotlin of android_demo, compiled and tested on this machine's JVM by Maven; Robolectric stands for Android."""
+"""The Kotlin of android_demo, compiled and tested on this machine's JVM by Maven; Robolectric replaces Android."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ SUITES = {
     *("PhotoProvider", "OverlayView", "ReadingText", "ErrorText", "CameraFrames"),
 }
 
-# Maven's own words where it reaches no repository.
+# Maven's messages if it reaches no repository.
 NO_NETWORK = re.compile(r"Unknown host|No route to host|Network is unreachable|Connection (refused|timed out)")
 
 
 @pytest.fixture(scope="module")
 def maven() -> str:
-    """Maven on a Java that is new enough; skips where there is none."""
+    """Maven on a Java that is new enough; skips if there is none."""
     program = shutil.which("mvn")
     if program is None:
         pytest.skip("no mvn (Debian: maven)")
-    # The Java that Maven takes, which JAVA_HOME may choose.
+    # The Java that Maven uses, which JAVA_HOME may choose.
     told = subprocess.run([program, "-v"], capture_output=True, text=True, timeout=60).stdout
     found = re.search(r"^Java version: (\d+)", told, re.MULTILINE)
     if found is None or int(found[1]) < LEAST_JAVA:
@@ -57,7 +57,7 @@ def maven() -> str:
 @pytest.fixture(scope="module")
 def built(maven) -> str:
     """Compile and test; return what Maven printed."""
-    # Maven keeps the classes, and so the tests, of sources that are gone.
+    # Maven keeps the classes, and so the tests, of deleted sources.
     shutil.rmtree(FOLDER / "target", ignore_errors=True)
     done = subprocess.run(
         [maven, "-q", "-B", "-f", str(FOLDER / "pom.xml"), "verify"],
@@ -112,7 +112,7 @@ def test_photos_read_as_in_python(built, board_bundle, tmp_path, record_property
 
 @pytest.fixture
 def link(built, tmp_path) -> Callable[[Path], str]:
-    """Compile and link resources with the app's manifest; return what aapt2 has to say: nothing where all is well."""
+    """Compile and link resources with the app's manifest; return aapt2's messages: none if all is well."""
     app = FOLDER / "target" / "app"
     framework = (app / "framework.txt").read_text(encoding="utf-8")
 
@@ -125,7 +125,7 @@ def link(built, tmp_path) -> Callable[[Path], str]:
         for command in commands:
             done = subprocess.run(["aapt2", *command], capture_output=True, text=True, timeout=60)
             lines = (done.stdout + done.stderr).splitlines()
-            # Of the framework, which is newer than this aapt2.
+            # About the framework, which is newer than this aapt2.
             told = "\n".join(line for line in lines if "Unknown chunk type '200'" not in line)
             if told or done.returncode:
                 return told or f"exit code {done.returncode}"
@@ -136,7 +136,7 @@ def link(built, tmp_path) -> Callable[[Path], str]:
 
 @pytest.fixture
 def main(tmp_path) -> Path:
-    """A copy of the app, to be spoilt."""
+    """A copy of the app that a test may damage."""
     return Path(shutil.copytree(APP, tmp_path / "main"))
 
 
@@ -176,7 +176,7 @@ def read_texts(main: Path, folder: str) -> dict[str, set[str]]:
 
 
 def find_untranslated(main: Path) -> set[str]:
-    """Return the names of texts that one language lacks, or that take other arguments in it."""
+    """Return the names of texts that one language lacks, or that have other arguments in it."""
     english, chinese = read_texts(main, "values"), read_texts(main, "values-zh")
     assert english
     return {name for name in english | chinese if english.get(name) != chinese.get(name)}
@@ -191,7 +191,7 @@ def test_every_text_is_translated(main):
 
 
 def list_resources(main: Path) -> Iterator[tuple[str, str]]:
-    """Yield kind and name, as in R, of what the app declares."""
+    """Yield kind and name, as in R, of the app's resources."""
     for file in (main / "res").rglob("*.xml"):
         kind = file.parent.name.split("-")[0]
         if kind != "values":
@@ -221,7 +221,7 @@ def test_no_resource_is_unused(main):
 
 
 def find_literals(main: Path) -> list[str]:
-    """Return what layouts, menus and the manifest let a user read without asking the translations."""
+    """Return the texts that layouts, menus and the manifest hard-code instead of using the translations."""
     shown = ("text", "hint", "contentDescription", "title", "label", "summary", "prompt")
     return [
         value

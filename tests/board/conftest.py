@@ -22,7 +22,7 @@ from edge_ocr.errors import ModelError
 from edge_ocr.models.store import find_uv
 
 ROOT_VARIABLE = "EDGE_OCR_BOARD_ROOT"
-"""Names a root that is there; it is only read."""
+"""Names an existing root; it is only read."""
 
 SUITE = "bookworm"
 PACKAGES = ("python3", "python3-venv", "python3-numpy", "python3-opencv", "python3-pyclipper", "g++")
@@ -34,7 +34,7 @@ WHEEL_TIMEOUT_S = 300
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
 
-# Mounts and processes of it vanish with it, however it ends; and there is no network.
+# Its mounts and processes vanish with it, however it ends, and there is no network.
 ISOLATE = ("unshare", "--mount", "--pid", "--net", "--fork", "--kill-child")
 
 # ROOT FOLDER COMMAND...: runs the command with FOLDER as /mnt; it can write nowhere else.
@@ -76,7 +76,7 @@ class EmulatedBoard:
 
 @pytest.fixture(scope="session")
 def board() -> EmulatedBoard:
-    """The board; skips, naming what lacks, where this machine cannot have it. The first time takes minutes."""
+    """The board; skips, naming what is missing, if this machine cannot have it. The first time takes minutes."""
     if os.geteuid() != 0:
         pytest.skip("no emulated board: that takes root")
     given = os.environ.get(ROOT_VARIABLE)
@@ -92,16 +92,16 @@ def board() -> EmulatedBoard:
 
 @contextmanager
 def _keep(name: str) -> Iterator[tuple[Path, Path | None]]:
-    """Yield the place of a folder in the cache, and a folder to make it in, unless it is there.
+    """Yield the place of a folder in the cache, and a folder to make it in unless it exists.
 
-    What was made becomes it at the end, if that is reached. One process at a time.
+    If the block succeeds, the new folder is moved to the place. One process at a time.
     """
     cache = Path(user_cache_dir("edge-ocr")) / "board"
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         place, partial = cache / name, cache / f"{name}.partial"
-        # Of a process that was killed.
+        # Left by a killed process.
         shutil.rmtree(partial, ignore_errors=True)
         if place.is_dir():
             yield place, None
@@ -125,7 +125,7 @@ def _make_root() -> Path:
 
 
 def _run_or_skip(command: list[str], what: str, timeout_s: float) -> None:
-    # What a machine of one's own may lack, such as a network, CI must have.
+    # A developer's machine may lack things, such as a network; CI must have them.
     stop = pytest.fail if os.environ.get("CI") else pytest.skip
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What the board of the tests cannot be made of: no reason to fail on a machine of one's own, but in CI."""
+"""If the tests' board cannot be made, tests fail in CI and are skipped on a developer's machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deployments over a real OpenSSH server on this machine, which plays the board with ONNX Runtime."""
+"""Deployments over a real OpenSSH server on this machine, which acts as a board with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edge_ocr.errors import EdgeOcrError, ParityError, ToolchainError, UsageErro
 
 pytestmark = pytest.mark.board
 
-# All that a board needs beside Python.
+# All that a board needs in addition to Python.
 PROGRAMS = ("cat", "cksum", "cp", "df", "dirname", "grep", "ls", "mkdir", "mv", "readlink", "rm", "rmdir", "sed", "sh")
 PROGRAMS += ("sleep", "sync", "tail", "tar", "uname")
 COMMAND = [sys.executable, "-c", "from edge_ocr.cli import main; main()", "deploy"]
@@ -44,7 +44,7 @@ def bundle(onnx_bundle) -> Path:
 
 @pytest.fixture
 def old(server) -> Path:
-    """A bundle that is there already, though not a working one."""
+    """An existing bundle, though not a working one."""
     place = server.root / "ocr"
     place.mkdir()
     (place / "manifest.json").write_text('{"edge_ocr_version": "0.0.1"}', encoding="utf-8")
@@ -57,7 +57,7 @@ def deploy(server, bundle: Path, place: str | None = None, **options: object):
 
 
 def expect_failure(server, bundle: Path, kind: type[EdgeOcrError], message: str, place: str | None = None):
-    """Deploy, which must fail and leave on the board what was there."""
+    """Deploy, which must fail and leave the board unchanged."""
     before = list_tree(server.root)
     with pytest.raises(kind, match=message) as caught:
         deploy(server, bundle, place)
@@ -97,7 +97,7 @@ def list_children(pid: int) -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            # Behind the name, which is in brackets, come state and parent.
+            # After the name, which is in brackets, come state and parent.
             if int((process / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
                 found.append(int(process.name))
     return found
@@ -212,7 +212,7 @@ def test_an_interrupted_deployment_leaves_the_old_bundle_and_no_process(server, 
     before = list_tree(server.root)
     real = (server.path / "tar").readlink()
     if step == "copy":
-        # The middle of the copy: part of it is there, and the rest waits.
+        # In the middle of the copy: a part has arrived, and the rest waits.
         server.put("tar", f"{shutil.which('head')} -c 5000000 | {real} -xmf - 2>/dev/null; echo >started; sleep 100")
     else:
         server.put("tar", f'{real} "$@" && echo "echo >started; sleep 100 & sleep 100" >install.sh')
@@ -309,7 +309,7 @@ def test_a_disk_without_room_is_reported(server, bundle, small_disk):
     message = r"127\.0\.0\.1: .*/small disk/ocr: .* \d+\.\d MB, 8\.4 MB were free"
     error = expect_failure(server, bundle, UsageError, message, f"{small_disk}/ocr")
     assert "df -h" in error.hint
-    # Where only the copy finds it out.
+    # If only the copy notices it.
     server.put("df", "echo tmpfs 1000000 0 1000000 0% /")
     expect_failure(server, bundle, UsageError, ", 1024.0 MB were free", f"{small_disk}/ocr")
 
@@ -348,7 +348,7 @@ def test_a_signed_bundle_and_its_key_come_over_ssh(server, bundle, tmp_path, mon
     signed = Path(shutil.copytree(bundle, tmp_path / "signed"))
     content = json.loads((signed / "manifest.json").read_bytes())
     content["release"] = {"name": "demo", "counter": 4}
-    # It is not as it was exported.
+    # It was changed after the export.
     del content[SEAL]
     (signed / "manifest.json").write_text(json.dumps(content, indent=2, sort_keys=True), encoding="utf-8")
     signature = read_private_key(tmp_path / "a.key").sign((signed / "manifest.json").read_bytes())
@@ -357,8 +357,8 @@ def test_a_signed_bundle_and_its_key_come_over_ssh(server, bundle, tmp_path, mon
     assert done.board.lines > 0
     if os.geteuid() == 0:
         assert json.loads((tmp_path / "etc" / "trust" / "seen.json").read_bytes()) == {"demo": 4}
-        # Of a board that trusts a key, an unsigned bundle changes nothing.
+        # An unsigned bundle changes nothing on a board that trusts a key.
         expect_failure(server, bundle, ParityError, "not signed")
-    # The same again leaves nothing of the old one beside it.
+    # Deploying it again leaves nothing of the old one next to it.
     assert deploy(server, signed).replaced
     assert sorted(path.name for path in server.root.iterdir() if path.name.startswith("ocr")) == ["ocr"]

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.board, pytest.mark.slow]
 
 
 def list_files(folder: Path) -> dict[str, tuple[int, int]]:
-    """Name every file with what changes when it is written: its inode and its time, in ns."""
+    """Return each file with what changes when it is written: its inode and its time, in ns."""
     return {
         str(path.relative_to(folder)): (path.lstat().st_ino, path.lstat().st_mtime_ns)
         for path in folder.rglob("*")
@@ -50,7 +50,7 @@ class Installed:
 
 
 def unpack(board, archive: Path, folder: Path) -> Path:
-    # Python's own, which minimal systems have: scripts lose their mode.
+    # With Python's zipfile, which minimal systems have: scripts lose their mode.
     done = board.run(folder, "python3", "-m", "zipfile", "-e", "/mnt/bundle.zip", "/mnt")
     assert done.returncode == 0, done.stderr
     return folder / "bundle"
@@ -77,7 +77,7 @@ def compare(result: dict[str, Any], expected: Any) -> None:
 
 @pytest.fixture(scope="module")
 def onnx(board, wheels, onnx_bundle, tmp_path_factory) -> Installed:
-    """Unpack, refuse without --pip, install with it; the tests below go on from there, in their order."""
+    """Unpack, refuse without --pip, install with it; the tests below continue from there, in their order."""
     folder = tmp_path_factory.mktemp("board")
     shutil.copy(onnx_bundle.zip_file, folder / "bundle.zip")
     shutil.copytree(wheels, folder / "wheels")
@@ -99,7 +99,7 @@ def onnx(board, wheels, onnx_bundle, tmp_path_factory) -> Installed:
     assert {name: after[name] for name in before} == before
     assert all(name.startswith(".installed/") for name in after.keys() - before.keys())
 
-    # Whoever deploys moves it into its place behind that.
+    # The deployment moves it into its place afterwards.
     bundle.rename(folder / "a place")
     (folder / "a place" / "edge-ocr-lite").chmod(0o755)
     (folder / "ocr").symlink_to("a place/edge-ocr-lite")
@@ -124,7 +124,7 @@ def test_info_shows_what_is_installed(onnx):
 
 
 def test_it_reads_a_picture_as_the_host_does(onnx, onnx_bundle, examples):
-    # The upper lines will do: emulated, the whole takes two minutes.
+    # The upper lines are enough: under emulation, the whole picture takes two minutes.
     picture = onnx.folder / "label.png"
     cv2.imwrite(str(picture), read_picture(examples / "label.png")[:200])
     compare(onnx.predict("label.png"), read_on_host(onnx_bundle.out_dir, picture))
@@ -180,7 +180,7 @@ def test_the_board_distinguishes_signed_bundles(board, onnx_bundle, tmp_path):
         (bundle / "manifest.sig").write_bytes(key.sign(content))
 
     def ask() -> tuple[int, str]:
-        # Alone, it also refuses what a bundle that is in use leaves behind.
+        # Alone, it also refuses files that a bundle leaves when it is used.
         env = {"EDGE_OCR_TRUST": "/mnt/trust", "PYTHONDONTWRITEBYTECODE": "1"}
         done = board.run(tmp_path, "sh", "bundle/edge-ocr-lite", "info", env=env)
         alone = board.run(tmp_path, "python3", "-I", "trust/trust.py", "check", "bundle", env=env)
@@ -190,7 +190,7 @@ def test_the_board_distinguishes_signed_bundles(board, onnx_bundle, tmp_path):
     sign(5)
     done = ask()
     assert done == (0, "")
-    # What is only looked at keeps no older one out; what is in its place does.
+    # Checking a bundle does not block older ones; putting it in place does.
     assert not (trust / "seen.json").exists()
     env = {"EDGE_OCR_TRUST": "/mnt/trust"}
     settled = board.run(tmp_path, "python3", "-I", "trust/trust.py", "settle", "bundle", env=env)
@@ -242,7 +242,7 @@ def lite(request, board, library, export_with_library, tmp_path, monkeypatch) ->
     folder.mkdir()
     shutil.copy(report.zip_file, folder / "bundle.zip")
     bundle = unpack(board, folder / "bundle.zip", folder)
-    # What it reads is compared below; that the selftest says so, once.
+    # Its readings are compared below; the selftest runs once.
     done = board.run(folder, "sh", "bundle/install.sh", *(["--no-selftest"] if on_host else []))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "engine: paddle_lite (armv8)" in done.stderr
@@ -256,7 +256,7 @@ def lite(request, board, library, export_with_library, tmp_path, monkeypatch) ->
 
 
 def hide(program: str, folder: Path) -> str:
-    """Make a folder with links to all that PATH offers but one program."""
+    """Make a folder with links to all programs on PATH except one."""
     folder.mkdir()
     for place in os.environ["PATH"].split(os.pathsep):
         for path in Path(place).glob("*") if Path(place).is_dir() else []:

@@ -1,4 +1,4 @@
-"""The scripts of a bundle: what they check, what they make, and that they leave nothing behind."""
+"""The scripts of a bundle: what they check, what they make, and that they clean up."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from edge_ocr.core.constants import list_constants
 FOLDER = Path(converters.bundle.board.__file__).parent
 CORE = Path(edge_ocr.core.__file__).parent
 
-# What the scripts need of a system, beside Python and a compiler.
+# What the scripts need from a system, in addition to Python and a compiler.
 TOOLS = ("cat", "cp", "dirname", "id", "mkdir", "mv", "readlink", "rm", "rmdir", "sed", "sh", "sha256sum")
 
 LIBRARY = "lib/armv8/libpaddle_light_api_shared.so"
@@ -40,7 +40,7 @@ SHIM = ".installed/lib/armv8/libedge_ocr_lite.so"
 
 LINE = {"polygon": [[0, 0], [9, 0], [9, 9], [0, 9]], "det_score": 0.9, "text": "OPEN", "rec_score": 0.9}
 
-# A compiler that writes down how it was called, and makes a file of what it was given.
+# A compiler that records its arguments and writes a placeholder.
 COMPILER = """
 echo "$*" >>"$CALLS"
 while [ "$1" != -o ]; do shift; done
@@ -58,7 +58,7 @@ class Outcome:
     """Lines of stderr."""
 
     def refuses(self, code: int, message: str, hint: str) -> None:
-        """Assert that it said, in a line each, what is wrong and what to do."""
+        """Assert that it printed one line with the error and one with the hint."""
         assert self.code == code, self
         *_, first, second = self.errors
         assert first.startswith("Error: "), self
@@ -68,7 +68,7 @@ class Outcome:
 
 
 class Board:
-    """A bundle in a folder, and a system that has only what a test puts there."""
+    """A bundle in a folder, and a system that has only what a test puts into it."""
 
     def __init__(self, folder: Path, shell: str) -> None:
         self.folder = folder
@@ -95,11 +95,11 @@ class Board:
         return path
 
     def claim(self, *, abi: str | None, glibc: str | None, reason: str = "no library of it") -> None:
-        """Let the system's Python tell that it is on another machine."""
+        """Let the system's Python report another machine."""
         info = {"abi": abi, "glibc": glibc, "engines": {"paddle_lite": reason, "onnxruntime": None}}
         told = f"case \"$2 $3\" in 'edge_ocr_lite info') echo '{json.dumps(info)}'; exit ;; esac"
         liar = self.put("liar", f'{told}\nexec "{sys.executable}" "$@"')
-        # An installation notes the real one's place, and the next one would take that.
+        # An installation records the path of the real one, and the next would use that.
         self._python = ("--python", str(liar))
 
     def start(self, name: str, *arguments: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
@@ -115,7 +115,7 @@ class Board:
         )
 
     def run(self, name: str, *arguments: str, cwd: Path | None = None, **env: str) -> Outcome:
-        """Run a script of the bundle, or one that is given by its path."""
+        """Run a script of the bundle, or one given by its path."""
         process = self.start(name, *arguments, cwd=cwd, **env)
         out, errors = process.communicate(timeout=120)
         return Outcome(process.returncode, out, tuple(errors.splitlines()))
@@ -132,13 +132,13 @@ class Board:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        # As a terminal does: to all of them.
+        # As a terminal does: to the whole group.
         os.killpg(process.pid, number)
         process.communicate(timeout=60)
         return process.returncode
 
     def list_files(self) -> dict[str, tuple[int, int]]:
-        """Name everything in the bundle, files with what changes when they are written: inode and time."""
+        """Return everything in the bundle, files with what changes when they are written: inode and time."""
         return {
             str(path.relative_to(self.bundle)): (path.lstat().st_ino, path.is_dir() or path.lstat().st_mtime_ns)
             for path in self.bundle.rglob("*")
@@ -152,7 +152,7 @@ class Board:
         path.write_text(json.dumps(manifest), encoding="utf-8")
 
     def set_library(self, **facts: object) -> None:
-        """Change what the manifest says of the library for armv8, and have no graphs."""
+        """Change the manifest's entry for the armv8 library, and remove the graphs."""
 
         def change(manifest: Any) -> None:
             manifest["onnx"] = None
@@ -268,7 +268,7 @@ def test_install_run_rename_uninstall(make_board, shell):
     assert "golden  ok" in second.out
 
     board.bundle = board.bundle.rename(board.folder / "it's moved")
-    # Not on PATH: what was installed is what runs.
+    # Not on PATH: the installed one runs.
     (board.programs / "python3").unlink()
     (board.folder / "link").symlink_to("it's moved/edge-ocr-lite")
     (board.folder / "link to link").symlink_to(board.folder / "link")
@@ -291,11 +291,11 @@ def test_arguments_and_exit_codes_pass_through_the_launcher(runnable):
 
 
 def find_python(name: str) -> str:
-    """Return the path of a Python; skips where there is none."""
+    """Return the path of a Python; skips if there is none."""
     found = sys.executable if name == "this" else shutil.which(name)
     if found is None:
         pytest.skip(f"{name} is not installed")
-    # What is called so may be a script that looks for one.
+    # This name may be a script that searches for one.
     done = subprocess.run(
         [found, "-c", "import sys; print(sys.executable)"], capture_output=True, text=True, check=False
     )
@@ -304,7 +304,7 @@ def find_python(name: str) -> str:
     return done.stdout.strip()
 
 
-# Before 3.11, -m takes modules from the current folder whatever the environment says.
+# Before 3.11, -m imports from the current folder whatever the environment says.
 EACH_PYTHON = pytest.mark.parametrize("name", ["this", "python3.9", "python3.10"])
 TRAPS = ("argparse", "encodings", "importlib", "json", "os", "runpy", "shlex", "site", "edge_ocr_lite")
 
@@ -368,7 +368,7 @@ def test_help(board):
     assert "--no-selftest" in outcome.out
 
 
-# --- what is refused
+# --- refusals
 
 
 def test_refusals_leave_nothing_behind(board, tmp_path):
@@ -434,7 +434,7 @@ def test_another_c_library(board, glibc, words):
 
 
 def make_python(folder: Path, *modules: str, base: str = sys.executable) -> Path:
-    """Make an environment that has nothing but modules that are empty."""
+    """Make an environment that has only empty modules."""
     subprocess.run([base, "-m", "venv", "--without-pip", folder], check=True)
     (place,) = folder.glob("lib/python*/site-packages")
     for name in modules:
@@ -460,7 +460,7 @@ def test_an_unwritable_folder(board):
     board.install("--no-selftest").refuses(2, str(board.bundle), "owner")
 
 
-# --- the selftest has the last word
+# --- the selftest decides
 
 
 @pytest.mark.parametrize(
@@ -480,7 +480,7 @@ def test_a_failed_selftest_undoes_the_installation(runnable, change, code, words
     assert outcome.errors[-1] == f"Error: the self-test failed with exit code {code}; the installation was undone"
     assert board.install("--no-selftest").code == 0
     made = board.list_files()
-    # Nothing was made this time, so nothing goes.
+    # Nothing was made this time, so nothing is removed.
     assert (board.install().code, board.list_files()) == (code, made)
 
 
@@ -577,11 +577,11 @@ def test_the_shim_is_built_once(board):
         assert call.endswith("-L lib/armv8 -l:libpaddle_light_api_shared.so -Wl,-rpath,$ORIGIN/../../../lib/armv8"), (
             call
         )
-    # Not any more, if what it was built from has changed.
+    # No longer, if its sources changed.
     (board.bundle / LIBRARY).write_text("newer", encoding="utf-8")
     assert board.install("--no-selftest").code == 0
     assert len(board.calls.read_text(encoding="utf-8").splitlines()) == 2
-    # Nor where the bundle has one: the built one would come first.
+    # Nor if the bundle has one: the built one would come first.
     board.set_library(shim="lib/armv8/libedge_ocr_lite.so")
     assert board.install("--no-selftest").code == 0
     assert not (board.bundle / SHIM).exists()
@@ -601,7 +601,7 @@ def test_the_shim_cannot_be_built(board):
 
 
 def test_a_real_shim_finds_the_library_wherever_the_bundle_goes(board):
-    """The linker's own words; `lib` and `.installed/lib` keep their places to each other."""
+    """The real linker: `lib` and `.installed/lib` keep their relative positions."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("g++ is not installed")
@@ -666,7 +666,7 @@ def test_missing_modules_by_pip(board):
     info = json.loads(board.run("edge-ocr-lite", "info").out)
     assert set(info["modules"].values()) == {True}
 
-    # What else has to be made anew, the environment stays.
+    # The environment stays, whatever else must be made again.
     (board.bundle / ".installed" / "state").write_text("python: venv\nof an older bundle\n", encoding="utf-8")
     assert board.install("--no-selftest").code == 0
     assert (board.bundle / ".installed" / "state").read_text(encoding="utf-8") == "python: venv\n"

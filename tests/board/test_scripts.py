@@ -1,4 +1,4 @@
-"""The files that a bundle has around its runtime: modes, shells, and the example of a systemd unit."""
+"""The files of a bundle around its runtime: modes, shells, and the example of a systemd unit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run the command line: inside this process where that is enough, in one of its own where it is not."""
+"""Run the command line: in this process if that is enough, else in a separate one."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def cli() -> Callable[..., Outcome]:
 @pytest.fixture
 def cli_env(repository) -> dict[str, str]:
     env = {**os.environ, "PYTHONPATH": str(repository), "COLUMNS": "100"}
-    # Unbuffered, Python itself drops the rest of a write that a signal interrupts.
+    # If unbuffered, Python drops the rest of a write that a signal interrupts.
     env.pop("PYTHONUNBUFFERED", None)
     return env
 
 
 @pytest.fixture
 def cli_process(cli_env) -> Callable[..., Outcome]:
-    """Run a command in a process of its own."""
+    """Run a command in a separate process."""
 
     def run(*arguments: object, **env: str) -> Outcome:
         command = [*START, *map(str, arguments)]
@@ -61,7 +61,7 @@ def cli_process(cli_env) -> Callable[..., Outcome]:
 
 @pytest.fixture
 def start_cli(cli_env) -> Callable[..., subprocess.Popen[bytes]]:
-    """Start a command and leave it running; what still runs at the end of the test is ended."""
+    """Start a command and leave it running; it is ended with the test."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: object, **options: object) -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""The command of boards, run as on one: `python -m edge_ocr_lite` out of a bundle, in a process of its own."""
+"""The command of boards, run as on one: `python -m edge_ocr_lite` from a bundle, in a separate process."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def board(board_env, tmp_path) -> Callable[..., Outcome]:
             [*start, *map(str, arguments)],
             env={**board_env, **env},
             cwd=tmp_path,
-            # Not this process's own, which may be a terminal.
+            # Not that of this process, which may be a terminal.
             input=stdin or b"",
             capture_output=True,
             timeout=120,
@@ -63,7 +63,7 @@ def board(board_env, tmp_path) -> Callable[..., Outcome]:
 
 @pytest.fixture(scope="session")
 def sign(examples, tmp_path_factory) -> Path:
-    """A picture with four lines, in a folder of its own."""
+    """A picture with four lines, in its own folder."""
     path = tmp_path_factory.mktemp("pictures") / "sign.png"
     path.write_bytes((examples / "sign.png").read_bytes())
     return path
@@ -71,7 +71,7 @@ def sign(examples, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def sign_texts(board_bundle) -> list[str]:
-    """What the host read in it; it is the bundle's golden picture."""
+    """The host's reading of it; it is the bundle's golden picture."""
     golden = json.loads((board_bundle / "manifest.json").read_bytes())["golden"]
     texts = [line["text"] for line in golden["lines"]]
     assert join(texts) == "山茶书店CAMELLIABOOKS&CAFE营业时间OPEN10:00-22:00"
@@ -84,20 +84,20 @@ def join(texts: list[str]) -> str:
 
 @pytest.fixture
 def blank(tmp_path) -> Path:
-    """A picture without text, which is read soon."""
+    """A picture without text, which is read quickly."""
     path = tmp_path / "blank.png"
     cv2.imwrite(str(path), np.full((32, 32, 3), 255, np.uint8))
     return path
 
 
 def note(label: object) -> str:
-    """What is said of a picture like `blank`."""
+    """The note about a picture like `blank`."""
     advice = "try a bundle exported with --set Detection.limit_type=long (enlarges the picture, 32×32, to 960)"
     return f"No text found in {label}; {advice}\n"
 
 
 def make_folder(folder: Path, sign: Path) -> Path:
-    """Two pictures, a damaged one between them, and what is no picture."""
+    """Two pictures, a damaged one between them, and a file that is not a picture."""
     folder.mkdir()
     data = sign.read_bytes()
     (folder / "a.png").write_bytes(data)
@@ -124,7 +124,7 @@ def test_json_is_one_object_for_one_picture(board, board_bundle, sign, sign_text
     assert [np.array(polygon).shape for polygon in result["dt_polys"]] == [(4, 2)] * 4
     lines = [line.strip().rstrip(",") for line in done.out.splitlines()]
     assert all(json.dumps(polygon) in lines for polygon in result["dt_polys"])
-    # As the golden result says, which the host found.
+    # As in the golden result, which the host found.
     golden = json.loads((board_bundle / "manifest.json").read_bytes())["golden"]["lines"]
     assert np.abs(np.array(result["dt_polys"]) - [line["polygon"] for line in golden]).max() <= 1
     for key, name in {"dt_scores": "det_score", "rec_score": "rec_score"}.items():
@@ -151,7 +151,7 @@ def test_several_pictures_and_invalid_ones(board, blank, tmp_path):
     empty.mkdir()
     done = board(blank, missing, blank, empty, "", "--format", "json")
     assert [result["input_path"] for result in json.loads(done.out)] == [str(blank)] * 2
-    # The first failure's, in the order given.
+    # That of the first failure, in the order given.
     assert done.code == 4
     for words in (
         f"Error: no such file: {missing}\n",
@@ -175,7 +175,7 @@ def test_an_empty_reading_is_reported_with_advice(board, blank, edit_bundle):
     hint = "--set Detection.limit_side_len=1000 (the picture, 1000×40, was scaled down to 960)"
     said = f"No text found in {blank}; try a bundle exported with "
     assert board(blank) == Outcome(0, "", f"{said}{hint}\n")
-    # Without the classifier, lines may stand upside down.
+    # Without the classifier, lines may be upside down.
     without = edit_bundle(lambda manifest: manifest["models"].pop("cls"))
     assert board(blank, "--bundle", without).err == f"{said}--with-cls (for lines upside down), {hint}\n"
 
@@ -191,7 +191,7 @@ def test_standard_input_is_read(board, blank):
     assert (done.code, done.err) == (0, note("standard input"))
     assert json.loads(done.out) == {"input_path": "-", "dt_polys": [], "dt_scores": [], "rec_text": [], "rec_score": []}
     assert sorted(path.name for path in (blank.parent / "out").iterdir()) == ["stdin_res.jpg", "stdin_res.json"]
-    # One picture: no heading, and one object.
+    # For one picture: no heading, and one object.
     assert board("-", stdin=data).out == ""
     assert json.loads(board("-", "--format", "json", stdin=data).out)["input_path"] == "-"
     for stdin, words in {b"": "is empty (0 bytes)", data[:-9]: "is truncated"}.items():
@@ -246,7 +246,7 @@ def test_results_are_saved_under_unique_names(board, sign, tmp_path):
     assert saved == printed
     drawn, plain = cv2.imread(str(out / "sign_res.jpg")), cv2.imread(str(sign))
     assert drawn.shape == plain.shape
-    # The corner of a box is green in the one only.
+    # The corner of a box is green in only one of them.
     x, y = saved[0]["dt_polys"][0][0]
     assert drawn[y, x, 1] > 100 > max(drawn[y, x, 0], drawn[y, x, 2])
     assert not (plain[y, x, 1] > 100 > max(plain[y, x, 0], plain[y, x, 2]))
@@ -309,7 +309,7 @@ def test_a_place_that_cannot_be_written_is_reported(board, blank, place):
     ],
 )
 def test_invalid_arguments_are_usage_errors(capsys, arguments, words):
-    # In this process: a process each would take longer than all the rest.
+    # In this process: one process each would take longer than all other tests.
     before = signal.getsignal(signal.SIGTERM)
     try:
         assert main(arguments) == 2
@@ -331,7 +331,7 @@ def test_more_threads_than_paddle_lite_allows_are_refused(board, blank):
     assert board(blank, "--threads", 257) == Outcome(2, "", "Error: 257 threads, expected 1 to 256\n")
 
 
-# --- what is missing or does not fit
+# --- missing and mismatched parts
 
 WITHOUT = """
 import sys
@@ -350,7 +350,7 @@ def test_missing_modules_are_reported(board, blank):
         done = board(*command, start=hide("onnxruntime"))
         assert (done.code, done.err.count("\n")) == (6, 2)
         assert f"onnxruntime: onnxruntime is not installed for {sys.executable}\nHint: " in done.err
-    # Nothing but Python itself.
+    # Only Python itself.
     done = board(blank, start=[sys.executable, "-S", "-m", "edge_ocr_lite"])
     assert (done.code, done.out) == (6, "")
     assert done.err.startswith(f"Error: the Python module cv2 is missing for {sys.executable}\nHint: ")
@@ -511,7 +511,7 @@ def video(sign, tmp_path_factory) -> Path:
 def test_camera_prints_lines_as_they_change(board, video, sign_texts):
     done = board("camera", "--device", video)
     assert (done.code, done.err) == (0, "")
-    # The video is not as sharp as the picture.
+    # The video is less sharp than the picture.
     assert join(done.out.splitlines()) == join(sign_texts) * 2
 
 
@@ -539,7 +539,7 @@ def test_a_missing_camera_is_reported(board, tmp_path, device, words):
     assert words in done.err
 
 
-# --- the ways out
+# --- how it ends
 
 
 def start(board_env: dict[str, str], *arguments: object) -> subprocess.Popen[bytes]:
@@ -548,7 +548,7 @@ def start(board_env: dict[str, str], *arguments: object) -> subprocess.Popen[byt
 
 
 def end(process: subprocess.Popen[bytes]) -> tuple[int, bytes]:
-    # A process that does not end fails the test, and is not left behind.
+    # A process that does not end fails the test and is killed.
     timer = threading.Timer(60, process.kill)
     timer.start()
     try:
@@ -590,7 +590,7 @@ def test_a_full_disk_at_stdout_is_reported(board_env, blank):
 
 
 def test_the_code_in_the_bundle_is_the_hosts(board_bundle):
-    # What is tested above is what is tested elsewhere.
+    # The code tested here is the code tested elsewhere.
     core = Path(edge_ocr.core.__file__).parent
     runtime = board_bundle / "runtime" / "edge_ocr_lite"
     for path in runtime.rglob("*.*"):

@@ -1,4 +1,4 @@
-"""`edge-ocr config`: the shipped file, and what is in force."""
+"""`edge-ocr config`: the shipped files, and the settings in force."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_show_names_the_models_own_settings(cli, tmp_path):
 
 def test_show_of_a_model_that_is_not_here_fetches_nothing(cli, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path))
-    # Nobody listens there.
+    # No server listens there.
     monkeypatch.setenv("EDGE_OCR_MODEL_URL", "http://127.0.0.1:9")
     done = cli("config", "show", "--det-model", "PP-OCRv4_server_det", "--json")
     assert done.code == 0

@@ -1,4 +1,4 @@
-"""`edge-ocr doctor`: what is there, and how to get what is not."""
+"""`edge-ocr doctor`: what is installed, and how to get what is missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge_ocr.models.registry import REGISTRY
 
 @pytest.fixture
 def diagnose(cli):
-    """Return what doctor finds, by name."""
+    """Return the findings of doctor, by name."""
 
     def run() -> dict[str, dict[str, str | None]]:
         done = cli("doctor", "--json")

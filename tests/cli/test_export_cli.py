@@ -19,7 +19,7 @@ COMMAND = [sys.executable, "-W", "error", "-c", "from edge_ocr.cli import main; 
 
 @pytest.fixture
 def bad_det(tmp_path):
-    """A detection model that is a Paddle program, but not one that opt takes."""
+    """A detection model that is a Paddle program, but one that opt refuses."""
     det = resolve_model("PP-OCRv4_mobile_det", "det")
     folder = tmp_path / "bad_det"
     folder.mkdir()
@@ -95,7 +95,7 @@ def test_every_option_reaches_the_bundle(opt, tmp_path):
     assert (manifest["charset"]["classes"], manifest["charset"]["selection"]) == (19, "digits")
     assert [step["name"] for step in manifest["models"]["rec"]["passes"]] == ["restore_attributes", "prune_charset"]
 
-    # The archive is in the way of the next one, as the bundle is.
+    # Like the bundle, the archive is in the way of the next one.
     shutil.rmtree(out)
     ended = run_export("--target", "arm", "--out", out, "--zip")
     assert ended.returncode == 2
@@ -269,7 +269,7 @@ def test_a_model_that_opt_refuses_exits_7_with_its_last_lines(opt, tmp_path, bad
 def test_an_interrupted_export_leaves_nothing(opt, tmp_path, monkeypatch, how):
     started = tmp_path / "started"
     slow = tmp_path / "slow-python"
-    # Answers the first question like the real interpreter, and hangs in the next one.
+    # Answers the first call like the real interpreter, and hangs in the next one.
     slow.write_text(
         f'#!/bin/sh\nif [ -e "{started}.once" ]; then touch "{started}"; exec sleep 20; fi\n'
         f'touch "{started}.once"\nexec "{opt.python}" "$@"\n'
@@ -288,7 +288,7 @@ def test_an_interrupted_export_leaves_nothing(opt, tmp_path, monkeypatch, how):
             time.sleep(0.02)
         partial = list(out.parent.iterdir())
         assert [path.suffix for path in partial] == [".partial"]
-        # As Ctrl-C does, and a service manager: to the whole group.
+        # To the whole group, as Ctrl-C and a service manager do.
         (os.kill if how == signal.SIGKILL else os.killpg)(process.pid, how)
         # An opt that was just being started may have missed the signal; the export waits until it has ended.
         _, stderr = process.communicate(timeout=60)
@@ -297,7 +297,7 @@ def test_an_interrupted_export_leaves_nothing(opt, tmp_path, monkeypatch, how):
             assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[how], stderr
             assert not out.parent.exists()
     finally:
-        # What a killed export leaves is ours to end.
+        # We must end what a killed export left.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 

@@ -32,7 +32,7 @@ def test_each_command_and_option_has_a_line(cli, command, monkeypatch):
     panels = re.findall(r"^[A-Z][a-z ]+:\n((?:  .+\n)+)", done.out, re.MULTILINE)
     rows = [line for panel in panels for line in panel.splitlines()]
     assert any("--help  " in row for row in rows)
-    # A name, two spaces and a text; a text that was too long would go on in a line that begins with more spaces.
+    # A name, two spaces and a text; a long text would continue on a line that starts with more spaces.
     assert [row for row in rows if not re.match(r"  [-\[\w](?:\S| (?! ))* {2,}\S", row)] == []
 
 
@@ -50,7 +50,7 @@ def show_in_terminal(start_cli) -> str:
     try:
         while chunk := os.read(ours, 65536):
             written += chunk
-    except OSError:  # how Linux says that the other end is closed
+    except OSError:  # how Linux reports that the other end is closed
         pass
     finally:
         os.close(ours)

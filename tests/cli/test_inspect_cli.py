@@ -50,12 +50,12 @@ def run_in_terminal(*options, columns=100):
     try:
         while chunk := os.read(ours, 65536):
             written += chunk
-    except OSError:  # how Linux says that the other end is closed
+    except OSError:  # how Linux reports that the other end is closed
         pass
     finally:
         os.close(ours)
     assert process.wait(30) == 0, written
-    # Colours are switched off, bold and slanted type are not.
+    # Colours are switched off, bold and italics are not.
     return re.sub(r"\x1b\[[013]m", "", written.decode())
 
 
@@ -159,7 +159,7 @@ def test_a_model_unlike_ours_asks_for_its_shape(cls, tmp_path):
     data = cls.read_bytes()
     assert two_sides in data
     path = tmp_path / "other.nb"
-    # The number of sides of the output is what tells the kinds apart.
+    # The rank of the output distinguishes the kinds.
     path.write_bytes(data.replace(two_sides, one_side))
     rows = [row[1:] for row in read_rows(run_inspect(path))]
     assert any(row[0] == "cost_missing" and "--shape" in row[1] for row in rows)

@@ -1,4 +1,4 @@
-"""`edge-ocr keys`, and the options that take its keys."""
+"""`edge-ocr keys`, and the options that use its keys."""
 
 from __future__ import annotations
 

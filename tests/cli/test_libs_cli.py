@@ -219,7 +219,7 @@ def test_fetch(mirror, home):
 
 
 def test_fetch_gets_every_platform(mirror, home):
-    """The first one is there; the second one is not."""
+    """The first one is stored; the second one is not."""
     result = CliRunner().invoke(app, ["fetch"])
     assert result.stdout.startswith(f"{PLATFORM}\t")
     assert isinstance(result.exception, ModelError)

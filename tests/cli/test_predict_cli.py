@@ -35,7 +35,7 @@ def sign(examples) -> Path:
 
 @pytest.fixture
 def upside_down(examples) -> Path:
-    """Quickly read: without the classifier it holds no text."""
+    """Quick to read: without the classifier it has no text."""
     return examples / "upside_down.png"
 
 
@@ -115,7 +115,7 @@ def test_empty_result_of_lines_upside_down_names_the_option_that_reads_them(cli,
     assert "--orientation" in done.err
     assert done.err.count("\n") == 1
     assert cli("predict", upside_down, "--orientation").err == ""
-    # By the name that people know, and not "-".
+    # By a readable name, not "-".
     assert cli("predict", "-", stdin=upside_down.read_bytes()).err.startswith("No text found in standard input; ")
 
 
@@ -325,7 +325,7 @@ def test_pipeline_file_is_used_and_named_in_errors(cli, sign, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("Recognition: {text_score: 1.0}\n")
     assert cli("predict", sign, "--pipeline", path).out == ""
-    # An option goes before the file.
+    # An option overrides the file.
     assert squeeze(cli("predict", sign, "--pipeline", path, "--text-score", "0.5").out) == SIGN
     path.write_text("Recognition: {text_scores: 1.0}\n")
     done = cli("predict", sign, "--pipeline", path)
@@ -446,7 +446,7 @@ def test_ctrl_c_keeps_what_is_finished(start_cli, sign, output_format):
     process = start_cli(
         "predict", *[sign] * 300, "--format", output_format, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
     )
-    # The first byte of a result is there: it is in the middle of them, maybe even of this one.
+    # The first byte of a result has arrived: it is in the middle of them, perhaps even of this one.
     first = process.stdout.read(1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
@@ -498,7 +498,7 @@ def read_terminal(process: subprocess.Popen[bytes], terminal: int) -> str:
             continue
         try:
             chunk = os.read(terminal, 4096)
-        except OSError:  # what Linux says of a terminal that nobody holds any more
+        except OSError:  # what Linux reports for a terminal whose other end is closed
             break
         if not chunk:
             break

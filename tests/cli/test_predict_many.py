@@ -63,7 +63,7 @@ def test_resume_reads_what_is_left(cli, tree, tmp_path):
 
 @pytest.mark.parametrize("stdin", [False, True], ids=["file", "stdin"])
 def test_list_of_names_is_read(cli, tree, tmp_path, stdin):
-    # A blank line, Windows line ends, a name that is no UTF-8.
+    # A blank line, Windows line ends, and a name that is not UTF-8.
     odd = os.fsdecode(b"caf\xe9.png")
     shutil.copy(tree / "a.png", tmp_path / odd)
     names = f"{tree / 'b/c.png'}\r\n\n{tree / 'none.png'}\n".encode() + os.fsencode(tmp_path / odd)
@@ -111,7 +111,7 @@ def test_bad_page_is_reported_and_tried_again(cli, tree, make_mixed_pdf, tmp_pat
             ("z.png", None),
         ]
         assert all(len(result["rec_text"]) == 4 for result in results)
-    # Mended, its second page is added, and it is done.
+    # Once it is repaired, its second page is added, and it is done.
     mixed.write_bytes(mixed.read_bytes().replace(b"0 0 14400 14400", b"0 0 100.0 100.0"))
     assert cli(*options, "--resume").code == 0
     results = [json.loads(line) for line in output.read_text().splitlines()]

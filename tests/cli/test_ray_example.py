@@ -25,7 +25,7 @@ def test_folder_is_read(repository, examples, make_home, read_example, tmp_path)
         capture_output=True,
         text=True,
         timeout=300,
-        # Its sockets have long names, and the place of tests, too.
+        # Its sockets have long names, and so does the folder of tests.
         env={**os.environ, "EDGE_OCR_HOME": str(make_home()), "RAY_TMPDIR": "/tmp", "HOME": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -66,7 +66,7 @@ def test_the_page_shows_the_result_and_the_layers(cli, bundle, picture, tmp_path
     assert "PASSED" in text
     assert "data:image/jpeg;base64," in text
     assert "<svg" in text
-    # What the page is made from is in the JSON, too.
+    # The JSON contains the page's data, too.
     assert set(json.loads(done.out)["trace"]) == {"det", "rec"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "out.html"]
 

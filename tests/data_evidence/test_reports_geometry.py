@@ -1,4 +1,4 @@
-"""Pictures of reported faults that lie beside the project: slanted lines, and a table on a tilted page."""
+"""Pictures from bug reports, which are next to the project: slanted lines, and a table on a tilted page."""
 
 from __future__ import annotations
 

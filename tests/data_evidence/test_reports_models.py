@@ -1,4 +1,4 @@
-"""What users reported of models and their dictionaries, on files that lie beside the project, not in it.
+"""What users reported about models and their dictionaries, on files that are next to the project, not in it.
 
 The folder is `EDGE_OCR_TEST_DATA`, or `../shared/data` of the repository.
 """

@@ -1,4 +1,4 @@
-"""Pictures of reported faults that lie beside the project: a long page, strips, and text that touches the edge."""
+"""Pictures from bug reports, which are next to the project: a long page, strips, and text that touches the edge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pipeline makes of real photos and scans that lie beside the project, not in it.
+"""The pipeline on real photos and scans that are next to the project, not in it.
 
 The folder is `EDGE_OCR_TEST_DATA`, or `../shared/data` of the repository. Shares of lines are what was measured with
 the default models on OpenVINO, less one line, unless said otherwise.
@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.slow,
 ]
 
-# RapidOCR's own settings, under which its tests were written.
+# RapidOCR's settings, for which its tests were written.
 RAPIDOCR = {
     "Detection__limit_type": "min",
     "Detection__limit_side_len": 736,
@@ -76,7 +76,7 @@ def test_engines_agree_on_the_boarding_pass(read, judge):
     assert judge.compare(a, b) <= 1
 
 
-# Odd files: each does what its `expect` says
+# Odd files: each behaves as its `expect` says
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ PASSES = {
     "bp_rot90cw.png": Share(23, 20, ORIENTATION),
     # Its letters are too small for the default limit of 960 (19 found, 9 exact); 25 and 23 at this one.
     "bp_skew30.jpg": Share(24, 22, {"Detection__limit_type": "long", "Detection__limit_side_len": 1600}),
-    # Degraded: 9 and 3; 14 and 8.
+    # Degraded pictures: 9 and 3; 14 and 8.
     "bp_1bit.png": Share(8, 2),
     "bp_tiny_text.png": Share(13, 7),
 }
@@ -154,7 +154,7 @@ def test_no_text_is_found_in_empty_pictures(read, name):
     assert result["rec_text"] == []
 
 
-# Height and width of what must decode, upright.
+# Height and width of pictures that must decode, upright.
 SIZES = {
     "ocrmypdf_baiona_alpha.png": (682, 640),
     "ocrmypdf_baiona_colormapped.png": (682, 640),
@@ -189,7 +189,7 @@ def test_turned_photos_are_read_upright(read):
 
 def test_scan_with_transparency_reads_as_the_one_without(read):
     (a,), (b,) = (read(f"edge/ocrmypdf_baiona_{name}.png") for name in ("alpha", "colormapped"))
-    # One of 17 differs: what is transparent there is a shade of the palette here.
+    # One of 17 differs: transparent there, a shade of the palette here.
     assert len(a["rec_text"]) == len(b["rec_text"]) == 17
     assert sum(x == y for x, y in zip(a["rec_text"], b["rec_text"], strict=True)) >= 15
 

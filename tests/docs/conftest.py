@@ -1,4 +1,4 @@
-"""Tells at the end how many of the documented commands ran, and why the others did not."""
+"""Reports how many of the documented commands ran, and why the others did not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAME = "documented command"
 
 @pytest.fixture
 def record(record_property):
-    """Note what happened to a command: `ran`, or the reason for which it was only parsed."""
+    """Record what happened to a command: `ran`, or why it was only parsed."""
 
     def note(outcome: str) -> None:
         record_property(NAME, outcome)

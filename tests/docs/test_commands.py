@@ -1,7 +1,7 @@
-"""Every command and every Python block of the README and the docs works as it stands.
+"""Every command and every Python block of the README and the docs works as written.
 
-Each runs by itself in a folder that has what the pages name: photo.jpg (3 MB), scans/, my_model/, bundle/, and so on.
-What this machine cannot run is in `_PARSED`, with the reason, and is parsed by the program that it is for.
+Each runs separately in a folder with what the pages name: photo.jpg (3 MB), scans/, my_model/, bundle/ and so on.
+Commands that this machine cannot run are in `_PARSED`, with the reason, and are parsed by their program.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[2]
 SERVICE = "http://127.0.0.1:8080"
 ON_BOARD = ("sh install.sh", "sh uninstall.sh", "./edge-ocr-lite")
 
-# --- what the pages hold
+# --- the content of the pages
 
 _BLOCK = re.compile(r"^( *)```(\w+)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"""^((?:[^'"#]|'[^']*'|"[^"]*"|(?<=\S)#)*?)(?:(?:^|(?<=\s))#.*)?$""")
@@ -67,11 +67,11 @@ COMMANDS = list(dict.fromkeys(command for page in PAGES for command in list_comm
 PROGRAMS = list(dict.fromkeys(program for page in PAGES for program in list_programs(page)))
 
 
-# --- what is only parsed, and why
+# --- commands that are only parsed, and why
 
 
 def parse_command(command: str) -> None:
-    """Let Typer parse a command of `edge-ocr`, values included; raises for what it does not know."""
+    """Let Typer parse a command of `edge-ocr`, including values; raises if it does not know one."""
     parsed = get_command(app)
     _, *arguments = shlex.split(command)
     name = "edge-ocr"
@@ -169,7 +169,7 @@ def environment(home, tmp_path_factory) -> dict[str, str]:
 
 
 def make_photo(path: Path) -> None:
-    """Write a JPEG of about 3 MB: the sign as a camera of some megapixels takes it, noise and all."""
+    """Write a JPEG of about 3 MB: the sign as a camera of some megapixels takes it, including noise."""
     picture = cv2.resize(cv2.imread(str(ROOT / "examples/images/sign.png")), None, fx=5, fy=5)
     noise = np.random.default_rng(0).normal(0, 9, picture.shape)
     picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
@@ -183,7 +183,7 @@ def make_photo(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def template(default_models, home, tmp_path_factory) -> Path:
-    """Everything that the pages name."""
+    """A folder with everything that the pages name."""
     folder = tmp_path_factory.mktemp("docs")
     pictures = ROOT / "examples" / "images"
     make_photo(folder / "photo.jpg")
@@ -215,7 +215,7 @@ def template(default_models, home, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def scratch(template, tmp_path) -> Path:
-    """A copy of it; its files are the same ones, so they are replaced, not written to."""
+    """A copy of it; its files are hard links, so they are replaced, not written to."""
     return shutil.copytree(template, tmp_path / "docs", symlinks=True, copy_function=os.link)
 
 
@@ -251,7 +251,7 @@ def run(command: list[str] | str, folder: Path, env: dict[str, str]) -> subproce
 
 
 def clear_outputs(command: str, folder: Path) -> None:
-    """Remove what the command makes, and refuses to replace."""
+    """Remove what the command makes and refuses to replace."""
     if found := re.match(r"edge-ocr export .*--out (\S+)/", command):
         shutil.rmtree(folder / found[1], ignore_errors=True)
     elif found := re.match(r"edge-ocr keys new (\S+)", command):

@@ -1,4 +1,4 @@
-"""What the pages list is complete, and what is made from the code is made."""
+"""The pages' lists are complete, and generated parts are generated."""
 
 from __future__ import annotations
 

@@ -27,14 +27,14 @@ def runner() -> Any:
 
 @pytest.fixture
 def run_cases(request, runner, tmp_path) -> Callable[..., dict[str, float]]:
-    """Run cases of the test's own file in a process of its own and return its summary; fails with one that ends it."""
+    """Run cases of the test file in a separate process and return its summary; fails if a case ends it."""
     module = request.module
 
     def run(seeds: dict[str, bytes], first: int, count: int, target: str, seconds: float = 10) -> dict[str, float]:
         runner.write_case(tmp_path / "seeds", seeds)
         command = [sys.executable, "-W", "error", RUNNER, module.__file__, tmp_path, first, count, target, seconds]
         root = Path(__file__).parent.parent.parent
-        # Threads of libraries would each take a share of what memory there is.
+        # Each thread of a library would take a share of the limited memory.
         env = {**os.environ, "PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         limit_s = 90 + count / 20
         ended = subprocess.run(

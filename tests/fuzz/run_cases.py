@@ -1,4 +1,4 @@
-"""Runs numbered cases of a fuzz test in a process of its own, short of memory and watched for the time that each takes.
+"""Runs numbered cases of a fuzz test in a separate process, with limits on memory and on the time of each case.
 
 A program: `run_cases.py TEST_FILE FOLDER FIRST COUNT TARGET SECONDS`. The test file, loaded by its path, has `warm_up`,
 `make_case(number, seeds)`, which returns the files of a case by their names, `TARGETS`, each of which is given a folder
@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
-# What one case may take: it has some ten kilobytes.
+# The limit for one case, which has some ten kilobytes.
 MEMORY_BYTES = 512 * 2**20
 
 
@@ -48,7 +48,7 @@ def main(test: str, place: str, first: str, count: str, target: str, seconds: st
     faulthandler.enable()
     module, folder = load(Path(test)), Path(place)
     seeds = read_seeds(folder)
-    # Whatever libraries load when they are first used is loaded before memory is short.
+    # Libraries load parts on first use; that must happen before memory is limited.
     module.warm_up(folder / "case", seeds)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MEMORY_BYTES
@@ -94,7 +94,7 @@ def crash(folder: Path) -> str:
     return ""
 
 
-# The ones that misbehave show that misbehaviour is seen.
+# These misbehave on purpose, to show that it is detected.
 MISBEHAVING = {
     "raise_another_error": (raise_another_error, "KeyError: 'place'"),
     "take_memory": (take_memory, "MemoryError"),

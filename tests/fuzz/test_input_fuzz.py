@@ -1,4 +1,4 @@
-"""Damaged manifests, inference.yml files, dictionaries and pictures: only our own errors may come out.
+"""Damaged manifests, inference.yml files, dictionaries and pictures: only our own errors may be raised.
 
 What holds for each case, whatever is in the file: no exception but ours, no crash of a decoder, no more memory than
 MEMORY_BYTES, an answer within SECONDS, one line a message; and of a manifest, no file outside the bundle is opened,
@@ -29,9 +29,9 @@ FIRST = int(os.environ.get("EDGE_OCR_FUZZ_FIRST", "0"))
 
 
 def start_cases(kind, folder, first, count):
-    """Run cases in a process of their own and return the summary; fails with the case that ended it."""
+    """Run cases in a separate process and return the summary; fails if a case ends it."""
     command = [sys.executable, "-W", "ignore", cases.__file__, kind, folder, str(first), str(count)]
-    # Threads of libraries would each take a share of what memory there is.
+    # Each thread of a library would take a share of the limited memory.
     env = {**os.environ, "PYTHONPATH": str(cases.ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     env["OPENCV_IO_MAX_IMAGE_PIXELS"], env["OPENCV_LOG_LEVEL"] = str(cases.MAX_PIXELS), "SILENT"
     ended = subprocess.run(command, env=env, capture_output=True, timeout=60 + count / 10, check=False)
@@ -54,7 +54,7 @@ def start_cases(kind, folder, first, count):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with a bundle to be, and a file beside it that no manifest may lead to."""
+    """A folder for a bundle, and a file next to it that no manifest may lead to."""
     (tmp_path / "bundle").mkdir()
     (tmp_path / "outside.txt").write_text("a\n")
     return tmp_path
@@ -62,7 +62,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def small_bundle(folder, board_bundle):
-    """A bundle of few bytes, whole but for its models, and its manifests as the seeds."""
+    """A small bundle, complete except for its models, and its manifests as seeds."""
     manifest = json.loads((board_bundle / "manifest.json").read_bytes())
     for name, entry in manifest["files"].items():
         path = folder / "bundle" / name
@@ -74,7 +74,7 @@ def small_bundle(folder, board_bundle):
     for kind, model in manifest["models"].items():
         model.update(manifest["files"][model["file"]])
         manifest["onnx"][kind].update(sha256=manifest["files"][manifest["onnx"][kind]["file"]]["sha256"])
-    # The same with a library for this "board"; not all that the host asks of one.
+    # The same with a library for this "board", which the host would not accept.
     library = f"lib/armv8/{LIBRARY}"
     data = f"\x7fELF {manifest['lite']['runtime_version']}\0".encode()
     (folder / "bundle" / library).parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def small_bundle(folder, board_bundle):
 
 
 def run_kind(kind, folder, record_property, least):
-    """Run the cases of a kind; each of `least` ends takes a share of them."""
+    """Run the cases of a kind; each outcome in `least` must get a share of them."""
     count = int(os.environ.get("EDGE_OCR_FUZZ_CASES", cases.CASES[kind]))
     done = start_cases(kind, folder, FIRST, count)
     slowest, number = done["slowest"]
@@ -106,7 +106,7 @@ def run_kind(kind, folder, record_property, least):
     assert done["grown_bytes"] < cases.MEMORY_BYTES
     assert slowest < cases.SECONDS / 2
     if count >= 300:
-        # Or the cases would all end at the same door.
+        # Otherwise all cases might fail at the same check.
         for words in least:
             assert sum(number for end, number in done["ends"].items() if words in end) > count / 50, words
 

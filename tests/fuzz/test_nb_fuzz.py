@@ -1,4 +1,4 @@
-"""Thousands of damaged `.nb` files through the reader and on into a graph: only our own errors may come out.
+"""Thousands of damaged `.nb` files through the reader and on into a graph: only our own errors may be raised.
 
 Half of the cases damage bytes, of files that opt made and of our own; the other half change what a file says and write
 it whole, which gets past the reader and into the rules of the graph. Cases are numbered, and a case is the same one
@@ -38,18 +38,18 @@ pytestmark = pytest.mark.fuzz
 FIRST = int(os.environ.get("EDGE_OCR_FUZZ_FIRST", "0"))
 CASES = int(os.environ.get("EDGE_OCR_FUZZ_CASES", "20000"))
 
-# What one case may take: it has some ten kilobytes.
+# The limit for one case, which has some ten kilobytes.
 MEMORY_BYTES = 256 * 2**20
 SECONDS = 10
 
 
-# --- files that are whole
+# --- valid files
 
 _SCALARS = {"bool": "<?", "byte": "<b", "ubyte": "<B", "int": "<i", "long": "<q", "float": "<f", "double": "<d"}
 
 
 def write_table(out, name, values):
-    """Append a FlatBuffers table and what it refers to; the vtable stands behind the table."""
+    """Append a FlatBuffers table and what it refers to; the vtable is after the table."""
     fields = [field for field in TABLES[name].values() if field.name in values]
     inline = {field.name: field.kind in _SCALARS and not field.is_vector for field in fields}
     places, size = {}, 4
@@ -111,7 +111,7 @@ def write_nb(program, params):
     )
 
 
-# --- programs that hold, with each op that the graph knows
+# --- valid programs with each op that the graph knows
 
 
 def to_attr(name, value):
@@ -226,7 +226,7 @@ def make_sequences():
 MAKERS = (make_pictures, make_sequences)
 
 
-# --- changes to what a file says
+# --- changes to a file's content
 
 NUMBERS = (0, 1, -1, 2, 3, 4, 7, 16, 17, 255, 65536, 2**24 + 1, 2**30, 2**31 - 1, -(2**31), 2**31, 2**62, -(2**63))
 FLOATS = (0.0, -0.0, 1.0, -1.0, 0.5, 3.0, 6.0, 1e-45, 1e30, 3.4e38, -3.4e38, float("inf"), float("-inf"), float("nan"))
@@ -356,7 +356,7 @@ def change_param(rng, params):
     size = DTYPE_SIZES[DTYPES[tensor["data_type"]]]
     for side in tensor["dim"]:
         size *= side
-    # Mostly as many bytes as the shape wants, or the reader would be the end of it.
+    # Mostly as many bytes as the shape needs; otherwise the reader would refuse it.
     if 0 <= size < 10_000 and rng.random() < 0.9:
         tensor["data"] = rng.choice((bytes(size), b"\xff" * size, rng.randbytes(size)))
 
@@ -375,7 +375,7 @@ def change_vars(rng, block):
 
 
 def change_said(rng):
-    """Write a program in which something is changed, and the same program still."""
+    """Write a program with a change, and the unchanged program."""
     desc, params = rng.choice(MAKERS)()
     block = desc["blocks"][0]
     for _ in range(rng.choice((1, 1, 2, 3, 8))):
@@ -408,10 +408,10 @@ def change_bytes(rng, data, seeds):
         if len(data) < 30:
             break
         (size,) = struct.unpack_from("<Q", data, 18)
-        # The program, its neighbours, anything.
+        # The program, its neighbours, or any place.
         end = rng.choice((min(26 + size, len(data)), min(26 + size + 200, len(data)), len(data)))
         place = rng.randrange(26 if rng.random() < 0.9 and end > 30 else 0, end)
-        # As the numbers of the program lie, and half of those behind it.
+        # Aligned like the program's numbers, and like half of those after it.
         aligned = min(max(place - (place - 26) % 4, 0), len(data) - 8)
         length = min(rng.choice((1, 2, 4, 8, 16, 32, 100, 1000)), len(data) - place)
         how = rng.randrange(13)
@@ -430,7 +430,7 @@ def change_bytes(rng, data, seeds):
             (value,) = struct.unpack_from("<I", data, aligned)
             struct.pack_into("<I", data, aligned, (value + rng.choice((-8, -4, -2, -1, 1, 2, 4, 8))) % 2**32)
         elif how == 6:
-            # An offset that leads where another one leads, or to itself.
+            # An offset with the target of another one, or to itself.
             other = min(rng.randrange(26, len(data)) & ~3, len(data) - 4)
             (value,) = struct.unpack_from("<I", data, other)
             struct.pack_into("<I", data, aligned, (other + value - aligned) % 2**32)
@@ -458,7 +458,7 @@ def change_bytes(rng, data, seeds):
 
 
 def resize(rng, data, place, length):
-    """Mostly tell the header that the program grew or shrank, or nothing behind it would be read."""
+    """Mostly update the program's size in the header; otherwise nothing after it would be read."""
     if len(data) > 26 and rng.random() < 0.8:
         (size,) = struct.unpack_from("<Q", data, 18)
         if place < 26 + size:
@@ -476,11 +476,11 @@ def make_case(number, seeds):
     return change_bytes(rng, rng.choice(seeds), seeds)
 
 
-# --- one process that runs many cases
+# --- the process that runs the cases
 
 
 def read_and_build(data):
-    """Read a file and build its graph; return how far it came."""
+    """Read a file and build its graph; return how far it got."""
     from converters.lite.nb.to_onnx import build_graph
 
     model = parse_nb(data, "case.nb")
@@ -513,7 +513,7 @@ def crash(data):
     faulthandler._sigsegv()
 
 
-# The ones that misbehave show that misbehaviour is seen.
+# These misbehave on purpose, to show that it is detected.
 TARGETS = {
     "read_and_build": read_and_build,
     "raise_another_error": raise_another_error,
@@ -524,10 +524,10 @@ TARGETS = {
 
 
 def run_cases(folder, first, count, target, seconds):
-    """Run cases and leave in `folder` the number of the one that is under way, and a summary."""
+    """Run cases; write the number of the current one, and at the end a summary, into `folder`."""
     faulthandler.enable()
     seeds = [path.read_bytes() for path in sorted(folder.glob("*.nb"))]
-    # Whatever libraries load when they are first used is loaded before memory is short.
+    # Libraries load parts on first use; that must happen before memory is limited.
     for seed in seeds:
         read_and_build(seed)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -545,7 +545,7 @@ def run_cases(folder, first, count, target, seconds):
                 ends[TARGETS[target](data)] += 1
             except EdgeOcrError as error:
                 check_message(error)
-                # Numbers and names make the same reason many.
+                # Numbers and names would make one reason look like many.
                 ends["refused"] += 1
             slowest = max(slowest, time.perf_counter() - started)
     faulthandler.cancel_dump_traceback_later()
@@ -555,10 +555,10 @@ def run_cases(folder, first, count, target, seconds):
 
 
 def start_cases(folder, first, count, target="read_and_build", seconds=SECONDS):
-    """Run cases in a process of their own and return the summary; fails with the case that ended it."""
+    """Run cases in a separate process and return the summary; fails if a case ends it."""
     command = [sys.executable, "-W", "error", __file__, folder, str(first), str(count), target, str(seconds)]
     root = Path(__file__).parent.parent.parent
-    # Threads of libraries would each take a share of what memory there is.
+    # Each thread of a library would take a share of the limited memory.
     env = {**os.environ, "PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60 + count / 50, check=False)
     if ended.returncode == 0:
@@ -593,7 +593,7 @@ def made_seeds(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def real_seeds(opt, default_models, tmp_path_factory):
-    """A folder of our own files, and of two that opt made of the beginning of the classifier."""
+    """A folder with our own files, and two that opt made from the first ops of the classifier."""
     folder = tmp_path_factory.mktemp("real")
     write_made(folder)
     model = resolve_model("ch_ppocr_mobile_v2_cls", "cls")
@@ -609,7 +609,7 @@ def real_seeds(opt, default_models, tmp_path_factory):
         files = folder / "cut.pdmodel", folder / "cut.pdiparams"
         whole.write(*files)
         path = run_opt(opt.python, *files, folder / f"cut_{precision}", valid_places="arm", precision=precision)
-        # What opt leaves behind the version is another each time.
+        # The bytes that opt leaves after the version differ each time.
         path.write_bytes(normalise(path.read_bytes()))
     return folder
 
@@ -653,7 +653,7 @@ def test_damaged_files_are_read_or_refused(real_seeds):
     assert ends["grown_bytes"] < MEMORY_BYTES
     if CASES < 1000:
         return
-    # A share of each, or the cases would all end at the same door.
+    # A share of each; otherwise all cases might fail at the same check.
     shares = {end: ends[end] / CASES for end in ("refused", "read", "built")}
     assert all(share > 0.1 for share in shares.values()), shares
 

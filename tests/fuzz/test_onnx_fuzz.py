@@ -1,6 +1,6 @@
-"""Thousands of damaged ONNX models through the importer and the passes: only our own errors may come out.
+"""Thousands of damaged ONNX models through the importer and the passes: only our own errors may be raised.
 
-What holds for each: no size that a file declares is believed beyond the bytes that it has, so that memory and time stay
+In each case, no declared size is trusted beyond the bytes that the file has, so that memory and time stay
 within those of the whole model. Half of the cases damage bytes, the other half change what a model says and write it
 whole. Cases are numbered and run by `run_cases.py` in a process of their own, so that a crash of onnx is seen, too.
 """
@@ -27,7 +27,7 @@ FIRST = int(os.environ.get("EDGE_OCR_FUZZ_FIRST", "0"))
 CASES = int(os.environ.get("EDGE_OCR_FUZZ_CASES", "2500"))
 
 
-# --- models that are whole
+# --- valid models
 
 
 def make_model(nodes, constants, shape=("N", 3, "H", "W"), opset=13, rank=4):
@@ -112,7 +112,7 @@ def make_sequences():
 
 
 def make_newer():
-    """With what newer opsets have as one op."""
+    """With ops that only newer opsets have."""
     constants = {"s": np.ones(6, np.float32), "a": np.array([2, 3], np.int64)}
     nodes = [
         ("HardSwish", ("x",), ("h",), {}),
@@ -132,7 +132,7 @@ def make_seeds():
     return {f"{maker.__name__}.onnx": maker().SerializeToString() for maker in MAKERS}
 
 
-# --- changes to what a model says
+# --- changes to a model's content
 
 INTS = (0, 1, -1, 2, 3, 4, 7, 255, 65536, 2**31 - 1, -(2**31), 2**40, 2**62, -(2**63), 2**63 - 1)
 FLOATS = (0.0, -0.0, 1.0, -1.0, 6.0, 1e-45, 1e-5, 0.01, 3.4e38, float("inf"), float("-inf"), float("nan"))
@@ -186,7 +186,7 @@ def change_attribute(rng, graph):
         node.attribute.remove(rng.choice(known))
         return
     if known and rng.random() < 0.5:
-        # In the type that it has.
+        # Of the same type.
         attr = rng.choice(known)
         if attr.ints and rng.random() < 0.8:
             attr.ints[rng.randrange(len(attr.ints))] = rng.choice(INTS)
@@ -369,11 +369,11 @@ def make_case(number, seeds):
     return {"case.onnx": data}
 
 
-# --- what is run
+# --- what runs
 
 
 def import_and_pass(folder):
-    # What NumPy warns of in constants are numbers that the model has.
+    # NumPy's warnings are about numbers in the model's constants.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         program = import_onnx(folder / "case.onnx")
@@ -426,6 +426,6 @@ def test_damaged_models_are_imported_or_refused(run_cases):
     assert ends["slowest_seconds"] < 5, ends
     if CASES < 1000:
         return
-    # A share of each, or the cases would all end at the same door.
+    # A share of each; otherwise all cases might fail at the same check.
     shares = {end: ends[end] / CASES for end in ("refused", "imported")}
     assert all(share > 0.05 for share in shares.values()), shares

@@ -1,6 +1,6 @@
-"""Thousands of damaged `.pdmodel` and `.pdiparams` through all that reads them: only our own errors may come out.
+"""Thousands of damaged `.pdmodel` and `.pdiparams` through all that reads them: only our own errors may be raised.
 
-What holds for each: no size that a file declares is believed beyond the bytes that it has. The readers are those of the
+In each case, no declared size is trusted beyond the bytes that the file has. The readers are those of the
 converter, with the passes behind it, and those of the host: the sizes of a model's input, and the check that stands in
 front of Paddle, which crashes on damaged files. Cases are numbered and run by `run_cases.py` in a process of their own.
 """
@@ -27,7 +27,7 @@ FIRST = int(os.environ.get("EDGE_OCR_FUZZ_FIRST", "0"))
 CASES = int(os.environ.get("EDGE_OCR_FUZZ_CASES", "1500"))
 
 
-# --- programs that are whole
+# --- valid programs
 
 
 def start(shape):
@@ -136,7 +136,7 @@ def make_seeds():
     return seeds
 
 
-# --- changes to what they say
+# --- changes to their content
 
 INTS = (0, 1, -1, 2, 3, 4, 5, 7, 65536, 2**31 - 1, -(2**31))
 LONGS = (*INTS, 2**31, 2**40, 2**62, -(2**63))
@@ -265,9 +265,9 @@ def change_pair(rng, desc, params):
 
 
 def change_record(rng, params):
-    """Change the head of a record, or what it says of its tensor."""
+    """Change the head of a record, or its description of the tensor."""
     params = bytearray(params)
-    # The first one begins at 0; others are found by what comes behind a head: a data type.
+    # The first one begins at 0; others are found by what follows a head: a data type.
     starts = [0, *(place for place in range(20, len(params) - 24) if params[place - 20 : place - 4] == bytes(16))]
     place = rng.choice(starts[: 1 + len(starts) // 2])
     offset, code = rng.choice(((0, "<I"), (4, "<Q"), (12, "<I"), (16, "<i"), (16, "<i"), (16, "<i")))
@@ -275,7 +275,7 @@ def change_record(rng, params):
         value = rng.choice((0, 1, 2**31 - 1)) if code != "<i" else rng.choice((0, 1, -1, -20, -25, 2**31 - 1, -(2**31)))
         struct.pack_into(code, params, place + offset, value)
     if rng.random() < 0.4:
-        # Dimensions are numbers in base 128 behind the byte 0x10.
+        # Dimensions are numbers in base 128 after the byte 0x10.
         at = params.find(b"\x10", rng.randrange(len(params)))
         if at > 0:
             params[at + 1 : at + 2] = rng.choice((b"\x00", b"\x7f", b"\xff" * 9 + b"\x01", b"\x80" * 8 + b"\x40"))
@@ -345,11 +345,11 @@ def make_case(number, seeds):
     return {"case.pdmodel": program, "case.pdiparams": params}
 
 
-# --- what is run
+# --- what runs
 
 
 def read_all(folder):
-    """Let each reader have the files; return how far the converter came."""
+    """Pass the files to each reader; return how far the converter got."""
     files = folder / "case.pdmodel", folder / "case.pdiparams"
     height, width = read_input_size(files[0], "pdmodel")
     assert all(side is None or side > 0 for side in (height, width))
@@ -360,7 +360,7 @@ def read_all(folder):
         except EdgeOcrError as error:
             check_message(error)
             ends.append("refused")
-    # What the converter reads Paddle may be given, and the other way round.
+    # Paddle may be given whatever the converter reads, and vice versa.
     return ends[-1]
 
 
@@ -428,7 +428,7 @@ def test_a_case_is_the_same_each_time():
 
 
 def test_a_record_that_leads_back_to_itself_ends_the_check_for_paddle(tmp_path):
-    """It went round and round: 20 bytes of a head and 13 of this, less 33."""
+    """It looped forever: 20 bytes of a head and 13 of this, minus 33."""
     write(tmp_path, make_seeds(), make_pictures)
     tensor = load_framework_pb2().VarType.TensorDesc(data_type=20, dims=[-33])
     assert tensor.ByteSize() == 13
@@ -442,6 +442,6 @@ def test_damaged_files_are_read_or_refused(run_cases):
     assert ends["slowest_seconds"] < 5, ends
     if CASES < 1000:
         return
-    # A share of each, or the cases would all end at the same door.
+    # A share of each; otherwise all cases might fail at the same check.
     shares = {end: ends[end] / CASES for end in ("refused", "read")}
     assert all(share > 0.1 for share in shares.values()), shares

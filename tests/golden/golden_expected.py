@@ -34,7 +34,7 @@ from edge_ocr.core.trust import UntrustedError, check_manifest
 from edge_ocr.core.types import TextBox
 from edge_ocr.core.windows import grow_box, has_fine_print, merge_boxes, plan_spans
 
-# Every so many rows and columns of a crop are kept.
+# Every n-th row and column of a crop is kept.
 CROP_STRIDE = 3
 
 # Machines differ in the last digits.
@@ -180,7 +180,7 @@ def _expect_fine_prints() -> Iterator[dict[str, Any]]:
         (View(WIDE, (20, 20, 15, 15)), []),
         (View(WIDE, (0, 0, 800, 224)), rows),
         (View(WIDE, (0, 0, 800, 224)), rows[1:]),
-        # Too high to be a line of it.
+        # Too high to be one of its lines.
         (View(WIDE, (0, 0, 800, 224)), [(0, 0, 800, 224)]),
     ):
         boxes = _make_boxes(*places)
@@ -201,7 +201,7 @@ def _expect_borders(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
 
 
 def _expect_merges() -> Iterator[dict[str, Any]]:
-    """Yield boxes of two looks: covered, beside each other, several lines in one, and pieces of what is too high."""
+    """Yield boxes of two passes: covered, side by side, several lines in one, and pieces of large text."""
 
     slanted = [TextBox(np.array([[400, 300], [520, 360], [507, 386], [387, 326]], np.float32), 0.75)]
     small = _make_boxes((10, 10, 200, 20), (10, 40, 200, 20), (300, 12, 90, 22))
@@ -372,10 +372,10 @@ def _expect_unclipped() -> Iterator[dict[str, Any]]:
     ):
         quad = order_corners(cv2.boxPoints(((x, y), (width, height), angle)))
         outline = unclip(quad, ratio)
-        # Corners in the order of the offsetting library say nothing.
+        # The offsetting library's order of corners does not matter.
         grown, side = (None, None) if outline is None else fit_quad(outline)
         yield {
-            # In float32 to the last bit, as what is truncated hangs on it.
+            # Exact in float32, because truncation depends on it.
             "quad": quad.astype(float).tolist(),
             "ratio": ratio,
             "grown": None if grown is None else _round(grown),
@@ -409,7 +409,7 @@ def _expect_reading_orders() -> Iterator[dict[str, Any]]:
             polygons.append([[x, y], [x + 70, y], [x + 70, y + 20], [x, y + 20]])
         random.shuffle(polygons)
         yield _describe_order(polygons)
-    # Tables on a tilted page, with a vertical note beside them, and pages that no tilt is taken from.
+    # Tables on a tilted page, with a vertical note next to them, and pages without a measurable tilt.
     for angle, columns, spread in (
         *((angle, 4, 0) for angle in (-10, -5, -2.5, -0.3, 0.3, 2.5, 5, 10)),
         (3, 4, 1.5),
@@ -487,7 +487,7 @@ def _expect_texts(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
             probs[np.arange(len(path)), path] += 1
             probs /= probs.sum(axis=1, keepdims=True)
         if name == "tie":
-            # Of equal ones the first counts.
+            # The first of equal ones counts.
             probs = np.round(probs, 1)
         made[f"ctc_{name}"] = probs.astype(np.float32)
         text, score = Charset(classes).decode(made[f"ctc_{name}"])
@@ -521,7 +521,7 @@ def _expect_orientations(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]
 
 
 def _expect_signatures() -> Iterator[dict[str, Any]]:
-    """Manifests with and without signatures, and what a device that trusts `keys` says of them."""
+    """Manifests with and without signatures, and how a device that trusts `keys` judges them."""
     # Seeds, so that the keys and the signatures are always the same.
     ours, another = (
         Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name).digest()) for name in (b"ours", b"other")

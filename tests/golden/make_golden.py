@@ -219,7 +219,7 @@ def write_manifest(out: Path) -> None:
         (out / "manifest.json").write_bytes((locate_bundle(bundle) / "manifest.json").read_bytes())
 
 
-# --- All of it ---
+# --- Everything ---
 
 
 def read_recorded(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -26,7 +26,7 @@ from edge_ocr.serving.settings import ServeSettings
 
 @dataclass
 class Answer:
-    """What the service said."""
+    """The service's response."""
 
     status: int
     headers: dict[str, str]
@@ -40,7 +40,7 @@ class Answer:
 
 @dataclass
 class Service:
-    """A service that runs."""
+    """A running service."""
 
     port: int
 
@@ -108,7 +108,7 @@ def start(open_pipeline) -> Iterator[Callable[..., Service]]:
 
 @pytest.fixture(scope="session")
 def service(open_pipeline) -> Iterator[Service]:
-    """One for all tests that need nothing special."""
+    """A service shared by all tests without special needs."""
     with run_service(open_pipeline()) as running:
         yield running
 
@@ -120,7 +120,7 @@ def sign(examples) -> bytes:
 
 @pytest.fixture
 def gate(monkeypatch) -> Iterator[threading.Event]:
-    """Holds every reading until it is set."""
+    """Blocks every reading until it is set."""
     opened = threading.Event()
     answer = serving_app._answer
 

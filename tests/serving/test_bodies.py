@@ -249,7 +249,7 @@ def test_bodies_of_every_kind_are_limited(start, kind):
     service = start(max_body_bytes=100_000)
     part = make_form(("image", b"x" * 200_000, "x.png"))
     assert_failed(service.ask("/ocr", part, headers={"content-type": kind}), 413, "larger than")
-    # Also where its length is not announced.
+    # Even if its length is not announced.
     with socket.create_connection(("127.0.0.1", service.port), 10) as client:
         head = f"POST /ocr HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
         client.sendall(head.encode())
@@ -270,7 +270,7 @@ def test_bodies_of_every_kind_are_limited(start, kind):
     ],
 )
 def test_refusal_waits_for_the_body(service, kind, path, start_of_body):
-    """Or the connection would be reset under a client that still sends, and the answer lost."""
+    """Otherwise the connection would be reset while the client still sends, and the answer lost."""
     body = start_of_body + b"x" * 8_000_000
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", service.port), 20) as client:
@@ -310,7 +310,7 @@ def test_document_lists_all_kinds(service):
     assert form["properties"]["maxLongSide"]["minimum"] == 32
     (parameter,) = operation["parameters"]
     assert (parameter["name"], parameter["in"], parameter["required"]) == ("maxLongSide", "query", False)
-    # Every reference leads somewhere.
+    # Every reference has a target.
     for name in ("OcrRequest", "InferenceParams"):
         assert document["components"]["schemas"][name]["properties"]
         assert f'"#/components/schemas/{name}"' in json.dumps(document)

@@ -1,4 +1,4 @@
-"""The clients of examples/clients against the real service; those whose tools are missing skip by name."""
+"""The clients of examples/clients against the real service; those whose tools are missing are skipped by name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def find(*programs: str) -> None:
         pytest.skip(f"no {', '.join(missing)}")
 
 
-# Maven's own words where it reaches no repository.
+# Maven's messages if it reaches no repository.
 NO_NETWORK = re.compile(r"Unknown host|No route to host|Network is unreachable|Connection (refused|timed out)")
 
 
@@ -135,7 +135,7 @@ def test_client(name, repository, examples, read_example, start, tmp_path, monke
         assert (told.returncode, told.stderr) == (0, "")
         assert "IMAGE [URL]" in told.stdout
 
-    # What the service refuses, a service that is not there, no picture, no arguments.
+    # A refused picture, a missing service, a missing picture, no arguments.
     bad = place / "bad.png"
     bad.write_bytes(b"no picture")
     refused = run(str(bad), f"{service.url}/ocr")

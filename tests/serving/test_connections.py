@@ -1,4 +1,4 @@
-"""Connections on which no whole request comes are closed in time."""
+"""Connections without a complete request are closed in time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_headers_that_trickle_do_not_keep_a_connection(start, before):
     service = start(header_timeout_s=0.2)
     with socket.create_connection(("127.0.0.1", service.port), 10) as client:
         client.sendall(before + HEAD)
-        # One header after the other, for far longer than it may take; in the end nobody listens.
+        # One header after the other, for much longer than the limit; in the end the connection is closed.
         with pytest.raises(OSError):  # noqa: PT012  # which of the lines it is, is open
             for _ in range(200):
                 client.sendall(b"X: y\r\n")

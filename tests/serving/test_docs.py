@@ -54,7 +54,7 @@ def test_docs_show_the_openapi_document_and_load_nothing(service):
     assert "script" not in answer.headers["content-security-policy"]
     page = html.unescape(answer.content.decode())
     assert "<script" not in page
-    # All that stands there of other places is text.
+    # Other addresses occur there as text only.
     assert not re.search(r"(src|href|url\()\s*=?[\"']?(https?:)?//", page)
     document = service.ask("/openapi.json").json
     for path, operations in document["paths"].items():

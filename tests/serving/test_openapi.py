@@ -1,4 +1,4 @@
-"""The service against its own OpenAPI document: thousands of requests that it might get."""
+"""The service against its own OpenAPI document: with thousands of requests."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def test_service_keeps_to_its_document(start, tmp_path):
     assert done.returncode == 0, done.stdout[-4000:]
     assert service.ask("/health").status == 200
     metrics = service.ask("/metrics").content.decode()
-    # It did ask for something that can be answered.
+    # It also sent requests that succeed.
     assert 'edge_ocr_requests_total{path="/ocr",status="200"}' in metrics

@@ -34,7 +34,7 @@ def page(start, browser) -> Iterator[object]:
         opened = context.new_page()
         errors: list[str] = []
         opened.on("pageerror", lambda error: errors.append(str(error)))
-        # A refusal of the service is one of the browser's errors, too.
+        # The browser logs a refusal of the service as an error, too.
         opened.on("console", lambda said: errors.append(said.text) if "status of 422" not in said.text else None)
         asked: list[str] = []
         opened.on("request", lambda request: asked.append(request.url))
@@ -55,7 +55,7 @@ def test_chosen_picture_is_read_and_shown(page, examples, read_example):
     assert read_lines(page) == expected["rec_text"]
     assert page.inner_text("#status").startswith("4 lines in ")
     assert page.locator("#picture").evaluate("picture => picture.naturalWidth") == 640
-    # The boxes lie over the picture, each at its place.
+    # The boxes are over the picture, each in its place.
     picture = page.locator("#picture").bounding_box()
     scale = picture["width"] / 640
     for polygon, corners in zip(page.locator("#boxes polygon").all(), expected["dt_polys"], strict=True):

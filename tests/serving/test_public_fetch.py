@@ -114,11 +114,11 @@ def test_internal_names_look_like_unknown_ones(lead, monkeypatch):
 
 @dataclass
 class Site:
-    """A server on loopback that counts for public."""
+    """A server on loopback that counts as public."""
 
     port: int
     answers: list[bytes] = field(default_factory=list)
-    """What it says, one after the other; the last again and again."""
+    """Its responses in order; the last one is repeated."""
     heard: list[bytes] = field(default_factory=list)
 
 
@@ -215,7 +215,7 @@ def test_redirect_to_a_port_that_is_quoted_is_refused(inside):
 
 @pytest.mark.parametrize("url", ["http://name.example/a", "https://name.example/a", "http://name.example:443/a"])
 def test_usual_ports_are_allowed(lead, url):
-    # What is wrong is the address.
+    # The address is at fault.
     lead("10.0.0.1")
     for ports in (None, [8080]):
         with pytest.raises(InputError, match="public"):

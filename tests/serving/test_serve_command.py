@@ -132,10 +132,10 @@ def test_a_worker_that_is_killed_is_replaced(serve, sign):
     for thread in asking:
         thread.join(60)
     assert len(outcomes) == 6
-    # Those in the killed workers got an error, not silence.
+    # Requests in the killed workers got an error, not silence.
     assert any(isinstance(outcome, OSError) for outcome in outcomes)
     assert process.post(sign)[0] == 200
-    # The figures of the dead count on, but nothing of theirs is in work any more.
+    # Metrics of dead workers still count, but none of their pictures is in work.
     metrics = urllib.request.urlopen(f"{process.url}metrics").read().decode()
     assert "edge_ocr_pictures_in_work 0.0" in metrics
 
@@ -158,7 +158,7 @@ def test_a_worker_that_a_busy_machine_holds_up_is_not_killed(serve, sign):
     workers = [int(re.search(r"\[(\d+)\]", line)[1]) for line in process.said if "Started server process" in line]
     for worker in workers:
         os.kill(worker, signal.SIGSTOP)
-    # The parent asks each in turn; 5 s were its patience.
+    # The parent asks each in turn; its default limit is 5 s.
     time.sleep(12)
     for worker in workers:
         os.kill(worker, signal.SIGCONT)
@@ -195,7 +195,7 @@ def test_workers_that_cannot_start_are_given_up(serve, det_folder):
     shutil.rmtree(det_folder)
     (worker, _) = (int(re.search(r"\[(\d+)\]", line)[1]) for line in process.said if "Started server" in line)
     os.kill(worker, signal.SIGKILL)
-    # As at a start without the model.
+    # As if it started without the model.
     assert process.child.wait(120) == 5
     wait_for(lambda: process.said[-1].startswith("Hint: "))
     _, *log, error, _ = process.said
@@ -224,7 +224,7 @@ def test_worker_that_starts_resets_the_count_of_failures(serve, det_folder):
         wait_for(lambda wanted=2 * round_: count_failures() >= wanted, 60)
         aside.rename(det_folder)
         wait_for(lambda wanted=2 + round_: len(list_workers()) == wanted, 60)
-    # Two and two, and it serves.
+    # Two failures twice, and it serves.
     assert count_failures() == 4
     assert process.child.poll() is None
 
@@ -267,7 +267,7 @@ def test_workers_end_with_a_parent_that_is_killed(serve):
     wait_for(lambda: sum("startup complete" in line for line in process.said) == 2, 60)
     process.child.kill()
     process.child.wait(10)
-    # Or they would keep the port, and the next service could not have it.
+    # Otherwise they would keep the port from the next service.
     port = int(process.url.rstrip("/").rpartition(":")[2])
 
     def is_free() -> bool:
@@ -290,7 +290,7 @@ def test_answers_do_not_wait_for_acknowledgements(serve):
         connection.getresponse().read()
         seconds.append(time.perf_counter() - start)
     connection.close()
-    # 40 ms and more where the answer's second packet waits for the client to acknowledge the first.
+    # 40 ms and more if the answer's second packet waits for the acknowledgement of the first.
     assert sorted(seconds)[10] < 0.03
 
 

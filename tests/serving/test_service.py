@@ -1,4 +1,4 @@
-"""What the service answers, and what it refuses."""
+"""Responses of the service, and its refusals."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_picture_of_the_answer_has_the_boxes(service, sign):
         outline = np.zeros(changed.shape, np.uint8)
         cv2.polylines(outline, [np.array(text["poly"])], True, 255, 1)
         assert changed[outline > 0].mean() > 0.9
-    # Nothing else is touched.
+    # Nothing else changes.
     assert changed.mean() < 0.1
 
 
@@ -69,7 +69,7 @@ def test_max_long_side_is_that_of_the_pipeline(service, sign, open_pipeline, exa
     reduced = service.read(sign, inferenceParams={"maxLongSide": 96})
     (expected,) = open_pipeline(Detection__limit_side_len=96).predict(examples / "sign.png")
     assert [text["poly"] for text in reduced.json["result"]["texts"]] == expected["dt_polys"]
-    # And it changed nothing for those behind it.
+    # And it changed nothing for later requests.
     full = service.read(sign, inferenceParams={})
     assert full.json["result"]["texts"] != reduced.json["result"]["texts"]
     assert full.json["result"]["texts"] == service.read(sign, inferenceParams=None).json["result"]["texts"]
@@ -198,7 +198,7 @@ def test_long_requests_are_not_repeated(service, body):
 
 
 def test_longest_line_of_pixels_is_drawn(start, open_pipeline):
-    # Reduced to the longest side of a JPEG, its height would be nothing.
+    # Reduced to the longest side of a JPEG, its height would be 0.
     content = make_png(200_000, 1)
     image = start(open_pipeline()).read(content).json["result"]["image"]
     assert cv2.imdecode(np.frombuffer(base64.b64decode(image), np.uint8), cv2.IMREAD_COLOR).shape[:2] == (1, 65_500)
@@ -256,7 +256,7 @@ def make_bomb(side: int) -> bytes:
 
 
 def make_png(width: int, height: int) -> bytes:
-    """A black PNG, packed as far as can be."""
+    """A black PNG with the best compression."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -311,7 +311,7 @@ def test_body_that_never_ends_is_given_up(start):
 
 
 def test_arriving_bodies_are_refused_if_memory_is_full(start):
-    # Two are worked on and none waits: twice the largest body.
+    # Two are in work and none waits: twice the largest body.
     service = start(queue=0, max_body_bytes=100_000, allow_urls=False)
 
     def send(count: int) -> socket.socket:
@@ -326,7 +326,7 @@ def test_arriving_bodies_are_refused_if_memory_is_full(start):
         assert said.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 1" in said
         assert b"busy" in said
-        # Those that were there go on, and then there is room again.
+        # Accepted ones continue, and then there is room again.
         for client in (first, second):
             client.sendall(b" " * 10_000)
             assert client.recv(65536).startswith(b"HTTP/1.1 400 ")
@@ -358,7 +358,7 @@ def test_request_id_is_returned(start, caplog):
         given = service.ask("/health", headers={"X-Request-ID": "abc-1.2_X"}).headers["x-request-id"]
         made = service.ask("/health").headers["x-request-id"]
         forged = service.ask("/health", headers={"X-Request-ID": 'a" b'}).headers["x-request-id"]
-        # The line is written behind the answer, and only kept at this level.
+        # The line is written after the answer, and only kept at this level.
         wait_for(lambda: len(told()) == 3)
     assert given == "abc-1.2_X"
     assert len(made) == len(forged) == 32
@@ -389,7 +389,7 @@ def count_in_work(service) -> float:
 def test_full_queue_refuses_at_once_and_recovers(start, sign, gate):
     service = start(queue=1)
     with ThreadPoolExecutor(3) as pool:
-        # Two are worked on, one waits.
+        # Two are in work, one waits.
         first = [pool.submit(service.read, sign) for _ in range(3)]
         wait_for(lambda: count_in_work(service) == 3)
         refused = service.read(sign)

@@ -138,7 +138,7 @@ def test_files_behind_urls_are_refused_if_memory_is_full(start, open_pipeline, s
             if not stays:
                 client.close()
                 time.sleep(0.3)
-            # Also where nobody waits for it any more: it is still there.
+            # Even if no client waits for it: it is still in memory.
             refused = service.ask("/ocr", {"image": slow.url})
             assert_failed(refused, 503, "busy")
             assert refused.headers["retry-after"] == "1"

@@ -1,7 +1,7 @@
-"""Makes damaged manifests, inference.yml files, dictionaries and pictures, and reads them in a process of its own.
+"""Makes damaged manifests, inference.yml files, dictionaries and pictures, and reads them in a separate process.
 
 A program: `input_cases.py KIND FOLDER FIRST COUNT`. Left in FOLDER are `number`, of the case that is under way, and
-`summary.json`. A case is the same one wherever it is made. The process is short of memory and watched for the time that
+`summary.json`. A case is the same on every machine. The process has limits on memory and on the time that
 each case takes.
 """
 
@@ -41,7 +41,7 @@ CASES = MappingProxyType({"manifest": 500, "yml": 1000, "dictionary": 2000, "pic
 MEMORY_BYTES = 256 * 2**20
 SECONDS = 10
 
-# Of pictures; small, so that what a decoder reserves for one is far below MEMORY_BYTES.
+# The size of pictures, so small that a decoder reserves far less than MEMORY_BYTES.
 MAX_PIXELS = 2**21
 
 
@@ -103,7 +103,7 @@ def change_value(rng, root):
         places = list(list_places(root))
         if not places:
             break
-        # All of the short ones at some time: a list of files has hundreds.
+        # Short ones often: a list of files has hundreds.
         short = [place for place in places if len(place) <= 3]
         *above, key = rng.choice(short if rng.random() < 0.5 else places)
         holder = functools.reduce(lambda inner, name: inner[name], above, root)
@@ -117,7 +117,7 @@ def change_value(rng, root):
         elif how < 0.4 and isinstance(holder, dict):
             holder[rng.choice(KEYS)] = holder.pop(key)
         elif how < 0.45:
-            # Within what every JSON reader takes, and beyond.
+            # Within the range of every JSON reader, and beyond.
             for _ in range(rng.choice((10, 100, 800, 1500))):
                 holder[key] = [holder[key]] if rng.random() < 0.5 else {"a": holder[key]}
         elif how < 0.6:
@@ -128,7 +128,7 @@ def change_value(rng, root):
 
 
 def find(root, place):
-    """Return the value at a place, or None where there is none any more."""
+    """Return the value at a place; None if there is none any more."""
     for name in place:
         try:
             root = root[name]
@@ -171,7 +171,7 @@ def write_bundle(folder, content):
 def read_manifest(content, folder):
     from converters.bundle.reader import inspect_bundle
 
-    # As on a board, also where the tests run on another machine.
+    # As on a board, whatever machine runs the tests.
     board_bundles.find_abi = lambda: "armv8"
     bundle = write_bundle(folder, content)
     ends = []
@@ -405,7 +405,7 @@ def damage_picture(rng, content):
 
 
 def declare_size(rng, content):
-    """Let a picture's header declare another width or height."""
+    """Change the width or height in a picture's header."""
     data, width, height = bytearray(content), rng.choice(SIDES), rng.choice(SIDES)
 
     def put(form, place, *values):
@@ -448,7 +448,7 @@ def declare_size(rng, content):
 
 
 def mend_png(content):
-    """Give each chunk the checksum that it should have: decoders look no further otherwise."""
+    """Correct the checksum of each chunk, without which decoders would refuse the file at once."""
     data, place = bytearray(content), 8
     while place + 12 <= len(data):
         size = int.from_bytes(data[place : place + 4], "big")
@@ -479,7 +479,7 @@ def read_picture_file(content, folder):
         except InputError as error:
             check_message(error)
             if re.search(r"memory|alloc", error.message):
-                # A decoder asked for more than there is: what a file declares was trusted.
+                # A decoder requested more than the limit: it trusted the declared size.
                 raise AssertionError(error.message) from None
             ends.append("refused")
     return "host {}, board {}".format(*ends)
@@ -539,7 +539,7 @@ def read_pdf(content, folder):
     return "read"
 
 
-# --- one process that runs many cases
+# --- the process that runs the cases
 
 
 def check_message(error):
@@ -567,7 +567,7 @@ def open_outside(content, folder):
     return (folder / "outside.txt").read_text()
 
 
-# The last ones misbehave, which shows that misbehaviour is seen.
+# The last ones misbehave on purpose, to show that it is detected.
 KINDS = {
     "manifest": (make_manifest, read_manifest),
     "yml": (make_yml, read_yml),
@@ -589,7 +589,7 @@ def read_seeds(folder):
 
 def make_case(kind, number, seeds):
     """Return a damaged file; the same one for the same number and seeds."""
-    # Values that are nested deeper than a reader goes are written by Python, too.
+    # Python can also write values nested too deep for a reader.
     sys.setrecursionlimit(50_000)
     try:
         return KINDS[kind][0](random.Random(f"{kind} {number}"), seeds)
@@ -598,7 +598,7 @@ def make_case(kind, number, seeds):
 
 
 def watch_opening(folder):
-    """Let the opening of a file that a manifest might lead to be an error."""
+    """Fail if a file is opened that a manifest might lead to."""
     outside = {str(folder / "outside.txt"), "/etc/passwd"}
 
     def refuse(event, arguments):
@@ -609,15 +609,15 @@ def watch_opening(folder):
 
 
 def read_peak():
-    """Return the most memory, in bytes, that this process ever had in use; what is only reserved does not count."""
+    """Return the peak resident memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def run_cases(kind, folder, first, count):
-    """Run cases and leave in `folder` the number of the one that is under way, and a summary."""
+    """Run cases; write the number of the current one, and at the end a summary, into `folder`."""
     faulthandler.enable()
     seeds, read = read_seeds(folder), KINDS[kind][1]
-    # Whatever libraries load when they are first used is loaded before memory is short.
+    # Libraries load parts on first use; that must happen before memory is limited.
     if kind in ("manifest", "yml", "dictionary"):
         contents = {"manifest": json.dumps(seeds[0] if seeds else None), "yml": YMLS["det"], "dictionary": "a\nb\n"}
         read(contents[kind].encode(), folder)
@@ -626,7 +626,7 @@ def run_cases(kind, folder, first, count):
             read(content, folder)
     watch_opening(folder)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    # Decoders in C may go on without the memory that they do not get, so they get it, and it is measured.
+    # Decoders in C may ignore a failed allocation, so memory is measured, not limited.
     room = MEMORY_BYTES if kind not in ("picture", "shared", "pdf") else 3 * 2**30
     limit = pages * resource.getpagesize() + room
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

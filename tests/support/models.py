@@ -1,4 +1,4 @@
-"""A mirror of models on loopback, archives and folders for it, and the carrier package hidden or played by another."""
+"""A mirror of models on loopback, archives and folders for it, and the carrier package hidden or replaced."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FILES = {"inference.pdmodel": b"program", "inference.pdiparams": b"weights" * 10
 
 
 def hide_carrier(monkeypatch, module: str) -> None:
-    """Let another module be found in the place of the carrier package."""
+    """Let another module be found instead of the carrier package."""
     find_spec = importlib.util.find_spec
 
     def find_other(name, *rest):

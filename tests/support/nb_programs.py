@@ -1,4 +1,4 @@
-"""Programs of a `.nb` in memory, and what their graphs give."""
+"""Programs of a `.nb` in memory, and the results of their graphs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def open_session(graph):
 
 
 def run(array, *ops, params=(), output="y"):
-    """Run `ops` on `array`, with an input of which no side is known."""
+    """Run `ops` on `array`; all dimensions of the input are free."""
     graph = build(*ops, x=(-1,) * array.ndim, params=params, output=output)
     (result,) = open_session(graph).run(None, {"x": array})
     return result
@@ -101,7 +101,7 @@ def make_conv(op_type="conv2d", **attrs):
     return make_op(op_type, {"Input": "x", "Filter": "w", "Bias": "b"}, {"Output": "y"}, **attrs)
 
 
-# 1 × 1 with a weight of 1: what comes out is the activation.
+# 1 × 1 with a weight of 1: the output is the activation.
 UNIT = {"w": np.ones((1, 1, 1, 1), np.float32), "b": np.zeros(1, np.float32)}
 
 
@@ -110,7 +110,7 @@ def fill(name, value, dtype=2, shape=(1,), **attrs):
 
 
 def pick(source, name, place):
-    """Pick one number of a vector, as it is done with shapes."""
+    """Pick one number of a vector, as programs do with shapes."""
     attrs = {"axes": (0,), "starts": (place,), "ends": (place + 1,), "decrease_axis": (0,), "infer_flags": (1,)}
     return make_op("slice", {"Input": source}, {"Out": name}, **attrs)
 

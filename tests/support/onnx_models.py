@@ -38,7 +38,7 @@ def weights(*shape):
 
 def run_onnx(source, array):
     options = onnxruntime.SessionOptions()
-    # As it is written: its own fusion takes any power in a layer norm for a square.
+    # Without optimisation: its fusion treats any power in a layer norm as a square.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     return session.run(None, {session.get_inputs()[0].name: array})[0]

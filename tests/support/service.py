@@ -1,4 +1,4 @@
-"""Requests that are written by hand, and what tests of the service look at."""
+"""Hand-written requests, and what tests of the service check."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 import time
 
 HEAD = b"POST /ocr HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-"""How a request begins that is written by hand."""
+"""The start of a hand-written request."""
 
 
 def assert_failed(answer, status: int, *words: str) -> None:
@@ -21,7 +21,7 @@ def assert_failed(answer, status: int, *words: str) -> None:
 
 
 def read_to_end(client: socket.socket) -> bytes:
-    """What the service says until it closes the connection; TimeoutError where it does not."""
+    """Return what the service sends until it closes the connection; TimeoutError if it does not."""
     return b"".join(iter(lambda: client.recv(65536), b""))
 
 

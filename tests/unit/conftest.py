@@ -1,4 +1,4 @@
-"""Shared by the tests of the export and of boards: Paddle-Lite libraries of a few functions, made by compilers."""
+"""Shared by the tests of the export and of boards: small Paddle-Lite libraries, made by compilers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMPILERS = {
     "armv7": ["arm-linux-gnueabihf-g++", "-mfloat-abi=softfp"],
 }
 
-# No header is needed, so one compiler serves for soft float, too; std's own types are only named.
+# No header is needed, so one compiler also makes soft-float files; types of std are only declared.
 CXX = """
 namespace std { class string; template <typename T> class shared_ptr { T* p; public: shared_ptr(); ~shared_ptr(); }; }
 namespace paddle { namespace lite_api {
@@ -56,7 +56,7 @@ EXTRA = "Error: This model is not supported, because operator '"
 
 @pytest.fixture(scope="session")
 def headers(tmp_path_factory) -> Path:
-    """A folder with Paddle-Lite's header, or as much of it as our programs need."""
+    """A folder with Paddle-Lite's header, reduced to what our programs need."""
     folder = tmp_path_factory.mktemp("include")
     shutil.copy(STAND_IN / "paddle_api.h", folder)
     return folder
@@ -64,7 +64,7 @@ def headers(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def compile_stand_in(headers, tmp_path_factory) -> Callable[..., Path]:
-    """Compile a library that does to a model what the model's file says."""
+    """Compile a library that does what a model's file says."""
 
     @functools.cache
     def compile_library(
@@ -83,7 +83,7 @@ def compile_stand_in(headers, tmp_path_factory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def lite_library(tmp_path_factory) -> Callable[..., Path]:
-    """Compile a library with the functions that Paddle-Lite's has, for boards or for Android's Java."""
+    """Compile a library with Paddle-Lite's functions, for boards or for Android's Java."""
     folder = tmp_path_factory.mktemp("lite")
 
     @functools.cache
@@ -131,7 +131,7 @@ def lite_library(tmp_path_factory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def android_folder(lite_library, tmp_path_factory) -> Callable[[str], Path]:
-    """Lay a JNI library and its .jar out as Paddle-Lite's archive for Android does."""
+    """Arrange a JNI library and its .jar as in Paddle-Lite's archive for Android."""
 
     def lay_out(arch: str, **options: object) -> Path:
         folder = tmp_path_factory.mktemp("inference_lite_lib")
@@ -161,5 +161,5 @@ def android_export(opt, make_home, android_folder, tmp_path_factory) -> ExportRe
 
 @pytest.fixture
 def project(android_export, tmp_path) -> Path:
-    """A copy of that project; its files are the same ones, so replace them, do not write."""
+    """A copy of that project; its files are hard links: replace them, do not write to them."""
     return shutil.copytree(android_export.out_dir, tmp_path / "project", copy_function=os.link)

@@ -1,4 +1,4 @@
-"""The Dockerfile without Docker: what it copies is enough, its command serves, and its health check notices."""
+"""The Dockerfile without Docker: it copies enough, its command serves, and its health check works."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def find(steps: list[tuple[str, str]], kind: str) -> str:
 
 @pytest.fixture(scope="module")
 def context(steps, repository, tmp_path_factory) -> Path:
-    """A folder with what the first stage copies from the repository."""
+    """A folder with the files that the first stage copies from the repository."""
     folder = tmp_path_factory.mktemp("context")
     ignored = shutil.ignore_patterns("__pycache__")
     copied = set()

@@ -1,4 +1,4 @@
-"""edge_ocr.core against tests/golden, which Kotlin is held against, too."""
+"""edge_ocr.core against tests/golden, which Kotlin is compared with, too."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ sys.path.insert(0, str(FOLDER))
 import golden_expected  # noqa: E402
 import make_golden  # noqa: E402
 
-# What other versions of the libraries may make of the same: scores and corners, mean of pixels, and of inputs (where
+# Differences that other versions of the libraries may cause: scores and corners, mean of pixels, and of inputs (where
 # one level of 255 is up to 0.02).
 MAX_NUMBER_DIFF = 0.01
 MAX_PIXEL_DIFF = 0.5
@@ -53,7 +53,7 @@ def derived(recorded):
 
 
 def _differ(found, wanted, place=""):
-    """Yield where two values of JSON differ; numbers may by MAX_NUMBER_DIFF."""
+    """Yield where two JSON values differ; numbers may differ by MAX_NUMBER_DIFF."""
     if isinstance(wanted, dict) and isinstance(found, dict) and found.keys() == wanted.keys():
         for key in wanted:
             yield from _differ(found[key], wanted[key], f"{place}.{key}")
@@ -143,14 +143,14 @@ def test_it_is_reproducible_to_the_byte(recorded, index, tmp_path):
     for name in ("index.json", *index["files"]):
         found, wanted = (tmp_path / name).read_bytes(), (FOLDER / name).read_bytes()
         if name.endswith(".bin"):
-            # zlib is free to choose how it packs.
+            # zlib's output may differ between versions.
             found, wanted = zlib.decompress(found), zlib.decompress(wanted)
         assert found == wanted, name
 
 
 def test_the_models_still_give_what_was_recorded(default_models, recorded, monkeypatch, tmp_path):
     monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path))
-    # A few: small, turned, batched.
+    # A few cases: small, turned, batched.
     names = ("label_head", "label_left_turn", "sign_turned", "card_enlarged", "receipt")
     again, arrays = make_golden.record([case for case in make_golden.CASES if case[0] in names])
     before = {case["name"]: case for case in recorded[0]["cases"]}
@@ -172,15 +172,15 @@ def test_the_manifest_is_current():
     manifest = json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["target"] == "android"
     assert manifest["constants"] == json.loads(json.dumps(list_constants()))
-    # Bundles read a line at a time.
+    # Bundles read one line at a time.
     assert manifest["settings"] == describe_settings(load_config("OCR", {"Pipeline.text_rec_batch_size": 1}))
     assert not list(Draft202012Validator(read_schema()).iter_errors(manifest))
-    # The assets of a project, and nothing of what lies around them.
+    # The assets of a project, and nothing around them.
     models = [f"models/{kind}.nb" for kind in ("cls", "det", "rec")]
     assert list(manifest["files"]) == ["LICENSES", "bom.cdx.json", "dict.txt", "golden.png", *models, "pipeline.yaml"]
 
 
-# --- It would be noticed ---
+# --- Changes are noticed ---
 
 
 def test_a_damaged_array_is_refused(tmp_path):
@@ -208,7 +208,7 @@ def test_a_damaged_array_is_refused(tmp_path):
 def test_another_constant_is_seen(recorded, expected, monkeypatch, constant, value):
     monkeypatch.setattr(geometry, constant, value)
     sections = ("cases", "maps", "reading_orders")
-    # Other crops ask the networks for what was not recorded.
+    # Other crops need outputs that were not recorded.
     with contextlib.suppress(ValueError):
         found = golden_expected.expect(*recorded)[0]
         assert [key for key in sections if list(_differ(found[key], expected[key]))]

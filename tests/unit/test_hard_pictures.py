@@ -1,4 +1,4 @@
-"""Pictures that text is easily lost on, rendered here and read by the real models: long, wide, strips, at the edge."""
+"""Rendered pictures on which text is easily lost, read by the real models: long, wide, strips, at the edge."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge_ocr.core import LiteOCR
 
 
 def share_read(judge, result, words) -> float:
-    """The share of `words` that were read to the letter, spaces aside."""
+    """The share of `words` that were read exactly, except for spaces."""
     found = [judge.fold(text) for text in result["rec_text"]]
     wanted = [judge.fold(word.text) for word in words]
     return sum(text in found for text in wanted) / len(wanted)
@@ -35,7 +35,7 @@ def test_a_long_page_is_read_completely(tall, read_tall, judge):
     assert len(words) > 180
     assert len(result["rec_text"]) == len(words)
     assert share_read(judge, result, words) >= 0.95
-    # In reading order, each line once, where it is.
+    # In reading order, each line once, in its place.
     tops = [polygon[0][1] for polygon in result["dt_polys"]]
     assert tops == sorted(tops)
     for polygon, word in zip(result["dt_polys"], words, strict=True):
@@ -126,5 +126,5 @@ def test_a_board_reads_a_windowed_picture_as_the_host_does(tall, read_tall, boar
     board = LiteOCR(board_bundle)
     assert board.bundle.detection.windows is True
     found = board.predict(tmp_path / "page.png")
-    # The classifier, which is in the board's bundle only, takes some of these lines to stand upside down.
+    # The classifier, which only the board's bundle has, takes some of these lines for upside-down.
     assert judge.compare(found.describe("page.png"), dict(read_tall)) <= 1

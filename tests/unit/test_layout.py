@@ -1,4 +1,4 @@
-"""Which module may import what; public names; what starting costs."""
+"""Which module may import what; public names; the cost of starting."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import edge_ocr
 ROOT = Path(edge_ocr.__file__).parent.parent
 HEAVY = ("numpy", "cv2", "PIL", "paddle", "openvino", "onnxruntime", "pypdfium2", "yaml")
 CORE_LIBRARIES = {"numpy", "cv2", "pyclipper"}
-# The rooms of `converters`, and which of them each may import: export -> {verify, bundle} -> lite -> graph -> sources,
+# The folders of `converters`, and which each may import: export -> {verify, bundle} -> lite -> graph -> sources,
 # deploy -> bundle. `verify` reads what `bundle` wrote.
 SHARED = {"processes", "text", "signing", "report"}
 ROOMS: dict[str, set[str]] = {
@@ -51,7 +51,7 @@ def name_module(path: Path) -> str:
 
 
 def list_imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports anywhere, relative ones made whole."""
+    """Every module that a file imports anywhere, relative ones resolved."""
     module = name_module(path)
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -70,7 +70,7 @@ def is_within(module: str, package: str) -> bool:
 
 
 def test_relative_imports_are_made_whole():
-    # Without this, the tests below would let everything pass.
+    # Without this, the tests below would pass for anything.
     found = set(list_imports(ROOT / "edge_ocr/core/detection.py"))
     assert {"edge_ocr.core.engines.base", "edge_ocr.core.geometry", "cv2"} <= found
 
@@ -88,7 +88,7 @@ def test_core_needs_its_three_libraries_only(path):
 def test_core_is_python_39(path):
     source = path.read_text(encoding="utf-8")
     tree = ast.parse(source, feature_version=(3, 9))
-    # `X | None` in annotations is only text there, which needs this import.
+    # `X | None` in annotations works there only with this import.
     assert "annotations" in [
         alias.name
         for node in ast.walk(tree)
@@ -120,18 +120,18 @@ def test_core_runs_on_python_39():
 @pytest.mark.parametrize("path", [*list_modules("edge_ocr"), *list_modules("converters")], ids=name_module)
 def test_dependencies_point_one_way(path):
     module, imports = name_module(path), set(list_imports(path))
-    # `python -m edge_ocr` is the command line's other door.
+    # `python -m edge_ocr` also starts the command line.
     in_cli = is_within(module, "edge_ocr.cli") or module == "edge_ocr.__main__"
     if not in_cli:
         assert not [name for name in imports if is_within(name, "edge_ocr.cli")]
     if is_within(module, "edge_ocr") and not in_cli:
         assert not [name for name in imports if is_within(name, "converters")]
-    # Typer carries a Click of its own.
+    # Typer contains its own Click.
     assert not [name for name in imports if is_within(name, "click")]
 
 
 def list_undeclared(modules: Iterable[str], requirements: Iterable[str]) -> set[str]:
-    """The modules that no requirement's distribution has; one that is not installed counts by its own name."""
+    """The modules that no required distribution has; one that is not installed counts by its own name."""
 
     def normalise(name: str) -> str:
         return re.sub(r"[-_.]+", "-", name).lower()
@@ -151,7 +151,7 @@ def test_every_import_is_declared():
         for path in [*list_modules("edge_ocr"), *list_modules("converters")]
         for name in list_imports(path)
     }
-    # paddle2onnx is imported in an environment of its own only, which converters.sources.pir makes.
+    # paddle2onnx is imported only in a separate environment, which converters.sources.pir makes.
     foreign = tops - sys.stdlib_module_names - {"edge_ocr", "converters", "paddle2onnx"}
     assert {"cv2", "paddle", "h11"} <= foreign
     assert list_undeclared(foreign, requirements) == set()
@@ -170,7 +170,7 @@ def test_folders_of_converters_import_one_way(path):
 
 
 def list_circles(imports: dict[str, set[str]]) -> list[list[str]]:
-    """Every set of modules that import each other, directly or by way of others."""
+    """Every set of modules that import each other, directly or through others."""
     reached = {module: set(found) for module, found in imports.items()}
     for middle in imports:
         for found in reached.values():
@@ -181,7 +181,7 @@ def list_circles(imports: dict[str, set[str]]) -> list[list[str]]:
 
 
 def test_no_import_circles():
-    # Imports within functions and for types only count, too.
+    # Imports inside functions and for types count, too.
     paths = {name_module(path): path for package in ("edge_ocr", "converters") for path in list_modules(package)}
     imports = {}
     for module, path in paths.items():
@@ -204,7 +204,7 @@ def test_files_have_at_most_700_lines(path):
 @pytest.mark.parametrize("path", [*list_modules("edge_ocr"), *list_modules("converters")], ids=name_module)
 def test_only_the_command_line_prints_and_exits(path):
     doors = ("edge_ocr.cli", "edge_ocr.core.commands", "edge_ocr.core.__main__")
-    # Programs of their own, which other interpreters run; two of them on boards.
+    # Separate programs, which other interpreters run; two of them on boards.
     doors += ("converters.lite.opt_worker", "converters.bundle.ownership", "converters.sources.pir_worker")
     doors += ("edge_ocr.core.trust",)
     if any(is_within(name_module(path), door) for door in doors):

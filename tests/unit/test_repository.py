@@ -114,6 +114,6 @@ def test_links_and_paths_lead_somewhere(repository, name):
     text = (repository / name).read_text(encoding="utf-8")
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     assert [link for link in links if link and not (repository / link).exists()] == []
-    # Paths in code font, which renames would leave behind.
+    # Paths in code font, which renames easily miss.
     paths = re.findall(r"`((?:tests|converters|edge_ocr|examples|benchmarks|android_demo)/[\w./]+)`", text)
     assert [path for path in paths if "NAME" not in path and not (repository / path).exists()] == []

@@ -1,4 +1,4 @@
-"""Slanted lines and tilted tables with the real default models, on pages drawn here."""
+"""Slanted lines and tilted tables with the real default models, on drawn pages."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ import pytest
 from benchmarks import hard, host, render_hard
 from benchmarks.host import make_lines
 
-# Tiny ones; on `flat` paper every pixel outside the truth is the paper's.
+# Tiny pages; on `flat` paper every pixel outside the ground truth is paper.
 PICTURES = {
     "web": (lambda rng: render_hard.render_web(rng, 900, 160), True),
     "article": (lambda rng: render_hard.render_article(rng, 500, 400, (24,)), True),
@@ -68,7 +68,7 @@ def test_the_truth_of_a_table_is_in_reading_order():
     for row in range(4):
         left = [float(word.poly[0, 0]) for word in words[4 * row : 4 * row + 4]]
         assert left == sorted(left)
-    # Tilted so far that another order comes out by the height of boxes alone.
+    # Tilted so far that sorting by height alone gives another order.
     assert words[4].poly[0, 1] < words[3].poly[0, 1]
 
 
@@ -112,7 +112,7 @@ def test_a_line_is_found_by_place_and_text():
     assert hard.match_lines(WORDS, make_lines([{**WORDS[0], "text": "P1atf0rm"}])) == [0, -1, -1]
     assert hard.match_lines(WORDS, make_lines([{**WORDS[0], "text": "Pl"}])) == [-1, -1, -1]
     assert hard.match_lines(WORDS, make_lines([{**WORDS[0], "poly": box(200)}])) == [-1, -1, -1]
-    # Twice as high as the outline, which a detector's box may be.
+    # A detector's box may be twice as high as the outline.
     assert hard.match_lines(WORDS, make_lines([{**WORDS[2], "poly": box(45, height=20)}])) == [-1, -1, 0]
     assert hard.match_lines(WORDS, make_lines([{**WORDS[2], "poly": box(45, height=40)}])) == [-1, -1, -1]
 

@@ -61,7 +61,7 @@ class FakeService:
             client.recv(65536)
             client.sendall(self._said)
             client.shutdown(socket.SHUT_WR)
-            # To its end: closing before the whole request has come would take the answer back.
+            # To its end: closing before the request is complete would discard the answer.
             while client.recv(65536):
                 pass
 

@@ -37,7 +37,7 @@ from edge_ocr.models.resolve import resolve_model
 
 @pytest.fixture
 def no_opt(monkeypatch, tmp_path):
-    """Makes the search for opt fail, so that an error seen is one from before that step."""
+    """Makes the search for opt fail, so that other errors must come from earlier steps."""
     monkeypatch.setenv(PYTHON_VARIABLE, str(tmp_path / "no-such-python"))
 
 
@@ -145,7 +145,7 @@ def test_export_of_the_shipped_models(export, det, rec):
     assert lines == [*rec.dictionary, " "]
     assert manifest["charset"]["characters"] == len(lines) == 6624
     assert manifest["charset"]["classes"] == manifest["charset"]["source_classes"] == 6625
-    # A line at a time, unless a pipeline file says otherwise.
+    # One line at a time, unless a pipeline file sets another number.
     config = load_config("OCR", {"Pipeline.use_text_line_orientation": True, "Pipeline.text_rec_batch_size": 1})
     assert load_config(out / "pipeline.yaml").values == config.values
 
@@ -166,7 +166,7 @@ def test_the_readme_of_a_bundle_is_its_own(export):
         assert (report.out_dir / name).exists(), name
 
 
-# The Evidence table of the export: what fewer ops, smaller weights and fewer characters give.
+# The Evidence table of the export: the gain of fewer ops, smaller weights and fewer characters.
 
 
 def test_ops_stay_few(export):
@@ -226,7 +226,7 @@ def test_an_ascii_bundle_is_consistent(export, rec):
     nb = read_nb(report.out_dir / "models" / "rec.nb")
     (shape,) = compute_cost(nb, {nb.inputs[0].name: (1, 3, 48, 320)}).output_shapes.values()
     assert shape == (1, 40, 96)
-    # The columns that are left are those of the characters of dict.txt, in its order.
+    # The remaining columns are those of dict.txt's characters, in its order.
     op = [op for op in nb.blocks[0].ops if op.type == "fc"][-1]
     (name,) = op.inputs["W"]
     scales = np.array(op.quantisation.scales[name])
@@ -253,7 +253,7 @@ def test_a_pruned_recogniser_reads_the_ascii_lines_of_a_sign(export, rec, tmp_pa
     (result,) = pruned.predict(Path(__file__).parents[3] / "examples" / "images" / "sign.png")
     found = read_lines(result)
     wanted = {polygon: text for polygon, text in full.items() if text.isascii()}
-    # A space more or less is a matter of a pixel.
+    # A single pixel can add or drop a space.
     assert sorted(text.replace(" ", "") for text in wanted.values()) == ["CAMELLIABOOKS&CAFE", "OPEN10:00-22:00"]
     assert len(wanted) < len(full)
     assert wanted.items() <= found.items()
@@ -281,7 +281,7 @@ def test_characters_that_the_model_lacks_stop_the_export(no_opt, tmp_path):
 def test_an_archive_is_not_replaced_if_its_bundle_cannot_be(opt, tmp_path):
     out, options = tmp_path / "bundle", ExportOptions(zip=True, verify=False, force=True)
     archive = export_bundle("arm", out, configure(), options).zip_file.read_bytes()
-    # Whether that is in the way is known only when the new bundle is there.
+    # Whether that is a conflict is known only once the new bundle exists.
     (out / "onnx").write_text("mine")
     with pytest.raises(UsageError, match=r"--force .*: onnx$"):
         export_bundle("arm", out, configure(), replace(options, with_onnx=True))
@@ -304,7 +304,7 @@ def test_the_folder_of_a_running_export_is_reported_once(opt, tmp_path):
 def test_two_exports_differ_in_no_byte(export, opt, make_home, tmp_path, monkeypatch):
     first = export(with_cls=True, zip=True, verify=True)
     monkeypatch.setenv("EDGE_OCR_HOME", str(make_home()))
-    # Where this machine fetches from is no business of the bundle's.
+    # The bundle must not contain this machine's mirror.
     monkeypatch.setenv("EDGE_OCR_LITE_URL", "https://mirror.example/lite")
     config = load_config("OCR", {"Pipeline.use_text_line_orientation": True})
     second = export_bundle("arm", tmp_path / "elsewhere" / "bundle", config, ExportOptions(zip=True))

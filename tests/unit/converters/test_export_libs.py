@@ -1,4 +1,4 @@
-"""Bundles with Paddle-Lite libraries: ones that the cross compilers make from a few lines of C++."""
+"""Bundles with Paddle-Lite libraries: made by cross compilers from a few lines of C++."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def test_a_given_library_goes_into_the_bundle_and_the_store(home, lite_library, 
     assert f"`lib/armv8/{CXX_NAME}`, v2.13-rc." in text
     assert "libs fetch" not in text
     assert not any("libs fetch" in step for step in steps)
-    # From now on the store has it.
+    # The store has it from now on.
     report, again, _ = export_to(tmp_path / "again")
     assert again == libraries
 
@@ -144,7 +144,7 @@ def test_a_library_of_another_version_is_refused_unless_allowed(home, lite_libra
     assert "v2.12" in loud
     assert f"**{loud}**" in (report.out_dir / "README.md").read_text(encoding="utf-8")
 
-    # That it was allowed once does not allow it for the next bundle.
+    # Allowing it once does not allow it for the next bundle.
     with pytest.raises(ModelError, match=r"armv8 .*v2\.12, .* v2\.13-rc") as caught:
         export_to(tmp_path / "next")
     fetch = "edge-ocr libs fetch --platform armlinux.armv8 --version v2.13-rc --force"

@@ -1,4 +1,4 @@
-"""Many pictures: several processes, order, and files that are gone on with."""
+"""Many pictures: several processes, their order, and resumed files."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_names_that_cannot_be_followed_are_reported_on_reading(tmp_path, monkeyp
 
 
 class Deadly:
-    """Ends the process that it is sent to."""
+    """Ends the process that unpickles it."""
 
     def __reduce__(self):
         return os._exit, (9,)
@@ -156,7 +156,7 @@ def test_process_may_die_while_idle(examples):
     outcomes = []
     for outcome in read_many(sources, load_config("OCR"), jobs=2):
         if not outcomes:
-            # What comes next is handed out to processes of which one is dead.
+            # The next inputs are given to processes one of which is dead.
             time.sleep(5)
         outcomes.append(outcome)
     assert [outcome.source.input_path for outcome in outcomes] == names
@@ -255,7 +255,7 @@ def make_page(path: str, page: int, count: int | None = None, *missing: int) -> 
 @pytest.mark.parametrize("cut", range(1, len(make_page(ODD, 1, 2).encode()) + 1))
 def test_resume_removes_a_partial_line(tmp_path, cut):
     path = tmp_path / "out.jsonl"
-    # Of the third input, one page is there and the next was cut off.
+    # The third input has one complete page and a partial one.
     whole = "".join(f"{line}\n" for line in (make_line("a"), make_line("b"), make_page(ODD, 0, 2)))
     path.write_bytes(whole.encode() + make_page(ODD, 1, 2).encode()[:cut])
     with JsonLinesFile(path, resume=True) as file:
@@ -273,10 +273,10 @@ def test_resume_keeps_pages_of_an_incomplete_input(tmp_path, count):
     done = {"a", "doc"} if count == 2 else {"a"}
     with JsonLinesFile(path, resume=True) as file:
         assert file.done == done
-        # Whatever is read next, what is there stays.
+        # Existing lines stay whatever is read next.
         file.write([make_line("other")], "other")
     assert path.read_text().splitlines() == [*whole, make_line("other")]
-    # Nor does what follows make it whole.
+    # Later lines do not complete it.
     with JsonLinesFile(path, resume=True) as file:
         assert file.done == {*done, "other"}
         if count != 2:
@@ -350,7 +350,7 @@ def test_resume_of_a_complete_or_new_file_changes_nothing(tmp_path):
         '{"input_path": "x.png", "dt_polys": [], "rec_text": "a"}\n',
         '{"input_path": "x.png", "dt_polys": [], "rec_text": [], "page_index": 0, "page_count": "2"}\n',
         '{"input_path": "a", "page_index": [0]}\n',
-        # Of one line, with and without an end.
+        # One line, with and without a line break.
         "ssh-ed25519 AAAAC3Nz a-key",
         "a note\n",
         "\n",

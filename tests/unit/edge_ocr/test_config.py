@@ -1,4 +1,4 @@
-"""Pipeline files: what is taken, what is refused and how, and where each value came from."""
+"""Pipeline files: what is accepted and refused, and where each value came from."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_every_key_reaches_its_setting(write):
     limits = config.input
     assert (limits.max_pixels, limits.download_timeout_s) == (1000, 1.5)
     assert (limits.max_file_bytes, limits.max_download_bytes) == (3 * 2**20, 2 * 2**20)
-    # The file above holds every key there is.
+    # The file above has every key.
     assert set(config.origins.values()) == {str(find_config(write(FULL)))}
 
 
@@ -118,7 +118,7 @@ def test_every_key_reaches_its_setting(write):
         ("Pipeline: {}", {"Detection.thresh": 0.2}, True),
         ("Detection: {limit_side_len: 960, windows: true}", {}, True),
         ("Detection: {limit_side_len: 960}", {"Detection.windows": True}, True),
-        # Options go before the file, which may be a dump of every value.
+        # Options override the file, which may be a dump of every value.
         ("Detection: {limit_side_len: 960, windows: true}", {"Detection.limit_side_len": 1280}, False),
         ("Pipeline: {}", {"Detection.limit_side_len": 1280, "Detection.windows": True}, True),
     ],
@@ -126,7 +126,7 @@ def test_every_key_reaches_its_setting(write):
 def test_a_side_limit_that_is_set_is_obeyed(write, file, overrides, windows):
     config = load_config(write(file), overrides)
     assert config.detection.windows is windows
-    # A model's own limit is no user's; what is set later is.
+    # A model's own limit is not the user's; a later setting is.
     later = load_config(write("Pipeline: {}")).with_model_settings({"Detection.limit_side_len": 736}, "inference.yml")
     assert later.detection.windows is True
     assert later.with_values({"Recognition.text_score": 0}, "derive").detection.windows is True
@@ -255,7 +255,7 @@ def test_invalid_pipeline_files_are_refused(write, text, reason):
 
 @pytest.mark.parametrize("place", ["  mean: *b8", "  thresh: *b8", "  ? [*b8]\n  : 1"], ids=["list", "number", "key"])
 def test_aliases_that_stand_for_gigabytes_make_no_long_message(write, place):
-    # 10⁹ texts, were it written out.
+    # 10⁹ texts when expanded.
     levels = ["- &b0 [" + ", ".join("a" * 10) + "]"]
     levels += [f"- &b{i} [" + ", ".join([f"*b{i - 1}"] * 10) + "]" for i in range(1, 9)]
     path = write("Detection:\n  std:\n" + "".join(f"    {level}\n" for level in levels) + place + "\n")
@@ -347,7 +347,7 @@ def test_a_setting_is_read_by_the_type_of_its_key(setting, value):
         ("Detection.thresh=low", "expected a number from 0 to 1, got 'low'"),
         ("Detection.thresh=", "expected a number from 0 to 1, got ''"),
         ("Detection.limit_side_len=1e3", "expected a whole number from 32 to 4000, got 1000.0"),
-        # YAML 1.1 takes it for 90.
+        # YAML 1.1 reads it as 90.
         ("Detection.max_candidates=1:30", "expected a whole number from 1 to 100000, got '1:30'"),
         ("Detection.mean=0.5", "expected a list of three numbers, got '0.5'"),
         ("Detection.mean=[a, 0, 0]", "expected a list of three, each a number from 0 to 1, got ['a', 0, 0]"),
@@ -392,7 +392,7 @@ def test_models_settings_replace_defaults_only(write):
     assert (detection.bin_threshold, detection.box_threshold, detection.unclip_ratio) == (0.2, 0.4, 1.9)
     assert changed.origins["Detection.unclip_ratio"] == "inference.yml of my_det"
     assert changed.origins["Detection.thresh"] == str(path)
-    # The first is as it was.
+    # The first is unchanged.
     assert config.detection.unclip_ratio == 1.5
 
 

@@ -1,4 +1,4 @@
-"""Small files that declare huge pictures: no memory is reserved for what cannot be in the file, on host and board."""
+"""Small files that declare huge pictures: host and board reserve no memory for what cannot be in the file."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from PIL import Image
 from edge_ocr.core.pictures import check_length
 from edge_ocr.errors import InputError
 
-# What a file of a few hundred bytes may take; a picture of SIDE × SIDE has 500 MB.
+# The memory that a file of a few hundred bytes may take; a picture of SIDE × SIDE has 500 MB.
 BOUND_MB = 32
-# Just below the pixels that are allowed.
+# Just below the limit on pixels.
 SIDE = 13_000
 
 MEASURE = """
@@ -173,7 +173,7 @@ BLANK = [("PNG", {}), ("PNG", {"optimize": True}), ("JPEG", {"quality": 1, "opti
          ("JPEG2000", {"tile_size": (128, 128)})]  # fmt: skip
 
 
-# What the format's encoder takes.
+# The encoder's maximum.
 MODES = [
     (kind, options, mode)
     for kind, options in BLANK

@@ -1,4 +1,4 @@
-"""Drawing of results, judged by what changes in the pixels."""
+"""Drawing of results, judged by the changed pixels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DARK = 60  # on the panel, letters at score 1 are darker, boxes and paper are no
 
 @pytest.fixture(autouse=True)
 def _fresh_search(monkeypatch):
-    """No font chosen by whoever runs the tests, nothing found or warned about by an earlier test."""
+    """No font chosen in the environment, nothing found or warned about by an earlier test."""
     monkeypatch.delenv("EDGE_OCR_FONT", raising=False)
     drawing._find_installed_font.cache_clear()
     drawing._warn_no_font.cache_clear()
@@ -339,7 +339,7 @@ def test_ascii_needs_neither_numbers_nor_a_warning(caplog, texts):
     with caplog.at_level(logging.WARNING, logger="edge_ocr"):
         left, _ = split(draw_result(make_image(), boxes, texts, [1] * len(texts)))
     assert not caplog.records
-    assert (cut(left, 0, 0, 58, 200) == GREY).all()  # no number beside the boxes
+    assert (cut(left, 0, 0, 58, 200) == GREY).all()  # no number next to the boxes
 
 
 @pytest.mark.usefixtures("_no_font")
@@ -364,7 +364,7 @@ def test_font_is_no_reason_to_warn(caplog, chinese_font, monkeypatch):
     with caplog.at_level(logging.WARNING, logger="edge_ocr"):
         left, _ = split(draw_result(make_image(), [BOXES[0]], ["山茶"], [1]))
     assert not caplog.records
-    assert (cut(left, 0, 0, 58, 200) == GREY).all()  # no number beside the box
+    assert (cut(left, 0, 0, 58, 200) == GREY).all()  # no number next to the box
 
 
 # --- Finding a font ---

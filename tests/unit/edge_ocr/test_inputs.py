@@ -1,4 +1,4 @@
-"""What `predict` takes, and how results are named after it; pictures are made here."""
+"""Inputs of `predict`, and how results are named after them; the pictures are synthetic."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_bytes_may_change_once_they_are_listed():
 
 
 class Named:
-    """A path of another library."""
+    """A path-like object of another library."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -196,7 +196,7 @@ def test_file_that_cannot_be_read_is_refused(tmp_path):
     buffer = io.BytesIO()
     assert "0 bytes" in refuse_stream(buffer).message
     buffer.write(PNG)
-    # As it was left by who wrote it.
+    # At the position where the writer left it.
     error = refuse_stream(buffer)
     assert "seek(0)" in error.hint
     buffer.close()
@@ -363,7 +363,7 @@ print(page.image.nbytes, read_peak() - before, *page.image[-1, -1])
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 def test_a_large_picture_takes_little_more_memory_than_its_pixels(tmp_path, suffix):
-    """Pillow has four bytes a pixel, the result three; copies of the whole picture would add as much again."""
+    """Pillow needs four bytes per pixel, the result three; copies of the whole picture would double that."""
     path = tmp_path / f"large.{suffix}"
     image = np.full((6000, 5000, 3), (255, 128, 0), np.uint8)
     Image.fromarray(image).save(path)

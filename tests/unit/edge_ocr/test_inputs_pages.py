@@ -85,7 +85,7 @@ def test_tiff_of_many_pages_is_opened_once(monkeypatch):
 def test_pages_are_decoded_only_when_asked_for():
     pages = make_pages(3)
     content = bytearray(encode(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
-    # Cut off in the last page: the ones before it can be had.
+    # Cut off in the last page: the earlier ones are readable.
     walk = Source(bytes(content[: len(content) - 1500]), "x.tif").pages(SETTINGS)
     assert next(walk).image.shape == (20, 30, 3)
     assert next(walk).image.shape == (20, 31, 3)
@@ -93,7 +93,7 @@ def test_pages_are_decoded_only_when_asked_for():
         next(walk)
 
 
-# Pillow only warns of a head that is cut off, and trips over what is missing in it.
+# Pillow only warns about a truncated header, and then fails on its missing parts.
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize(
     ("compression", "bad"), [(None, [2, 3]), ("tiff_lzw", [2])], ids=["in the pixels of a page", "before its head"]
@@ -179,7 +179,7 @@ def test_picture_that_names_a_pdf_is_a_picture(file_format):
         options = {"description": "%PDF-1.7"}
     content = encode(make_picture(), file_format, **options)
     if file_format == "TIFF":
-        # Its text stands behind the pixels.
+        # Its text is after the pixels.
         content = encode(make_picture(8, 8), file_format, **options)
     assert 0 < content.find(b"%PDF-") < 1024
     assert decode(content).shape[2] == 3
@@ -244,7 +244,7 @@ def test_pdf_page_that_cannot_be_drawn_does_not_cost_the_others(pdf, monkeypatch
 def test_bad_tiff_page_does_not_cost_the_others(compression):
     pages = [Image.new("L", (64 + i, 64), 40 * i) for i in range(4)]
     content = bytearray(encode(pages[0], "TIFF", save_all=True, append_images=pages[1:], compression=compression))
-    # The pixels of the second page, tag 273, lie behind the end.
+    # The pixels of the second page (tag 273) are beyond the end.
     entries = [match.start() for match in re.finditer(rb"\x11\x01\x04\0\x01\0\0\0", content)]
     assert len(entries) == 4
     content[entries[1] + 8 : entries[1] + 12] = b"\xff\xff\xff\x7f"
@@ -300,7 +300,7 @@ def test_damaged_pdf_is_refused(pdf):
 
 
 def test_pdfs_are_drawn_by_one_thread_at_a_time(pdf, monkeypatch):
-    # PDFium is not thread-safe, and ends the process now and then where two threads use it.
+    # PDFium is not thread-safe, and sometimes ends the process if two threads use it.
     import pypdfium2
 
     content, draw = pdf(make_pages(3)), pypdfium2.PdfPage.render
@@ -318,7 +318,7 @@ def test_pdfs_are_drawn_by_one_thread_at_a_time(pdf, monkeypatch):
         try:
             for _ in range(3):
                 assert len(decode_all(content)) == 3
-                # A document that is given up half read is closed in between, too.
+                # A half-read document that is dropped is closed in between, too.
                 next(iter(Source(content, None).pages(SETTINGS)))
         except BaseException as error:
             failures.append(error)

@@ -77,7 +77,7 @@ def test_alpha_may_be_deeper_than_colours(colour_bits, alpha_bits):
     array[0, 0, :3] = ink
     array[0, 1, 3] = 0x40 << (alpha_bits - 8)
     array[0, 1, :3] = 0
-    # White that nobody sees must not make the rest dark.
+    # Invisible white must not make the rest dark.
     array[0, 2] = (0xFFFF, 0xFFFF, 0xFFFF, 0)
     assert convert_array(array)[0, :, 0].tolist() == [0x60, 191, 255, 255]
 
@@ -87,7 +87,7 @@ def test_faint_alpha_with_deep_colours_stays_faint():
     array[:, :, 3] = 0x0400
     array[0, 0, :3] = 0
     assert convert_array(array)[0, :, 0].tolist() == [251, 255]
-    # Black ink alone: alpha tells its own depth.
+    # Black ink only: alpha shows its own depth.
     array = np.zeros((1, 2, 4), np.uint16)
     array[0, 0, 3] = 0x0FFF
     assert convert_array(array)[0, :, 0].tolist() == [0, 255]
@@ -329,7 +329,7 @@ def test_flipped_bits_never_raise_anything_else():
             damaged = bytearray(content)
             for place in generator.integers(0, len(content), 3):
                 damaged[place] ^= 1 << int(generator.integers(8))
-            # Either it decodes, or it is refused as everything else is.
+            # Either it decodes, or it is refused with the usual error.
             with contextlib.suppress(InputError):
                 decode_all(bytes(damaged), max_pixels=10**6)
 
@@ -358,7 +358,7 @@ def test_frame_far_larger_than_the_first_is_refused_by_the_limit(monkeypatch):
     content = io.BytesIO()
     frames[0].save(content, "GIF", save_all=True, append_images=frames[1:])
     content = content.getvalue()
-    # The head of the second frame, which says how large it is.
+    # The header of the second frame, which has its size.
     place = content.rindex(b",\0\0\0\0")
     grown = content[: place + 5] + struct.pack("<HH", 400, 200) + content[place + 9 :]
     assert "800 pixels" in refuse(grown, max_pixels=800).message
@@ -366,7 +366,7 @@ def test_frame_far_larger_than_the_first_is_refused_by_the_limit(monkeypatch):
 
 def test_limits_of_several_threads_and_of_others_do_not_mix(monkeypatch):
     content = encode(make_picture())
-    # Pillow by itself takes up to 600.
+    # Pillow itself allows up to 600.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
     failures: list[str] = []
 

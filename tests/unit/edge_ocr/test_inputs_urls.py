@@ -23,18 +23,18 @@ from edge_ocr.errors import InputError
 
 @dataclass
 class Answer:
-    """What the server says at a path."""
+    """The server's response at a path."""
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     length: int | None = -1
-    """Announced; -1 the body's own, None none."""
+    """Announced length; -1: the body's own; None: none."""
     chunk: int | None = None
     pause_s: float = 0.0
-    """Before each chunk of the body, or before the answer where there are no chunks."""
+    """Delay before each chunk of the body, or before the answer if there are no chunks."""
     header_pause_s: float | None = None
-    """Before each byte of a header that never ends; None for whole headers."""
+    """Delay before each byte of an endless header; None for complete headers."""
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_address_with_chinese_and_spaces_is_read(server):
     written = server("/%E7%85%A7%20%E7%89%87.png?q=%E4%B8%AD%20a&b=1%2B1", Answer(body=PNG))
     base = written.partition("/%E7")[0]
     np.testing.assert_array_equal(fetch(f"{base}/照 片.png?q=中 a&b=1%2B1#顶"), EXPECTED)
-    # What is written in ASCII already stays as it is.
+    # Escaped parts stay unchanged.
     np.testing.assert_array_equal(fetch(written), EXPECTED)
 
 
@@ -196,7 +196,7 @@ def test_password_is_refused_and_not_repeated(url):
 
 
 def test_connection_that_ends_early_is_refused(server):
-    # Pillow would make do with what is there.
+    # Pillow would accept the partial content.
     error = refuse_url(server("/a.png", Answer(body=PNG[:-20], length=len(PNG))))
     assert f"{len(PNG) - 20} of {len(PNG)} bytes" in error.message
 

@@ -40,7 +40,7 @@ def read_one(pipeline, value):
     return result
 
 
-# What is read
+# Readings
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -168,7 +168,7 @@ def test_text_score_leaves_lines_out(read_example):
     assert len(some["dt_polys"]) == len(expected) == 10
 
 
-# What goes in and comes out
+# Inputs and results
 
 
 def test_every_way_to_give_a_picture_reads_the_same(open_pipeline, examples):
@@ -185,7 +185,7 @@ def test_every_way_to_give_a_picture_reads_the_same(open_pipeline, examples):
     named, unnamed = str(path), None
     paths = [named, named, unnamed, unnamed, unnamed, named, unnamed, unnamed, named]
     assert [result["input_path"] for result in results] == paths
-    # Saved into one folder, none overwrites another.
+    # Results saved into one folder do not overwrite each other.
     names = [result.name for result in results]
     assert [name for name in names if name.startswith("sign")] == ["sign", "sign_2", "sign_3", "sign_4"]
     numbers = [int(name.removeprefix("image_")) for name in names if name.startswith("image_")]
@@ -319,7 +319,7 @@ def test_sources_of_one_pipeline_may_be_read_alternately(open_pipeline, examples
     assert len(next(first)["rec_text"]) == 4
 
 
-# How a pipeline is built
+# Building a pipeline
 
 
 def test_arguments_override_the_file(default_models, tmp_path):
@@ -386,7 +386,7 @@ def devices(monkeypatch) -> Counter[tuple[str, str, int]]:
 
 @pytest.mark.parametrize("way", ["refuses", "mixes"])
 def test_a_recogniser_of_one_line_at_a_time(monkeypatch, default_models, examples, read_example, way):
-    """Exported with a fixed batch, or with one fixed inside; unless more is asked for, that is no error."""
+    """Exported with a fixed batch, or with one fixed inside; not an error unless more is requested."""
     create_engine = pipeline_module.create_engine
 
     def create(name, model, *rest):
@@ -425,7 +425,7 @@ def test_devices_read_at_the_same_time(devices, default_models, examples, monkey
     both = threading.Barrier(2, timeout=30)
     for reader in pipeline._readers:
         run = reader.detector.engine.run
-        # Each waits for the other: were there turns, neither would come.
+        # Each waits for the other: if they took turns, both would hang.
         monkeypatch.setattr(reader.detector.engine, "run", lambda array, run=run: (both.wait(), run(array))[1])
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda _: read_one(pipeline, examples / "sign.png"), range(2)))
@@ -447,14 +447,14 @@ def test_the_first_device_to_be_free_takes_the_next_picture(devices, default_mod
         slow = pool.submit(read_one, pipeline, examples / "sign.png")
         try:
             assert begun.wait(30)
-            # While one device is busy, the other takes them all; a derived pipeline has the same devices.
+            # While one device is busy, the other reads all; a derived pipeline shares the devices.
             readings = [pool.submit(read_one, pipeline.derive({}), examples / "sign.png") for _ in range(3)]
             done, waiting = concurrent.futures.wait(readings, 20)
         finally:
             held.set()
         assert (len(done), len(waiting)) == (3, 0)
         assert len(slow.result()["rec_text"]) == 4
-    # And it is free again behind a picture that cannot be read.
+    # And it is free again after a picture that cannot be read.
     monkeypatch.setattr(pipeline._readers[0], "read", None)
     monkeypatch.setattr(pipeline._readers[1], "read", None)
     for _ in range(3):
@@ -516,7 +516,7 @@ def test_settings_that_a_loaded_pipeline_cannot_change_are_refused(open_pipeline
 
 @pytest.fixture(scope="module")
 def folders(default_models, tmp_path_factory) -> dict[str, Path]:
-    """The default models as folders of a user, without any description of what they are."""
+    """The default models as a user's folders, without any description."""
     found = {}
     for name, model in default_models.items():
         folder = found[model.kind] = tmp_path_factory.mktemp(model.kind)
@@ -555,7 +555,7 @@ def test_exchanged_models_are_refused(folders, engine, exchanged, kind):
     det, rec = exchanged
     with pytest.raises(ModelError) as error:
         create_pipeline(engine=engine, overrides=override(folders[det], folders[rec]))
-    # Some do not even run on an input of the other kind.
+    # Some do not even run on inputs of the other kind.
     message = error.value.message
     assert f" is not a {kind} model: its output is" in message or " does not run on an input of 1×3×" in message
     assert "\n" not in message
@@ -584,7 +584,7 @@ def test_dictionary_that_does_not_fit_is_refused_with_both_numbers(default_model
     path = tmp_path / "keys.txt"
     path.write_text("\n".join(characters) + "\n", encoding="utf-8")
     if lines == 6624:
-        # 6624 + blank fits: the space is then the dictionary's own affair.
+        # 6624 + blank fits: the space must then be in the dictionary.
         create_pipeline(engine="openvino", overrides={"Recognition.character_dict_path": str(path)})
         return
     with pytest.raises(ModelError) as error:
@@ -602,7 +602,7 @@ def test_cut_weights_are_refused(folders, tmp_path):
         create_pipeline(engine="openvino", overrides=override(folder))
 
 
-# ONNX, with a detector made here: text is where the picture is dark
+# ONNX, with a synthetic detector: dark pixels are text
 
 
 def encode_varint(number: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Results as a mapping, printed and saved; results are made here."""
+"""Results as a mapping, printed and saved; the results are synthetic."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_picture_goes_into_a_folder(tmp_path):
     path = make_result("abc").save_to_img(str(tmp_path))
     assert path == tmp_path / "photo_res.jpg"
     picture = cv2.imread(str(path))
-    # The picture on the left, the texts beside it.
+    # The picture on the left, the texts next to it.
     assert picture.shape[0] == 100
     assert picture.shape[1] > 120
 
@@ -163,7 +163,7 @@ def test_picture_goes_into_a_folder(tmp_path):
 def test_picture_goes_into_a_named_file_of_any_kind(tmp_path, capfd, suffix):
     path = make_result("abc").save_to_img(tmp_path / f"out{suffix}")
     assert cv2.imread(str(path)).shape[0] == 100
-    # OpenCV would warn of options that are not for this kind.
+    # OpenCV would warn about options that are not for this format.
     assert capfd.readouterr() == ("", "")
 
 

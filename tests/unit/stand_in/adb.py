@@ -1,4 +1,4 @@
-"""Stands for adb and a phone: answers as they do, from the scenario that FAKE_ADB names, and notes what it is asked."""
+"""Simulates adb and a phone: answers from the scenario that FAKE_ADB names, and records its commands."""
 
 import json
 import os

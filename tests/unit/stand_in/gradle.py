@@ -1,4 +1,4 @@
-"""Stands for Gradle: tells the version, and builds or fails, as FAKE_GRADLE and FAKE_BUILD say."""
+"""Simulates Gradle: prints the version, and builds or fails, as FAKE_GRADLE and FAKE_BUILD say."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The Android project that an export writes around a bundle: what is in it, and that nothing of its user's is lost."""
+"""The Android project that an export writes around a bundle: its content, and that no file of the user is lost."""
 
 import errno
 import hashlib
@@ -30,7 +30,7 @@ def list_files(folder):
 
 
 def replace(path, content):
-    """Give a file other content, and not those that are linked with it."""
+    """Change the content of a file, but not of those that are linked with it."""
     path.unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
@@ -40,7 +40,7 @@ def list_failed(folder):
     return {check.name: check.detail for check in inspect_bundle(folder).checks if not check.passed}
 
 
-# --- what is in it
+# --- its content
 
 
 def test_the_project_is_the_sources_with_bundle_and_libraries(android_export, repository):
@@ -59,7 +59,7 @@ def test_the_project_is_the_sources_with_bundle_and_libraries(android_export, re
     changed = {name for name in names if (out / name).read_bytes() != (repository / "android_demo" / name).read_bytes()}
     assert changed <= {".gitignore", "gradle.properties"}
     assert "\nedgeocr.abis=arm64-v8a,armeabi-v7a\n" in (out / "gradle.properties").read_text()
-    # What is exported belongs to the user's repository.
+    # Exported files belong in the user's repository.
     ignored = (out / ".gitignore").read_text().split("\n")
     assert "local.properties" in ignored
     assert not [line for line in ignored if "ocr" in line]
@@ -201,7 +201,7 @@ def test_force_replaces_a_project_in_which_nothing_is_the_users(written):
     assert "app/build.gradle.kts" in names
     assert not [name for name in names if "outputs" in name or name.startswith((".gradle/", ".kotlin/", "build/"))]
     assert "armeabi-v7a" in (written / "gradle.properties").read_text()
-    # Of this machine, so neither in the record nor lost.
+    # Specific to this machine, so neither in the record nor lost.
     assert (written / "local.properties").read_bytes() == b"sdk.dir=/sdk"
     assert (written / ".idea" / "workspace.xml").read_bytes() == b"windows"
     assert "local.properties" not in read_record(written)
@@ -365,7 +365,7 @@ def test_a_failed_project_is_kept_next_to_it_and_changed_ones_stay(written, tmp_
     assert len(list(tmp_path.glob("new*"))) == 2
 
 
-# --- what takes a bundle takes a project
+# --- projects in place of bundles
 
 
 def test_a_project_is_verified_with_its_libraries(project):

@@ -1,4 +1,4 @@
-"""What a bundle for boards has beside its models: the shim for a Paddle-Lite library, or what builds it there."""
+"""The files that a bundle for boards adds to its models: the shim for a Paddle-Lite library, or its sources."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MACHINES = {"armv8": "EM_AARCH64", "armv7hf": "EM_ARM"}
 
 @pytest.fixture
 def add(compile_stand_in, headers, tmp_path, monkeypatch) -> Callable[..., RuntimeLibrary]:
-    """Put the stand-in for an ABI into a store, by default as an unpacked archive has it, with its headers."""
+    """Put the stand-in for an ABI into a store, by default like an unpacked archive, with its headers."""
     monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path / "home"))
 
     def add_stand_in(arch: str = "armv8", *, with_headers: bool = True) -> RuntimeLibrary:
@@ -42,7 +42,7 @@ def add(compile_stand_in, headers, tmp_path, monkeypatch) -> Callable[..., Runti
 
 @pytest.fixture
 def add_to_bundle(tmp_path) -> Callable[..., tuple[dict[str, Shim], dict[str, Any], list[str]]]:
-    """Return the shims that a bundle got, its files by name, and what was reported."""
+    """Return the shims of a bundle, its files by name, and the reported steps."""
 
     def run(**libraries: RuntimeLibrary | None) -> tuple[dict[str, Shim], dict[str, Any], list[str]]:
         steps: list[str] = []
@@ -68,7 +68,7 @@ def test_the_shim_is_built_for_the_board(add, tmp_path, arch):
         assert elf["e_machine"] == MACHINES[arch]
         tags = {tag.entry.d_tag: tag for tag in elf.get_section_by_name(".dynamic").iter_tags()}
         assert tags["DT_SONAME"].soname == SHIM
-        # It finds the library beside itself, wherever the bundle lies.
+        # It finds the library in its own folder, wherever the bundle is.
         path = tags.get("DT_RUNPATH") or tags["DT_RPATH"]
         assert getattr(path, "runpath", None) or path.rpath == "$ORIGIN"
         needed = [tag.needed for tag in elf.get_section_by_name(".dynamic").iter_tags("DT_NEEDED")]
@@ -82,7 +82,7 @@ def test_the_shim_is_built_for_the_board(add, tmp_path, arch):
         assert elf.get_section_by_name(".symtab") is None
     assert {"edge_ocr_lite_create", "edge_ocr_lite_run", "edge_ocr_lite_borrow_output"} <= exported
     assert [name for name in exported if not name.startswith("edge_ocr_lite_")] == []
-    # Nothing of this machine, such as the scratch folder that it was built in.
+    # No trace of this machine, such as the scratch folder of the build.
     assert b"/tmp/" not in data
     assert re.fullmatch(r"2\.\d+", min_glibc or "")
 
@@ -180,7 +180,7 @@ def test_scripts_can_be_started(tmp_path):
 
 
 def test_a_file_without_glibc_symbols_needs_no_glibc(lite_library):
-    # It names libc.so.6, but no function of it.
+    # It names libc.so.6, but none of its functions.
     assert find_min_glibc(lite_library("armv8")) is None
 
 
@@ -208,7 +208,7 @@ def test_a_damaged_library_has_no_glibc(compile_stand_in, tmp_path):
         path.write_bytes(data[:size])
         with pytest.raises(ModelError, match="ELF"):
             find_min_glibc(path)
-    # Sections that lie behind the end.
+    # Sections after the end of the file.
     data[0x28:0x30] = struct.pack("<Q", 2**40)
     path.write_bytes(data)
     with pytest.raises(ModelError, match="ELF"):

@@ -30,7 +30,7 @@ def default(export):
 
 @pytest.fixture(scope="module")
 def in_full(opt, make_home, lite_library, android_folder, tmp_path_factory):
-    """Bundles with all that a bundle can have, by target."""
+    """Bundles with all optional parts, by target."""
     home = make_home()
     libraries = {
         "arm": [lite_library("armv8"), lite_library("armv7hf", version="v2.12")],
@@ -88,7 +88,7 @@ def test_a_bundle_with_everything_fits_the_schema(in_full, target):
         named = {library["file"]: library["sha256"], **library.get("companions", {})}
         for name, sha256 in named.items():
             assert sha256 == hashlib.sha256((report.out_dir / name).read_bytes()).hexdigest()
-            # What is no asset of the app is not in the list of its assets.
+            # Files that are not assets of the app are not in the list.
             assert (name in manifest["files"]) == (target == "arm")
         assert len(named) == (1 if target == "arm" else 2)
 

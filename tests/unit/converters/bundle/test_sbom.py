@@ -1,4 +1,4 @@
-"""The SBOM of real bundles: valid by the specification, the manifest's hashes, and no licence that nobody knows."""
+"""The SBOM of real bundles: valid, with the manifest's hashes, and without unknown licences."""
 
 import copy
 import hashlib
@@ -38,7 +38,7 @@ def validate(sbom):
 
 
 def walk(node):
-    """Yield every component, also inside others and those that they were made from."""
+    """Yield every component, including nested ones and those in pedigrees."""
     for value in node.values() if isinstance(node, dict) else node:
         if isinstance(value, (dict, list)):
             yield from walk(value)
@@ -51,7 +51,7 @@ def list_hashes(sbom):
 
 
 def list_expected(folder):
-    """Return the same as the manifest has it."""
+    """Return the same from the manifest."""
     manifest = read_json(folder, "manifest.json")
     expected = {name: entry["sha256"] for name, entry in manifest["files"].items() if name != "bom.cdx.json"}
     for library in manifest["lite"]["libraries"].values():
@@ -124,7 +124,7 @@ def test_the_sbom_is_valid_and_has_every_hash_of_the_manifest(bundle):
     assert found == list_expected(bundle)
     assert len(dict(found)) == len(found)
     for name, sha256 in found:
-        # Of the sources no file ships.
+        # No file of the sources ships.
         for folder in (bundle, locate_bundle(bundle)):
             if (folder / name).is_file():
                 assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256, name
@@ -296,7 +296,7 @@ def test_two_exports_give_the_same_bytes_and_others_another_serial_number(
 
 
 def approve(folder, edit):
-    """Change the SBOM, and its entry in the manifest along, as who changes a bundle by hand would."""
+    """Change the SBOM and its entry in the manifest, like someone who edits a bundle by hand."""
     sbom = (folder / "bom.cdx.json").read_bytes()
     changed = edit(sbom)
     (folder / "bom.cdx.json").write_bytes(changed)
@@ -380,7 +380,7 @@ def test_verify_accepts_a_bundle_without_an_sbom(changed):
         (f"{model_store.ARCHIVE_URL}/release/model_infer.tar", None, True),
         (f"{model_store.ARCHIVE_URL}/release/other_infer.tar", None, False),
         ("https://mirror.example/model_infer.tar", None, False),
-        # Weights of the same size may have come into the store by hand.
+        # Someone may have put weights of the same size into the store.
         (f"{model_store.ARCHIVE_URL}/release/model_infer.tar", "0" * 64, False),
     ],
 )

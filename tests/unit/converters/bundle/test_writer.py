@@ -94,7 +94,7 @@ def test_force_replaces_a_bundle_with_all_its_files(tmp_path):
     assert list_names(tmp_path) == ["bundle"]
 
 
-# --- what is the user's
+# --- the user's files
 
 
 def list_tree(folder):
@@ -103,7 +103,7 @@ def list_tree(folder):
 
 @pytest.fixture
 def used(tmp_path):
-    """A bundle with files of its user's of every kind."""
+    """A bundle with the user's files, of every kind."""
     out = tmp_path / "bundle"
     with open_bundle(out) as bundle:
         bundle.add("models/det.nb", b"old")
@@ -243,7 +243,7 @@ def test_files_changed_during_the_switch_stay_in_the_old_bundle(used, monkeypatc
 
     def change_then_switch(partial, place):
         (place / "models" / "det.nb").write_text("edited")
-        # As editors do: the name is another file's then.
+        # As editors do: the name then belongs to another file.
         (place / ".tmp").write_text("mine: new words!")
         (place / ".tmp").rename(place / "photo 1.jpg")
         (place / "results" / "late.json").write_text("late")
@@ -269,7 +269,7 @@ def test_files_changed_during_the_switch_stay_in_the_old_bundle(used, monkeypatc
 
 
 def test_a_name_that_differs_only_in_case_is_not_lost(tmp_path, monkeypatch):
-    # On a disk that minds no case, `det.NB` is in the way of `det.nb`, which no comparison of names shows.
+    # On a case-insensitive disk, `det.NB` conflicts with `det.nb`, although the names differ.
     out = tmp_path / "bundle"
     with open_bundle(out) as bundle:
         bundle.add_manifest({"edge_ocr_version": "0"})
@@ -303,13 +303,13 @@ def test_what_is_in_the_way_is_reported_and_stays(tmp_path, kind):
     assert (target / "c").samefile(source / "c")
     assert list_tree(target) == ["a", "c"]
     assert list_names(tmp_path / "outside") == []
-    # What is there already is not in its own way.
+    # An existing file does not conflict with itself.
     assert take_along(source, target, ["c"]) == (1, [])
 
 
 @pytest.fixture
 def mount(tmp_path):
-    """Mount something in a folder of the test's; skips where that is not allowed."""
+    """Mount something in a folder of the test; skips if that is not allowed."""
     mounted = []
 
     def mount(*arguments):
@@ -387,7 +387,7 @@ with bundle_writer.open_bundle(Path(sys.argv[1]), force=True) as bundle:
 
 
 def kill_export(repository, out, when):
-    """Kill an export to `out` at a point of its switch; return what it leaves beside it."""
+    """Kill an export to `out` at a point of its switch; return what it leaves next to it."""
     env = {**os.environ, "PYTHONPATH": str(repository)}
     ended = subprocess.run([sys.executable, "-c", KILLED, out, when], env=env, capture_output=True, check=False)
     if "exchanged" in when and ended.returncode == 0:
@@ -479,7 +479,7 @@ def test_a_place_without_locks_is_reported(tmp_path, monkeypatch):
     (step,) = steps
     assert step.startswith(f"WARNING: {old}: ")
     assert step.endswith("cannot be locked: Bad file descriptor")
-    # Exports go on.
+    # Exports continue.
     write_bundle(tmp_path / "bundle")
 
 
@@ -574,7 +574,7 @@ def test_a_link_stays_a_link(tmp_path):
 
 
 def fill_disk(monkeypatch, name):
-    """Let writes to files called `name` fail half-way, as on a full disk."""
+    """Let writes to files called `name` fail halfway, as on a full disk."""
     write_bytes = Path.write_bytes
 
     def write_half(path, data):

@@ -76,7 +76,7 @@ class FakeBoard:
         (self.programs / "sh").symlink_to(shutil.which(name) or pytest.skip(f"{name} is not installed"))
 
     def use_python(self, **facts: object) -> None:
-        """Let the board have this Python, which says that it is a board's."""
+        """Give the board this Python, which reports a board's machine."""
         facts = {
             "machine": "aarch64",
             "bits": 64,
@@ -86,7 +86,7 @@ class FakeBoard:
             "has_onnxruntime": True,
             **facts,
         }
-        # What is called python3 may be a script that looks for one.
+        # python3 may be a script that searches for one.
         answer = f"cat <<'END'\n{json.dumps(facts)}\nEND\n"
         self.put("python3", f'case $2 in *onnxruntime*) {answer}exit;; esac\nexec {sys.executable} "$@"')
 
@@ -121,7 +121,7 @@ def board(tmp_path, monkeypatch) -> FakeBoard:
 
 @pytest.fixture
 def make_files(tmp_path) -> Callable[..., dict[str, Path]]:
-    """Make what is taken for a bundle there, with an installer of our own."""
+    """Make something that counts as a bundle there, with our own installer."""
 
     def make(
         install: str = "exit 0", launcher: str = "exit 0", name: str = "new", others: tuple[str, ...] = ()

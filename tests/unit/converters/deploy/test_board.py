@@ -67,7 +67,7 @@ def test_files_of_the_user_are_kept(board, make_files, shell):
         "results/.c",
         "photos/x.jpg",  # the name of another key of the manifest
         "models/*.nb",  # in a folder of the bundle
-        "lib/old/mine.so",  # in one that the new bundle has not
+        "lib/old/mine.so",  # in one that the new bundle lacks
         "two\nlines/manifest.json",
         "fonts/of/mine.ttf",  # in one that only the new bundle has
         ".installed.txt",
@@ -90,7 +90,7 @@ def test_files_of_the_user_are_kept(board, make_files, shell):
     assert (place / "pictures").readlink() == outside
     assert list_files(outside) == {"not ours.jpg", "gone.txt"}
     assert board.list_home() == ["ocr"]
-    # Next time, too.
+    # The next time, too.
     assert board.deploy(make_files(name="3")) == ["kept 16 of your files"]
 
 
@@ -134,7 +134,7 @@ def test_changed_files_stop_a_deployment_before_anything_is_copied(board, make_f
     change(place, outside)
     before = list_files(place)
     new = make_files(name="2", others=("onnx/det.onnx", "plan/b"))
-    # What the board would copy with is not there any more.
+    # The board no longer has the program to copy with.
     (board.programs / "tar").rename(board.programs / "star")
     board.put("tar", "exit 1")
     with pytest.raises(UsageError) as caught:
@@ -195,7 +195,7 @@ def test_files_changed_during_the_switch_stay_in_the_old_bundle(board, make_file
     place = board.home / "ocr"
     board.deploy(make_files(name="1"))
     write_files(place, "results.json", "deep/er/results.json", "log.txt", "same")
-    # Between what was taken along and the rename, be it minutes.
+    # Between keeping files and the rename, possibly minutes.
     real = (board.programs / "sync").readlink()
     changes = (
         "for name in results.json deep/er/results.json; do echo new >.tmp && mv .tmp $name; done",
@@ -275,7 +275,7 @@ def test_a_bundle_whose_files_cannot_be_listed_is_kept(board, make_files):
     message = "^board: .*: Expecting property name"
     with pytest.raises(UsageError, match=message):
         board.deploy(make_files(name="2"))
-    # Without a list, all is the user's.
+    # Without a list, all files are the user's.
     (place / "manifest.json").write_text('{"edge_ocr_version": "1"}')
     with pytest.raises(UsageError, match=r": edge-ocr-lite, install\.sh, models/a b\.nb$"):
         board.deploy(make_files(name="2"))
@@ -295,7 +295,7 @@ def test_a_bundle_moved_away_by_an_interrupted_switch_is_restored(board, make_fi
         place = board.home / "disk" / "real"
         place.mkdir()
     board.deploy(make_files(name="1"))
-    # What power failure leaves.
+    # Left by a power failure.
     place.rename(f"{place}.old-0123abcd")
     (place.parent / f"{place.name}.new-0123abcd").mkdir()
     with board.open() as opened:

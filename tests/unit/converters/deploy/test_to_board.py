@@ -128,7 +128,7 @@ LIBRARY = {
 
 @dataclass
 class Manifest:
-    """What of a bundle tells where it runs."""
+    """The parts of a bundle that decide where it runs."""
 
     folder: Path
     manifest: dict
@@ -191,7 +191,7 @@ def test_a_board_without_an_engine_is_reported_before_anything_is_copied(board, 
         deploy_bundle(bundle, ADDRESS)
     assert "--pip" in caught.value.hint
     assert board.list_home() == []
-    # A Python that does not tell is left to the installer.
+    # A Python that reports nothing is left to the installer.
     board.put("python3", f'case $2 in *onnxruntime*) exit 1;; esac; exec {sys.executable} "$@"')
     with board.open() as opened:
         assert opened.facts is None
@@ -217,7 +217,7 @@ FIGURES = {
 
 
 def replace_programs(board, launcher: str) -> None:
-    """Let the board unpack a bundle of which only the files are real."""
+    """Let the board unpack a bundle and then replace its programs with fakes."""
     real = (board.programs / "tar").readlink()
     board.put(
         "tar",
@@ -301,6 +301,6 @@ def test_a_plan_for_a_signed_bundle(bundle, own_bundle, pairs):
     plan = plan_deployment(own_bundle, ADDRESS, options)
     assert plan.files["manifest.sig"] == 64
     assert any("trust" in step for step in plan.steps)
-    # Without the option, too, it goes along.
+    # It is also copied without the option.
     assert "manifest.sig" in plan_deployment(own_bundle, ADDRESS).files
     assert caught.value.hint

@@ -1,4 +1,4 @@
-"""Deployments to a phone that is played: programs called adb, gradle and java answer as the real ones do."""
+"""Deployments to a simulated phone: programs called adb, gradle and java answer like the real ones."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ DONE = "Performing Streamed Install\nSuccess\n"
 
 
 class Phone:
-    """What the programs play."""
+    """The scenario that the programs follow."""
 
     def __init__(self, project: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.project = project
@@ -75,7 +75,7 @@ class Phone:
         self.put("java", f'#!/bin/sh\n[ "$1" = -version ] && echo \'openjdk version "{version}" 2025-04-15\' >&2\n')
 
     def play(self, **changes: object) -> None:
-        """Let it answer so; without changes, as a phone on which all goes well."""
+        """Set its answers; without changes, those of a phone on which all goes well."""
         usual = {
             "devices": [PHONE],
             "properties": PROPERTIES,
@@ -166,7 +166,7 @@ def test_the_way_to_a_library_keeps_the_precision(export, tmp_path):
 def edit_manifest(phone, edit):
     path = phone.project / ASSETS / "manifest.json"
     edit(phone.manifest)
-    # It would tell that a hash was changed (test_sbom.py).
+    # It would show that a hash was changed (test_sbom.py).
     phone.manifest["files"].pop("bom.cdx.json", None)
     path.unlink()
     path.write_text(json.dumps(phone.manifest), encoding="utf-8")
@@ -184,7 +184,7 @@ def needy_library(lite_library) -> Path:
     return lite_library("armv8", jni=True, needs=("libc.so", "libc++_shared.so"))
 
 
-# First the library: the phone leaves no compiler in PATH.
+# The library first: with the simulated phone, PATH has no compiler.
 def test_a_library_that_needs_another_is_refused(needy_library, phone):
     name = "ocr/src/main/jniLibs/arm64-v8a/libpaddle_lite_jni.so"
     (phone.project / name).unlink()

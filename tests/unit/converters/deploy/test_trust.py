@@ -18,7 +18,7 @@ from edge_ocr.errors import ModelError, ParityError, ToolchainError
 
 @pytest.fixture
 def system(tmp_path, monkeypatch) -> Path:
-    """The machine's own trust folder, of a board where we are root; not that of this machine."""
+    """The system's trust folder of a board where we are root; not that of this machine."""
     text = deploy_trust._PROGRAM.read_text(encoding="utf-8")
     place = 'SYSTEM_FOLDER = Path("/etc/edge-ocr/trust")'
     assert place in text
@@ -69,7 +69,7 @@ def test_the_first_signed_bundle_brings_its_key(board, system, sign_files, pairs
         "trust": "755",
         **dict.fromkeys(("ours.pub.pem", "seen.json", "trust.py"), "644"),
     }
-    # From now on without --trusted, too; counter and program follow.
+    # From now on also without --trusted; counter and program are updated.
     assert deploy_trusted(board, sign_files(counter=2), None) == str(system)
     assert deploy_trusted(board, sign_files(counter=2), key) == str(system)
     assert json.loads((system / "seen.json").read_bytes()) == {"demo": 2}
@@ -109,7 +109,7 @@ def test_a_board_that_cannot_check_signatures_is_left_as_it_is(board, system, si
     with pytest.raises(ToolchainError, match=r"^board: .*: no OpenSSL"):
         deploy_trusted(board, sign_files(), pairs / "ours.pub")
     assert board.list_home() == []
-    # Who asks for no signature does not need OpenSSL.
+    # Without signatures, OpenSSL is not needed.
     assert deploy_trusted(board, sign_files(), None) is None
 
 

@@ -70,7 +70,7 @@ def test_characters_that_the_model_lacks_are_named(file):
         ("a\n\nb\n", "line 2"),
         ("a\nb\na\n", r"'a' .*1 .*3"),
         (b"\xff\xfe", "is not UTF-8"),
-        # The device looks characters up by class, and no class stands for two of them.
+        # The device looks up characters by class, and each class has only one.
         ("ab\n", "1 .*'ab'"),
     ],
 )

@@ -50,7 +50,7 @@ def test_affine_before_a_conv(run, name, per_channel):
     folds_whole = name == "dense"
     kinds = check_same(run, fold_affine, program, changed=2 if folds_whole else 1)
     kind = options.get("kind", "conv2d")
-    # The addition ahead of the padding or of a transposed conv stays; elsewhere it becomes the bias.
+    # The addition before padding or a transposed conv stays; otherwise it becomes the bias.
     expected = [kind, "elementwise_add"] if folds_whole else ["elementwise_add", kind]
     assert kinds == ["hard_swish", *expected]
 
@@ -94,7 +94,7 @@ def test_a_scale_passes_squeeze_and_excitation(run):
     ("options", "factor", "changed"),
     [
         ({"kind": "max"}, 0.5, 2),
-        ({"kind": "max"}, -0.5, 1),  # the addition alone can move on
+        ({"kind": "max"}, -0.5, 1),  # only the addition can move on
         ({"kind": "avg"}, -0.5, 2),
         ({"kind": "avg", "paddings": [1, 1], "exclusive": False}, 0.5, 1),
         ({"kind": "avg", "ceil_mode": True}, 0.5, 1),
@@ -126,15 +126,15 @@ def test_pooling_over_other_axes_than_rows_and_columns_stops_all(run, between):
 def test_fetched_tensors_stay(run):
     ops = [conv("x", "t0", "w"), mul("t0", "a", "t1"), add("t1", "b", "out")]
     params = {"w": draw(4, 4, 1, 1), "a": [1.5], "b": [0.2]}
-    # An output may be made by the conv itself ...
+    # The conv itself may write one output ...
     kinds = check_same(run, fold_affine, build(ops[:2], params, ("t1",)), changed=1)
     assert kinds == ["conv2d"]
-    # ... but two of them are two.
+    # ... but not two.
     kinds = check_same(run, fold_affine, build(ops, params, ("t1", "out")), changed=1)
     assert kinds == ["conv2d", "elementwise_add"]
     kinds = check_same(run, fold_affine, build(ops, params, ("t0", "out")), changed=0)
     assert kinds == ["conv2d", "elementwise_mul", "elementwise_add"]
-    # A fetched value ahead of a conv.
+    # A fetched value before a conv.
     ahead = [act("relu", "x", "t0"), mul("t0", "a", "t1"), conv("t1", "out", "w")]
     check_same(run, fold_affine, build(ahead, params, ("out", "t1")), changed=0)
 
@@ -165,7 +165,7 @@ def test_a_channel_switched_off_is_not_divided_by(run):
 def test_a_scale_does_not_move_past_a_square(run):
     ops = [act("relu", "x", "t0"), mul("t0", "a", "t1"), mul("t1", "t1", "t2"), conv("t2", "out", "w")]
     check_same(run, fold_affine, build(ops, {"w": draw(4, 4, 1, 1), "a": [3]}), changed=0)
-    # Nor does a product of a value with what was made of it.
+    # Nor past the product of a value and something computed from it.
     ops = [
         act("relu", "x", "t0"),
         mul("t0", "a", "t1"),
@@ -218,10 +218,10 @@ def test_two_convs_become_one(run):
     program = build(ops, params, shapes=shapes)
     assert check_same(run, merge_convs, program, changed=1) == ["conv2d", "elementwise_add"]
     assert program.params["w"].shape == (3, 4, 1, 1)
-    # The second one without a bias gets one.
+    # The second conv gets a bias.
     program = build([*ops[:3], act("relu", "t2", "out")], params | {"d": [0]}, shapes=shapes)
     assert check_same(run, merge_convs, program, changed=1) == ["conv2d", "elementwise_add", "relu"]
-    # Padded, and no bias ahead.
+    # Padded, and without a bias before it.
     program = build([ops[0], conv("t0", "out", "w", pad=1)], {"v": params["v"], "w": draw(3, 6, 3, 3)}, shapes=shapes)
     assert check_same(run, merge_convs, program, changed=1) == ["conv2d"]
 

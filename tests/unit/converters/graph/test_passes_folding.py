@@ -31,7 +31,7 @@ def test_identities_go_and_outputs_keep_their_names(run):
     training = [act("dropout", "x", "t", is_test=False, dropout_implementation="upscale_in_train", dropout_prob=0.1)]
     assert drop_identities(build([*training, act("relu", "t", "out")], {})).changed == 0
     check_same(run, drop_identities, build([act("scale", "x", "out", scale=2.0, bias=0.0)], {}), changed=0)
-    # What is fed cannot be made under the name of an output, and one value cannot have two names.
+    # A fed tensor cannot be written under an output's name, and one value cannot have two names.
     check_same(run, drop_identities, build([act("assign", "x", "out")], {}), changed=0)
     twice = [act("relu", "x", "t"), act("assign", "t", "out")]
     check_same(run, drop_identities, build(twice, {}, ("t", "out")), changed=0)
@@ -41,7 +41,7 @@ def test_a_parameter_that_is_written_is_not_read_late(run):
     ops = [act("assign", "p", "t"), act("scale", "x", "p", scale=3.0, bias=0.0), add("t", "p", "out")]
     program = build(ops, {"p": X + 1}, shape=X.shape)
     assert "assign" in check_same(run, drop_identities, program, changed=0)
-    # Behind the write, and with its copy an output.
+    # After the write, and with its copy as an output.
     ops = [act("relu", "p", "t"), act("scale", "x", "p", scale=3.0, bias=0.0), act("assign", "p", "out")]
     program = build(ops, {"p": X + 1}, ("out", "t"), shape=X.shape)
     check_same(run, drop_identities, program, changed=0)
@@ -109,7 +109,7 @@ NORM = {"s": draw(4), "b": draw(4, seed=2), "m": draw(4, seed=3), "v": np.abs(dr
     ("attrs", "changed"),
     [
         ({}, 1),
-        ({"trainable_statistics": True}, 0),  # with those of the batch, that is
+        ({"trainable_statistics": True}, 0),  # with those of the batch
         ({"trainable_statistics": True, "use_global_stats": True}, 1),
         ({"is_test": False}, 0),
         ({"data_layout": "NHWC"}, 0),
@@ -176,7 +176,7 @@ def layer_norm(epsilon, **means):
 def test_a_layer_norm_has_no_larger_epsilon_than_its_op_takes(run):
     assert check_same(run, fold_layer_norm, layer_norm(1e-3), changed=1) == ["relu", "layer_norm"]
     check_same(run, fold_layer_norm, layer_norm(0.01), changed=0)
-    # As another data type the means are not those of a layer norm.
+    # Means in another data type are not those of a layer norm.
     assert fold_layer_norm(layer_norm(1e-5, out_dtype=6)).changed == 0
 
 
@@ -237,7 +237,7 @@ def test_empty_filters_are_left():
 @pytest.mark.parametrize(("first", "second"), [(1e30, 1e30), (np.inf, 0), (np.nan, 2)])
 @pytest.mark.parametrize("between", ["", "scale", "norm"])
 def test_weights_that_leave_the_range_of_float32_are_reported(first, second, between):
-    """Told, not warned of: what the network computes of small numbers might still have been in it."""
+    """An error, not a warning: results for small numbers might still have been finite."""
     ops = [conv("x", "t0", "w"), conv("t0", "out", "u")]
     if between == "scale":
         ops = [conv("x", "t0", "w"), mul("t0", "a", "out")]

@@ -22,7 +22,7 @@ from edge_ocr.models.resolve import resolve_model
 NAMES = {"det": "PP-OCRv4_mobile_det", "rec": "PP-OCRv4_mobile_rec", "cls": "ch_ppocr_mobile_v2_cls"}
 RECEIPT = Path(__file__).parents[4] / "examples" / "images" / "receipt.jpg"
 
-# Saves again, in the old format: argv is a folder, and the files without suffix that are saved there.
+# Re-saves models in the old format: argv is the folder to save into, and the models without suffix.
 RESAVE = """
 import sys, paddle
 paddle.enable_static()
@@ -109,12 +109,12 @@ def run():
 
 @pytest.fixture(scope="module")
 def saved_by_paddle_3(models, tmp_path_factory):
-    """The shipped models and a small network as the installed Paddle saves them, `<kind>.pdmodel`, in one folder."""
+    """The shipped models and a small network, re-saved by the installed Paddle as `<kind>.pdmodel` in one folder."""
     folder = tmp_path_factory.mktemp("paddle3")
     environment = os.environ | {"FLAGS_enable_pir_api": "0"}
     sources = [f"{kind}={models[kind].program.with_suffix('')}" for kind in NAMES]
     for script, arguments in ((RESAVE, sources), (EXPORT, [])):
-        # A file, as tracing reads the source of what it traces.
+        # A file, because tracing reads the source of what it traces.
         file = folder / "save.py"
         file.write_text(script, encoding="utf-8")
         command = [sys.executable, str(file), str(folder), *arguments]
@@ -154,7 +154,7 @@ def test_results_stay(models, run, tmp_path, kind, onednn):
         assert np.isfinite(after).all()
         assert before.shape == after.shape
         assert np.abs(after - before).max() <= 1e-4
-        # A second shape and a batch, as the shapes have become attributes.
+        # A second shape and a batch, because the shapes are now attributes.
         larger = np.repeat(np.concatenate([array, array[..., ::-1]], axis=3), 2, axis=0)
         if kind != "cls":
             before = run(model.program, model.params, larger, onednn=onednn)
@@ -227,7 +227,7 @@ def test_pruned_recogniser(models, run, convert, tmp_path):
         chosen = run(model.program, model.params, array)[..., kept]
         pruned = run(*files, array)
         assert np.isfinite(pruned).all()
-        # Where the kept classes had hardly any probability, the original has lost its digits.
+        # If the kept classes had almost no probability, the original has lost precision.
         clear = chosen.sum(-1) > 1e-3
         expected = chosen[clear] / chosen[clear].sum(-1, keepdims=True)
         assert np.abs(pruned[clear] - expected).max() <= 1e-4
@@ -258,7 +258,7 @@ def test_models_saved_by_paddle_3_convert(saved_by_paddle_3, run, convert, tmp_p
     if kind in EVIDENCE:
         assert sum(nb.op_histogram().values()) == EVIDENCE[kind][1 if optimize else 0]
     if kind == "cnn" and optimize:
-        # Bias and batch norm are in the convolutions, so relu can be too.
+        # Bias and batch norm are in the convolutions, so relu can be fused, too.
         assert not {"batch_norm", "relu", "dropout"} & nb.op_histogram().keys()
     if optimize or alone:
         return
@@ -316,6 +316,6 @@ def test_each_restored_thing(saved_by_paddle_3):
     assert program.find_shape(get_output(flat, "XShape")) == (0, -1, 120, 1, -1)
     masks = [get_output(op, "Mask") for op in dropouts]
     assert len({*masks}) == len(dropouts)
-    # A value that is there is the model's own.
+    # An existing value is the model's own.
     swishes[0].attrs[-1].f = 1.5
     assert restore_attributes(program).changed == 0

@@ -1,4 +1,4 @@
-"""Passes on what ONNX exporters decompose."""
+"""Passes on operators that ONNX exporters decompose."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from converters.sources.onnx import import_onnx
 
 
 def gelu_nodes(order, divide):
-    """Return x·½·(1 + erf(x / √2)) with factors and terms in another order each."""
+    """Return x·½·(1 + erf(x / √2)) with factors and terms in various orders."""
     scale = ("Div", ("x", "root"), "q", {}) if divide else ("Mul", ("inverse", "x"), "q", {})
     nodes = [scale, ("Erf", ("q",), "e", {}), ("Add", ("e", "one") if order % 2 else ("one", "e"), "t", {})]
     ends = [

@@ -1,6 +1,6 @@
-"""Each pass on hundreds of random graphs that have its pattern, or nearly: Paddle computes the same before and after.
+"""Each pass on hundreds of random graphs with its pattern, or nearly so: Paddle computes the same before and after.
 
-A graph is drawn from a seed. Around half have the pattern as the pass wants it; in the others something is off: an
+A graph is drawn from a seed. About half have the exact pattern; the others differ from it: an
 optional input is set, an attribute has another value, a result is read by others or is an output, a name is written
 twice, a parameter is changed before it is read. A pass must change some of the graphs and leave some, so that one that
 does too much and one that does nothing are both found.
@@ -53,7 +53,7 @@ def run():
 
 
 class Graph:
-    """A program under construction, and the array that it is fed with."""
+    """A program under construction, and its input."""
 
     def __init__(self, rng, shape):
         self.rng = rng
@@ -66,7 +66,7 @@ class Graph:
         self.program.insert_op(None, "feed", {"X": "feed"}, {"Out": "x"}, {"col": 0})
         self.outputs = []
         self.room = min(shape[2:], default=0)
-        """Rows and columns that are left at least."""
+        """The fewest rows and columns that remain."""
 
     def draw(self, *shape):
         return self.numbers.normal(0, 1, shape).astype(np.float32)
@@ -119,7 +119,7 @@ class Graph:
         return self.put(kind, shape, slot="Output", Input=source, Filter=weight, **attrs)
 
     def vector(self, channels, *, low=None):
-        """Return a parameter with a number a channel, and the axis to lay it on from."""
+        """Return a parameter with one number per channel, and the axis that it is aligned to."""
         value = self.draw(channels) if low is None else np.abs(self.draw(channels)) + low
         form = self.rng.choice(["axis", "axis", "right", "whole", "number"])
         if form == "number":
@@ -134,7 +134,7 @@ class Graph:
         ]
 
     def finish(self, *outputs, trouble=0.4):
-        """Declare the outputs, and maybe put something in a pass's way."""
+        """Declare the outputs, and sometimes add an obstacle for a pass."""
         self.outputs += outputs
         if self.maybe(trouble):
             self.trouble()
@@ -153,7 +153,7 @@ class Graph:
         elif kind == "reader":
             self.outputs.append(self.act(middle, "tanh"))
         elif kind == "rewritten":
-            # Behind all readers, so the value that they had must not be looked for here.
+            # After all readers, so this is not the value that they read.
             self.program.insert_op(None, "scale", {"X": "x"}, {"Out": middle}, {"scale": 3.0, "bias": 0.0})
         elif kind == "early":
             self.program.insert_op(first, "scale", {"X": "x"}, {"Out": middle}, {"scale": 3.0, "bias": 0.0})
@@ -165,11 +165,11 @@ class Graph:
                 self.outputs.append(self.put("scale", self.program.params[name].shape, X=name, scale=2.0, bias=0.0))
 
 
-# --- graphs, by the pass that they are for
+# --- graphs for each pass
 
 
 def draw_identities(g):
-    # Also of no dimensions, where one number of shape [1] adds one.
+    # Also 0-D, to which a number of shape [1] adds a dimension.
     value = g.put("reduce_mean", (), X="x", reduce_all=True, keep_dim=False, dim=[0]) if g.maybe(0.15) else "x"
     for _ in range(g.rng.randint(2, 5)):
         shape = g.shape(value)
@@ -229,7 +229,7 @@ def draw_activations(g):
         raised = g.pair("add", other, g.number(off(3.0, 1.01)), swap=g.maybe(0.3))
         bounds = {}
         if g.maybe(0.3):
-            # They win over the attributes.
+            # They override the attributes.
             slot, usual = g.rng.choice([("Min", 0.0), ("Max", 6.0)])
             bounds[slot] = g.param([g.rng.choice([usual, 2.5])])
         gate = g.act(raised, "clip", min=g.rng.choice([0.0] * 5 + [0.5]), max=off(6.0, 0.5), **bounds)
@@ -420,7 +420,7 @@ def draw_gates(g):
 def fill(g, value):
     attrs = {"shape": [1], "dtype": 2, "value": float(value), "str_value": g.rng.choice([str(value), ""])}
     if g.maybe(0.1):
-        # It wins over the attributes.
+        # It overrides the attributes.
         tensors = {"ValueTensor": g.param([value], np.int32)}
         return g.put("fill_constant", (1,), force_cpu=True, **tensors, **attrs | {"value": 2.0, "str_value": "2"})
     return g.put("fill_constant", (1,), force_cpu=True, **attrs)
@@ -430,7 +430,7 @@ def draw_reshapes(g):
     value = g.act("x", "assign")
     shape = g.array.shape
     if g.maybe(0.4):
-        # Of a parameter, which is added.
+        # A reshaped parameter, which is added.
         channels = shape[1]
         tensors, to = {}, g.rng.choice([[1, channels, 1, 1], [1, -1, 1, 1], [-1, channels, 1, 1], [1, 0, 1, 1]])
         source = g.draw(1, channels) if 0 in to else g.draw(channels)
@@ -473,7 +473,7 @@ def draw_slices(g):
     ends = [start + (1 if g.maybe(0.9) else 2) if start >= 0 else 2**31 - 1 for start in starts]
     tensors = {}
     if g.maybe(0.2) and starts == [0]:
-        # It wins over the attribute.
+        # It overrides the attribute.
         starts = [1]
         tensors["StartsTensor"] = g.param([0], np.int32)
         ends = [g.rng.choice([1, 2])]
@@ -511,7 +511,7 @@ def draw_old_ops(g):
 
 
 def draw_networks(g):
-    """Draw something of everything, one behind the other."""
+    """Draw one of each, one after the other."""
     value = "x"
     for _ in range(2):
         value = draw_conv(g, value)
@@ -541,7 +541,7 @@ def run_all(program):
 PICTURES = [(2, 4, 8, 8), (1, 4, 4, 4), (2, 4, 5, 6), (1, 4, 7, 4)]
 LARGE = [(2, 4, 16, 13), (1, 4, 12, 12)]
 ROWS = [(2, 4, 4), (1, 3, 6), (2, 5, 1), (1, 4, 4, 4), (2, 1, 5, 5)]
-# By pass: what draws its graphs, of what shapes, and the least and largest share of them that it changes.
+# By pass: the function that draws its graphs, the shapes, and the range of the share that it changes.
 PASSES = {
     drop_identities: (draw_identities, [*PICTURES, (1, 4, 1, 1)], 0.3, 0.9),
     fold_activations: (draw_activations, [*PICTURES, (3, 7), (1, 1)], 0.2, 0.8),

@@ -1,4 +1,4 @@
-"""Classes that are left out of a recogniser."""
+"""Classes that are removed from a recogniser."""
 
 import numpy as np
 import pytest

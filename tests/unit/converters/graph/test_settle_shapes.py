@@ -23,7 +23,7 @@ def reshape(source, sides, result="out"):
 
 def test_shapes_become_attributes(run):
     shape = ("shape", "Input=x", "Out=s", {})
-    # A copied side, constants, and one that only the device knows.
+    # A copied dimension, constants, and one that only the device knows.
     ops = [shape, side("s", "n", 0), side("s", "w", 3), fill("two", 2)]
     program = build([*ops, reshape("x", ["n", "two", "w"])], {}, shapes={"s": (4,)})
     assert settle_shapes(program).changed == 1
@@ -36,7 +36,7 @@ def test_shapes_become_attributes(run):
     [
         (["n", "four", "sixtyfour"], [0, 4, 64]),
         (["n", "c", "any"], [0, 0, -1]),
-        (["c", "n", "sixtyfour"], None),  # both at another place than their own: two unknown
+        (["c", "n", "sixtyfour"], None),  # both in another place: two unknown
         (["h", "eight", "eight", "four"], [-1, 8, 8, 4]),
         (["h", "any"], None),  # one unknown and one -1
     ],
@@ -67,7 +67,7 @@ def test_a_dimension_beyond_32_bits_is_unknown(value):
 def test_the_shape_of_another_tensor_is_not_a_copy(run):
     ops = [pool("x", "p"), ("shape", "Input=p", "Out=s", {}), side("s", "h", 2), fill("o", 0)]
     program = build([*ops, reshape("x", ["o", "o", "h", "o"])], {}, shapes={"s": (4,)})
-    # Known not to be a copy, it is the unknown one.
+    # It is not a copy, so it is the unknown one.
     settle_shapes(program)
     assert list(next(op for op in program.ops if op.type == "reshape2").attrs[0].ints) == [0, 0, -1, 0]
 

@@ -23,7 +23,7 @@ from edge_ocr.errors import ToolchainError, UsageError
 
 WHEEL = WHEELS[LITE_VERSION].version
 
-# A process of its own that finds the toolchain and says what it did.
+# A separate process that finds the toolchain and reports its steps.
 FIND = """
 import json
 from converters.lite.toolchain import find_opt_interpreter
@@ -35,7 +35,7 @@ print(json.dumps([str(found.python), found.origin, steps]))
 
 @pytest.fixture
 def empty_cache(tmp_path, monkeypatch):
-    """An empty cache folder; skips where this interpreter has paddlelite itself and makes nothing."""
+    """An empty cache folder; skips if this interpreter has paddlelite and so makes nothing."""
     if sys.version_info < (3, 11):
         pytest.skip("this interpreter takes the paddlelite wheel itself")
     monkeypatch.delenv(PYTHON_VARIABLE, raising=False)
@@ -141,7 +141,7 @@ def test_a_named_interpreter_of_another_version_is_refused(opt, monkeypatch):
 
 
 def test_a_named_interpreter_without_paddlelite_is_refused(monkeypatch, tmp_path):
-    # A ready cache would do; what the user named must not be passed over.
+    # A ready cache exists, but the interpreter that the user named must not be skipped.
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
     monkeypatch.setenv(PYTHON_VARIABLE, str(bare / "bin" / "python"))
@@ -179,7 +179,7 @@ def test_without_python_and_network_everything_tried_is_listed(empty_cache, no_p
 
 def test_an_install_that_fails_leaves_nothing(opt, empty_cache, tmp_path, monkeypatch):
     cut_network(tmp_path, monkeypatch)
-    # What a killed process left, and an environment whose interpreter has gone.
+    # Leftovers of a killed process, and an environment whose interpreter is gone.
     (empty_cache / f"{WHEEL}-py310" / "bin").mkdir(parents=True)
     gone = empty_cache / f"{WHEEL}-py39"
     gone.mkdir()

@@ -15,7 +15,7 @@ from converters.lite.opt import run_opt
 from converters.processes.child import Child, run_child
 from edge_ocr.errors import ConversionError, ToolchainError
 
-# Says the id of what it started, which holds no pipe, and ends.
+# Prints the id of its child, which holds no pipe, and ends.
 LEADER = "sleep 60 </dev/null >/dev/null 2>&1 & echo $!"
 
 
@@ -56,7 +56,7 @@ def test_children_of_an_ended_leader_are_ended(end):
 def test_a_group_is_ended_once(monkeypatch):
     child = Child(["true"])
     child.end(5)
-    # Another group may have got the id by then.
+    # Another group may have the id by then.
     monkeypatch.setattr(os, "killpg", lambda *arguments: pytest.fail("killed again"))
     child.kill()
 
@@ -67,7 +67,7 @@ def test_a_group_is_ended_while_its_leader_still_has_the_id(monkeypatch, how):
     kill = os.killpg
 
     def note(pid, number):
-        # Of a process that was waited for, there is nothing any more.
+        # A reaped process no longer exists.
         killed.append(Path(f"/proc/{pid}").exists())
         kill(pid, number)
 

@@ -1,4 +1,4 @@
-"""Addresses of boards, and what failures of ssh mean."""
+"""Addresses of boards, and the meaning of ssh's failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which ONNX models are imported as a whole, and how those that are not are named."""
+"""Which ONNX models are imported, and how errors name what is refused."""
 
 from __future__ import annotations
 

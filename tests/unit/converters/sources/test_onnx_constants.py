@@ -1,4 +1,4 @@
-"""What is computed of constants, and how much of it."""
+"""Computation on constants, and its limits."""
 
 from __future__ import annotations
 

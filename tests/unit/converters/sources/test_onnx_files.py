@@ -1,4 +1,4 @@
-"""What an ONNX model keeps in other files, and sizes that are not true."""
+"""External data of ONNX models, and wrong sizes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_external_data_is_read_or_missed(tmp_path, missing):
 
 
 def make_external(folder, *, place="initializer", location="m.data", offset="0", length=None, dims=(6, 4, 3, 3)):
-    """Write a model whose filters stand, or are said to stand, in another file, and return its path."""
+    """Write a model whose filters are declared to be in another file, and return its path."""
     folder.mkdir(exist_ok=True)
     value = weights(6, 4, 3, 3)
     (folder / "m.data").write_bytes(value.tobytes())
@@ -181,7 +181,7 @@ def test_tensors_may_share_a_file_but_not_multiply_memory(tmp_path, count, is_re
 
 @pytest.mark.parametrize("place", ["initializer", "values"])
 def test_sparse_tensors_are_refused(tmp_path, place):
-    """Written out, one of a few bytes may fill the memory."""
+    """The dense form of a few bytes may fill the memory."""
     source = make(one("Mul", "c"), {"c": f32(1)}, path=tmp_path / "m.onnx")
     model = onnx.load(source)
     values, indices = numpy_helper.from_array(f32(1), "s"), numpy_helper.from_array(i64(0), "i")

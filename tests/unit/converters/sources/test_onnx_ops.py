@@ -132,7 +132,7 @@ def test_op_computes_as_onnx_runtime(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_op_computes_the_same_in_the_nb(name, tmp_path, opt):
-    """By the real opt, with the passes, and the graph that devices run."""
+    """With the passes, the real opt, and the graph that devices run."""
     nodes, constants, opset = ALL[name]
     source = make(nodes, constants, opset=opset, path=tmp_path / "m.onnx")
     program = import_onnx(source)

@@ -1,4 +1,4 @@
-"""Shapes that an ONNX model computes."""
+"""Shapes computed by an ONNX model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge_ocr.errors import ConversionError, ModelError
 
 
 def flatten_nodes(*extra):
-    """Return nodes that keep batch and channels and join the rest, as exporters write it."""
+    """Return nodes that keep batch and channels and flatten the rest, as exporters write them."""
     return [
         ("Shape", ("x",), "shape", {}),
         ("Cast", ("shape",), "wide", {"to": 7}),
@@ -27,7 +27,7 @@ SIDES = {"zero": i64(0), "one": i64(1), "two": i64(2), "three": i64(3), "rest": 
 
 
 def test_shape_is_settled(tmp_path):
-    """Rows, flattened and turned, get their height and width back; the width is read from the input."""
+    """Flattened and transposed rows get their height and width back; the width comes from the input."""
     nodes = flatten_nodes(
         ("Gather", ("shape", "three"), "width", {}),
         ("Squeeze", ("width", "zero"), "number", {}),
@@ -75,7 +75,7 @@ def test_flattened_dimensions_stay_free(tmp_path):
 
 
 def test_free_dimensions_of_one_name_are_one(tmp_path):
-    """The batch is read from the input, and the reshaped tensor lies behind it."""
+    """The batch size comes from the input, and the reshaped tensor is computed later."""
     nodes = [
         ("Relu", ("x",), "r", {}),
         ("Shape", ("x",), "shape", {}),

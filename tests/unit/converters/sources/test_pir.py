@@ -1,4 +1,4 @@
-"""PIR programs, exported by the Paddle that is installed, through paddle2onnx in its own environment."""
+"""PIR programs, exported by the installed Paddle, through paddle2onnx in its own environment."""
 
 import json
 import re
@@ -31,7 +31,7 @@ from edge_ocr.models.resolve import resolve_model
 
 needs_paddle2onnx = pytest.mark.usefixtures("paddle2onnx")
 
-# The layers of a detector and of a recogniser, an upsampling among them if asked for.
+# The layers of a detector and a recogniser, optionally with an upsampling.
 EXPORT = """
 import sys, paddle
 from paddle import nn
@@ -131,7 +131,7 @@ def widen(item):
 
 @needs_paddle2onnx
 def test_unconverted_doubles_are_refused(exports, tmp_path, monkeypatch):
-    """The negative of the test above: without the change, paddle2onnx does not take them."""
+    """The negative of the test above: without the change, paddle2onnx refuses them."""
     program, params = (exports / "upsample" / name for name in ("inference.json", "inference.pdiparams"))
     monkeypatch.setattr(pir_import, "_narrow_scales", widen)
     with pytest.raises(ConversionError, match="MUST be ir::FloatAttribute"):
@@ -218,7 +218,7 @@ ANSWER = {"python_version": "3.12.1", "versions": {"paddle2onnx": TOOL.version, 
 
 
 def take_for_python(monkeypatch, folder: Path, text: str, answer: object = ANSWER) -> Path:
-    """Name a program that answers as an interpreter with paddle2onnx would, and does `text` when it shall convert."""
+    """Write a program that answers like an interpreter with paddle2onnx, and runs `text` to convert."""
     script = folder / "python"
     describe = f"case \"$*\" in *describe*) echo '{json.dumps(answer)}'; exit;; esac"
     script.write_text(
@@ -311,7 +311,7 @@ def test_an_environment_is_made_once_and_then_found(paddle2onnx, tmp_path, monke
     """From uv's cache or the registry."""
     monkeypatch.delenv(TOOL.variable, raising=False)
     monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path))
-    # What a killed process left.
+    # Leftovers of a killed process.
     (tmp_path / "paddle2onnx" / "2.1.0-paddle3.3.1-py312" / "bin").mkdir(parents=True)
     steps: list[str] = []
     made = find_paddle2onnx(report=steps.append)
@@ -359,7 +359,7 @@ def test_an_interpreter_that_does_not_start(plain, tmp_path, monkeypatch):
         convert_pir(*plain, tmp_path / "model.onnx")
 
 
-# --- all the way
+# --- end to end
 
 
 @needs_paddle2onnx
@@ -375,5 +375,5 @@ def test_pir_becomes_an_nb_that_computes_the_same(exports, tmp_path, opt, name):
     array = np.random.default_rng(1).uniform(-1, 1, (2, 3, 32, 48)).astype(np.float32)
     session = pytest.importorskip("onnxruntime").InferenceSession(graph, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {session.get_inputs()[0].name: array})
-    # Paddle itself, on the program as it was; upsampling in PIR form included.
+    # Paddle itself, on the original program, including upsampling in PIR form.
     np.testing.assert_allclose(found, PaddleEngine(model, "cpu", 0, 1).run(array), rtol=0, atol=1e-5)

@@ -60,7 +60,7 @@ def test_a_truncated_program_is_refused(tmp_path, det_program):
 
 
 def drop_required(data):
-    # A var whose name is given under a field number that nobody knows.
+    # A var whose name has an unknown field number.
     return data.replace(b"\x0a\x04wxyz", b"\x7a\x04wxyz", 1)
 
 
@@ -144,7 +144,7 @@ def test_reading_and_editing_do_without_paddle(models):
 
 
 def make_program(tmp_path, variables=(("w", 5, (2, 3)),)):
-    """Write a program with `variables` of name, data type and dims, and parameters of ones that fit."""
+    """Write a program with `variables` (name, data type and dims), and matching parameters of ones."""
     framework = load_framework_pb2()
     desc = framework.ProgramDesc()
     block = desc.blocks.add(idx=0, parent_idx=-1)
@@ -228,7 +228,7 @@ def test_absurd_sizes_are_refused_without_allocating(tmp_path, dims):
 
 @pytest.mark.parametrize("dims", [(0, 1 << 62, 1 << 62), (1,) * 65, (0,) * 70])
 def test_impossible_shapes_are_refused(tmp_path, dims):
-    """Found by tests/fuzz/test_paddle_fuzz.py; a dimension of 0 lets the others be of any size."""
+    """Found by tests/fuzz/test_paddle_fuzz.py; with a dimension of 0, the others may have any size."""
     program, params = make_program(tmp_path, [("w", 5, (2, 3))])
     desc = load_framework_pb2().ProgramDesc.FromString(program.read_bytes())
     desc.blocks[0].vars[0].type.dense_tensor.tensor.dims[:] = dims
@@ -265,7 +265,7 @@ def test_attributes():
         assert type(get_attr(op, name)) is type(value)
     assert get_attr(op, "missing") is None
     assert get_attr(op, "missing", 7) == 7
-    # One that is there keeps its type.
+    # An existing one keeps its type.
     op.attrs.add(name="longs", type=11)
     set_attr(op, "longs", [1 << 40])
     assert get_attr(op, "longs") == [1 << 40]

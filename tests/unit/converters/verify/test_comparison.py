@@ -1,4 +1,4 @@
-"""What the comparison of a bundle with its reference is made of."""
+"""The parts of the comparison of a bundle with its reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models on ARM libraries: a stand-in for Paddle-Lite that obeys the model file, and the real one where it is."""
+"""Models on ARM libraries: a stand-in for Paddle-Lite that obeys the model file, and the real one if available."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models on ARM libraries, under qemu and over ssh: a stand-in for Paddle-Lite, and the real one where it is."""
+"""Models on ARM libraries, under qemu and over ssh: a stand-in for Paddle-Lite, and the real one if available."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ with open_lite_engines(
 def start_interrupted(
     runner: str, model: Path, library: Path, headers: Path, repository: Path, scratch: Path
 ) -> subprocess.Popen[bytes]:
-    """Start a process that runs a model, to be interrupted."""
+    """Start a process that runs a model and will be interrupted."""
     return subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, runner, model, library, headers],
         env={**os.environ, "PYTHONPATH": str(repository), "TMPDIR": str(scratch)},
@@ -201,7 +201,7 @@ def test_invalid_options_are_refused(library, headers, tmp_path):
 def test_an_interrupted_run_leaves_no_process(library, headers, repository, tmp_path, list_programs):
     model = tmp_path / "model.nb"
     model.write_text("sleep-run", encoding="utf-8")
-    # In a process of its own: this one may hold engines with handlers of signals.
+    # In a separate process: engines in this one may have signal handlers.
     process = start_interrupted("qemu", model, library, headers, repository, tmp_path)
     try:
         assert wait_until(lambda: any(PROGRAM in command for command in list_programs(tmp_path)))
@@ -268,7 +268,7 @@ def test_an_interrupted_verification_leaves_nothing_on_the_board(
 ):
     model = server.folder / "model.nb"
     model.write_text("sleep-run", encoding="utf-8")
-    # Nobody can tidy up behind SIGKILL on this side: what it leaves must lie in a folder of this test.
+    # Nothing can clean up here after SIGKILL, so leftovers must be in a folder of this test.
     process = start_interrupted(server.runner, model, library, headers, repository, server.folder)
     try:
         assert wait_until(lambda: any(PROGRAM in command for command in list_programs(server.root)))
@@ -343,7 +343,7 @@ def test_a_board_runs_the_program_itself(server, library, headers, monkeypatch):
     board = replace(lite_runner.MACHINES["armv8"], kernels=("riscv64",), loader="/bin/sh")
     monkeypatch.setattr(lite_runner, "MACHINES", {"armv8": board})
     server.put("uname", "echo riscv64")
-    # It cannot, being this machine; where the kernel knows ARM programs, it misses the loader.
+    # It cannot, as it is this machine; if the kernel can run ARM programs, the loader is missing.
     expect_refusal(server.runner, library, headers, r"double\.nb on 127\.0\.0\.1: .*exit code")
 
 

@@ -1,4 +1,4 @@
-"""The page about a comparison, read back with a parser as a browser would."""
+"""The report page, parsed as a browser would."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Element:
 
 
 class Page(HTMLParser):
-    """A tree of elements; a page whose tags are not balanced is no page."""
+    """A tree of elements; unbalanced tags are an error."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ def make_line(text, y=20, rec_score=0.99):
 
 
 def make_pair(before, after, y=20):
-    """A pair of lines; None is a line that is not there."""
+    """A pair of lines; None is a missing line."""
     sides = [None if text is None else make_line(text, y) for text in (before, after)]
     return LinePair(*sides, 0.0 if None in sides else 1.0)
 
@@ -121,7 +121,7 @@ def make_report(*images, checks=None, **fields):
 
 
 def make_trace(parted=None, count=12, threshold=2e-4):
-    """A trace whose ops count from 1; `parted` is the op where it parts."""
+    """A trace whose ops count from 1; `parted` is the first op that differs."""
     tensors = []
     for index in range(1, count + 1):
         agrees = parted is None or index < parted
@@ -199,7 +199,7 @@ def test_every_layer_has_a_meaning(layer):
 
 
 def test_nothing_run_has_not_passed():
-    """As where a file is damaged: no picture, no figure."""
+    """As for a damaged file: no pictures and no figures."""
     check = Check("files", "models/rec.nb", False, "sha256 is not what the manifest says")
     page = read_page(make_report(checks=[check], figures={}))
     assert "FAILED" in page.find("h1")[0].text
@@ -242,7 +242,7 @@ def test_accuracy():
     assert "Accuracy" not in "".join(element.text for element in read_page(make_report(make_image())).find("h2"))
 
 
-# --- what comes from files
+# --- content from files
 
 
 def test_hostile_texts_are_text():
@@ -345,7 +345,7 @@ def test_box_without_match_and_text():
 
 
 def test_text_below_the_score_is_not_shown():
-    """The boxes have what was read; the texts have what is shown."""
+    """The boxes have all lines; the texts only those that are shown."""
     reference, exported = make_line("total"), make_line("tqtal", rec_score=0.3)
     image = replace(
         make_image(("total", "tqtal")),
@@ -368,7 +368,7 @@ def test_many_equal_lines_are_folded():
     assert ["open" in one.attributes for one in many] == [False]
     assert ["open" in one.attributes for one in mixed] == [True, False]
     assert [len(find_rows(one, "IoU")) for one in mixed] == [1, 20]
-    # Numbers are those of the boxes in the picture, also of what is folded.
+    # Numbers are those of the boxes in the picture, including folded lines.
     assert [cells["line"].text for cells in find_rows(mixed[1], "IoU")] == [str(i) for i in range(2, 22)]
 
 
@@ -413,7 +413,7 @@ def test_boxes_are_drawn():
             else:
                 assert has_colour(band, colour[0])
                 assert not has_colour(band, colour[1])
-    # The page is about the picture, and does not draw into it.
+    # The page must not draw into the original picture.
     assert (image.image == 255).all()
 
 

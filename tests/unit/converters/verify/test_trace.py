@@ -12,7 +12,7 @@ from converters.sources.program import read_program
 from converters.verify.trace import LIMIT_BYTES, THRESHOLDS, describe_trace, trace_model
 from edge_ocr.errors import ModelError, NotVerifiedError, UsageError
 
-# Height and width: small, as every tensor is compared with all of its shape.
+# Height and width: small, because every tensor is compared with all of its shape.
 SIZES = {"det": (64, 96), "rec": (48, 96), "cls": (48, 192)}
 
 
@@ -28,7 +28,7 @@ def arrays(examples):
 
 @pytest.fixture(scope="session")
 def find_model(export):
-    """Return the exported model of a kind, of a bundle that is made once."""
+    """Return the exported model of a kind; the bundle is made once."""
 
     def find(kind, **options):
         report = export(with_cls=True, **options)
@@ -39,7 +39,7 @@ def find_model(export):
 
 @pytest.fixture(scope="session")
 def trace(find_model, arrays):
-    """Trace a model on the picture, after `change` was made to what the .nb says."""
+    """Trace a model on the picture after applying `change` to the .nb."""
 
     @cache
     def run(kind, change=None, *, kept_classes=None, **options):
@@ -52,7 +52,7 @@ def trace(find_model, arrays):
 
 
 def list_readers(nb, types, ending=".w_0"):
-    """The ops of these types that read a parameter with such a name, by the name."""
+    """The ops of these types that read a parameter with a matching name, by that name."""
     return {
         name: op
         for op in nb.blocks[0].ops
@@ -105,7 +105,7 @@ def get_parted(found):
 def test_no_op_of_a_healthy_bundle_differs(trace, find_model, kind, options):
     found = trace(kind, **options)
     assert (found.first_parted, found.last_agreed, found.between) == (None, None, ())
-    # Every tensor has its counterpart, those that passes made, too.
+    # Every tensor has its counterpart, including those that passes made.
     assert all(tensor.agrees and tensor.reference for tensor in found.tensors)
     assert found.threshold == THRESHOLDS[options.get("precision", "fp32")]
     assert max(tensor.relative_diff for tensor in found.tensors) < found.threshold / 1.5
@@ -129,7 +129,7 @@ def test_tensors_made_by_passes_are_matched(trace):
 
 def test_rounding_is_judged_op_by_op(trace):
     found = trace("rec", precision="int8")
-    # Rounding of all ops together hides what is wrong with one.
+    # The rounding of all ops together hides an error in one.
     assert max(tensor.accumulated_diff for tensor in found.tensors) > 2 * max(t.relative_diff for t in found.tensors)
     exact = [tensor for tensor in found.tensors if not tensor.params]
     assert max(tensor.relative_diff for tensor in exact) < THRESHOLDS["fp32"]
@@ -144,7 +144,7 @@ def test_fewer_classes(trace, find_model):
     found = trace("rec", kept_classes=kept, **options)
     assert found.first_parted is None
     assert all(tensor.agrees for tensor in found.tensors)
-    # All characters in the place of their neighbours.
+    # All characters swapped with their neighbours.
     assert get_parted(trace("rec", kept_classes=(0, *kept[2:], kept[1]), **options)).op_type == "fc"
     with pytest.raises(NotVerifiedError, match=rf"\[1, 12, {len(kept)}\].*\[1, 12, 6625\]") as caught:
         trace("rec", **options)
@@ -153,7 +153,7 @@ def test_fewer_classes(trace, find_model):
         trace("rec", kept_classes=(0, 6625), **options)
 
 
-# --- bundles with one thing wrong
+# --- bundles with one fault
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_changed_weights_are_found(trace, find_model, kind, types, place):
         assert agreed.agrees
         assert agreed.index < parted.index
         assert f"its input, op {agreed.index} {agreed.op_type}" in text
-    # What the tensors are compared with are those of the source that belong there.
+    # The tensors are compared with the right ones of the source.
     program = read_program(*(find_model(kind).source.model.program.with_suffix(s) for s in (".pdmodel", ".pdiparams")))
     assert parted.reference.split(" / ")[0] in {n for op in program.ops for slot in op.outputs for n in slot.arguments}
 
@@ -315,7 +315,7 @@ def test_sources_that_cannot_be_read_are_refused(find_model, arrays, tmp_path, n
         trace_model(tmp_path / name, build_graph(model.nb), arrays["cls"], "fp32", model.nb)
 
 
-# --- words
+# --- texts
 
 
 def make_tensor(index, *, agrees=True, reference="r", diff=1e-6):

@@ -1,4 +1,4 @@
-"""Bundles as they should be pass; each way of being wrong is caught, also where the manifest was changed along."""
+"""Correct bundles pass; each fault is caught, even if the manifest was changed with it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from edge_ocr.config import load_config
 from edge_ocr.errors import InputError, ModelError, NotVerifiedError, ParityError, UsageError
 
 FAST = "sign.png"
-"""Of the pictures that ship, one of four lines."""
+"""The shipped picture with four lines."""
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def own_store(make_home, monkeypatch):
 
 @pytest.fixture
 def copy_bundle(export, tmp_path) -> Callable[..., Path]:
-    """Copy a bundle, to be damaged."""
+    """Copy a bundle that a test may damage."""
 
     def copy(**options: object) -> Path:
         return Path(shutil.copytree(export(**options).out_dir, tmp_path / "bundle"))
@@ -61,12 +61,12 @@ def edit_manifest(bundle: Path, change: Callable[[dict], None]) -> None:
 
 
 def forgo_sbom(content: dict) -> None:
-    """Make the manifest one from before there was an SBOM, which would tell that a hash was changed (test_sbom.py)."""
+    """Turn the manifest into an older one without an SBOM, which would show a changed hash (test_sbom.py)."""
     content["files"].pop("bom.cdx.json", None)
 
 
 def approve(bundle: Path) -> None:
-    """Write sizes and hashes of the files as they are now into the manifest, as who changes a bundle by hand would."""
+    """Write the files' current sizes and hashes into the manifest, like someone who edits a bundle by hand."""
 
     def change(content: dict) -> None:
         forgo_sbom(content)
@@ -85,7 +85,7 @@ def fail_names(report: ParityReport) -> set[str]:
     return {check.name for check in report.failures}
 
 
-# --- bundles that are right
+# --- correct bundles
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_bundle_as_exported_passes(export, options):
     assert len(report.images) == 4
     assert {check.layer for check in report.checks} == {"files", "dictionary", "models", "tensors", "boxes", "texts"}
     assert report.figures["texts.count"] > 0
-    # What was compared are two different graphs, not one with itself.
+    # Two different graphs were compared, not one with itself.
     assert report.figures["det.prob_map.max_abs_diff"] > 0
 
 
@@ -141,7 +141,7 @@ def test_files_missing_from_the_manifest_are_named(copy_bundle):
     assert report.notes == ("notes.txt is not in the manifest",)
 
 
-# --- damage that the manifest tells
+# --- damage that the manifest reveals
 
 
 @pytest.mark.parametrize(
@@ -483,7 +483,7 @@ def test_invalid_settings_are_caught(copy_bundle):
     assert fail_names(look(bundle)) == {"pipeline.yaml"}
 
 
-# --- what cannot be found out
+# --- no result
 
 
 def test_no_bundle_is_no_result(tmp_path):
@@ -626,7 +626,7 @@ def test_without_verification_the_manifest_says_so(export):
 
 
 def break_weights(monkeypatch, factor: float) -> None:
-    """Let a pass go wrong, as one with a mistake would."""
+    """Break a pass, as a bug would."""
     from converters import convert as convert_module
 
     run = convert_module.run_passes
@@ -649,7 +649,7 @@ def test_an_export_that_reads_differently_fails_and_is_set_aside(opt, config, tm
     assert json.loads((tmp_path / "a.failed/manifest.json").read_text())["parity"]["status"] == "failed"
     report = verify_bundle(tmp_path / "a.failed")
     assert not report.passed
-    # A second one takes its place; a good one stays.
+    # A second failure replaces it; a good bundle stays.
     with pytest.raises(ParityError):
         export_bundle("arm", tmp_path / "a", config, ExportOptions())
     assert [path.name for path in tmp_path.iterdir()] == ["a.failed"]

@@ -44,7 +44,7 @@ def encode_16(array: np.ndarray, suffix: str) -> bytes:
 
 
 def encode_bgrx() -> bytes:
-    """A BMP as screenshots of Windows are: four bytes a pixel, the fourth of which is 0 and means nothing."""
+    """A BMP like a screenshot of Windows: four bytes per pixel, the fourth unused and 0."""
     height, width = COLOURS.shape[:2]
     pixels = np.dstack([COLOURS[::-1], np.zeros((height, width), np.uint8)]).tobytes()
     head = struct.pack("<2sIHHI", b"BM", 54 + len(pixels), 0, 0, 54)
@@ -126,7 +126,7 @@ def test_a_board_decodes_as_the_host_does(name):
 
 
 def test_oriented_pictures_are_turned():
-    # Without this, the test above would pass with both sides wrong.
+    # Without this, the test above would pass if both were wrong.
     upright = decode_picture(ORIENTED["orientation 1 PNG"](), "picture")
     for form in ("PNG", "WEBP", "TIFF"):
         turned = decode_picture(ORIENTED[f"orientation 6 {form}"](), "picture")
@@ -168,7 +168,7 @@ UPRIGHT = decode_on_host(b"\xff\xd8" + SCAN)
     [
         segment(0xE1, b"Exif\0\0" + write_exif("II")),
         segment(0xE1, b"Exif\0\0" + write_exif("MM")),
-        # Editors write XMP ahead; OpenCV itself looks into the first segment only.
+        # Editors put XMP first; OpenCV itself reads only the first segment.
         segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta/>") + segment(0xE1, b"Exif\0\0" + write_exif("II")),
         segment(0xFE, b"a comment") + segment(0xE1, b"Exif\0\0" + write_exif("MM")),
         b"\xff\xff" + segment(0xE1, b"Exif\0\0" + write_exif("II")),
@@ -199,11 +199,11 @@ def test_an_invalid_orientation_turns_nothing(exif):
     np.testing.assert_array_equal(decode_picture(content, "picture"), UPRIGHT)
 
 
-# --- what is no whole picture
+# --- incomplete pictures
 
 
 def preview() -> bytes:
-    """A photo with a small picture in its header, which has an end of its own, as cameras write them."""
+    """A photo with a preview in its header, which has its own end marker, as cameras write them."""
     small = encode(RGB.resize((16, 12)), "JPEG")
     return b"\xff\xd8" + segment(0xE1, b"Exif\0\0" + write_exif("II", value=1) + small) + SCAN
 
@@ -262,7 +262,7 @@ def test_a_png_with_a_changed_byte_is_refused(name):
         (b"RIFF\0\0\0\0WEBPEXIF", r"^a\.bin is damaged or"),
         (encode(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"), r"^a\.bin: cannot read a float32 array"),
         (encode(RGB, "TIFF", save_all=True, append_images=[GREY]), r"^a\.bin .*several pages"),
-        # More pixels than OpenCV takes: it throws.
+        # More pixels than OpenCV allows: it throws.
         (encode(RGB, "BMP")[:18] + struct.pack("<ii", 2**20, 2**20), r"^a\.bin (cannot be decoded|is damaged or)"),
     ],
     ids=lambda value: value[:12].hex() if isinstance(value, bytes) else "",
@@ -284,7 +284,7 @@ def test_a_folder_gives_its_pictures_by_name(tmp_path):
     (tmp_path / "f.png" / "inner.png").write_bytes(b"x")
     (tmp_path / "gone.png").symlink_to("nowhere")
     assert [path.name for path in list_pictures(tmp_path)] == ["a.png", "b.JPG", "c.TiFf"]
-    # What is named is taken, whatever it is called.
+    # A named file is read whatever its suffix.
     assert list_pictures(tmp_path / "e") == [tmp_path / "e"]
     assert len(SUFFIXES) == 11
 

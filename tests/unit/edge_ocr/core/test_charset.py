@@ -31,7 +31,7 @@ def test_blank_is_the_first_class():
 def test_empty_entries_and_repeats_are_classes():
     charset = Charset.fit(["a", "", "b", "a"], 5, "m")
     assert charset.classes == ("", "a", "", "b", "a")
-    # An empty class between two equal characters parts them, as the blank does.
+    # An empty class separates two equal characters, as the blank does.
     assert charset.decode(make_probs(*[(i, 0.9) for i in (1, 2, 1, 4, 3)]))[0] == "aaab"
     assert Charset.fit(["a", "", "b", "a"], 6, "m").classes == ("", "a", "", "b", "a", " ")
 
@@ -40,7 +40,7 @@ def test_empty_entries_and_repeats_are_classes():
     ("dictionary", "class_count", "classes"),
     [
         (["a", "b", ""], 3, ("", "a", "b")),
-        # The same number: "" for the last class, or a space. A space that is lost is the worse mistake.
+        # Both fit: "" for the last class, or a space. Losing a space is worse.
         (["a", "b", ""], 4, ("", "a", "b", " ")),
         (["a", "b", ""], 5, ("", "a", "b", "", " ")),
         (["a", "", "b", "", "", ""], 4, ("", "a", "", "b")),

@@ -1,4 +1,4 @@
-"""DB post-processing on prob maps made here."""
+"""DB post-processing on synthetic prob maps."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_score_of_a_quad_that_leaves_the_map():
 
 def test_detector_feeds_the_engine_and_scales_back():
     class Half:
-        """Sees text in the left half of whatever it is given."""
+        """Sees text in the left half of any input."""
 
         name = "half"
 

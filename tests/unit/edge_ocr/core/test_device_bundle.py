@@ -1,4 +1,4 @@
-"""A bundle as boards read it: what is damaged or for something else is refused, and why nothing runs it is told."""
+"""A bundle as boards read it: damaged and foreign bundles are refused, and reasons are reported."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_keys_that_older_bundles_lack_are_optional(write_bundle, path):
         (b"[" * 100_000, r"manifest\.json .*JSON"),
         (b"[]", r"manifest\.json .* \[\]"),
         (b"{}", r"manifest\.json .*schema_version"),
-        # An Android app's, for one.
+        # Such as that of an Android app.
         (b'{"name": "app", "start_url": "/"}', r"manifest\.json .*schema_version"),
         (b'{"schema_version": "1", "target": "arm"}', r'manifest\.json .*schema_version is "1"'),
         (b'{"schema_version": 3, "target": "arm"}', "schema_version 3, .*2$"),
@@ -330,7 +330,7 @@ ON_ARM64 = ("aarch64", 2**63 - 1, "aarch64-linux-gnu")
         ("armv8l", 2**31 - 1, "arm-linux-gnueabihf", "armv7hf"),
         ("armv7l", 2**31 - 1, "arm-linux-gnueabihf", "armv7hf"),
         ("armv7l", 2**31 - 1, None, "armv7hf"),
-        # Floats in other registers.
+        # Floats are passed in other registers.
         ("armv7l", 2**31 - 1, "arm-linux-gnueabi", None),
         ("aarch64", 2**31 - 1, "arm-linux-gnueabi", None),
         # The first Raspberry Pi.
@@ -470,13 +470,13 @@ def runtime(tmp_path_factory) -> Path:
 
 
 def run_runtime(runtime: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    # Nothing of this repository is to be found.
+    # Modules of this repository cannot be found.
     env = {**os.environ, "PYTHONPATH": str(runtime), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
     return subprocess.run(command, env=env, cwd=runtime, capture_output=True, text=True, check=False)
 
 
-# Also after the way out that argparse takes.
+# Also if argparse ends the process.
 START = """
 import atexit, runpy, sys
 atexit.register(lambda: print(sorted({"numpy", "cv2", "pyclipper", "edge_ocr"} & set(sys.modules))))

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, also several that belong together."""
+"""Files are written completely or not at all, also several that belong together."""
 
 from __future__ import annotations
 

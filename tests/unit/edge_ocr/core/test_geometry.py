@@ -29,7 +29,7 @@ def make_box(x: float, y: float, width: float = 50, height: float = 20) -> TextB
 
 
 def make_picture(height: int, width: int) -> np.ndarray:
-    """A picture where every pixel tells its place."""
+    """A picture in which every pixel encodes its position."""
     y, x = np.mgrid[:height, :width]
     return np.dstack([x * 255 // max(width - 1, 1), y * 255 // max(height - 1, 1), (x + y) % 256]).astype(np.uint8)
 
@@ -73,7 +73,7 @@ def test_unclip_moves_every_side_out_by_area_times_ratio_over_perimeter(ratio):
     box = make_box(100, 100, 200, 20).polygon
     offset = 200 * 20 * ratio / (2 * 220)
     outline = unclip(box, ratio)
-    # Clipper gives whole pixels.
+    # Clipper returns whole pixels.
     np.testing.assert_allclose(outline.min(axis=0), [100 - offset, 100 - offset], atol=1)
     np.testing.assert_allclose(outline.max(axis=0), [300 + offset, 120 + offset], atol=1)
 
@@ -225,7 +225,7 @@ def test_boxes_that_are_not_pieces_stay_apart(boxes):
 
 
 def make_slanted_page(angle: float) -> list[TextBox]:
-    """24 lines of broken text, their pieces in no order and a little off their places."""
+    """24 broken lines, their pieces shuffled and slightly displaced."""
     rng = np.random.default_rng(round(angle) % 360)
     boxes = []
     for off in range(-360, 360, 30):
@@ -266,7 +266,7 @@ def test_crop_of_an_upright_box_is_that_part_of_the_picture():
 
 
 def test_upright_boxes_are_cut_as_by_the_warp():
-    """Along every side of the picture, too, where the warp reads pixels beyond it."""
+    """Also at the edges of the picture, where the warp reads pixels beyond it."""
     rng = np.random.default_rng(5)
     image = rng.integers(0, 256, (60, 90, 3), np.uint8)
     boxes = [(0, 0, 90, 60), (0, 0, 1, 1), (89, 59, 90, 60), (0, 20, 90, 40), (30, 0, 60, 60)]
@@ -299,7 +299,7 @@ def test_crop_straightens_a_turned_line(angle):
     assert 39 <= height <= 40
     assert 199 <= width <= 200
     difference = np.abs(crop.astype(int) - cv2.resize(line, (width, height)))
-    # Pixels taken unweighted from the nearest place differ by 4.6.
+    # Nearest-neighbour pixels differ by 4.6.
     assert difference.mean() < 3
 
 
@@ -341,7 +341,7 @@ def test_crop_at_the_far_corner_of_a_very_wide_picture():
 
 
 def weigh_cubic(part: np.ndarray) -> np.ndarray:
-    """Weights of four neighbours for a place that lies `part` behind the second; OpenCV's A = −0.75."""
+    """Weights of four neighbours for a position `part` after the second; OpenCV's A = −0.75."""
     a = -0.75
     far, near = 1 + part, part
     first = ((a * far - 5 * a) * far + 8 * a) * far - 4 * a
@@ -351,7 +351,7 @@ def weigh_cubic(part: np.ndarray) -> np.ndarray:
 
 
 def test_a_crop_does_not_depend_on_the_version_of_opencv():
-    # What OpenCV 4 and 5 make of a transform differs; the same sums without OpenCV must give the same pixels.
+    # OpenCV 4 and 5 transform differently; the same sums without OpenCV must give the same pixels.
     image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (60, 120, 3), dtype=np.uint8), (0, 0), 1)
     polygon = np.array([[20, 12], [100, 20], [98, 43], [18, 35]], np.float32)
     crop = crop_polygon(image, polygon)

@@ -39,7 +39,7 @@ SETTINGS = load_config().detection
         ("max", 960, (1, 1), (32, 32)),
         ("max", 960, (3, 500), (32, 512)),
         ("max", 960, (2, 100_000), (32, 960)),
-        # Never more than the largest side, however thin the picture.
+        # Never more than the limit, however thin the picture.
         ("min", 736, (10, 500), (64, 4000)),
         ("min", 736, (5000, 9000), (2208, 4000)),
     ],

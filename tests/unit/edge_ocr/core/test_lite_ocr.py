@@ -1,4 +1,4 @@
-"""The Python API of boards: a real bundle on ONNX Runtime reads what the host's pipeline reads by the same graphs."""
+"""The Python API of boards: a real bundle on ONNX Runtime reads what the host's pipeline reads with its graphs."""
 
 from __future__ import annotations
 

@@ -255,7 +255,7 @@ print("same", len(os.listdir("/proc/self/fd")))
 
 @pytest.fixture
 def lite_bundle(edit_bundle, libraries, monkeypatch) -> Callable[..., Path]:
-    """A bundle whose library for armv8 is the stand-in, on a machine that takes it for its own."""
+    """A bundle whose armv8 library is the stand-in, on a machine that counts as armv8."""
     for module in (bundle_module, lite_ocr):
         monkeypatch.setattr(module, "find_abi", lambda: "armv8")
 

@@ -1,4 +1,4 @@
-"""Batching of lines, orientation, and how the stages come together; on engines made here."""
+"""Batching of lines, orientation, and how the stages work together; on fake engines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 class LetterEngine:
-    """Reads the brightness of a line's top left pixel as a letter, with a score that the blue channel sets."""
+    """Reads the brightness of a line's top left pixel as a letter, with the blue channel as its score."""
 
     name = "letters"
 
@@ -100,7 +100,7 @@ def test_no_crops_run_nothing():
 
 
 class SideEngine:
-    """A classifier that takes the red of a line's top left pixel for the probability of 180°."""
+    """A classifier that uses the red of a line's top left pixel as the probability of 180°."""
 
     name = "side"
 
@@ -163,7 +163,7 @@ class FixedClassifier:
 
 
 def make_picture(*lines: tuple[str, int, str, int]) -> np.ndarray:
-    """One 48 px line after the other: letter and score at its left end, letter and score turned at its right."""
+    """48 px lines: letter and score at the left end, letter and score when turned at the right."""
     picture = np.zeros((48 * len(lines), 200, 3), np.uint8)
     for i, (left, left_score, right, right_score) in enumerate(lines):
         picture[48 * i : 48 * i + 48, :100] = make_crop(left, 100, score=left_score)
@@ -220,7 +220,7 @@ def test_no_boxes_give_no_lines():
 
 
 def draw_line(width: int, gaps: list[tuple[int, int]]) -> np.ndarray:
-    """A line of 48 rows full of ink but for the gaps: start and width."""
+    """A line of 48 rows full of ink except for the gaps (start and width)."""
     line = np.full((48, width, 3), 255, np.uint8)
     line[8:40] = 0
     for start, size in gaps:
@@ -242,7 +242,7 @@ def test_lines_are_cut_at_their_widest_gap():
     assert np.array_equal(np.hstack([part.line for part in parts]), line)
     # 12 columns of 48 rows are a space, 6 are none.
     assert [part.before_space for part in parts] == [True, False, False]
-    # Noise is no ink.
+    # Noise does not count as ink.
     noisy = np.clip(line.astype(int) + np.random.default_rng(1).integers(-9, 1, line.shape), 0, 255).astype(np.uint8)
     assert [part.line.shape[1] for part in cut_line(noisy)] == [part.line.shape[1] for part in parts]
 

@@ -1,4 +1,4 @@
-"""JSON that people can read, and what is said of a picture without text."""
+"""Readable JSON, and the advice for a picture without text."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_values_without_a_polygon_are_laid_out_like_json():
         ((900, 961), (), {}, True, "; try --limit-side-len 961 (the picture, 961×900, was scaled down to 960)"),
         ((9000, 1280), (), {"limit_side_len": 4000}, True, ""),
         ((9000, 1280), (), {"limit_type": "min"}, True, ""),
-        # It was looked at larger scales already; this one was not.
+        # It was already searched at larger scales; this one was not.
         ((9000, 1280), (), {"windows": True}, True, ""),
         (
             (2000, 1280),

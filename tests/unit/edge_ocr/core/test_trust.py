@@ -43,10 +43,10 @@ def keys(tmp_path_factory) -> Path:
 
 
 def sign(bundle: Path, key: Path, name: str = "demo", counter: int = 7) -> Path:
-    """Sign a bundle anew, as the exporter does."""
+    """Sign a bundle again, as the exporter does."""
     content = json.loads((bundle / "manifest.json").read_bytes())
     content["release"] = {"name": name, "counter": counter}
-    # Of what it was before.
+    # Signs of the previous content.
     content.pop("manifest_sha256", None)
     (bundle / "manifest.json").write_text(json.dumps(content), encoding="utf-8")
     (bundle / "manifest.sig").write_bytes(read_private_key(key).sign((bundle / "manifest.json").read_bytes()))
@@ -72,7 +72,7 @@ def append(path: Path) -> None:
     path.write_bytes(path.read_bytes() + b" ")
 
 
-# What is done to a signed bundle, and what is said then.
+# A change to a signed bundle, and the expected message.
 ATTACKS: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "a changed model": (lambda bundle, keys: append(bundle / "models" / "rec.nb"), "rec.nb.* bytes, expected"),
     "changed code": (lambda bundle, keys: append(bundle / "runtime" / "edge_ocr_lite" / "files.py"), "files.py"),
@@ -123,7 +123,7 @@ def test_a_board_refuses_a_bundle_that_is_older_than_one_that_worked(signed, tru
     open_bundle(sign(signed, keys / "ours.key", counter=9)).note_release()
     with pytest.raises(ModelError, match=r"release demo .* 8, expected 9"):
         open_bundle(sign(signed, keys / "ours.key", counter=8))
-    # Of another release, it is another matter.
+    # A bundle of another release is accepted.
     open_bundle(sign(signed, keys / "ours.key", name="receipts", counter=1)).note_release()
     assert json.loads((trusting / "seen.json").read_bytes()) == {"demo": 9, "receipts": 1}
 
@@ -274,7 +274,7 @@ def test_an_unsigned_shim_is_not_loaded(signed, trusting, monkeypatch):
     planted.parent.mkdir(parents=True)
     planted.touch()
     assert open_bundle(signed).find_shim(abi) is None
-    # In the bundle that the code lies in, install.sh has built it.
+    # In the bundle that holds the code, install.sh has built it.
     monkeypatch.setattr(bundle_module, "__file__", str(signed / "runtime" / "edge_ocr_lite" / "bundle.py"))
     assert open_bundle(signed).find_shim(abi) == planted
     monkeypatch.undo()
@@ -300,7 +300,7 @@ def alone(trusting) -> Path:
 def test_alone_it_accepts_a_signed_bundle(signed, alone):
     done = check_alone(signed, alone)
     assert (done.returncode, done.stdout) == (0, "trusted: release demo, counter 7\n")
-    # What was not installed yet keeps no older one out.
+    # A bundle that is not installed yet does not block older ones.
     assert not (alone / "seen.json").exists()
 
 
@@ -338,7 +338,7 @@ def test_alone_it_refuses_folders_that_it_cannot_read(signed, alone, monkeypatch
     walk = os.walk
 
     def refuse(folder, onerror=None):
-        if os.geteuid() == 0:  # who sees everything
+        if os.geteuid() == 0:  # root can read everything
             onerror(PermissionError(13, "Permission denied", str(hidden)))
         yield from walk(folder, onerror=onerror)
 

@@ -1,4 +1,4 @@
-"""Detection in windows: where they lie, when they are used, what they find; on an engine made here."""
+"""Detection in windows: their places, when they are used, and what they find; on a fake engine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SETTINGS = load_config().detection
 
 
 class InkEngine:
-    """Takes dark pixels for text where `least` rows of them are; keeps the shapes it was given."""
+    """Takes dark pixels for text if there are `least` rows of them; records the input shapes."""
 
     name = "ink"
 
@@ -57,7 +57,7 @@ def make_box(x: float, y: float, width: float, height: float) -> TextBox:
     return TextBox(np.array(corners, np.float32), 0.9)
 
 
-# Where windows lie
+# Places
 
 
 @pytest.mark.parametrize("length", [1, 31, 32, 500, 959, 960, 961, 1700, 1792, 1793, 2600, 9000, 17736])
@@ -70,7 +70,7 @@ def test_windows_cover_an_axis(length):
     for before, after in itertools.pairwise(spans):
         shared = before.start + size - after.start
         assert shared >= WINDOW_OVERLAP
-        # Whatever counts lies well inside its window.
+        # The part of the map that counts is well inside its window.
         assert before.start + size - before.end >= WINDOW_OVERLAP // 2
         assert after.first - after.start >= WINDOW_OVERLAP // 2
     assert len(spans) == 1 or spans[-1].start + size == length
@@ -101,7 +101,7 @@ def test_blank_windows_are_not_run():
     assert len(engine.shapes) == 1
 
 
-# When
+# Use
 
 
 def test_pictures_that_need_no_windows_are_searched_once():
@@ -113,14 +113,14 @@ def test_pictures_that_need_no_windows_are_searched_once():
 
 
 def test_small_text_is_searched_in_windows():
-    # 20 px of 6000: 3 at a side limit of 960, which this engine does not see.
+    # 20 px of 6000 become 3 px at a side limit of 960, too few for this engine.
     bars = [(100, 100 * i + 30, 1000, 20) for i in range(59)]
     page = make_page(6000, 1300, *bars)
     engine = InkEngine(least=4)
     assert TextDetector(engine, replace(SETTINGS, windows=False)).detect(page) == []
     found = TextDetector(engine, SETTINGS).detect(page)
     assert len(found) == len(bars)
-    # In reading order, around their bars, and those across a seam whole.
+    # In reading order, around their bars, and complete across seams.
     for box, (x, y, w, h) in zip(found, bars, strict=True):
         left, top = box.polygon[0]
         right, bottom = box.polygon[2]
@@ -137,13 +137,13 @@ def test_each_window_may_have_as_many_candidates_as_a_picture():
 @pytest.mark.parametrize(
     ("scale", "height", "finer"),
     [
-        (1.0, 4, None),  # larger than it is helps nobody
+        (1.0, 4, None),  # enlarging does not help
         (0.95, 4, None),
         (0.8, 30, None),
         (0.5, 31, None),  # 15.5 px
         (0.5, 29, 1.0),  # 14.5 px
         (0.25, 50, 0.52),  # 12.5 px become 26
-        (0.15, 200, windows.VISIBLE_SCALE),  # what is large says nothing of what is small
+        (0.15, 200, windows.VISIBLE_SCALE),  # large boxes say nothing about small text
         (0.15, 20, windows.VISIBLE_SCALE),
     ],
 )
@@ -158,7 +158,7 @@ def test_fine_print_outside_all_boxes_decides():
     page = make_page(800, 800, *[(x, y, 2, 10) for x in range(100, 500, 5) for y in range(100, 300, 20)])
     assert has_fine_print(page, [])
     assert has_fine_print(page, [make_box(100, 500, 400, 60)])
-    # Lines that were found are no news; one that is too high for such strokes is several lines in one.
+    # Found lines do not count; a box too high for such strokes is several lines.
     assert not has_fine_print(page, [make_box(95, 98 + 20 * i, 410, 14) for i in range(10)])
     assert has_fine_print(page, [make_box(95, 95, 410, 210)])
     heading = [make_box(0, 500, 300, 80)] * 5
@@ -181,7 +181,7 @@ def test_large_shapes_are_not_fine_print():
     assert not has_fine_print(np.full((15, 4000, 3), 255, np.uint8), [])
 
 
-# What they find
+# Merging
 
 
 def test_boxes_grow_by_a_share_of_their_height():
@@ -223,7 +223,7 @@ def test_large_text_broken_at_a_finer_scale_comes_from_the_coarser_one():
     assert places(merge_boxes(pieces, whole, 0.1)) == [[0, 0]]
     (kept,) = merge_boxes(pieces[:1], whole, 0.1)
     assert kept is whole[0]
-    # At a scale where it was hardly seen itself, it is no witness; nor is it where one box has nearly all of it.
+    # It does not count if it was hardly visible at its scale, or if one box covers nearly all of it.
     assert places(merge_boxes(pieces, whole, 0.09)) == places(pieces)
     (kept,) = merge_boxes([make_box(0, 0, 430, 190)], whole, 0.5)
     assert kept is not whole[0]
@@ -231,7 +231,7 @@ def test_large_text_broken_at_a_finer_scale_comes_from_the_coarser_one():
 
 def test_headings_and_small_print_are_found_once_each():
     class BreakingEngine(InkEngine):
-        """Sees print from 7 rows on, and breaks what is more than 60 high."""
+        """Sees text from 7 rows on, and breaks text higher than 60."""
 
         def run(self, array):
             found = cv2.morphologyEx(super().run(array)[0, 0], cv2.MORPH_CLOSE, np.ones((1, 9), np.uint8))

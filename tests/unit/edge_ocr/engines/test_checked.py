@@ -1,4 +1,4 @@
-"""Lines in doubt are read twice; on engines made here, and on the default model."""
+"""Uncertain lines are read twice; on fake engines and on the default model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge_ocr.engines.checked import LEAST_MARGIN, CheckedEngine, measure_margin
 
 
 class FixedEngine:
-    """Gives each line the probs that its first pixel is the number of; a buffer that the next run overwrites."""
+    """Returns for each line the probs that its first pixel selects, in a buffer that the next run overwrites."""
 
     def __init__(self, table: np.ndarray) -> None:
         self.name = "fixed"

@@ -1,4 +1,4 @@
-"""Compiled networks on disk: they are used, and only where they are right."""
+"""Compiled networks on disk: they are used only if they are valid."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def store(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def compilations(monkeypatch) -> list[str]:
-    """The models that were compiled."""
+    """The compiled models."""
     done: list[str] = []
     compile_model = ov.Core.compile_model
 
@@ -57,7 +57,7 @@ def test_second_start_uses_what_the_first_compiled(model, store, compilations):
 
 
 def test_signals_work_after_the_networks_are_freed(examples, make_home):
-    # OpenVINO leaves the thread that builds a network with a stack for signals that is freed with the network.
+    # OpenVINO gives the thread that builds a network a signal stack that is freed with the network.
     code = (
         "import gc, os, signal, sys; from edge_ocr import create_pipeline\n"
         "heard = []; signal.signal(signal.SIGTERM, lambda *_: heard.append(1))\n"
@@ -65,7 +65,7 @@ def test_signals_work_after_the_networks_are_freed(examples, make_home):
         "del pipeline; gc.collect(); os.kill(os.getpid(), signal.SIGTERM); print(len(heard))"
     )
     home = make_home()
-    # What was compiled, then what was kept.
+    # Compiled first, then loaded from disk.
     for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-c", code, examples / "sign.png"],
@@ -85,7 +85,7 @@ def test_damaged_file_is_made_again(model, store, compilations, damage):
     middle = len(content) // 2
     file.write_bytes(
         {
-            # A weight: OpenVINO itself would take it.
+            # A changed weight: OpenVINO itself would accept it.
             "flip": content[:middle] + bytes([content[middle] ^ 0x40]) + content[middle + 1 :],
             "cut": content[:middle],
             "empty": b"",
@@ -103,7 +103,7 @@ def test_file_that_openvino_refuses_is_made_again(model, store, compilations):
 
     first = run(model)
     (file,) = store.iterdir()
-    # Whole by its sha256, and no network.
+    # Its sha256 is right, but it is not a network.
     file.write_bytes(hashlib.sha256(b"no network").digest() + b"no network")
     np.testing.assert_array_equal(run(model), first)
     assert len(compilations) == 2

@@ -1,4 +1,4 @@
-"""The choice of an engine, device names, and what engines say when they cannot."""
+"""The choice of an engine, device names, and the errors of engines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_model(model_format: str = "pdmodel", program: Path = Path("inference.pd
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Say which engines are installed; all, unless told otherwise."""
+    """Set which engines are installed; all by default."""
     names = set(ENGINES)
     monkeypatch.setattr(engines, "is_installed", lambda name: name in names)
     return names
@@ -165,7 +165,7 @@ def test_device_that_this_paddle_lacks_names_the_wheel(default_models, kind, whe
 
 
 class FakePaddle:
-    """A Paddle that is built for everything and sees one device of each kind."""
+    """A Paddle built for all devices that sees one of each kind."""
 
     __version__ = "0"
 
@@ -241,7 +241,7 @@ def test_engines_run_batches_of_any_size(default_models, engine):
 
 
 def test_openvino_computes_as_paddle_does(default_models, examples):
-    # Where the chip has bf16, OpenVINO takes it unless told otherwise, and the prob map moves by 0.39.
+    # On chips with bf16, OpenVINO uses it by default, and the prob map changes by 0.39.
     picture = cv2.resize(cv2.imread(str(examples / "sign.png")), (320, 192))
     image = prepare_detection(picture, load_config().detection)
     model = default_models["PP-OCRv4_mobile_det"]

@@ -1,4 +1,4 @@
-"""Reading a picture tells nobody of it."""
+"""Reading a picture sends no telemetry."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import openvino_telemetry  # for whoever asks for it
 
 
 def test_openvino_does_not_report(default_models, examples, tmp_path, monkeypatch):
-    # Its telemetry is off where these are set.
+    # These variables would switch its telemetry off.
     for name in ("CI", "TF_BUILD", "JENKINS_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path / "store"))
@@ -24,5 +24,5 @@ def test_openvino_does_not_report(default_models, examples, tmp_path, monkeypatc
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     subprocess.run([sys.executable, "-c", READ, examples / "sign.png"], check=True)
-    # Where it would keep its id.
+    # The place of its id.
     assert not (home / "intel").exists()

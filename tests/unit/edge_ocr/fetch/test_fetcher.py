@@ -1,4 +1,4 @@
-"""Downloads end in time whatever takes long, and leave nothing behind; servers, proxies and names are real ones."""
+"""Downloads end in time, whatever is slow, and leave nothing behind; servers, proxies and names are real."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def fetcher() -> Iterator[Fetcher]:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., int]]:
-    """Start servers on loopback that hand each connection to a function; returns their ports."""
+    """Start servers on loopback that pass each connection to a function; return their ports."""
     listeners: list[socket.socket] = []
     threads: list[threading.Thread] = []
 
@@ -75,7 +75,7 @@ def serve() -> Iterator[Callable[..., int]]:
 
 @contextlib.contextmanager
 def in_time(seconds: float) -> Iterator[None]:
-    """What takes longer fails, and ends in time; no thread goes on with it."""
+    """A slow download fails in time, and no thread continues it."""
 
     def list_threads() -> list[threading.Thread]:
         return [thread for thread in threading.enumerate() if thread.name != "server"]
@@ -94,7 +94,7 @@ def drip(client: socket.socket, piece: bytes) -> None:
 
 
 def lead(monkeypatch, *addresses: str, delay_s: float = 0) -> None:
-    """Let every name lead to `addresses`, as the system would tell, after a while."""
+    """Resolve every name to `addresses` after a delay, like the system's resolver."""
     code = (
         "import time, socket\n"
         f"def find(host, port, **options):\n"
@@ -116,7 +116,7 @@ def test_names_that_take_long(fetcher, monkeypatch):
     lead(monkeypatch, "127.0.0.1", delay_s=60)
     with in_time(0.5):
         get(fetcher, "http://slow.example/", 0.5)
-    # The process that asked is gone.
+    # The resolver process is gone.
     assert fetcher._resolver._idle == []
     monkeypatch.undo()
     with pytest.raises(InputError, match=r"nothing\.invalid"):
@@ -150,7 +150,7 @@ def test_redirects_share_the_time(fetcher, serve):
     with in_time(1):
         get(fetcher, f"http://127.0.0.1:{port}/0", 1)
     time.sleep(0.5)
-    # Each of them alone would be in time; a busy machine may ask for fewer.
+    # Each of them alone would be in time; a busy machine may send fewer.
     assert asked in ([b"/0", b"/1"], [b"/0", b"/1", b"/2"], [b"/0", b"/1", b"/2", b"/3"])
 
 
@@ -179,7 +179,7 @@ def test_answer_that_drips(fetcher, serve, secure, head, piece, tls):
 
 
 def test_connections_that_take_long_share_the_time(fetcher, monkeypatch):
-    # A full queue: whoever else connects waits.
+    # The queue is full: further connections wait.
     with contextlib.ExitStack() as opened:
         full = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         port = full.getsockname()[1]
@@ -205,7 +205,7 @@ def test_answer_must_begin_and_continue_in_time(fetcher, serve):
             time.sleep(2)
 
     url = f"http://127.0.0.1:{serve(handle)}"
-    # The whole takes longer than any pause may.
+    # The whole takes longer than the limit for a pause.
     with fetcher.open(f"{url}/slow", 20, 0.5) as answer:
         assert b"".join(read_pieces(answer, 100)) == b"x" * 10
     with pytest.raises(TimeoutError):
@@ -402,7 +402,7 @@ def test_proxy_of_the_environment_is_used(serve, secure, monkeypatch, tls):
     monkeypatch.delenv("no_proxy", raising=False)
     fetcher = Fetcher(use_proxies=True)
     fetcher._tls = secure.client
-    # Of the host, only the proxy needs to know where it is.
+    # Only the proxy needs the host's address.
     url = f"https://127.0.0.1:{site}/a" if tls else "http://pictures.example/a"
     assert get(fetcher, url) == b"ok"
     assert heard[0].startswith(f"CONNECT 127.0.0.1:{site}".encode() if tls else f"GET {url}".encode())
@@ -429,7 +429,7 @@ def test_targets_are_checked_before_any_request(serve):
 
 
 def test_it_leaves_no_process_behind(serve):
-    """Also where nobody closes it: at the end of the process."""
+    """Even if it is not closed: at the end of the process."""
     import subprocess
 
     code = (

@@ -1,4 +1,4 @@
-"""What is said when something cannot be fetched: the messages are uv's and urllib's own."""
+"""Messages for failed downloads, from real messages of uv and urllib."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_uv_without_network_says_so(tmp_path, monkeypatch):
 
 
 def test_uv_says_which_host_it_cannot_reach_and_no_password(tmp_path, monkeypatch):
-    # Nobody listens on the port of discard.
+    # No server listens on the discard port.
     error = fail_to_fetch(tmp_path, monkeypatch, UV_DEFAULT_INDEX="http://user:s3cret@127.0.0.1:9/simple")
     assert re.search(r"rapidocr==3\.10\.0: 127\.0\.0\.1 refused", error.message)
     assert "127.0.0.1:9/simple" in str(error.__cause__)

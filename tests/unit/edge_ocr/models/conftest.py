@@ -1,4 +1,4 @@
-"""A store of its own for each test that asks for `home`, and a mirror that serves models to it."""
+"""A separate store for each test that requests `home`, and a mirror that serves models to it."""
 
 from __future__ import annotations
 

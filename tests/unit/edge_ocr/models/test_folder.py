@@ -1,4 +1,4 @@
-"""Folders of models and dictionaries, taken as they are."""
+"""Folders of models and dictionaries."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def encode_field(number: int, content: bytes) -> bytes:
 
 
 def make_onnx(metadata: dict[str, str]) -> bytes:
-    """An ONNX model of one Identity node, as protobuf: no need for the onnx package."""
+    """An ONNX model of one Identity node, as protobuf: the onnx package is not needed."""
     tensor_type = encode_field(1, b"\x08\x01" + encode_field(2, encode_field(1, b"\x08\x01")))
     value = {name: encode_field(1, name.encode()) + encode_field(2, tensor_type) for name in ("x", "y")}
     node = encode_field(1, b"x") + encode_field(2, b"y") + encode_field(4, b"Identity")

@@ -1,4 +1,4 @@
-"""An inference.yml that cannot be read, or was made to do harm, is refused by name."""
+"""An unreadable or malicious inference.yml is refused by name."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_circular_links_are_refused(yml):
 def test_file_that_may_not_be_read_is_refused(yml, monkeypatch):
     yml.write_text("Global: {}")
     if os.geteuid() == 0:
-        # Root may read everything, so the system's answer is made here.
+        # Root may read everything, so the system's error is simulated.
         def deny(*arguments: object) -> int:
             raise PermissionError(13, "Permission denied")
 

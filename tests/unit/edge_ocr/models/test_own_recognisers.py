@@ -1,4 +1,4 @@
-"""A user's own recognisers: dictionaries as people have them, inputs of another height, without inference.yml."""
+"""A user's own recognisers: unusual dictionaries, other input heights, without inference.yml."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edge_ocr.errors import ModelError
 from edge_ocr.models.input_size import read_input_size
 from edge_ocr.models.resolve import apply_model, resolve_model
 
-# A class without a text, a character twice, and empty lines at the end that are no classes: 96 classes with the space.
+# An empty class, a repeated character, and empty lines at the end that are not classes: 96 classes with the space.
 CHARACTERS = "".join(map(chr, range(33, 125)))
 DICTIONARY = "".join(f"{text}\n" for text in ("é", *CHARACTERS, "", "A", "", ""))
 CLASSES = 97
@@ -64,7 +64,7 @@ def pir_folder(tmp_path_factory) -> Path:
         "spec = paddle.static.InputSpec([None, 3, 32, None], 'float32', name='x')\n"
         "paddle.jit.save(Recognizer(), sys.argv[1], input_spec=[spec])\n"
     )
-    # In a process of its own: exporting leaves Paddle in another mode.
+    # In a separate process: exporting leaves Paddle in another mode.
     command = [sys.executable, "-W", "ignore", str(script), str(folder / "inference")]
     subprocess.run(command, check=True, capture_output=True)
     (folder / "dict.txt").write_text("a\nb\n")
@@ -273,7 +273,7 @@ def test_dictionary_is_verified_line_by_line(own_bundle):
     assert report.passed, report.failures
     detail = next(check.detail for check in report.checks if check.layer == "dictionary" and check.name == "reference")
     assert detail == f"{CLASSES - 1} of the {CLASSES - 1} characters of my_rec, in its order"
-    # Its own empty line and its second A change places.
+    # Its empty line and its second A are swapped.
     (folder / "dict.txt").write_text(DICTIONARY.replace("\n\nA\n", "\nA\n\n"), encoding="utf-8")
     try:
         failures = verify_bundle(bundle, options).failures

@@ -1,4 +1,4 @@
-"""Models by name: the registry, the carrier packages, and what is fetched where neither has them."""
+"""Models by name: the registry, the carrier packages, and what is fetched if neither has them."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_one_changed_byte_is_found(home):
 
 
 def make_package(tmp_path, monkeypatch, files: dict[str, bytes]) -> Path:
-    """A package on sys.path that stands for the carrier."""
+    """A package on sys.path that replaces the carrier."""
     package = tmp_path / "site" / "fake_carrier"
     for name, content in {"__init__.py": b"raise SystemExit('imported')", **files}.items():
         (package / name).parent.mkdir(parents=True, exist_ok=True)
@@ -355,7 +355,7 @@ def test_det_row_finds_what_its_yml_says(
     expected = read_example(
         "sign.png",
         Detection__limit_side_len=side,
-        # A model's own limit leaves them on.
+        # A model's own limit leaves windows on.
         Detection__windows=True,
         Detection__thresh=thresh,
         Detection__box_thresh=box_thresh,
@@ -386,7 +386,7 @@ def test_rec_row_reads_what_its_yml_says(mirror, default_models, read_example, e
     assert pipeline.config.origins["Recognition.image_shape"] == f"inference.yml of {name}"
     found = read_sign(pipeline, examples)
     expected = read_example("sign.png", Recognition__image_shape=[3, 48, width])
-    # The networks are the same, so another order of the characters is other texts, one for one.
+    # The networks are the same, so another order of characters changes each text character by character.
     translation = str.maketrans("".join(usual), "".join(characters[: len(usual)]))
     assert found["rec_text"] == [text.translate(translation) for text in expected["rec_text"]]
     assert (found["rec_text"] == expected["rec_text"]) == (order != "turned round")
@@ -445,7 +445,7 @@ def test_archive_replaces_the_wheel(mirror, monkeypatch):
     mirror.serve("PP-OCRv6_small_rec", make_tar({**V6_FILES, "inference.yml": V6_YML}))
     model = resolve_model("PP-OCRv6_small_rec", "rec")
     assert (model.format, model.dictionary) == ("json", ("a", "b"))
-    # What comes with the model counts for more than the registry.
+    # The model's own files override the registry.
     assert (model.settings, model.settings_source) == ({"Recognition.image_shape": [3, 48, 640]}, "inference.yml")
 
 
@@ -454,7 +454,7 @@ def test_constants_are_in_the_registry(mirror):
     model = resolve_model("PP-OCRv6_tiny_det", "det")
     assert (model.settings["Detection.box_thresh"], model.settings["Detection.unclip_ratio"]) == (0.4, 1.4)
     assert model.settings_source == "registry"
-    # Of v5 they are v4's, which are the defaults.
+    # Those of v5 are v4's, which are the defaults.
     defaults = load_config("OCR").values
     for path, value in REGISTRY["PP-OCRv5_mobile_det"].settings.items():
         assert defaults[path] == (tuple(value) if isinstance(value, list) else value)

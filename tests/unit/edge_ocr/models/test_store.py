@@ -50,7 +50,7 @@ def test_pull_real_files_from_an_archive(mirror, home):
     assert record["url"] == f"{mirror.url}/{NAME}_infer.tar"
     assert record["archive_sha256"] == hashlib.sha256(body).hexdigest()
     assert set(record["files"]) == set(FILES)
-    # From the store from now on.
+    # The store has it from now on.
     assert resolve_model(NAME, "det") == locate_model(NAME) == pull_model(NAME) == model
     assert len(mirror.requests) == 1
 
@@ -179,7 +179,7 @@ def test_slow_server(mirror, home, monkeypatch):
 
 
 def test_redirect_away_from_https(mirror, monkeypatch, tmp_path):
-    # A TLS server is more than this check needs: the answer is set here.
+    # This check does not need a TLS server: the answer is simulated.
     answer = io.BytesIO(b"body")
     answer.geturl = lambda: "http://127.0.0.1/x"  # type: ignore[attr-defined]
     fetcher = SimpleNamespace(open=lambda *_: contextlib.nullcontext(answer))
@@ -323,7 +323,7 @@ def test_many_small_files_count_together(mirror, home, monkeypatch):
 
 def test_store_root_follows_the_environment(monkeypatch, tmp_path):
     assert model_store.store_root() == tmp_path / "home"
-    # Shells expand ~, and a folder may be called so.
+    # Shells expand ~, and a folder may have that name.
     monkeypatch.setenv("EDGE_OCR_HOME", "~/models")
     assert model_store.store_root() == Path("~/models")
     monkeypatch.setenv("EDGE_OCR_HOME", "")

@@ -1,4 +1,4 @@
-"""Paddle-Lite libraries that the cross compilers make from a few lines of C++, and archives of them."""
+"""Paddle-Lite libraries made by cross compilers from a few lines of C++, and archives of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMPILERS = {
 }
 
 
-# No header is needed, so one compiler serves for soft float, too; std's own types are only named.
+# No header is needed, so one compiler also makes soft-float files; types of std are only declared.
 CXX = """
 namespace std { class string; template <typename T> class shared_ptr { T* p; public: shared_ptr(); ~shared_ptr(); }; }
 namespace paddle { namespace lite_api {
@@ -71,7 +71,7 @@ EXTRA = "\\nError: This model is not supported, because operator '"
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory):
-    """Compile a library; the path of one that is shared, so copy it before changing it."""
+    """Compile a library and return its path, which tests share: copy it before changing it."""
     folder = tmp_path_factory.mktemp("libraries")
 
     @functools.cache
@@ -123,7 +123,7 @@ def jni(build):
 
 @pytest.fixture(scope="session")
 def cxx_runtime(build):
-    """Compile what looks like the libc++_shared.so of an Android NDK."""
+    """Compile an imitation of the libc++_shared.so of an Android NDK."""
     return functools.partial(build, system=None, source=CXX_RUNTIME, soname="libc++_shared.so", texts=())
 
 
@@ -158,7 +158,7 @@ def _make_tar(files: dict[str, bytes], *, top: str = "inference_lite_lib/", extr
 
 @pytest.fixture
 def armlinux_files(build):
-    """What an archive for armlinux.armv8 holds, with some of what is not wanted."""
+    """The content of an archive for armlinux.armv8, including files that are skipped."""
     return {
         "cxx/lib/libpaddle_light_api_shared.so": build().read_bytes(),
         "cxx/lib/libpaddle_api_light_bundled.a": b"!<arch>\n",

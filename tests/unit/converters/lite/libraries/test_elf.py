@@ -1,4 +1,4 @@
-"""Looking into real ELF files that the cross compilers make from a few lines of C++."""
+"""Inspection of real ELF files, made by cross compilers from a few lines of C++."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_page_sizes(build, page, fits):
 
 
 def test_stripped_of_everything(build, tmp_path):
-    """Without a symbol table, and without section headers at all, the dynamic segment still tells."""
+    """Without a symbol table, and without section headers at all, the dynamic segment is enough."""
     assert inspect_library(build(strip=True)).version == "v2.13-rc"
     data = bytearray(build().read_bytes())
     # e_shoff, e_shnum and e_shstrndx of a 64-bit file.
@@ -94,7 +94,7 @@ def test_with_cv(build):
         (b"\0v2.12\0", "v2.12", ("v2.12",)),
         (b"\0v2.9.1\0v2.9.1\0", "v2.9.1", ("v2.9.1",)),
         (b"\0v2.7-beta1\0", "v2.7-beta1", ("v2.7-beta1",)),
-        # Of two, the one with its commit.
+        # The one of two that has a commit.
         (b"\0v1.2\0\0v2.13-rc\x00102697b\0", "v2.13-rc", ("v1.2", "v2.13-rc")),
         (b"\0v1.2\0\0v2.13-rc\0", None, ("v1.2", "v2.13-rc")),
         (b"\0v1.2\x00102697b\0v2.13-rc\x00102697b\0", None, ("v1.2", "v2.13-rc")),
@@ -111,7 +111,7 @@ def test_versions(data, version, seen):
 
 @pytest.mark.parametrize("version", list(WHEELS))
 def test_real_paddle_lite_is_for_another_machine(version):
-    """The wheel's own library, where the toolchain has made its environment: x86, so refused, but read."""
+    """The wheel's library, if the toolchain has made its environment: for x86, so refused, but parsed."""
     environments = model_store.platformdirs.user_cache_path("edge-ocr") / "opt"
     found = next(environments.glob(f"{WHEELS[version].version}-py3*/lib/*/site-packages/paddlelite/lite.so"), None)
     if found is None:
@@ -215,7 +215,7 @@ def test_truncated_anywhere(build, tmp_path):
 
 @pytest.mark.parametrize("arch", ["armv8", "armv7hf"])
 def test_damaged_anywhere(build, tmp_path, arch):
-    """Whatever bytes change, it is a ModelError or a library; never anything else, and never endless."""
+    """Whatever bytes change, the result is a ModelError or a library, in limited time."""
     original = build(arch, strip=True).read_bytes()
     noise = random.Random(1)
     path = tmp_path / "damaged.so"
@@ -223,7 +223,7 @@ def test_damaged_anywhere(build, tmp_path, arch):
     for _ in range(300):
         data = bytearray(original)
         for _ in range(noise.choice((1, 4, 32))):
-            # Headers, tables and names lie at the start and the end; between them there is padding.
+            # Headers, tables and names are at the start and the end; between them is padding.
             start = noise.choice((0, 0, max(len(data) - 2048, 0)))
             data[start + noise.randrange(min(2048, len(data) - start))] = noise.choice((0, 255, noise.randrange(256)))
         path.write_bytes(data)
@@ -237,7 +237,7 @@ def test_damaged_anywhere(build, tmp_path, arch):
 def test_versions_of_glibc_are_seen(build):
     info = inspect_library(build(more='extern "C" int puts(const char*); extern "C" int use() { return puts(""); }'))
     assert [name for name in info.linux_symbols if name.startswith("GLIBC_2.")]
-    # What may be missing does no harm.
+    # Optional parts may be missing.
     weak = (
         'extern "C" __attribute__((weak)) int* __errno_location(); extern "C" bool use() { return __errno_location; }'
     )

@@ -1,4 +1,4 @@
-"""Which libraries fit a platform and a version, and what their users are told."""
+"""Which libraries fit a platform and a version, and what is reported about them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BASIC = "ops, which is marked with `with_extra`. Current lib"
 
 
 def test_the_cxx_runtime_is_found_at_each_place(write_archive, android_files, jni, cxx_runtime, tmp_path):
-    # Beside the C++ library, as an archive may have it, and beside a library alone.
+    # Next to the C++ library, as in some archives, and next to a library without headers.
     android_files["cxx/lib/libc++_shared.so"] = android_files.pop("java/so/libc++_shared.so")
     archive = write_archive(tmp_path, android_files)
     assert add_library(archive).cxx_runtime is not None
@@ -106,7 +106,7 @@ def test_jni_library_for_linux_is_refused(jni):
 
 
 def test_soft_float_linux_is_refused(build):
-    # There is no soft-float C library here to link: the platform asked for decides.
+    # There is no soft-float C library to link here: the requested platform decides.
     path = build("armv7", system=None)
     assert add_library(path).platform == "android.armv7"
     with pytest.raises(ModelError, match=r"armv7, expected armlinux\.armv7hf"):
@@ -182,7 +182,7 @@ def test_another_version(assert_store_empty, build, home, texts, told, actual):
     assert library.concerns[0].startswith("VERSION MISMATCH: ")
     assert (actual or "unknown version") in library.concerns[0]
     assert json.loads((library.folder / "source.json").read_text())["version_mismatch_allowed"] is True
-    # It was allowed once, for this one, and says so ever after.
+    # It was allowed once, for this one, and always reports it.
     assert find_library("armlinux.armv8") == library
 
 
@@ -211,7 +211,7 @@ def test_concerns(build, jni):
     for words, concern in zip(expected, library.concerns, strict=True):
         assert words in concern
     assert "Android 15" in library.concerns[2]
-    # No device with 32-bit code has such pages.
+    # No 32-bit device has such pages.
     assert not any("aligned" in concern for concern in add_library(jni("armv7", page=4096)).concerns)
     concerns = add_library(build(texts=("\\0v2.13-rc",), page=4096), force=True).concerns
     assert "`with_extra`" in concerns[0]

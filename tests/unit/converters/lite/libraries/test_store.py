@@ -63,7 +63,7 @@ def test_add_archive(write_archive, list_files, armlinux_files, home, tmp_path):
     assert find_library("armlinux.armv8", "v2.12") is None
     assert find_library("android.armv8") is None
     assert list_stored() == [("v2.13-rc", "armlinux.armv8")]
-    # Nothing is left of the work.
+    # No temporary file is left.
     assert [path.name for path in (home / "libs").iterdir()] == ["v2.13-rc"]
 
 
@@ -155,7 +155,7 @@ def test_the_store_already_has_one(build, tmp_path):
     second = add_library(build(page=65536), force=True)
     assert second.folder == first.folder
     assert second.info != first.info
-    # A failed replacement leaves it.
+    # A failed replacement keeps it.
     with pytest.raises(ModelError):
         add_library(build(texts=(EXTRA,)), force=True)
     assert find_library("armlinux.armv8") == second
@@ -235,7 +235,7 @@ def test_archive_limits(write_archive, assert_store_empty, armlinux_files, tmp_p
     monkeypatch.setattr(store, "MAX_MEMBERS", 5)
     with pytest.raises(ModelError, match="5 members"):
         add_library(archive)
-    # As for a small file that unpacks to zeros without end.
+    # As for a small file that unpacks to endless zeros.
     monkeypatch.setattr(model_store, "MAX_UNPACKED_BYTES", 1000)
     with pytest.raises(ModelError, match="1000 bytes"):
         add_library(archive)
@@ -391,7 +391,7 @@ def test_fetch(make_tar, mirror, armlinux_files, home):
     record = json.loads((library.folder / "source.json").read_text())
     assert record["url"] == mirror.url + ASSET
     assert record["archive_sha256"] == hashlib.sha256(body).hexdigest()
-    # From the store from now on.
+    # The store has it from now on.
     assert fetch_library("armlinux.armv8") == find_library("armlinux.armv8") == library
     assert mirror.requests == [ASSET]
     assert fetch_library("armlinux.armv8", force=True).concerns == ()

@@ -14,7 +14,7 @@ from edge_ocr.errors import ModelError
 @pytest.mark.parametrize("method", ["post_weight_channel_wise_abs_max", "post_weight_abs_max", None])
 def test_scales_of_a_convolution_are_for_the_first_axis(dtype, bits, method):
     rng = np.random.default_rng(0)
-    # Three by three: the axis shows.
+    # Three by three, so that the axis matters.
     w, b = (rng.integers(-100, 100, shape).astype(dtype) for shape in ((3, 3, 1, 1), (3,)))
     x = draw(1, 3, 4, 4)
     op = make_conv(**quantise(method, bits, w=SCALES, b=SCALES[::-1]))
@@ -34,7 +34,7 @@ def test_scales_of_fc_are_for_the_last_axis():
 
 @pytest.mark.parametrize("quantised_first", [True, False])
 def test_a_parameter_of_two_ops_is_dequantised_for_both(quantised_first):
-    # opt leaves the scales at the op that it came to first.
+    # opt stores the scales at the first op.
     w = np.random.default_rng(0).integers(-100, 100, (3, 3, 1, 1)).astype(np.int8)
     attrs = [quantise(w=SCALES), {}]
     if not quantised_first:
@@ -90,7 +90,7 @@ def test_scales_that_two_ops_have_are_refused():
 
 
 def test_matmul_with_quantised_weights_is_refused():
-    # opt quantises them all the same, and the runtime then takes the integers for floats.
+    # opt quantises them anyway, and the runtime then reads the integers as floats.
     op = make_op("matmul_v2", {"X": "x", "Y": "w"}, {"Out": "y"}, **quantise(w=SCALES))
     with pytest.raises(ModelError, match=r"op 1 \(matmul_v2\): .*'w'"):
         build(op, x=(-1, 3), params={"w": np.ones((3, 3), np.int8)})

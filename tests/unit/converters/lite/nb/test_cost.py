@@ -38,7 +38,7 @@ def run(shape, *ops, params=(), output="y"):
 
 
 def infer(given, op_type, /, *, slot="X", out="Out", **attrs):
-    """Return the shape that one op with one input gives."""
+    """Return the output shape of one op with one input."""
     return run(given, make_op(op_type, {slot: "x"}, {out: "y"}, **attrs)).output_shapes["y"]
 
 
@@ -222,7 +222,7 @@ def test_shapes_that_the_program_computes_are_followed():
         make_op("scale", {"X": "w"}, {"Out": "w"}, scale=1.0, bias=8.0),
         make_op("assign", {"X": "w"}, {"Out": "w2"}),
         fill("zero", 0),
-        # opt reuses names: this `s` is another tensor than the first.
+        # opt reuses names: this `s` is not the first one.
         fill("s", 120),
         make_op("reshape2", {"X": "x", "ShapeTensor": ("zero", "w2", "s")}, {"Out": "y"}, shape=(0, -1, 120)),
     )

@@ -85,7 +85,7 @@ SCALARS = {"bool": "<?", "byte": "<b", "ubyte": "<B", "int": "<i", "long": "<q",
 
 
 class Shared:
-    """A vector whose elements are all one and the same object."""
+    """A vector whose elements are all the same object."""
 
     def __init__(self, value, count):
         self.value, self.count = value, count
@@ -104,7 +104,7 @@ def write_table(out, name, values):
     slots = [0] * count
     for field in fields:
         slots[field.slot] = places[field.name]
-    # The vtable stands behind: its distance is negative.
+    # The vtable is after the table, so its distance is negative.
     out += struct.pack("<i", -size) + bytes(size - 4) + struct.pack(f"<{count + 2}H", 4 + 2 * count, size, *slots)
     for field in fields:
         place, value = start + places[field.name], values[field.name]
@@ -201,7 +201,7 @@ def test_every_kind_of_attribute_is_read():
         "float64": (15, "float64", 0.1),
     }
     attrs = [{"name": name, "type": kind, field: value} for name, (kind, field, value) in values.items()]
-    # opt leaves out what has the value that an absent field stands for.
+    # opt omits fields that have the default value.
     attrs += [{"name": "zero"}, {"name": "no_text", "type": 2}, {"name": "no_ints", "type": 3}]
     (op,) = parse_nb(build_model(one_op(*attrs))).blocks[0].ops
     assert dict(op.attrs) == {name: value for name, (_, _, value) in values.items()} | {
@@ -324,7 +324,7 @@ def test_a_program_of_absurd_size_is_refused(monkeypatch):
 
 
 def test_objects_that_refer_to_each_other_over_and_over_are_refused():
-    # 12 kB that stand for a thousand million names.
+    # 12 kB that describe a thousand million names.
     slot = {"parameter": "X", "arguments": Shared("", 1000)}
     block = {"ops": Shared({"type": "op", "inputs": [slot]}, 1000)}
     started = time.monotonic()
@@ -387,7 +387,7 @@ def test_every_byte_of_a_real_file_is_read(convert, monkeypatch, kind, precision
     assert position == len(data)
     for position, size in [*claimed, *vtables, *fixed]:
         read[position : position + size] = b"\1" * size
-    # What is left is padding.
+    # The rest is padding.
     assert not any(byte for byte, is_read in zip(data, read, strict=True) if not is_read)
     assert sum(size for _, size in claimed) <= len(data)
 
@@ -426,7 +426,7 @@ def test_quantised_weights_times_their_scales_are_the_weights(convert, precision
         for name, scales in op.quantisation.scales.items():
             param = quantised.params[name]
             assert param.dtype == precision
-            # fc keeps the output channels last, all others first.
+            # fc has the output channels last, all others first.
             axis = len(param.shape) - 1 if op.type == "fc" else 0
             factors = np.array(scales).reshape([-1 if side == axis else 1 for side in range(len(param.shape))])
             error = np.abs(param.to_array() * factors - full.params[name].to_array())

@@ -43,7 +43,7 @@ SHAPES = {
 
 @pytest.fixture(scope="session")
 def read_exported(export):
-    """Read a network's .nb out of a bundle."""
+    """Read a network's .nb from a bundle."""
 
     @cache
     def read(kind, **options):
@@ -77,7 +77,7 @@ def open_source():
 
 @pytest.fixture(scope="session")
 def cut_images(examples, example_labels):
-    """Make a batch of pictures, or of lines out of one; of noise det answers nothing but zeros."""
+    """Make a batch of pictures, or of lines from one; for noise, det returns only zeros."""
     pictures = [cv2.imread(str(examples / name)) for name in ("receipt.jpg", "label.png")]
     lines = []
     for word in example_labels["receipt.jpg"]["words"]:
@@ -87,7 +87,7 @@ def cut_images(examples, example_labels):
     def cut(kind, shape):
         chosen = itertools.islice(itertools.cycle(lines if kind == "rec" else pictures), shape[0])
         batch = np.stack([cv2.resize(one, (shape[3], shape[2])) for one in chosen]).astype(np.float32) / 255
-        # Of one line after the other cls is as sure as can be.
+        # For single lines, cls is almost certain.
         batch = batch if kind != "cls" else batch * np.linspace(0.1, 1, shape[0], dtype=np.float32)[:, None, None, None]
         return np.ascontiguousarray(((batch - 0.5) / 0.5).transpose(0, 3, 1, 2))
 
@@ -99,7 +99,7 @@ def cut_images(examples, example_labels):
 @pytest.mark.parametrize("kind", list(MODELS))
 def test_the_graph_computes_what_the_source_computes(open_graph, open_source, cut_images, kind, optimize, engine):
     network = open_graph(engine, kind, optimize=optimize)
-    # One compiled graph for all shapes: what is fixed in it would show.
+    # One compiled graph for all shapes: a fixed dimension would fail.
     for shape in SHAPES[kind]:
         images = cut_images(kind, shape)
         wanted = open_source(kind).run(images).copy()
@@ -113,7 +113,7 @@ def test_the_graph_computes_what_the_source_computes(open_graph, open_source, cu
 def test_a_pruned_charset_leaves_the_other_classes_as_they_were(export, open_graph, open_source, cut_images, engine):
     source = resolve_model(MODELS["rec"], "rec")
     characters = (export(with_cls=True, charset="ascii").out_dir / "dict.txt").read_text("utf-8").splitlines()
-    # Blank first; the space stands behind the dictionary, in which the bundle's may name it or not.
+    # Blank first; the space is after the dictionary, unless the dictionary contains it.
     classes = {character: place for place, character in enumerate(("", *source.dictionary, " "))}
     network = open_graph(engine, "rec", charset="ascii")
     for shape in SHAPES["rec"]:
@@ -125,7 +125,7 @@ def test_a_pruned_charset_leaves_the_other_classes_as_they_were(export, open_gra
         check(found, wanted / wanted.sum(2, keepdims=True), 1e-4)
 
 
-# How far a probability may move; on a device it does so, too.
+# How far a probability may move; it does so on a device, too.
 QUANTISED = {"int16": 0.05, "int8": 0.9}
 
 
@@ -188,7 +188,7 @@ def test_the_graph_is_valid(read_exported, kind, options):
     assert sides == ["batch", 3, 48 if kind == "rec" else "height", "width"]
     assert len(result.type.tensor_type.shape.dim) == {"det": 4, "rec": 3, "cls": 2}[kind]
 
-    # A tensor of floats for each op that gives one, in the program's order, under a name of its own.
+    # A uniquely named float tensor for each op that returns one, in program order.
     ops = model.blocks[0].ops
     places = [tensor.index for tensor in made.tensors]
     assert places == sorted(set(places))
@@ -224,7 +224,7 @@ def test_a_variable_that_is_written_again_is_another_tensor():
 
 def test_names_of_the_file_do_not_clash_with_ours():
     x = draw(2, 3)
-    # What the graph would call its own constants and nodes, and an empty name, which in ONNX is none.
+    # Names that the graph uses for its own constants and nodes, and an empty name, which means none in ONNX.
     names = ["float_2.0", "ints_-1", "scale_3", "y_fetched", "y__2", ""]
     ops = [
         make_op("elementwise_add", {"X": "x", "Y": "float_2.0"}, {"Out": ""}),
@@ -293,7 +293,7 @@ def test_mismatched_shapes_are_refused_by_the_checker():
     with pytest.raises(ModelError, match=r"test\.nb: .*[Ii]ncompatible") as caught:
         build(op, x=(-1, 5), params=FC)
     assert len(caught.value.message) < 500
-    # What the rule says of the sides is wrong, which only the checker sees.
+    # The rule returns a wrong shape, which only the checker detects.
     with pytest.raises(ModelError, match=r"test\.nb: .*squeeze2|y"):
         build(unary("squeeze2", axes=(1,)), x=(-1, 5))
 
@@ -345,7 +345,7 @@ def test_long_names_do_not_make_long_messages():
 
 
 def test_a_long_program_takes_time_in_proportion():
-    # One variable for all tensors: names must not be looked for from the start each time.
+    # One variable for all tensors: unused names must not be searched from the start each time.
     ops = [make_op("relu", {"X": "x"}, {"Out": "x"})] * 19_998
     started = time.monotonic()
     graph = build(*ops, output="x").model.graph

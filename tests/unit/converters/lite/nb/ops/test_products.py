@@ -26,7 +26,7 @@ def test_layer_norm(has_bias):
         ((4, 2, 3), {"in_num_col_dims": 1, "op_type": "mul"}, (4,)),
         ((4, 2, 3), {}, (4,)),
         ((2, 4, 3, 2), {"in_num_col_dims": 2}, (2, 4)),
-        # What was a matmul has the first one there always, and does not mean it.
+        # For a former matmul, the first one is always set, and is ignored.
         ((2, 4, 6), {"in_num_col_dims": 1, "op_type": "matmul_v2"}, (2, 4)),
         ((2, 4, 6), {"in_num_col_dims": 1, "op_type": "matmul"}, (2, 4)),
     ],

@@ -1,4 +1,4 @@
-"""What each op refuses."""
+"""The forms that each op refuses."""
 
 import dataclasses
 import math
@@ -250,7 +250,7 @@ def test_mismatched_shapes_are_refused(ops, x, params, words):
     with pytest.raises(ModelError, match=words) as caught:
         build(*ops, **x, params=params)
     message = caught.value.message
-    # The op at fault is named, with its place in the program; feed is the first.
+    # The error names the op and its index in the program; feed is the first.
     assert message.startswith(f"test.nb: op {len(ops)} ({ops[-1].type}): ")
     assert "\n" not in message
     assert len(message) < 500

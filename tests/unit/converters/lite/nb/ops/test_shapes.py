@@ -1,4 +1,4 @@
-"""Ops that move numbers or give them another shape, against NumPy."""
+"""Ops that move or reshape tensors, against NumPy."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_reshape_to_a_computed_shape():
         make_op("reshape2", {"X": "x", "ShapeTensor": ("batch", "three", "double")}, {"Out": "y"}, shape=(7, 7)),
     ]
     graph = build(*ops, x=(-1, 6, -1))
-    # Each is known to be one number: nothing is cut off for nothing.
+    # Each is known to be a single number.
     assert [node.op_type for node in graph.model.graph.node].count("Slice") == 2
     session = open_session(graph)
     for batch, width in ((2, 5), (3, 4)):
@@ -107,7 +107,7 @@ def test_slicing_out_a_single_number_gives_a_vector():
 
 def test_filling():
     x = draw(2, 3)
-    # The runtime looks at the number, not at its text.
+    # The runtime uses the number, not its text.
     ops = [
         fill("c", 0.25, dtype=5, shape=(2, 1), str_value="9"),
         make_op("elementwise_mul", {"X": "x", "Y": "c"}, {"Out": "y"}),

@@ -1,4 +1,4 @@
-"""Convolutions, pools and interpolation against a statement of their own of what Paddle-Lite computes."""
+"""Convolutions, pools and interpolation against an independent implementation of what Paddle-Lite computes."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ from edge_ocr.errors import ModelError
 
 
 def find_same_paddings(sizes, kernel, strides):
-    """Return what padding_algorithm SAME comes to in Lite: the odd one behind."""
+    """Return the paddings of padding_algorithm SAME in Lite: an odd one is at the end."""
     paddings = []
     for size, k, s in zip(sizes, kernel, strides, strict=True):
         missing = max((-(-size // s) - 1) * s + k - size, 0)
@@ -45,7 +45,7 @@ def test_convolution_with_the_size_kept(size, strides):
     x, w, b = draw(1, 2, *size), draw(3, 2, 3, 2, seed=1), draw(3, seed=2)
     op = make_conv(padding_algorithm="SAME", strides=strides, paddings=(7, 7), dilations=(2, 2))
     paddings = find_same_paddings(size, (3, 2), strides)
-    # The dilation goes along with the paddings.
+    # The dilation matters for the paddings.
     check(run(x, op, params={"w": w, "b": b}), convolve(x, w, b, strides, paddings))
 
 
@@ -62,14 +62,14 @@ def test_a_2d_bias_is_a_vector():
 
 
 def transpose_convolve(array, weights, bias, strides, paddings, dilations=(1, 1), groups=1, extra=(0, 0)):
-    """Add each input, times the kernel, to the output at its place; then cut the paddings off."""
+    """Add each input, times the kernel, to the output in its place; then cut off the paddings."""
     batch, channels, *sizes = array.shape
     outs = weights.shape[1]
     full = [
         (n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip(sizes, strides, dilations, weights.shape[2:], strict=True)
     ]
     top, bottom, left, right = paddings
-    # The extra sides lie behind what the kernels reach, and are cut off with nothing in them.
+    # The extra rows and columns are beyond the reach of the kernels, and are zero.
     canvas = np.zeros((batch, outs * groups, full[0] + extra[0], full[1] + extra[1]))
     for c, row, column in itertools.product(range(channels), *map(range, sizes)):
         first = c // (channels // groups) * outs
@@ -115,7 +115,7 @@ def test_transposed_convolution(attrs, paddings):
                 "hard_swish_offset": 2.0,
                 "hard_swish_threshold": 5.0,
                 "hard_swish_scale": 4.0,
-                # Those of an op of its own do not count here.
+                # Attributes of a separate activation op do not count here.
                 "offset": 9.0,
             },
             lambda x: x * np.clip(x + 2, 0, 5) / 4,
@@ -135,7 +135,7 @@ def test_fused_activations(op_type, attrs, function):
 
 
 def pool(array, kind, ksize, strides, paddings, *, ceil=False, exclusive=True):
-    """As Lite's `pooling_basic`: the window is cut at the image's edges, the end behind it by the kernel's size."""
+    """As Lite's `pooling_basic`: the window is clipped at the image's edges."""
     sizes = array.shape[2:]
     counts = [
         (size - k + before + after + (s - 1 if ceil else 0)) // s + 1
@@ -205,7 +205,7 @@ def test_nearest_interpolation(scale):
     x = draw(1, 2, 6, 8)
     found = apply(x, "nearest_interp_v2", scale=scale, align_corners=False, interp_method="nearest")
     rows, columns = (
-        # As floats of 32 bits, which is how Lite finds the place.
+        # In float32, as Lite computes the position.
         (np.arange(int(size * np.float32(s)), dtype=np.float32) * np.float32(1 / s)).astype(int)
         for size, s in zip(x.shape[2:], scale, strict=True)
     )
