@@ -8,7 +8,7 @@ import java.io.File
 /**
  * One picture from its arrival to its text. It outlives the activity when the phone is rotated.
  *
- * For the main thread. [onChange] is called after each step. Copies are in [folder].
+ * Use it on the main thread. [onChange] is called after each step. Copies are in [folder].
  */
 internal class PictureReading(
     private val worker: OcrWorker,

@@ -126,7 +126,7 @@ internal class SelfTestActivity : Activity() {
     }
 }
 
-/** One self-test, which writes one line to the log when it finishes or is cancelled. For the main thread. */
+/** One self-test, which writes one line to the log when it finishes or is cancelled; used on the main thread. */
 internal class SelfTestRun(private val context: Context, private val token: String?) {
     /** The line in the log; null while it runs. */
     var line: String? = null

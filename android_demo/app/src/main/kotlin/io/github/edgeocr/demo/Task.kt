@@ -8,7 +8,7 @@ import io.github.edgeocr.core.Cancellation
 /**
  * Work with the networks that continues while the phone is rotated: an activity passes it to its successor.
  *
- * For the main thread. [work] runs on the worker's thread and reports there how many steps are done.
+ * Use it on the main thread. [work] runs on the worker's thread and reports there how many steps are done.
  */
 internal class Task<T>(worker: OcrWorker, work: (EdgeOcr, Cancellation, tell: (steps: Int) -> Unit) -> T) {
     /** How many steps are done. */

@@ -36,7 +36,7 @@ public class TextDetector(private val engine: Engine, private val settings: Sett
         return sortReadingOrder(boxes, settings.geometry)
     }
 
-    // A function for each look, so that its memory is free before the next.
+    // A function for each pass, so that its memory is free before the next.
 
     private fun findInWhole(image: BgrImage): List<TextBox> {
         val input = prepareDetection(image, settings.detection)
@@ -91,7 +91,7 @@ internal class ProbMap private constructor(
  * Turns a prob map into boxes in pixels of the original picture of [imageSize].
  *
  * DB post-processing: binarise, outline, fit a rotated rectangle, score, grow, fit again, scale. Corners are whole
- * pixels inside the picture. In reading order; empty where nothing passes the thresholds.
+ * pixels inside the picture. In reading order; empty if nothing passes the thresholds.
  */
 internal fun findBoxes(
     probMap: ProbMap,
