@@ -1,4 +1,4 @@
-// As much of Paddle-Lite's light API as our programs need.
+// The part of Paddle-Lite's light API that our programs need.
 #pragma once
 #include <cstdint>
 #include <memory>

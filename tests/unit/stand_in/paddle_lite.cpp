@@ -1,4 +1,4 @@
-// A stand-in for Paddle-Lite. A model file is one word that says what becomes of it; the output is twice the input.
+// A stand-in for Paddle-Lite. A model file is one word that selects its behaviour; the output is twice the input.
 #include "paddle_api.h"
 #include <unistd.h>
 #include <cstdio>

@@ -56,7 +56,7 @@ class BitmapsTest {
     }
 
     @Test
-    fun `light ones are laid over black`() {
+    fun `light pixels are laid over black`() {
         assertEquals(BLACK, read(makeRow(0xFFFAFAC8, 0x00FFFFFF, 0x80F0F0F0, 0x40C80032)))
     }
 
@@ -70,12 +70,12 @@ class BitmapsTest {
     }
 
     @Test
-    fun `all that is transparent is white`() {
+    fun `a fully transparent bitmap is white`() {
         assertEquals(List(6) { 255 }, read(makeRow(0, 0x00102030)))
     }
 
     @Test
-    fun `premultiplied pixels come near`() {
+    fun `premultiplied pixels are close`() {
         val bitmap = Bitmap.createBitmap(3, 1, Bitmap.Config.ARGB_8888)
         val argb = longArrayOf(0xFF0A141E, 0x00FFFFFF, 0x80102030)
         bitmap.setPixels(argb.map(Long::toInt).toIntArray(), 0, 3, 0, 0, 3, 1)

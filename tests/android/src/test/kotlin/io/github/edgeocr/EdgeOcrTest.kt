@@ -124,7 +124,7 @@ class EdgeOcrTest {
     }
 
     @Test
-    fun `a network that Paddle-Lite does not take is reported`() {
+    fun `a network that Paddle-Lite refuses is reported`() {
         FakeRuntime.networks.remove("rec.nb")
         assertRefused<BundleException>("rec.nb") { open() }
     }
@@ -173,7 +173,7 @@ class EdgeOcrTest {
     }
 
     @Test
-    fun `files that the manifest does not name are not found`() {
+    fun `files missing from the manifest are not found`() {
         open().use { ocr ->
             val error = assertThrows(BundleException::class.java) { ocr.findFile("other.png") }
             assertTrue("other.png" in error.message!!)
@@ -256,7 +256,7 @@ class EdgeOcrTest {
         threads.submit(Callable { ocr.recognize(bundle.image) }).also { begun.await() }
 
     @Test
-    fun `one that waits for its turn can be cancelled`() {
+    fun `a waiting reading can be cancelled`() {
         val (begun, finish) = CountDownLatch(1) to CountDownLatch(1)
         bundle.loadNetworks { begun.countDown(); finish.await() }
         open().use { ocr ->

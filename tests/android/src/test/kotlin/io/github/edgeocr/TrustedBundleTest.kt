@@ -244,7 +244,7 @@ class TrustedBundleTest {
     }
 
     @Test
-    fun `trust without a key, or with something else, is refused`() {
+    fun `trust without a key, or with an invalid one, is refused`() {
         val none = assertThrows(UntrustedException::class.java) { trust(*arrayOf()) }
         assertEquals("no bundle is trusted: there is no key", none.message)
         val odd = assertThrows(UntrustedException::class.java) {
@@ -345,7 +345,7 @@ class TrustedBundleTest {
     }
 
     @Test
-    fun `assets with something else for a key are refused`() {
+    fun `assets with an invalid key are refused`() {
         write()
         addAssets("edge-ocr-trust/KEY.pub" to writePem(ours))
         val error = assertRefused<UntrustedException>("edge-ocr-trust", "*.pem") { readAssets() }
@@ -360,7 +360,7 @@ class TrustedBundleTest {
     }
 
     @Test
-    fun `assets without a key take every bundle`() {
+    fun `assets without a key accept every bundle`() {
         bundle.write(folder)
         addAssets()
         assertEquals(bundle.texts, readAssets())

@@ -83,7 +83,7 @@ class DetectionTest {
     }
 
     @Test
-    fun `a network that gives no map is refused`() {
+    fun `a network that does not return a map is refused`() {
         val detector = TextDetector({ Tensor(intArrayOf(1, 2), FloatArray(2)) }, settings)
         val error = assertThrows(BundleException::class.java) { detector.detect(BgrImage(40, 40, ByteArray(4800))) }
         assertTrue(error.message!!.endsWith("1×2, expected 1×1×32×32"))

@@ -67,7 +67,7 @@ class GeometryTest {
     }
 
     @Test
-    fun `a crop of next to nothing has one pixel`() {
+    fun `a crop of a tiny box has one pixel`() {
         val image = BgrImage(20, 10, ByteArray(600) { 9 })
         val crop = cropPolygon(image, floatArrayOf(3f, 2f, 3f, 2f, 3f, 2f, 3f, 2f), settings)
         assertEquals(listOf<Byte>(9, 9, 9), crop.pixels.toList())

@@ -21,7 +21,7 @@ class GoldenComparisonTest {
     }
 
     @Test
-    fun `what is near enough passes`() {
+    fun `a close enough result passes`() {
         val comparison = compare(makeLine("one", left = 12f), makeLine("two", recScore = 0.81, detScore = 0.885))
         assertTrue(comparison.isPassed)
         assertEquals(emptyList<String>(), comparison.problems)
@@ -66,7 +66,7 @@ class GoldenComparisonTest {
     }
 
     @Test
-    fun `what is not a number is never near enough`() {
+    fun `NaN is never near enough`() {
         assertFalse(compare(makeLine("one", detScore = Double.NaN), makeLine("two")).isPassed)
         assertFalse(compare(makeLine("one"), makeLine("two", recScore = Double.NaN)).isPassed)
         for (i in 0 until 8) {

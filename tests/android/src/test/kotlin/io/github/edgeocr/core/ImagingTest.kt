@@ -43,7 +43,7 @@ class ImagingTest {
     }
 
     @Test
-    fun `a border has a colour that is there`() {
+    fun `a border has a colour of the picture`() {
         val framed = addBorder(BgrImage(2, 1, byteArrayOf(0, 9, 0, 8, 1, -1)), 1)
         assertEquals(4 to 3, framed.width to framed.height)
         assertEquals(listOf<Byte>(0, 1, 0), framed.pixels.take(3))
@@ -136,13 +136,13 @@ class ImagingTest {
     }
 
     @Test
-    fun `colours come in their order`() {
+    fun `colours keep their order`() {
         val image = BgrImage.fromArgb(1, 1, intArrayOf(0x80112233.toInt()))
         assertEquals(listOf<Byte>(0x33, 0x22, 0x11), image.pixels.toList())
     }
 
     @Test
-    fun `sizes that do not fit are refused`() {
+    fun `mismatched sizes are refused`() {
         assertThrows(IllegalArgumentException::class.java) { BgrImage(2, 2, ByteArray(11)) }
         assertThrows(IllegalArgumentException::class.java) { BgrImage(0, 2, ByteArray(0)) }
         assertThrows(IllegalArgumentException::class.java) { BgrImage.fromArgb(2, 2, IntArray(3)) }

@@ -66,7 +66,7 @@ class ManifestTest {
     }
 
     @Test
-    fun `fractions and texts are no whole numbers`() {
+    fun `fractions and texts are not whole numbers`() {
         for (value in listOf(960.5, "960", true)) {
             val manifest = content
             manifest.getJSONObject("settings").getJSONObject("detection").put("limit_side_len", value)

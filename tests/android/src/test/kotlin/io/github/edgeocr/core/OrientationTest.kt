@@ -25,7 +25,7 @@ class OrientationTest {
     }
 
     @Test
-    fun `a network that gives no two probs is refused`() {
+    fun `a network that does not return two probs is refused`() {
         val settings = Manifest.parse(GoldenFiles.manifest).settings.orientation
         val classifier = OrientationClassifier({ Tensor(intArrayOf(1, 3), FloatArray(3)) }, settings)
         assertThrows(BundleException::class.java) { classifier.findTurned(listOf(crop), 1) }

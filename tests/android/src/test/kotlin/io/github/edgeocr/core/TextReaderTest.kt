@@ -115,7 +115,7 @@ class TextReaderTest {
     }
 
     @Test
-    fun `polygons of a framed picture lie in the picture`() {
+    fun `polygons of a framed picture are inside the picture`() {
         val settings = GoldenFiles.readSettings(cases[0])
         // A box as large as the frame, then one of the same height.
         val rec = Engine { Tensor(intArrayOf(1, 1, 2), floatArrayOf(0f, 1f)) }

@@ -104,7 +104,7 @@ class TrustTest {
     }
 
     @Test
-    fun `numbers that are not whole are no counters`() {
+    fun `numbers that are not whole are not counters`() {
         for (counter in listOf("7.0", "7e0", "1E2", "99999999999999999999", "null", "[7]", "{}")) {
             assertSignedButRefused(
                 "names no release",
@@ -125,7 +125,7 @@ class TrustTest {
     }
 
     @Test
-    fun `a whole manifest is read as by the other reader`() {
+    fun `a complete manifest is read as by the other reader`() {
         for (file in listOf("manifest.json", "recorded.json", "expected.json")) {
             val text = GoldenFiles.readText(file)
             assertEquals(toPlain(JSONObject(text)), readStrictJson(text), file)
@@ -201,7 +201,7 @@ class TrustTest {
         "-----BEGIN PUBLIC KEY-----\n${Base64.getEncoder().encodeToString(content)}\n-----END PUBLIC KEY-----\n"
 
     @Test
-    fun `a platform that does not know Ed25519 accepts nothing`() {
+    fun `a platform without Ed25519 accepts nothing`() {
         withProviders({ without -> without.forEach { Security.removeProvider(it.name) } }) {
             for (case in cases) {
                 val error = assertThrows(EdgeOcrException::class.java, { check(case) }, case.getString("name"))
@@ -216,12 +216,12 @@ class TrustTest {
     }
 
     @Test
-    fun `a provider that takes no keys from elsewhere is passed over`() {
+    fun `a provider that refuses other keys is skipped`() {
         withFirst(RefusingKeys::class.java, Signatures::class.java) { assertEquals(Release("demo", 7), check(trusted)) }
     }
 
     @Test
-    fun `a provider that takes every signature is passed over`() {
+    fun `a provider that accepts every signature is skipped`() {
         withFirst(Keys::class.java, BlindSignatures::class.java) {
             assertFalse(isSignedBy(key, byteArrayOf(), signature))
             assertEquals(Release("demo", 7), check(trusted))

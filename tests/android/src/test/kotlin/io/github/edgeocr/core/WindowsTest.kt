@@ -77,7 +77,7 @@ class WindowsTest {
     }
 
     @Test
-    fun `boxes of two looks are merged as on the host`() {
+    fun `boxes of two passes are merged as on the host`() {
         val rows = expected.items("merges")
         fun want(row: JSONObject) = readBoxes(row, "merged").map { it.polygon.toList() }
 
@@ -132,7 +132,7 @@ class WindowsTest {
     }
 
     @Test
-    fun `fine print is looked for where boxes are large`() {
+    fun `fine print is searched if boxes are large`() {
         val rows = expected.items("fine_prints").filter { it.getJSONArray("boxes").length() == 0 }
         for (row in rows) {
             val image = GoldenFiles.readView(row)

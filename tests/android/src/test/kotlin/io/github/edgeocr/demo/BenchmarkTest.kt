@@ -91,7 +91,7 @@ class BenchmarkTest : DemoTest() {
     }
 
     @Test
-    fun `the report says all that its figures depend on`() {
+    fun `the report has everything that its figures depend on`() {
         installBundle()
         Preferences(app).threads = 1
         Preferences(app).powerMode = PowerMode.LOW

@@ -99,7 +99,7 @@ class CameraFramesTest {
     }
 
     @Test
-    fun `colours are what they are`() {
+    fun `colours are exact`() {
         fun convert(y: Int, u: Int, v: Int): List<Int> {
             fun plane(value: Int) = YuvPlane(byteArrayOf(value.toByte()), 1, 1)
             return YuvFrame(1, 1, plane(y), plane(u), plane(v)).toBgr(0).pixels.map { it.toInt() and 0xFF }
@@ -112,7 +112,7 @@ class CameraFramesTest {
     }
 
     @Test
-    fun `only whole turns are known`() {
+    fun `only quarter turns are supported`() {
         val plane = YuvPlane(ByteArray(1), 1, 1)
         for (degrees in listOf(-90, 45, 360)) {
             assertThrows(IllegalArgumentException::class.java) { YuvFrame(1, 1, plane, plane, plane).toBgr(degrees) }
@@ -120,7 +120,7 @@ class CameraFramesTest {
     }
 
     @Test
-    fun `a camera's picture is copied whole`() {
+    fun `a camera's picture is copied completely`() {
         val content = List(3) { plane -> ByteArray(6) { (10 * plane + it).toByte() } }
         val frame = YuvFrame.copy(FakeImage(content))
         assertEquals(2 to 2, frame.width to frame.height)
@@ -138,7 +138,7 @@ class CameraFramesTest {
     }
 
     @Test
-    fun `the largest size that is quick is chosen`() {
+    fun `the largest fast size is chosen`() {
         val sizes = listOf(Size(640, 480), Size(1280, 960), Size(1280, 720), Size(1920, 1080))
         assertEquals(Size(1280, 960), chooseSize(sizes))
         assertEquals(Size(1280, 720), chooseSize(sizes - Size(1280, 960)))
@@ -147,7 +147,7 @@ class CameraFramesTest {
     }
 
     @Test
-    fun `frames are turned by what sensor and display differ`() {
+    fun `frames are turned by the difference of sensor and display`() {
         fun findTurns(isFront: Boolean, sensor: Int) = (Surface.ROTATION_0..Surface.ROTATION_270).map {
             CameraChoice("0", Size(4, 3), isFront, sensor).findTurn(it)
         }
@@ -158,7 +158,7 @@ class CameraFramesTest {
     }
 
     @Test
-    fun `a mirrored line keeps its corners in turn`() {
+    fun `a mirrored line keeps its corners clockwise`() {
         val line = TextLine(floatArrayOf(1f, 2f, 8f, 3f, 7f, 6f, 0f, 5f), 0.9, "text", 0.8).mirror(10)
         assertArrayEquals(floatArrayOf(2f, 3f, 9f, 2f, 10f, 5f, 3f, 6f), line.polygon, 0f)
         assertEquals("text", line.text)
@@ -179,7 +179,7 @@ class CameraFramesTest {
     }
 
     @Test
-    fun `a camera that gives no pictures to apps is none`() {
+    fun `a camera without pictures for apps is not used`() {
         addCamera(manager, "depth", CameraCharacteristics.LENS_FACING_BACK, 90, emptyList())
         assertNull(chooseCamera(manager))
         // A camera without characteristics is not used either.

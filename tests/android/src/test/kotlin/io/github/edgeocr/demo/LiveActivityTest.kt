@@ -127,7 +127,7 @@ class LiveActivityTest : DemoTest() {
     }
 
     @Test
-    fun `frames that come while one is read are dropped`() {
+    fun `frames that arrive while one is read are dropped`() {
         plugCamera()
         val finish = CountDownLatch(1)
         bundle.loadNetworks { if (it == "det") { runs.incrementAndGet(); finish.await() } }
@@ -145,7 +145,7 @@ class LiveActivityTest : DemoTest() {
     }
 
     @Test
-    fun `a frame of a sensor that stands turned is read upright`() {
+    fun `a frame of a rotated sensor is read upright`() {
         plugCamera(degrees = 90)
         val live = startLive()
         // Rotated clockwise by 90°, this is the recorded picture; the networks refuse any other.
@@ -157,13 +157,13 @@ class LiveActivityTest : DemoTest() {
     }
 
     @Test
-    fun `the preview has the ratio of what it shows`() {
+    fun `the preview has the ratio of its picture`() {
         plugCamera()
         assertEquals(1000 to 750, measurePreview(startLive()))
     }
 
     @Test
-    fun `a preview that stands turned does, too`() {
+    fun `a rotated preview does, too`() {
         plugCamera(degrees = 90)
         assertEquals(750 to 1000, measurePreview(startLive()))
     }
@@ -180,7 +180,7 @@ class LiveActivityTest : DemoTest() {
     }
 
     @Test
-    fun `stop frees the camera and lets the newest frame stand still`() {
+    fun `stop frees the camera and freezes the newest frame`() {
         plugCamera()
         val live = startLive()
         give()
@@ -199,7 +199,7 @@ class LiveActivityTest : DemoTest() {
     }
 
     @Test
-    fun `stopped before a frame was read, it stays so`() {
+    fun `it stays stopped if no frame was read`() {
         plugCamera()
         val live = startLive()
         live.toggle.performClick()
@@ -285,7 +285,7 @@ class LiveActivityTest : DemoTest() {
     }
 
     @Test
-    fun `a camera of the front is read as it is and shown in a mirror`() {
+    fun `a front camera is read unmirrored and shown mirrored`() {
         plugCamera(CameraCharacteristics.LENS_FACING_FRONT)
         val live = startLive()
         give()
@@ -294,7 +294,7 @@ class LiveActivityTest : DemoTest() {
     }
 
     @Test
-    fun `the camera is asked for once and then explained`() {
+    fun `the permission is requested once and then explained`() {
         plugCamera()
         val live = start<LiveActivity>()
         val asked = shadowOf(live.get()).lastRequestedPermission
@@ -315,7 +315,7 @@ class LiveActivityTest : DemoTest() {
     }
 
     @Test
-    fun `a camera that is denied for good is allowed in the settings`() {
+    fun `a camera that is denied for good can be allowed in the settings`() {
         plugCamera()
         val live = start<LiveActivity>()
         live.pause().resume()
@@ -387,7 +387,7 @@ class LiveActivityTest : DemoTest() {
     }
 
     @Test
-    fun `a camera that gives frames of another kind is reported`() {
+    fun `a camera with another frame format is reported`() {
         plugCamera()
         val live = startLive()
         FakeCamera.frameError = UnsupportedOperationException("another format than was asked for")
@@ -409,7 +409,7 @@ class LiveActivityTest : DemoTest() {
     }
 
     @Test
-    fun `an app without a bundle tells so and frees the camera`() {
+    fun `an app without a bundle reports that and frees the camera`() {
         plugCamera()
         allowCamera()
         val live = start<LiveActivity>()

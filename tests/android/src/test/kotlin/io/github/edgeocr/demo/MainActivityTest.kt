@@ -162,7 +162,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `all is copied and shared`() {
+    fun `all lines are copied and shared`() {
         installBundle()
         offer()
         val controller = share()
@@ -225,7 +225,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `a picture that comes slowly can be cancelled and asked for again`() {
+    fun `a slow picture can be cancelled and requested again`() {
         installBundle()
         val go = CountDownLatch(1)
         shadowOf(app.contentResolver).registerInputStreamSupplier(uri) {
@@ -243,7 +243,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `who leaves ends the reading and leaves no copy`() {
+    fun `leaving ends the reading and deletes the copy`() {
         installBundle()
         offer()
         val (go, others) = CountDownLatch(1) to AtomicInteger()
@@ -288,7 +288,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `when the copy is gone, too, that is said`() {
+    fun `a missing copy is reported`() {
         installBundle()
         offer()
         val before = share()
@@ -320,7 +320,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `a picker that answers with a list is understood`() {
+    fun `a picker that returns a list works`() {
         installBundle()
         offer()
         val controller = start<MainActivity>()
@@ -373,7 +373,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `a camera that gives nothing is reported`() {
+    fun `a camera that returns nothing is reported`() {
         val controller = start<MainActivity>()
         val asked = askForPhoto(controller)
         shadowOf(controller.get()).receiveResult(asked, Activity.RESULT_OK, null)
@@ -381,7 +381,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `without the permission no photo is asked for, what was read stays`() {
+    fun `without the permission no photo is requested, and the result stays`() {
         installBundle()
         offer()
         val controller = share()
@@ -417,7 +417,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `something shared that is not a picture is reported`() {
+    fun `shared content that is not a picture is reported`() {
         installBundle()
         offer("a text".toByteArray())
         val controller = share()
@@ -429,7 +429,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `what is shared and cannot be unpacked is reported`() {
+    fun `shared extras that cannot be unpacked are reported`() {
         // Up to Android 12, an object of a class that only the other app has causes this exception.
         val intent = object : Intent(ACTION_SEND) {
             override fun <T> getParcelableExtra(name: String?, type: Class<T>): T? =
@@ -439,7 +439,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `a picture that may not be read any more is reported and may be tried again`() {
+    fun `a picture without access is reported and can be retried`() {
         installBundle()
         shadowOf(app.contentResolver).registerInputStreamSupplier(uri) { throw SecurityException("revoked") }
         val controller = share()
@@ -452,7 +452,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `an app without a bundle says so and shows the picture`() {
+    fun `an app without a bundle reports that and shows the picture`() {
         offer()
         val controller = share()
         assertFails(controller, app.getString(R.string.error_bundle), "manifest.json", EXPORT)
@@ -522,7 +522,7 @@ class MainActivityTest : DemoTest() {
     }
 
     @Test
-    fun `pictures may be shared to it, texts not`() {
+    fun `pictures can be shared to it, texts cannot`() {
         val takers = listOf("image/png", "text/plain").map { type ->
             app.packageManager.resolveActivity(Intent(Intent.ACTION_SEND).setType(type), ResolveInfoFlags.of(0))
         }

@@ -46,7 +46,7 @@ class OcrWorkerTest : DemoTest() {
     }
 
     @Test
-    fun `other options open it anew and close what was open`() {
+    fun `other options open it again and close the previous one`() {
         finish {}
         threads = 2
         finish {}
@@ -57,7 +57,7 @@ class OcrWorkerTest : DemoTest() {
     }
 
     @Test
-    fun `what is thrown is a failure and the next work runs`() {
+    fun `an exception is a failure and the next work runs`() {
         FakeRuntime.linkError = "dlopen failed"
         assertTrue(finish {}.isFailure)
         FakeRuntime.linkError = null
@@ -68,7 +68,7 @@ class OcrWorkerTest : DemoTest() {
     }
 
     @Test
-    fun `work waits for what was asked before, preparing does not`() {
+    fun `work waits for earlier work, preparing does not`() {
         val (begun, go) = CountDownLatch(1) to CountDownLatch(1)
         val order = ArrayList<String>()
         worker.run({ _, _ -> begun.countDown(); go.await() }) { order += "first" }
@@ -84,7 +84,7 @@ class OcrWorkerTest : DemoTest() {
     }
 
     @Test
-    fun `what is cancelled does not begin, stops, and is not told of`() {
+    fun `cancelled work does not begin, stops, and is not reported`() {
         val (begun, go) = CountDownLatch(1) to CountDownLatch(1)
         var told = 0
         var isStopped = false
@@ -100,7 +100,7 @@ class OcrWorkerTest : DemoTest() {
     }
 
     @Test
-    fun `what is cancelled after it ended is not told of either`() {
+    fun `work cancelled after its end is not reported either`() {
         var told = 0
         val job = worker.run({ _, _ -> }) { told++ }
         while (worker.isBusy) Thread.sleep(1)

@@ -101,7 +101,7 @@ class OverlayViewTest : DemoTest() {
     }
 
     @Test
-    fun `a degenerate line does no harm`() {
+    fun `a degenerate line is ignored`() {
         val view = makeView()
         val point = TextLine(FloatArray(8) { 50f }, 1.0, "", 1.0)
         view.show(picture, listOf(point, makeLine("x", 5f, 5f, 5f, 9f)), 200, 100)
@@ -132,7 +132,7 @@ class OverlayViewTest : DemoTest() {
     }
 
     @Test
-    fun `the texts can be heard`() {
+    fun `the texts are accessible`() {
         val view = makeView()
         view.show(picture, listOf(line, other), 200, 100)
         assertEquals("wide\n竖排文字", "${view.contentDescription}")

@@ -17,7 +17,7 @@ class PhotoProviderTest : DemoTest() {
     private val resolver get() = app.contentResolver
 
     @Test
-    fun `only who is granted a URI gets at its file`() {
+    fun `only apps with a grant can access the file of a URI`() {
         val flags = PackageInfoFlags.of(GET_PROVIDERS.toLong())
         val provider = app.packageManager.getPackageInfo(app.packageName, flags).providers!!.single()
         assertFalse(provider.exported)
@@ -49,7 +49,7 @@ class PhotoProviderTest : DemoTest() {
     }
 
     @Test
-    fun `photos of long ago are deleted`() {
+    fun `old photos are deleted`() {
         val (old, recent) = List(2) { PhotoProvider.findFile(app, PhotoProvider.create(app)) }
         for (file in listOf(old, recent)) file.writeBytes(ByteArray(1))
         old.setLastModified(System.currentTimeMillis() - 25 * 3600 * 1000L)

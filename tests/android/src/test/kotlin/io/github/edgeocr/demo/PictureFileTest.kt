@@ -60,7 +60,7 @@ class PictureFileTest : DemoTest() {
     }
 
     @Test
-    fun `pictures are turned as their Exif says`() {
+    fun `pictures are turned by their Exif orientation`() {
         val corners = (0..9).associateWith { orientation ->
             val picture = write(encodeQuarters(orientation)).decode()
             assertEquals(picture.bitmap.width to picture.bitmap.height, picture.width to picture.height)
@@ -90,7 +90,7 @@ class PictureFileTest : DemoTest() {
     }
 
     @Test
-    fun `pictures stay as they are where they fit`() {
+    fun `pictures are unchanged if they fit`() {
         val picture = write(bundle.encodePicture()).decode()
         assertEquals(bundle.image.width to bundle.image.height, picture.width to picture.height)
         assertEquals(bundle.image.width to bundle.image.height, picture.bitmap.width to picture.bitmap.height)
@@ -119,7 +119,7 @@ class PictureFileTest : DemoTest() {
     }
 
     @Test
-    fun `a copy is whole and may be deleted`() {
+    fun `a copy is complete and may be deleted`() {
         offer(bundle.encodePicture())
         val copy = copy()
         assertEquals(folder, copy.file.parentFile)
@@ -129,7 +129,7 @@ class PictureFileTest : DemoTest() {
     }
 
     @Test
-    fun `copies of long ago are deleted`() {
+    fun `old copies are deleted`() {
         offer(bundle.encodePicture())
         val (old, recent) = copy().file to copy().file
         old.setLastModified(System.currentTimeMillis() - 25 * 3600 * 1000L)
@@ -138,7 +138,7 @@ class PictureFileTest : DemoTest() {
     }
 
     @Test
-    fun `what cannot be copied leaves nothing behind`() {
+    fun `a failed copy leaves nothing behind`() {
         val content = bundle.encodePicture()
         offer(content)
         copy(limitBytes = content.size.toLong()).delete()

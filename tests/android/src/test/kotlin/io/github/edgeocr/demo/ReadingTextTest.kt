@@ -21,7 +21,7 @@ class ReadingTextTest : DemoTest() {
     private val reading = Reading(listOf(first, second), emptyMap())
 
     @Test
-    fun `texts stand one below the other`() {
+    fun `texts are on separate lines`() {
         assertEquals("山茶书店\na \"b\"\\", reading.toText())
         assertEquals("", Reading(emptyList(), emptyMap()).toText())
     }
@@ -51,7 +51,7 @@ class ReadingTextTest : DemoTest() {
     }
 
     @Test
-    fun `a text is copied whole and shared by an app of the user's choice`() {
+    fun `a text is copied completely and shared by an app of the user's choice`() {
         copyText(app, "a\nb")
         val clipboard = app.getSystemService(ClipboardManager::class.java)
         assertEquals("a\nb", "${clipboard.primaryClip?.getItemAt(0)?.text}")

@@ -105,7 +105,7 @@ class SelfTestTest : DemoTest() {
     }
 
     @Test
-    fun `a device that reads something else fails, and says what`() {
+    fun `a device that reads something else fails, and shows what`() {
         val golden = bundle.manifest.getJSONObject("golden")
         val lines = golden.items("lines")
         lines[0].put("text", "something else")
@@ -128,7 +128,7 @@ class SelfTestTest : DemoTest() {
     }
 
     @Test
-    fun `a line too many is shown`() {
+    fun `an extra line is shown`() {
         bundle.manifest.getJSONObject("golden").getJSONArray("lines").apply { remove(length() - 1) }
         installBundle()
         val test = startDone()
@@ -165,21 +165,21 @@ class SelfTestTest : DemoTest() {
     }
 
     @Test
-    fun `nor can another Paddle-Lite`() {
+    fun `another Paddle-Lite cannot run it`() {
         installBundle()
         FakeRuntime.version = "v2.10"
         assertNotRun("v2.10")
     }
 
     @Test
-    fun `nor can a library that is missing`() {
+    fun `a missing library cannot run it`() {
         installBundle()
         FakeRuntime.linkError = "dlopen failed"
         assertNotRun("dlopen failed")
     }
 
     @Test
-    fun `nor can a device that is out of memory`() {
+    fun `a device without enough memory cannot run it`() {
         installBundle()
         bundle.loadNetworks { throw OutOfMemoryError("no memory left") }
         assertNotRun("memory")
@@ -212,7 +212,7 @@ class SelfTestTest : DemoTest() {
     }
 
     @Test
-    fun `extras that cannot be unpacked are no token`() {
+    fun `extras that cannot be unpacked are not a token`() {
         // Up to Android 12, an object of a class that only the other app has causes this exception.
         val intent = object : Intent() {
             override fun getStringExtra(name: String?) = throw RuntimeException("ClassNotFoundException")
@@ -221,7 +221,7 @@ class SelfTestTest : DemoTest() {
     }
 
     @Test
-    fun `a second start logs a line of its own`() {
+    fun `a second start logs another line`() {
         installBundle()
         val (begun, finish) = CountDownLatch(1) to CountDownLatch(1)
         bundle.loadNetworks { begun.countDown(); finish.await() }
@@ -363,7 +363,7 @@ class SelfTestTest : DemoTest() {
     }
 
     @Test
-    fun `what is not a number is null in the log`() {
+    fun `NaN is null in the log`() {
         val line = JSONObject(format(Result.success(makeReport(1, "text", score = Double.NaN))))
         assertFalse(line.getBoolean("passed"))
         assertTrue(line.items("lines").single().isNull("rec_score"))

@@ -38,7 +38,7 @@ class SettingsActivityTest : DemoTest() {
     }
 
     @Test
-    fun `fields are empty and tell what counts then`() {
+    fun `empty fields show the bundle's value`() {
         installBundle()
         val controller = start<SettingsActivity>()
         for (setting in NumberSetting.entries) assertEquals("", controller.find(setting).text.toString())
@@ -54,7 +54,7 @@ class SettingsActivityTest : DemoTest() {
     }
 
     @Test
-    fun `without a bundle the settings can be made all the same`() {
+    fun `without a bundle the settings can still be changed`() {
         val controller = start<SettingsActivity>()
         waitUntil("the worker is free") { !app.worker.isBusy }
         controller.type(NumberSetting.TEXT_SCORE, "0.25")
@@ -63,7 +63,7 @@ class SettingsActivityTest : DemoTest() {
     }
 
     @Test
-    fun `the next reading uses what is set`() {
+    fun `the next reading uses the settings`() {
         installBundle()
         val own = readSettings()
         val controller = start<SettingsActivity>()
@@ -90,7 +90,7 @@ class SettingsActivityTest : DemoTest() {
     }
 
     @Test
-    fun `a side that is set is obeyed and leaves no windows`() {
+    fun `a side limit is obeyed and switches windows off`() {
         bundle.manifest.getJSONObject("settings").getJSONObject("detection").put("windows", true)
         installBundle()
         assertTrue(readSettings().detection.windows)
@@ -152,7 +152,7 @@ class SettingsActivityTest : DemoTest() {
     }
 
     @Test
-    fun `options that say the same are equal`() {
+    fun `options with the same values are equal`() {
         assertEquals(preferences.toOptions().settingsChange, preferences.toOptions().settingsChange)
         val before = preferences.toOptions().settingsChange
         preferences[NumberSetting.UNCLIP_RATIO] = 3.0
