@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from converters.graph.passes import PassReport, run_passes
 from converters.lite.nb.read import normalise, parse_nb
@@ -22,9 +22,6 @@ from edge_ocr.errors import ConversionError, ModelError, UsageError
 from edge_ocr.models.kinds import check_output
 from edge_ocr.models.store import hash_file
 from edge_ocr.models.types import Model
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 def read_source(model: Model, report: Report) -> SourceModel:

@@ -6,7 +6,6 @@ import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from converters.bundle.assembly import choose_charset, choose_libraries, settle_config, write_content
 from converters.bundle.board.files import add_shims
@@ -16,20 +15,17 @@ from converters.bundle.manifest import SBOM, build_manifest
 from converters.bundle.ownership import list_written
 from converters.bundle.sbom import build_sbom
 from converters.bundle.targets import find_target
-from converters.bundle.writer import check_out_dir, check_zip, open_bundle, put_back, write_zip
+from converters.bundle.writer import BundleWriter, check_out_dir, check_zip, open_bundle, put_back, write_zip
 from converters.convert import Conversion, read_source
 from converters.lite.toolchain import find_opt_interpreter, find_wheel
 from converters.plan import ExportOptions, ExportReport
+from converters.report import ParityReport
 from converters.text import Report
 from converters.verify.verify import verify_bundle
+from edge_ocr.config import PipelineConfig
 from edge_ocr.errors import NotVerifiedError, ParityError, UsageError
 from edge_ocr.models.types import Progress
 from edge_ocr.pipeline import find_models
-
-if TYPE_CHECKING:
-    from converters.bundle.writer import BundleWriter
-    from converters.report import ParityReport
-    from edge_ocr.config import PipelineConfig
 
 
 def export_bundle(

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
 from converters.bundle.android.project import add_project
 from converters.bundle.board.files import add_runtime
+from converters.bundle.contents import BundleContents
 from converters.bundle.readme import LICENSES, write_readme
+from converters.bundle.targets import Target
+from converters.bundle.writer import BundleWriter
 from converters.graph.charsets import list_lacking, select_classes
 from converters.lite.libraries.library import RuntimeLibrary
 from converters.lite.libraries.store import add_library, find_library
 from converters.lite.nb.to_onnx import serialise_graph
+from converters.plan import ExportedModel, ExportOptions, SourceModel
 from converters.text import Report
+from edge_ocr.config import PipelineConfig
 from edge_ocr.core.charset import Charset
 from edge_ocr.errors import ModelError
 from edge_ocr.models.kinds import fit_charset
 from edge_ocr.models.resolve import apply_model, check_width
-
-if TYPE_CHECKING:
-    from converters.bundle.contents import BundleContents
-    from converters.bundle.targets import Target
-    from converters.bundle.writer import BundleWriter
-    from converters.plan import ExportedModel, ExportOptions, SourceModel
-    from edge_ocr.config import PipelineConfig
 
 
 def choose_charset(

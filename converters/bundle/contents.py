@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from converters.bundle.targets import Target
-    from converters.lite.libraries.library import RuntimeLibrary
-    from converters.lite.toolchain import OptToolchain
-    from converters.plan import ExportedModel, ExportOptions, Shim
-    from edge_ocr.config import PipelineConfig
-    from edge_ocr.core.charset import Charset
-    from edge_ocr.models.types import Kind
+from converters.bundle.targets import Target
+from converters.lite.libraries.library import RuntimeLibrary
+from converters.lite.toolchain import OptToolchain
+from converters.plan import ExportedModel, ExportOptions, Shim
+from edge_ocr.config import PipelineConfig
+from edge_ocr.core.charset import Charset
+from edge_ocr.models.types import Kind
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from converters.bundle.pictures import find_pictures_folder
 from converters.lite.graph_engines import open_graph_engines
+from converters.lite.nb.read import NbModel
+from edge_ocr.config import PipelineConfig
+from edge_ocr.core.charset import Charset
 from edge_ocr.core.engines.base import count_cores
 from edge_ocr.core.pictures import decode_picture
 from edge_ocr.core.pipeline import TextReader
-
-if TYPE_CHECKING:
-    from converters.lite.nb.read import NbModel
-    from edge_ocr.config import PipelineConfig
-    from edge_ocr.core.charset import Charset
-    from edge_ocr.models.types import Kind
+from edge_ocr.models.types import Kind
 
 GOLDEN_FILE = "golden.png"
 

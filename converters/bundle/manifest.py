@@ -8,24 +8,21 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
+from converters.bundle.contents import BundleContents
 from converters.bundle.golden import GOLDEN_FILE
+from converters.lite.libraries.library import RuntimeLibrary
 from converters.lite.libraries.platforms import asset_url
+from converters.plan import ExportedModel, FileEntry
+from converters.report import ParityReport
+from converters.sources.program import Port
 from edge_ocr import __version__
+from edge_ocr.config import PipelineConfig
 from edge_ocr.core.bundle import SCHEMA_VERSION
 from edge_ocr.core.charset import BLANK_INDEX
 from edge_ocr.core.constants import list_constants
 from edge_ocr.models.types import Kind
-
-if TYPE_CHECKING:
-    from converters.bundle.contents import BundleContents
-    from converters.lite.libraries.library import RuntimeLibrary
-    from converters.plan import ExportedModel, FileEntry
-    from converters.report import ParityReport
-    from converters.sources.program import Port
-    from edge_ocr.config import PipelineConfig
-
 
 SBOM = "bom.cdx.json"
 """File name of the SBOM in a bundle."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from converters.bundle.contents import BundleContents
 from converters.graph.charsets import NAMED_CHARSETS
 from converters.lite.toolchain import LITE_VERSION
+from converters.plan import ExportedModel
 from edge_ocr import __version__
-
-if TYPE_CHECKING:
-    from converters.bundle.contents import BundleContents
-    from converters.plan import ExportedModel
 
 LICENSES = """\
 edge-ocr (texts and configuration; on boards, runtime/ and the scripts; on Android, the project around the bundle)

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, Property, XsUri
 from cyclonedx.model.bom import Bom, BomMetaData
@@ -20,21 +20,19 @@ from packageurl import PackageURL
 
 from converters.bundle.android.project import find_sources_folder
 from converters.bundle.board.files import RUNTIME, SCRIPTS, SERVICE
+from converters.bundle.contents import BundleContents
 from converters.bundle.golden import GOLDEN_FILE
 from converters.bundle.manifest import SBOM, name_source
 from converters.lite.libraries.elf import CXX_RUNTIME
+from converters.lite.libraries.library import RuntimeLibrary
 from converters.lite.libraries.platforms import asset_url
+from converters.lite.toolchain import OptToolchain
+from converters.plan import ExportedModel, FileEntry, SourceModel
+from converters.sources.program import Port
 from edge_ocr import __version__
 from edge_ocr.core.bundle import SHIM
 from edge_ocr.models import store as model_store
-
-if TYPE_CHECKING:
-    from converters.bundle.contents import BundleContents
-    from converters.lite.libraries.library import RuntimeLibrary
-    from converters.lite.toolchain import OptToolchain
-    from converters.plan import ExportedModel, FileEntry, SourceModel
-    from converters.sources.program import Port
-    from edge_ocr.models.types import Kind
+from edge_ocr.models.types import Kind
 
 _APACHE = (DisjunctiveLicense(id="Apache-2.0"),)
 

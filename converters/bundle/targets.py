@@ -6,12 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
+from converters.lite.libraries.library import RuntimeLibrary
 from edge_ocr.errors import UsageError
-
-if TYPE_CHECKING:
-    from converters.lite.libraries.library import RuntimeLibrary
 
 
 @dataclass(frozen=True)

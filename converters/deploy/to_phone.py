@@ -8,22 +8,19 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from converters.bundle.reader import Bundle, inspect_bundle
 from converters.bundle.targets import find_target
 from converters.deploy.android_tools import APK, TASK, build_app, find_adb, find_gradle, find_sdk, list_missing_tools
 from converters.deploy.phone import ACTIVITY, Adb, Device, SelfTest
 from converters.lite.libraries.elf import CXX_RUNTIME, inspect_library
-from converters.text import clean_text
+from converters.text import Report, clean_text
 from edge_ocr.core.bundle import MANIFEST
 from edge_ocr.core.selftest import compare_golden
 from edge_ocr.core.types import Reading
 from edge_ocr.errors import ModelError, NotVerifiedError, ParityError, ToolchainError, UsageError
 from edge_ocr.models.store import hash_file
-
-if TYPE_CHECKING:
-    from converters.text import Report
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import edge_ocr.core
+from converters.deploy.board import Board
 from converters.signing import read_trusted_key
 from edge_ocr.core.bundle import MANIFEST
 from edge_ocr.core.trust import SYSTEM_FOLDER, NoOpenSslError, UntrustedError, check_manifest, name_key, read_signature
 from edge_ocr.errors import EdgeOcrError, NotVerifiedError, ParityError, ToolchainError
-
-if TYPE_CHECKING:
-    from converters.deploy.board import Board
 
 _PROGRAM = Path(edge_ocr.core.__file__).with_name("trust.py")
 

@@ -8,16 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
+from converters.lite.nb.read import NbModel
 from converters.lite.nb.to_onnx import NbGraph, build_graph
+from edge_ocr.core.engines.base import Engine
 from edge_ocr.engines import FAST_ENGINES, create_engine, is_installed
 from edge_ocr.errors import EdgeOcrError, NotVerifiedError
 from edge_ocr.models.types import Kind, Model
-
-if TYPE_CHECKING:
-    from converters.lite.nb.read import NbModel
-    from edge_ocr.core.engines.base import Engine
 
 
 @dataclass(frozen=True)

@@ -6,26 +6,22 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from converters.bundle.reader import Bundle
 from converters.report import ClassDiff, ImageParity, TensorDiff
 from converters.verify.parity import compare_arrays, compare_classes, merge_diffs, pair_lines, score_truth
+from converters.verify.pictures import Picture
+from edge_ocr.core.engines.base import Engine
 from edge_ocr.core.imaging import prepare_detection
 from edge_ocr.core.pipeline import TextReader
+from edge_ocr.core.settings import DetectionSettings
+from edge_ocr.core.types import BgrImage, TextLine
 from edge_ocr.errors import EdgeOcrError, NotVerifiedError
 from edge_ocr.models.kinds import fits_output
 from edge_ocr.models.types import Kind
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from converters.bundle.reader import Bundle
-    from converters.verify.pictures import Picture
-    from edge_ocr.core.engines.base import Engine
-    from edge_ocr.core.settings import DetectionSettings
-    from edge_ocr.core.types import BgrImage, TextLine
 
 # A trace holds every tensor at once: tens of megabytes at this side, gigabytes at 960. Lines are cut to this width.
 _TRACE_SIDE = 320

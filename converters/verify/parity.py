@@ -7,20 +7,17 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from converters.lite.opt import Precision
 from converters.report import Check, ClassDiff, ImageParity, Layer, LinePair, TensorDiff, Truth
 from converters.text import format_figure
 from edge_ocr.core.types import Polygon, TextLine
 from edge_ocr.models.kinds import TENSOR_NAMES
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from converters.lite.opt import Precision
 
 Limit = Literal["at most", "at least"]
 

@@ -6,18 +6,16 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from converters.bundle.pictures import find_pictures_folder
 from converters.text import clean_text
+from edge_ocr.config import InputSettings
+from edge_ocr.core.types import BgrImage
 from edge_ocr.errors import InputError
 from edge_ocr.inputs import list_sources
-
-if TYPE_CHECKING:
-    from edge_ocr.config import InputSettings
-    from edge_ocr.core.types import BgrImage
 
 # Under emulation a line takes seconds: one picture with a few lines must do.
 _SLOW_PICTURE = "sign.png"

@@ -19,24 +19,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converters.graph.passes.affine import read_affine
+from converters.lite.nb.read import NbModel
+from converters.lite.nb.to_onnx import NbGraph
 from converters.report import Trace, TracedTensor
 from converters.sources.onnx import import_onnx
 from converters.sources.ops import PADDLE_OPS
 from converters.sources.program import Op, Program, get_input, get_output, list_inputs, list_outputs, read_program
 from edge_ocr.errors import NotVerifiedError, UsageError
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from converters.lite.nb.read import NbModel
-    from converters.lite.nb.to_onnx import NbGraph
-
-    Floats = NDArray[np.float32]
+Floats = NDArray[np.float32]
 
 THRESHOLDS: Mapping[str, float] = MappingProxyType({"fp32": 1e-4, "int16": 1e-3, "int8": 0.15})
 """By precision: the highest relative difference, ‖a - b‖ / ‖b‖, of a tensor that agrees with its counterpart.

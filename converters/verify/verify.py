@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from converters.bundle.reader import Bundle, inspect_bundle
 from converters.bundle.targets import find_target
@@ -16,7 +16,7 @@ from converters.lite.graph_engines import open_graph_engines
 from converters.lite.libraries.store import find_library
 from converters.lite.nb.to_onnx import NbGraph
 from converters.processes.ssh import parse_ssh
-from converters.report import Check, ImageParity, ParityReport
+from converters.report import Check, ImageParity, ParityReport, Trace
 from converters.sources import list_source_files
 from converters.text import Report
 from converters.verify.comparison import Comparison, KeptClasses, WorstInput
@@ -24,17 +24,13 @@ from converters.verify.lite_runner import open_lite_engines
 from converters.verify.parity import check_figures, collect_figures
 from converters.verify.pictures import list_pictures
 from edge_ocr.core.charset import Charset
-from edge_ocr.core.engines.base import count_cores
+from edge_ocr.core.engines.base import Engine, count_cores
 from edge_ocr.devices import parse_device
 from edge_ocr.engines import choose_engine, create_engine
 from edge_ocr.errors import EdgeOcrError, ModelError, NotVerifiedError, UsageError
 from edge_ocr.models.resolve import resolve_model
 from edge_ocr.models.store import hash_file
 from edge_ocr.models.types import Kind, Model, Progress
-
-if TYPE_CHECKING:
-    from converters.report import Trace
-    from edge_ocr.core.engines.base import Engine
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,12 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edge_ocr.core.files import write_file
 from edge_ocr.engines.silent_openvino import ov
 from edge_ocr.errors import UsageError
 from edge_ocr.models.store import hash_file, store_root
-
-if TYPE_CHECKING:
-    from edge_ocr.models.types import Model
+from edge_ocr.models.types import Model
 
 FOLDER = "compiled"
 """Folder in the store; may be deleted at any time."""

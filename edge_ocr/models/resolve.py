@@ -12,17 +12,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
+from edge_ocr.config import PipelineConfig
 from edge_ocr.errors import ModelError
 from edge_ocr.fetch.reasons import mask_urls
 from edge_ocr.models import store
 from edge_ocr.models.folder import find_program, open_folder, read_dictionary
 from edge_ocr.models.registry import DEFAULT_DICTIONARY, DICTIONARY_MODEL, REGISTRY
 from edge_ocr.models.types import CarriedFile, Carrier, Kind, Model, ModelSpec, Progress
-
-if TYPE_CHECKING:
-    from edge_ocr.config import PipelineConfig
 
 
 def resolve_model(

@@ -6,14 +6,11 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import edge_ocr
 from converters.bundle.android.record import RECORD, is_made_by_tools, list_tools_folders
+from converters.bundle.writer import BundleWriter
 from edge_ocr.errors import ModelError
-
-if TYPE_CHECKING:
-    from converters.bundle.writer import BundleWriter
 
 # Files that an export writes; a checkout may contain them if somebody tried the app there.
 _EXPORTED = ("ocr/libs/", "ocr/src/main/jniLibs/", "ocr/src/main/assets/edge-ocr/", RECORD, "README.md")

@@ -5,24 +5,19 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import edge_ocr.core
+from converters.bundle.writer import BundleWriter
 from converters.lite.compiler import COMPILE_TIMEOUT_S, SOURCES, Arch, find_compiler
 from converters.lite.libraries.elf import find_min_glibc
+from converters.lite.libraries.library import RuntimeLibrary
 from converters.plan import Shim
 from converters.processes.child import make_environment, run_child
 from converters.text import Report
 from edge_ocr.core.bundle import SHIM, iterate_files, order_version
 from edge_ocr.errors import NotVerifiedError, ToolchainError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from converters.bundle.writer import BundleWriter
-    from converters.lite.libraries.library import RuntimeLibrary
 
 RUNTIME = "runtime/edge_ocr_lite"
 """Folder in the bundle."""

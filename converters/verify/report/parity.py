@@ -8,22 +8,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from converters.report import Check, ImageParity, Layer, LinePair, ParityReport
 from converters.verify.parity import TOLERANCES
 from converters.verify.report.page import clean_text, count_things, show_figure, show_verdict, write_page, write_table
 from converters.verify.report.trace import write_trace
 from edge_ocr import __version__
+from edge_ocr.core.types import BgrImage, TextLine
 from edge_ocr.models.kinds import TENSOR_NAMES
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from edge_ocr.core.types import BgrImage, TextLine
 
 MAX_PICTURES = 30
 """Pictures shown in full; the rest are rows of a table."""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
+from converters.report import Trace
 from converters.verify.report.page import clean_text, show_figure, show_verdict, write_table
 from converters.verify.trace import describe_trace
-
-if TYPE_CHECKING:
-    from converters.report import Trace
 
 # In units of the drawing, which is scaled to the page.
 _WIDTH, _HEIGHT = 720, 260
