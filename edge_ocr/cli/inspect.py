@@ -118,7 +118,7 @@ def _write_onnx(out: Path, file: Path, model: NbModel, force: bool) -> None:
     from converters.lite.nb.to_onnx import OPSET, build_graph
     from edge_ocr.errors import UsageError
 
-    graph = build_graph(model, file.name).model
+    graph = build_graph(model, escape_text(file.name)).model
     data = graph.SerializeToString()
     # Replace the target of a link, not the link.
     place = Path(os.path.realpath(out))
@@ -188,7 +188,7 @@ def _describe(file: Path, model: NbModel, shapes: dict[str, tuple[int, ...]] | N
     cost, reason = None, "give the input shape with --shape"
     if shapes is not None:
         try:
-            cost = compute_cost(model, shapes)
+            cost = compute_cost(model, shapes, escape_text(file.name))
         except ModelError as error:
             reason = error.message
     ops = [op for block in model.blocks for op in block.ops]

@@ -144,14 +144,15 @@ class Traffic(Enum):
 class OpShapes:
     """The shapes at one op."""
 
-    index: int
+    where: str
+    """Names the model and the op in errors."""
     op: NbOp
     inputs: Mapping[str, tuple[Shape, ...]]
     """By slot, parameters included."""
     output: Shape
 
     def fail(self, message: str) -> NoReturn:
-        raise ModelError(f"op {self.index} ({self.op.type}): {message}")
+        raise ModelError(f"{self.where}: {message}")
 
 
 @dataclass(frozen=True)

@@ -81,35 +81,35 @@ class CostTable:
         return self.read_bytes + self.written_bytes
 
 
-def compute_cost(model: NbModel, input_shapes: Mapping[str, Sequence[int]]) -> CostTable:
-    """Return the cost of each op of `model` for inputs of these shapes, by name.
+def compute_cost(model: NbModel, input_shapes: Mapping[str, Sequence[int]], name: str = "nb") -> CostTable:
+    """Return the cost of each op of `model` for inputs of these shapes, by name; `name` names the model in errors.
 
     Raises ModelError if the inputs differ from the model's; naming the op, if one is unknown or the shapes do not fit.
     """
-    names = [port.name for port in model.inputs]
-    if sorted(input_shapes) != sorted(names):
-        raise ModelError(f"shapes for the inputs {sorted(input_shapes)}, expected {sorted(names)}")
-    given = {name: tuple(input_shapes[name]) for name in names}
-    graph = build_graph(model)
+    ports = [port.name for port in model.inputs]
+    if sorted(input_shapes) != sorted(ports):
+        raise ModelError(f"{name}: shapes for the inputs {sorted(input_shapes)}, expected {sorted(ports)}")
+    given = {port: tuple(input_shapes[port]) for port in ports}
+    graph = build_graph(model, name)
     shapes = _infer_shapes(model, graph, given)
     params = {param.name: param.shape for param in model.params.values()}
     outputs: dict[str, Shape] = {}
     costs = []
     for index, (op, made) in enumerate(zip(model.blocks[0].ops, graph.ops, strict=True)):
-        known = params | {name: shapes[found] for name, found in made.inputs.items()}
+        known = params | {variable: shapes[found] for variable, found in made.inputs.items()}
         slots = {} if op.type == "feed" else op.inputs
+        where = f"{name}: op {index} ({op.type})"
         try:
-            inputs = {slot: tuple(known[name] for name in names) for slot, names in slots.items()}
+            inputs = {slot: tuple(known[variable] for variable in variables) for slot, variables in slots.items()}
         except KeyError as error:
-            name = shorten(repr(error.args[0]))
-            raise ModelError(f"op {index} ({op.type}): {name} was not computed before") from None
-        costs.append(_count(model, OpShapes(index, op, inputs, shapes.get(made.output or "", ()))))
+            raise ModelError(f"{where}: {shorten(repr(error.args[0]))} was not computed before") from None
+        costs.append(_count(model, index, OpShapes(where, op, inputs, shapes.get(made.output or "", ()))))
         if op.type == "fetch":
             outputs[op.inputs["X"][0]] = inputs["X"][0]
     return CostTable(MappingProxyType(given), MappingProxyType(outputs), tuple(costs))
 
 
-def _count(model: NbModel, shapes: OpShapes) -> OpCost:
+def _count(model: NbModel, index: int, shapes: OpShapes) -> OpCost:
     op, rule = shapes.op, OPS[shapes.op.type]
     names = [name for slot in shapes.inputs for name in op.inputs[slot]]
     read = zip(names, (shape for found in shapes.inputs.values() for shape in found), strict=True)
@@ -130,7 +130,7 @@ def _count(model: NbModel, shapes: OpShapes) -> OpCost:
     elif rule.traffic is Traffic.NONE:
         read_bytes = written_bytes = 0
     return OpCost(
-        index=shapes.index,
+        index=index,
         type=op.type,
         madds=rule.count_madds(shapes),
         param_bytes=sum(len(model.params[name].data) for name in names if name in model.params),
@@ -163,6 +163,7 @@ def _is_too_small(node: NodeProto, shape: Shape) -> bool:
 def _infer_shapes(model: NbModel, graph: NbGraph, given: Mapping[str, Shape]) -> dict[str, Shape]:
     """Return the shapes of all ops' outputs, by name in the graph, for inputs of the shapes `given`."""
     proto, ops = graph.model.graph, list(zip(model.blocks[0].ops, graph.ops, strict=True))
+    places = [f"{proto.name}: op {index} ({op.type})" for index, (op, _) in enumerate(ops)]
     inputs = {made.output: given[op.outputs["Out"][0]] for op, made in ops if op.type == "feed"}
     ports = []
     for port in proto.input:
@@ -171,7 +172,7 @@ def _infer_shapes(model: NbModel, graph: NbGraph, given: Mapping[str, Shape]) ->
             0 < size <= MAX_INT and dim.dim_value in (0, size) for size, dim in zip(shape, declared, strict=True)
         ):
             expected = [dim.dim_value or "?" for dim in declared]
-            raise ModelError(f"the input {port.name!r} of shape {list(shape)}, expected {expected}")
+            raise ModelError(f"{proto.name}: the input {port.name!r} of shape {list(shape)}, expected {expected}")
         ports.append(helper.make_tensor_value_info(port.name, TensorProto.FLOAT, shape))
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.initializer}
     try:
@@ -179,13 +180,13 @@ def _infer_shapes(model: NbModel, graph: NbGraph, given: Mapping[str, Shape]) ->
     except onnx.shape_inference.InferenceError as error:
         # One line per node; the first error causes the others.
         text = str(error).strip().splitlines()[0]
-        where = (f"op {index} ({op.type})" for index, (op, made) in enumerate(ops) if made.is_named_in(text))
+        found_at = (place for place, (_, made) in zip(places, ops, strict=True) if made.is_named_in(text))
         reason = text.rpartition("] ")[2][:200]
-        raise ModelError(f"{next(where, 'the graph')}: mismatched shapes: {reason}") from None
+        raise ModelError(f"{next(found_at, proto.name)}: mismatched shapes: {reason}") from None
     nodes = {node.name: node for node in proto.node}
     shapes: dict[str, Shape] = {name: value.shape for name, value in constants.items()}
     shapes |= {port.name: inputs[port.name] for port in proto.input}
-    for index, (op, made) in enumerate(ops):
+    for place, (_, made) in zip(places, ops, strict=True):
         if made.output is None or made.output in shapes:
             continue
         dims = found[made.output].shape.dim if made.output in found else ()
@@ -193,12 +194,10 @@ def _infer_shapes(model: NbModel, graph: NbGraph, given: Mapping[str, Shape]) ->
         shape = tuple(size for size in sizes if size is not None and 0 < size <= MAX_INT)
         # Lite has no 0-D tensors.
         if not shape or len(shape) < len(sizes):
-            raise ModelError(
-                f"op {index} ({op.type}): its output would have the shape {sizes}, expected 1 to {MAX_INT}"
-            )
+            raise ModelError(f"{place}: its output would have the shape {sizes}, expected 1 to {MAX_INT}")
         shapes[made.output] = shape
         for node in (nodes[name] for name in made.nodes):
             if _is_too_small(node, shapes.get(node.input[0], ())):
                 given_shape = list(shapes[node.input[0]])
-                raise ModelError(f"op {index} ({op.type}): its window is larger than the input of shape {given_shape}")
+                raise ModelError(f"{place}: its window is larger than the input of shape {given_shape}")
     return shapes
