@@ -172,12 +172,6 @@ class _Field:
     default: Any
     type: _Type
 
-    def check(self, value: Any) -> Any:
-        return self.type.check(value)
-
-    def parse(self, text: str) -> Any:
-        return self.type.parse(text)
-
 
 # Each key that a pipeline YAML may have, with its default. Detection and recognition constants are those of
 # PP-OCRv4 mobile as published with PaddleX 3.0.
@@ -437,14 +431,14 @@ def parse_setting(setting: str, option: str) -> tuple[str, Any]:
     key, separator, text = setting.partition("=")
     if not separator:
         raise UsageError(f"{option} {setting}: expected KEY=VALUE", f"write it like {option} Detection.thresh=0.2")
-    return key, _FIELDS[key].parse(text) if key in _FIELDS else text
+    return key, _FIELDS[key].type.parse(text) if key in _FIELDS else text
 
 
 def _checked(path: str, value: Any, where: str, error_class: type[EdgeOcrError] = ConfigError) -> Any:
     if path not in _FIELDS:
         raise error_class(f"{where}: unknown key {path}", _nearest(path, list(_FIELDS)))
     try:
-        return _FIELDS[path].check(value)
+        return _FIELDS[path].type.check(value)
     except ValueError as error:
         raise error_class(f"{where}: {path}: expected {error}, got {describe_value(value)}") from None
 

@@ -31,7 +31,7 @@ from converters.plan import ExportedModel, FileEntry, SourceModel
 from converters.sources.program import Port
 from edge_ocr import __version__
 from edge_ocr.core.bundle import SHIM
-from edge_ocr.models import store as model_store
+from edge_ocr.models.store import find_official_url
 from edge_ocr.models.types import Kind
 
 _APACHE = (DisjunctiveLicense(id="Apache-2.0"),)
@@ -139,7 +139,7 @@ def _find_origin(source: SourceModel) -> _Origin:
         }
         return _Origin(licenses, purls)
     folder = source.model.program.parent
-    url = model_store.find_official_url(folder, spec.archive or "", spec.release, hashes)
+    url = find_official_url(folder, spec.archive or "", spec.release, hashes)
     return _Origin() if url is None else _Origin(licenses, urls=(url,))
 
 

@@ -119,10 +119,6 @@ class Figures:
     temperature_c: float | None
     governor: str | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the figures in plain values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class DeployReport:
@@ -155,8 +151,8 @@ class DeployReport:
             "size_bytes": self.plan.size_bytes,
             "copy_s": round(self.copy_s, 3),
             "install_s": round(self.install_s, 3),
-            "board": self.board.to_json(),
-            "host": None if self.host is None else self.host.to_json(),
+            "board": asdict(self.board),
+            "host": None if self.host is None else asdict(self.host),
             "notes": list(self.notes),
         }
 

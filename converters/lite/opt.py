@@ -104,18 +104,12 @@ def run_opt(
 def _start(
     python: Path, job: Mapping[str, Any], program: Path, timeout_s: float, stop: threading.Event | None
 ) -> subprocess.CompletedProcess[bytes]:
-    try:
-        return _run_worker(python, job, timeout_s, stop)
-    except subprocess.TimeoutExpired as error:
-        raise _refuse(program, f"did not end within {timeout_s:g} s", error.stderr or b"") from None
-
-
-def _run_worker(
-    python: Path, job: Mapping[str, Any], timeout_s: float, stop: threading.Event | None = None
-) -> subprocess.CompletedProcess[bytes]:
     # -I isolates the interpreter from the caller's environment, folder and user site.
     command, data = [str(python), "-I", str(WORKER)], json.dumps(job).encode()
-    return run_child(command, timeout_s, data=data, env=clean_environment(), stop=stop)
+    try:
+        return run_child(command, timeout_s, data=data, env=clean_environment(), stop=stop)
+    except subprocess.TimeoutExpired as error:
+        raise _refuse(program, f"did not end within {timeout_s:g} s", error.stderr or b"") from None
 
 
 def _refuse(program: Path, end: str, output: bytes) -> ConversionError:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from converters.processes.child import make_environment, name_end, run_child
-from converters.processes.interpreters import Tool, describe_tool, find_interpreter
-from converters.text import Report, list_last_lines, sum_up
+from converters.processes.interpreters import Tool, ask_interpreter, describe_tool, find_interpreter
+from converters.text import Report, list_last_lines
 from edge_ocr.errors import ConversionError, ModelError, ToolchainError
 
 REEXPORT_HINT = (
@@ -50,7 +50,6 @@ parameters are one file of raw numbers, and onnx 1.17 only writes there."""
 _WORKER = Path(__file__).with_name("pir_worker.py")
 _NO_PADDLE2ONNX = 3
 CONVERT_TIMEOUT_S = 300.0
-_DESCRIBE_TIMEOUT_S = 60.0
 
 _COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 
@@ -93,18 +92,9 @@ def describe_paddle2onnx() -> tuple[str | None, str]:
 
 
 def _check(python: Path, origin: str) -> Paddle2Onnx:
-    try:
-        ended = _run(python, ["describe"], None, _DESCRIBE_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        raise ToolchainError(f"{python} does not answer within {_DESCRIBE_TIMEOUT_S:g} s") from None
-    if ended.returncode != 0:
-        said = sum_up(ended.stdout)
-        raise ToolchainError(f"{python} does not run: {name_end(ended.returncode)}" + (f": {said}" if said else ""))
-    try:
-        answer = json.loads(ended.stdout)
-        python_version, versions = str(answer["python_version"]), dict(answer["versions"])
-    except (ValueError, TypeError, KeyError):
-        raise ToolchainError(f"{python} is not a Python interpreter: it answered {ended.stdout[:80]!r}") from None
+    python_version, versions = ask_interpreter(
+        python, [str(_WORKER), "describe"], lambda python_version, versions: (python_version, dict(versions))
+    )
     name = f"{python} (Python {python_version})"
     if versions.get("paddle2onnx") != TOOL.version:
         has = f"paddle2onnx {versions['paddle2onnx']}" if versions.get("paddle2onnx") else "no paddle2onnx"
@@ -112,18 +102,6 @@ def _check(python: Path, origin: str) -> Paddle2Onnx:
     if not versions.get("paddlepaddle"):
         raise ToolchainError(f"{name} has no paddlepaddle")
     return Paddle2Onnx(python, python_version, TOOL.version, versions["paddlepaddle"], origin)
-
-
-def _run(python: Path, arguments: list[str], cwd: str | None, timeout_s: float) -> subprocess.CompletedProcess[bytes]:
-    return run_child(
-        # -I isolates the interpreter from the caller's environment, folder and user site.
-        [str(python), "-I", "-W", "ignore", str(_WORKER), *arguments],
-        timeout_s,
-        # Paddle would read flags that the user set for another export.
-        env={name: value for name, value in make_environment().items() if not name.startswith("FLAGS_")},
-        cwd=None if cwd is None else Path(cwd),
-        join_stderr=True,
-    )
 
 
 def convert_pir(
@@ -149,9 +127,13 @@ def convert_pir(
     with tempfile.TemporaryDirectory(prefix="edge-ocr-") as scratch:
         copy, made = Path(scratch, "inference.json"), Path(scratch, "inference.onnx")
         copy.write_text(text, encoding="utf-8")
-        job = ["convert", str(copy), str(params.absolute()), str(made), str(OPSET)]
+        # -I isolates the interpreter from the caller's environment, folder and user site.
+        command = [str(python), "-I", "-W", "ignore", str(_WORKER), "convert"]
+        command += [str(copy), str(params.absolute()), str(made), str(OPSET)]
+        # Paddle would read flags that the user set for another export.
+        env = {name: value for name, value in make_environment().items() if not name.startswith("FLAGS_")}
         try:
-            ended = _run(python, job, scratch, timeout_s)
+            ended = run_child(command, timeout_s, env=env, cwd=Path(scratch), join_stderr=True)
         except subprocess.TimeoutExpired as error:
             raise _refuse(program, text, f"did not end within {timeout_s:g} s", error.stdout or b"") from None
         if ended.returncode == _NO_PADDLE2ONNX:

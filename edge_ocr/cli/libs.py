@@ -13,7 +13,7 @@ from edge_ocr.cli.help import App
 from edge_ocr.cli.output import paint, print_json, print_line, print_rows, report
 
 if TYPE_CHECKING:
-    from converters.lite.libraries.store import RuntimeLibrary
+    from converters.lite.libraries.library import RuntimeLibrary
 
 app = App()
 
@@ -71,12 +71,13 @@ def add_library(
 
     Prints platform and folder, tab-separated. The store is in EDGE_OCR_HOME, by default the user's cache folder.
     """
-    from converters.lite.libraries import store as runtime_libs
+    from converters.lite.libraries import store
+    from converters.lite.libraries.platforms import RUNTIME_VERSION
 
-    library = runtime_libs.add_library(
+    library = store.add_library(
         path,
         platform=platform,
-        version=version or runtime_libs.RUNTIME_VERSION,
+        version=version or RUNTIME_VERSION,
         include_dir=include,
         allow_version_mismatch=allow_version_mismatch,
         force=force,
@@ -99,17 +100,18 @@ def fetch_libraries(
     Prints platform and folder of each, tab-separated, and stops at the first that cannot be downloaded.
     EDGE_OCR_LITE_URL names a mirror of the releases.
     """
-    from converters.lite.libraries import store as runtime_libs
+    from converters.lite.libraries.platforms import PLATFORMS, RUNTIME_VERSION, asset_url
+    from converters.lite.libraries.store import fetch_library
     from edge_ocr.cli.progress import show_download
 
-    wanted = list(dict.fromkeys(platforms or runtime_libs.PLATFORMS))
-    version = version or runtime_libs.RUNTIME_VERSION
+    wanted = list(dict.fromkeys(platforms or PLATFORMS))
+    version = version or RUNTIME_VERSION
     # Refuse unknown names before downloading anything.
-    urls = {platform: runtime_libs.asset_url(platform, version) for platform in wanted}
+    urls = {platform: asset_url(platform, version) for platform in wanted}
     for platform, url in urls.items():
         report(f"{platform}: {url}")
         with show_download() as progress:
-            library = runtime_libs.fetch_library(platform, version=version, force=force, progress=progress)
+            library = fetch_library(platform, version=version, force=force, progress=progress)
         _warn(library)
         print_line(f"{platform}\t{library.folder}")
 
@@ -123,11 +125,12 @@ def print_path(
 
     Downloads nothing. EDGE_OCR_LITE_LIB names a library file that is used instead of the store for its platform.
     """
-    from converters.lite.libraries import store as runtime_libs
+    from converters.lite.libraries.platforms import RUNTIME_VERSION, normalise_version
+    from converters.lite.libraries.store import find_library
     from edge_ocr.errors import ModelError
 
-    wanted = runtime_libs.normalise_version(version or runtime_libs.RUNTIME_VERSION)
-    library = runtime_libs.find_library(platform, wanted)
+    wanted = normalise_version(version or RUNTIME_VERSION)
+    library = find_library(platform, wanted)
     if library is None:
         raise ModelError(
             f"the library for {platform} {wanted} is not on this machine",

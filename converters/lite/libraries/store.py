@@ -40,24 +40,18 @@ from converters.lite.libraries.platforms import (
     normalise_version,
 )
 from edge_ocr.errors import ModelError, UsageError
-from edge_ocr.models import store as model_store
-from edge_ocr.models.store import store_root
+from edge_ocr.models.store import (
+    check_sha256,
+    download,
+    gunzip,
+    hash_file,
+    open_scratch,
+    place_folder,
+    store_root,
+    unpack,
+    write_source,
+)
 from edge_ocr.models.types import Progress
-
-# Includes what `edge-ocr libs` needs in addition to the store, so that it imports nothing else.
-__all__ = [
-    "LIBRARY_VARIABLE",
-    "PLATFORMS",
-    "RUNTIME_VERSION",
-    "RuntimeLibrary",
-    "add_library",
-    "asset_url",
-    "fetch_library",
-    "find_library",
-    "list_stored",
-    "normalise_version",
-    "open_stored",
-]
 
 LIBRARY_VARIABLE = "EDGE_OCR_LITE_LIB"
 
@@ -144,12 +138,12 @@ def add_library(
     what = _tell_apart(path)
     if include_dir is not None and what != "library":
         raise UsageError(f"--include {include_dir}: {path} is not a library file", "leave --include out")
-    with model_store.open_scratch(_AREA) as scratch:
+    with open_scratch(_AREA) as scratch:
         staged = scratch / "library"
         staged.mkdir()
         archive_sha256 = None
         if what == "archive":
-            archive_sha256 = model_store.hash_file(path)
+            archive_sha256 = hash_file(path)
             _unpack(path, staged, scratch, where=str(path))
         elif what == "folder":
             _copy_folder(path, staged)
@@ -180,11 +174,11 @@ def fetch_library(
     if present is not None:
         return present
     url = asset_url(platform, version)
-    with model_store.open_scratch(_AREA) as scratch:
+    with open_scratch(_AREA) as scratch:
         archive, staged = scratch / "archive.tar.gz", scratch / "library"
         staged.mkdir()
         try:
-            sha256 = model_store.download(url, archive, progress)
+            sha256 = download(url, archive, progress)
         except ModelError as error:
             hint = f"download it elsewhere and run edge-ocr libs add FILE, or set {URL_VARIABLE} to a mirror"
             raise ModelError(error.message, hint) from error
@@ -247,8 +241,8 @@ def _unpack(archive: Path, staged: Path, scratch: Path, *, where: str) -> None:
             compressed = file.read(2) == b"\x1f\x8b"
         tar = scratch / "archive.tar" if compressed else archive
         if compressed:
-            model_store.gunzip(archive, tar)
-        model_store.unpack(tar, staged, choose=_choose, max_members=MAX_MEMBERS)
+            gunzip(archive, tar)
+        unpack(tar, staged, choose=_choose, max_members=MAX_MEMBERS)
     except ModelError as error:
         raise ModelError(f"{where}: {error.message}", "download the archive again") from error
 
@@ -309,8 +303,8 @@ def _store(staged: Path, wanted: Wanted, origin: Mapping[str, str | None], *, fo
         "version_evidence": library.version_evidence,
         "version_mismatch_allowed": not library.version_matches,
     }
-    model_store.write_source(staged, {**origin, **facts})
-    model_store.place_folder(staged, _place_of(platform, version), force=force)
+    write_source(staged, {**origin, **facts})
+    place_folder(staged, _place_of(platform, version), force=force)
     placed = open_stored(platform.name, version)
     if placed is None:
         raise ModelError(f"{_place_of(platform, version)}: vanished while it was added", "add it again")
@@ -337,7 +331,7 @@ def _read_record(folder: Path, platform: Platform, version: str) -> Mapping[str,
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{record} is damaged: {error!r}", hint) from error
     for name, sha256 in hashes.items():
-        model_store.check_sha256(folder / name, sha256, hint)
+        check_sha256(folder / name, sha256, hint)
     return dict(content)
 
 

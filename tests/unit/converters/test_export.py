@@ -21,7 +21,7 @@ from converters.bundle.writer import open_bundle
 from converters.export import export_bundle
 from converters.graph.charsets import select_classes
 from converters.graph.passes import PASSES, run_passes
-from converters.lite.libraries.store import PLATFORMS, asset_url
+from converters.lite.libraries.platforms import PLATFORMS, asset_url
 from converters.lite.nb.cost import compute_cost
 from converters.lite.nb.read import read_nb
 from converters.lite.toolchain import PYTHON_VARIABLE, find_wheel

@@ -17,7 +17,8 @@ from converters.bundle.board import files as board_files
 from converters.bundle.board.files import add_runtime, add_shims, build_shim
 from converters.bundle.writer import open_bundle
 from converters.lite.libraries.elf import find_min_glibc
-from converters.lite.libraries.store import RuntimeLibrary, add_library
+from converters.lite.libraries.library import RuntimeLibrary
+from converters.lite.libraries.store import add_library
 from converters.plan import Shim
 from edge_ocr.core.bundle import LIBRARY, SHIM
 from edge_ocr.errors import ModelError, NotVerifiedError

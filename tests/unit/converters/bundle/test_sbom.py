@@ -13,7 +13,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 from converters.bundle.android.record import locate_bundle
 from converters.bundle.reader import inspect_bundle
 from converters.export import export_bundle
-from converters.lite.libraries.store import add_library, asset_url
+from converters.lite.libraries.platforms import asset_url
+from converters.lite.libraries.store import add_library
 from converters.plan import ExportOptions
 from edge_ocr import __version__
 from edge_ocr.config import load_config

@@ -254,9 +254,8 @@ def test_a_named_interpreter_that_does_not_fit_is_refused_not_passed_over(
     take_for_python(monkeypatch, tmp_path, "exit 0", {**ANSWER, "versions": versions})
     with pytest.raises(ToolchainError, match=rf"^{TOOL.variable}: .*{words}") as caught:
         convert_pir(*plain, tmp_path / "model.onnx")
-    assert caught.value.hint.startswith(
-        "name a CPython 3.10 to 3.12 with `pip install paddle2onnx==2.1.0 paddlepaddle=="
-    )
+    assert "CPython 3.10 to 3.12" in caught.value.hint
+    assert "`pip install paddle2onnx==2.1.0 paddlepaddle==" in caught.value.hint
     assert "'numpy<3'" in caught.value.hint
 
 

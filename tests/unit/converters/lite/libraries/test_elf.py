@@ -12,9 +12,7 @@ import pytest
 from converters.lite.libraries import elf
 from converters.lite.libraries.elf import inspect_library
 from converters.lite.libraries.library import fits
-from converters.lite.libraries.store import (
-    PLATFORMS,
-)
+from converters.lite.libraries.platforms import PLATFORMS
 from converters.lite.toolchain import WHEELS
 from edge_ocr.errors import ModelError
 from edge_ocr.models import store as model_store

@@ -8,11 +8,8 @@ import tarfile
 
 import pytest
 
-from converters.lite.libraries.store import (
-    add_library,
-    asset_url,
-    find_library,
-)
+from converters.lite.libraries.platforms import asset_url
+from converters.lite.libraries.store import add_library, find_library
 from edge_ocr.errors import ModelError, UsageError
 
 EXTRA = "\\nError: This model is not supported, because operator '"

@@ -15,16 +15,8 @@ import threading
 import pytest
 
 from converters.lite.libraries import store
-from converters.lite.libraries.store import (
-    PLATFORMS,
-    add_library,
-    asset_url,
-    fetch_library,
-    find_library,
-    list_stored,
-    normalise_version,
-    open_stored,
-)
+from converters.lite.libraries.platforms import PLATFORMS, asset_url, normalise_version
+from converters.lite.libraries.store import add_library, fetch_library, find_library, list_stored, open_stored
 from edge_ocr.errors import ModelError, UsageError
 from edge_ocr.models import store as model_store
 
@@ -140,7 +132,7 @@ def test_add_bare_jni_library(jni):
     assert library.cxx_runtime is None
     no_jar, no_runtime = library.concerns
     assert "java/jar/PaddlePredictor.jar" in no_jar
-    assert no_runtime.startswith("libpaddle_lite_jni.so needs libc++_shared.so, which did not come with it, so an app")
+    assert no_runtime.startswith("libpaddle_lite_jni.so needs libc++_shared.so")
     assert "c++_static" in no_runtime
     assert "edge-ocr libs add --force" in no_runtime
 
@@ -256,7 +248,7 @@ def test_interrupted(write_archive, assert_store_empty, armlinux_files, tmp_path
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(model_store, "write_source", stop)
+    monkeypatch.setattr(store, "write_source", stop)
     with pytest.raises(KeyboardInterrupt):
         add_library(write_archive(tmp_path, armlinux_files))
     assert_store_empty(home)
