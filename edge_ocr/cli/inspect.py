@@ -29,7 +29,7 @@ _USUAL_SHAPES = {4: (1, 3, 960, 960), 3: (1, 3, 48, 320), 2: (1, 3, 48, 192)}
 
 _MAX_SIZE = 2**31 - 1
 
-_FIGURES = {"madds": "M madds", "param_bytes": "Params MB", "read_bytes": "Read MB", "written_bytes": "Written MB"}
+_FIGURES = {"madds": "M madds", "param_bytes": "Params\nMB", "read_bytes": "Read\nMB", "written_bytes": "Written\nMB"}
 
 
 def inspect(

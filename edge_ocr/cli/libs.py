@@ -97,8 +97,8 @@ def fetch_libraries(
 ) -> None:
     """Download official libraries into the store.
 
-    Prints platform and folder of each, tab-separated, and stops at the first that cannot be downloaded.
-    EDGE_OCR_LITE_URL names a mirror of the releases.
+    Platforms: armlinux.armv8, armlinux.armv7hf, android.armv8, android.armv7. Prints platform and folder of each,
+    tab-separated, and stops at the first that cannot be downloaded. EDGE_OCR_LITE_URL names a mirror of the releases.
     """
     from converters.lite.libraries.platforms import PLATFORMS, RUNTIME_VERSION, asset_url
     from converters.lite.libraries.store import fetch_library
