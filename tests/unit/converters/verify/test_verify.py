@@ -401,7 +401,7 @@ def test_swapped_lines_of_a_selection_are_caught(copy_bundle):
     ("change", "told"),
     [
         (lambda data: data + "新\n".encode(), "6625 lines, expected 6624"),
-        (lambda data: data[:-1], "no end"),
+        (lambda data: data[:-1], "line break"),
         (lambda data: b"\xff" + data, "not UTF-8"),
         (lambda data: data.replace(b"\n", b"\r\n"), ""),
     ],

@@ -492,10 +492,10 @@ def test_other_keys_are_refused(keys, tmp_path):
         read_trusted_key(tmp_path / "p256.pub")
     with pytest.raises(UsageError, match="not a private key") as caught:
         read_private_key(keys / "ours.pub")
-    assert "public key" in caught.value.hint
+    assert "public" in caught.value.hint
     with pytest.raises(UsageError, match="is not an Ed25519 public key") as caught:
         read_trusted_key(keys / "ours.key")
-    assert "never give the private key away" in caught.value.hint
+    assert "private key" in caught.value.hint
     for read in (read_private_key, read_trusted_key):
         with pytest.raises(UsageError, match="cannot be read: No such file"):
             read(tmp_path / "missing")
