@@ -153,7 +153,8 @@ def inspect_bundle(folder: Path, trusted: Path | None = None, *, is_fresh: bool 
     if config is not None:
         has_cls = "cls" in models or "cls" in manifest["models"]
         same = has_cls == config.use_orientation
-        found = f"pipeline.yaml uses a classifier: {config.use_orientation}; the bundle has one: {has_cls}"
+        found = f"classifier {'on' if config.use_orientation else 'off'} in pipeline.yaml, "
+        found += f"{'present' if has_cls else 'absent'} in the bundle"
         checks.append(Check("models", "orientation", same, found))
     notes = []
     if trusted is None or not is_fresh:

@@ -387,7 +387,7 @@ def _read_facts(said: str) -> Machine | None:
         machine, bits = str(facts["machine"]), int(facts["bits"])
         return Machine(
             name_abi(machine, bits == 64, str(facts["multiarch"])),
-            f"{machine} with a Python of {bits} bits",
+            f"{machine} with {bits}-bit Python",
             None if facts["glibc"] is None else str(facts["glibc"]),
             str(facts["python"]),
             bool(facts["has_onnxruntime"]),

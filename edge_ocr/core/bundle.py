@@ -164,7 +164,7 @@ class DeviceBundle:
             self.manifest,
             Machine(
                 abi,
-                f"{platform.machine()} with a Python of {8 * struct.calcsize('P')} bits",
+                f"{platform.machine()} with {8 * struct.calcsize('P')}-bit Python",
                 find_glibc(),
                 sys.executable,
                 find_spec("onnxruntime") is not None,

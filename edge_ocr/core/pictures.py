@@ -194,7 +194,7 @@ def check_length(content: bytes, label: str, page_index: int = 0) -> None:
         for _, start, end in _walk_png(content):
             if end > len(content):
                 raise InputError(
-                    f"{label} is truncated or damaged: a chunk of {end - start:,} bytes begins at byte {start:,}"
+                    f"{label} is truncated or damaged: the PNG chunk at byte {start:,} needs {end - start:,} bytes"
                 )
     if len(content) > _PNM_HEAD_BYTES and _PNM_START.match(content):
         head = _PNM_HEAD.match(content, 0, _PNM_HEAD_BYTES)

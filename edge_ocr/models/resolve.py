@@ -7,6 +7,7 @@ downloaded (see `edge_ocr.models.store` for how, and for what is checked).
 from __future__ import annotations
 
 import difflib
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -144,11 +145,13 @@ def _find_spec(name: str) -> ModelSpec:
 
 
 def _report_unknown(name: str) -> ModelError:
+    if os.sep in name:
+        return ModelError(f"{name}: no such folder", "give a model's folder, or a name of `edge-ocr models list`")
     close = difflib.get_close_matches(name, REGISTRY, n=3, cutoff=0.5)
     nearest = f"; did you mean {' or '.join(close)}?" if close else ""
     return ModelError(
         f"unknown model {name}: not a registry name and not a folder{nearest}",
-        f"give one of {', '.join(REGISTRY)}, or a folder with inference.pdmodel and inference.pdiparams",
+        "give a name that `edge-ocr models list` shows, or a folder with inference.pdmodel and inference.pdiparams",
     )
 
 

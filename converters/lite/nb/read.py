@@ -67,6 +67,8 @@ _LAYOUTS = (
     "unknown", "nchw", "any", "nhwc", "image_default", "image_folder", "image_nw", "metal_array", "metal_texture",
 )  # fmt: skip
 
+_NO_NB_HINT = "give a .nb file that Paddle-Lite's opt 2.10 or newer wrote"
+
 
 @dataclass(frozen=True)
 class NbHeader:
@@ -299,16 +301,16 @@ def _read_file(path: Path) -> bytes:
             _parse_head(head, str(path))
             return head + file.read()
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}", HINT) from None
+        raise ModelError(f"{path}: cannot be read: {error.strerror}", "give a .nb file or a bundle's folder") from None
 
 
 def _parse_head(data: bytes, where: str) -> tuple[str, int]:
     """Return the version of opt and the size of the topology."""
     if len(data) < _HEAD.size:
-        raise ModelError(f"{where}: not a .nb file: {len(data)} bytes, expected at least {_HEAD.size}", HINT)
+        raise ModelError(f"{where}: not a .nb file: {len(data)} bytes, expected at least {_HEAD.size}", _NO_NB_HINT)
     meta_version, version_field, topology_size = _HEAD.unpack_from(data)
     if meta_version != META_VERSION:
-        raise ModelError(f"{where}: not a .nb file: meta version {meta_version}, expected {META_VERSION}", HINT)
+        raise ModelError(f"{where}: not a .nb file: meta version {meta_version}, expected {META_VERSION}", _NO_NB_HINT)
     text, end, _ = version_field.partition(b"\0")
     if not end or not re.fullmatch(rb"v?\d+\.\d+[\w.+-]*", text):
         raise ModelError(

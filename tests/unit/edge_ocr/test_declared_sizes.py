@@ -160,9 +160,7 @@ def test_a_small_file_that_declares_a_huge_picture_takes_little_memory(tmp_path,
 def test_a_truncated_file_is_reported_with_numbers():
     with pytest.raises(InputError, match=r"^x is truncated or damaged: 13,000×13,000 pixels cannot be in 69 bytes$"):
         check_length(write_png(SIDE, 8, 2), "x")
-    with pytest.raises(
-        InputError, match=r"^x is truncated or damaged: a chunk of 2,147,483,647 bytes begins at byte 41$"
-    ):
+    with pytest.raises(InputError, match=r"^x is truncated or damaged: .* byte 41 needs 2,147,483,647 bytes$"):
         check_length(write_png(32, 8, 2, 2**31 - 1), "x")
 
 

@@ -153,8 +153,8 @@ class Manifest:
             ["no Paddle-Lite library for", "no ONNX graphs"],
         ),
         ({"bits": 32, "multiarch": "arm-linux-gnueabihf"}, {}, {}, ["for armv8, this machine is armv7hf"]),
-        ({"bits": 32, "multiarch": "arm-linux-gnueabi"}, {}, {}, ["this machine is aarch64 with a Python of 32 bits"]),
-        ({"machine": "x86_64"}, {}, {}, ["this machine is x86_64 with a Python of 64 bits"]),
+        ({"bits": 32, "multiarch": "arm-linux-gnueabi"}, {}, {}, ["this machine is aarch64 with 32-bit Python"]),
+        ({"machine": "x86_64"}, {}, {}, ["this machine is x86_64 with 64-bit Python"]),
         ({"machine": "x86_64"}, {}, {"onnx": {}}, None),
         (
             {"machine": "x86_64"},
@@ -288,7 +288,7 @@ def test_a_host_that_cannot_measure_is_a_note(board, bundle, monkeypatch):
     report = deploy_bundle(bundle, ADDRESS)
     assert report.host is None
     assert report.to_json()["host"] is None
-    assert report.notes == ("no figures of this machine: no engine runs ONNX here",)
+    assert report.notes == ("no figures of this machine: no engine for ONNX is installed",)
 
 
 def test_a_plan_for_a_signed_bundle(bundle, own_bundle, pairs):

@@ -358,7 +358,7 @@ def with_onnxruntime(monkeypatch, is_there: bool) -> None:
     ("abi", "edit", "words"),
     [
         ("armv8", set_value("precision", "int8"), None),
-        (None, set_value("precision", "int8"), ".*armv8, armv7hf, .* 64 bits"),
+        (None, set_value("precision", "int8"), ".*armv8, armv7hf, .* 64-bit Python"),
         ("armv7hf", set_value("precision", "int8"), ".* armv7hf"),
         ("armv7hf", remove("lite.libraries.armv7hf"), ".*armv8, .* armv7hf"),
         ("armv8", set_value("lite.libraries.armv8.file", None), ".* armv8"),

@@ -70,7 +70,7 @@ def test_registry_is_read_only():
 def test_unknown_name_suggests_the_nearest():
     with pytest.raises(ModelError, match=r"PP-OCRv4_mobil_det: .* PP-OCRv4_mobile_det") as e:
         resolve_model("PP-OCRv4_mobil_det", "det")
-    assert all(name in e.value.hint for name in REGISTRY)
+    assert "edge-ocr models list" in e.value.hint
 
 
 @pytest.mark.parametrize("call", [locate_model, pull_model])
