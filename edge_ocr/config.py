@@ -464,7 +464,7 @@ def _flatten(content: Any, path: Path) -> dict[str, Any]:
 
 
 def _nearest(word: str, known: list[str]) -> str:
-    # Compare last parts only: this finds a key in the wrong section, and sharing a section is no similarity.
+    # Compare last parts only: this finds a key in the wrong section, and a shared section does not make keys similar.
     section, _, key = word.lower().rpartition(".")
     lasts = {name: name.rpartition(".")[2].lower() for name in known}
     close = difflib.get_close_matches(key, lasts.values(), 1, 0.6)

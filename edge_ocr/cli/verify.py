@@ -119,7 +119,7 @@ def _advise(done: ParityReport, bundle: Path, trusted: Path | None) -> str:
     if "manifest" in names:
         return f"check that {trusted} is the public key of its signer; if it is, do not use the bundle: it was changed"
     if names:
-        return "do not use the bundle: files that nobody signed were added; get it again from its signer"
+        return "do not use the bundle: unsigned files were added; get it again from its signer"
     hint = "export the bundle again: it was changed after the export"
     if any(check.name == "pipeline.yaml" for check in done.failures):
         hint += "; edge-ocr export --pipeline FILE.yaml sets other settings"

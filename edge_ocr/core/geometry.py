@@ -249,7 +249,7 @@ def is_vertical(width: int, height: int) -> bool:
 
 
 def crop_polygon(image: BgrImage, polygon: Polygon) -> BgrImage:
-    """Cut a quadrilateral out of the image and straighten it; upright text lies horizontally afterwards.
+    """Cut a quadrilateral out of the image and straighten it; upright text is horizontal afterwards.
 
     A crop at least `VERTICAL_RATIO` times taller than wide is turned by 90° counter-clockwise. Sides are at least 1 px.
     """

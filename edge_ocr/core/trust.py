@@ -360,7 +360,7 @@ def list_strangers(folder: Path, files: Mapping[str, Any]) -> Iterator[str]:
     """
     needed = {_MANIFEST, _SIGNATURE, *files}
     for parent, folders, names in os.walk(folder, onerror=_raise):
-        # os.walk lists links to folders among the folders; they lead to files that nobody signed.
+        # os.walk lists links to folders among the folders; they lead to unsigned files.
         links = [name for name in folders if Path(parent, name).is_symlink()]
         for name in (*names, *links):
             found = Path(parent, name).relative_to(folder).as_posix()
