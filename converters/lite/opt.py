@@ -63,7 +63,7 @@ def check_support(
     """
     job = {"action": "check", "model": str(program), "params": str(params), "valid_places": valid_places}
     ended = _start(python, job, program, CONVERT_TIMEOUT_S, stop)
-    # opt always exits with 1; only its output tells.
+    # opt always exits with 1; only its output shows the outcome.
     if _SUPPORTED not in ended.stderr:
         raise _refuse(program, name_end(ended.returncode), ended.stderr)
 

@@ -116,7 +116,7 @@ TOLERANCES: tuple[Tolerance, ...] = (
         "at least",
         {"fp32": 1.0, "int16": 0.995, "int8": 0.7},
         "Share of lines with identical text; measured 1, 1 and 0.76. int8 adds or drops spaces, and changes letters "
-        "that the reference guesses, too; measured against labels it is no worse (see accuracy).",
+        "that the reference guesses, too; measured against labels it is not worse (see accuracy).",
     ),
     Tolerance(
         "texts",

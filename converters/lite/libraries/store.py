@@ -123,7 +123,7 @@ def add_library(
     """Put a library into the store, for bundles of `version`.
 
     `path` is an archive of Paddle-Lite's releases (.tar.gz or .tar), its unpacked folder, or a library file, for which
-    `include_dir` gives the headers. By default, the library itself tells its platform, which must be one of `among` if
+    `include_dir` gives the headers. By default, the library itself names its platform, which must be one of `among` if
     that is not empty. Only libraries, headers and the .jar are copied from an archive or folder.
 
     Raises UsageError for unknown or needless arguments, and if the store already has one (`force` replaces it);
@@ -164,7 +164,7 @@ def fetch_library(
 ) -> RuntimeLibrary:
     """Download the official release's library into the store and return it; one that is there is not downloaded again.
 
-    With `force`, it is. `progress` receives the bytes so far. If the library's bytes do not tell its version, the
+    With `force`, it is. `progress` receives the bytes so far. If the library's bytes do not name its version, the
     release's version is assumed.
 
     Raises UsageError for an unknown platform or version, ModelError if the download fails or does not fit.
