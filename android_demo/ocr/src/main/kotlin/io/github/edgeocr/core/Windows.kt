@@ -96,7 +96,7 @@ internal fun planFinerScale(image: BgrImage, scale: Double, boxes: List<TextBox>
     val isBlind = scale < settings.blindScale
     val finer = when {
         !isBlind && low < settings.smallBox -> scale * settings.legibleBox / low
-        // The boxes found there tell how large the text is; without any, the next look is at full scale.
+        // The boxes found there tell how large the text is; without any, the next pass is at full scale.
         isBlind || (scale <= settings.printScale && hasFinePrint(image, boxes, settings)) ->
             if (scale < settings.visibleScale) settings.visibleScale else 1.0
         else -> return null
