@@ -227,7 +227,7 @@ def test_runs_return_the_librarys_output(serve, shape):
     np.testing.assert_array_equal(y, x * 2)
     pid = process.pid
     np.testing.assert_array_equal(process.run(-x), x * -2)
-    np.testing.assert_array_equal(y, x * 2, "a result stays as it is")
+    np.testing.assert_array_equal(y, x * 2, "a result stays unchanged")
     assert process.pid == pid
     process.close()
     assert not is_running(pid)

@@ -52,7 +52,7 @@ object GoldenFiles {
 
     private fun check(file: String, content: ByteArray) {
         val digest = MessageDigest.getInstance("SHA-256").digest(content).joinToString("") { "%02x".format(it) }
-        require(digest == index.getJSONObject(file).getString("sha256")) { "$file is not what index.json tells of" }
+        require(digest == index.getJSONObject(file).getString("sha256")) { "$file differs from index.json" }
     }
 
     /** The part of a picture that a view describes. */
