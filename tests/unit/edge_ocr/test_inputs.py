@@ -262,7 +262,7 @@ def test_bad_pillow_image_is_refused():
 def test_empty_path_is_not_the_current_folder(tmp_path, monkeypatch, value):
     (tmp_path / "a.png").write_bytes(encode(make_picture()))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="path"):
+    with pytest.raises(InputError, match="empty"):
         list_all(value)
 
 

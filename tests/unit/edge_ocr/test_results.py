@@ -196,7 +196,7 @@ def test_older_result_is_replaced(tmp_path):
 @pytest.mark.parametrize(("method", "name"), [("save_to_json", "out.txt"), ("save_to_img", "out.json")])
 def test_file_with_another_suffix_is_not_a_folder(tmp_path, method, name):
     (tmp_path / name).write_text("mine")
-    with pytest.raises(UsageError, match="file"):
+    with pytest.raises(UsageError, match=rf"{name}: .*file$"):
         getattr(make_result("a"), method)(tmp_path / name)
     assert (tmp_path / name).read_text() == "mine"
 

@@ -487,9 +487,9 @@ def test_invalid_settings_are_caught(copy_bundle):
 
 
 def test_no_bundle_is_no_result(tmp_path):
-    with pytest.raises(ModelError, match="bundle"):
+    with pytest.raises(ModelError, match=r"manifest\.json"):
         verify_bundle(tmp_path)
-    with pytest.raises(ModelError, match="bundle"):
+    with pytest.raises(ModelError, match="nowhere"):
         verify_bundle(tmp_path / "nowhere")
 
 
