@@ -214,5 +214,5 @@ def test_a_damaged_library_has_no_glibc(compile_stand_in, tmp_path):
     path.write_bytes(data)
     with pytest.raises(ModelError, match="ELF"):
         find_min_glibc(path)
-    with pytest.raises(ModelError, match="none: .*No such file"):
+    with pytest.raises(ModelError, match=r"none: .*No such file"):
         find_min_glibc(tmp_path / "none")

