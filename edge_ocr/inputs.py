@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from edge_ocr.config import InputSettings
 from edge_ocr.core.pictures import (
@@ -36,9 +37,6 @@ from edge_ocr.core.pictures import (
 from edge_ocr.core.types import BgrImage
 from edge_ocr.errors import InputError, ToolchainError
 from edge_ocr.fetch.fetcher import CutOffError, Fetcher, TooLargeError, open_from_anywhere, read_pieces
-
-if TYPE_CHECKING:
-    from PIL.ImageFile import ImageFile
 
 # Only decoders that read pixels: others in Pillow start programs (EPS) or follow references.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")

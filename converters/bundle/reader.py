@@ -10,7 +10,10 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast, get_args
+from typing import Any, BinaryIO, cast, get_args
+
+import jsonschema
+from jsonschema.exceptions import ValidationError
 
 from converters.bundle.android.record import locate_bundle
 from converters.bundle.manifest import SBOM, describe_settings, list_hashes, read_schema
@@ -38,9 +41,6 @@ from edge_ocr.core.trust import (
 )
 from edge_ocr.errors import ConfigError, EdgeOcrError, ModelError, NotVerifiedError
 from edge_ocr.models.types import Kind
-
-if TYPE_CHECKING:
-    from jsonschema.exceptions import ValidationError
 
 # Exports write 40 KB.
 _MAX_MANIFEST_BYTES = 16 * 2**20
@@ -203,8 +203,6 @@ def _open_file(path: Path) -> BinaryIO:
 
 
 def _list_schema_problems(manifest: Mapping[str, Any]) -> Iterator[str]:
-    import jsonschema
-
     found = jsonschema.Draft202012Validator(read_schema()).iter_errors(manifest)
     # The first five are enough.
     for _, error in zip(range(5), found, strict=False):

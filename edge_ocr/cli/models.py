@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import Annotated, TypedDict
 
 import typer
 
 from edge_ocr.cli import options
 from edge_ocr.cli.help import App
 from edge_ocr.cli.output import print_json, print_line, print_rows
-
-if TYPE_CHECKING:
-    from edge_ocr.models.types import ModelSpec
+from edge_ocr.models.types import ModelSpec
 
 app = App()
 

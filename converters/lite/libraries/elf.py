@@ -12,13 +12,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from elftools.elf.constants import E_FLAGS
+from elftools.elf.dynamic import DynamicSegment
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
+from elftools.elf.sections import SymbolTableSection
 
 from edge_ocr.core.bundle import order_version
 from edge_ocr.errors import ModelError
-
-if TYPE_CHECKING:
-    from elftools.elf.elffile import ELFFile
 
 LibraryKind = Literal["cxx", "jni"]
 Arch = Literal["armv8", "armv7hf", "armv7"]
@@ -180,8 +183,6 @@ def find_min_glibc(path: Path) -> str | None:
 
     Raises ModelError if it is damaged or not an ELF file.
     """
-    from elftools.elf.elffile import ELFFile
-
     data = _read(path, str(path))
     try:
         versions = [
@@ -229,9 +230,6 @@ def _read_facts(data: bytes, where: str) -> dict[str, Any]:
 
 
 def _read_elf(data: bytes, where: str) -> dict[str, Any]:
-    from elftools.elf.dynamic import DynamicSegment
-    from elftools.elf.elffile import ELFFile
-
     elf = ELFFile(io.BytesIO(data))
     arch = _read_arch(elf, where)
     if elf["e_type"] != "ET_DYN":
@@ -269,8 +267,6 @@ def _read_elf(data: bytes, where: str) -> dict[str, Any]:
 
 
 def _read_arch(elf: ELFFile, where: str) -> Arch:
-    from elftools.elf.constants import E_FLAGS
-
     machine = str(elf["e_machine"]).removeprefix("EM_")
     bits = {"AARCH64": 64, "ARM": 32}.get(machine)
     if bits is None:
@@ -293,8 +289,6 @@ def _read_system(elf: ELFFile, needed: tuple[str, ...]) -> System | None:
 
 
 def _iterate_symbols(elf: ELFFile, dynamic: Any, where: str) -> Iterator[Any]:
-    from elftools.elf.sections import SymbolTableSection
-
     section = elf.get_section_by_name(".dynsym")
     # Without section headers, the hash table gives their number.
     table = section if isinstance(section, SymbolTableSection) else dynamic
@@ -306,8 +300,6 @@ def _iterate_symbols(elf: ELFFile, dynamic: Any, where: str) -> Iterator[Any]:
 
 def _iterate_needed_versions(elf: ELFFile) -> Iterator[str]:
     """Yield the symbol versions that it needs from other libraries, such as GLIBC_2.17."""
-    from elftools.elf.gnuversions import GNUVerNeedSection
-
     for section in elf.iter_sections():
         if isinstance(section, GNUVerNeedSection):
             for _, needs in section.iter_versions():

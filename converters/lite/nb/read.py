@@ -18,7 +18,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from converters.lite.nb.schema import (
     ATTR_FIELDS,
@@ -32,10 +35,6 @@ from converters.lite.nb.schema import (
     shorten,
 )
 from edge_ocr.errors import ModelError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 META_VERSION = 2
 
@@ -188,8 +187,6 @@ class NbParam:
 
     def to_array(self) -> NDArray[Any]:
         """Return its values, of `dtype` and `shape`, as a read-only view of the file's bytes."""
-        import numpy as np
-
         dtype: np.dtype[Any] = np.dtype(self.dtype).newbyteorder("<")
         return np.frombuffer(self.data, dtype).reshape(self.shape)
 
