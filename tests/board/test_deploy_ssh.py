@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support.processes import list_programs, wait_until
 
 from converters.bundle.ownership import SEAL
 from converters.deploy import trust as deploy_trust
@@ -68,23 +68,6 @@ def expect_failure(server, bundle: Path, kind: type[EdgeOcrError], message: str,
 
 def list_tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
-
-
-def wait_until(check: Callable[[], bool], seconds: float = 30.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not check() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return check()
-
-
-def list_programs(folder: Path) -> list[str]:
-    """Return the command line of each process that runs in `folder`, which may be gone."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if str(folder) in str((process / "cwd").readlink()):
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-    return found
 
 
 def expect_tidied(server, before: dict[str, bytes]) -> None:

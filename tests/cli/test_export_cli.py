@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from support.libraries import CXX
 
 from converters.lite.toolchain import PYTHON_VARIABLE
 from edge_ocr.models.resolve import resolve_model
@@ -218,23 +219,7 @@ def test_a_library_of_another_version_exits_5(opt, tmp_path, monkeypatch):
 
 
 def compile_library(out):
-    source = """
-    namespace std { class string; template <typename T> struct shared_ptr { T* p; shared_ptr(); ~shared_ptr(); }; }
-    namespace paddle { namespace lite_api {
-    class PaddlePredictor;
-    struct ConfigBase { void set_threads(int); };
-    struct MobileConfig : ConfigBase { void set_model_from_file(const std::string&); };
-    struct Tensor { void Resize(const std::string&); int shape() const; };
-    void ConfigBase::set_threads(int) {}
-    void MobileConfig::set_model_from_file(const std::string&) {}
-    void Tensor::Resize(const std::string&) {}
-    int Tensor::shape() const { return 0; }
-    template <typename C> std::shared_ptr<PaddlePredictor> CreatePaddlePredictor(const C&);
-    template <> std::shared_ptr<PaddlePredictor>
-    CreatePaddlePredictor(const MobileConfig&) { return std::shared_ptr<PaddlePredictor>(); }
-    } }
-    extern "C" const char version[] = "\\0v2.12";
-    """
+    source = CXX + 'extern "C" const char version[] = "\\0v2.12";'
     command = ["aarch64-linux-gnu-g++", "-shared", "-fPIC", "-nostdlib", "-w", "-Wl,--no-as-needed", "-x", "c++", "-"]
     subprocess.run([*command, "-x", "none", "-lc", "-o", out], input=source.encode(), check=True)
     return out

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 import typer.main
+from support.processes import read_terminal
 
 from edge_ocr.cli.app import app
 
@@ -46,14 +47,7 @@ def show_in_terminal(start_cli) -> str:
     ours, theirs = pty.openpty()
     process = start_cli("--help", stdout=theirs, stderr=subprocess.DEVNULL)
     os.close(theirs)
-    written = b""
-    try:
-        while chunk := os.read(ours, 65536):
-            written += chunk
-    except OSError:  # how Linux reports that the other end is closed
-        pass
-    finally:
-        os.close(ours)
+    written = read_terminal(ours)
     assert process.wait(30) == 0
     return written.decode()
 

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from support.processes import read_terminal
 
 from converters.lite.opt import run_opt
 from edge_ocr.models.resolve import resolve_model
@@ -46,14 +47,7 @@ def run_in_terminal(*options, columns=100):
     environment = os.environ | {"COLUMNS": str(columns), "TERM": "xterm", "NO_COLOR": "1"}
     process = subprocess.Popen([*COMMAND, *map(str, options)], stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
-    written = b""
-    try:
-        while chunk := os.read(ours, 65536):
-            written += chunk
-    except OSError:  # how Linux reports that the other end is closed
-        pass
-    finally:
-        os.close(ours)
+    written = read_terminal(ours)
     assert process.wait(30) == 0, written
     # Colours are switched off, bold and italics are not.
     return re.sub(r"\x1b\[[013]m", "", written.decode())

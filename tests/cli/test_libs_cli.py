@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import http.server
 import io
 import json
 import shutil
 import subprocess
 import sys
 import tarfile
-import threading
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support.libraries import CXX
+from support.servers import serve_folder
 from typer.testing import CliRunner
 
 from edge_ocr.cli.libs import app
@@ -23,23 +23,7 @@ from edge_ocr.models import store as model_store
 
 COMPILER = "aarch64-linux-gnu-g++"
 PLATFORM = "armlinux.armv8"
-SOURCE = """
-#include <memory>
-#include <string>
-namespace paddle { namespace lite_api {
-class PaddlePredictor;
-struct ConfigBase { void set_threads(int); };
-struct MobileConfig : ConfigBase { void set_model_from_file(const std::string&); };
-struct Tensor { void Resize(int); int shape() const; };
-void ConfigBase::set_threads(int) {}
-void MobileConfig::set_model_from_file(const std::string&) {}
-void Tensor::Resize(int) {}
-int Tensor::shape() const { return 0; }
-template <typename C> __attribute__((visibility("default"))) std::shared_ptr<PaddlePredictor>
-CreatePaddlePredictor(const C&);
-template <> __attribute__((visibility("default"))) std::shared_ptr<PaddlePredictor>
-CreatePaddlePredictor(const MobileConfig&) { return nullptr; }
-} }
+SOURCE = f"""{CXX}
 extern "C" const char text_0[] = "\\0VERSION";
 extern "C" const char text_1[] = "Error: This model is not supported, because operator '";
 """
@@ -92,21 +76,9 @@ def mirror(tmp_path, monkeypatch, library):
         member = tarfile.TarInfo("lite/cxx/include/paddle_api.h")
         tar.addfile(member, io.BytesIO())
 
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *arguments: object) -> None:
-            super().__init__(*arguments, directory=str(tmp_path / "served"))  # type: ignore[arg-type]
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    monkeypatch.setenv("EDGE_OCR_LITE_URL", f"http://127.0.0.1:{server.server_port}")
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serve_folder(tmp_path / "served") as url:
+        monkeypatch.setenv("EDGE_OCR_LITE_URL", url)
+        yield url
 
 
 def run(*arguments: object, warnings: str = "") -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import http.server
 import io
 import json
 import subprocess
 import sys
 import tarfile
-import threading
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support.servers import serve_folder
 from typer.testing import CliRunner
 
 from edge_ocr.cli.models import app
@@ -53,21 +52,9 @@ def mirror(tmp_path, monkeypatch):
             member.size = 3
             tar.addfile(member, io.BytesIO(b"new"))
 
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *arguments: object) -> None:
-            super().__init__(*arguments, directory=str(tmp_path / "served"))  # type: ignore[arg-type]
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    monkeypatch.setenv("EDGE_OCR_MODEL_URL", f"http://127.0.0.1:{server.server_port}")
-    yield
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serve_folder(tmp_path / "served") as url:
+        monkeypatch.setenv("EDGE_OCR_MODEL_URL", url)
+        yield
 
 
 def run(*arguments: str) -> str:

@@ -12,44 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.libraries import COMPILERS, CXX, JNI
 
 from converters.export import export_bundle
 from converters.lite.libraries.store import add_library
 from converters.plan import ExportOptions, ExportReport
 from edge_ocr.config import load_config
 
-COMPILERS = {
-    "armv8": ["aarch64-linux-gnu-g++"],
-    "armv7hf": ["arm-linux-gnueabihf-g++"],
-    "armv7": ["arm-linux-gnueabihf-g++", "-mfloat-abi=softfp"],
-}
-
-# No header is needed, so one compiler also makes soft-float files; types of std are only declared.
-CXX = """
-namespace std { class string; template <typename T> class shared_ptr { T* p; public: shared_ptr(); ~shared_ptr(); }; }
-namespace paddle { namespace lite_api {
-class PaddlePredictor;
-struct ConfigBase { void set_threads(int); };
-struct MobileConfig : ConfigBase { void set_model_from_file(const std::string&); };
-struct Tensor { void Resize(const std::string&); int shape() const; };
-void ConfigBase::set_threads(int) {}
-void MobileConfig::set_model_from_file(const std::string&) {}
-void Tensor::Resize(const std::string&) {}
-int Tensor::shape() const { return 0; }
-template <typename C> __attribute__((visibility("default"))) std::shared_ptr<PaddlePredictor>
-CreatePaddlePredictor(const C&);
-template <> __attribute__((visibility("default"))) std::shared_ptr<PaddlePredictor>
-CreatePaddlePredictor(const MobileConfig&) { return std::shared_ptr<PaddlePredictor>(); }
-} }
-"""
-JNI = """
-extern "C" {
-void Java_com_baidu_paddle_lite_PaddlePredictor_newCppPaddlePredictor__Lcom_baidu_paddle_lite_MobileConfig_2() {}
-void Java_com_baidu_paddle_lite_PaddlePredictor_run() {}
-void Java_com_baidu_paddle_lite_Tensor_nativeResize() {}
-void Java_com_baidu_paddle_lite_Tensor_getFloatData() {}
-}
-"""
 STAND_IN = Path(__file__).with_name("stand_in")
 EXTRA = "Error: This model is not supported, because operator '"
 

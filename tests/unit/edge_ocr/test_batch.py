@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.processes import is_running
 
 from edge_ocr.batch import JsonLinesFile, Outcome, list_tree, read_many
 from edge_ocr.config import load_config
@@ -187,13 +188,6 @@ time.sleep(100)
     while any(is_running(child) for child in children):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def is_running(process: str) -> bool:
-    try:
-        return Path("/proc", process, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.mark.usefixtures("default_models")

@@ -8,12 +8,11 @@ import os
 import shlex
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support.processes import wait_until
 
 from converters.bundle.ownership import SEAL
 from converters.deploy import board as deploy_board
@@ -565,13 +564,6 @@ def test_a_new_folder_that_cannot_be_removed_is_reported(board):
         board.put("rm", "exit 1")
         board.put("sleep", "exit 0")
     assert board.steps[-1].startswith("WARNING: ")
-
-
-def wait_until(check: Callable[[], bool], seconds: float = 20.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not check() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return check()
 
 
 def list_sleepers(folder: Path) -> list[int]:

@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
+from support.processes import is_running, wait_until
 
 from converters.lite.opt import run_opt
 from converters.processes.child import Child, run_child
@@ -17,20 +18,6 @@ from edge_ocr.errors import ConversionError, ToolchainError
 
 # Prints the id of its child, which holds no pipe, and ends.
 LEADER = "sleep 60 </dev/null >/dev/null 2>&1 & echo $!"
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait_until_gone(pid: int) -> bool:
-    deadline = time.monotonic() + 5
-    while is_running(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not is_running(pid)
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +37,7 @@ def test_children_of_an_ended_leader_are_ended(end):
         assert child.end(5) == 0
     else:
         child.kill()
-    assert wait_until_gone(left)
+    assert wait_until(lambda: not is_running(left))
 
 
 def test_a_group_is_ended_once(monkeypatch):
@@ -85,7 +72,7 @@ def test_a_group_is_ended_while_its_leader_still_has_the_id(monkeypatch, how):
         assert how == "kill" or child.end(5) == 0
         child.kill()
     assert killed == [True]
-    assert wait_until_gone(left)
+    assert wait_until(lambda: not is_running(left))
 
 
 def test_a_leader_that_is_late_is_ended():
@@ -107,7 +94,7 @@ def test_a_command_runs_to_its_end_and_its_output_is_returned():
 
 def test_children_that_a_command_left_are_ended():
     done = run_child(["sh", "-c", LEADER], 10, env=os.environ)
-    assert wait_until_gone(int(done.stdout))
+    assert wait_until(lambda: not is_running(int(done.stdout)))
 
 
 def test_a_command_that_is_late_is_ended_with_its_children():
@@ -117,7 +104,7 @@ def test_a_command_that_is_late_is_ended_with_its_children():
         run_child(["sh", "-c", "sleep 60 & echo $!; echo thinking >&2; sleep 60"], 0.5, env=os.environ)
     assert time.monotonic() - started < 5
     assert caught.value.stderr == b"thinking\n"
-    assert wait_until_gone(int(caught.value.output))
+    assert wait_until(lambda: not is_running(int(caught.value.output)))
 
 
 def test_a_command_stops_on_request(tmp_path):
@@ -138,7 +125,7 @@ def test_a_command_stops_on_request(tmp_path):
     thread.join(10)
     assert ended
     assert ended[0] - stopped < 2
-    assert wait_until_gone(int((tmp_path / "pid").read_text()))
+    assert wait_until(lambda: not is_running(int((tmp_path / "pid").read_text())))
 
 
 def test_an_opt_that_hangs_is_ended_with_its_children(tmp_path):
@@ -149,4 +136,4 @@ def test_an_opt_that_hangs_is_ended_with_its_children(tmp_path):
     with pytest.raises(ConversionError, match=r"0\.5 s"):
         run_opt(python, Path(sys.executable), Path(sys.executable), tmp_path / "out", valid_places="arm", timeout_s=0.5)
     assert time.monotonic() - started < 5
-    assert wait_until_gone(int((tmp_path / "pid").read_text()))
+    assert wait_until(lambda: not is_running(int((tmp_path / "pid").read_text())))

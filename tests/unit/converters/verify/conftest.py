@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,17 +25,3 @@ def build_library(compile_stand_in) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def library(build_library) -> Path:
     return build_library()
-
-
-@pytest.fixture
-def list_programs() -> Callable[[Path], list[str]]:
-    def list_in(folder: Path) -> list[str]:
-        """Return the command line of each process that runs in `folder`, which may be gone."""
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if str(folder) in str((process / "cwd").readlink()):
-                    found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        return found
-
-    return list_in

@@ -10,12 +10,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
+from support.processes import is_running, list_programs
 
 from converters.lite.compiler import SOURCES
 from converters.verify.lite_process import LiteProcess
@@ -64,13 +64,6 @@ def serve(make_command, tmp_path) -> Iterator[Callable[..., LiteProcess]]:
     yield open_process
     for process in opened:
         process.close()
-
-
-def is_running(pid: int) -> bool:
-    with suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return True
-    return False
 
 
 # --- the C interface and the program
@@ -329,7 +322,7 @@ def test_a_process_that_is_killed_in_the_middle_of_a_run_is_reported(serve):
     ("word", "message"),
     [("sleep-load", "load within 1 s"), ("sleep-run", "run within 1 s.*\n  thinking")],
 )
-def test_a_process_that_takes_too_long_is_ended(serve, word, message, tmp_path, list_programs):
+def test_a_process_that_takes_too_long_is_ended(serve, word, message, tmp_path):
     process = serve(word, start_timeout_s=1.0 if word == "sleep-load" else 60.0, run_timeout_s=1.0)
     with pytest.raises(NotVerifiedError, match=message):
         process.run(X)

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.processes import is_running, list_programs, wait_until
 
 from converters.lite.compiler import SOURCES, find_compiler
 from converters.lite.libraries.elf import inspect_library
@@ -33,20 +34,6 @@ EMULATORS = {"armv8": "qemu-aarch64-static", "armv7hf": "qemu-arm-static"}
 PROGRAM = "edge-ocr-lite-serve"
 
 X = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
-
-
-def is_running(pid: int) -> bool:
-    with suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return True
-    return False
-
-
-def wait_until(check: Callable[[], bool], seconds: float = 20.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not check() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return check()
 
 
 INTERRUPTED = """
@@ -198,7 +185,7 @@ def test_invalid_options_are_refused(library, headers, tmp_path):
         pass
 
 
-def test_an_interrupted_run_leaves_no_process(library, headers, repository, tmp_path, list_programs):
+def test_an_interrupted_run_leaves_no_process(library, headers, repository, tmp_path):
     model = tmp_path / "model.nb"
     model.write_text("sleep-run", encoding="utf-8")
     # In a separate process: engines in this one may have signal handlers.
@@ -223,7 +210,7 @@ def server(library, start_ssh_server):
     return start_ssh_server(PROGRAMS)
 
 
-def test_models_run_over_ssh_and_nothing_is_left(server, library, headers, list_programs):
+def test_models_run_over_ssh_and_nothing_is_left(server, library, headers):
     steps: list[str] = []
     with open_over(server.runner, library, headers, "double threads", threads=2, report=steps.append) as engines:
         (folder,) = server.root.iterdir()
@@ -252,7 +239,7 @@ def test_a_failure_on_the_board_is_reported_with_its_signal(server, library, hea
     assert list(server.root.iterdir()) == []
 
 
-def test_a_failure_or_a_hanging_program_leaves_nothing_on_the_board(server, library, headers, list_programs):
+def test_a_failure_or_a_hanging_program_leaves_nothing_on_the_board(server, library, headers):
     with (
         pytest.raises(NotVerifiedError, match="run within 1 s"),
         open_over(server.runner, library, headers, "sleep-run", run_timeout_s=1.0) as engines,
@@ -263,9 +250,7 @@ def test_a_failure_or_a_hanging_program_leaves_nothing_on_the_board(server, libr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
-def test_an_interrupted_verification_leaves_nothing_on_the_board(
-    server, library, headers, repository, number, list_programs
-):
+def test_an_interrupted_verification_leaves_nothing_on_the_board(server, library, headers, repository, number):
     model = server.folder / "model.nb"
     model.write_text("sleep-run", encoding="utf-8")
     # Nothing can clean up here after SIGKILL, so leftovers must be in a folder of this test.
