@@ -131,7 +131,7 @@ def make_settings() -> Iterator[str]:
     rows = []
     for key, field in _FIELDS.items():
         try:
-            field.check(object())
+            field.type.check(object())
             accepts = ""
         except ValueError as error:
             accepts = str(error)
