@@ -384,7 +384,7 @@ def test_own_recogniser_of_another_height_and_an_odd_dictionary(cli, sign, write
     assert set(done.out) == {"a", "\n"}
     done = cli("predict", sign, "--rec-model", "2024", "--set", "Recognition.image_shape=[3, 48, 320]")
     assert (done.code, done.out) == (5, "")
-    for words in ("2024: ", " 32 ", "Recognition.image_shape", " 48 ", "--set"):
+    for words in ("2024: ", " 32, ", "Recognition.image_shape", " 48 ", "--set"):
         assert words in done.err
 
 

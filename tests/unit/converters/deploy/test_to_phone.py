@@ -417,8 +417,8 @@ def test_another_text_is_a_difference(phone):
     ("change", "words"),
     [
         (lambda lines: lines.pop(), "line 4 of 4 reads 'nothing'"),
-        (lambda lines: lines[0]["polygon"][0].__setitem__(0, 200), r"corners are \d+\.\d px off"),
-        (lambda lines: lines[0].update(rec_score=0.5), "scores 0.4"),
+        (lambda lines: lines[0]["polygon"][0].__setitem__(0, 200), r"corners .* \d+\.\d px, expected at most"),
+        (lambda lines: lines[0].update(rec_score=0.5), r"scores .* 0\.4"),
     ],
 )
 def test_other_lines_corners_and_scores_are_differences(phone, change, words):

@@ -122,7 +122,7 @@ def test_settings_are_valid_for_the_pipeline(tmp_path):
     texts: dict[Kind, str] = {"det": DET_YML, "rec": REC_YML + "  - a", "cls": CLS_YML}
     for kind, text in texts.items():
         for key, value in resolve_yml(tmp_path, kind, text).settings.items():
-            config._FIELDS[key].check(value)
+            config._FIELDS[key].type.check(value)
 
 
 def test_cls_yml(tmp_path):
