@@ -272,7 +272,7 @@ def test_dictionary_is_verified_line_by_line(own_bundle):
     report = verify_bundle(bundle, options)
     assert report.passed, report.failures
     detail = next(check.detail for check in report.checks if check.layer == "dictionary" and check.name == "reference")
-    assert detail == f"{CLASSES - 1} of the {CLASSES - 1} characters of my_rec, in its order"
+    assert detail.startswith(f"{CLASSES - 1} of the {CLASSES - 1} characters of my_rec")
     # Its empty line and its second A are swapped.
     (folder / "dict.txt").write_text(DICTIONARY.replace("\n\nA\n", "\nA\n\n"), encoding="utf-8")
     try:
