@@ -116,7 +116,7 @@ def test_every_option_reaches_the_bundle(opt, tmp_path):
         (["--target", "arm", "--quantize", "int4"], "--quantize"),
         (
             ["--target", "arm", "--charset", "klingon"],
-            "neither a file nor a charset\nHint: full, ascii, digits, or a file",
+            "--charset klingon",
         ),
     ],
 )
@@ -169,7 +169,8 @@ def test_a_height_that_is_not_the_models_exits_5(cli, tmp_path, write_recognizer
     options = ["--rec-model", folder, "--set", "Recognition.image_shape=[3, 48, 320]"]
     ended = cli("export", "--target", "arm", "--out", tmp_path / "bundle", *options)
     assert ended.code == 5
-    assert "my_rec: its input is fixed at 32 rows, but Recognition.image_shape has 48 (--set)\n" in ended.err
+    for words in ("my_rec: ", " 32, ", "Recognition.image_shape has 48 (--set)"):
+        assert words in ended.err
 
 
 def test_a_bad_file_of_characters_exits_5(tmp_path):
