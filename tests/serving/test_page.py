@@ -107,7 +107,7 @@ def test_refusal_is_shown_and_the_next_picture_read(page, examples, tmp_path):
     bad.write_bytes(b"no picture")
     page.set_input_files("#file", bad)
     page.wait_for_selector("#status.failed")
-    assert "not a picture" in page.inner_text("#status")
+    assert "supported picture" in page.inner_text("#status")
     assert page.is_hidden("#result")
     page.set_input_files("#file", examples / "label.png")
     page.wait_for_selector("#result:not([hidden])")
