@@ -1,12 +1,13 @@
 """Compare edge-ocr and its peers on the same pictures: time, memory and accuracy, as tables, JSON and a chart.
 
-    python -m benchmarks.host --images DIR [--images DIR2 ...] [--gt FILE ...] [--against rapidocr,paddleocr]
+    python -m benchmarks.host --images DIR [--images DIR2 ...] [--gt FILE ...] [--against rapidocr,edge-ocr:tiny]
 
 In each round, every system reads every folder in its own process, one after the other, with the same number of threads.
 A process loads once, reads one picture to warm up, then each picture of the folder. The time of a picture is from its
 path to its texts, including decoding. `edge-ocr:ENGINE` is edge-ocr on another engine, `edge-ocr:bf16` at that
-precision, `edge-ocr:pad192` with less padding, `edge-ocr:v6` with PP-OCRv6 small, `edge-ocr:1600` with that limit of
-the detection input's side; `rapidocr:960` is RapidOCR with edge-ocr's limit instead of its own.
+precision, `edge-ocr:pad192` with less padding, `edge-ocr:1600` with that limit of the detection input's side;
+`rapidocr:960` is RapidOCR with edge-ocr's limit instead of its own. `edge-ocr:tiny`, `:v5` and `:v6` are the pipelines
+OCR-tiny, OCR-v5 and OCR-v6; `rapidocrlite` and `faster-paddle` run the networks of `:tiny` and `:v6`.
 """
 
 from __future__ import annotations
@@ -32,16 +33,17 @@ from benchmarks.peers import find_peer
 from converters.processes.child import clean_environment
 from converters.report import Truth
 from converters.verify.parity import MATCH_IOU, measure_iou, pair_lines, score_truth
+from edge_ocr.config import load_config
 from edge_ocr.core.pictures import list_pictures
 from edge_ocr.core.types import TextLine
 from edge_ocr.errors import EdgeOcrError, InputError, ToolchainError
-from edge_ocr.models.resolve import resolve_model
-from edge_ocr.models.types import Kind
+from edge_ocr.pipeline import find_models
 
 ROOT = Path(__file__).parent.parent
 WARMUP = ROOT / "examples/images/receipt.jpg"
 OWN = "edge-ocr"
-MODELS: dict[str, Kind] = {"PP-OCRv4_mobile_det": "det", "PP-OCRv4_mobile_rec": "rec", "ch_ppocr_mobile_v2_cls": "cls"}
+PIPELINES = {"tiny": "OCR-tiny", "v5": "OCR-v5", "v6": "OCR-v6"}
+"""Pipeline of a system whose name ends so, after the colon; all others run `OCR`."""
 JOBS = (1, 2)
 
 STAGES = ("decode", "det pre", "det infer", "det post", "crop", "rec pre", "rec infer", "rec post")
@@ -152,11 +154,15 @@ def run_system(
 
     Raises ToolchainError if it fails; with `keep_going`, a picture that fails has an `error` and nothing else.
     """
-    folders = {kind: str(resolve_model(name, kind).program.parent) for name, kind in MODELS.items()}
+    pipeline = PIPELINES.get(system.partition(":")[2], "OCR")
+    config = load_config(pipeline, {"Pipeline.use_text_line_orientation": True})
+    models = find_models(config)
     job = {
         "system": system,
         "threads": threads,
-        "models": folders,
+        "pipeline": pipeline,
+        "programs": {kind: str(model.program) for kind, model in models.items()},
+        "dictionary": models["rec"].dictionary,
         "warmup": str(WARMUP),
         "keep_going": keep_going,
         "pictures": [str(picture.absolute()) for picture in pictures],
@@ -166,7 +172,8 @@ def run_system(
     if system.partition(":")[0] == OWN:
         environment["PYTHONPATH"] = str(ROOT)
     worker = Path(__file__).with_name("host_worker.py")
-    said = run_process([python, worker], environment, json.dumps(job))
+    with tempfile.TemporaryDirectory() as scratch:
+        said = run_process([python, worker], environment, json.dumps({**job, "scratch": scratch}))
     first, *images, end = map(json.loads, said.splitlines())
     return {**first, **end, "images": images}
 

@@ -28,11 +28,10 @@ TIMED = (
     ("rec pre", "edge_ocr.core.recognition", "prepare_lines"),
 )
 
-# Variants of edge-ocr; other names are engines. `pad192` has less padding than PP-OCR, `v6` the models of OCR-v6.yaml.
+# Variants of edge-ocr; other names are engines. `pad192` has less padding than PP-OCR.
 OVERRIDES: dict[str, dict[str, Any]] = {
     "bf16": {"Runtime.precision": "bf16"},
     "pad192": {"Recognition.image_shape": [3, 48, 192]},
-    "v6": {"Pipeline.text_det_model": "PP-OCRv6_small_det", "Pipeline.text_rec_model": "PP-OCRv6_small_rec"},
 }
 
 
@@ -66,10 +65,11 @@ def load_edge_ocr(variant: str, job: dict[str, Any]) -> Read:
     Charset.decode = time_calls("rec post", Charset.decode)
     # A number limits the side length of the detection input.
     limits = {"Detection.limit_side_len": int(variant), "Detection.limit_type": "max"} if variant.isdigit() else None
-    if limits or variant in OVERRIDES:
-        reader = create_pipeline(threads=job["threads"], overrides=limits or OVERRIDES[variant])
-    else:
-        reader = create_pipeline(engine=variant or None, threads=job["threads"])
+    overrides = limits or OVERRIDES.get(variant)
+    is_engine = not overrides and job["pipeline"] == "OCR"
+    reader = create_pipeline(
+        job["pipeline"], engine=variant or None if is_engine else None, threads=job["threads"], overrides=overrides
+    )
 
     def read(path: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
         spent.clear()
@@ -107,7 +107,7 @@ def load_paddleocr(variant: str, job: dict[str, Any]) -> Read:
             boxes, texts, self.seconds = super().__call__(*args)
             return boxes, texts, self.seconds
 
-    folders = {f"{kind}_model_dir": folder for kind, folder in job["models"].items()}
+    folders = {f"{kind}_model_dir": str(Path(program).parent) for kind, program in job["programs"].items()}
     reader = Reader(
         lang="ch",
         ocr_version="PP-OCRv4",
@@ -127,10 +127,52 @@ def load_paddleocr(variant: str, job: dict[str, Any]) -> Read:
     return read
 
 
+def load_rapidocrlite(variant: str, job: dict[str, Any]) -> Read:
+    from rapidocr import RapidOCR
+
+    dictionary = Path(job["scratch"], "dict.txt")
+    dictionary.write_text("".join(f"{text}\n" for text in job["dictionary"]), encoding="utf-8")
+    params = {
+        "Det.model_path": job["programs"]["det"],
+        "Rec.model_path": job["programs"]["rec"],
+        "Rec.rec_keys_path": str(dictionary),
+        "Global.use_cls": False,
+        "EngineConfig.onnxruntime.intra_op_num_threads": job["threads"],
+    }
+    reader = RapidOCR(params=params)
+
+    def read(path: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
+        found = reader(path)
+        pairs = () if found.boxes is None else zip(found.boxes, found.txts, strict=True)
+        return [{"poly": poly.tolist(), "text": text} for poly, text in pairs], {}
+
+    return read
+
+
+def load_faster_paddle(variant: str, job: dict[str, Any]) -> Read:
+    from faster_paddle import OcrEngine
+
+    reader = OcrEngine(model_size={"tiny": "tiny", "v6": "small"}[variant], threads=job["threads"])
+
+    def read(path: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
+        lines = []
+        for found in reader.ocr(Path(path).read_bytes())["bounds"].values():
+            (left, top), (right, bottom) = found["topLeftCoord"], found["bottomRightCoord"]
+            if found["confidence"] >= 0.5:
+                lines.append(
+                    {"poly": [[left, top], [right, top], [right, bottom], [left, bottom]], "text": found["text"]}
+                )
+        return lines, {}
+
+    return read
+
+
 SYSTEMS = {
     "edge-ocr": (load_edge_ocr, ("edge-ocr", "openvino", "onnxruntime", "paddlepaddle", "opencv-python", "numpy")),
     "rapidocr": (load_rapidocr, ("rapidocr-onnxruntime", "onnxruntime", "opencv-python", "numpy")),
     "paddleocr": (load_paddleocr, ("paddleocr", "paddlepaddle", "opencv-python", "numpy")),
+    "rapidocrlite": (load_rapidocrlite, ("rapidocrlite", "opencv-python", "numpy")),
+    "faster-paddle": (load_faster_paddle, ("faster-paddle", "numpy")),
 }
 
 
@@ -167,7 +209,7 @@ def main() -> None:
     load, packages = SYSTEMS[name]
     import cv2
 
-    # All three use it; by default it uses every core.
+    # Most of them use it; by default it uses every core.
     cv2.setNumThreads(job["threads"])
     read = load(variant, job)
     tell(load_ms=(time.perf_counter() - started) * 1000)

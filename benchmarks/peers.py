@@ -1,6 +1,6 @@
 """Make environments for the systems that edge-ocr is compared with, once, in its cache folder, with uv.
 
-python -m benchmarks.peers [rapidocr paddleocr]
+python -m benchmarks.peers [NAME ...]
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ PEERS = {
         # Imported by Paddle, which does not declare it.
         "setuptools==84.2.1",
     ),
+    # PP-OCRv6 on engines of their own: C++, and ONNX Runtime in Rust. The worker imports OpenCV.
+    "rapidocrlite": ("rapidocrlite==5.0.0a15", "opencv-python==5.0.0.93", "numpy==2.4.6"),
+    "faster-paddle": ("faster-paddle==1.0.4", "opencv-python==5.0.0.93", "numpy==2.4.6"),
 }
 
 
