@@ -31,8 +31,8 @@ from converters.plan import ExportedModel, FileEntry, SourceModel
 from converters.sources.program import Port
 from edge_ocr import __version__
 from edge_ocr.core.bundle import SHIM
-from edge_ocr.models.store import find_official_url
-from edge_ocr.models.types import Kind
+from edge_ocr.models.store import find_official_url, official_url
+from edge_ocr.models.types import Archive, Kind, Published, SourceFile, Wheel
 
 _APACHE = (DisjunctiveLicense(id="Apache-2.0"),)
 
@@ -129,18 +129,29 @@ def _find_origin(source: SourceModel) -> _Origin:
     if spec is None:
         return _Origin()
     licenses = (DisjunctiveLicense(id=spec.licence),)
-    carrier, carried = spec.carrier, {file.name: file for file in spec.carried}
     hashes = {name: entry.sha256 for name, entry in source.files.items()}
-    if all(name in carried and carried[name].sha256 == sha256 for name, sha256 in hashes.items()):
-        places = {name: f"{carrier.module}/{carried[name].path}" for name in hashes}
-        purls = {
-            name: PackageURL("pypi", name=carrier.name, version=carrier.version, subpath=place)
-            for name, place in places.items()
-        }
-        return _Origin(licenses, purls)
-    folder = source.model.program.parent
-    url = find_official_url(folder, spec.archive or "", spec.release, hashes)
-    return _Origin() if url is None else _Origin(licenses, urls=(url,))
+    for given in spec.sources:
+        files = {file.name: file for file in given.files}
+        if isinstance(given, Archive):
+            url = find_official_url(source.model.program.parent, given, hashes)
+            if url is not None:
+                return _Origin(licenses, urls=(url,))
+        elif all(name in files and files[name].sha256 == sha256 for name, sha256 in hashes.items()):
+            return _describe_origin(given, {name: files[name] for name in hashes}, licenses)
+    return _Origin()
+
+
+def _describe_origin(
+    source: Wheel | Published, files: Mapping[str, SourceFile], licenses: tuple[DisjunctiveLicense, ...]
+) -> _Origin:
+    if isinstance(source, Published):
+        return _Origin(licenses, urls=tuple(official_url(source, file) for file in files.values()))
+    carrier = source.carrier
+    purls = {
+        name: PackageURL("pypi", name=carrier.name, version=carrier.version, subpath=f"{carrier.module}/{file.path}")
+        for name, file in files.items()
+    }
+    return _Origin(licenses, purls)
 
 
 def _add_model(parts: _Parts, model: ExportedModel) -> Component:

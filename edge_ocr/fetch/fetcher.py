@@ -81,17 +81,21 @@ class Fetcher:
         context.sslsocket_class = _TlsSocket
         return context
 
-    def open(self, url: str, timeout_s: float, silence_s: float | None = None) -> http.client.HTTPResponse:
+    def open(
+        self, url: str, timeout_s: float, silence_s: float | None = None, start_s: float | None = None
+    ) -> http.client.HTTPResponse:
         """Request a URL and return the response, ready to read; its status is 200 to 299.
 
         Names, connections, TLS, redirects and reading the body must all finish within `timeout_s`. If `silence_s` is
-        given, the response must start within it, and no later pause may be longer. No thread is started.
+        given, the response must start within it (or within `start_s`), and no later pause may be longer. No thread is
+        started.
 
         Raises URLError (which may wrap a TimeoutError), other OSError, HTTPException or ValueError, and whatever the
         checks raise.
         """
         start = time.monotonic()
-        deadline = _Deadline(start + min(timeout_s, math.inf if silence_s is None else silence_s))
+        first_s = silence_s if start_s is None else start_s
+        deadline = _Deadline(start + min(timeout_s, math.inf if first_s is None else first_s))
         opener = urllib.request.OpenerDirector()
         for handler in (
             *([urllib.request.ProxyHandler()] if self._use_proxies else []),

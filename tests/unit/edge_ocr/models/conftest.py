@@ -18,7 +18,8 @@ from edge_ocr.models.types import PADDLE_CARRIER
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("EDGE_OCR_MODEL_URL", raising=False)
+    # No test reaches the network: nothing listens on this port.
+    monkeypatch.setenv("EDGE_OCR_MODEL_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "*")
     return tmp_path / "home"
 

