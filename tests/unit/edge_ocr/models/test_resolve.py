@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,33 +37,36 @@ pytestmark = pytest.mark.usefixtures("home")
 # --- registry
 
 
+FAMILIES = ("PP-OCRv4_mobile", "PP-OCRv4_server", "PP-OCRv5_mobile", "PP-OCRv5_server")
+FAMILIES += ("PP-OCRv6_tiny", "PP-OCRv6_small", "PP-OCRv6_medium")
+SCRIPTS = ("korean", "latin", "eslav", "en", "th", "el", "arabic", "cyrillic", "devanagari", "ta", "te")
+# Those whose networks are within reach of our tests, from whatever source.
+RUN = {f"{family}_{kind}" for family in FAMILIES for kind in ("det", "rec")}
+RUN -= {f"{family}_{kind}" for family in (FAMILIES[1], FAMILIES[3], FAMILIES[6]) for kind in ("det", "rec")}
+RUN |= {"ch_ppocr_mobile_v2_cls", "PP-LCNet_x1_0_textline_ori", "chinese_cht_PP-OCRv3_rec"}
+
+
 def test_registry_rows():
-    assert {name: row.kind for name, row in REGISTRY.items()} == {
-        "PP-OCRv4_mobile_det": "det",
-        "PP-OCRv4_mobile_rec": "rec",
-        "PP-OCRv4_server_det": "det",
-        "PP-OCRv4_server_rec": "rec",
-        "ch_SVTRv2_rec": "rec",
-        "ch_RepSVTR_rec": "rec",
-        "ch_ppocr_mobile_v2_cls": "cls",
-        "PP-OCRv5_mobile_det": "det",
-        "PP-OCRv5_mobile_rec": "rec",
-        "PP-OCRv6_tiny_det": "det",
-        "PP-OCRv6_tiny_rec": "rec",
-        "PP-OCRv6_small_det": "det",
-        "PP-OCRv6_small_rec": "rec",
-        "PP-OCRv6_medium_det": "det",
-        "PP-OCRv6_medium_rec": "rec",
-    }
+    kinds = {f"{family}_{kind}": kind for family in FAMILIES for kind in ("det", "rec")}
+    kinds |= {f"{script}_PP-OCRv5_mobile_rec": "rec" for script in SCRIPTS}
+    kinds |= {f"{script}_PP-OCRv3_mobile_rec": "rec" for script in ("japan", "chinese_cht", "ka")}
+    older = ("japan_PP-OCRv4_rec", "ka_PP-OCRv4_rec", "chinese_cht_PP-OCRv3_rec")
+    kinds |= dict.fromkeys((*older, "ch_SVTRv2_rec", "ch_RepSVTR_rec", "PP-OCRv4_server_rec_doc"), "rec")
+    kinds |= dict.fromkeys(("ch_ppocr_mobile_v2_cls",), "cls")
+    kinds |= dict.fromkeys(("PP-LCNet_x0_25_textline_ori", "PP-LCNet_x1_0_textline_ori"), "cls")
+    assert {name: row.kind for name, row in REGISTRY.items()} == kinds
     for name, row in REGISTRY.items():
         assert row.name == name
         archives = [source.name for source in row.sources if isinstance(source, Archive)]
-        assert archives == ([] if row.kind == "cls" else [f"{name}_infer.tar"])
-        assert all(len(file.sha256) == 64 for source in row.sources for file in source.files)
+        onnx = [f"{name}_onnx_infer.tar"] if name.startswith("PP-OCRv6") else []
+        assert archives == ([] if name in (*older, "ch_ppocr_mobile_v2_cls") else [*onnx, f"{name}_infer.tar"])
+        assert all(re.fullmatch("[0-9a-f]{64}", file.sha256) for source in row.sources for file in source.files)
         assert len({source.label for source in row.sources}) == len(row.sources)
-        assert row.input_shape == {"det": (3, None, None), "rec": (3, 48, None), "cls": (3, 48, 192)}[row.kind]
-        has_default = row.kind == "rec" and not name.startswith(("PP-OCRv5", "PP-OCRv6"))
+        has_default = name in ("PP-OCRv4_mobile_rec", "PP-OCRv4_server_rec", "ch_SVTRv2_rec", "ch_RepSVTR_rec")
         assert row.dictionary == ("ppocr_keys_v1.txt" if has_default else None)
+        assert (row.tested == "real weights") == (name in RUN)
+    assert REGISTRY["th_PP-OCRv5_mobile_rec"].tested == "address and hash only"
+    assert REGISTRY["ka_PP-OCRv3_mobile_rec"].tested == "address only"
 
 
 def test_registry_is_read_only():
