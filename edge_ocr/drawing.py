@@ -304,7 +304,7 @@ def _warn_no_font() -> None:
 @functools.cache
 def _find_installed_font() -> Path | None:
     for path in _list_candidates():
-        if _shows_chinese(path):
+        if has_glyphs(path, "中文识"):
             return path
     return None
 
@@ -378,12 +378,12 @@ def _ask_fontconfig() -> list[Path]:
     return [Path(name) for name in names if name.lower().endswith(FONT_SUFFIXES)]
 
 
-def _shows_chinese(path: Path) -> bool:
-    """Return whether the font has glyphs for common Chinese characters, other than the missing-glyph one."""
+def has_glyphs(path: Path, characters: str) -> bool:
+    """Return whether a font has a glyph, other than the missing-glyph one, for each character but spaces."""
     try:
         font = ImageFont.truetype(str(path), 24)
         missing = _get_glyph(font, "\U0010fffd")  # a private code point that fonts leave empty
-        return all(_get_glyph(font, char) != missing for char in "中文识")
+        return all(_get_glyph(font, char) != missing for char in set(characters) if not char.isspace())
     except OSError:
         return False
 
