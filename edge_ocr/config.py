@@ -20,8 +20,12 @@ from edge_ocr.core.settings import (
 )
 from edge_ocr.devices import Precision, parse_device
 from edge_ocr.errors import ConfigError, EdgeOcrError, UsageError
+from edge_ocr.models.languages import find_language, reads
 
 _WINDOWS = "Detection.windows"
+_LANGUAGE = "Pipeline.lang"
+_DETECTOR = "Pipeline.text_det_model"
+_RECOGNIZER = "Pipeline.text_rec_model"
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class _Type:
     """The type of a key's value."""
 
     check: Callable[[Any], Any]
-    """Returns a value in its final type; raises ValueError with what was expected."""
+    """Returns a value in its final type; raises ValueError with what was expected and, as a second argument, a hint."""
     parse: Callable[[str], Any]
     """Reads the text after `KEY=`; text that it cannot read is returned unchanged, and `check` refuses it."""
 
@@ -125,6 +129,13 @@ def _check_device(value: Any) -> str:
         raise ValueError(f"a device ({error.hint or error.message})") from None
 
 
+def _check_language(value: Any) -> str:
+    try:
+        return find_language(_check_text(value)).code
+    except UsageError as error:
+        raise ValueError("the code of a language", error.hint) from None
+
+
 def _check_image_shape(value: Any) -> tuple[int, int, int]:
     expected = "a list [3, height, width], height and width from 8 to 4096"
     if not isinstance(value, list | tuple) or len(value) != 3 or value[0] != 3:
@@ -141,7 +152,7 @@ def _optional(inner: _Type) -> _Type:
         try:
             return inner.check(value)
         except ValueError as error:
-            raise ValueError(f"{error}, or null") from None
+            raise ValueError(f"{error.args[0]}, or null", *error.args[1:]) from None
 
     def parse(text: str) -> Any:
         return None if _parse_yaml(text) is None else inner.parse(text)
@@ -164,6 +175,7 @@ def _three(inner: _Type) -> _Type:
 _text = _Type(_check_text, _parse_text)
 _flag = _Type(_check_flag, _parse_yaml)
 _device = _Type(_check_device, _parse_text)
+_language = _Type(_check_language, _parse_text)
 _image_shape = _Type(_check_image_shape, _parse_list(_parse_number))
 
 
@@ -173,13 +185,16 @@ class _Field:
     type: _Type
 
 
+_DEFAULT_PIPELINE = "OCR"
+
 # Each key that a pipeline YAML may have, with its default. Detection and recognition constants are those of
 # PP-OCRv4 mobile as published with PaddleX 3.0.
 _FIELDS: Mapping[str, _Field] = MappingProxyType(
     {
         "Global.pipeline_name": _Field("OCR", _choice("OCR")),
-        "Pipeline.text_det_model": _Field("PP-OCRv4_mobile_det", _text),
-        "Pipeline.text_rec_model": _Field("PP-OCRv4_mobile_rec", _text),
+        _LANGUAGE: _Field(None, _optional(_language)),
+        _DETECTOR: _Field("PP-OCRv4_mobile_det", _text),
+        _RECOGNIZER: _Field("PP-OCRv4_mobile_rec", _text),
         "Pipeline.text_line_orientation_model": _Field("ch_ppocr_mobile_v2_cls", _text),
         "Pipeline.use_text_line_orientation": _Field(False, _flag),
         "Pipeline.text_rec_batch_size": _Field(8, _integer(1, 256)),
@@ -235,11 +250,11 @@ class PipelineConfig:
 
     @property
     def det_model(self) -> str:
-        return str(self.values["Pipeline.text_det_model"])
+        return str(self.values[_DETECTOR])
 
     @property
     def rec_model(self) -> str:
-        return str(self.values["Pipeline.text_rec_model"])
+        return str(self.values[_RECOGNIZER])
 
     @property
     def cls_model(self) -> str:
@@ -373,16 +388,17 @@ def find_config(pipeline: str | Path) -> Path:
 
 
 def load_config(
-    pipeline: str | Path = "OCR",
+    pipeline: str | Path = _DEFAULT_PIPELINE,
     overrides: Mapping[str, Any] | None = None,
     override_origins: Mapping[str, str] | None = None,
 ) -> PipelineConfig:
     """Read a pipeline file and apply `overrides` (key path to value) to it.
 
-    `override_origins` says where an override came from, such as `--threads`.
+    `override_origins` says where an override came from, such as `--threads`. `Pipeline.lang` chooses the models unless
+    the pipeline file, other than that of `OCR`, or an override does.
 
     Raises ConfigError, naming `file: key.path`, for invalid YAML, unknown or repeated keys, wrong types and values out
-    of range; UsageError for an invalid override.
+    of range; UsageError for an invalid override; either if the recogniser does not read the language.
     """
     path = find_config(pipeline)
     shipped = path.parent == find_config_folder()
@@ -396,6 +412,7 @@ def load_config(
         source = (override_origins or {}).get(name, "option")
         values[name], origins[name] = _checked(name, value, source, UsageError), source
     _obey_side_limit(values, origins, overrides or {})
+    _obey_language(values, origins, origin)
     return PipelineConfig(MappingProxyType(values), MappingProxyType(origins))
 
 
@@ -420,6 +437,30 @@ def _obey_side_limit(values: dict[str, Any], origins: dict[str, str], given: Col
         values[_WINDOWS], origins[_WINDOWS] = False, f"{origins[limit]}, which sets {limit}"
 
 
+def _obey_language(values: dict[str, Any], origins: dict[str, str], file: str) -> None:
+    """Choose the models that read `Pipeline.lang`, in place of those of the pipeline OCR.
+
+    Raises UsageError, or ConfigError if `file` sets both, if another file or an option names a recogniser that does not
+    read the language.
+    """
+    if values[_LANGUAGE] is None:
+        return
+    language, recognizer = find_language(values[_LANGUAGE]), values[_RECOGNIZER]
+    replaceable = ("default", f"configs/{_DEFAULT_PIPELINE}.yaml")
+    if origins[_RECOGNIZER] in replaceable:
+        chosen = {_RECOGNIZER: language.recognizer, _DETECTOR: language.detector}
+        for key, name in chosen.items():
+            if origins[key] in replaceable:
+                values[key], origins[key] = name, f"{origins[_LANGUAGE]}, which sets {_LANGUAGE}"
+    elif not reads(recognizer, language):
+        error_class = ConfigError if origins[_LANGUAGE] == origins[_RECOGNIZER] == file else UsageError
+        raise error_class(
+            f"{origins[_LANGUAGE]}: {_LANGUAGE} is {language.code}, but {recognizer} ({origins[_RECOGNIZER]}: "
+            f"{_RECOGNIZER}) is not known to read {language.name}",
+            f"omit one of the two, or set {_RECOGNIZER} to {language.recognizer}",
+        )
+
+
 def parse_setting(setting: str, option: str) -> tuple[str, Any]:
     """Return key and value of a `KEY=VALUE` given with `option`, parsed according to the key's type.
 
@@ -440,7 +481,8 @@ def _checked(path: str, value: Any, where: str, error_class: type[EdgeOcrError] 
     try:
         return _FIELDS[path].type.check(value)
     except ValueError as error:
-        raise error_class(f"{where}: {path}: expected {error}, got {describe_value(value)}") from None
+        expected, *hints = error.args
+        raise error_class(f"{where}: {path}: expected {expected}, got {describe_value(value)}", *hints) from None
 
 
 def _flatten(content: Any, path: Path) -> dict[str, Any]:

@@ -205,6 +205,7 @@ def create_pipeline(
     device: str | None = None,
     use_hpip: bool | None = None,
     *,
+    lang: str | None = None,
     engine: str | None = None,
     threads: int | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -212,6 +213,7 @@ def create_pipeline(
 ) -> OcrPipeline:
     """Build a pipeline from a shipped name or a YAML file.
 
+    `lang` is a language such as de, which chooses the models unless the pipeline does (`edge-ocr models languages`).
     `device` (cpu, gpu:0, gpu:0,1, npu:0, xpu:0, mlu:0), `engine` (auto, openvino, onnxruntime, paddle) and `threads`
     (default: all cores) replace what the file says; `overrides` does so for any key, such as
     {"Detection.limit_side_len": 1280, "Pipeline.text_rec_model": "my_model/"}. `use_hpip`: True requires a fast engine,
@@ -220,6 +222,7 @@ def create_pipeline(
     Raises ConfigError, ModelError, ToolchainError or UsageError.
     """
     named = {
+        "Pipeline.lang": ("lang", lang),
         "Pipeline.device": ("device", device),
         "Runtime.engine": ("engine", engine),
         "Runtime.threads": ("threads", threads),

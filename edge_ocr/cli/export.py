@@ -28,6 +28,7 @@ def export(
     target: Annotated[str, typer.Option(metavar="TARGET", help="Device to export for: arm or android.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to create.")],
     pipeline: options.Pipeline = "OCR",
+    lang: options.Lang = None,
     det_model: options.DetModel = None,
     rec_model: options.RecModel = None,
     cls_model: Annotated[str | None, typer.Option(metavar="NAME|DIR", help="Include this classifier.")] = None,
@@ -85,6 +86,7 @@ def export(
             raise UsageError(f"{option} {value}: not for --target {target}", f"use {wanted} instead")
     names = abi_options[wanted]
     named = {
+        "Pipeline.lang": ("--lang", lang),
         "Pipeline.text_det_model": ("--det-model", det_model),
         "Pipeline.text_rec_model": ("--rec-model", rec_model),
         "Pipeline.text_line_orientation_model": ("--cls-model", cls_model),

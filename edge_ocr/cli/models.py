@@ -43,6 +43,30 @@ def list_models(
         print_rows(_COLUMNS, list(map(_format, rows)))
 
 
+@app.command("languages")
+def list_languages(as_json: options.Json = False) -> None:
+    """List the languages for --lang and the recogniser that reads each.
+
+    A recogniser may lack some letters of a language; the last column says which. Uses no network.
+    """
+    from edge_ocr.models.languages import LANGUAGES
+
+    rows = [
+        {
+            "code": language.code,
+            "name": language.name,
+            "recognizer": language.recognizer,
+            "direction": "rtl" if language.is_right_to_left else "ltr",
+            "lacks": language.lacks or None,
+        }
+        for language in LANGUAGES.values()
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(tuple(rows[0]), [[value or "-" for value in row.values()] for row in rows])
+
+
 @app.command("pull")
 def pull_models(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Names from edge-ocr models list.")] = None,

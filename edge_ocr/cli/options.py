@@ -38,6 +38,9 @@ class EngineName(str, Enum):
 _option = partial(typer.Option, rich_help_panel="Pipeline")
 
 Pipeline = Annotated[str, _option(metavar="NAME|FILE", help="Shipped pipeline, or a YAML file.")]
+Lang = Annotated[
+    str | None, _option(metavar="CODE", help="Language, such as de: chooses models (edge-ocr models languages).")
+]
 Device = Annotated[str | None, _option(metavar="DEVICE", help="cpu, gpu:0, gpu:0,1, npu:0, xpu:0 or mlu:0.")]
 Engine = Annotated[
     EngineName | None, _option(metavar="NAME", help="auto, openvino, onnxruntime or paddle.", show_default=False)
@@ -63,6 +66,7 @@ class PipelineOptions:
     """The options of a command that builds a pipeline; None for one that was not given."""
 
     pipeline: Pipeline = "OCR"
+    lang: Lang = None
     device: Device = None
     engine: Engine = None
     det_model: DetModel = None
@@ -77,6 +81,7 @@ class PipelineOptions:
     def load(self) -> PipelineConfig:
         """Read the pipeline file and apply the options to it; a named option wins over `--set`."""
         named = {
+            "Pipeline.lang": ("--lang", self.lang),
             "Pipeline.device": ("--device", self.device),
             "Runtime.engine": ("--engine", self.engine and self.engine.value),
             "Pipeline.text_det_model": ("--det-model", self.det_model),
