@@ -1,6 +1,6 @@
 """Measure how recognisers read languages, and how many spaces they lose, on lines rendered with given fonts.
 
-    python -m benchmarks.languages --fonts FILE ... --model NAME=DET,REC ... [--lang CODE ...] [--lines 200] [--pages 10]
+    python -m benchmarks.languages --fonts FILE ... --model NAME=DET,REC ... [--lang CODE ...] [--size 24 40]
 
 Lines are 3 to 9 words (8 to 24 Japanese characters) from the sentences in languages.txt, 24 to 40 px high, in each
 given font that has every character of the language. Recognition reads each line from its own picture; `pages` are

@@ -211,6 +211,7 @@ _FIELDS: Mapping[str, _Field] = MappingProxyType(
         "Recognition.character_dict_path": _Field(None, _optional(_text)),
         "Recognition.image_shape": _Field((3, 48, 320), _image_shape),
         "Recognition.text_score": _Field(0.5, _number(0, 1)),
+        "Recognition.direction": _Field("ltr", _choice("ltr", "rtl")),
         "Orientation.image_shape": _Field((3, 48, 192), _image_shape),
         "Orientation.thresh": _Field(0.9, _number(0, 1)),
         "Runtime.engine": _Field("auto", _choice("auto", "openvino", "paddle", "onnxruntime")),
@@ -308,6 +309,7 @@ class PipelineConfig:
             min_width=width,
             batch_size=self.values["Pipeline.text_rec_batch_size"],
             text_score=self.values["Recognition.text_score"],
+            direction=self.values["Recognition.direction"],
         )
 
     @property

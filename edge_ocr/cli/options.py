@@ -38,9 +38,7 @@ class EngineName(str, Enum):
 _option = partial(typer.Option, rich_help_panel="Pipeline")
 
 Pipeline = Annotated[str, _option(metavar="NAME|FILE", help="Shipped pipeline, or a YAML file.")]
-Lang = Annotated[
-    str | None, _option(metavar="CODE", help="Language, such as de: chooses models (edge-ocr models languages).")
-]
+Lang = Annotated[str | None, _option(metavar="CODE", help="Choose models for a language, such as de.")]
 Device = Annotated[str | None, _option(metavar="DEVICE", help="cpu, gpu:0, gpu:0,1, npu:0, xpu:0 or mlu:0.")]
 Engine = Annotated[
     EngineName | None, _option(metavar="NAME", help="auto, openvino, onnxruntime or paddle.", show_default=False)

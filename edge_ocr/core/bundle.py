@@ -376,6 +376,9 @@ def _check_values(manifest: Mapping[str, Any]) -> None:
     detection = manifest["settings"]["detection"]
     if detection["limit_type"] not in ("max", "min", "long"):
         raise ValueError(f"settings.detection.limit_type is {detection['limit_type']!r}")
+    direction = manifest["settings"]["recognition"]["direction"]
+    if direction not in ("ltr", "rtl"):
+        raise ValueError(f"settings.recognition.direction is {direction!r}")
     for name in ("mean", "std"):
         if len(detection[name]) != 3:
             raise ValueError(f"settings.detection.{name} has {len(detection[name])} numbers, expected 3")

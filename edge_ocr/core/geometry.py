@@ -209,11 +209,11 @@ def measure_tilt(boxes: list[TextBox]) -> float:
     return tilt
 
 
-def sort_reading_order(boxes: list[TextBox]) -> list[TextBox]:
-    """Return the boxes from top to bottom, and from left to right within a row.
+def sort_reading_order(boxes: list[TextBox], right_to_left: bool = False) -> list[TextBox]:
+    """Return the boxes from top to bottom, and from left to right, or right to left, within a row.
 
-    A row is a run of boxes whose top-left corners differ in y by less than `ROW_TOLERANCE` of the median height from
-    the one before. If the page is tilted (`measure_tilt`), x and y are those of the page.
+    A row is a run of boxes whose top corners, on the side where rows start, differ in y by less than `ROW_TOLERANCE` of
+    the median height from the one before. If the page is tilted (`measure_tilt`), x and y are those of the page.
     """
     if not boxes:
         return []
@@ -221,10 +221,11 @@ def sort_reading_order(boxes: list[TextBox]) -> list[TextBox]:
     heights = [math.dist(box.polygon[0], box.polygon[3]) for box in boxes]
     tolerance = ROW_TOLERANCE * sorted(heights)[len(heights) // 2]
     tilt = measure_tilt(boxes)
+    corner, sign = (1, -1) if right_to_left else (0, 1)
     placed = []
     for box in boxes:
-        x, y = box.polygon[0].astype(float).tolist()
-        placed.append((y - tilt * x, x + tilt * y, box))
+        x, y = box.polygon[corner].astype(float).tolist()
+        placed.append((y - tilt * x, sign * (x + tilt * y), box))
     placed.sort(key=lambda place: place[:2])
     for end in range(1, len(placed)):
         for i in range(end, 0, -1):

@@ -14,7 +14,7 @@ from .charset import Charset
 from .detection import TextDetector
 from .engines.base import Engine
 from .errors import InputError
-from .geometry import crop_polygon, is_vertical, measure_sides
+from .geometry import crop_polygon, is_vertical, measure_sides, sort_reading_order
 from .imaging import add_border, plan_border
 from .orientation import OrientationClassifier, turn
 from .recognition import TextRecognizer
@@ -79,6 +79,8 @@ class TextReader:
         with _timed(timings, "detection"):
             image = add_border(image, border)
             boxes = self.detector.detect(image)
+            if self.recognizer.settings.direction == "rtl":
+                boxes = sort_reading_order(boxes, right_to_left=True)
         with _timed(timings, "crop"):
             crops = [crop_polygon(image, box.polygon) for box in boxes]
             polygons = [np.clip(box.polygon - border, 0, [width, height]).astype(np.float32) for box in boxes]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .charset import Charset
+from .direction import order_logically
 from .engines.base import Engine
 from .errors import ModelError
 from .imaging import prepare_lines, resize_line
@@ -123,12 +124,17 @@ class TextRecognizer:
     def recognize(self, crops: list[BgrImage]) -> list[tuple[str, float]]:
         """Return text and score of each crop, in the given order; ("", 0.0) if nothing was read.
 
+        The characters of a text are in logical order: the first is the one that is read first.
+
         Raises ModelError if the network does not run, or does not return a result for each line.
         """
         settings = self.settings
         cuts = [cut_line(resize_line(crop, settings.image_height)) for crop in crops]
         readings = iter(self._read([part.line for parts in cuts for part in parts]))
-        return [join_readings(parts, list(islice(readings, len(parts)))) for parts in cuts]
+        lines = [join_readings(parts, list(islice(readings, len(parts)))) for parts in cuts]
+        if settings.direction == "rtl":
+            return [(order_logically(text), score) for text, score in lines]
+        return lines
 
     def _read(self, lines: list[BgrImage]) -> list[tuple[str, float]]:
         settings = self.settings

@@ -45,6 +45,8 @@ class RecognitionSettings:
     """Largest number of crops per batch."""
     text_score: float
     """Lines with a lower `rec_score` are left out of the result."""
+    direction: str
+    """`ltr` or `rtl`: the direction of the text. The network's order is always that of the picture, left to right."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class TextLine:
 
 @dataclass(frozen=True)
 class Reading:
-    """The result for one image: lines from top to bottom, left to right within a row."""
+    """The result for one image: lines from top to bottom, and within a row in the direction of the text."""
 
     lines: list[TextLine]
     timings_ms: dict[str, float]

@@ -186,7 +186,10 @@ _V6_TINY = (
     "sr-Latn sv sw tl tr uz zh zh-Hant"
 )
 _V6 = f"{_V6_TINY} az ja ro vi"
-_CYRILLIC = "abq ady av ba be bg bua ce cv dar inh kaa kbd kk kv ky lbe lez mhr mk mn os ru sah sr-Cyrl tab tg tt tyv udm uk xal"
+_CYRILLIC = (
+    "abq ady av ba be bg bua ce cv dar inh kaa kbd kk kv ky lbe "
+    "lez mhr mk mn os ru sah sr-Cyrl tab tg tt tyv udm uk xal"
+)
 _ARABIC = "ar bal ckb fa ps sd ug ur"
 _DEVANAGARI = "anp bgc bho bih gom hi mag mai mr ne new sa sck"
 

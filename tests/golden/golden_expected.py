@@ -17,6 +17,7 @@ from golden_cases import LABEL, SIGN, TURNED, WIDE, View
 from edge_ocr.config import load_config
 from edge_ocr.core.charset import Charset
 from edge_ocr.core.detection import find_boxes
+from edge_ocr.core.direction import order_logically
 from edge_ocr.core.geometry import crop_polygon, fit_quad, order_corners, sort_reading_order, unclip
 from edge_ocr.core.imaging import (
     add_border,
@@ -28,7 +29,15 @@ from edge_ocr.core.imaging import (
 )
 from edge_ocr.core.orientation import OrientationClassifier
 from edge_ocr.core.pipeline import TextReader
-from edge_ocr.core.recognition import MAX_WIDTH, Part, cut_line, join_readings, plan_batches, plan_width
+from edge_ocr.core.recognition import (
+    MAX_WIDTH,
+    Part,
+    TextRecognizer,
+    cut_line,
+    join_readings,
+    plan_batches,
+    plan_width,
+)
 from edge_ocr.core.settings import DetectionSettings, OrientationSettings, RecognitionSettings
 from edge_ocr.core.trust import UntrustedError, check_manifest
 from edge_ocr.core.types import TextBox
@@ -118,6 +127,7 @@ def expect(recorded: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dic
         "merges": list(_expect_merges()),
         "cuts": list(_expect_cuts()),
         "joins": list(_expect_joins()),
+        "directions": list(_expect_directions()),
         "quads": list(_expect_quads()),
         "unclipped": list(_expect_unclipped()),
         "corner_orders": list(_expect_corner_orders()),
@@ -125,6 +135,7 @@ def expect(recorded: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dic
         "detection_inputs": list(_expect_detection_inputs(made)),
         "line_inputs": list(_expect_line_inputs(made)),
         "ctc": list(_expect_texts(made)),
+        "arabic": list(_expect_arabic(made)),
         "orientations": list(_expect_orientations(made)),
         "signatures": list(_expect_signatures()),
     }
@@ -435,7 +446,8 @@ def _turn(corners: np.ndarray, angle: float) -> list[list[int]]:
 
 def _describe_order(polygons: list[list[list[int]]]) -> dict[str, Any]:
     boxes = [TextBox(np.array(polygon, np.float32), float(i)) for i, polygon in enumerate(polygons)]
-    return {"polygons": np.array(polygons).tolist(), "order": [int(b.det_score) for b in sort_reading_order(boxes)]}
+    orders = [[int(box.det_score) for box in sort_reading_order(boxes, rtl)] for rtl in (False, True)]
+    return {"polygons": np.array(polygons).tolist(), "order": orders[0], "right_to_left": orders[1]}
 
 
 def _expect_detection_inputs(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
@@ -492,6 +504,49 @@ def _expect_texts(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
         made[f"ctc_{name}"] = probs.astype(np.float32)
         text, score = Charset(classes).decode(made[f"ctc_{name}"])
         yield {"name": f"ctc_{name}", "classes": classes, "text": text, "score": _round(score)}
+
+
+# Texts in the order of the picture.
+VISUAL_TEXTS = (
+    "abc (12)",
+    "ملاعلا ابحرم",
+    "PP-OCRv6 جمانرب",
+    "(ملاع) ابحرم",
+    "12:30 ةعاسلا",
+    "50% مصخ",
+    "%50 مصخ",
+    "05/12/2024 خيراتلا",
+    "+966 50 123 4567 فتاه",
+    ".كلذ دعب ,Hello World",
+    "٢٠٢٤ ةنس",
+    "٪٥٠ - ٣٫٥",
+    "C++ و Java ةغل",
+    "ß 3 - 7 é «ملاع»",
+    "לארשי 2024 - A4 טמרופ",
+    "𠮷]م[",
+    "",
+)
+
+
+def _expect_directions() -> Iterator[dict[str, Any]]:
+    for text in VISUAL_TEXTS:
+        yield {"visual": text, "logical": order_logically(text)}
+
+
+def _expect_arabic(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    settings = replace(load_config("OCR").recognition, direction="rtl")
+    classes = ("", *sorted(set("".join(VISUAL_TEXTS[1:9]) + " ")))
+    random = np.random.default_rng(9)
+    for index, visual in enumerate(VISUAL_TEXTS[1:9]):
+        path = [classes.index(character) for character in visual]
+        # A blank between all characters, so that repeats are kept.
+        steps = np.array([step for character in path for step in (character, character, 0)])
+        probs = random.dirichlet(np.full(len(classes), 0.4), len(steps)).astype(np.float32)
+        probs[np.arange(len(steps)), steps] += 1
+        made[f"arabic_{index}"] = (probs / probs.sum(axis=1, keepdims=True)).astype(np.float32)
+        reader = TextRecognizer(FixedEngine(made[f"arabic_{index}"][np.newaxis]), Charset(classes), settings)
+        ((text, score),) = reader.recognize([np.zeros((48, 300, 3), np.uint8)])
+        yield {"name": f"arabic_{index}", "classes": classes, "text": text, "score": _round(score)}
 
 
 class FixedEngine:

@@ -76,10 +76,10 @@ def test_defaults_are_the_published_constants():
 FULL = """
 Global: {pipeline_name: OCR}
 Pipeline: {text_det_model: d/, text_rec_model: r/, text_line_orientation_model: c/, use_text_line_orientation: true,
-  text_rec_batch_size: 7, device: "gpu:1"}
+  lang: null, text_rec_batch_size: 7, device: "gpu:1"}
 Detection: {limit_side_len: 736, limit_type: min, thresh: 0.2, box_thresh: 0.5, unclip_ratio: 2, max_candidates: 9,
   mean: [0.5, 0.4, 0.3], std: [0.1, 0.2, 0.3], windows: false}
-Recognition: {character_dict_path: keys.txt, image_shape: [3, 32, 100], text_score: 0}
+Recognition: {character_dict_path: keys.txt, image_shape: [3, 32, 100], text_score: 0, direction: rtl}
 Orientation: {image_shape: [3, 80, 160], thresh: 0.7}
 Runtime: {engine: paddle, threads: 3, precision: bf16}
 Input: {max_pixels: 1000, max_file_mb: 3, max_download_mb: 2, download_timeout_s: 1.5}
@@ -99,7 +99,7 @@ def test_every_key_reaches_its_setting(write):
     assert detection.windows is False
     recognition = config.recognition
     assert (recognition.image_height, recognition.min_width) == (32, 100)
-    assert (recognition.batch_size, recognition.text_score) == (7, 0.0)
+    assert (recognition.batch_size, recognition.text_score, recognition.direction) == (7, 0.0, "rtl")
     orientation = config.orientation
     assert (orientation.image_height, orientation.image_width, orientation.threshold) == (80, 160, 0.7)
     limits = config.input

@@ -51,8 +51,10 @@ def make_crop(letter: str, width: int, height: int = 48, score: int = 255) -> np
     return crop
 
 
-def make_recognizer(batch_size: int = 4, text_score: float = 0.5) -> TextRecognizer:
-    settings = RecognitionSettings(image_height=48, min_width=320, batch_size=batch_size, text_score=text_score)
+def make_recognizer(batch_size: int = 4, text_score: float = 0.5, direction: str = "ltr") -> TextRecognizer:
+    settings = RecognitionSettings(
+        image_height=48, min_width=320, batch_size=batch_size, text_score=text_score, direction=direction
+    )
     return TextRecognizer(LetterEngine(), Charset.fit(LETTERS, 27, "letters"), settings)
 
 
@@ -214,6 +216,39 @@ def test_stages_are_timed():
 def test_no_boxes_give_no_lines():
     reader = TextReader(FixedDetector(), make_recognizer(), FixedClassifier([], []))
     assert reader.read(np.zeros((9, 9, 3), np.uint8)).lines == []
+
+
+# Text from right to left
+
+
+class PathEngine:
+    """Reads each line as the same classes."""
+
+    name = "path"
+
+    def __init__(self, *path: int) -> None:
+        self.path = path
+
+    def run(self, array: np.ndarray) -> np.ndarray:
+        return np.repeat(np.eye(5, dtype=np.float32)[np.newaxis, self.path], len(array), axis=0)
+
+
+@pytest.mark.parametrize(("direction", "text"), [("ltr", "12 \u0628\u0627"), ("rtl", "\u0627\u0628 12")])
+def test_characters_come_in_the_order_in_which_they_are_read(direction, text):
+    settings = make_recognizer(direction=direction).settings
+    charset = Charset(("", "\u0627", "\u0628", "1", "2 "))
+    reader = TextRecognizer(PathEngine(3, 4, 2, 0, 1), charset, settings)
+    assert reader.recognize([make_crop("a", 100)]) == [(text, 1.0)]
+
+
+@pytest.mark.parametrize(("direction", "order"), [("ltr", "abcd"), ("rtl", "badc")])
+def test_rows_run_in_the_direction_of_the_text(direction, order):
+    places = [(0, 0, 200, 48), (300, 2, 200, 48), (0, 100, 200, 48), (300, 102, 200, 48)]
+    picture = np.zeros((150, 500, 3), np.uint8)
+    for letter, (x, y, width, height) in zip("abcd", places, strict=True):
+        picture[y : y + height, x : x + width] = make_crop(letter, width, height)
+    reader = TextReader(FixedDetector(*places), make_recognizer(direction=direction))
+    assert "".join(line.text for line in reader.read(picture).lines) == order
 
 
 # Lines that are too wide

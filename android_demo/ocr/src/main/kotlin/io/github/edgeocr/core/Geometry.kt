@@ -250,21 +250,26 @@ internal fun measureTilt(boxes: List<TextBox>, settings: GeometrySettings): Doub
 }
 
 /**
- * Sorts boxes from top to bottom, and from left to right within a row.
+ * Sorts boxes from top to bottom, and from left to right, or [rightToLeft], within a row.
  *
- * In a row, the top left corner of each box differs in y by less than `rowTolerance` of the median height from the
+ * In a row, the top corner of each box, on the side where a row starts, differs in y by less than `rowTolerance` of the median height from the
  * previous one. On a tilted page ([measureTilt]), x and y follow the page.
  */
-internal fun sortReadingOrder(boxes: List<TextBox>, settings: GeometrySettings): List<TextBox> {
+internal fun sortReadingOrder(
+    boxes: List<TextBox>,
+    settings: GeometrySettings,
+    rightToLeft: Boolean = false,
+): List<TextBox> {
     if (boxes.isEmpty()) return boxes
     // The length of the left side: for slanted lines it is the height of the text, not the vertical extent.
     val heights = boxes.map { measure(it.polygon, 0, 3) }.sorted()
     val tolerance = settings.rowTolerance * heights[heights.size / 2]
     val tilt = measureTilt(boxes, settings)
     val placed = boxes.map { box ->
-        val x = box.polygon[0].toDouble()
-        val y = box.polygon[1].toDouble()
-        Place(x + tilt * y, y - tilt * x, box)
+        val corner = if (rightToLeft) 2 else 0
+        val x = box.polygon[corner].toDouble()
+        val y = box.polygon[corner + 1].toDouble()
+        Place((x + tilt * y) * (if (rightToLeft) -1 else 1), y - tilt * x, box)
     }.sortedWith(compareBy({ it.y }, { it.x })).toMutableList()
     for (end in 1 until placed.size) {
         for (i in end downTo 1) {
@@ -278,7 +283,7 @@ internal fun sortReadingOrder(boxes: List<TextBox>, settings: GeometrySettings):
     return placed.map { it.box }
 }
 
-/** The top left corner of a box, in coordinates of its page. */
+/** The corner of a box where its row starts, in coordinates of its page; x grows in reading direction. */
 private class Place(val x: Double, val y: Double, val box: TextBox)
 
 /** The distance of two corners of a polygon. */

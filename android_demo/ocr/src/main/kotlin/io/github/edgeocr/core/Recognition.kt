@@ -112,14 +112,18 @@ public class TextRecognizer(
     internal val settings: RecognitionSettings,
 ) {
     /**
-     * Returns text and score of each crop, in the given order. [beforeBatch] may throw to stop.
+     * Returns text and score of each crop, in the given order. [beforeBatch] may throw to stop. The first character
+     * of a text is the one that is read first.
      *
      * Throws [BundleException] if the network does not return N × T × classes.
      */
     public fun recognize(crops: List<BgrImage>, beforeBatch: () -> Unit = {}): List<DecodedText> {
         val cuts = crops.map { cutLine(resizeLine(it, settings.imageHeight), settings) }
         val readings = read(cuts.flatten().map { it.line }, beforeBatch).iterator()
-        return cuts.map { parts -> joinReadings(parts, List(parts.size) { readings.next() }) }
+        return cuts.map { parts ->
+            val line = joinReadings(parts, List(parts.size) { readings.next() })
+            if (settings.isRightToLeft) line.copy(text = orderLogically(line.text)) else line
+        }
     }
 
     private fun read(lines: List<BgrImage>, beforeBatch: () -> Unit): List<DecodedText> {

@@ -142,6 +142,8 @@ public data class RecognitionSettings(
     val batchSize: Int,
     /** Lines with a lower score are left out of the result. */
     val textScore: Double,
+    /** Whether the text runs from right to left; networks always return the order of the picture, left to right. */
+    val isRightToLeft: Boolean,
     val normalization: Normalization,
     /** The value to the right of a line that is narrower than the input. */
     val padValue: Float,
@@ -263,6 +265,7 @@ public data class Settings(
             minWidth = settings.getInt("min_width"),
             batchSize = settings.getInt("batch_size"),
             textScore = settings.getDouble("text_score"),
+            isRightToLeft = settings.get("direction", "ltr or rtl") { mapOf("ltr" to false, "rtl" to true)[it] },
             normalization = readNormalization(constants),
             padValue = constants.getDouble("pad_value").toFloat(),
             widthMultiple = constants.getInt("width_multiple"),

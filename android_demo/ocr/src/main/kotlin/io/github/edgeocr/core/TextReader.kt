@@ -34,7 +34,10 @@ public class TextReader(
         val imageSize = Size(image.height, image.width)
         val border = planBorder(image.height, image.width, settings.border)
         val (framed, boxes) = timings.time("detection") {
-            addBorder(image, border).let { it to detector.detect(it, goOn) }
+            val bordered = addBorder(image, border)
+            val found = detector.detect(bordered, goOn)
+            val isRightToLeft = recognizer.settings.isRightToLeft
+            bordered to if (isRightToLeft) sortReadingOrder(found, settings.geometry, rightToLeft = true) else found
         }
         goOn()
         val crops = timings.time("crop") {

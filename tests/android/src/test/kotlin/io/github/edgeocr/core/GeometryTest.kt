@@ -51,8 +51,10 @@ class GeometryTest {
             val boxes = row.getJSONArray("polygons").mapIndexed { i, polygon ->
                 TextBox((polygon as JSONArray).rows(), i.toDouble())
             }
-            val order = sortReadingOrder(boxes, settings).map { it.detScore.toInt() }
-            assertEquals(row.getJSONArray("order").map { it as Int }, order)
+            for ((key, rightToLeft) in listOf("order" to false, "right_to_left" to true)) {
+                val order = sortReadingOrder(boxes, settings, rightToLeft).map { it.detScore.toInt() }
+                assertEquals(row.getJSONArray(key).map { it as Int }, order)
+            }
         }
     }
 

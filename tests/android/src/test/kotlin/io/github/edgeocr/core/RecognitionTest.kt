@@ -51,6 +51,26 @@ class RecognitionTest {
         }
     }
 
+    @Test
+    fun `text of a right-to-left line has the host's order`() {
+        for (row in expected.items("directions")) {
+            assertEquals(row.getString("logical"), orderLogically(row.getString("visual")))
+        }
+    }
+
+    @Test
+    fun `Arabic is decoded as on the host`() {
+        val line = BgrImage(300, 48, ByteArray(3 * 300 * 48))
+        for (row in expected.items("arabic")) {
+            val probs = GoldenFiles.readTensor(row.getString("name"))
+            val engine = Engine { Tensor(intArrayOf(1, probs.shape[0], probs.shape[1]), probs.data) }
+            val charset = Charset(row.getJSONArray("classes").map { it as String }, 0)
+            val read = TextRecognizer(engine, charset, settings.copy(isRightToLeft = true)).recognize(listOf(line))
+            assertEquals(row.getString("text"), read.single().text)
+            assertEquals(row.getDouble("score"), read.single().score, 1e-4)
+        }
+    }
+
     private fun join(vararg pieces: Triple<String, Double, Boolean>): DecodedText {
         val line = BgrImage(1, 1, ByteArray(3))
         return joinReadings(pieces.map { Part(line, it.third) }, pieces.map { DecodedText(it.first, it.second) })
