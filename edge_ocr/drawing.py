@@ -11,12 +11,14 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, features
 
+from edge_ocr.core.direction import has_right_to_left, order_logically
 from edge_ocr.core.geometry import VERTICAL_RATIO
 from edge_ocr.core.types import BgrImage, Polygon
 from edge_ocr.errors import ConfigError, InputError
@@ -46,8 +48,12 @@ FONT_NAMES = (
     "notoserifsc",
     "simsun",
 )
+UNUSUAL_STYLES = ("bold", "italic", "oblique", "light", "thin", "black", "condensed", "medium")
 FONT_SUFFIXES = (".otf", ".ttf", ".ttc")
 FC_LIST_TIMEOUT_S = 3.0
+
+# Start of the blocks of Chinese, Japanese and Korean characters.
+_FIRST_CJK = "\u2e80"
 
 # A phone's photo has 4000 px: one half would be wider than any screen, and a PNG of both would take 30 MB.
 MAX_HALF_SIDE = 2000
@@ -91,8 +97,9 @@ def draw_result(
     the paler a text; text in a tall box runs downwards. Control characters and line breaks become spaces. An empty text
     gives an empty box; without boxes, the result is the picture and a white panel.
 
-    If `find_font` finds nothing and a text is not ASCII, boxes are numbered from 1 in both halves, and only ASCII texts
-    are drawn; a warning says so once per process.
+    Texts are drawn with the font of `find_font`, or another of the system that has their characters. If there is none
+    for a text that is not ASCII, boxes are numbered from 1 in both halves, and such texts are not drawn; a warning says
+    so once per process.
 
     Returns uint8 H×2W×3 BGR, scaled down if H or W exceeds 2000 px, so that the larger becomes 2000 px. The arguments
     are not changed.
@@ -102,13 +109,15 @@ def draw_result(
     """
     _check_image(image)
     quads = _check_lines(polygons, texts, scores)
-    font_path = find_font()
     labels = [_clean_text(text) for text in texts]
+    font_path = find_font()
+    fonts = [_find_font_for(label, font_path) for label in labels]
     # Pillow's own font is enough for ASCII.
-    numbered = font_path is None and not all(label.isascii() for label in labels)
-    if numbered:
-        _warn_no_font()
-        labels = [_number_text(index, text) for index, text in enumerate(labels)]
+    foreign = [label for label, font in zip(labels, fonts, strict=True) if font is None and not label.isascii()]
+    if foreign:
+        _warn_no_font(any(char >= _FIRST_CJK for char in "".join(foreign)))
+        for index, label in enumerate(labels):
+            labels[index] = str(index + 1) if label in foreign else f"{index + 1} {label}".rstrip()
 
     picture, scale = _reduce(image)
     # Clip far-away corners, so that the drawing functions do not overflow.
@@ -117,9 +126,9 @@ def draw_result(
     colours = [_pick_colour(index) for index in range(len(quads))]
     left = _draw_boxes(picture, quads, colours, FILL_LEFT)
     right = _draw_boxes(np.full_like(picture, 255), quads, colours, FILL_RIGHT)
-    for index, (quad, label, score) in enumerate(zip(quads, labels, scores, strict=True)):
-        _draw_text(right, quad, label, _pick_ink(score), font_path)
-        if numbered:
+    for index, (quad, label, score, font) in enumerate(zip(quads, labels, scores, fonts, strict=True)):
+        _draw_text(right, quad, label, _pick_ink(score), font)
+        if foreign:
             _draw_number(left, quad, index, colours[index])
     return np.concatenate([left, right], axis=1)
 
@@ -175,11 +184,6 @@ def _check_lines(polygons: Sequence[ArrayLike], texts: Sequence[str], scores: Se
 
 def _clean_text(text: str) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
-
-
-def _number_text(index: int, text: str) -> str:
-    # Pillow's own font has little more than ASCII and would draw other characters as empty squares.
-    return f"{index + 1} {text}".rstrip() if text.isascii() else str(index + 1)
 
 
 def _reduce(image: BgrImage) -> tuple[BgrImage, float]:
@@ -257,15 +261,23 @@ def _draw_text(panel: BgrImage, quad: Polygon, text: str, grey: int, font_path: 
 
 def _render_line(text: str, width: int, height: int, font_path: Path | None) -> NDArray[np.uint8]:
     """Render one line as large as it fits: uint8 height×width, 0 for the background, 255 for the letters."""
-    left, top, right, bottom = _load_font(font_path, height).getbbox(text, anchor="ls")
+    shaping: dict[str, Any] = {"anchor": "ls"}
+    if has_right_to_left(text):
+        if features.check("raqm"):
+            shaping["direction"] = "rtl"
+        else:
+            # Pillow alone draws characters from left to right, and does not join them. The order of the picture is its
+            # own inverse.
+            text = order_logically(text)
+    left, top, right, bottom = _load_font(font_path, height).getbbox(text, **shaping)
     # Fit the letters, not the em: detection boxes the letters. The last limit keeps a single comma from growing to the
     # height of the box.
     factor = min(0.94 * width / max(1, right - left), 0.80 * height / max(1, bottom - top), 1.15)
     font = _load_font(font_path, max(1, int(height * factor)))
-    left, top, right, bottom = font.getbbox(text, anchor="ls")
+    left, top, right, bottom = font.getbbox(text, **shaping)
     line = Image.new("L", (width, height), 0)
     start = ((width - left - right) / 2, (height - top - bottom) / 2)
-    ImageDraw.Draw(line).text(start, text, font=font, fill=255, anchor="ls")
+    ImageDraw.Draw(line).text(start, text, font=font, fill=255, **shaping)
     return np.asarray(line, np.uint8)
 
 
@@ -293,12 +305,39 @@ def _load_font(path: Path | None, size: int) -> Font:
 
 
 @functools.cache
-def _warn_no_font() -> None:
-    logger.warning(
-        "found no font with Chinese characters: boxes are numbered, and only ASCII texts are drawn; "
-        'run `pip install "edge-ocr[fonts]"` or `apt-get install fonts-noto-cjk`, '
-        "or set EDGE_OCR_FONT to a font file"
+def _warn_no_font(is_cjk: bool) -> None:
+    script, packages = (
+        ("Chinese, Japanese or Korean", '`pip install "edge-ocr[fonts]"` (Chinese) or `apt-get install fonts-noto-cjk`')
+        if is_cjk
+        else ("other", "`apt-get install fonts-noto-core`")
     )
+    logger.warning(
+        "found no font with some %s characters: boxes are numbered, and texts with such characters are not drawn; "
+        "run %s, or set EDGE_OCR_FONT to a font file",
+        script,
+        packages,
+    )
+
+
+def _find_font_for(text: str, preferred: Path | None) -> Path | None:
+    """Return a font for a text: `preferred` if it has all characters or the user chose it, or another of the system.
+
+    Without one, `preferred` if the text is ASCII, else None.
+    """
+    if text.isascii() or os.environ.get(FONT_VARIABLE) or (preferred is not None and has_glyphs(preferred, text)):
+        return preferred
+    return next((path for path in _list_other_fonts() if has_glyphs(path, text)), None)
+
+
+@functools.cache
+def _list_other_fonts() -> tuple[Path, ...]:
+    """Return the fonts of the system, upright ones of regular weight first."""
+
+    def rank(path: Path) -> tuple[bool, bool, str]:
+        name = path.name.lower()
+        return any(style in name for style in UNUSUAL_STYLES), "mono" in name, str(path)
+
+    return tuple(sorted({*_list_system_fonts(), *_ask_fontconfig(":")}, key=rank))
 
 
 @functools.cache
@@ -312,7 +351,7 @@ def _find_installed_font() -> Path | None:
 def _list_candidates() -> Iterator[Path]:
     """Yield font files to try, best first; sources that are slow to search come later."""
     yield from _rank_fonts(path for path in _list_system_fonts() if _get_rank(path) < len(FONT_NAMES))
-    yield from _rank_fonts(_ask_fontconfig())
+    yield from _rank_fonts(_ask_fontconfig(":lang=zh"))
     spec = importlib.util.find_spec(FONT_PACKAGE)
     if spec is not None and spec.origin is not None:
         yield Path(spec.origin).parent / FONT_PACKAGE_FILE
@@ -357,14 +396,14 @@ def _list_system_fonts() -> Iterator[Path]:
                     yield Path(place) / name
 
 
-def _ask_fontconfig() -> list[Path]:
-    """Return the fonts that fontconfig lists for Chinese; none if it is missing, too slow or fails."""
+def _ask_fontconfig(pattern: str) -> list[Path]:
+    """Return the fonts that fontconfig lists for a pattern; none if it is missing, too slow or fails."""
     program = shutil.which("fc-list")
     if program is None:
         return []
     try:
         listing = subprocess.run(
-            [program, ":lang=zh", "file"],
+            [program, pattern, "file"],
             capture_output=True,
             encoding="utf-8",
             errors="replace",
@@ -381,13 +420,17 @@ def _ask_fontconfig() -> list[Path]:
 def has_glyphs(path: Path, characters: str) -> bool:
     """Return whether a font has a glyph, other than the missing-glyph one, for each character but spaces."""
     try:
-        font = ImageFont.truetype(str(path), 24)
-        missing = _get_glyph(font, "\U0010fffd")  # a private code point that fonts leave empty
-        return all(_get_glyph(font, char) != missing for char in set(characters) if not char.isspace())
+        return all(_has_glyph(path, char) for char in dict.fromkeys(characters) if not char.isspace())
     except OSError:
         return False
 
 
-def _get_glyph(font: ImageFont.FreeTypeFont, char: str) -> tuple[tuple[int, int], bytes]:
+@functools.lru_cache(maxsize=1 << 16)
+def _has_glyph(path: Path, char: str) -> bool:
+    font = _load_font(path, 24)
+    return _get_glyph(font, char) != _get_glyph(font, "\U0010fffd")  # a private code point that fonts leave empty
+
+
+def _get_glyph(font: Font, char: str) -> tuple[tuple[int, int], bytes]:
     mask = font.getmask(char)
     return mask.size, bytes(mask)

@@ -28,12 +28,17 @@ _HAS_RTL = re.compile(f"[{_RTL}]")
 _MIRRORED = MappingProxyType(dict(zip("()[]{}<>«»‹›", ")(][}{><»«›‹")))
 
 
+def has_right_to_left(text: str) -> bool:
+    """Return whether a text has Hebrew or Arabic letters."""
+    return _HAS_RTL.search(text) is not None
+
+
 def order_logically(text: str) -> str:
     """Return a line in the order in which it is read and typed; `text` has the order of the picture, left to right.
 
     Numbers and words of left-to-right letters keep their order, with all that is between such words; brackets around
     right-to-left text are mirrored. A line without right-to-left letters is unchanged.
     """
-    if _HAS_RTL.search(text) is None:
+    if not has_right_to_left(text):
         return text
     return "".join(_MIRRORED.get(piece, piece) for piece in reversed(_PIECES.findall(text)))

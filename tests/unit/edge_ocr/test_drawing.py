@@ -26,11 +26,13 @@ DARK = 60  # on the panel, letters at score 1 are darker, boxes and paper are no
 def _fresh_search(monkeypatch):
     """No font chosen in the environment, nothing found or warned about by an earlier test."""
     monkeypatch.delenv("EDGE_OCR_FONT", raising=False)
-    drawing._find_installed_font.cache_clear()
-    drawing._warn_no_font.cache_clear()
+    searches = (drawing._find_installed_font, drawing._list_other_fonts, drawing._warn_no_font)
+    for search in searches:
+        search.cache_clear()
     yield
-    drawing._find_installed_font.cache_clear()
-    drawing._warn_no_font.cache_clear()
+    # A test may have replaced them.
+    for search in searches:
+        search.cache_clear()
 
 
 @pytest.fixture
@@ -303,6 +305,7 @@ def test_mismatched_lists_are_refused(polygons, texts, scores, message):
 @pytest.fixture
 def _no_font(monkeypatch):
     monkeypatch.setattr(drawing, "find_font", lambda: None)
+    monkeypatch.setattr(drawing, "_list_other_fonts", lambda: ())
 
 
 BOXES = (make_box(60, 20, 200, 50), make_box(60, 90, 200, 120))
@@ -365,6 +368,68 @@ def test_font_is_no_reason_to_warn(caplog, chinese_font, monkeypatch):
         left, _ = split(draw_result(make_image(), [BOXES[0]], ["山茶"], [1]))
     assert not caplog.records
     assert (cut(left, 0, 0, 58, 200) == GREY).all()  # no number next to the box
+
+
+@pytest.mark.usefixtures("_no_font")
+@pytest.mark.parametrize(("text", "package"), [("한국", "fonts-noto-cjk"), ("ไทย", "fonts-noto-core")])
+def test_warning_names_the_package_for_the_script(caplog, text, package):
+    with caplog.at_level(logging.WARNING, logger="edge_ocr"):
+        draw_result(make_image(), [BOXES[0]], [text], [1])
+    assert f"apt-get install {package}`" in caplog.text
+
+
+# --- Fonts of other scripts ---
+
+
+@pytest.fixture
+def other_font(chinese_font, bare_machine) -> Path:
+    """A font that has Chinese, but whose name does not say so."""
+    path = bare_machine / "plain.otf"
+    path.symlink_to(chinese_font)
+    return path
+
+
+def test_each_text_gets_a_font_that_has_its_characters(other_font, latin_font):
+    assert find_font() is None
+    for preferred in (None, latin_font):
+        assert drawing._find_font_for("cafe", preferred) == preferred
+        assert drawing._find_font_for("山茶 cafe", preferred) == other_font
+        assert drawing._find_font_for("山茶 שלום", preferred) is None
+    assert drawing._find_font_for("山茶", other_font) == other_font
+
+
+def test_only_texts_without_a_font_are_numbers(other_font, caplog):
+    def draw(*texts):
+        return split(draw_result(make_image(), list(BOXES), texts, [1, 1]))
+
+    with caplog.at_level(logging.WARNING, logger="edge_ocr"):
+        left, right = draw("山茶", "cafe")
+    assert not caplog.records
+    assert (cut(left, 0, 0, 58, 200) == GREY).all()
+    assert not np.array_equal(right, draw("书店", "cafe")[1])
+    numbered = draw("山茶", "שלום")[1]
+    assert np.array_equal(numbered, draw("山茶", "ברכה")[1])
+    assert not np.array_equal(numbered, draw("书店", "שלום")[1])
+
+
+def test_chosen_font_draws_everything(latin_font, other_font, monkeypatch):
+    monkeypatch.setenv("EDGE_OCR_FONT", str(latin_font))
+    assert drawing._find_font_for("山茶", latin_font) == latin_font
+
+
+def test_fonts_of_the_usual_style_come_first(latin_font, bare_machine):
+    for name in ("A-Bold.ttf", "B-Mono.ttf", "C-Italic.otf", "D.ttf", "E.txt"):
+        (bare_machine / name).symlink_to(latin_font)
+    found = [path.name for path in drawing._list_other_fonts()]
+    assert found == ["D.ttf", "B-Mono.ttf", "A-Bold.ttf", "C-Italic.otf"]
+
+
+def test_right_to_left_text_is_drawn_from_the_right_without_a_shaper(latin_font, monkeypatch):
+    monkeypatch.setattr(drawing.features, "check", lambda name: False)
+    drawn = drawing._render_line("אב 12", 200, 40, latin_font)
+    monkeypatch.setattr(drawing, "has_right_to_left", lambda text: False)
+    assert np.array_equal(drawn, drawing._render_line("12 בא", 200, 40, latin_font))
+    assert not np.array_equal(drawn, drawing._render_line("אב 12", 200, 40, latin_font))
 
 
 # --- Finding a font ---
