@@ -1,6 +1,6 @@
 """Measure how recognisers read languages, and how many spaces they lose, on lines rendered with given fonts.
 
-    python -m benchmarks.languages --fonts FILE ... --model NAME=DET,REC ... [--lang CODE ...] [--size 24 40]
+    python -m benchmarks.languages --fonts FILE ... --model NAME=DET,REC ... [--lang CODE ...] [--size 24 40] [--gap 1]
 
 Lines are 3 to 9 words (8 to 24 Japanese characters) from the sentences in languages.txt, 24 to 40 px high, in each
 given font that has every character of the language. Recognition reads each line from its own picture; `pages` are
@@ -28,7 +28,6 @@ from edge_ocr.drawing import has_glyphs
 
 SENTENCES = Path(__file__).with_name("languages.txt")
 SEED = 20261129
-SIZES_PX = (24, 40)
 # Room around a line, as a share of its size: what detection leaves.
 MARGIN = 0.2
 LINES_PER_PAGE = 20
@@ -112,15 +111,20 @@ def make_lines(sentences: Sequence[str], count: int, rng: np.random.Generator) -
     return lines
 
 
-def draw_line(text: str, font_path: Path, rng: np.random.Generator) -> BgrImage:
-    """Return the picture of a line."""
-    size = int(rng.integers(SIZES_PX[0], SIZES_PX[1] + 1))
+def draw_line(text: str, font_path: Path, sizes_px: Sequence[int], gap: float, rng: np.random.Generator) -> BgrImage:
+    """Return the picture of a line; spaces are `gap` times as wide as the font's."""
+    size = int(rng.integers(sizes_px[0], sizes_px[1] + 1))
     font = ImageFont.truetype(str(font_path), size)
     left, top, right, bottom = font.getbbox(text)
+    lost = text.count(" ") * (1 - gap) * font.getlength(" ")
     margin = round(MARGIN * size)
     paper, ink = int(rng.integers(225, 256)), int(rng.integers(0, 70))
-    picture = Image.new("L", (round(right - left) + 2 * margin, round(bottom - top) + 2 * margin), paper)
-    ImageDraw.Draw(picture).text((margin - left, margin - top), text, fill=ink, font=font)
+    picture = Image.new("L", (round(right - left - lost) + 2 * margin, round(bottom - top) + 2 * margin), paper)
+    x, pen = margin - left, ImageDraw.Draw(picture)
+    # Whole lines with the font's own spaces keep its kerning.
+    for word in [text] if gap == 1 else text.split(" "):
+        pen.text((x, margin - top), word, fill=ink, font=font)
+        x += font.getlength(word) + gap * font.getlength(" ")
     return np.ascontiguousarray(np.asarray(picture.convert("RGB"), np.uint8))
 
 
@@ -144,6 +148,8 @@ def main() -> None:
     parser.add_argument("--lang", action="append", metavar="CODE")
     parser.add_argument("--lines", type=int, default=200)
     parser.add_argument("--pages", type=int, default=10)
+    parser.add_argument("--size", nargs=2, type=int, default=(24, 40), metavar="PX", help="least and largest em")
+    parser.add_argument("--gap", type=float, default=1, help="width of spaces, in those of the font")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and wrong lines here")
     options = parser.parse_args()
     sentences = read_sentences()
@@ -155,7 +161,10 @@ def main() -> None:
             parser.error(f"{code}: none of the fonts has all its characters")
         rng = np.random.default_rng(SEED)
         lines = make_lines(sentences[code], options.lines, rng)
-        drawn[code] = lines, [draw_line(line, fonts[i % len(fonts)], rng) for i, line in enumerate(lines)]
+        pictures = [
+            draw_line(line, fonts[i % len(fonts)], options.size, options.gap, rng) for i, line in enumerate(lines)
+        ]
+        drawn[code] = lines, pictures
         print(f"{code}: {', '.join(path.stem for path in fonts)}", flush=True)
     print("| model | language | lines exact | 1-NED | lost spaces | extra spaces | lines of pages exact |", flush=True)
     print("|---|---|---:|---:|---:|---:|---:|", flush=True)

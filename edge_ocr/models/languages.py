@@ -185,6 +185,10 @@ _V6_TINY = (
     "af bs ca cs cy da de en es et eu fi fr ga gl hr hu id is it ku la lb lt lv mi ms mt nl no oc pl pt qu rm sk sl sq "
     "sr-Latn sv sw tl tr uz zh zh-Hant"
 )
+_LATIN = (
+    "af bs ca cs da de en es et eu fi fr ga gl hr hu id is it ku lb lt ms nl no oc pl pt qu rm sk sl sq sr-Latn sv sw "
+    "tl tr uz"
+)
 _V6 = f"{_V6_TINY} az ja ro vi"
 _CYRILLIC = (
     "abq ady av ba be bg bua ce cv dar inh kaa kbd kk kv ky lbe "
@@ -210,11 +214,20 @@ _READ: Mapping[str, frozenset[str]] = MappingProxyType(
             "el_PP-OCRv5_mobile_rec": "el en",
             "ta_PP-OCRv5_mobile_rec": "en ta",
             "te_PP-OCRv5_mobile_rec": "en te",
-            # PaddleOCR's `ka` is Kannada.
-            "ka_PP-OCRv3_mobile_rec": "en kn",
+            "latin_PP-OCRv5_mobile_rec": _LATIN,
+            "en_PP-OCRv5_mobile_rec": "en",
             "PP-OCRv5_mobile_rec": _V5,
+            "PP-OCRv5_server_rec": _V5,
+            # PaddleOCR's `ka` is Kannada.
+            "ka_PP-OCRv4_rec": "en kn",
+            "ka_PP-OCRv3_mobile_rec": "en kn",
+            "japan_PP-OCRv4_rec": "en ja",
+            "japan_PP-OCRv3_mobile_rec": "en ja",
+            "chinese_cht_PP-OCRv3_rec": "en zh-Hant",
+            "chinese_cht_PP-OCRv3_mobile_rec": "en zh-Hant",
             "PP-OCRv4_mobile_rec": _CHINESE,
             "PP-OCRv4_server_rec": _CHINESE,
+            "PP-OCRv4_server_rec_doc": _CHINESE,
             "ch_SVTRv2_rec": _CHINESE,
             "ch_RepSVTR_rec": _CHINESE,
         }.items()

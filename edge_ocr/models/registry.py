@@ -59,6 +59,7 @@ _V6_DET_SETTINGS: Mapping[str, object] = MappingProxyType(
 _V6_TINY_DET_SETTINGS: Mapping[str, object] = MappingProxyType({**_V6_DET_SETTINGS, "Detection.box_thresh": 0.4})
 # RecResizeImg in configs/rec/PP-OCRv5/PP-OCRv5_mobile_rec.yml and configs/rec/PP-OCRv6/PP-OCRv6_*_rec.yml.
 _REC_SETTINGS: Mapping[str, object] = MappingProxyType({"Recognition.image_shape": [3, 48, 320]})
+_ARABIC_SETTINGS: Mapping[str, object] = MappingProxyType({**_REC_SETTINGS, "Recognition.direction": "rtl"})
 # ResizeImage in PaddleX's inference.yml of the models.
 _TEXTLINE_SETTINGS: Mapping[str, object] = MappingProxyType({"Orientation.image_shape": [3, 80, 160]})
 
@@ -353,7 +354,7 @@ _ROWS = (
         _add(
             f"{script}_PP-OCRv5_mobile_rec",
             _publish(f"PP-OCRv5/rec/{script}_PP-OCRv5_rec_mobile", sha256),
-            settings=_REC_SETTINGS,
+            settings=_ARABIC_SETTINGS if script == "arabic" else _REC_SETTINGS,
         )
         for script, sha256 in _V5_SCRIPTS.items()
     ),

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from edge_ocr.config import PipelineConfig
+from edge_ocr.core.direction import has_right_to_left
 from edge_ocr.errors import ModelError
 from edge_ocr.fetch.reasons import UvError, mask_urls
 from edge_ocr.models import store
@@ -120,11 +121,14 @@ def pull_model(
 
 
 def apply_model(config: PipelineConfig, model: Model) -> PipelineConfig:
-    """Return `config` with its defaults replaced by the constants of `model` and the height of its input.
+    """Return `config` with its defaults replaced by the constants of `model`, the height of its input and the direction
+    of its dictionary.
 
     Raises ConfigError for constants out of range, ModelError if the user set a height that the model does not have.
     """
     config = config.with_model_settings(model.settings, f"{model.settings_source} of {model.name}")
+    if any(map(has_right_to_left, model.dictionary or ())):
+        config = config.with_model_settings({"Recognition.direction": "rtl"}, f"dictionary of {model.name}")
     height = model.input_size[0]
     key = "Recognition.image_shape"
     channels, actual, width = config.values[key]

@@ -237,6 +237,16 @@ def test_dictionary_of_another_model_is_refused_with_every_number(write_recogniz
         create_pipeline(overrides={"Pipeline.text_rec_model": str(folder)})
 
 
+def test_dictionary_with_arabic_letters_means_text_from_right_to_left(write_recognizer, tmp_path):
+    folder = write_recognizer(tmp_path / "my_rec", classes=4, dictionary="\u0627\nb\n")
+    config, model = configure(folder), resolve_model(folder, "rec")
+    applied = apply_model(config, model)
+    assert applied.recognition.direction == "rtl"
+    assert applied.origins["Recognition.direction"] == "dictionary of my_rec"
+    chosen = config.with_values({"Recognition.direction": "ltr"}, "--set")
+    assert apply_model(chosen, model).recognition.direction == "ltr"
+
+
 # --- to a device
 
 
