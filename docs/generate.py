@@ -134,7 +134,7 @@ def make_settings() -> Iterator[str]:
             field.type.check(object())
             accepts = ""
         except ValueError as error:
-            accepts = str(error)
+            accepts = error.args[0]
         default = list(field.default) if isinstance(field.default, tuple) else field.default
         rows.append([_code(key), _code(json.dumps(default)), accepts])
     yield from _table(["Key", "Default", "Accepts"], rows)

@@ -121,7 +121,7 @@ def check_board_command(command: str) -> None:
     parse_board_command(shlex.split(command)[1:])
 
 
-_V6 = re.compile(r"edge-ocr .*OCR-v6")
+_V6 = re.compile(r"edge-ocr .*(OCR-v6|predict .*--lang)")
 _PARSED: list[tuple[str, str, Callable[[str], None]]] = [
     (r".*pip install ", "installs this project; .ci/run does", check_install),
     (r"apt-get ", "installs packages; .ci/run does", check_packages),
@@ -131,6 +131,7 @@ _PARSED: list[tuple[str, str, Callable[[str], None]]] = [
     (r"docker ", "needs Docker", check_docker),
     (r"\./edge-ocr-lite camera", "needs a camera", check_board_command),
     (r"edge-ocr (libs fetch|models pull) ", "fetches from the internet", parse_command),
+    (r"edge-ocr export .*--lang", "fetches a model of a language", parse_command),
     (r"edge-ocr libs (add|path) ", "needs a Paddle-Lite library", parse_command),
     (r"edge-ocr verify .*--runner (qemu|ssh)", "needs a Paddle-Lite library, or a board", parse_command),
 ]
