@@ -1,4 +1,4 @@
-"""Products of matrices and layer normalisation against NumPy."""
+"""Products of matrices, normalisations and means against NumPy."""
 
 import numpy as np
 import pytest
@@ -17,6 +17,34 @@ def test_layer_norm(has_bias):
     )
     wanted = (x - x.mean(2, keepdims=True)) / np.sqrt(x.var(2, keepdims=True) + 0.01) * scale + has_bias * bias
     check(run(x, op, params={"scale": scale, "bias": bias}), wanted)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8), (2, 3, 4, 5)])
+@pytest.mark.parametrize("slot", ["", "s", "b", "m", "v"])
+def test_batch_norm(shape, slot):
+    x = draw(*shape)
+    params = {name: draw(3, seed=seed, low=0.5) for seed, name in enumerate("sbmv", 1)}
+    scale, bias, mean, variance = (value.reshape(3, *[1] * (len(shape) - 2)) for value in params.values())
+    wanted = (x - mean) / np.sqrt(variance + 0.01) * scale + bias
+    if slot:
+        params[slot] = params[slot] * np.float32([1, 1, 1.01])
+    op = make_op(
+        "batch_norm",
+        {"X": "x", "Scale": "s", "Bias": "b", "Mean": "m", "Variance": "v"},
+        {"Y": "y", "MeanOut": "m", "VarianceOut": "v", "SavedMean": "sm", "SavedVariance": "sv"},
+        is_test=True,
+        epsilon=0.01,
+    )
+    difference = np.abs(run(x, op, params=params) - wanted).max(axis=(0, *range(2, x.ndim)))
+    # Exactly the channel whose number was changed.
+    assert (difference > 1e-3).tolist() == [False, False, bool(slot)]
+    assert difference[:2].max() < 1e-5
+
+
+@pytest.mark.parametrize(("axes", "keep"), [((2, 3), True), ((2,), False), ((1, 2), True), ((0,), False)])
+def test_mean(axes, keep):
+    x = draw(2, 3, 4, 5)
+    check(apply(x, "reduce_mean", dim=axes, keep_dim=keep), x.mean(axis=axes, keepdims=keep))
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,11 @@ def make_fc(**attrs):
     return make_op("fc", {"Input": "x", "W": "w", "Bias": "b"}, {"Out": "y"}, **attrs)
 
 
+def normalise(**attrs):
+    inputs = {"X": "x", "Scale": "b", "Bias": "b", "Mean": "b", "Variance": "b"}
+    return make_op("batch_norm", inputs, {"Y": "y"}, **attrs)
+
+
 def reshape(*sides):
     return unary("reshape2", shape=sides)
 
@@ -167,6 +172,12 @@ def cut(axes, starts, ends, **attrs):
             "axes 0 .*scale",
         ),
         ([make_op("layer_norm", {"X": "x"}, {"Y": "y"}, begin_norm_axis=1)], IN_2, {}, "scale"),
+        ([normalise(is_test=True)], {"x": (-1, 2)}, TWO, "X.*2-D.*3-D"),
+        ([normalise(is_test=True)], {"x": (-1, 2, -1, -1, -1)}, TWO, "X.*5-D.*4-D"),
+        ([normalise()], {"x": (-1, 2, -1)}, TWO, "inference"),
+        ([normalise(is_test=True, data_layout="NHWC")], IN_4, TWO, "inference"),
+        ([unary("reduce_mean", dim=(2,))], {"x": (-1, 2, -1)}, {}, "X.*3-D.*4-D"),
+        ([unary("reduce_mean", dim=(1, 3))], IN_4, {}, r"axes \[1, 3\]"),
         (
             [make_op("layer_norm", {"X": "x", "Scale": "w"}, {"Y": "y"}, begin_norm_axis=1)],
             IN_2,
