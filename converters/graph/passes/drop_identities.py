@@ -8,14 +8,14 @@ from converters.sources.program import Op, Program, get_attr, get_input, get_out
 
 
 def drop_identities(program: Program) -> PassReport:
-    """Remove dropouts at inference, multiplications by one, and copies.
+    """Remove dropouts at inference, multiplications by one, additions of zero, and copies.
 
     Exact, except for the sign of a zero:
 
     - `dropout` with `is_test` and `upscale_in_train` is defined as Out = X. The other implementation multiplies, so it
       stays, as does a dropout whose Mask is read.
     - `scale` with scale 1 and bias 0 computes 1·x + 0 = x bit for bit, except that x = -0.0 becomes 0.0.
-    - 1·x is x bit for bit.
+    - 1·x is x bit for bit, and x + 0 is, except that -0.0 becomes 0.0. Paddle2ONNX writes a copy as an addition of 0.
     - `assign` copies a tensor that nothing writes later, so the original has the same value.
 
     Outputs of the program keep their names.
@@ -31,9 +31,10 @@ def drop_identities(program: Program) -> PassReport:
 
 def _find_source(program: Program, op: Op) -> str | None:
     """Return the input that the op returns unchanged; None if it changes it."""
-    number = read_number(program, op, "elementwise_mul")
-    if number is not None:
-        return number[0] if number[1] == 1 else None
+    for op_type, neutral in (("elementwise_mul", 1), ("elementwise_add", 0)):
+        number = read_number(program, op, op_type)
+        if number is not None:
+            return number[0] if number[1] == neutral else None
     return get_input(op, "X") if _is_identity(op) else None
 
 

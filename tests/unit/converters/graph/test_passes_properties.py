@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from converters.graph.passes import restore_attributes, run_passes
+from converters.graph.passes.cancel_layouts import cancel_layouts
 from converters.graph.passes.drop_identities import drop_identities
 from converters.graph.passes.fold_activations import fold_activations
 from converters.graph.passes.fold_affine import fold_affine
@@ -143,7 +144,8 @@ class Graph:
         return self
 
     def trouble(self):
-        results = [name for name in self.list_results() if self.shape(name) not in ((4,), (1,))]
+        fixed = {name for name in self.list_results() if self.shape(name) in ((4,), (1,))} | self.program.params.keys()
+        results = [name for name in self.list_results() if name not in fixed]
         middle = self.rng.choice(results[-6:-1] or results)
         first = self.program.ops[0]
         params = [name for name, value in self.program.params.items() if value.dtype == np.float32]
@@ -173,7 +175,7 @@ def draw_identities(g):
     value = g.put("reduce_mean", (), X="x", reduce_all=True, keep_dim=False, dim=[0]) if g.maybe(0.15) else "x"
     for _ in range(g.rng.randint(2, 5)):
         shape = g.shape(value)
-        kind = g.rng.choice(["assign", "scale", "dropout", "one", "relu", "none", "tensor", "many", "divide"])
+        kind = g.rng.choice(["assign", "scale", "dropout", "one", "relu", "none", "tensor", "many", "divide", "zero"])
         if kind == "assign":
             value = g.act(value, "assign")
         elif kind == "scale":
@@ -190,6 +192,11 @@ def draw_identities(g):
             value = g.pair("div" if kind == "divide" else "mul", value, one, swap=kind == "none" and len(shape) > 0)
             if not shape:
                 g.program.set_shape(value, g.program.params[one].shape)
+        elif kind == "zero":
+            zero = g.param(np.full(g.rng.choice([(1,), ()]), g.rng.choice([0.0, 0.0, 0.001])))
+            value = g.pair("add", value, zero, swap=g.maybe(0.3) and len(shape) > 0)
+            if not shape:
+                g.program.set_shape(value, g.program.params[zero].shape)
         elif kind == "many" and len(shape) == 4:
             value = g.pair("mul", value, g.param(np.ones(g.rng.choice([(1, 4, 1, 1), (1, 1, 1, 1)]))))
         else:
@@ -316,6 +323,56 @@ def draw_batch_norms(g):
         attrs["data_layout"] = "NHWC"
     result = put_batch_norm(g, value, names, attrs)
     return g.finish(result if g.maybe(0.5) else g.act(result), trouble=0.3)
+
+
+def draw_layouts(g):
+    value = g.act("x")
+
+    def move(kind, sizes, **attrs):
+        return g.put(kind, sizes, X=value, extra=["XShape"] if g.maybe(0.8) else (), **attrs)
+
+    def find_single():
+        return [axis for axis, size in enumerate(g.shape(value)) if axis and size == 1]
+
+    def transpose(order):
+        return move("transpose2", [g.shape(value)[i] for i in order], axis=order)
+
+    def squeeze(axis):
+        sizes = g.shape(value)
+        sizes, axes = sizes[:axis] + sizes[axis + 1 :], [axis - len(sizes) if g.maybe(0.3) else axis]
+        return move("squeeze2", sizes, axes=axes)
+
+    def unsqueeze(axis):
+        sizes = g.shape(value)
+        axes = [axis - len(sizes) - 1 if g.maybe(0.3) else axis]
+        return move("unsqueeze2", (*sizes[:axis], 1, *sizes[axis:]), axes=axes)
+
+    g.program.set_shape(value, g.array.shape)
+    for _ in range(g.rng.randint(1, 3)):
+        rank = len(g.shape(value))
+        kind, single = g.rng.choice(["transposes", "lines", "lines", "grown"]), find_single()
+        if kind == "transposes":
+            order = g.rng.sample(range(rank), rank)
+            value = transpose(order)
+            value = transpose([order.index(i) for i in range(rank)] if g.maybe(0.7) else order)
+        elif kind == "grown" and rank < 5:
+            axis = g.rng.randint(1, rank)
+            value = unsqueeze(axis)
+            value = squeeze(axis if g.maybe(0.7) else g.rng.choice(find_single()))
+        elif single and rank > 3:
+            axis = g.rng.choice(single)
+            value = squeeze(axis)
+            for _ in range(g.rng.randint(0, 2)):
+                sizes = g.shape(value)
+                if g.maybe(0.5):
+                    slots = ("Scale", "Bias", "Mean", "Variance")
+                    names = {slot: g.param(np.abs(g.draw(sizes[1])) + 0.1) for slot in slots}
+                    value = put_batch_norm(g, value, names, {"is_test": True, "data_layout": "NCHW", "epsilon": 1e-3})
+                    g.program.set_shape(value, sizes)
+                else:
+                    value = g.act(value, g.rng.choice(["tanh", "hard_swish", "softmax"]))
+            value = unsqueeze(axis if g.maybe(0.7) else g.rng.randint(1, rank - 1))
+    return g.finish(g.act(value, "tanh") if g.maybe(0.5) else value, trouble=0.3)
 
 
 def draw_affines(g):
@@ -546,6 +603,7 @@ PASSES = {
     drop_identities: (draw_identities, [*PICTURES, (1, 4, 1, 1)], 0.3, 0.9),
     fold_activations: (draw_activations, [*PICTURES, (3, 7), (1, 1)], 0.2, 0.8),
     fold_layer_norm: (draw_layer_norms, ROWS, 0.1, 0.8),
+    cancel_layouts: (draw_layouts, [(2, 4, 1, 5), (1, 4, 1, 1), (2, 1, 3, 1), (1, 3, 1, 3)], 0.3, 0.9),
     fold_batch_norm: (draw_batch_norms, [(1, 4, 4, 4), *LARGE], 0.3, 0.9),
     fold_affine: (draw_affines, LARGE, 0.3, 0.95),
     merge_convs: (draw_conv_pairs, [(2, 4, 8, 9), (1, 4, 7, 7)], 0.15, 0.8),
