@@ -2,8 +2,8 @@
 
 Both graphs run on the same input, with every tensor as an output. Names do not identify tensors, because opt lets
 several share one variable. So each tensor of the `.nb` is compared with all source tensors of its shape, and with what
-`graph.passes` make of these: x / s if a factor s moved on, 1 + s if a residual became part of a gate. The nearest one
-is its counterpart.
+`graph.passes` make of these: x / s if a factor s moved on, 1 + s if a residual became part of a gate, x with one more
+dimension if a squeeze moved on. The nearest one is its counterpart.
 
 If the counterpart is near enough, later ops run again on its values instead of the `.nb`'s own. In the end each op is
 judged alone, on the inputs it should have. Rounding to 8 bits, which accumulates to a relative difference of a third
@@ -29,7 +29,16 @@ from converters.lite.nb.to_onnx import NbGraph
 from converters.report import Trace, TracedTensor
 from converters.sources.onnx import import_onnx
 from converters.sources.ops import PADDLE_OPS
-from converters.sources.program import Op, Program, get_input, get_output, list_inputs, list_outputs, read_program
+from converters.sources.program import (
+    Op,
+    Program,
+    get_attr,
+    get_input,
+    get_output,
+    list_inputs,
+    list_outputs,
+    read_program,
+)
 from edge_ocr.errors import NotVerifiedError, UsageError
 
 Floats = NDArray[np.float32]
@@ -127,7 +136,7 @@ def _name_op(tensor: TracedTensor) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Reference:
-    """A source tensor, or what a pass makes of it: value / divisor + shift."""
+    """A source tensor, or what a pass makes of it: value / divisor + shift, with dimensions of 1 at `axes`."""
 
     base: str
     order: int
@@ -135,6 +144,7 @@ class _Reference:
     label: str
     divisor: Floats | None = None
     shift: float = 0.0
+    axes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -236,6 +246,7 @@ class _Source:
         self._references: dict[str, list[_Reference]] = {}
         self._by_shape: dict[tuple[int, ...], list[_Reference]] = {}
         factors, gates = _list_factors(self.program), set(_list_gates(self.program))
+        squeezed = self._list_squeezed()
         plain: dict[int, _Reference] = {}
         for order, (name, value) in enumerate(self.values.items()):
             made = [_Reference(name, order, f"{name} / {label}", by) for label, by in factors.get(name, {}).items()]
@@ -246,6 +257,9 @@ class _Source:
                 plain[id(value)] = _Reference(name, order, name)
                 made.insert(0, plain[id(value)])
             self._by_shape.setdefault(value.shape, []).extend(made)
+            if name in squeezed:
+                made.append(_Reference(name, order, f"{name}, unsqueezed", axes=squeezed[name]))
+                self._by_shape.setdefault(self.read(made[-1]).shape, []).append(made[-1])
             self._references[name] = made if plain[id(value)] in made else [plain[id(value)], *made]
 
     def list_alike(self, shape: tuple[int, ...]) -> list[_Reference]:
@@ -259,7 +273,7 @@ class _Source:
             value = value / reference.divisor
         if reference.shift:
             value = value + np.float32(reference.shift)
-        return value
+        return np.expand_dims(value, reference.axes) if reference.axes else value
 
     def follow_params(self, names: Iterable[str]) -> set[_Reference]:
         """Return the outputs of ops that read these parameters, and of elementwise ops that follow them."""
@@ -281,6 +295,22 @@ class _Source:
         fitting = [op for op in readers if op.type == op_type and all(n & set(list_inputs(op)) for n in names)]
         return [made for op in fitting for name in list_outputs(op) for made in self._references.get(name, [])]
 
+    def _list_squeezed(self) -> dict[str, tuple[int, ...]]:
+        """Return the tensors that `cancel_layouts` may leave unsqueezed, with their lost dimensions."""
+        found: dict[str, tuple[int, ...]] = {}
+        for op in self.program.ops:
+            sources = [name for name in list_inputs(op) if name in self.values]
+            if op.type == "squeeze2" and sources:
+                axes = [axis % self.values[sources[0]].ndim for axis in get_attr(op, "axes", [])]
+                found.update(dict.fromkeys(list_outputs(op), tuple(axes)))
+                continue
+            lost = {found.get(name) for name in sources}
+            # An exporter may have decomposed the activations that the squeeze moves past.
+            for name in list_outputs(op):
+                if len(lost) == 1 and name in self.values and self.values[name].shape == self.values[sources[0]].shape:
+                    found[name] = lost.copy().pop() or ()
+        return {name: axes for name, axes in found.items() if axes}
+
     def _list_same(self, name: str) -> set[str]:
         return {other for other, held in self.values.items() if held is self.values[name]}
 
@@ -301,6 +331,8 @@ class _Source:
 
     def _may_follow(self, op: Op) -> bool:
         """Return whether opt or a pass may have fused an op into the one before it; it must read one tensor only."""
+        if op.type == "squeeze2":
+            return True
         if op.type not in PADDLE_OPS or not PADDLE_OPS[op.type].is_fusable:
             return False
         return sum(name not in self.program.params for name in list_inputs(op)) == 1
@@ -337,11 +369,13 @@ def _list_factors(program: Program) -> dict[str, dict[str, Floats]]:
             before = moving.get(affine.source, {})
             moving[affine.result] = {affine.param: factor}
             moving[affine.result] |= {f"{label} / {affine.param}": other * factor for label, other in before.items()}
-        elif affine is not None or op.type in ("pool2d", "elementwise_mul"):
+        elif affine is not None or op.type in ("assign", "pool2d", "elementwise_mul"):
             factors = {label: factor for name in list_inputs(op) for label, factor in moving.get(name, {}).items()}
             result = get_output(op, "Out")
             if factors and result is not None:
-                moving[result] = found[result] = factors
+                moving[result] = factors
+                if op.type != "assign":
+                    found[result] = factors
     return found
 
 
@@ -350,11 +384,23 @@ def _list_gates(program: Program) -> Iterator[str]:
     for op in program.ops:
         if op.type != "elementwise_add":
             continue
-        operands = list_inputs(op)
+        operands = [_find_origin(program, name) for name in list_inputs(op)]
         for name in operands:
             product = program.find_writer(name)
-            if product is not None and product.type == "elementwise_mul" and get_input(product, "X") in operands:
+            if product is None or product.type != "elementwise_mul":
+                continue
+            if _find_origin(program, get_input(product, "X") or "") in operands:
                 yield get_input(product, "Y") or ""
+
+
+def _find_origin(program: Program, name: str) -> str:
+    """Return the tensor that `name` is a copy of: exporters to ONNX leave many copies."""
+    for _ in program.ops:  # copies in a damaged file may form a circle
+        op = program.find_writer(name)
+        if op is None or op.type != "assign":
+            break
+        name = get_input(op, "X") or ""
+    return name
 
 
 class _Comparison:
