@@ -27,6 +27,13 @@ _CHINESE = {
     "Paddle-Lite op": "Paddle-Lite 算子",
     "Fused activations": "可融合的激活函数",
     "Integer weights": "整数权重",
+    "Model": "模型",
+    "Kind": "类型",
+    "Sources, in order": "来源（按顺序）",
+    "Tested with": "测试方式",
+    "real weights": "真实权重",
+    "address and hash only": "仅地址与校验值",
+    "address only": "仅地址",
     "yes": "是",
     "no": "否",
 }
@@ -216,6 +223,29 @@ def make_onnx_ops() -> Iterator[str]:
     yield f"Opset {MIN_OPSET}–{MAX_OPSET}: {', '.join(map(_code, sorted(_KNOWN)))}"
 
 
+def make_models() -> Iterator[str]:
+    """The rows of the registry: sizes, sources in order, and how each was tested."""
+    from edge_ocr.models.registry import REGISTRY
+
+    rows = [
+        [
+            _code(row.name),
+            row.kind,
+            "–" if row.size_mb is None else f"{row.size_mb:.1f}",
+            ", ".join(_shorten(source.label) for source in row.sources),
+            row.tested,
+        ]
+        for row in REGISTRY.values()
+    ]
+    yield from _table(["Model", "Kind", "MB", "Sources, in order", "Tested with"], rows)
+
+
+def _shorten(label: str) -> str:
+    """Return a source's label without the name of the archive's file."""
+    place, slash, file = label.partition("/")
+    return f"{place} (ONNX)" if slash and "_onnx_" in file else place
+
+
 def make_tolerances() -> Iterator[str]:
     """The limits of `verify`, from `converters.verify.parity`."""
     from converters.text import format_figure
@@ -241,6 +271,7 @@ def make_tolerances() -> Iterator[str]:
 GENERATORS: dict[str, Callable[[], Iterator[str]]] = {
     "commands": make_commands,
     "manifest": make_manifest,
+    "models": make_models,
     "onnx_ops": make_onnx_ops,
     "ops": make_ops,
     "settings": make_settings,

@@ -89,20 +89,26 @@ def _find_version(package: str) -> str | None:
 
 
 def _find_models() -> list[Finding]:
+    """Return the models on this machine and those of the default pipeline; the others only as a number."""
+    from edge_ocr.config import load_config
     from edge_ocr.errors import EdgeOcrError
     from edge_ocr.models.registry import REGISTRY
     from edge_ocr.models.resolve import locate_model
 
+    config = load_config()
+    needed = {config.det_model, config.rec_model, config.cls_model}
     findings = []
     for name in REGISTRY:
-        found, remedy = None, f"edge-ocr models pull {name}"
+        found, remedy, is_damaged = None, f"edge-ocr models pull {name}", False
         try:
             model = locate_model(name)
             found = model.source if model else None
         except EdgeOcrError as error:
-            remedy = f"{error.message}; edge-ocr models pull {name} --force"
-        findings.append(Finding("models", name, found, remedy))
-    return findings
+            remedy, is_damaged = f"{error.message}; edge-ocr models pull {name} --force", True
+        if found is not None or is_damaged or name in needed:
+            findings.append(Finding("models", name, found, remedy))
+    others = f"{len(REGISTRY) - len(findings)}, fetched on first use (edge-ocr models list)"
+    return [*findings, Finding("models", "others", others, "")]
 
 
 def _find_tools() -> list[Finding]:

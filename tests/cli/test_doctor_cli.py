@@ -11,6 +11,8 @@ import pytest
 
 from edge_ocr.models.registry import REGISTRY
 
+DEFAULT_MODELS = ("PP-OCRv4_mobile_det", "PP-OCRv4_mobile_rec", "ch_ppocr_mobile_v2_cls")
+
 
 @pytest.fixture
 def diagnose(cli):
@@ -30,8 +32,20 @@ def test_everything_is_checked(diagnose):
     wanted.add("paddle2onnx (for PIR models)")
     wanted |= {"qemu-aarch64-static", "qemu-arm-static", "aarch64-linux-gnu-g++", "arm-linux-gnueabihf-g++"}
     wanted |= {"adb", "ANDROID_HOME"}
-    assert wanted | set(REGISTRY) <= set(findings)
+    wanted |= {*DEFAULT_MODELS, "others"}
+    assert wanted <= set(findings)
     assert all(set(finding) == {"area", "name", "found", "remedy"} for finding in findings.values())
+
+
+def test_models_that_are_not_here_are_only_counted(diagnose, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path))
+    folder = tmp_path / "models/PP-OCRv6_tiny_det"
+    folder.mkdir(parents=True)
+    (folder / "inference.onnx").write_bytes(b"damaged")
+    found = {name: finding for name, finding in diagnose().items() if finding["area"] == "models"}
+    assert set(found) == {*DEFAULT_MODELS, "PP-OCRv6_tiny_det", "others"}
+    assert "193bab7a" in found["PP-OCRv6_tiny_det"]["remedy"]
+    assert found["others"]["found"].startswith(f"{len(REGISTRY) - 4}, ")
 
 
 def test_missing_tools_have_a_hint(diagnose):

