@@ -146,3 +146,33 @@ def test_bad_options(cli, options, code):
     done = cli("config", "show", *options)
     assert (done.code, done.out) == (code, "")
     assert done.err.startswith(("Error: ", "Usage"))
+
+
+def test_language_chooses_models_without_fetching_them(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path))
+    rows = json.loads(cli("config", "show", "--lang", "arabic", "--json").out)
+    assert rows["Pipeline.lang"] == {"value": "ar", "from": "--lang"}
+    assert rows["Pipeline.text_rec_model"]["value"] == "arabic_PP-OCRv5_mobile_rec"
+    assert rows["Recognition.direction"]["value"] == "rtl"
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "words"),
+    [
+        ("config show", ["--lang", "germn"], ["'germn'", "de (German)", "edge-ocr models languages"]),
+        ("predict x.png", ["--lang", "qq"], ["'qq'", "edge-ocr models languages"]),
+        ("serve", ["--lang", "qq"], ["'qq'", "edge-ocr models languages"]),
+        ("export --target arm --out x", ["--lang", "qq"], ["'qq'", "edge-ocr models languages"]),
+        (
+            "predict x.png",
+            ["--lang", "ja", "--rec-model", "PP-OCRv6_tiny_rec"],
+            ["--lang", "--rec-model", "PP-OCRv6_small_rec"],
+        ),
+    ],
+)
+def test_language_that_is_unknown_or_not_read_is_refused(cli, command, options, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.png").touch()
+    done = cli(*command.split(), *options)
+    assert (done.code, done.out) == (2, "")
+    assert [word for word in words if word not in done.err] == []

