@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from edge_ocr import create_pipeline
 from edge_ocr.config import load_config
 from edge_ocr.errors import ConfigError, UsageError
 from edge_ocr.models.languages import LANGUAGES, RECOGNIZERS, find_language, reads
@@ -93,6 +94,13 @@ def test_language_chooses_the_models(name, models):
     assert choose(lang=name) == models
     config = load_config("OCR", {"Pipeline.lang": name}, {"Pipeline.lang": "--lang"})
     assert [config.origins[key] for key in MODELS] == ["--lang, which sets Pipeline.lang"] * 2
+
+
+def test_language_is_an_argument_of_create_pipeline():
+    with pytest.raises(UsageError, match="argument lang: .*'qq'"):
+        create_pipeline(lang="qq")
+    with pytest.raises(UsageError, match="argument lang: .*ja.*PP-OCRv4_mobile_rec.*argument overrides"):
+        create_pipeline(lang="ja", overrides={"Pipeline.text_rec_model": "PP-OCRv4_mobile_rec"})
 
 
 def test_without_a_language_nothing_changes():
