@@ -20,6 +20,7 @@ from converters.convert import Conversion, read_source
 from converters.lite.toolchain import find_opt_interpreter, find_wheel
 from converters.plan import ExportOptions, ExportReport
 from converters.report import ParityReport
+from converters.sources.folders import remember_folder
 from converters.text import Report
 from converters.verify.verify import verify_bundle
 from edge_ocr.config import PipelineConfig
@@ -105,6 +106,10 @@ def export_bundle(
             golden=golden,
         )
         write_content(bundle, contents)
+        for source in sources:
+            if source.model.spec is None:
+                hashes = {name: entry.sha256 for name, entry in source.files.items()}
+                remember_folder(hashes, source.model.program.parent)
         bundle.add(SBOM, build_sbom(contents, bundle.files, bundle.around))
         signer = options.signer
 

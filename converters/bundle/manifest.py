@@ -159,6 +159,8 @@ def _describe_model(model: ExportedModel, entry: FileEntry) -> dict[str, Any]:
         **asdict(entry),
         "source": {
             "name": source.model.name,
+            # The folder of a user's model may have the name of an official one in its inference.yml.
+            "origin": "folder" if source.model.spec is None else "registry",
             "files": {name: asdict(of_file) for name, of_file in source.files.items()},
         },
         "passes": [asdict(report) for report in model.passes],

@@ -18,6 +18,7 @@ from converters.lite.nb.to_onnx import NbGraph
 from converters.processes.ssh import parse_ssh
 from converters.report import Check, ImageParity, ParityReport, Trace
 from converters.sources import list_source_files
+from converters.sources.folders import find_folder
 from converters.text import Report
 from converters.verify.comparison import Comparison, KeptClasses, WorstInput
 from converters.verify.lite_runner import open_lite_engines
@@ -186,9 +187,21 @@ def _find_reference(
     source = bundle.manifest["models"][kind]["source"]
     names = ", ".join(f"--{each}-model" for each in bundle.models)
     hint = f"give the models that the bundle was made from ({names})"
+    given = options.models.get(kind)
+    if given is None and source.get("origin") == "folder":
+        # Its name may be that of an official model, which is another one.
+        folder = find_folder({name: entry["sha256"] for name, entry in source["files"].items()})
+        if folder is None:
+            listed = " and ".join(f"{name} ({entry['sha256'][:12]}…)" for name, entry in source["files"].items())
+            raise NotVerifiedError(
+                f"{bundle.folder}: {kind} was made from a folder that is not known on this machine: {source['name']}, "
+                f"with {listed}",
+                f"give that folder: --{kind}-model DIR",
+            )
+        given = str(folder)
     try:
         model = resolve_model(
-            options.models.get(kind, source["name"]),
+            source["name"] if given is None else given,
             kind,
             dictionary_path=options.dictionary if kind == "rec" else None,
             progress=progress,

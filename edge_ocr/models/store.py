@@ -61,7 +61,8 @@ _digests: dict[tuple[str, int, int], str] = {}
 def store_root() -> Path:
     """Return the store: `EDGE_OCR_HOME`, or by default the user's cache folder.
 
-    It holds models in `models/<name>/` and Paddle-Lite's libraries in `libs/<version>/<platform>/`.
+    It holds models in `models/<name>/`, Paddle-Lite's libraries in `libs/<version>/<platform>/` and the paths of users'
+    models in `folders/`.
     """
     home = os.environ.get("EDGE_OCR_HOME")
     return Path(home) if home else platformdirs.user_cache_path("edge-ocr")

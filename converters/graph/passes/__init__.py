@@ -26,8 +26,8 @@ __all__ = ["PASSES", "PassReport", "prune_charset", "restore_attributes", "run_p
 
 # settle_shapes makes Paddle 3's conv biases visible to later passes; drop_identities makes ops adjacent. Decomposed
 # operators are re-fused before any of their constants change. cancel_layouts needs whole activations, and makes batch
-# norms 4-D for fold_batch_norm. fold_affine needs batch norms folded before it, and merge_convs needs biases in the form
-# that fold_affine leaves.
+# norms 4-D for fold_batch_norm. fold_affine needs batch norms folded before it, and merge_convs needs biases in the
+# form that fold_affine leaves.
 PASSES: tuple[Callable[[Program], PassReport], ...] = (
     restore_attributes,
     settle_shapes,

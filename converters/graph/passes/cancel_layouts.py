@@ -83,14 +83,15 @@ def _lower(program: Program, squeeze: Op) -> bool:
     reader = program.find_only_reader(middle)
     if not axes or shape is None or reader is None or program.find_writer(source) is None or len(shape) != 4:
         return False
-    slot = "Y" if reader.type == "batch_norm" else "Out"
+    is_norm, is_pointwise = reader.type == "batch_norm", reader.type in _POINTWISE
+    slot = "Y" if is_norm else "Out"
     result = get_output(reader, slot)
     if result is None or program.find_writer(result) is not reader or get_input(reader, "X") != middle:
         return False
-    if reader.type == "batch_norm":
+    if is_norm:
         if axes[0] < 2 or get_attr(reader, "data_layout", "NCHW") not in ("NCHW", "AnyLayout"):
             return False
-    elif reader.type not in _POINTWISE or list_inputs(reader) != [middle]:
+    elif not is_pointwise or list_inputs(reader) != [middle]:
         return False
     if not program.is_unused(name for name in list_outputs(squeeze) if name != middle):
         return False
