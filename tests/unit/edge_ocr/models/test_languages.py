@@ -97,9 +97,9 @@ def test_language_chooses_the_models(name, models):
 
 
 def test_language_is_an_argument_of_create_pipeline():
-    with pytest.raises(UsageError, match="argument lang: .*'qq'"):
+    with pytest.raises(UsageError, match=r"argument lang: .*'qq'"):
         create_pipeline(lang="qq")
-    with pytest.raises(UsageError, match="argument lang: .*ja.*PP-OCRv4_mobile_rec.*argument overrides"):
+    with pytest.raises(UsageError, match=r"argument lang: .*ja.*PP-OCRv4_mobile_rec.*argument overrides"):
         create_pipeline(lang="ja", overrides={"Pipeline.text_rec_model": "PP-OCRv4_mobile_rec"})
 
 
