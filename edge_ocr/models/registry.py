@@ -33,9 +33,13 @@ _DET_SHAPE = (3, None, None)
 _REC_SHAPE = (3, 48, None)
 _TEXTLINE_SHAPE = (3, 80, 160)
 
-# PostProcess and NormalizeImage in PaddleOCR's configs/det/PP-OCRv5/PP-OCRv5_mobile_det.yml.
+# PostProcess and NormalizeImage in PaddleOCR's configs/det/PP-OCRv5/PP-OCRv5_mobile_det.yml. PaddleOCR 3 runs PP-OCRv5
+# and v6 at full size (shorter side at least 64 px, longer side at most 4000 px), whatever the inference.yml says. The
+# limit here finds as much in less memory: benchmarks/README.md, "Side of the detection input".
 _V5_DET_SETTINGS: Mapping[str, object] = MappingProxyType(
     {
+        "Detection.limit_side_len": 1280,
+        "Detection.limit_type": "max",
         "Detection.thresh": 0.3,
         "Detection.box_thresh": 0.6,
         "Detection.max_candidates": 1000,

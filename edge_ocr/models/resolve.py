@@ -200,7 +200,9 @@ def _open_stored(
         folder, spec.kind, name=spec.name, source=source, find_default=find_default, dictionary=dictionary
     )
     if model.settings:
-        return replace(model, spec=spec, settings=MappingProxyType({**spec.settings, **model.settings}))
+        # An official inference.yml has the limit of the training's evaluation, which PaddleOCR itself does not use.
+        limits = {key: value for key, value in spec.settings.items() if key.startswith("Detection.limit_")}
+        return replace(model, spec=spec, settings=MappingProxyType({**spec.settings, **model.settings, **limits}))
     return replace(model, spec=spec, settings=spec.settings, settings_source="registry")
 
 

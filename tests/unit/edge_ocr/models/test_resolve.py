@@ -373,6 +373,17 @@ def test_det_row_finds_what_its_yml_says(
     assert (found["dt_polys"] == read_example("sign.png")["dt_polys"]) == (side == 960)
 
 
+def test_limit_of_a_row_replaces_that_of_its_yml(mirror, default_models):
+    name = "PP-OCRv6_medium_det"
+    model = default_models["PP-OCRv4_mobile_det"]
+    files = {path.name: path.read_bytes() for path in (model.program, model.params)}
+    yml = make_yml(name, [{"DetResizeForTest": {"resize_long": 960}}], {"name": "DBPostProcess", "thresh": 0.25})
+    mirror.serve(name, make_tar({**files, "inference.yml": yml}, f"{name}_infer/"))
+    settings = resolve_model(name, "det").settings
+    assert (settings["Detection.limit_side_len"], settings["Detection.limit_type"]) == (1280, "max")
+    assert (settings["Detection.thresh"], settings["Detection.box_thresh"]) == (0.25, 0.45)
+
+
 @pytest.mark.parametrize("name", ["PP-OCRv4_server_rec", "ch_SVTRv2_rec", "ch_RepSVTR_rec"])
 @pytest.mark.parametrize("order", ["usual", "with the space", "turned round"])
 def test_rec_row_reads_what_its_yml_says(mirror, default_models, read_example, examples, name, order):
@@ -466,8 +477,8 @@ def test_constants_are_in_the_registry(mirror):
     model = resolve_model("PP-OCRv6_tiny_det", "det")
     assert (model.settings["Detection.box_thresh"], model.settings["Detection.unclip_ratio"]) == (0.4, 1.4)
     assert model.settings_source == "registry"
-    # Those of v5 are v4's, which are the defaults.
-    defaults = load_config("OCR").values
+    # Except for the limit, those of v5 are v4's, which are the defaults.
+    defaults = load_config("OCR").values | {"Detection.limit_side_len": 1280}
     for path, value in REGISTRY["PP-OCRv5_mobile_det"].settings.items():
         assert defaults[path] == (tuple(value) if isinstance(value, list) else value)
 
