@@ -1,6 +1,6 @@
 """Measure how recognisers read languages, and how many spaces they lose, on lines rendered with given fonts.
 
-    python -m benchmarks.languages --fonts FILE ... --model NAME=DET,REC ... [--lang CODE ...] [--size 24 40] [--gap 1]
+    python -m benchmarks.languages --fonts FILE ... --model NAME=DET,REC ... [--lang CODE ...]
 
 Lines are 3 to 9 words (8 to 24 Japanese characters) from the sentences in languages.txt, 24 to 40 px high, in each
 given font that has every character of the language. Recognition reads each line from its own picture; `pages` are
@@ -28,8 +28,6 @@ from edge_ocr.drawing import has_glyphs
 
 SENTENCES = Path(__file__).with_name("languages.txt")
 SEED = 20261129
-# Room around a line, as a share of its size: what detection leaves.
-MARGIN = 0.2
 LINES_PER_PAGE = 20
 PAGE_WIDTH = 1400
 
@@ -111,13 +109,26 @@ def make_lines(sentences: Sequence[str], count: int, rng: np.random.Generator) -
     return lines
 
 
-def draw_line(text: str, font_path: Path, sizes_px: Sequence[int], gap: float, rng: np.random.Generator) -> BgrImage:
-    """Return the picture of a line; spaces are `gap` times as wide as the font's."""
-    size = int(rng.integers(sizes_px[0], sizes_px[1] + 1))
+@dataclass(frozen=True)
+class Print:
+    """How lines are drawn."""
+
+    sizes_px: tuple[int, int] = (24, 40)
+    """Least and largest em."""
+    gap: float = 1
+    """Width of spaces, in those of the font."""
+    margin: float = 0.2
+    """Room around a line, in ems; 0.2 is about what detection leaves."""
+
+
+def draw_line(text: str, font_path: Path, style: Print, rng: np.random.Generator) -> BgrImage:
+    """Return the picture of a line."""
+    gap = style.gap
+    size = int(rng.integers(style.sizes_px[0], style.sizes_px[1] + 1))
     font = ImageFont.truetype(str(font_path), size)
     left, top, right, bottom = font.getbbox(text)
     lost = text.count(" ") * (1 - gap) * font.getlength(" ")
-    margin = round(MARGIN * size)
+    margin = round(style.margin * size)
     paper, ink = int(rng.integers(225, 256)), int(rng.integers(0, 70))
     picture = Image.new("L", (round(right - left - lost) + 2 * margin, round(bottom - top) + 2 * margin), paper)
     x, pen = margin - left, ImageDraw.Draw(picture)
@@ -150,8 +161,10 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=10)
     parser.add_argument("--size", nargs=2, type=int, default=(24, 40), metavar="PX", help="least and largest em")
     parser.add_argument("--gap", type=float, default=1, help="width of spaces, in those of the font")
+    parser.add_argument("--margin", type=float, default=0.2, help="room around a line, in ems")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and wrong lines here")
     options = parser.parse_args()
+    style = Print(tuple(options.size), options.gap, options.margin)
     sentences = read_sentences()
     codes = options.lang or list(sentences)
     drawn: dict[str, tuple[list[str], list[BgrImage]]] = {}
@@ -161,9 +174,7 @@ def main() -> None:
             parser.error(f"{code}: none of the fonts has all its characters")
         rng = np.random.default_rng(SEED)
         lines = make_lines(sentences[code], options.lines, rng)
-        pictures = [
-            draw_line(line, fonts[i % len(fonts)], options.size, options.gap, rng) for i, line in enumerate(lines)
-        ]
+        pictures = [draw_line(line, fonts[i % len(fonts)], style, rng) for i, line in enumerate(lines)]
         drawn[code] = lines, pictures
         print(f"{code}: {', '.join(path.stem for path in fonts)}", flush=True)
     print("| model | language | lines exact | 1-NED | lost spaces | extra spaces | lines of pages exact |", flush=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import ImageFont
 
-from benchmarks.languages import Count, align, draw_line, draw_page, make_lines, read_sentences
+from benchmarks.languages import Count, Print, align, draw_line, draw_page, make_lines, read_sentences
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_lines_are_pieces_of_the_sentences():
 
 def test_gap_changes_the_width_of_spaces_only(font):
     def draw(text: str, gap: float) -> np.ndarray:
-        return draw_line(text, font, (40, 40), gap, np.random.default_rng(3))
+        return draw_line(text, font, Print((40, 40), gap), np.random.default_rng(3))
 
     whole, narrow, wide = (draw("ab cd", gap).shape for gap in (1, 0.5, 2))
     assert narrow[1] < whole[1] < wide[1]
@@ -76,7 +76,7 @@ def test_gap_changes_the_width_of_spaces_only(font):
 
 def test_page_has_every_line(font):
     rng = np.random.default_rng(4)
-    pictures = [draw_line(text, font, (24, 40), 1, rng) for text in ("one", "two")]
+    pictures = [draw_line(text, font, Print(), rng) for text in ("one", "two")]
     page = draw_page(pictures)
     dark = (page < 128).any(axis=(1, 2))
     assert int(np.diff(dark.astype(int)).clip(0).sum()) == 2
