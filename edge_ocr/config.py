@@ -16,6 +16,7 @@ from edge_ocr.core.settings import (
     MAX_DETECTION_SIDE,
     DetectionSettings,
     OrientationSettings,
+    PageOrientationSettings,
     RecognitionSettings,
 )
 from edge_ocr.devices import Precision, parse_device
@@ -197,6 +198,8 @@ _FIELDS: Mapping[str, _Field] = MappingProxyType(
         _RECOGNIZER: _Field("PP-OCRv4_mobile_rec", _text),
         "Pipeline.text_line_orientation_model": _Field("ch_ppocr_mobile_v2_cls", _text),
         "Pipeline.use_text_line_orientation": _Field(False, _flag),
+        "Pipeline.page_orientation_model": _Field("PP-LCNet_x1_0_doc_ori", _text),
+        "Pipeline.use_page_orientation": _Field(False, _flag),
         "Pipeline.text_rec_batch_size": _Field(8, _integer(1, 256)),
         "Pipeline.device": _Field("cpu", _device),
         "Detection.limit_side_len": _Field(960, _integer(32, MAX_DETECTION_SIDE)),
@@ -213,7 +216,18 @@ _FIELDS: Mapping[str, _Field] = MappingProxyType(
         "Recognition.text_score": _Field(0.5, _number(0, 1)),
         "Recognition.direction": _Field("ltr", _choice("ltr", "rtl")),
         "Orientation.image_shape": _Field((3, 48, 192), _image_shape),
+        "Orientation.keep_ratio": _Field(True, _flag),
+        "Orientation.channel_order": _Field("BGR", _choice("BGR", "RGB")),
+        "Orientation.mean": _Field((0.5, 0.5, 0.5), _three(_number(0, 1))),
+        "Orientation.std": _Field((0.5, 0.5, 0.5), _three(_number(0, 1, above=True))),
         "Orientation.thresh": _Field(0.9, _number(0, 1)),
+        "PageOrientation.resize_short": _Field(256, _integer(8, 4096)),
+        "PageOrientation.image_shape": _Field((3, 224, 224), _image_shape),
+        "PageOrientation.mean": _Field((0.485, 0.456, 0.406), _three(_number(0, 1))),
+        "PageOrientation.std": _Field((0.229, 0.224, 0.225), _three(_number(0, 1, above=True))),
+        # Trained with smoothed labels, the network gives at most 0.94. Of 60 upright photos and scans, it takes none
+        # for turned with more than 0.71.
+        "PageOrientation.thresh": _Field(0.85, _number(0, 1)),
         "Runtime.engine": _Field("auto", _choice("auto", "openvino", "paddle", "onnxruntime")),
         "Runtime.precision": _Field("f32", _choice("f32", "bf16", "f16")),
         "Runtime.threads": _Field(None, _optional(_integer(1, 1024))),
@@ -266,6 +280,14 @@ class PipelineConfig:
         return bool(self.values["Pipeline.use_text_line_orientation"])
 
     @property
+    def page_model(self) -> str:
+        return str(self.values["Pipeline.page_orientation_model"])
+
+    @property
+    def use_page_orientation(self) -> bool:
+        return bool(self.values["Pipeline.use_page_orientation"])
+
+    @property
     def device(self) -> str:
         return str(self.values["Pipeline.device"])
 
@@ -315,7 +337,27 @@ class PipelineConfig:
     @property
     def orientation(self) -> OrientationSettings:
         _, height, width = self.values["Orientation.image_shape"]
-        return OrientationSettings(image_height=height, image_width=width, threshold=self.values["Orientation.thresh"])
+        return OrientationSettings(
+            image_height=height,
+            image_width=width,
+            keep_ratio=self.values["Orientation.keep_ratio"],
+            channel_order=self.values["Orientation.channel_order"],
+            mean=self.values["Orientation.mean"],
+            std=self.values["Orientation.std"],
+            threshold=self.values["Orientation.thresh"],
+        )
+
+    @property
+    def page_orientation(self) -> PageOrientationSettings:
+        _, height, width = self.values["PageOrientation.image_shape"]
+        return PageOrientationSettings(
+            resize_short=self.values["PageOrientation.resize_short"],
+            image_height=height,
+            image_width=width,
+            mean=self.values["PageOrientation.mean"],
+            std=self.values["PageOrientation.std"],
+            threshold=self.values["PageOrientation.thresh"],
+        )
 
     @property
     def input(self) -> InputSettings:

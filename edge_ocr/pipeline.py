@@ -29,7 +29,7 @@ from edge_ocr.models.types import Kind, Model, Progress
 from edge_ocr.results import OcrResult
 
 # Sections of the config with settings of the stages, and the keys in them that belong to a model.
-_STAGES = ("Detection", "Recognition", "Orientation")
+_STAGES = ("Detection", "Recognition", "Orientation", "PageOrientation")
 _LOADED = ("Recognition.character_dict_path",)
 
 
@@ -65,6 +65,9 @@ class OcrPipeline:
             if "cls" in loaded:
                 orientation = config.orientation
                 _probe(loaded["cls"], models["cls"], orientation.image_height, orientation.image_width)
+            if "page" in loaded:
+                page = config.page_orientation
+                _probe(loaded["page"], models["page"], page.image_height, page.image_width)
             self._readers.append(TextReader.build(loaded, fit_charset(models["rec"], classes), config))
         self.config = config
         self._models = models
@@ -82,8 +85,8 @@ class OcrPipeline:
     def derive(self, overrides: Mapping[str, Any]) -> OcrPipeline:
         """Return a pipeline with changed settings of the stages that shares this one's models and devices.
 
-        `overrides`: values by key path in the sections Detection, Recognition and Orientation, such as
-        {"Detection.limit_side_len": 1280}. This pipeline does not change.
+        `overrides`: values by key path in the sections Detection, Recognition, Orientation and PageOrientation, such
+        as {"Detection.limit_side_len": 1280}. This pipeline does not change.
 
         Raises UsageError for other keys and for values out of range.
         """
@@ -197,6 +200,8 @@ def find_models(config: PipelineConfig, progress: Progress | None = None) -> dic
     }
     if config.use_orientation:
         models["cls"] = resolve_model(config.cls_model, "cls", progress=progress)
+    if config.use_page_orientation:
+        models["page"] = resolve_model(config.page_model, "page", progress=progress)
     return models
 
 
@@ -239,6 +244,8 @@ def _change_reader(reader: TextReader, config: PipelineConfig) -> TextReader:
     engines = {"det": reader.detector.engine, "rec": reader.recognizer.engine}
     if reader.classifier is not None:
         engines["cls"] = reader.classifier.engine
+    if reader.page_classifier is not None:
+        engines["page"] = reader.page_classifier.engine
     return TextReader.build(engines, reader.recognizer.charset, config)
 
 

@@ -14,12 +14,13 @@ from .charset import Charset
 from .detection import TextDetector
 from .engines.base import Engine
 from .errors import InputError
-from .geometry import crop_polygon, is_vertical, measure_sides, sort_reading_order
+from .geometry import crop_polygon, is_vertical, measure_line, measure_sides, sort_reading_order
 from .imaging import add_border, plan_border
 from .orientation import OrientationClassifier, turn
+from .page import PageClassifier, turn_back, turn_upright
 from .recognition import TextRecognizer
 from .settings import StageSettings
-from .types import BgrImage, Reading, TextLine
+from .types import BgrImage, Reading, TextBox, TextLine
 
 # If the classifier is uncertain, a line is read both ways, and the turned reading must score this much better: some
 # characters (W and M, 0, H) read well either way, and most lines are upright.
@@ -30,6 +31,9 @@ TURNED_SCORE_MARGIN = 0.1
 # score up to 0.83, most others 0.87 or more.
 UNSURE_SCORE = 0.85
 
+# If the page classifier is uncertain or finds a turned page, this many lines, the longest, are read both ways.
+PROBE_LINES = 6
+
 
 class TextReader:
     """Reads every text line of an image."""
@@ -39,18 +43,21 @@ class TextReader:
         detector: TextDetector,
         recognizer: TextRecognizer,
         classifier: OrientationClassifier | None = None,
+        page_classifier: PageClassifier | None = None,
     ) -> None:
         self.detector = detector
         self.recognizer = recognizer
         self.classifier = classifier
+        self.page_classifier = page_classifier
 
     @classmethod
     def build(cls, engines: Mapping[Any, Engine], charset: Charset, settings: StageSettings) -> TextReader:
-        """Return a reader on the engines for `det`, `rec` and optionally `cls`."""
+        """Return a reader on the engines for `det`, `rec` and optionally `cls` and `page`."""
         return cls(
             TextDetector(engines["det"], settings.detection),
             TextRecognizer(engines["rec"], charset, settings.recognition),
             OrientationClassifier(engines["cls"], settings.orientation) if "cls" in engines else None,
+            PageClassifier(engines["page"], settings.page_orientation) if "page" in engines else None,
         )
 
     def read(self, image: BgrImage, label: str = "picture") -> Reading:
@@ -61,29 +68,28 @@ class TextReader:
         timings: dict[str, float] = {}
         least = self.recognizer.settings.text_score
         try:
-            read = [line for line in self.read_all(image, timings) if line.text]
+            turns, lines = self._read(image, timings)
         except (MemoryError, cv2.error) as error:
             # OpenCV raises cv2.error if memory is short or it does not support the size.
             reason = " ".join(str(error).split()) or "out of memory"
             raise InputError(f"{label} ({image.shape[1]}×{image.shape[0]}) cannot be processed: {reason}") from None
+        read = [line for line in lines if line.text]
+        angle = None if self.page_classifier is None else 90 * turns
         left_out = tuple(line.rec_score for line in read if line.rec_score < least)
-        return Reading([line for line in read if line.rec_score >= least], timings, left_out)
+        return Reading([line for line in read if line.rec_score >= least], timings, left_out, angle)
 
     def read_all(self, image: BgrImage, timings: dict[str, float]) -> list[TextLine]:
         """Return a line for each box, whatever its score; its text is "" if nothing was read.
 
         Puts the time of each stage in milliseconds into `timings`.
         """
-        height, width = image.shape[:2]
-        border = plan_border(height, width)
-        with _timed(timings, "detection"):
-            image = add_border(image, border)
-            boxes = self.detector.detect(image)
-            if self.recognizer.settings.direction == "rtl":
-                boxes = sort_reading_order(boxes, right_to_left=True)
+        return self._read(image, timings)[1]
+
+    def _read(self, image: BgrImage, timings: dict[str, float]) -> tuple[int, list[TextLine]]:
+        """Return how many quarter turns clockwise the page is turned, and a line for each box."""
+        turns, page, boxes = self._find_page(image, timings)
         with _timed(timings, "crop"):
-            crops = [crop_polygon(image, box.polygon) for box in boxes]
-            polygons = [np.clip(box.polygon - border, 0, [width, height]).astype(np.float32) for box in boxes]
+            crops = [crop_polygon(page, box.polygon) for box in boxes]
         turned: list[int] = []
         unsure: list[int] = []
         if self.classifier is not None:
@@ -99,14 +105,62 @@ class TextReader:
             for i, other in zip(unsure, self.recognizer.recognize([turn(crops[i]) for i in unsure])):
                 if other[1] > readings[i][1] + TURNED_SCORE_MARGIN:
                     readings[i] = other
-        return [
-            TextLine(polygon, box.det_score, text, score)
+        height, width = image.shape[:2]
+        upright = [width, height] if turns % 2 == 0 else [height, width]
+        border = plan_border(height, width)
+        polygons = [np.clip(box.polygon - border, 0, upright).astype(np.float32) for box in boxes]
+        return turns, [
+            TextLine(turn_back(polygon, turns, height, width), box.det_score, text, score)
             for polygon, box, (text, score) in zip(polygons, boxes, readings)
         ]
+
+    def _find_page(self, image: BgrImage, timings: dict[str, float]) -> tuple[int, BgrImage, list[TextBox]]:
+        """Return the quarter turns of the page, the picture with the page upright and with a border, and its boxes."""
+        turns, is_certain = 0, True
+        if self.page_classifier is not None:
+            with _timed(timings, "page_orientation"):
+                turns, is_certain = self.page_classifier.find_turns(image)
+        page, boxes = self._detect(image, turns, timings)
+        if turns == 0 and is_certain:
+            return turns, page, boxes
+        with _timed(timings, "page_orientation"):
+            more = self._probe_turns(page, boxes)
+        # Without a legible line, the picture stays as it is.
+        found = 0 if more is None else (turns + more) % 4
+        if found != turns:
+            page, boxes = self._detect(image, found, timings)
+        return found, page, boxes
+
+    def _detect(self, image: BgrImage, turns: int, timings: dict[str, float]) -> tuple[BgrImage, list[TextBox]]:
+        with _timed(timings, "detection"):
+            page = turn_upright(image, turns)
+            page = add_border(page, plan_border(*page.shape[:2]))
+            boxes = self.detector.detect(page)
+            if self.recognizer.settings.direction == "rtl":
+                boxes = sort_reading_order(boxes, right_to_left=True)
+            return page, boxes
+
+    def _probe_turns(self, page: BgrImage, boxes: list[TextBox]) -> int | None:
+        """Return by how many more quarters clockwise the page is turned, according to its longest lines.
+
+        A line votes for the way in which it reads clearly better, by its length and by how much better. None if no line
+        does.
+        """
+        least = self.recognizer.settings.text_score
+        longest = sorted(boxes, key=lambda box: -measure_line(box.polygon).length)[:PROBE_LINES]
+        crops = [crop_polygon(page, box.polygon) for box in longest]
+        readings = self.recognizer.recognize(crops + [turn(crop) for crop in crops])
+        votes = [0.0] * 4
+        for box, (_, score), (_, other) in zip(longest, readings, readings[len(crops) :]):
+            if max(score, other) >= least and abs(score - other) > TURNED_SCORE_MARGIN:
+                # The crop of a vertical line was laid by a quarter turn.
+                way = int(is_vertical(*measure_sides(box.polygon))) + 2 * (other > score)
+                votes[way] += measure_line(box.polygon).length * abs(score - other)
+        return votes.index(max(votes)) if any(votes) else None
 
 
 @contextmanager
 def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
-    timings[stage] = (time.perf_counter() - start) * 1000
+    timings[stage] = timings.get(stage, 0.0) + (time.perf_counter() - start) * 1000

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     """H × W × 3, channels blue, green, red."""
 
     Polygon = NDArray[np.float32]
-    """4 × 2, (x, y) in pixels of the original image; corners TL TR BR BL by their place in it, whichever way the text
-    reads."""
+    """4 × 2, (x, y) in pixels of the original image; corners TL TR BR BL by their place in the upright page,
+    whichever way the text reads."""
 else:
     # NumPy before 1.21, which Debian 11 has, lacks NDArray; so all modules of this package import it for types only.
     BgrImage = Polygon = np.ndarray
@@ -50,11 +50,14 @@ class Reading:
     """Time spent in each stage."""
     left_out: tuple[float, ...] = ()
     """`rec_score` of each line that has text but is not in `lines`, because it scores below `text_score`."""
+    page_angle: int | None = None
+    """How far the page is turned clockwise in the picture: 0, 90, 180 or 270 degrees; None if that was not examined."""
 
     def describe(self, input_path: str | None) -> dict[str, Any]:
         """Return the reading as JSON values, under the keys that every interface of edge-ocr uses.
 
-        `input_path`, `dt_polys` (N × 4 × 2 whole pixels), `dt_scores`, `rec_text`, `rec_score` (N each).
+        `input_path`, `dt_polys` (N × 4 × 2 whole pixels), `dt_scores`, `rec_text`, `rec_score` (N each), and
+        `page_angle` unless it is None.
         """
         return {
             "input_path": input_path,
@@ -62,4 +65,5 @@ class Reading:
             "dt_scores": [line.det_score for line in self.lines],
             "rec_text": [line.text for line in self.lines],
             "rec_score": [line.rec_score for line in self.lines],
+            **({} if self.page_angle is None else {"page_angle": self.page_angle}),
         }

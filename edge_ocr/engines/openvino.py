@@ -20,7 +20,7 @@ from edge_ocr.models.types import Kind, Model
 
 # How many compiled primitives OpenVINO caches for known shapes; its default is 5000. A recogniser has 55 per shape and
 # few shapes that recur: without room for them, each change costs as much as a line. Detection inputs have any size.
-SHAPE_CACHE_CAPACITY: Mapping[Kind, int] = {"det": 16, "rec": 1024, "cls": 16}
+SHAPE_CACHE_CAPACITY: Mapping[Kind, int] = {"det": 16, "rec": 1024, "cls": 16, "page": 1}
 
 # OpenVINO's names for processors' precisions. If f16 is requested, a processor with only bf16 would compute in bf16.
 _CAPABILITIES: Mapping[Precision, str] = {"bf16": "BF16", "f16": "FP16"}

@@ -1,4 +1,4 @@
-"""What det, rec and cls networks return, and the checks for it."""
+"""What det, rec, cls and page networks return, and the checks for it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from edge_ocr.errors import ModelError
 from edge_ocr.models.types import Kind, Model
 
 OUTPUTS: Mapping[Kind, tuple[int | str, ...]] = MappingProxyType(
-    {"det": ("N", 1, "H", "W"), "rec": ("N", "T", "classes"), "cls": ("N", 2)}
+    {"det": ("N", 1, "H", "W"), "rec": ("N", "T", "classes"), "cls": ("N", 2), "page": ("N", 4)}
 )
 """Shape of the output for an input of N × 3 × H × W; T: time steps."""
 
-TENSOR_NAMES: Mapping[Kind, str] = MappingProxyType({"det": "prob_map", "rec": "probs", "cls": "turned_probs"})
+TENSOR_NAMES: Mapping[Kind, str] = MappingProxyType(
+    {"det": "prob_map", "rec": "probs", "cls": "turned_probs", "page": "turn_probs"}
+)
 """Name of the output in reports."""
 
 

@@ -37,7 +37,7 @@ class Progress(Protocol):
         ...
 
 
-Kind = Literal["det", "rec", "cls"]
+Kind = Literal["det", "rec", "cls", "page"]
 
 
 ModelFormat = Literal["pdmodel", "json", "onnx"]
