@@ -216,10 +216,6 @@ _FIELDS: Mapping[str, _Field] = MappingProxyType(
         "Recognition.text_score": _Field(0.5, _number(0, 1)),
         "Recognition.direction": _Field("ltr", _choice("ltr", "rtl")),
         "Orientation.image_shape": _Field((3, 48, 192), _image_shape),
-        "Orientation.keep_ratio": _Field(True, _flag),
-        "Orientation.channel_order": _Field("BGR", _choice("BGR", "RGB")),
-        "Orientation.mean": _Field((0.5, 0.5, 0.5), _three(_number(0, 1))),
-        "Orientation.std": _Field((0.5, 0.5, 0.5), _three(_number(0, 1, above=True))),
         "Orientation.thresh": _Field(0.9, _number(0, 1)),
         "PageOrientation.resize_short": _Field(256, _integer(8, 4096)),
         "PageOrientation.image_shape": _Field((3, 224, 224), _image_shape),
@@ -337,15 +333,7 @@ class PipelineConfig:
     @property
     def orientation(self) -> OrientationSettings:
         _, height, width = self.values["Orientation.image_shape"]
-        return OrientationSettings(
-            image_height=height,
-            image_width=width,
-            keep_ratio=self.values["Orientation.keep_ratio"],
-            channel_order=self.values["Orientation.channel_order"],
-            mean=self.values["Orientation.mean"],
-            std=self.values["Orientation.std"],
-            threshold=self.values["Orientation.thresh"],
-        )
+        return OrientationSettings(image_height=height, image_width=width, threshold=self.values["Orientation.thresh"])
 
     @property
     def page_orientation(self) -> PageOrientationSettings:

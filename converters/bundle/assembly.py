@@ -24,6 +24,7 @@ from edge_ocr.core.charset import Charset
 from edge_ocr.errors import ModelError
 from edge_ocr.models.kinds import fit_charset
 from edge_ocr.models.resolve import apply_model, check_width
+from edge_ocr.models.types import Kind
 
 
 def choose_charset(
@@ -144,9 +145,13 @@ def _describe_pipeline(config: PipelineConfig, exported: tuple[ExportedModel, ..
     names = {model.source.model.kind: model.source.model.name for model in exported}
     nested["Pipeline"]["text_det_model"] = names["det"]
     nested["Pipeline"]["text_rec_model"] = names["rec"]
-    # Without a classifier the key is still there and may hold a folder.
-    unused = Path(nested["Pipeline"]["text_line_orientation_model"]).name
-    nested["Pipeline"]["text_line_orientation_model"] = names.get("cls", unused)
+    classifiers: tuple[tuple[Kind, str], ...] = (
+        ("cls", "text_line_orientation_model"),
+        ("page", "page_orientation_model"),
+    )
+    for kind, key in classifiers:
+        # Without a classifier the key is still there and may hold a folder.
+        nested["Pipeline"][key] = names.get(kind, Path(nested["Pipeline"][key]).name)
     # The bundle has its own dict.txt.
     nested["Recognition"]["character_dict_path"] = None
     # Settings of the host do not apply to the device.

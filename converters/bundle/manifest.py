@@ -106,6 +106,7 @@ def describe_settings(config: PipelineConfig) -> dict[str, Any]:
         "detection": config.detection,
         "recognition": config.recognition,
         "orientation": config.orientation,
+        "page_orientation": config.page_orientation,
     }
     # A JSON round trip turns tuples into lists.
     content: dict[str, Any] = json.loads(json.dumps({stage: asdict(settings) for stage, settings in stages.items()}))

@@ -151,11 +151,14 @@ def inspect_bundle(folder: Path, trusted: Path | None = None, *, is_fresh: bool 
                 models[kind] = model
                 checks += _check_graph(folder, kind, model, manifest)
     if config is not None:
-        has_cls = "cls" in models or "cls" in manifest["models"]
-        same = has_cls == config.use_orientation
-        found = f"classifier {'on' if config.use_orientation else 'off'} in pipeline.yaml, "
-        found += f"{'present' if has_cls else 'absent'} in the bundle"
-        checks.append(Check("models", "orientation", same, found))
+        for kind, name, is_used in (
+            ("cls", "orientation", config.use_orientation),
+            ("page", "page_orientation", config.use_page_orientation),
+        ):
+            has = kind in manifest["models"]
+            found = f"classifier {'on' if is_used else 'off'} in pipeline.yaml, "
+            found += f"{'present' if has else 'absent'} in the bundle"
+            checks.append(Check("models", name, has == is_used, found))
     notes = []
     if trusted is None or not is_fresh:
         notes += [f"{clean_text(name)} is not in the manifest" for name in sorted(_list_strangers(folder, manifest))]

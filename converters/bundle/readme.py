@@ -33,7 +33,12 @@ _LIMITS = {
     "long": "its longer side is exactly",
 }
 
-_KINDS = {"det": "finds text lines", "rec": "reads one line", "cls": "finds upside-down lines"}
+_KINDS = {
+    "det": "finds text lines",
+    "rec": "reads one line",
+    "cls": "finds upside-down lines",
+    "page": "finds turned pages",
+}
 
 
 _DETECTION = """\
@@ -48,6 +53,13 @@ Detection: add a border to small pictures and strips (`constants.border`). Scale
 _CROPS = """\
 Cut each rectangle out with a perspective transform. Turn the crop by 90 degrees if it is at least 1.5 times taller
    than wide.
+"""
+_PAGE = """\
+Page: scale the picture so that its shorter side is `PageOrientation.resize_short`, cut
+   `PageOrientation.image_shape` out of its middle, and normalise each channel, red first: (x / 255 - mean) / std. Run
+   `models/page.nb`; class n means that the page is turned by n x 90 degrees clockwise. Turn the picture back. If the
+   class is not 0, or its probability is not above `PageOrientation.thresh`, read the longest lines both ways to find
+   out how the page is turned (`constants.page_orientation`).
 """
 _ORIENTATION = """\
 Orientation: scale and pad the crop as for recognition, to `Orientation.image_shape`, and run `models/cls.nb`. If its
@@ -188,8 +200,9 @@ def _describe_first_step(contents: BundleContents) -> str:
         given += f" --quantize {options.precision}"
     if options.charset != "full":
         given += f" --charset {options.charset if options.charset in NAMED_CHARSETS else 'FILE'}"
-    if contents.find_model("cls") is not None:
-        given += " --with-cls"
+    turned = contents.config.use_page_orientation, contents.config.use_orientation
+    if any(turned):
+        given += f" --orientation {'both' if all(turned) else 'page' if turned[0] else 'line'}"
     if not options.optimize:
         given += " --no-optimize"
     if options.lite_version != LITE_VERSION:
@@ -206,7 +219,8 @@ Paddle-Lite's library is missing, and the build needs it. Fetch it, then export 
 
 
 def _describe_steps(contents: BundleContents) -> str:
-    steps = [_DETECTION.format(limit=_LIMITS[contents.config.detection.limit_type]), _CROPS]
+    steps = [] if contents.find_model("page") is None else [_PAGE]
+    steps += [_DETECTION.format(limit=_LIMITS[contents.config.detection.limit_type]), _CROPS]
     if contents.find_model("cls") is not None:
         steps.append(_ORIENTATION)
     return "".join(f"{number}. {step}" for number, step in enumerate([*steps, _RECOGNITION, _DECODING], 1))

@@ -37,7 +37,7 @@ from edge_ocr.models.types import Archive, Kind, Published, SourceFile, Wheel
 _APACHE = (DisjunctiveLicense(id="Apache-2.0"),)
 
 _TASKS: Mapping[Kind, str] = MappingProxyType(
-    {"det": "text detection", "rec": "text recognition", "cls": "text line orientation"}
+    {"det": "text detection", "rec": "text recognition", "cls": "text line orientation", "page": "page orientation"}
 )
 
 # What install.sh looks for, by pip's names; the board chooses their versions.

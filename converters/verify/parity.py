@@ -96,6 +96,13 @@ TOLERANCES: tuple[Tolerance, ...] = (
         "Two classes; a line is turned from 0.9 on; measured 2.2e-6, 7.1e-4 and 7.7e-2.",
     ),
     Tolerance(
+        "tensors",
+        "page.turn_probs.max_abs_diff",
+        "at most",
+        {"fp32": 1e-4, "int16": 2e-2, "int8": 3e-1},
+        "As for lines; four classes. An uncertain page is read to find out how it is turned.",
+    ),
+    Tolerance(
         "boxes",
         "boxes.matched_share",
         "at least",

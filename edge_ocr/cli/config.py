@@ -28,14 +28,19 @@ def list_pipelines(as_json: options.Json = False) -> None:
     rows: list[dict[str, str | None]] = []
     for name in sorted(file.stem for file in find_config_folder().glob("*.yaml")):
         config = load_config(name)
-        cls_model = config.cls_model if config.use_orientation else None
         rows.append(
-            {"name": name, "det_model": config.det_model, "rec_model": config.rec_model, "cls_model": cls_model}
+            {
+                "name": name,
+                "det_model": config.det_model,
+                "rec_model": config.rec_model,
+                "cls_model": config.cls_model if config.use_orientation else None,
+                "page_model": config.page_model if config.use_page_orientation else None,
+            }
         )
     if as_json:
         print_json(rows)
     else:
-        columns = ("pipeline", "detection", "recognition", "orientation")
+        columns = ("pipeline", "detection", "recognition", "line orientation", "page orientation")
         print_rows(columns, [[value or "-" for value in row.values()] for row in rows], heading=False)
 
 
@@ -70,7 +75,12 @@ def show(
 ) -> None:
     """Show every setting in force and where it came from."""
     config = chosen.load()
-    models: dict[Kind, str] = {"det": config.det_model, "rec": config.rec_model, "cls": config.cls_model}
+    models: dict[Kind, str] = {
+        "det": config.det_model,
+        "rec": config.rec_model,
+        "cls": config.cls_model,
+        "page": config.page_model,
+    }
     for kind, name in models.items():
         config = _apply_model(config, name, kind)
     if as_json:

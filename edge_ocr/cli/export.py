@@ -31,8 +31,13 @@ def export(
     lang: options.Lang = None,
     det_model: options.DetModel = None,
     rec_model: options.RecModel = None,
-    cls_model: Annotated[str | None, typer.Option(metavar="NAME|DIR", help="Include this classifier.")] = None,
-    with_cls: Annotated[bool, typer.Option("--with-cls", help="Include the default orientation classifier.")] = False,
+    cls_model: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="Classifier for --orientation line and both.")
+    ] = None,
+    page_model: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="Classifier for --orientation page and both.")
+    ] = None,
+    orientation: options.Orientation = None,
     arch: Annotated[
         str | None, typer.Option(metavar="NAMES", help="For arm: armv8 (default), armv7hf, or both.")
     ] = None,
@@ -90,9 +95,14 @@ def export(
         "Pipeline.text_det_model": ("--det-model", det_model),
         "Pipeline.text_rec_model": ("--rec-model", rec_model),
         "Pipeline.text_line_orientation_model": ("--cls-model", cls_model),
-        # Without either option, --set or the pipeline file decides.
-        "Pipeline.use_text_line_orientation": ("--with-cls", True if with_cls or cls_model else None),
+        "Pipeline.page_orientation_model": ("--page-model", page_model),
+        # Without the option, --set or the pipeline file decides.
+        **options.choose_orientation(orientation),
     }
+    if orientation is None:
+        # A classifier is named to be used.
+        named["Pipeline.use_text_line_orientation"] = ("--cls-model", True if cls_model else None)
+        named["Pipeline.use_page_orientation"] = ("--page-model", True if page_model else None)
     config = options.load_with_options(pipeline, named, settings)
     chosen = ExportOptions(
         precision="fp32" if quantize is Quantize.none else quantize.value,

@@ -46,7 +46,9 @@ Engine = Annotated[
 UseHpip = Annotated[bool | None, _option("--use-hpip/--no-hpip", help="Require a fast engine, or use Paddle's own.")]
 DetModel = Annotated[str | None, _option(metavar="NAME|DIR", help="Detection model.")]
 RecModel = Annotated[str | None, _option(metavar="NAME|DIR", help="Recognition model.")]
-Orientation = Annotated[bool | None, _option("--orientation/--no-orientation", help="Also read upside-down lines.")]
+Orientation = Annotated[
+    str | None, _option(metavar="WHAT", help="Also read turned text: page, line, both or none.", show_default=False)
+]
 LimitSideLen = Annotated[int | None, _option(metavar="PIXELS", help="Side length at which detection runs.")]
 LimitTypeOption = Annotated[
     LimitType | None, _option("--limit-type", metavar="SIDE", help="Side that the limit is for: max, min or long.")
@@ -84,13 +86,36 @@ class PipelineOptions:
             "Runtime.engine": ("--engine", self.engine and self.engine.value),
             "Pipeline.text_det_model": ("--det-model", self.det_model),
             "Pipeline.text_rec_model": ("--rec-model", self.rec_model),
-            "Pipeline.use_text_line_orientation": ("--orientation", self.orientation),
+            **choose_orientation(self.orientation),
             "Detection.limit_side_len": ("--limit-side-len", self.limit_side_len),
             "Detection.limit_type": ("--limit-type", self.limit_type and self.limit_type.value),
             "Recognition.text_score": ("--text-score", self.text_score),
             "Runtime.threads": ("--threads", self.threads),
         }
         return load_with_options(self.pipeline, named, self.settings)
+
+
+# Whether pages and lines are turned upright.
+_ORIENTATIONS = {"page": (True, False), "line": (False, True), "both": (True, True), "none": (False, False)}
+
+
+def choose_orientation(chosen: str | None) -> dict[str, tuple[str, Any]]:
+    """Return the settings for `--orientation`, as `load_with_options` takes them.
+
+    Raises UsageError for any other value: it used to be a flag without a value.
+    """
+    from edge_ocr.errors import UsageError
+
+    if chosen not in (None, *_ORIENTATIONS):
+        raise UsageError(
+            f"--orientation {chosen}: expected page, line, both or none",
+            "write --orientation line for what the flag --orientation did",
+        )
+    page, line = (None, None) if chosen is None else _ORIENTATIONS[chosen]
+    return {
+        "Pipeline.use_page_orientation": ("--orientation", page),
+        "Pipeline.use_text_line_orientation": ("--orientation", line),
+    }
 
 
 def takes_pipeline(command: Callable[..., None]) -> Callable[..., None]:

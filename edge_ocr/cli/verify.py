@@ -43,7 +43,10 @@ def verify(
         str | None, typer.Option(metavar="NAME|DIR", help="Reference for recognition, if not the manifest's.")
     ] = None,
     cls_model: Annotated[
-        str | None, typer.Option(metavar="NAME|DIR", help="Reference for orientation, if not the manifest's.")
+        str | None, typer.Option(metavar="NAME|DIR", help="Reference for lines' orientation, if not the manifest's.")
+    ] = None,
+    page_model: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="Reference for page orientation, if not the manifest's.")
     ] = None,
     dictionary: Annotated[
         Path | None, typer.Option("--dict", metavar="FILE", help="Dictionary of the reference, if it has none.")
@@ -68,7 +71,7 @@ def verify(
 
     if report is not None and (report.is_dir() or not report.parent.is_dir()):
         raise UsageError(f"--report {report}: expected a file in an existing folder")
-    named: dict[Kind, str | None] = {"det": det_model, "rec": rec_model, "cls": cls_model}
+    named: dict[Kind, str | None] = {"det": det_model, "rec": rec_model, "cls": cls_model, "page": page_model}
     chosen = VerifyOptions(
         images=tuple(images or ()),
         truth=gt,

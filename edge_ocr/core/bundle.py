@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ModelError, ToolchainError
 from .files import hash_stream
-from .settings import DetectionSettings, OrientationSettings, RecognitionSettings
+from .settings import DetectionSettings, OrientationSettings, PageOrientationSettings, RecognitionSettings
 from .trust import (
     MAX_MANIFEST_BYTES,
     NoOpenSslError,
@@ -56,7 +56,7 @@ INSTALLED = ".installed"
 # Longest quote from a manifest in an error, in characters.
 _MAX_REASON = 200
 
-_Settings = TypeVar("_Settings", DetectionSettings, RecognitionSettings, OrientationSettings)
+_Settings = TypeVar("_Settings", DetectionSettings, RecognitionSettings, OrientationSettings, PageOrientationSettings)
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,9 @@ class DeviceBundle:
     detection: DetectionSettings
     recognition: RecognitionSettings
     orientation: OrientationSettings
+    page_orientation: PageOrientationSettings
     kinds: tuple[str, ...]
-    """Kinds of its models: det, rec and often cls."""
+    """Kinds of its models: det, rec and often cls and page."""
     trust: Trust | None = None
     """The keys that this machine trusts; None if it accepts every bundle."""
     release: Release | None = None
@@ -355,6 +356,7 @@ def _parse_manifest(folder: Path, content: bytes) -> DeviceBundle:
         _read_settings(DetectionSettings, settings["detection"]),
         _read_settings(RecognitionSettings, settings["recognition"]),
         _read_settings(OrientationSettings, settings["orientation"]),
+        _read_settings(PageOrientationSettings, settings["page_orientation"]),
         tuple(kind for kind in (name.rstrip("?") for name in _MODELS) if manifest["models"].get(kind)),
     )
 
@@ -373,15 +375,15 @@ def _check_values(manifest: Mapping[str, Any]) -> None:
     lacking = [kind for kind in manifest["models"] if kind not in (manifest.get("onnx") or manifest["models"])]
     if lacking:
         raise ValueError(f"onnx has no {', '.join(lacking)}")
-    detection = manifest["settings"]["detection"]
-    if detection["limit_type"] not in ("max", "min", "long"):
-        raise ValueError(f"settings.detection.limit_type is {detection['limit_type']!r}")
-    direction = manifest["settings"]["recognition"]["direction"]
-    if direction not in ("ltr", "rtl"):
-        raise ValueError(f"settings.recognition.direction is {direction!r}")
-    for name in ("mean", "std"):
-        if len(detection[name]) != 3:
-            raise ValueError(f"settings.detection.{name} has {len(detection[name])} numbers, expected 3")
+    settings = manifest["settings"]
+    if settings["detection"]["limit_type"] not in ("max", "min", "long"):
+        raise ValueError(f"settings.detection.limit_type is {settings['detection']['limit_type']!r}")
+    if settings["recognition"]["direction"] not in ("ltr", "rtl"):
+        raise ValueError(f"settings.recognition.direction is {settings['recognition']['direction']!r}")
+    for stage in ("detection", "page_orientation"):
+        for name in ("mean", "std"):
+            if len(settings[stage][name]) != 3:
+                raise ValueError(f"settings.{stage}.{name} has {len(settings[stage][name])} numbers, expected 3")
 
 
 def _read_settings(kind: type[_Settings], values: Mapping[str, Any]) -> _Settings:
@@ -398,7 +400,7 @@ def _describe_settings(kind: type[Any]) -> dict[str, Any]:
     return {field.name: shapes.get(str(field.type), [(int, float)]) for field in fields(kind)}
 
 
-_MODELS = {"det": {"file": str}, "rec": {"file": str}, "cls?": {"file": str}}
+_MODELS = {"det": {"file": str}, "rec": {"file": str}, "cls?": {"file": str}, "page?": {"file": str}}
 _LINE = {"polygon": [[(int, float)]], "det_score": (int, float), "text": str, "rec_score": (int, float)}
 
 # The parts of a manifest that this package reads. A key with a question mark may be missing or null; an asterisk means
@@ -414,6 +416,7 @@ _SHAPE: dict[str, Any] = {
         "detection": _describe_settings(DetectionSettings),
         "recognition": _describe_settings(RecognitionSettings),
         "orientation": _describe_settings(OrientationSettings),
+        "page_orientation": _describe_settings(PageOrientationSettings),
     },
     "golden?": {"image": str, "lines": [_LINE]},
     "files": {"*": {"sha256": str, "size_bytes": int}},

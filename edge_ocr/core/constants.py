@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import detection, geometry, imaging, pipeline, recognition, windows
+from . import detection, geometry, imaging, page, pipeline, recognition, windows
 from .settings import MAX_DETECTION_SIDE
 
 
@@ -77,6 +77,10 @@ def list_constants() -> dict[str, Any]:
             "turned_class": 1,
             "turned_score_margin": pipeline.TURNED_SCORE_MARGIN,
             "unsure_score": pipeline.UNSURE_SCORE,
+        },
+        "page_orientation": {
+            "max_view_ratio": page.MAX_VIEW_RATIO,
+            "probe_lines": pipeline.PROBE_LINES,
         },
     }
 

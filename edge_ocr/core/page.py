@@ -43,7 +43,7 @@ def prepare_page(image: BgrImage, settings: PageOrientationSettings) -> NDArray[
     top, left = max(0, height - view) // 2, max(0, width - view) // 2
     image = image[top : top + min(height, view), left : left + min(width, view)]
     height, width = image.shape[:2]
-    scale = settings.resize_short / min(height, width)
+    scale = max(settings.resize_short, settings.image_height, settings.image_width) / min(height, width)
     image = resize_picture(image, round(width * scale), round(height * scale))
     top = (image.shape[0] - settings.image_height) // 2
     left = (image.shape[1] - settings.image_width) // 2

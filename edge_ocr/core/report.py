@@ -10,12 +10,12 @@ from .settings import MAX_DETECTION_SIDE, DetectionSettings
 from .types import Reading
 from .windows import BLIND_SCALE
 
-_OPTIONS = ("--limit-side-len {}", "--text-score {:g}", "--limit-type long", "--orientation")
+_OPTIONS = ("--limit-side-len {}", "--text-score {:g}", "--limit-type long", "--orientation line")
 _EXPORT_OPTIONS = (
     "--set Detection.limit_side_len={}",
     "--set Recognition.text_score={:g}",
     "--set Detection.limit_type=long",
-    "--with-cls",
+    "--orientation line",
 )
 
 

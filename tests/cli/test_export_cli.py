@@ -40,7 +40,7 @@ def list_names(folder):
 
 def test_export_prints_the_bundle_only(opt, tmp_path):
     out = tmp_path / "bundle"
-    ended = run_export("--target", "arm", "--out", out, "--with-cls")
+    ended = run_export("--target", "arm", "--out", out, "--orientation", "line")
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == f"{out}\n"
     assert list_names(out / "models") == ["cls.nb", "det.nb", "rec.nb"]

@@ -101,7 +101,7 @@ def test_empty_result_is_reported_with_its_page(cli, sign, tmp_path):
 
     blank = Image.new("RGB", (1000, 40), "white")
     blank.save(tmp_path / "pages.tif", save_all=True, append_images=[Image.open(sign).convert("RGB"), blank])
-    done = cli("predict", tmp_path / "pages.tif", "--orientation", "--format", "jsonl")
+    done = cli("predict", tmp_path / "pages.tif", "--orientation", "line", "--format", "jsonl")
     assert (done.code, len(done.out.splitlines())) == (0, 3)
     for number, line in zip((1, 3), done.err.splitlines(), strict=True):
         assert line.startswith(f"No text found in page {number} of {tmp_path / 'pages.tif'}; ")
@@ -114,7 +114,7 @@ def test_empty_result_of_lines_upside_down_names_the_option_that_reads_them(cli,
     assert done.err.startswith(f"No text found in {upside_down}; ")
     assert "--orientation" in done.err
     assert done.err.count("\n") == 1
-    assert cli("predict", upside_down, "--orientation").err == ""
+    assert cli("predict", upside_down, "--orientation", "line").err == ""
     # By a readable name, not "-".
     assert cli("predict", "-", stdin=upside_down.read_bytes()).err.startswith("No text found in standard input; ")
 
@@ -293,7 +293,7 @@ def test_save_path_below_a_file_is_refused(cli, sign, tmp_path):
 
 def test_options_reach_the_pipeline(cli, upside_down):
     assert cli("predict", upside_down).out == ""
-    assert "转过来" in cli("predict", upside_down, "--orientation").out
+    assert "转过来" in cli("predict", upside_down, "--orientation", "line").out
     assert "转过来" in cli("predict", upside_down, "--set", "Pipeline.use_text_line_orientation=true").out
 
 
@@ -315,7 +315,7 @@ def test_options_that_change_the_way_but_not_the_text(cli, sign, options):
 
 
 def test_text_score_leaves_lines_out(cli, sign):
-    done = cli("predict", sign, "--text-score", "1.0", "--orientation")
+    done = cli("predict", sign, "--text-score", "1.0", "--orientation", "line")
     assert (done.code, done.out) == (0, "")
     assert done.err.startswith(f"No text found in {sign}; ")
     assert "--text-score 0.9" in done.err

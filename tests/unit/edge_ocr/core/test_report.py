@@ -104,7 +104,7 @@ def test_boards_get_advice_about_the_export():
         "a.png", (40, 2000), Reading([], {}, (0.2,)), DETECTION, 0.5, has_orientation=False, on_board=True
     )
     assert said == (
-        "No text found in a.png; try a bundle exported with --with-cls (for lines upside down), "
+        "No text found in a.png; try a bundle exported with --orientation line (for lines upside down), "
         "--set Recognition.text_score=0.2 (1 line, at best 0.20, scored below 0.5), "
         "--set Detection.limit_side_len=2000 (the picture, 2000×40, was scaled down to 960)"
     )
