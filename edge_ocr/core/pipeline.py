@@ -20,7 +20,7 @@ from .orientation import OrientationClassifier, turn
 from .page import PageClassifier, turn_back, turn_upright
 from .recognition import TextRecognizer
 from .settings import StageSettings
-from .types import BgrImage, Reading, TextBox, TextLine
+from .types import BgrImage, Polygon, Reading, TextBox, TextLine
 
 # If the classifier is uncertain, a line is read both ways, and the turned reading must score this much better: some
 # characters (W and M, 0, H) read well either way, and most lines are upright.
@@ -141,22 +141,27 @@ class TextReader:
             return page, boxes
 
     def _probe_turns(self, page: BgrImage, boxes: list[TextBox]) -> int | None:
-        """Return by how many more quarters clockwise the page is turned, according to its longest lines.
-
-        A line votes for the way in which it reads clearly better, by its length and by how much better. None if no line
-        does.
-        """
-        least = self.recognizer.settings.text_score
+        """Return by how many more quarters clockwise the page is turned, according to its longest lines."""
         longest = sorted(boxes, key=lambda box: -measure_line(box.polygon).length)[:PROBE_LINES]
         crops = [crop_polygon(page, box.polygon) for box in longest]
         readings = self.recognizer.recognize(crops + [turn(crop) for crop in crops])
-        votes = [0.0] * 4
-        for box, (_, score), (_, other) in zip(longest, readings, readings[len(crops) :]):
-            if max(score, other) >= least and abs(score - other) > TURNED_SCORE_MARGIN:
-                # The crop of a vertical line was laid by a quarter turn.
-                way = int(is_vertical(*measure_sides(box.polygon))) + 2 * (other > score)
-                votes[way] += measure_line(box.polygon).length * abs(score - other)
-        return votes.index(max(votes)) if any(votes) else None
+        scores = [(score, other) for (_, score), (_, other) in zip(readings, readings[len(crops) :])]
+        return choose_turns([box.polygon for box in longest], scores, self.recognizer.settings.text_score)
+
+
+def choose_turns(polygons: list[Polygon], scores: list[tuple[float, float]], least: float) -> int | None:
+    """Return by how many quarters clockwise a page is turned, 0 to 3; None if its lines do not tell.
+
+    `scores`: how well each line reads as it was cut out, and turned by 180°. A line votes for the way in which it reads
+    clearly better and scores at least `least`, by its length times the difference.
+    """
+    votes = [0.0] * 4
+    for polygon, (score, other) in zip(polygons, scores):
+        if max(score, other) >= least and abs(score - other) > TURNED_SCORE_MARGIN:
+            # The crop of a vertical line was laid by a quarter turn.
+            way = int(is_vertical(*measure_sides(polygon))) + 2 * (other > score)
+            votes[way] += measure_line(polygon).length * abs(score - other)
+    return votes.index(max(votes)) if any(votes) else None
 
 
 @contextmanager

@@ -28,17 +28,10 @@ from edge_ocr.core.imaging import (
     resize_line,
 )
 from edge_ocr.core.orientation import OrientationClassifier
-from edge_ocr.core.pipeline import TextReader
-from edge_ocr.core.recognition import (
-    MAX_WIDTH,
-    Part,
-    TextRecognizer,
-    cut_line,
-    join_readings,
-    plan_batches,
-    plan_width,
-)
-from edge_ocr.core.settings import DetectionSettings, OrientationSettings, RecognitionSettings
+from edge_ocr.core.page import PageClassifier, prepare_page, turn_back, turn_upright
+from edge_ocr.core.pipeline import TextReader, choose_turns
+from edge_ocr.core.recognition import MAX_WIDTH, Part, TextRecognizer, cut_line, join_readings, plan_batches, plan_width
+from edge_ocr.core.settings import DetectionSettings, OrientationSettings, PageOrientationSettings, RecognitionSettings
 from edge_ocr.core.trust import UntrustedError, check_manifest
 from edge_ocr.core.types import TextBox
 from edge_ocr.core.windows import grow_box, has_fine_print, merge_boxes, plan_spans
@@ -71,6 +64,9 @@ def read_settings(settings: dict[str, Any]) -> SimpleNamespace:
         detection=DetectionSettings(**detection),
         recognition=RecognitionSettings(**settings["recognition"]),
         orientation=OrientationSettings(**settings["orientation"]),
+        page_orientation=PageOrientationSettings(
+            **{key: tuple(v) if isinstance(v, list) else v for key, v in settings["page_orientation"].items()}
+        ),
     )
 
 
@@ -137,6 +133,10 @@ def expect(recorded: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dic
         "ctc": list(_expect_texts(made)),
         "arabic": list(_expect_arabic(made)),
         "orientations": list(_expect_orientations(made)),
+        "page_inputs": list(_expect_page_inputs(made)),
+        "page_turns": list(_expect_page_turns()),
+        "page_polygons": list(_expect_page_polygons()),
+        "page_choices": list(_expect_page_choices()),
         "signatures": list(_expect_signatures()),
     }
     return json.loads(json.dumps(content)), made
@@ -573,6 +573,59 @@ def _expect_orientations(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]
         turned, unsure = classifier.find_turned([np.zeros((9, 20, 3), np.uint8)] * len(rows))
         described = asdict(replace(settings, threshold=threshold))
         yield {"name": f"orientation_{name}", "settings": described, "turned": turned, "unsure": unsure}
+
+
+def _expect_page_inputs(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    settings = load_config("OCR").page_orientation
+    for name, view, turns, changes in (
+        ("across", View(LABEL, (60, 80, 150, 110)), 0, {}),
+        ("down", View(SIGN, (100, 130, 75, 130)), 1, {}),
+        ("strip", View(TURNED, (300, 90, 150, 31)), 2, {}),
+        ("tower", View(TURNED, (300, 90, 150, 13), 1), 3, {"resize_short": 40}),
+        ("oblong", View(SIGN, (100, 130, 128, 64)), 0, {"image_height": 48, "image_width": 80}),
+    ):
+        changed = replace(settings, **{"resize_short": 72, "image_height": 64, "image_width": 64, **changes})
+        made[f"page_{name}"] = prepare_page(turn_upright(view.cut(), turns), changed)
+        yield {"name": f"page_{name}", **asdict(view), "quarters": turns, "settings": asdict(changed)}
+
+
+def _expect_page_turns() -> Iterator[dict[str, Any]]:
+    settings = load_config("OCR").page_orientation
+    for probs, threshold in (
+        ([0.93, 0.03, 0.02, 0.02], settings.threshold),
+        ([0.03, 0.92, 0.03, 0.02], settings.threshold),
+        ([0.02, 0.2, 0.5, 0.28], settings.threshold),
+        ([0.02, 0.02, 0.03, 0.93], 0.95),
+        # The first of equal ones counts.
+        ([0.25, 0.25, 0.25, 0.25], 0.2),
+    ):
+        engine = FixedEngine(np.array([probs], np.float32))
+        changed = replace(settings, threshold=threshold)
+        turns, is_certain = PageClassifier(engine, changed).find_turns(np.zeros((30, 20, 3), np.uint8))
+        yield {"probs": probs, "settings": asdict(changed), "turns": turns, "is_certain": is_certain}
+
+
+def _expect_page_polygons() -> Iterator[dict[str, Any]]:
+    polygon = np.array([[10, 20], [70, 24], [68, 40], [8, 36]], np.float32)
+    for turns in range(4):
+        yield {"polygon": polygon.tolist(), "turns": turns, "back": turn_back(polygon, turns, 300, 200).tolist()}
+
+
+def _expect_page_choices() -> Iterator[dict[str, Any]]:
+    across, down = [[0, 0], [90, 0], [90, 20], [0, 20]], [[0, 0], [20, 0], [20, 70], [0, 70]]
+    for lines in (
+        [],
+        [(across, 0.9, 0.3)],
+        [(across, 0.3, 0.9)],
+        [(down, 0.9, 0.3)],
+        [(down, 0.3, 0.9)],
+        # Neither reads clearly better, or well.
+        [(across, 0.9, 0.85), (down, 0.4, 0.1)],
+        [(across, 0.95, 0.6), (down, 0.2, 0.99), (down, 0.8, 0.9)],
+        [(across, 0.95, 0.3), (down, 0.2, 0.99), (across, 0.9, 0.5)],
+    ):
+        found = choose_turns([np.array(line[0], np.float32) for line in lines], [line[1:] for line in lines], 0.5)
+        yield {"lines": [{"polygon": p, "score": s, "other": o} for p, s, o in lines], "turns": found}
 
 
 def _expect_signatures() -> Iterator[dict[str, Any]]:

@@ -149,7 +149,12 @@ def record(cases: Sequence[tuple[str, View, dict[str, Any], int]] = CASES) -> tu
         recognition = replace(config.recognition, batch_size=batch_size)
         runs: list[tuple[str, tuple[int, ...], np.ndarray]] = []
         kept = {kind: RecordingEngine(engine, kind, runs) for kind, engine in engines.items()}
-        settings = SimpleNamespace(detection=detection, recognition=recognition, orientation=config.orientation)
+        settings = SimpleNamespace(
+            detection=detection,
+            recognition=recognition,
+            orientation=config.orientation,
+            page_orientation=config.page_orientation,
+        )
         TextReader.build(kept, charset, settings).read(view.cut())
         maps = [np.round(output * 255).astype(np.uint8) for kind, _, output in runs if kind == "det"]
         # A single map keeps its shape; maps of windows are concatenated.

@@ -105,6 +105,10 @@ def test_it_is_small():
         "ctc",
         "arabic",
         "orientations",
+        "page_inputs",
+        "page_turns",
+        "page_polygons",
+        "page_choices",
         "signatures",
     ],
 )

@@ -9,6 +9,7 @@ import io.github.edgeocr.core.EdgeOcrException
 import io.github.edgeocr.core.Manifest
 import io.github.edgeocr.core.NoEd25519Exception
 import io.github.edgeocr.core.OrientationClassifier
+import io.github.edgeocr.core.PageClassifier
 import io.github.edgeocr.core.Reading
 import io.github.edgeocr.core.Settings
 import io.github.edgeocr.core.TextDetector
@@ -61,7 +62,7 @@ public class EdgeOcr private constructor(
         val image = readBitmap(bitmap)
         val bitmapMs = measureMs(start)
         val reading = recognize(image, cancellation)
-        return Reading(reading.lines, mapOf("bitmap" to bitmapMs) + reading.timingsMs)
+        return Reading(reading.lines, mapOf("bitmap" to bitmapMs) + reading.timingsMs, reading.pageAngle)
     }
 
     /** The same for a picture that is not a bitmap. */
@@ -179,7 +180,8 @@ public class EdgeOcr private constructor(
                 val detector = TextDetector(load("det")!!, settings)
                 val recognizer = TextRecognizer(load("rec")!!, charset, settings.recognition)
                 val classifier = load("cls")?.let { OrientationClassifier(it, settings.orientation) }
-                val reader = TextReader(detector, recognizer, classifier, settings)
+                val pageClassifier = load("page")?.let { PageClassifier(it, settings.pageOrientation) }
+                val reader = TextReader(detector, recognizer, classifier, settings, pageClassifier)
                 // Only now: a bundle that fails to load must not lock out the previous one.
                 bundle.release?.let { trust?.note(it) }
                 return EdgeOcr(bundle, engines, reader, settings, measureMs(start))

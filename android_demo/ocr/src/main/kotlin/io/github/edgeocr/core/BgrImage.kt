@@ -10,17 +10,23 @@ public class BgrImage(public val width: Int, public val height: Int, public val 
     /** The picture turned by 90° counter-clockwise. */
     public fun turnLeft(): BgrImage = BgrImage(height, width, move { x, y -> (width - 1 - x) * height + y })
 
+    /** The picture turned by 90° clockwise. */
+    public fun turnRight(): BgrImage = BgrImage(height, width, move { x, y -> x * height + height - 1 - y })
+
     /** The picture turned by 180°. */
     public fun turnAround(): BgrImage = BgrImage(width, height, move { x, y -> (height - y) * width - 1 - x })
 
     /** The columns from [start] to [end], exclusive. */
-    internal fun cutColumns(start: Int, end: Int): BgrImage {
-        val cut = ByteArray(3 * height * (end - start))
-        for (y in 0 until height) {
-            val row = y * width
-            pixels.copyInto(cut, 3 * y * (end - start), 3 * (row + start), 3 * (row + end))
+    internal fun cutColumns(start: Int, end: Int): BgrImage = cut(start, 0, Size(height, end - start))
+
+    /** The part of [size] that starts at [left] and [top]. */
+    internal fun cut(left: Int, top: Int, size: Size): BgrImage {
+        val part = ByteArray(3 * size.height * size.width)
+        for (y in 0 until size.height) {
+            val start = 3 * ((top + y) * width + left)
+            pixels.copyInto(part, 3 * y * size.width, start, start + 3 * size.width)
         }
-        return BgrImage(end - start, height, cut)
+        return BgrImage(size.width, size.height, part)
     }
 
     private inline fun move(place: (x: Int, y: Int) -> Int): ByteArray {

@@ -10,7 +10,7 @@ public class Golden(public val image: String, public val lines: List<TextLine>)
 public class Manifest private constructor(
     /** The version of Paddle-Lite that the models need, such as `v2.13-rc`. */
     public val runtimeVersion: String,
-    /** Files of the networks by role: `det`, `rec` and often `cls`. */
+    /** Files of the networks by role: `det`, `rec` and often `cls` and `page`. */
     public val models: Map<String, String>,
     /** The dictionary's file. */
     public val charsetFile: String,
@@ -76,7 +76,7 @@ public class Manifest private constructor(
         }
 
         private val REQUIRED = listOf("det", "rec")
-        private val MODELS = REQUIRED + "cls"
+        private val MODELS = REQUIRED + listOf("cls", "page")
 
         private fun readGolden(golden: JsonFields) = Golden(
             golden.getText("image"),

@@ -177,6 +177,22 @@ public data class OrientationSettings(
     val unsureScore: Double,
 )
 
+/** Input shape and thresholds of the classifier that finds turned pages. */
+public data class PageOrientationSettings(
+    /** Length in pixels to which the shorter side of a picture is scaled. */
+    val resizeShort: Int,
+    val imageHeight: Int,
+    val imageWidth: Int,
+    /** For red, green and blue. */
+    val normalization: Normalization,
+    /** A class with a lower probability is uncertain. */
+    val threshold: Float,
+    /** The classifier sees the middle of a picture, at most this many times longer than wide. */
+    val maxViewRatio: Int,
+    /** If a page is turned, or that is uncertain, this many lines, the longest, are read both ways. */
+    val probeLines: Int,
+)
+
 /** Everything that the stages need from the manifest: the user's settings and the constants. */
 public data class Settings(
     val detection: DetectionSettings,
@@ -185,6 +201,7 @@ public data class Settings(
     val geometry: GeometrySettings,
     val recognition: RecognitionSettings,
     val orientation: OrientationSettings,
+    val pageOrientation: PageOrientationSettings,
 ) {
     internal companion object {
         /** Reads `settings` and `constants` of a manifest. Throws [BundleException] if a value is missing or wrong. */
@@ -195,6 +212,7 @@ public data class Settings(
             readGeometry(constants.getFields("geometry")),
             readRecognition(settings.getFields("recognition"), constants.getFields("recognition")),
             readOrientation(settings.getFields("orientation"), constants.getFields("orientation")),
+            readPageOrientation(settings.getFields("page_orientation"), constants.getFields("page_orientation")),
         )
 
         fun readDetection(settings: JsonFields, constants: JsonFields) = DetectionSettings(
@@ -285,6 +303,16 @@ public data class Settings(
             turnedClass = constants.getInt("turned_class"),
             turnedScoreMargin = constants.getDouble("turned_score_margin"),
             unsureScore = constants.getDouble("unsure_score"),
+        )
+
+        fun readPageOrientation(settings: JsonFields, constants: JsonFields) = PageOrientationSettings(
+            resizeShort = settings.getInt("resize_short"),
+            imageHeight = settings.getInt("image_height"),
+            imageWidth = settings.getInt("image_width"),
+            normalization = readNormalization(settings),
+            threshold = settings.getDouble("threshold").toFloat(),
+            maxViewRatio = constants.getInt("max_view_ratio"),
+            probeLines = constants.getInt("probe_lines"),
         )
 
         private fun readNormalization(fields: JsonFields) =

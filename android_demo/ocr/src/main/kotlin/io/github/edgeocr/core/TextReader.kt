@@ -2,12 +2,13 @@ package io.github.edgeocr.core
 
 import java.util.concurrent.CancellationException
 
-/** Reads every text line of a picture: detection, crops, orientation, recognition. */
-public class TextReader(
+/** Reads every text line of a picture: page orientation, detection, crops, orientation, recognition. */
+public class TextReader @JvmOverloads constructor(
     private val detector: TextDetector,
     private val recognizer: TextRecognizer,
     private val classifier: OrientationClassifier?,
     private val settings: Settings,
+    private val pageClassifier: PageClassifier? = null,
 ) {
     /**
      * Detects and reads. Leaves out lines whose score is below `textScore`. Without text, there are no lines.
@@ -19,8 +20,9 @@ public class TextReader(
     public fun read(image: BgrImage, cancellation: Cancellation = Cancellation { false }): Reading {
         val timings = LinkedHashMap<String, Double>()
         val least = recognizer.settings.textScore
-        val lines = readAll(image, timings, cancellation).filter { it.text.isNotEmpty() && it.recScore >= least }
-        return Reading(lines, timings)
+        val (turns, all) = readPage(image, timings, cancellation)
+        val lines = all.filter { it.text.isNotEmpty() && it.recScore >= least }
+        return Reading(lines, timings, if (pageClassifier == null) null else QUARTER * turns)
     }
 
     /** Returns a line for each box, whatever its score, "" if nothing was read; adds times in ms to [timings]. */
@@ -28,18 +30,63 @@ public class TextReader(
         image: BgrImage,
         timings: MutableMap<String, Double>,
         cancellation: Cancellation,
-    ): List<TextLine> {
+    ): List<TextLine> = readPage(image, timings, cancellation).second
+
+    private fun readPage(
+        image: BgrImage,
+        timings: MutableMap<String, Double>,
+        cancellation: Cancellation,
+    ): Pair<Int, List<TextLine>> {
         val goOn = { if (cancellation.isCancelled()) throw CancellationException("the reading was cancelled") }
         goOn()
-        val imageSize = Size(image.height, image.width)
-        val border = planBorder(image.height, image.width, settings.border)
-        val (framed, boxes) = timings.time("detection") {
-            val bordered = addBorder(image, border)
-            val found = detector.detect(bordered, goOn)
-            val isRightToLeft = recognizer.settings.isRightToLeft
-            bordered to if (isRightToLeft) sortReadingOrder(found, settings.geometry, rightToLeft = true) else found
-        }
+        val page = findPage(image, timings, goOn)
         goOn()
+        return page.turns to readLines(page, Size(image.height, image.width), timings, goOn)
+    }
+
+    /** A picture with its page upright and a border ([framed]), the quarter turns that took, and its boxes. */
+    private class Page(val framed: BgrImage, val turns: Int, val boxes: List<TextBox>)
+
+    private fun findPage(image: BgrImage, timings: MutableMap<String, Double>, goOn: () -> Unit): Page {
+        val guess = pageClassifier?.let { timings.time("page_orientation") { it.findTurns(image) } }
+        goOn()
+        val page = detect(image, guess?.turns ?: 0, timings, goOn)
+        if (guess == null || (guess.turns == 0 && guess.isCertain)) return page
+        goOn()
+        val more = timings.time("page_orientation") { probeTurns(page, goOn) }
+        // Without a legible line, the picture stays as it is.
+        val found = if (more == null) 0 else (page.turns + more) % 4
+        return if (found == page.turns) page else detect(image, found, timings, goOn)
+    }
+
+    private fun detect(image: BgrImage, turns: Int, timings: MutableMap<String, Double>, goOn: () -> Unit) =
+        timings.time("detection") {
+            val upright = turnUpright(image, turns)
+            val framed = addBorder(upright, planBorder(upright.height, upright.width, settings.border))
+            val found = detector.detect(framed, goOn)
+            val isRightToLeft = recognizer.settings.isRightToLeft
+            val boxes = if (isRightToLeft) sortReadingOrder(found, settings.geometry, rightToLeft = true) else found
+            Page(framed, turns, boxes)
+        }
+
+    /** By how many more quarters clockwise the page is turned, according to its longest lines; null if unknown. */
+    private fun probeTurns(page: Page, goOn: () -> Unit): Int? {
+        val polygons = page.boxes.map { it.polygon }.sortedByDescending { measureLine(it).length }
+            .take(settings.pageOrientation.probeLines)
+        val crops = polygons.map { cropPolygon(page.framed, it, settings.geometry) }
+        val readings = recognizer.recognize(crops + crops.map { it.turnAround() }, goOn)
+        val lines = polygons.indices.map { BothWays(polygons[it], readings[it].score, readings[it + crops.size].score) }
+        return chooseTurns(lines, recognizer.settings.textScore, settings)
+    }
+
+    private fun readLines(
+        page: Page,
+        imageSize: Size,
+        timings: MutableMap<String, Double>,
+        goOn: () -> Unit,
+    ): List<TextLine> {
+        val framed = page.framed
+        val boxes = page.boxes
         val crops = timings.time("crop") {
             boxes.map { cropPolygon(framed, it.polygon, settings.geometry) }.toMutableList()
         }
@@ -62,14 +109,20 @@ public class TextReader(
             }
             read
         }
+        val border = planBorder(imageSize.height, imageSize.width, settings.border)
+        val uprightSize = if (page.turns % 2 == 0) imageSize else Size(imageSize.width, imageSize.height)
         return boxes.zip(readings) { box, reading ->
-            val polygon = roundCorners(imageSize) { box.polygon[it].toDouble() - border }
-            TextLine(polygon, box.detScore, reading.text, reading.score)
+            val polygon = roundCorners(uprightSize) { box.polygon[it].toDouble() - border }
+            TextLine(turnBack(polygon, page.turns, imageSize), box.detScore, reading.text, reading.score)
         }
+    }
+
+    private companion object {
+        const val QUARTER = 90
     }
 }
 
 private inline fun <T> MutableMap<String, Double>.time(stage: String, work: () -> T): T {
     val start = System.nanoTime()
-    return work().also { put(stage, (System.nanoTime() - start) / 1e6) }
+    return work().also { put(stage, (get(stage) ?: 0.0) + (System.nanoTime() - start) / 1e6) }
 }

@@ -2,7 +2,7 @@ package io.github.edgeocr.core
 
 /*
  * A polygon is a FloatArray of 8: x and y of four corners in pixels of the original picture, in the order top left, top
- * right, bottom right, bottom left as seen in the picture, whatever the direction of the text.
+ * right, bottom right, bottom left as seen on the upright page, whatever the direction of the text.
  */
 
 /**
@@ -27,9 +27,14 @@ public class TextLine(
 /**
  * The text of one picture.
  *
- * [lines]: from top to bottom, left to right within a row. [timingsMs]: time of each stage, in order.
+ * [lines]: from top to bottom, left to right within a row. [timingsMs]: time of each stage, in order. [pageAngle]: how
+ * far the page is turned clockwise in the picture, 0, 90, 180 or 270 degrees; null if that was not examined.
  */
-public class Reading(public val lines: List<TextLine>, public val timingsMs: Map<String, Double>)
+public class Reading @JvmOverloads constructor(
+    public val lines: List<TextLine>,
+    public val timingsMs: Map<String, Double>,
+    public val pageAngle: Int? = null,
+)
 
 /** A text and the mean probability of its characters, in 0..1; "" and 0.0 if nothing was read. */
 public data class DecodedText(val text: String, val score: Double)

@@ -19,6 +19,7 @@ internal fun openReader(
     classes: List<String> = GoldenFiles.classes,
     settings: Settings = GoldenFiles.readSettings(case),
     det: Engine = ReplayEngine(case, "det", GoldenFiles.readMap("${case.getString("name")}.det")),
+    pageClassifier: PageClassifier? = null,
 ): TextReader {
     val name = case.getString("name")
     return TextReader(
@@ -31,6 +32,7 @@ internal fun openReader(
         // The batches differ from the host's, which does not change results.
         OrientationClassifier(TableEngine(GoldenFiles.readTensor("$name.cls")), settings.orientation),
         settings,
+        pageClassifier,
     )
 }
 

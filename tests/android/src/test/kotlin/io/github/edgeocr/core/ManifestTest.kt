@@ -37,6 +37,13 @@ class ManifestTest {
     }
 
     @Test
+    fun `a bundle may have a classifier of pages`() {
+        val manifest = content
+        manifest.getJSONObject("models").apply { put("page", getJSONObject("cls")) }
+        assertEquals(setOf("det", "rec", "cls", "page"), Manifest.parse(manifest.toString()).models.keys)
+    }
+
+    @Test
     fun `anything but JSON is refused`() {
         assertRefused("not JSON", "")
         assertRefused("not JSON", GoldenFiles.manifest.dropLast(50))
@@ -115,10 +122,10 @@ class ManifestTest {
             "models.det", "models.rec.file", "charset.file", "charset.classes", "charset.blank_index", "golden.image",
             "golden.lines", "settings.detection.limit_type", "settings.detection.mean",
             "settings.recognition.min_width", "settings.detection.bin_threshold",
-            "settings.orientation.image_width", "constants.detection.max_side",
+            "settings.orientation.image_width", "settings.page_orientation.resize_short", "constants.detection.max_side",
             "settings.detection.windows", "constants.border", "constants.border.pixels", "constants.windows",
             "constants.windows.tile_share", "constants.recognition.part_width", "constants.recognition.space_ratio",
-            "constants.geometry.row_tolerance", "constants.recognition.std", "constants.orientation.turned_class",
+            "constants.geometry.row_tolerance", "constants.recognition.std", "constants.orientation.turned_class", "constants.page_orientation.probe_lines",
         )
     }
 }
