@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from converters.graph.passes import PassReport, run_passes
+from converters.graph.passes.correct_biases import correct_biases
 from converters.lite.nb.read import normalise, parse_nb
-from converters.lite.opt import check_support, run_opt
+from converters.lite.opt import Precision, check_support, run_opt
 from converters.lite.toolchain import OptToolchain
 from converters.plan import ExportedModel, ExportOptions, FileEntry, SourceModel
 from converters.sources import list_source_files, read_model_program
@@ -73,13 +77,7 @@ class Conversion:
             model, program = self.source.model, self.source.program
             kept = self.kept if model.kind == "rec" else None
             self.passes = tuple(run_passes(program, kept_classes=kept, optimize=self.options.optimize))
-            try:
-                program.write(self._program, self._params)
-            except OSError as error:
-                raise UsageError(
-                    f"cannot write the edited {model.name} to {self.scratch}: {error.strerror}",
-                    "free some space there, or set TMPDIR to another folder",
-                ) from None
+            self._write()
             if self.passes:
                 before, after = self.passes[0].ops_before, self.passes[-1].ops_after
                 self.report(f"{model.kind}: passes, {before} ops → {after}")
@@ -92,8 +90,14 @@ class Conversion:
                     stop=self.stop,
                 )
 
-    def convert(self) -> ExportedModel:
-        """Run opt and read its output."""
+    def correct(self, means: Mapping[str, NDArray[np.float64]]) -> None:
+        """Correct biases for rounded weights; `means` are the mean inputs of layers, by their weights."""
+        with self._timed():
+            self.passes += (correct_biases(self.source.program, means),)
+            self._write()
+
+    def convert(self, precision: Precision | None = None) -> ExportedModel:
+        """Run opt, with the precision of the options if none is given, and read its output."""
         with self._timed():
             model = self.source.model
             with self._name_source():
@@ -103,7 +107,7 @@ class Conversion:
                     self._params,
                     self.scratch / model.kind,
                     valid_places=self.valid_places,
-                    precision=self.options.precision,
+                    precision=precision or self.options.precision,
                     stop=self.stop,
                 )
             where = f"the .nb of {model.name}"
@@ -119,6 +123,15 @@ class Conversion:
         ops = sum(nb.op_histogram().values())
         self.report(f"{model.kind}: opt, {ops} ops, {len(data) / 1e6:.2f} MB")
         return ExportedModel(self.source, read_signature(self._program), self.passes, nb, data, self.seconds)
+
+    def _write(self) -> None:
+        try:
+            self.source.program.write(self._program, self._params)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write the edited {self.source.model.name} to {self.scratch}: {error.strerror}",
+                "free some space there, or set TMPDIR to another folder",
+            ) from None
 
     @contextmanager
     def _timed(self) -> Iterator[None]:

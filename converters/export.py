@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 from converters.bundle.assembly import choose_charset, choose_libraries, settle_config, write_content
@@ -16,6 +17,7 @@ from converters.bundle.ownership import list_written
 from converters.bundle.sbom import build_sbom
 from converters.bundle.targets import find_target
 from converters.bundle.writer import BundleWriter, check_out_dir, check_zip, open_bundle, put_back, write_zip
+from converters.calibration import measure_means
 from converters.convert import Conversion, read_source
 from converters.lite.toolchain import find_opt_interpreter, find_wheel
 from converters.plan import ExportOptions, ExportReport
@@ -24,6 +26,7 @@ from converters.sources.folders import remember_folder
 from converters.text import Report
 from converters.verify.verify import verify_bundle
 from edge_ocr.config import PipelineConfig
+from edge_ocr.core.charset import Charset
 from edge_ocr.errors import NotVerifiedError, ParityError, UsageError
 from edge_ocr.models.types import Progress
 from edge_ocr.pipeline import find_models
@@ -80,6 +83,8 @@ def export_bundle(
                 list(pool.map(Conversion.prepare, jobs))
                 # After the models are checked, because this puts the given library into the store.
                 libraries = choose_libraries(chosen, abis, toolchain.opt_version, options, report)
+                if options.precision == "int8" and options.optimize:
+                    _correct_biases(jobs, config, charset, pool, report)
                 exported = tuple(pool.map(Conversion.convert, jobs))
             except BaseException:
                 stop.set()  # the pool waits for its threads, which now end opt and start no other
@@ -149,6 +154,22 @@ def export_bundle(
         options.with_onnx,
         parity,
     )
+
+
+def _correct_biases(
+    jobs: Sequence[Conversion], config: PipelineConfig, charset: Charset, pool: Executor, report: Report
+) -> None:
+    """Correct the biases of the recogniser for weights of 8 bits.
+
+    Measured on 38 pictures, PP-OCRv6 tiny: worst_class_diff 1.80 → 0.87, equal lines 0.89 → 0.92. The detector stays as
+    it is: its maps would differ more (mean 0.0012 → 0.0038), though its boxes less (IoU 0.977 → 0.986).
+    """
+    report("measuring the layers' mean inputs on the shipped pictures")
+    plain = pool.map(lambda job: job.convert("fp32"), jobs)
+    means = measure_means({model.source.model.kind: model.nb for model in plain}, config, charset)
+    for job in jobs:
+        if job.source.model.kind == "rec":
+            job.correct(means["rec"])
 
 
 def _explain_unverified(error: NotVerifiedError, bundle: BundleWriter) -> NotVerifiedError:

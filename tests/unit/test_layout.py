@@ -33,9 +33,10 @@ ROOMS: dict[str, set[str]] = {
     "plan": {"lite", "graph", "sources", *SHARED},
     "bundle": {"plan", "lite", "graph", "sources", *SHARED},
     "verify": {"bundle", "plan", "lite", "graph", "sources", *SHARED},
+    "calibration": {"bundle", "plan", "lite", "graph", "sources", *SHARED},
     "deploy": {"bundle", "plan", "lite", *SHARED},
     "convert": {"plan", "lite", "graph", "sources", *SHARED},
-    "export": {"verify", "bundle", "convert", "plan", "lite", "graph", "sources", *SHARED},
+    "export": {"calibration", "verify", "bundle", "convert", "plan", "lite", "graph", "sources", *SHARED},
 }
 # Extras of boards, imported only when they are needed.
 CORE_EXTRAS = {"edge_ocr.core.engines.onnxruntime": "onnxruntime", "edge_ocr.core.trust": "cryptography"}
