@@ -21,7 +21,7 @@ def test_list_has_every_shipped_pipeline_with_its_models(cli):
         config = load_config(name)
         assert models[:2] == [config.det_model, config.rec_model]
     listed = json.loads(cli("config", "list", "--json").out)
-    assert [list(row) for row in listed] == [["name", "det_model", "rec_model", "cls_model"]] * len(SHIPPED)
+    assert [list(row) for row in listed] == [["name", "det_model", "rec_model", "cls_model", "page_model"]] * len(SHIPPED)
     assert [[value or "-" for value in row.values()] for row in listed] == rows
 
 
@@ -29,7 +29,7 @@ def test_list_names_the_classifier_of_a_pipeline_that_uses_it(cli, tmp_path, mon
     (tmp_path / "Mine.yaml").write_text("Pipeline: {use_text_line_orientation: true}\n")
     monkeypatch.setattr("edge_ocr.config.find_config_folder", lambda: tmp_path)
     done = cli("config", "list")
-    assert done.out == "Mine\tPP-OCRv4_mobile_det\tPP-OCRv4_mobile_rec\tch_ppocr_mobile_v2_cls\n"
+    assert done.out == "Mine\tPP-OCRv4_mobile_det\tPP-OCRv4_mobile_rec\tch_ppocr_mobile_v2_cls\t-\n"
 
 
 def test_get_prints_the_shipped_file(cli):

@@ -119,6 +119,19 @@ def test_empty_result_of_lines_upside_down_names_the_option_that_reads_them(cli,
     assert cli("predict", "-", stdin=upside_down.read_bytes()).err.startswith("No text found in standard input; ")
 
 
+@pytest.mark.parametrize("value", ["sideways", "True", ""])
+def test_orientation_is_one_of_four(cli, sign, value):
+    done = cli("predict", sign, "--orientation", value)
+    assert (done.code, done.out) == (2, "")
+    assert f"--orientation {value}: expected page, line, both or none" in done.err
+
+
+def test_orientation_without_a_value_is_refused(cli, sign):
+    done = cli("predict", "--orientation", sign)
+    assert (done.code, done.out) == (2, "")
+    assert "--orientation line" in done.err or "INPUT" in done.err
+
+
 def test_polygons_are_printed_on_one_line_each(cli, sign):
     for inputs in ([sign], [sign, sign]):
         out = cli("predict", *inputs, "--format", "json").out

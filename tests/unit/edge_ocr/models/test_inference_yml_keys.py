@@ -78,12 +78,44 @@ PostProcess:
 """
 
 
+# As published with PP-LCNet_x1_0_textline_ori and PP-LCNet_x1_0_doc_ori.
+TEXTLINE_YML = """\
+PreProcess:
+  transform_ops:
+  - ResizeImage: {size: [160, 80]}
+  - NormalizeImage: {mean: [0.485, 0.456, 0.406], scale: 0.00392156862745098, std: [0.229, 0.224, 0.225]}
+  - ToCHWImage: null
+PostProcess:
+  Topk: {topk: 1, label_list: [0_degree, 180_degree]}
+"""
+PAGE_YML = """\
+PreProcess:
+  transform_ops:
+  - ResizeImage: {resize_short: 256}
+  - CropImage: {size: 224}
+  - NormalizeImage: {mean: [0.485, 0.456, 0.406], scale: 0.00392156862745098, std: [0.229, 0.224, 0.225]}
+  - ToCHWImage: null
+PostProcess:
+  Topk: {topk: 1, label_list: ['0', '90', '180', '270']}
+"""
+
+
 def resolve_yml(tmp_path: Path, kind: Kind, text: str) -> Model:
     folder = tmp_path / "described"
     if not folder.exists():
         make_folder(folder, FILES)
     (folder / "inference.yml").write_text(text, encoding="utf-8")
     return resolve_model(folder, kind)
+
+
+def test_classifiers_of_paddlex(tmp_path):
+    assert resolve_yml(tmp_path, "cls", TEXTLINE_YML).settings == {"Orientation.image_shape": [3, 80, 160]}
+    assert resolve_yml(tmp_path, "page", PAGE_YML).settings == {
+        "PageOrientation.resize_short": 256,
+        "PageOrientation.image_shape": [3, 224, 224],
+        "PageOrientation.mean": [0.485, 0.456, 0.406],
+        "PageOrientation.std": [0.229, 0.224, 0.225],
+    }
 
 
 def test_det_yml(tmp_path):
@@ -274,11 +306,12 @@ def test_empty_yml_changes_nothing(tmp_path):
             "PreProcess: {transform_ops: [RecResizeImg: {image_shape: 48}]}",
             "image_shape: expected a list of 3 whole",
         ),
-        (
-            "cls",
-            "PreProcess: {transform_ops: [ResizeImage: {size: [160, 80]}]}",
-            r"\[0\]\.ResizeImage: expected ClsResizeImg",
-        ),
+        ("cls", "PreProcess: {transform_ops: [ResizeImage: {size: 160}]}", r"ResizeImage\.size: expected a list of 2"),
+        ("page", "PreProcess: {transform_ops: [ResizeImage: {size: [224, 224]}]}", r"ResizeImage\.size: expected resize"),
+        ("page", "PreProcess: {transform_ops: [NormalizeImage: {scale: 1.0}]}", r"scale: expected 1/255"),
+        ("page", "PostProcess: {Topk: {label_list: ['0', '270', '180', '90']}}", r"Topk\.label_list: expected 0, 90"),
+        ("cls", "PostProcess: {Topk: {label_list: ['0', '90', '180', '270']}}", "expected a cls model, actual a page"),
+        ("page", "PostProcess: {Topk: {label_list: [0_degree, 180_degree]}}", "expected a page model, actual a cls"),
         ("cls", "PreProcess: {transform_ops: [NormalizeImage: {std: [0.2, 0.5, 0.5]}]}", r"expected 0\.5 "),
         ("cls", "PreProcess: {transform_ops: [NormalizeImage: {scale: 1.0}]}", r"scale: expected 1/255"),
         ("cls", "PostProcess: {label_list: ['180', '0']}", r"PostProcess\.label_list: expected 0 degrees before 180"),

@@ -43,7 +43,7 @@ SCRIPTS = ("korean", "latin", "eslav", "en", "th", "el", "arabic", "cyrillic", "
 # Those whose networks are within reach of our tests, from whatever source.
 RUN = {f"{family}_{kind}" for family in FAMILIES for kind in ("det", "rec")}
 RUN -= {f"{family}_{kind}" for family in (FAMILIES[1], FAMILIES[3], FAMILIES[6]) for kind in ("det", "rec")}
-RUN |= {"ch_ppocr_mobile_v2_cls", "PP-LCNet_x1_0_textline_ori", "chinese_cht_PP-OCRv3_rec"}
+RUN |= {"ch_ppocr_mobile_v2_cls", "PP-LCNet_x1_0_textline_ori", "PP-LCNet_x1_0_doc_ori", "chinese_cht_PP-OCRv3_rec"}
 
 
 def test_registry_rows():
@@ -54,6 +54,7 @@ def test_registry_rows():
     kinds |= dict.fromkeys((*older, "ch_SVTRv2_rec", "ch_RepSVTR_rec", "PP-OCRv4_server_rec_doc"), "rec")
     kinds |= dict.fromkeys(("ch_ppocr_mobile_v2_cls",), "cls")
     kinds |= dict.fromkeys(("PP-LCNet_x0_25_textline_ori", "PP-LCNet_x1_0_textline_ori"), "cls")
+    kinds["PP-LCNet_x1_0_doc_ori"] = "page"
     assert {name: row.kind for name, row in REGISTRY.items()} == kinds
     for name, row in REGISTRY.items():
         assert row.name == name
