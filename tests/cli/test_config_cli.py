@@ -16,12 +16,14 @@ def test_list_has_every_shipped_pipeline_with_its_models(cli):
     assert (done.code, done.err) == (0, "")
     rows = [line.split("\t") for line in done.out.splitlines()]
     assert [row[0] for row in rows] == SHIPPED
-    assert ["OCR", "PP-OCRv4_mobile_det", "PP-OCRv4_mobile_rec", "-"] in rows
+    assert ["OCR", "PP-OCRv4_mobile_det", "PP-OCRv4_mobile_rec", "-", "-"] in rows
     for name, *models in rows:
         config = load_config(name)
         assert models[:2] == [config.det_model, config.rec_model]
     listed = json.loads(cli("config", "list", "--json").out)
-    assert [list(row) for row in listed] == [["name", "det_model", "rec_model", "cls_model", "page_model"]] * len(SHIPPED)
+    assert [list(row) for row in listed] == [["name", "det_model", "rec_model", "cls_model", "page_model"]] * len(
+        SHIPPED
+    )
     assert [[value or "-" for value in row.values()] for row in listed] == rows
 
 

@@ -76,11 +76,12 @@ def test_defaults_are_the_published_constants():
 FULL = """
 Global: {pipeline_name: OCR}
 Pipeline: {text_det_model: d/, text_rec_model: r/, text_line_orientation_model: c/, use_text_line_orientation: true,
-  lang: null, text_rec_batch_size: 7, device: "gpu:1"}
+  lang: null, page_orientation_model: p/, use_page_orientation: true, text_rec_batch_size: 7, device: "gpu:1"}
 Detection: {limit_side_len: 736, limit_type: min, thresh: 0.2, box_thresh: 0.5, unclip_ratio: 2, max_candidates: 9,
   mean: [0.5, 0.4, 0.3], std: [0.1, 0.2, 0.3], windows: false}
 Recognition: {character_dict_path: keys.txt, image_shape: [3, 32, 100], text_score: 0, direction: rtl}
 Orientation: {image_shape: [3, 80, 160], thresh: 0.7}
+PageOrientation: {resize_short: 90, image_shape: [3, 64, 80], mean: [0.5, 0.4, 0.3], std: [0.1, 0.2, 0.3], thresh: 0.6}
 Runtime: {engine: paddle, threads: 3, precision: bf16}
 Input: {max_pixels: 1000, max_file_mb: 3, max_download_mb: 2, download_timeout_s: 1.5}
 """
@@ -102,6 +103,10 @@ def test_every_key_reaches_its_setting(write):
     assert (recognition.batch_size, recognition.text_score, recognition.direction) == (7, 0.0, "rtl")
     orientation = config.orientation
     assert (orientation.image_height, orientation.image_width, orientation.threshold) == (80, 160, 0.7)
+    assert (config.page_model, config.use_page_orientation) == ("p/", True)
+    page = config.page_orientation
+    assert (page.resize_short, page.image_height, page.image_width, page.threshold) == (90, 64, 80, 0.6)
+    assert (page.mean, page.std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
     limits = config.input
     assert (limits.max_pixels, limits.download_timeout_s) == (1000, 1.5)
     assert (limits.max_file_bytes, limits.max_download_bytes) == (3 * 2**20, 2 * 2**20)

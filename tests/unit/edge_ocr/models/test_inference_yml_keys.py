@@ -307,7 +307,11 @@ def test_empty_yml_changes_nothing(tmp_path):
             "image_shape: expected a list of 3 whole",
         ),
         ("cls", "PreProcess: {transform_ops: [ResizeImage: {size: 160}]}", r"ResizeImage\.size: expected a list of 2"),
-        ("page", "PreProcess: {transform_ops: [ResizeImage: {size: [224, 224]}]}", r"ResizeImage\.size: expected resize"),
+        (
+            "page",
+            "PreProcess: {transform_ops: [ResizeImage: {size: [224, 224]}]}",
+            r"ResizeImage\.size: expected resize",
+        ),
         ("page", "PreProcess: {transform_ops: [NormalizeImage: {scale: 1.0}]}", r"scale: expected 1/255"),
         ("page", "PostProcess: {Topk: {label_list: ['0', '270', '180', '90']}}", r"Topk\.label_list: expected 0, 90"),
         ("cls", "PostProcess: {Topk: {label_list: ['0', '90', '180', '270']}}", "expected a cls model, actual a page"),
