@@ -310,7 +310,7 @@ def test_empty_yml_changes_nothing(tmp_path):
         (
             "page",
             "PreProcess: {transform_ops: [ResizeImage: {size: [224, 224]}]}",
-            r"ResizeImage\.size: expected resize",
+            r"size: expected resize_short",
         ),
         ("page", "PreProcess: {transform_ops: [NormalizeImage: {scale: 1.0}]}", r"scale: expected 1/255"),
         ("page", "PostProcess: {Topk: {label_list: ['0', '270', '180', '90']}}", r"Topk\.label_list: expected 0, 90"),

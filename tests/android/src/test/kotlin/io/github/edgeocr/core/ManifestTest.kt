@@ -125,7 +125,8 @@ class ManifestTest {
             "settings.orientation.image_width", "settings.page_orientation.resize_short", "constants.detection.max_side",
             "settings.detection.windows", "constants.border", "constants.border.pixels", "constants.windows",
             "constants.windows.tile_share", "constants.recognition.part_width", "constants.recognition.space_ratio",
-            "constants.geometry.row_tolerance", "constants.recognition.std", "constants.orientation.turned_class", "constants.page_orientation.probe_lines",
+            "constants.geometry.row_tolerance", "constants.recognition.std", "constants.orientation.turned_class",
+            "constants.page_orientation.probe_lines",
         )
     }
 }
