@@ -214,6 +214,7 @@ _FIELDS: Mapping[str, _Field] = MappingProxyType(
         "Recognition.character_dict_path": _Field(None, _optional(_text)),
         "Recognition.image_shape": _Field((3, 48, 320), _image_shape),
         "Recognition.text_score": _Field(0.5, _number(0, 1)),
+        "Recognition.space_weight": _Field(1.0, _number(1, 1000)),
         "Recognition.direction": _Field("ltr", _choice("ltr", "rtl")),
         "Orientation.image_shape": _Field((3, 48, 192), _image_shape),
         "Orientation.thresh": _Field(0.9, _number(0, 1)),
@@ -328,6 +329,7 @@ class PipelineConfig:
             batch_size=self.values["Pipeline.text_rec_batch_size"],
             text_score=self.values["Recognition.text_score"],
             direction=self.values["Recognition.direction"],
+            space_weight=self.values["Recognition.space_weight"],
         )
 
     @property

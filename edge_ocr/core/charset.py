@@ -48,12 +48,16 @@ class Charset:
             "set Recognition.character_dict_path to the dictionary that the model was trained with",
         )
 
-    def decode(self, probs: NDArray[np.float32]) -> tuple[str, float]:
+    def decode(self, probs: NDArray[np.float32], space_weight: float = 1) -> tuple[str, float]:
         """Decode one line's probs (T × classes): drop repeats, then blanks.
 
+        A step at which the blank is best is a space if `space_weight` times the probability of a space is higher.
         Returns the text and the mean probability of its characters; ("", 0.0) if all steps are blank.
         """
         best = probs.argmax(axis=1)
+        if space_weight != 1 and " " in self.classes:
+            space = self.classes.index(" ")
+            best[(best == BLANK_INDEX) & (space_weight * probs[:, space] > probs[:, BLANK_INDEX])] = space
         kept = best != BLANK_INDEX
         kept[1:] &= best[1:] != best[:-1]
         if not kept.any():

@@ -148,5 +148,5 @@ class TextRecognizer:
                     "set Pipeline.text_rec_batch_size: 1 to read one line at a time",
                 )
             for i, line_probs in zip(batch, probs):
-                readings[i] = self.charset.decode(line_probs)
+                readings[i] = self.charset.decode(line_probs, settings.space_weight)
         return readings

@@ -47,6 +47,8 @@ class RecognitionSettings:
     """Lines with a lower `rec_score` are left out of the result."""
     direction: str
     """`ltr` or `rtl`: the direction of the text. The network's order is always that of the picture, left to right."""
+    space_weight: float
+    """How many times more probable a space counts against the blank: networks miss narrow ones."""
 
 
 @dataclass(frozen=True)

@@ -502,8 +502,15 @@ def _expect_texts(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
             # The first of equal ones counts.
             probs = np.round(probs, 1)
         made[f"ctc_{name}"] = probs.astype(np.float32)
-        text, score = Charset(classes).decode(made[f"ctc_{name}"])
-        yield {"name": f"ctc_{name}", "classes": classes, "text": text, "score": _round(score)}
+        for space_weight in (1, 10):
+            text, score = Charset(classes).decode(made[f"ctc_{name}"], space_weight)
+            yield {
+                "name": f"ctc_{name}",
+                "classes": classes,
+                "space_weight": space_weight,
+                "text": text,
+                "score": _round(score),
+            }
 
 
 # Texts in the order of the picture.

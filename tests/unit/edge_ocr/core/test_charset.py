@@ -102,6 +102,28 @@ def test_empty_text_scores_zero():
     assert Charset.fit("abc", 5, "m").decode(make_probs((0, 0.9))) == ("", 0.0)
 
 
+@pytest.mark.parametrize(("weight", "text"), [(1, "ab"), (4, "ab"), (7, "a b"), (1000, "a b")])
+def test_a_space_that_is_less_probable_than_the_blank_may_count(weight, text):
+    charset = Charset.fit("abc", 5, "m")
+    probs = make_probs((1, 0.9), (0, 0.8), (0, 0.99), (2, 0.9))
+    probs[1, 4] = 0.15
+    found, score = charset.decode(probs, weight)
+    assert found == text
+    assert score == pytest.approx(probs[[0, 3], [1, 2]].mean() if weight < 7 else (0.9 + 0.15 + 0.9) / 3)
+
+
+def test_a_space_never_replaces_a_character():
+    charset = Charset.fit("abc", 5, "m")
+    probs = make_probs((1, 0.5), (2, 0.4))
+    probs[:, 4] = 0.3
+    assert charset.decode(probs, 1000)[0] == "ab"
+
+
+def test_charset_without_a_space_ignores_its_weight():
+    probs = make_probs((1, 0.9), (0, 0.5), (3, 0.9), classes=4)
+    assert Charset.fit("abc", 4, "m").decode(probs, 1000)[0] == "ac"
+
+
 def test_decoding_does_not_change_the_probs():
     probs = make_probs((1, 0.8), (1, 0.5), (0, 0.9))
     before = probs.copy()

@@ -53,7 +53,12 @@ def make_crop(letter: str, width: int, height: int = 48, score: int = 255) -> np
 
 def make_recognizer(batch_size: int = 4, text_score: float = 0.5, direction: str = "ltr") -> TextRecognizer:
     settings = RecognitionSettings(
-        image_height=48, min_width=320, batch_size=batch_size, text_score=text_score, direction=direction
+        image_height=48,
+        min_width=320,
+        batch_size=batch_size,
+        text_score=text_score,
+        direction=direction,
+        space_weight=1,
     )
     return TextRecognizer(LetterEngine(), Charset.fit(LETTERS, 27, "letters"), settings)
 

@@ -89,6 +89,7 @@ def v4_folders(tmp_path_factory) -> dict[str, str]:
 def test_v6_reads_spaces_too(folders, examples, engine):
     """With the shipped pipeline file, from the store that `folders` filled."""
     pipeline = create_pipeline("OCR-v6", engine=engine)
+    assert pipeline.config.recognition.space_weight == 10
     (sign,) = pipeline.predict(examples / "sign.png")
     assert sign["rec_text"] == ["山茶书店", "CAMELLIA BOOKS & CAFE", "营业时间", "OPEN 10:00-22:00"]
     (label,) = pipeline.predict(examples / "label.png")

@@ -5,12 +5,16 @@ public class Charset(private val classes: List<String>, private val blankIndex: 
     /** How many classes there are. */
     public val size: Int get() = classes.size
 
+    private val space = classes.indexOf(" ")
+
     /**
      * Decodes the probs of one line: [steps] × [size] floats in [probs] from [start] on.
      *
+     * A step at which the blank is best is a space if [spaceWeight] times the probability of a space is higher.
      * Drops repeats, then blanks. The score is the mean probability of the characters. Only blanks give "" and 0.0.
      */
-    public fun decode(probs: FloatArray, start: Int, steps: Int): DecodedText {
+    @JvmOverloads
+    public fun decode(probs: FloatArray, start: Int, steps: Int, spaceWeight: Float = 1f): DecodedText {
         val text = StringBuilder()
         var sum = 0.0
         var count = 0
@@ -25,6 +29,10 @@ public class Charset(private val classes: List<String>, private val blankIndex: 
                     best = i
                     bestProb = prob
                 }
+            }
+            if (best == blankIndex && space >= 0 && spaceWeight * probs[row + space] > bestProb) {
+                best = space
+                bestProb = probs[row + space]
             }
             if (best != blankIndex && best != previous) {
                 text.append(classes[best])

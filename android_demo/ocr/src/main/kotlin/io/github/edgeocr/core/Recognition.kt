@@ -141,7 +141,7 @@ public class TextRecognizer(
             }
             val steps = probs.shape[1]
             batch.forEachIndexed { i, line ->
-                readings[line] = charset.decode(probs.data, i * steps * charset.size, steps)
+                readings[line] = charset.decode(probs.data, i * steps * charset.size, steps, settings.spaceWeight)
             }
         }
         return readings

@@ -144,6 +144,8 @@ public data class RecognitionSettings(
     val textScore: Double,
     /** Whether the text runs from right to left; networks always return the order of the picture, left to right. */
     val isRightToLeft: Boolean,
+    /** How many times more probable a space counts against the blank. */
+    val spaceWeight: Float,
     val normalization: Normalization,
     /** The value to the right of a line that is narrower than the input. */
     val padValue: Float,
@@ -283,6 +285,7 @@ public data class Settings(
             minWidth = settings.getInt("min_width"),
             batchSize = settings.getInt("batch_size"),
             textScore = settings.getDouble("text_score"),
+            spaceWeight = settings.getDouble("space_weight").toFloat(),
             isRightToLeft = settings.get("direction", "ltr or rtl") { mapOf("ltr" to false, "rtl" to true)[it] },
             normalization = readNormalization(constants),
             padValue = constants.getDouble("pad_value").toFloat(),

@@ -11,10 +11,11 @@ import org.junit.jupiter.api.TestFactory
 class CharsetTest {
     @TestFactory
     fun `texts are the host's`(): List<DynamicTest> = GoldenFiles.expected.items("ctc").map { row ->
-        dynamicTest(row.getString("name")) {
+        val weight = row.getDouble("space_weight").toFloat()
+        dynamicTest("${row.getString("name")} $weight") {
             val charset = Charset(row.getJSONArray("classes").map { it as String }, 0)
             val probs = GoldenFiles.readTensor(row.getString("name"))
-            val decoded = charset.decode(probs.data, 0, probs.shape[0])
+            val decoded = charset.decode(probs.data, 0, probs.shape[0], weight)
             assertEquals(row.getString("text"), decoded.text)
             assertEquals(row.getDouble("score"), decoded.score, 1e-4)
         }
