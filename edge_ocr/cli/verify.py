@@ -43,10 +43,10 @@ def verify(
         str | None, typer.Option(metavar="NAME|DIR", help="Reference for recognition, if not the manifest's.")
     ] = None,
     cls_model: Annotated[
-        str | None, typer.Option(metavar="NAME|DIR", help="Reference for lines' orientation, if not the manifest's.")
+        str | None, typer.Option(metavar="NAME|DIR", help="Reference for lines, if not the manifest's.")
     ] = None,
     page_model: Annotated[
-        str | None, typer.Option(metavar="NAME|DIR", help="Reference for page orientation, if not the manifest's.")
+        str | None, typer.Option(metavar="NAME|DIR", help="Reference for pages, if not the manifest's.")
     ] = None,
     dictionary: Annotated[
         Path | None, typer.Option("--dict", metavar="FILE", help="Dictionary of the reference, if it has none.")
