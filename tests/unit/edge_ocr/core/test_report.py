@@ -59,7 +59,7 @@ def test_values_without_a_polygon_are_laid_out_like_json():
     ("size", "left_out", "settings", "has_orientation", "expected"),
     [
         ((900, 900), (), {}, True, ""),
-        ((900, 900), (), {}, False, "; try --orientation (for lines upside down)"),
+        ((900, 900), (), {}, False, "; try --orientation line (for lines upside down)"),
         (
             (9000, 1280),
             (),
@@ -88,7 +88,7 @@ def test_values_without_a_polygon_are_laid_out_like_json():
             (0.1, 0.35),
             {},
             False,
-            "; try --orientation (for lines upside down), --text-score 0.3 (2 lines, at best 0.35, scored below 0.5), "
+            "; try --orientation line (for lines upside down), --text-score 0.3 (2 lines, at best 0.35, scored below 0.5), "
             "--limit-side-len 1000 (the picture, 900×1000, was scaled down to 960)",
         ),
     ],
