@@ -220,8 +220,9 @@ def test_an_ascii_bundle_is_consistent(export, rec):
     assert charset["selection"] == "ascii"
     assert charset["sha256"] == hashlib.sha256((report.out_dir / "dict.txt").read_bytes()).hexdigest()
     assert manifest["models"]["rec"]["output"]["shape"][-1] == 96
-    last = manifest["models"]["rec"]["passes"][-1]
-    assert (last["name"], last["changed"]) == ("prune_charset", 6625 - 96)
+    pruning, correction = manifest["models"]["rec"]["passes"][-2:]
+    assert (pruning["name"], pruning["changed"]) == ("prune_charset", 6625 - 96)
+    assert correction["name"] == "correct_biases"
 
     nb = read_nb(report.out_dir / "models" / "rec.nb")
     (shape,) = compute_cost(nb, {nb.inputs[0].name: (1, 3, 48, 320)}).output_shapes.values()
