@@ -88,7 +88,8 @@ def test_values_without_a_polygon_are_laid_out_like_json():
             (0.1, 0.35),
             {},
             False,
-            "; try --orientation line (for lines upside down), --text-score 0.3 (2 lines, at best 0.35, scored below 0.5), "
+            "; try --orientation line (for lines upside down), "
+            "--text-score 0.3 (2 lines, at best 0.35, scored below 0.5), "
             "--limit-side-len 1000 (the picture, 900×1000, was scaled down to 960)",
         ),
     ],
