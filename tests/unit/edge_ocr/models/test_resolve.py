@@ -470,7 +470,8 @@ def test_archive_replaces_the_wheel(mirror, monkeypatch):
     model = resolve_model("PP-OCRv6_small_rec", "rec")
     assert (model.format, model.dictionary) == ("json", ("a", "b"))
     # The model's own files override the registry.
-    assert (model.settings, model.settings_source) == ({"Recognition.image_shape": [3, 48, 640]}, "inference.yml")
+    assert model.settings == {"Recognition.image_shape": [3, 48, 640], "Recognition.space_weight": 10}
+    assert model.settings_source == "inference.yml"
 
 
 def test_constants_are_in_the_registry(mirror):
