@@ -446,7 +446,7 @@ def load_config(
         source = (override_origins or {}).get(name, "option")
         values[name], origins[name] = _checked(name, value, source, UsageError), source
     _obey_side_limit(values, origins, overrides or {})
-    _obey_language(values, origins, origin)
+    _obey_language(values, origins, origin, is_default=shipped and path.stem == _DEFAULT_PIPELINE)
     return PipelineConfig(MappingProxyType(values), MappingProxyType(origins))
 
 
@@ -471,8 +471,8 @@ def _obey_side_limit(values: dict[str, Any], origins: dict[str, str], given: Col
         values[_WINDOWS], origins[_WINDOWS] = False, f"{origins[limit]}, which sets {limit}"
 
 
-def _obey_language(values: dict[str, Any], origins: dict[str, str], file: str) -> None:
-    """Choose the models that read `Pipeline.lang`, in place of those of the pipeline OCR.
+def _obey_language(values: dict[str, Any], origins: dict[str, str], file: str, *, is_default: bool) -> None:
+    """Choose the models that read `Pipeline.lang`, in place of those of `file` if it is the pipeline OCR (`is_default`).
 
     Raises UsageError, or ConfigError if `file` sets both, if another file or an option names a recogniser that does not
     read the language.
@@ -480,7 +480,7 @@ def _obey_language(values: dict[str, Any], origins: dict[str, str], file: str) -
     if values[_LANGUAGE] is None:
         return
     language, recognizer = find_language(values[_LANGUAGE]), values[_RECOGNIZER]
-    replaceable = ("default", f"configs/{_DEFAULT_PIPELINE}.yaml")
+    replaceable = ("default", file) if is_default else ("default",)
     if origins[_RECOGNIZER] in replaceable:
         chosen = {_RECOGNIZER: language.recognizer, _DETECTOR: language.detector}
         for key, name in chosen.items():

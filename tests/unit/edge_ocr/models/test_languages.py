@@ -121,6 +121,14 @@ def test_recogniser_that_does_not_read_the_language_is_refused(rec):
     assert "PP-OCRv6_small_rec" in caught.value.hint
 
 
+def test_models_of_a_users_file_stay_whatever_its_name(tmp_path, monkeypatch):
+    """Relative, the file's path reads like the origin of the shipped pipeline."""
+    monkeypatch.chdir(tmp_path)
+    Path("configs").mkdir()
+    Path("configs/OCR.yaml").write_text("Pipeline: {text_det_model: my_det/, text_rec_model: PP-OCRv6_tiny_rec}\n")
+    assert choose("configs/OCR.yaml", lang="de") == ("my_det/", "PP-OCRv6_tiny_rec")
+
+
 def test_pipeline_file_may_name_language_and_models(tmp_path):
     path = tmp_path / "my.yaml"
     path.write_text("Pipeline: {lang: de, text_rec_model: PP-OCRv6_tiny_rec}")
