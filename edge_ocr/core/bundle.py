@@ -37,7 +37,7 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 """Ed25519 signature of the manifest, 64 bytes. Like the manifest, it is not in the manifest's list of files."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of the manifest's schema. Increased if a device that knows only the older schema would misread the newer."""
 
 ENGINES = ("paddle_lite", "onnxruntime")

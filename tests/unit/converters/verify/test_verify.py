@@ -293,7 +293,7 @@ def test_a_manifest_that_breaks_its_schema_is_caught(copy_bundle, change, told):
     assert told in report.failures[0].detail
 
 
-@pytest.mark.parametrize("text", ["[]", "{", "null", "[" * 100_000, '{"schema_version": 2}', "\xff"])
+@pytest.mark.parametrize("text", ["[]", "{", "null", "[" * 100_000, '{"schema_version": 3}', "\xff"])
 def test_any_invalid_manifest_is_caught(tmp_path, text):
     (tmp_path / "manifest.json").write_bytes(text.encode("latin-1"))
     assert fail_names(look(tmp_path)) == {"manifest"}

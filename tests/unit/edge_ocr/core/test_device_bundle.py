@@ -41,7 +41,7 @@ FILES = {
 def describe_bundle() -> dict[str, Any]:
     """A manifest as `converters.bundle.manifest` makes it, of `FILES`."""
     return {
-        "schema_version": 2,
+        "schema_version": 3,
         "edge_ocr_version": "0.1.0",
         "target": "arm",
         "precision": "fp32",
@@ -142,10 +142,10 @@ def test_keys_that_older_bundles_lack_are_optional(write_bundle, path):
         # Such as that of an Android app.
         (b'{"name": "app", "start_url": "/"}', r"manifest\.json .*schema_version"),
         (b'{"schema_version": "1", "target": "arm"}', r'manifest\.json .*schema_version is "1"'),
-        (b'{"schema_version": 3, "target": "arm"}', "schema_version 3, .*2$"),
-        (b'{"schema_version": 1, "target": "arm"}', "schema_version 1, .*2$"),
-        (b'{"schema_version": 2, "target": "android"}', "android, expected arm"),
-        (b'{"schema_version": 2, "target": "arm"}', r"manifest\.json .*edge_ocr_version"),
+        (b'{"schema_version": 4, "target": "arm"}', "schema_version 4, .*3$"),
+        (b'{"schema_version": 1, "target": "arm"}', "schema_version 1, .*3$"),
+        (b'{"schema_version": 3, "target": "android"}', "android, expected arm"),
+        (b'{"schema_version": 3, "target": "arm"}', r"manifest\.json .*edge_ocr_version"),
     ],
     ids=lambda value: value[:40].decode(errors="replace") if isinstance(value, bytes) else "",
 )

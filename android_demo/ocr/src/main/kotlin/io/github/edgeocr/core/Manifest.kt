@@ -29,7 +29,7 @@ public class Manifest private constructor(
         public const val FILE: String = "manifest.json"
 
         /** The version of the format that this code was written for. */
-        public const val SCHEMA_VERSION: Int = 2
+        public const val SCHEMA_VERSION: Int = 3
 
         private const val TARGET = "android"
 

@@ -53,7 +53,7 @@ class ManifestTest {
     @Test
     fun `other targets and newer formats are refused`() {
         assertRefused("is for arm, expected android", content.put("target", "arm").toString())
-        assertRefused("schema_version 3", content.put("schema_version", 3).toString())
+        assertRefused("schema_version 4", content.put("schema_version", 4).toString())
         assertRefused("schema_version 1", content.put("schema_version", 1).toString())
     }
 
