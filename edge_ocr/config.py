@@ -21,7 +21,7 @@ from edge_ocr.core.settings import (
 )
 from edge_ocr.devices import Precision, parse_device
 from edge_ocr.errors import ConfigError, EdgeOcrError, UsageError
-from edge_ocr.models.languages import find_language, reads
+from edge_ocr.models.languages import Language, find_language, reads
 
 _WINDOWS = "Detection.windows"
 _LANGUAGE = "Pipeline.lang"
@@ -267,6 +267,11 @@ class PipelineConfig:
     @property
     def rec_model(self) -> str:
         return str(self.values[_RECOGNIZER])
+
+    @property
+    def language(self) -> Language | None:
+        name = self.values[_LANGUAGE]
+        return None if name is None else find_language(name)
 
     @property
     def cls_model(self) -> str:

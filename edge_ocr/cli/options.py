@@ -147,4 +147,7 @@ def load_with_options(
     for key, (option, value) in named.items():
         if value is not None:
             values[key], origins[key] = value, option
-    return load_config(pipeline, values, origins)
+    config = load_config(pipeline, values, origins)
+    if config.language is not None and config.language.lacks:
+        typer.echo(f"WARNING: {config.language.name}: no recogniser has {config.language.lacks}", err=True)
+    return config

@@ -178,3 +178,10 @@ def test_language_that_is_unknown_or_not_read_is_refused(cli, command, options, 
     done = cli(*command.split(), *options)
     assert (done.code, done.out) == (2, "")
     assert [word for word in words if word not in done.err] == []
+
+
+def test_letters_that_no_recogniser_has_are_reported(cli):
+    done = cli("config", "show", "--lang", "vi")
+    assert "Vietnamese" in done.err
+    assert "tone marks" in done.err
+    assert cli("config", "show", "--lang", "de").err == ""
