@@ -477,7 +477,7 @@ def _obey_side_limit(values: dict[str, Any], origins: dict[str, str], given: Col
 
 
 def _obey_language(values: dict[str, Any], origins: dict[str, str], file: str, *, is_default: bool) -> None:
-    """Choose the models that read `Pipeline.lang`, in place of those of `file` if it is the pipeline OCR (`is_default`).
+    """Choose the models that read `Pipeline.lang`, in place of those of the pipeline OCR (`is_default`).
 
     Raises UsageError, or ConfigError if `file` sets both, if another file or an option names a recogniser that does not
     read the language.
