@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,10 @@ class Charset:
     """The text of each class; class 0 is the CTC blank."""
 
     classes: tuple[str, ...]
+
+    @cached_property
+    def _space(self) -> int | None:
+        return self.classes.index(" ") if " " in self.classes else None
 
     @classmethod
     def fit(cls, dictionary: Iterable[str], class_count: int, model: str) -> Charset:
@@ -51,16 +56,20 @@ class Charset:
     def decode(self, probs: NDArray[np.float32], space_weight: float = 1) -> tuple[str, float]:
         """Decode one line's probs (T × classes): drop repeats, then blanks.
 
-        A step at which the blank is best is a space if `space_weight` times the probability of a space is higher.
+        A step at which the blank is best is a space if `space_weight` times the probability of a space is higher, and
+        it is between two characters other than spaces. Such a space does not count in the score.
         Returns the text and the mean probability of its characters; ("", 0.0) if all steps are blank.
         """
         best = probs.argmax(axis=1)
-        if space_weight != 1 and " " in self.classes:
-            space = self.classes.index(" ")
-            best[(best == BLANK_INDEX) & (space_weight * probs[:, space] > probs[:, BLANK_INDEX])] = space
         kept = best != BLANK_INDEX
         kept[1:] &= best[1:] != best[:-1]
         if not kept.any():
             return "", 0.0
-        text = "".join(self.classes[i] for i in best[kept])
-        return text, float(probs[np.flatnonzero(kept), best[kept]].mean())
+        pieces = [self.classes[i] for i in best[kept]]
+        if space_weight != 1 and self._space is not None:
+            spaced = (best == BLANK_INDEX) & (space_weight * probs[:, self._space] > probs[:, BLANK_INDEX])
+            # How many characters come before each of these spaces; several spaces at the same place are one.
+            for place in np.unique(kept.cumsum()[spaced]):
+                if 0 < place < len(pieces) and pieces[place - 1].strip() and pieces[place].strip():
+                    pieces[place - 1] += " "
+        return "".join(pieces), float(probs[np.flatnonzero(kept), best[kept]].mean())

@@ -485,6 +485,7 @@ def _expect_texts(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
     # One class is two characters of UTF-16, one is two of Unicode, one is a space.
     classes = ("", *"abcde", "é", "文", "𠮷", "e\u0301", " ")
     random = np.random.default_rng(8)
+    space = classes.index(" ")
     for name, path in (
         ("repeats", [1, 1, 0, 1, 2, 2, 0, 0, 2, 3]),
         ("blank", [0, 0, 0, 0]),
@@ -502,10 +503,25 @@ def _expect_texts(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
             # The first of equal ones counts.
             probs = np.round(probs, 1)
         made[f"ctc_{name}"] = probs.astype(np.float32)
+    # Steps "-" are blanks that a weight makes spaces; those at the ends and next to other spaces stay blanks.
+    for name, steps in (
+        ("space_inner", "ab-c--d.-.e"),
+        ("space_repeat", "a-a"),
+        ("space_leading", "-.a-b"),
+        ("space_trailing", "a-b.-"),
+        ("space_double", "a -b-. c.- -d"),
+        ("space_only", "--.-"),
+    ):
+        probs = np.full((len(steps), len(classes)), 0.02, np.float32)
+        for step, character in enumerate(steps):
+            probs[step, classes.index(character) if character not in ".-" else 0] = 0.6 + 0.01 * step
+            probs[step, space] += 0.1 * (character == "-")
+        made[f"ctc_{name}"] = probs
+    for name in [name for name in made if name.startswith("ctc_")]:
         for space_weight in (1, 10):
-            text, score = Charset(classes).decode(made[f"ctc_{name}"], space_weight)
+            text, score = Charset(classes).decode(made[name], space_weight)
             yield {
-                "name": f"ctc_{name}",
+                "name": name,
                 "classes": classes,
                 "space_weight": space_weight,
                 "text": text,

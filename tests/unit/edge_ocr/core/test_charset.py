@@ -109,7 +109,38 @@ def test_a_space_that_is_less_probable_than_the_blank_may_count(weight, text):
     probs[1, 4] = 0.15
     found, score = charset.decode(probs, weight)
     assert found == text
-    assert score == pytest.approx(probs[[0, 3], [1, 2]].mean() if weight < 7 else (0.9 + 0.15 + 0.9) / 3)
+    # The space does not count.
+    assert score == pytest.approx(0.9)
+
+
+# In `steps`, "-" is a blank that the weight makes a space, and "." one that stays a blank.
+@pytest.mark.parametrize(
+    ("steps", "text"),
+    [
+        ("a-b", "a b"),
+        ("a-.-b", "a b"),
+        ("a-a", "a a"),
+        ("-a", "a"),
+        (".-.a", "a"),
+        ("a-", "a"),
+        ("a.-.", "a"),
+        ("--", ""),
+        ("a -b", "a b"),
+        ("a- b", "a b"),
+        ("a.-. .-.b", "a b"),
+        ("a -. b", "a  b"),
+        ("- a -", " a "),
+        ("a-\u3000b", "a\u3000b"),
+    ],
+)
+def test_a_space_counts_only_between_two_characters(steps, text):
+    charset = Charset.fit("ab\u3000", 5, "m")
+    indexes = [charset.classes.index(step) if step not in ".-" else BLANK_INDEX for step in steps]
+    probs = make_probs(*[(index, 0.6 + 0.03 * i) for i, index in enumerate(indexes)])
+    probs[[i for i, step in enumerate(steps) if step == "-"], 4] = 0.3
+    found, score = charset.decode(probs, 5)
+    assert found == text
+    assert score == charset.decode(probs)[1]
 
 
 def test_a_space_never_replaces_a_character():

@@ -10,7 +10,8 @@ public class Charset(private val classes: List<String>, private val blankIndex: 
     /**
      * Decodes the probs of one line: [steps] × [size] floats in [probs] from [start] on.
      *
-     * A step at which the blank is best is a space if [spaceWeight] times the probability of a space is higher.
+     * A step at which the blank is best is a space if [spaceWeight] times the probability of a space is higher, and it
+     * is between two characters other than spaces. Such a space does not count in the score.
      * Drops repeats, then blanks. The score is the mean probability of the characters. Only blanks give "" and 0.0.
      */
     @JvmOverloads
@@ -19,6 +20,8 @@ public class Charset(private val classes: List<String>, private val blankIndex: 
         var sum = 0.0
         var count = 0
         var previous = blankIndex
+        var last = ""
+        var spaced = false
         for (step in 0 until steps) {
             val row = start + step * size
             var best = 0
@@ -30,12 +33,13 @@ public class Charset(private val classes: List<String>, private val blankIndex: 
                     bestProb = prob
                 }
             }
-            if (best == blankIndex && space >= 0 && spaceWeight * probs[row + space] > bestProb) {
-                best = space
-                bestProb = probs[row + space]
-            }
-            if (best != blankIndex && best != previous) {
-                text.append(classes[best])
+            if (best == blankIndex) {
+                spaced = spaced || (space >= 0 && spaceWeight * probs[row + space] > bestProb)
+            } else if (best != previous) {
+                if (spaced && last.isNotBlank() && classes[best].isNotBlank()) text.append(' ')
+                spaced = false
+                last = classes[best]
+                text.append(last)
                 sum += bestProb
                 count++
             }
