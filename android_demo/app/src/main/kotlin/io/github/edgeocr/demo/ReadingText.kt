@@ -27,6 +27,7 @@ internal fun Reading.toJson(width: Int, height: Int): JSONObject = JSONObject()
     .put("dt_scores", JSONArray(lines.map { it.detScore }))
     .put("rec_text", JSONArray(lines.map { it.text }))
     .put("rec_score", JSONArray(lines.map { it.recScore }))
+    .apply { pageAngle?.let { put("page_angle", it) } }
 
 private fun describeCorner(polygon: FloatArray, corner: Int) =
     JSONArray(listOf(polygon[2 * corner].toInt(), polygon[2 * corner + 1].toInt()))
@@ -38,6 +39,7 @@ internal fun Reading.scale(byX: Float, byY: Float): Reading = Reading(
         TextLine(polygon, line.detScore, line.text, line.recScore)
     },
     timingsMs,
+    pageAngle,
 )
 
 /** Lets the user choose an app to send [text] to; [context] is the activity that asks. */

@@ -10,6 +10,7 @@ import io.github.edgeocr.core.Reading
 import io.github.edgeocr.core.TextLine
 import org.json.JSONObject
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
 import org.junit.Assert.assertThrows
 import org.junit.Test
 import org.robolectric.Shadows.shadowOf
@@ -48,6 +49,15 @@ class ReadingTextTest : DemoTest() {
         assertEquals(listOf(7.6f, 4f, 36f, 4f, 36f, 10f, 4f, 10f), scaled.lines[0].polygon.toList())
         assertEquals(reading.lines.map { it.text to it.recScore }, scaled.lines.map { it.text to it.recScore })
         assertEquals(1.9f, first.polygon[0])
+    }
+
+    @Test
+    fun `the angle of the page is kept and written if there is one`() {
+        val turned = Reading(listOf(first), emptyMap(), 270).scale(4f, 2f)
+        assertEquals(270, turned.toJson(640, 480).getInt("page_angle"))
+        assertEquals(0, Reading(emptyList(), emptyMap(), 0).toJson(640, 480).getInt("page_angle"))
+        assertFalse(reading.scale(4f, 2f).toJson(640, 480).has("page_angle"))
+        assert("\"page_angle\": " in GoldenFiles.folder.resolve("../../edge_ocr/core/types.py").readText())
     }
 
     @Test
