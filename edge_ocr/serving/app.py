@@ -215,6 +215,7 @@ def _answer(pipeline: OcrPipeline, content: bytes, url: str | None) -> dict[str,
     height, width = result.image.shape[:2]
     return {
         "texts": [{"poly": poly, "text": text, "score": score} for poly, text, score in lines],
+        **({"page_angle": result["page_angle"]} if "page_angle" in result else {}),
         "image": base64.b64encode(_draw(result)).decode(),
         "facts": {
             "width": width,

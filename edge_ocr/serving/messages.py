@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from edge_ocr.core.settings import MAX_DETECTION_SIDE
 
@@ -67,7 +68,16 @@ class Text(BaseModel):
 class OcrResultBody(BaseModel):
     """The text that was read."""
 
-    texts: Annotated[list[Text], Field(description="From top to bottom, left to right within a row.")]
+    texts: Annotated[
+        list[Text], Field(description="From top to bottom, and within a row in the direction of the text.")
+    ]
+    page_angle: Annotated[
+        Literal[0, 90, 180, 270] | SkipJsonSchema[None],
+        Field(
+            description="How far the page is turned clockwise in the picture, in degrees. Only with page orientation.",
+            json_schema_extra=lambda schema: schema.pop("default"),
+        ),
+    ] = None
     image: Annotated[str, Field(description="The upright picture with the boxes drawn: a JPEG in Base64.")]
 
 

@@ -13,6 +13,7 @@ import time
 import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from support.service import HEAD, assert_failed, count_bytes, read_to_end, wait_
 from edge_ocr.serving import app as serving_app
 from edge_ocr.serving import metrics
 from edge_ocr.serving.frame import JsonFormatter
+from edge_ocr.serving.messages import OcrResultBody
 from edge_ocr.serving.settings import METRICS_VARIABLE
 
 # --- Answers
@@ -88,6 +90,21 @@ def test_turned_photo_is_drawn_upright(service, sign):
     after = cv2.imdecode(np.frombuffer(base64.b64decode(result["image"]), np.uint8), cv2.IMREAD_COLOR)
     assert after.shape[:2] == (430, 640)
     assert len(result["texts"]) == 4
+
+
+@pytest.mark.parametrize("angle", [None, 0, 270])
+def test_angle_of_the_page_is_there_only_if_it_was_examined(start, open_pipeline, sign, monkeypatch, angle):
+    pipeline = open_pipeline().derive({})
+    read = pipeline._read
+    monkeypatch.setattr(pipeline, "_read", lambda image, label: replace(read(image, label), page_angle=angle))
+    service = start(pipeline)
+    result = service.read(sign).json["result"]
+    assert ("page_angle" in result, result.get("page_angle")) == (angle is not None, angle)
+    schema = service.ask("/openapi.json").json["components"]["schemas"]["OcrResultBody"]
+    assert set(result) <= set(schema["properties"])
+    assert set(schema["required"]) == set(result) - {"page_angle"}
+    assert schema["properties"]["page_angle"]["enum"] == [0, 90, 180, 270]
+    OcrResultBody.model_validate(result)
 
 
 def test_requests_at_once_get_their_own_answers(service, examples, read_example):
