@@ -369,7 +369,7 @@ _ROWS = (
         _publish(
             "PP-OCRv6/rec/PP-OCRv6_rec_medium", "eef444829dbbe18d7fea59a3f6eb75647518d2b3a9568d27c92e42940204894b"
         ),
-        settings=_V6_REC_SETTINGS,
+        settings=_REC_SETTINGS,
         size_mb=76.6,
     ),
     *(
