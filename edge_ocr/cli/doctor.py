@@ -97,6 +97,8 @@ def _find_models() -> list[Finding]:
 
     config = load_config()
     needed = {config.det_model, config.rec_model, config.cls_model}
+    if config.use_page_orientation:
+        needed.add(config.page_model)
     findings = []
     for name in REGISTRY:
         found, remedy, is_damaged = None, f"edge-ocr models pull {name}", False

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_ocr.config import load_config
 from edge_ocr.models.registry import REGISTRY
 
 DEFAULT_MODELS = ("PP-OCRv4_mobile_det", "PP-OCRv4_mobile_rec", "ch_ppocr_mobile_v2_cls")
@@ -46,6 +47,14 @@ def test_models_that_are_not_here_are_only_counted(diagnose, tmp_path, monkeypat
     assert set(found) == {*DEFAULT_MODELS, "PP-OCRv6_tiny_det", "others"}
     assert "193bab7a" in found["PP-OCRv6_tiny_det"]["remedy"]
     assert found["others"]["found"].startswith(f"{len(REGISTRY) - 4}, ")
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+def test_the_model_of_page_orientation_is_needed_if_it_is_used(diagnose, tmp_path, monkeypatch, is_used):
+    monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path))
+    used = load_config().with_values({"Pipeline.use_page_orientation": is_used}, "test")
+    monkeypatch.setattr("edge_ocr.config.load_config", lambda: used)
+    assert (used.page_model in diagnose()) == is_used
 
 
 def test_missing_tools_have_a_hint(diagnose):
