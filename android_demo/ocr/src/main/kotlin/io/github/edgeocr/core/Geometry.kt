@@ -252,8 +252,8 @@ internal fun measureTilt(boxes: List<TextBox>, settings: GeometrySettings): Doub
 /**
  * Sorts boxes from top to bottom, and from left to right, or [rightToLeft], within a row.
  *
- * In a row, the top corner of each box, on the side where a row starts, differs in y by less than `rowTolerance` of the median height from the
- * previous one. On a tilted page ([measureTilt]), x and y follow the page.
+ * In a row, the top corner of each box, on the side where a row starts, differs in y by less than `rowTolerance` of the
+ * median height from the previous one. On a tilted page ([measureTilt]), x and y follow the page.
  */
 internal fun sortReadingOrder(
     boxes: List<TextBox>,

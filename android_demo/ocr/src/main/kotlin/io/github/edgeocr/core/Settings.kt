@@ -278,7 +278,8 @@ public data class Settings(
             tiltSpread = constants.getDouble("tilt_spread"),
         )
 
-        private fun readSlopes(constants: JsonFields) = Slopes(constants.getDouble("least"), constants.getDouble("most"))
+        private fun readSlopes(constants: JsonFields) =
+            Slopes(constants.getDouble("least"), constants.getDouble("most"))
 
         fun readRecognition(settings: JsonFields, constants: JsonFields) = RecognitionSettings(
             imageHeight = settings.getInt("image_height"),

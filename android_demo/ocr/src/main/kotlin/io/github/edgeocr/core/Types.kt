@@ -27,8 +27,9 @@ public class TextLine(
 /**
  * The text of one picture.
  *
- * [lines]: from top to bottom, left to right within a row. [timingsMs]: time of each stage, in order. [pageAngle]: how
- * far the page is turned clockwise in the picture, 0, 90, 180 or 270 degrees; null if that was not examined.
+ * [lines]: from top to bottom, and within a row in the direction of the text. [timingsMs]: time of each stage, in
+ * order. [pageAngle]: how far the page is turned clockwise in the picture, 0, 90, 180 or 270 degrees; null if that was
+ * not examined.
  */
 public class Reading @JvmOverloads constructor(
     public val lines: List<TextLine>,
