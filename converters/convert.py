@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from converters.graph.passes import PassReport, run_passes
 from converters.graph.passes.correct_biases import correct_biases
-from converters.lite.nb.read import normalise, parse_nb
+from converters.lite.nb.read import NbModel, normalise, parse_nb
 from converters.lite.opt import Precision, check_support, run_opt
 from converters.lite.toolchain import OptToolchain
 from converters.plan import ExportedModel, ExportOptions, FileEntry, SourceModel
@@ -96,33 +96,36 @@ class Conversion:
             self.passes += (correct_biases(self.source.program, means),)
             self._write()
 
-    def convert(self, precision: Precision | None = None) -> ExportedModel:
-        """Run opt, with the precision of the options if none is given, and read its output."""
+    def convert(self) -> ExportedModel:
+        """Run opt and read its output."""
         with self._timed():
-            model = self.source.model
-            with self._name_source():
-                written = run_opt(
-                    self.toolchain.python,
-                    self._program,
-                    self._params,
-                    self.scratch / model.kind,
-                    valid_places=self.valid_places,
-                    precision=precision or self.options.precision,
-                    stop=self.stop,
-                )
-            where = f"the .nb of {model.name}"
-            try:
-                data = normalise(written.read_bytes(), where)
-                nb = parse_nb(data, where)
-            except ModelError as error:
-                raise ConversionError(f"opt wrote an invalid file: {error.message}") from None
-            if nb.header.opt_version != self.toolchain.opt_version:
-                raise ConversionError(
-                    f"{where} names opt {nb.header.opt_version}, expected {self.toolchain.opt_version}"
-                )
+            data, nb = self.run_opt(self.options.precision)
         ops = sum(nb.op_histogram().values())
-        self.report(f"{model.kind}: opt, {ops} ops, {len(data) / 1e6:.2f} MB")
+        self.report(f"{self.source.model.kind}: opt, {ops} ops, {len(data) / 1e6:.2f} MB")
         return ExportedModel(self.source, read_signature(self._program), self.passes, nb, data, self.seconds)
+
+    def run_opt(self, precision: Precision) -> tuple[bytes, NbModel]:
+        """Return the normalised .nb with weights of `precision`, and what it holds."""
+        model = self.source.model
+        with self._name_source():
+            written = run_opt(
+                self.toolchain.python,
+                self._program,
+                self._params,
+                self.scratch / model.kind,
+                valid_places=self.valid_places,
+                precision=precision,
+                stop=self.stop,
+            )
+        where = f"the .nb of {model.name}"
+        try:
+            data = normalise(written.read_bytes(), where)
+            nb = parse_nb(data, where)
+        except ModelError as error:
+            raise ConversionError(f"opt wrote an invalid file: {error.message}") from None
+        if nb.header.opt_version != self.toolchain.opt_version:
+            raise ConversionError(f"{where} names opt {nb.header.opt_version}, expected {self.toolchain.opt_version}")
+        return data, nb
 
     def _write(self) -> None:
         try:

@@ -44,7 +44,8 @@ def export_bundle(
     """Convert the models of `config` for `target` and write them as a bundle to `out_dir`.
 
     The bundle includes the classifier if `config.use_orientation` is set. `report` receives each step as text,
-    `progress` the state of downloads. Two exports of the same files with the same opt give the same bytes.
+    `progress` the state of downloads. Two exports of the same files with the same opt give the same bytes;
+    for int8, on the same processor with the same engine.
 
     Raises UsageError if a target or option is unknown or `out_dir` is taken, ModelError if a model, dictionary or
     library is missing, damaged or does not fit, ToolchainError if opt is not available, ConversionError if opt rejects
@@ -165,11 +166,17 @@ def _correct_biases(
     it is: its maps would differ more (mean 0.0012 → 0.0038), though its boxes less (IoU 0.977 → 0.986).
     """
     report("measuring the layers' mean inputs on the shipped pictures")
-    plain = pool.map(lambda job: job.convert("fp32"), jobs)
-    means = measure_means({model.source.model.kind: model.nb for model in plain}, config, charset)
-    for job in jobs:
-        if job.source.model.kind == "rec":
-            job.correct(means["rec"])
+    used = {job.source.model.kind: job for job in jobs if job.source.model.kind in ("det", "rec")}
+    plain = pool.map(lambda job: job.run_opt("fp32")[1], used.values())
+    try:
+        means = measure_means(dict(zip(used, plain, strict=True)), config, charset)
+    except NotVerifiedError as error:
+        report(f"biases are not corrected: {error.message}")
+        return
+    if not means:
+        report("no text line was found on the shipped pictures; biases are not corrected")
+        return
+    used["rec"].correct(means)
 
 
 def _explain_unverified(error: NotVerifiedError, bundle: BundleWriter) -> NotVerifiedError:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+
+import onnx
 
 from converters.lite.nb.read import NbModel
 from converters.lite.nb.to_onnx import NbGraph, build_graph
@@ -28,8 +30,12 @@ class GraphEngines:
 
 
 @contextmanager
-def open_graph_engines(models: Mapping[Kind, NbModel], threads: int) -> Iterator[GraphEngines]:
+def open_graph_engines(
+    models: Mapping[Kind, NbModel], threads: int, edit: Callable[[Kind, NbGraph], onnx.ModelProto] | None = None
+) -> Iterator[GraphEngines]:
     """Yield an engine for each model; temporary files are removed at the end.
+
+    `edit` returns what runs in place of a graph.
 
     Raises NotVerifiedError if a graph cannot be built or no engine here runs it.
     """
@@ -44,7 +50,8 @@ def open_graph_engines(models: Mapping[Kind, NbModel], threads: int) -> Iterator
             model = Model(f"{kind}.nb", kind, "onnx", path, None, None, MappingProxyType({}), "the bundle")
             try:
                 graphs[kind] = build_graph(nb, model.name)
-                path.write_bytes(graphs[kind].model.SerializeToString())
+                built = graphs[kind].model if edit is None else edit(kind, graphs[kind])
+                path.write_bytes(built.SerializeToString())
                 engines[kind] = create_engine(name, model, "cpu", 0, threads)
             except EdgeOcrError as error:
                 raise NotVerifiedError(f"the bundle cannot run here: {error.message}", error.hint) from None
