@@ -103,6 +103,16 @@ def export(
         # A classifier is named to be used.
         named["Pipeline.use_text_line_orientation"] = ("--cls-model", True if cls_model else None)
         named["Pipeline.use_page_orientation"] = ("--page-model", True if page_model else None)
+    for option, model, key in (
+        ("--cls-model", cls_model, "Pipeline.use_text_line_orientation"),
+        ("--page-model", page_model, "Pipeline.use_page_orientation"),
+    ):
+        if model is not None and named[key][1] is False:
+            what = "line" if option == "--cls-model" else "page"
+            raise UsageError(
+                f"{option} {model}: not used with --orientation {orientation}",
+                f"use --orientation {what} or both, or omit {option}",
+            )
     config = options.load_with_options(pipeline, named, settings)
     chosen = ExportOptions(
         precision="fp32" if quantize is Quantize.none else quantize.value,

@@ -118,6 +118,11 @@ def test_every_option_reaches_the_bundle(opt, tmp_path):
             ["--target", "arm", "--charset", "klingon"],
             "--charset klingon",
         ),
+        *(
+            (["--target", "arm", f"--{kind}-model", "mine", "--orientation", what], f"--{kind}-model mine: ")
+            for kind, useless in (("cls", ("page", "none")), ("page", ("line", "none")))
+            for what in useless
+        ),
     ],
 )
 def test_an_invalid_option_exits_2(cli, tmp_path, options, words):
@@ -125,6 +130,11 @@ def test_an_invalid_option_exits_2(cli, tmp_path, options, words):
     assert ended.code == 2
     assert words in ended.err
     assert list_names(tmp_path) == []
+
+
+def test_a_classifier_that_the_orientation_does_not_use_is_refused(cli, tmp_path):
+    ended = cli("export", "--out", tmp_path / "bundle", "--target", "arm", "--cls-model", "a", "--orientation", "page")
+    assert "--orientation page\nHint: use --orientation line or both, or omit --cls-model" in ended.err
 
 
 def test_set_reaches_the_bundle(opt, tmp_path, write_recognizer):
