@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -70,13 +72,18 @@ def test_a_board_reads_with_it(bundle, examples):
 
 
 def test_a_bundle_whose_pipeline_does_not_use_it_is_refused(bundle, tmp_path):
-    folder = tmp_path / "bundle"
-    folder.mkdir()
-    manifest = json.loads((bundle / "manifest.json").read_bytes())
-    del manifest["settings"]["page_orientation"]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    failed = [check for check in inspect_bundle(folder).checks if not check.passed]
-    assert "page_orientation" in failed[0].detail
+    folder = shutil.copytree(bundle, tmp_path / "bundle")
+    text = (folder / "pipeline.yaml").read_text(encoding="utf-8")
+    assert text.count("use_page_orientation: true") == 1
+    changed = text.replace("use_page_orientation: true", "use_page_orientation: false").encode()
+    (folder / "pipeline.yaml").write_bytes(changed)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["files"]["pipeline.yaml"] = {"sha256": hashlib.sha256(changed).hexdigest(), "size_bytes": len(changed)}
+    # Without it: its hash of pipeline.yaml would be another fault.
+    del manifest["files"]["bom.cdx.json"]
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    failed = {check.name: check.detail for check in inspect_bundle(folder).checks if not check.passed}
+    assert failed == {"page_orientation": "classifier off in pipeline.yaml, present in the bundle"}
 
 
 def test_another_classifier_as_the_reference_fails(bundle, tmp_path, examples):
