@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from converters.bundle.contents import BundleContents
 from converters.graph.charsets import NAMED_CHARSETS
 from converters.lite.toolchain import LITE_VERSION
@@ -74,6 +76,13 @@ Recognition: scale the crop to the height in `Recognition.image_shape`, keeping 
 _DECODING = """\
 Decode: take the best class at each step, drop repeats, then drop class 0. Class n is line n of `dict.txt`. That line
    may be a single space, or empty for a class that produces no text, so do not strip lines.
+"""
+_SPACES = """\
+   Where the blank is best, take the space instead if `Recognition.space_weight` x its probability is higher.
+"""
+_RIGHT_TO_LEFT = """\
+   `Recognition.direction` is `rtl`: the steps run from left to right in the picture, so turn the text around, except
+   numbers and words of left-to-right letters, and mirror brackets.
 """
 
 _ARM_CHECK = """\
@@ -196,6 +205,7 @@ def _describe_first_step(contents: BundleContents) -> str:
             return f"Paddle-Lite's library for {' and '.join(alone)} cannot be loaded yet: see below what it needs."
         return "Paddle-Lite's libraries are in place; there is nothing to fetch."
     given = f"--target {target.name} {target.abi_option} {','.join(libraries)}"
+    given += "".join(f" --{model.source.model.kind}-model {_name_model(model)}" for model in contents.models)
     if options.precision != "fp32":
         given += f" --quantize {options.precision}"
     if options.charset != "full":
@@ -209,8 +219,8 @@ def _describe_first_step(contents: BundleContents) -> str:
         given += f" --lite-version {options.lite_version}"
     fetch = "".join(f"   edge-ocr libs fetch --platform {platform} --version {version}\n" for platform in lacking)
     return f"""\
-Paddle-Lite's library is missing, and the build needs it. Fetch it, then export again with the same models, pipeline
-   file and `--set` options as before:
+Paddle-Lite's library is missing, and the build needs it. Fetch it, then export again with the same pipeline file
+   and `--set` options as before:
 
    ```sh
 {fetch}   edge-ocr export {given} --force --out THIS_FOLDER
@@ -218,12 +228,23 @@ Paddle-Lite's library is missing, and the build needs it. Fetch it, then export 
 """
 
 
+def _name_model(model: ExportedModel) -> str:
+    """Return what `--det-model` and the like take; the folder of a user's model is not known to others."""
+    source = model.source.model
+    return shlex.quote(f"DIR of {source.name}" if source.spec is None else source.name)
+
+
 def _describe_steps(contents: BundleContents) -> str:
     steps = [] if contents.find_model("page") is None else [_PAGE]
     steps += [_DETECTION.format(limit=_LIMITS[contents.config.detection.limit_type]), _CROPS]
     if contents.find_model("cls") is not None:
         steps.append(_ORIENTATION)
-    return "".join(f"{number}. {step}" for number, step in enumerate([*steps, _RECOGNITION, _DECODING], 1))
+    recognition, decoding = contents.config.recognition, _DECODING
+    if recognition.space_weight != 1:
+        decoding += _SPACES
+    if recognition.direction == "rtl":
+        decoding += _RIGHT_TO_LEFT
+    return "".join(f"{number}. {step}" for number, step in enumerate([*steps, _RECOGNITION, decoding], 1))
 
 
 def _describe_model(model: ExportedModel) -> str:

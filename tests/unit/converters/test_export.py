@@ -166,6 +166,34 @@ def test_the_readme_of_a_bundle_is_its_own(export):
         assert (report.out_dir / name).exists(), name
 
 
+def test_the_readme_explains_spaces_and_direction(opt, default_models, tmp_path):
+    text = ("`Recognition.space_weight`", "`Recognition.direction`")
+    for name, changes in (
+        ("plain", {}),
+        ("changed", {"Recognition.space_weight": 3.0, "Recognition.direction": "rtl"}),
+    ):
+        done = export_bundle("arm", tmp_path / name, load_config("OCR", changes), ExportOptions(verify=False))
+        readme = (done.out_dir / "README.md").read_text(encoding="utf-8")
+        assert [words in readme for words in text] == [bool(changes)] * 2
+
+
+def test_the_readme_of_a_project_names_a_folder_by_its_model(opt, make_home, monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGE_OCR_HOME", str(make_home()))
+    monkeypatch.delenv("EDGE_OCR_LITE_LIB", raising=False)
+    model = resolve_model("PP-OCRv4_mobile_det", "det")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for path in (model.program, model.params):
+        shutil.copy(path, folder / path.name)
+    config = load_config("OCR", {"Pipeline.text_det_model": str(folder), "Pipeline.use_text_line_orientation": True})
+    done = export_bundle("android", tmp_path / "app", config, ExportOptions(charset="digits", verify=False))
+    readme = (done.out_dir / "README.md").read_text(encoding="utf-8")
+    assert (
+        "--det-model 'DIR of mine' --rec-model PP-OCRv4_mobile_rec --cls-model ch_ppocr_mobile_v2_cls"
+        " --charset digits --orientation line --force --out THIS_FOLDER"
+    ) in readme
+
+
 # The Evidence table of the export: the gain of fewer ops, smaller weights and fewer characters.
 
 

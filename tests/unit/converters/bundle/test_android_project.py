@@ -91,7 +91,8 @@ def test_the_readme_leads_to_a_running_app(export, android_export):
     for words in (
         "1. Paddle-Lite's library is missing",
         "   edge-ocr libs fetch --platform android.armv8 --version v2.13-rc\n",
-        "   edge-ocr export --target android --abi arm64-v8a --quantize int8 --force --out THIS_FOLDER\n",
+        "   edge-ocr export --target android --abi arm64-v8a --det-model PP-OCRv4_mobile_det"
+        " --rec-model PP-OCRv4_mobile_rec --quantize int8 --force --out THIS_FOLDER\n",
         "2. Open this folder in Android Studio.",
         "3. Run `app`",
         "edge-ocr deploy THIS_FOLDER --adb",
