@@ -155,7 +155,7 @@ def test_a_missing_key_is_refused(default, path):
     ("path", "value"),
     [
         ("schema_version", 1),
-        ("schema_version", 3),
+        ("schema_version", 4),
         ("schema_version", "1"),
         ("target", "ios"),
         ("precision", "fp16"),
