@@ -123,8 +123,9 @@ class ManifestTest {
             "golden.lines", "settings.detection.limit_type", "settings.detection.mean",
             "settings.recognition.min_width", "settings.detection.bin_threshold",
             "settings.orientation.image_width", "settings.page_orientation.resize_short",
-            "constants.detection.max_side", "settings.detection.windows", "constants.border", "constants.border.pixels", "constants.windows",
-            "constants.windows.tile_share", "constants.recognition.part_width", "constants.recognition.space_ratio",
+            "constants.detection.max_side", "settings.detection.windows", "constants.border", "constants.border.pixels",
+            "constants.windows", "constants.windows.tile_share", "constants.recognition.part_width",
+            "constants.recognition.space_ratio",
             "constants.geometry.row_tolerance", "constants.recognition.std", "constants.orientation.turned_class",
             "constants.page_orientation.probe_lines",
         )

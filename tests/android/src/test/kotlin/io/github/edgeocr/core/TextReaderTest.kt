@@ -153,7 +153,8 @@ class TextReaderTest {
         // A column of text, then two readings of one step; the second may be better.
         val probs = FloatArray(96 * 96) { if (it % 96 in 40..52 && it / 96 in 20..75) 1f else 0f }
         val map = Tensor(intArrayOf(1, 1, 96, 96), probs)
-        for ((first, second, text) in listOf(Triple(0.7f, 0.9f, "b"), Triple(0.7f, 0.75f, "a"), Triple(0.86f, 1f, "a"))) {
+        val readings = listOf(Triple(0.7f, 0.9f, "b"), Triple(0.7f, 0.75f, "a"), Triple(0.86f, 1f, "a"))
+        for ((first, second, text) in readings) {
             var runs = 0
             val recognizer = Engine {
                 val steps = if (runs++ == 0) floatArrayOf(0f, first, 0f) else floatArrayOf(0f, 0f, second)
