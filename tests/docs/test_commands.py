@@ -121,7 +121,10 @@ def check_board_command(command: str) -> None:
     parse_board_command(shlex.split(command)[1:])
 
 
-_V6 = re.compile(r"edge-ocr .*(OCR-v6|predict .*--lang)")
+_FETCHED = {
+    r"edge-ocr .*(OCR-v6|predict .*--lang)": ("PP-OCRv6_small_det", "PP-OCRv6_small_rec"),
+    r"edge-ocr predict .*--orientation (page|both)": ("PP-LCNet_x1_0_doc_ori",),
+}
 _PARSED: list[tuple[str, str, Callable[[str], None]]] = [
     (r".*pip install ", "installs this project; .ci/run does", check_install),
     (r"apt-get ", "installs packages; .ci/run does", check_packages),
@@ -141,8 +144,10 @@ def find_obstacle(command: str) -> tuple[str, Callable[[str], None]] | None:
     for pattern, reason, check in _PARSED:
         if re.match(pattern, command):
             return reason, check
-    if _V6.match(command) and any(locate_model(f"PP-OCRv6_small_{kind}") is None for kind in ("det", "rec")):
-        return "fetches PP-OCRv6 small, which is not on this machine", parse_command
+    for pattern, models in _FETCHED.items():
+        for name in models:
+            if re.match(pattern, command) and locate_model(name) is None:
+                return f"fetches {name}, which is not on this machine", parse_command
     return None
 
 
@@ -190,6 +195,8 @@ def template(default_models, home, tmp_path_factory) -> Path:
     make_photo(folder / "photo.jpg")
     shutil.copy(pictures / "sign.png", folder / "small.png")
     shutil.copy(pictures / "upside_down.png", folder / "page.png")
+    shutil.copy(pictures / "upside_down.png", folder / "label.png")
+    cv2.imwrite(str(folder / "page.jpg"), cv2.rotate(cv2.imread(str(pictures / "receipt.jpg")), cv2.ROTATE_180))
     for place in ("scans", "archive/2026/11"):
         (folder / place).mkdir(parents=True)
         shutil.copy(pictures / "sign.png", folder / place)
