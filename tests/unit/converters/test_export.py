@@ -113,7 +113,7 @@ def test_export_of_the_shipped_models(export, det, rec):
     assert report.opt_version == "v2.13-rc"
 
     manifest = json.loads((out / "manifest.json").read_bytes())
-    assert (manifest["schema_version"], manifest["target"], manifest["precision"]) == (2, "arm", "fp32")
+    assert (manifest["schema_version"], manifest["target"], manifest["precision"]) == (3, "arm", "fp32")
     assert manifest["lite"] == {
         "wheel_version": "2.13rc0",
         "opt_version": "v2.13-rc",
