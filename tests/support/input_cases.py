@@ -329,7 +329,7 @@ def read_dictionary_file(content, folder):
     check_line(check.detail)
     seen.append(charset and charset.classes)
     try:
-        seen.append(DeviceBundle(path.parent, manifest, None, None, None, ()).read_charset().classes)
+        seen.append(DeviceBundle(path.parent, manifest, None, None, None, None, ()).read_charset().classes)
     except EdgeOcrError as error:
         check_message(error)
         seen.append(None)
