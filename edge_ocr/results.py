@@ -26,7 +26,7 @@ class OcrResult(Mapping[str, Any]):
 
     As a mapping it has the keys `input_path` (str or None), `dt_polys` (N × 4 × 2 whole pixels of the upright image,
     TL TR BR BL), `dt_scores`, `rec_text`, `rec_score` (N each, scores in [0, 1]); lists are in reading order and empty
-    if there is no text. `page_angle` (0, 90, 180 or 270 degrees clockwise) is there if page orientation is used; the
+    if there is no text. `page_angle` (0, 90, 180 or 270 degrees clockwise) is present if page orientation is used; the
     polygons of a turned page begin with the corner that is TL on the upright page. Results from files with several
     pages also have `page_index`, from 0.
     """

@@ -1,6 +1,6 @@
 """The order of characters in text that runs from right to left.
 
-Networks return characters from left to right, as they stand in the picture. PaddleOCR's label decoding turns that text
+Networks return characters from left to right, in the order of the picture. PaddleOCR's label decoding turns that text
 around for Arabic and keeps numbers and Latin words (`pred_reverse`); PaddleX 3 uses the Unicode bidirectional algorithm
 instead, which also mirrors brackets. This is its inverse for one line of a right-to-left page.
 """

@@ -32,6 +32,7 @@ def pipeline(open_pipeline, tmp_path_factory):
         try:
             model = resolve_model("PP-LCNet_x1_0_doc_ori", "page")
         except ModelError as error:
+            # Without a network, the weights are not on this machine.
             pytest.skip(f"the page classifier cannot be fetched: {error.message}")
     return open_pipeline(
         "openvino", Pipeline__use_page_orientation=True, Pipeline__page_orientation_model=str(model.program.parent)

