@@ -38,6 +38,7 @@ PADDLE_OPS: Mapping[str, PaddleOp] = MappingProxyType(
         "dropout": PaddleOp(is_fusable=True),
         "elementwise_add": PaddleOp("Add", is_binary=True, is_fusable=True),
         "elementwise_div": PaddleOp("Div", is_binary=True),
+        "elementwise_max": PaddleOp("Max", is_binary=True),
         "elementwise_mul": PaddleOp("Mul", is_binary=True, is_fusable=True),
         "elementwise_sub": PaddleOp("Sub", is_binary=True),
         "erf": PaddleOp("Erf"),

@@ -244,15 +244,15 @@ class Program:
         after: Op | None,
         op_type: str,
         inputs: Mapping[str, str | Sequence[str]],
-        outputs: Mapping[str, str],
+        outputs: Mapping[str, str | Sequence[str]],
         attrs: Mapping[str, Any],
     ) -> Op:
         """Insert a new op after another one, or at the end, and return it; its variables must be declared."""
         op = load_framework_pb2().OpDesc(type=op_type)
         for slot, names in inputs.items():
             op.inputs.add(parameter=slot, arguments=[names] if isinstance(names, str) else names)
-        for slot, name in outputs.items():
-            op.outputs.add(parameter=slot, arguments=[name])
+        for slot, names in outputs.items():
+            op.outputs.add(parameter=slot, arguments=[names] if isinstance(names, str) else names)
         for name, value in attrs.items():
             set_attr(op, name, value)
         self.ops.insert(len(self.ops) if after is None else self._find_index(after) + 1, op)

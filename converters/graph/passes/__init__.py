@@ -8,17 +8,20 @@ import numpy as np
 
 from converters.graph.passes.cancel_layouts import cancel_layouts
 from converters.graph.passes.drop_identities import drop_identities
+from converters.graph.passes.fit_kernels import fit_kernels
 from converters.graph.passes.fold_activations import fold_activations
 from converters.graph.passes.fold_affine import fold_affine
 from converters.graph.passes.fold_batch_norm import fold_batch_norm
 from converters.graph.passes.fold_gates import fold_gates
 from converters.graph.passes.fold_layer_norm import fold_layer_norm
 from converters.graph.passes.fold_slices import fold_slices
+from converters.graph.passes.lower_pools import lower_pools
 from converters.graph.passes.merge_convs import merge_convs
 from converters.graph.passes.prune_charset import prune_charset
 from converters.graph.passes.report import PassReport
 from converters.graph.passes.restore_attributes import restore_attributes
 from converters.graph.passes.settle_shapes import settle_shapes
+from converters.graph.passes.widen_numbers import widen_numbers
 from converters.sources.program import Program
 from edge_ocr.errors import ModelError
 
@@ -40,6 +43,9 @@ PASSES: tuple[Callable[[Program], PassReport], ...] = (
     fold_affine,
     merge_convs,
     fold_gates,
+    lower_pools,
+    fit_kernels,
+    widen_numbers,
 )
 
 

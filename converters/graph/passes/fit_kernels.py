@@ -1,0 +1,154 @@
+"""Gives convolutions the kernel sizes and strides for which Paddle-Lite has fast ARM kernels."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+
+from converters.graph.passes.affine import add_to_bias, find_bias
+from converters.graph.passes.report import PassReport, make_report
+from converters.graph.passes.windows import (
+    Window,
+    insert_conv,
+    insert_reshape,
+    make_tensor,
+    read_window,
+    take_result,
+    write_window,
+)
+from converters.sources.program import Program
+
+
+def fit_kernels(program: Program) -> PassReport:
+    """Write convolutions that Paddle-Lite's ARM library unrolls into a matrix in forms that it computes directly.
+
+    It has direct kernels for depthwise convolutions of 3 × 3 and 5 × 5 with equal strides of 1 or 2 and any padding,
+    and for dense ones of 3 × 3. Exact in real numbers:
+
+    - A filter may have a border of zeros if the padding grows with it: zeros add nothing. 2 × 2 becomes 3 × 3, and a
+      depthwise one of any size below 5 × 5 becomes 3 × 3 or 5 × 5.
+    - A depthwise 7 × 7 is the sum of four 5 × 5, one for each corner of the filter: each place of the filter is in
+      exactly one of them, and their paddings move the corners to where they were.
+    - With strides of 2 and 1, row i of the output is row 2i of the one with stride 1: rows are split off in pairs.
+    - With strides of 1 and 2, the even rows and the odd rows are those of two convolutions with stride 2, of which one
+      starts a row lower, one above the other.
+
+    Sizes in the width may be any; strides need a known height.
+    """
+    ops_before = program.count_ops()
+    changed = 0
+    for op in list(program.ops):
+        window = read_window(program, op)
+        if window is not None:
+            changed += _fit(program, window)
+    return make_report("fit_kernels", program, ops_before, changed)
+
+
+def _fit(program: Program, window: Window) -> bool:
+    size, strides = window.filters.shape[2:], window.strides
+    if not window.is_depthwise:
+        is_small = window.groups == 1 and size == (2, 2) and strides == (1, 1)
+        return is_small and window.paddings in ((0, 1, 0, 1), (1, 0, 1, 0)) and _widen(program, window, 3)
+    if strides == (1, 1) and size == (7, 7):
+        return _quarter(program, window)
+    if strides in ((2, 1), (1, 2)) and size in ((3, 3), (5, 5)):
+        return _even_strides(program, window)
+    if strides == (1, 1) and max(size) <= 5 and size not in ((1, 1), (3, 3), (5, 5)):
+        return _widen(program, window, 3 if max(size) <= 3 else 5)
+    return False
+
+
+def _widen(program: Program, window: Window, size: int) -> bool:
+    """Surround the filter with zeros up to size × size."""
+    top, bottom, left, right = window.paddings
+    height, width = window.filters.shape[2:]
+    # The padding grows by as much; it is equal on both sides if that is possible.
+    above = min(max((bottom - top + size - height) // 2, 0), size - height)
+    before = min(max((right - left + size - width) // 2, 0), size - width)
+    filters = np.zeros((*window.filters.shape[:2], size, size), dtype=np.float32)
+    filters[:, :, above : above + height, before : before + width] = window.filters
+    paddings = (top + above, bottom + size - height - above, left + before, right + size - width - before)
+    write_window(program, window, filters, paddings=paddings)
+    return True
+
+
+def _quarter(program: Program, window: Window) -> bool:
+    """Write a 7 × 7 as the sum of four 5 × 5."""
+    shape = program.find_shape(window.result)
+    top, bottom, left, right = window.paddings
+    if min(window.paddings) < 2 or shape is None:
+        return False
+    corners = []
+    for row, column in product((0, 2), (0, 2)):
+        filters = window.filters[:, :, row : row + 5, column : column + 5].copy()
+        # The first corner has five of the seven rows or columns, the last one the other two.
+        filters[:, :, : 3 if row else 0] = 0
+        filters[:, :, :, : 3 if column else 0] = 0
+        corners.append((filters, (top - row, bottom - 2 + row, left - column, right - 2 + column)))
+    filters, paddings = corners.pop(0)
+    # opt folds the bias into the first.
+    last, result, total = take_result(program, window, shape)
+    write_window(program, window, filters, paddings=paddings)
+    for place, (filters, paddings) in enumerate(corners):
+        part = make_tensor(program, f"{result}.corner", shape)
+        last = insert_conv(program, last, window.source, part, filters, groups=window.groups, paddings=paddings)
+        summed = result if place == 2 else make_tensor(program, f"{result}.sum", shape)
+        last = program.insert_op(last, "elementwise_add", {"X": total, "Y": part}, {"Out": summed}, {"axis": -1})
+        total = summed
+    return True
+
+
+def _even_strides(program: Program, window: Window) -> bool:
+    shape, out = program.find_shape(window.source), program.find_shape(window.result)
+    top, bottom, _, _ = window.paddings
+    if shape is None or out is None or len(shape) != 4 or shape[2] < 1:
+        return False
+    rows = shape[2] + top + bottom - window.filters.shape[2] + 1
+    if rows > 1 and window.strides == (2, 1):
+        _split_rows(program, window, rows, out)
+        return True
+    if rows > 1 and rows % 2 == 0 and top > 0:
+        _interleave_rows(program, window, rows, out)
+        return True
+    return False
+
+
+def _split_rows(program: Program, window: Window, rows: int, out: tuple[int, ...]) -> None:
+    """Compute an even number of rows with stride 1 and keep every other one."""
+    top, bottom, left, right = window.paddings
+    batch, channels, _, width = out
+    odd = rows % 2
+    pairs = (rows + odd) // 2
+    last, result, every = take_result(program, window, (batch, channels, 2 * pairs, width))
+    write_window(program, window, window.filters, paddings=(top, bottom + odd, left, right))
+    paired = make_tensor(program, f"{result}.paired", (batch, channels * pairs, 2, width))
+    last = insert_reshape(program, last, every, paired, (0, channels * pairs, 2, -1))
+    halves = [make_tensor(program, f"{result}.{name}", (batch, channels * pairs, 1, width)) for name in ("even", "odd")]
+    last = program.insert_op(last, "split", {"X": paired}, {"Out": halves}, {"axis": 2, "num": 2, "sections": []})
+    insert_reshape(program, last, halves[0], result, (0, channels, pairs, -1))
+
+
+def _interleave_rows(program: Program, window: Window, rows: int, out: tuple[int, ...]) -> None:
+    """Compute even and odd rows with stride 2, and put each pair one above the other."""
+    top, bottom, left, right = window.paddings
+    batch, channels, _, width = out
+    pairs = rows // 2
+    bias = find_bias(program, window.op)
+    last, result, even = take_result(program, window, (batch, channels, pairs, width))
+    write_window(program, window, window.filters, strides=(2, 2), paddings=window.paddings)
+    odd = make_tensor(program, f"{result}.odd", (batch, channels, pairs, width))
+    lower = (top - 1, bottom, left, right)
+    last = insert_conv(
+        program, last, window.source, odd, window.filters, groups=channels, strides=(2, 2), paddings=lower
+    )
+    if bias is not None:
+        add_to_bias(program, last, bias.vector)
+        last = program.find_writer(odd) or last
+    flat = []
+    for half in (even, odd):
+        flat.append(make_tensor(program, f"{half}.flat", (batch, channels * pairs, 1, width)))
+        last = insert_reshape(program, last, half, flat[-1], (0, channels * pairs, 1, -1))
+    joined = make_tensor(program, f"{result}.joined", (batch, channels * pairs, 2, width))
+    last = program.insert_op(last, "concat", {"X": flat}, {"Out": joined}, {"axis": 2})
+    insert_reshape(program, last, joined, result, (0, channels, rows, -1))
