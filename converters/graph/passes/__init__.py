@@ -29,8 +29,8 @@ __all__ = ["PASSES", "PassReport", "prune_charset", "restore_attributes", "run_p
 
 # settle_shapes makes Paddle 3's conv biases visible to later passes; drop_identities makes ops adjacent. Decomposed
 # operators are re-fused before any of their constants change. cancel_layouts needs whole activations, and makes batch
-# norms 4-D for fold_batch_norm. fold_affine needs batch norms folded before it, and merge_convs needs biases in the
-# form that fold_affine leaves.
+# norms 4-D for fold_batch_norm. fold_affine needs batch norms folded before it, folds into the convolutions that
+# lower_pools makes, and leaves biases in the form that merge_convs needs. The last ones change forms only.
 PASSES: tuple[Callable[[Program], PassReport], ...] = (
     restore_attributes,
     settle_shapes,
@@ -40,10 +40,10 @@ PASSES: tuple[Callable[[Program], PassReport], ...] = (
     fold_layer_norm,
     cancel_layouts,
     fold_batch_norm,
+    lower_pools,
     fold_affine,
     merge_convs,
     fold_gates,
-    lower_pools,
     fit_kernels,
     widen_numbers,
 )
