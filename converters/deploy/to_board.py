@@ -17,13 +17,14 @@ from converters.deploy.board import Board, open_board
 from converters.deploy.trust import check_board_trust, describe_reach, settle_trust
 from converters.lite.graph_engines import open_graph_engines
 from converters.processes.ssh import SshAddress
-from converters.text import Report
+from converters.text import Report, clean_text
 from edge_ocr.core.bench import measure
 from edge_ocr.core.bundle import MANIFEST, SIGNATURE, explain_engines
 from edge_ocr.core.engines.base import count_cores
 from edge_ocr.core.lite_ocr import MAX_THREADS
 from edge_ocr.core.pictures import read_picture
 from edge_ocr.core.pipeline import TextReader
+from edge_ocr.core.processor import Processor
 from edge_ocr.core.types import Reading
 from edge_ocr.errors import EdgeOcrError, ModelError, NotVerifiedError, ParityError, ToolchainError, UsageError
 
@@ -118,6 +119,8 @@ class Figures:
     peak_rss_mb: float
     temperature_c: float | None
     governor: str | None
+    processor: Processor | None
+    """None if it is not ARM's, or if the bundle is older than this field."""
 
 
 @dataclass(frozen=True)
@@ -369,6 +372,7 @@ def _measure_host(bundle: Bundle, options: DeployOptions) -> Figures:
             **figures,
             "temperature_c": None,
             "governor": None,
+            "processor": None,
         }
     )
 
@@ -401,4 +405,19 @@ def _read_figures(content: Mapping[str, Any]) -> Figures:
         peak_rss_mb=float(content["rss_mb"]["peak"]),
         temperature_c=None if temperature is None else float(temperature),
         governor=None if governor is None else str(governor),
+        processor=_read_processor(content.get("processor")),
+    )
+
+
+def _read_processor(content: Mapping[str, Any] | None) -> Processor | None:
+    if content is None:
+        return None
+    has_dot = content["has_dot"]
+    return Processor(
+        cores={clean_text(name): int(count) for name, count in content["cores"].items()},
+        features=list(map(str, content["features"])),
+        has_dot=None if has_dot is None else bool(has_dot),
+        lite_dot=bool(content["lite_dot"]),
+        lite_fp16=bool(content["lite_fp16"]),
+        unlisted=list(map(clean_text, content["unlisted"])),
     )

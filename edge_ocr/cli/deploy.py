@@ -175,6 +175,8 @@ def _print_report(done: DeployReport) -> None:
         f"board: {_describe(board)}, Python {done.python_version}; models loaded in {board.load_ms:.0f} ms, "
         f"at most {board.peak_rss_mb:.0f} MB of memory; {temperature}, governor {board.governor or 'unknown'}",
     ]
+    if board.processor is not None:
+        lines += board.processor.describe()
     if host is not None:
         lines.append(f"host:  {_describe(host)}; models loaded in {host.load_ms:.0f} ms")
     lines += [f"note: {note}" for note in done.notes]

@@ -10,13 +10,14 @@ import struct
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ModelError, ToolchainError
 from .files import hash_stream
+from .processor import read_processor
 from .settings import DetectionSettings, OrientationSettings, PageOrientationSettings, RecognitionSettings
 from .trust import (
     MAX_MANIFEST_BYTES,
@@ -475,6 +476,7 @@ def order_version(version: str) -> tuple[int, ...]:
 def describe_machine(bundle: DeviceBundle) -> dict[str, Any]:
     """Return the content of `edge-ocr-lite info` as JSON values."""
     modules = ("numpy", "cv2", "pyclipper", "onnxruntime")
+    processor = read_processor()
     return {
         "bundle": str(bundle.folder),
         "edge_ocr_version": bundle.manifest["edge_ocr_version"],
@@ -482,6 +484,7 @@ def describe_machine(bundle: DeviceBundle) -> dict[str, Any]:
         "abi": find_abi(),
         "python": platform.python_version(),
         "glibc": find_glibc(),
+        "processor": None if processor is None else asdict(processor),
         "modules": {name: find_spec(name) is not None for name in modules},
         "engines": bundle.explain_engines(),
         "trust": bundle.describe_trust(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support import cpuinfo
 from support.processes import list_programs, wait_until
 
 from converters.bundle.ownership import SEAL
@@ -21,6 +23,7 @@ from converters.deploy import trust as deploy_trust
 from converters.deploy.to_board import DeployOptions, deploy_bundle
 from converters.processes.ssh import parse_place
 from converters.signing import make_keys, read_private_key
+from edge_ocr.core.processor import parse_processor
 from edge_ocr.errors import EdgeOcrError, ParityError, ToolchainError, UsageError
 
 pytestmark = pytest.mark.board
@@ -126,6 +129,19 @@ def test_a_bundle_is_deployed_works_there_and_is_replaced(server, bundle, reposi
     assert f"replaced: {server.login}:{place}" in done.stdout
     for step in ("connecting", "copying", "engine: onnxruntime", "golden  ok", f"ready: {place}/edge-ocr-lite"):
         assert step in done.stderr
+
+
+def test_the_report_says_what_the_boards_processor_gets(server, bundle, tmp_path):
+    text = tmp_path / "cpuinfo"
+    text.write_text(cpuinfo.PI_5)
+    tools = {name: shutil.which(name) or pytest.skip(f"{name} is not installed") for name in ("unshare", "mount", "sh")}
+    inside = f'{tools["mount"]} --bind "{text}" /proc/cpuinfo && exec {tools["sh"]} "$@"'
+    command = [tools["unshare"], "--user", "--map-root-user", "--mount", "sh", "-c", inside, "sh"]
+    tried = subprocess.run([*command, "-c", ":"], capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        pytest.skip(f"unshare: /proc/cpuinfo cannot be replaced here: {tried.stderr.strip()}")
+    server.put("sh", f'[ -z "$INSIDE" ] || exec {tools["sh"]} "$@"\nINSIDE=1 exec {shlex.join(command)} "$@"')
+    assert deploy(server, bundle, threads=1).board.processor == parse_processor(cpuinfo.PI_5)
 
 
 def test_changed_files_stop_it_or_stay_next_to_the_new_bundle(server, bundle, repository):

@@ -462,6 +462,7 @@ def test_bench_gives_figures_as_json(board):
     assert list(figures) == [
         *("edge_ocr_version", "machine", "engine", "threads", "power_mode", "precision", "load_ms"),
         *("images", "lines", "runs", "warmup", "stages_ms", "rss_mb", "temperature_c", "governor"),
+        "processor",
     ]
     wanted = {"engine": "onnxruntime", "threads": 1, "images": 1, "lines": 4, "runs": 2, "warmup": 1}
     assert {name: figures[name] for name in wanted} == wanted

@@ -6,6 +6,7 @@ import argparse
 import json
 import platform
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..bench import measure, read_governor, read_temperature
 from ..errors import NotVerifiedError
 from ..lite_ocr import LiteOCR
 from ..pictures import list_pictures
+from ..processor import Processor, read_processor
 
 
 def run(options: argparse.Namespace) -> int:
@@ -24,6 +26,7 @@ def run(options: argparse.Namespace) -> int:
         if golden is None:
             raise NotVerifiedError("the bundle has no golden picture", "name pictures to measure with")
         images = [reader.bundle.check_file(golden["image"])]
+    processor = read_processor()
     figures = {
         "edge_ocr_version": reader.bundle.manifest["edge_ocr_version"],
         "machine": platform.machine(),
@@ -36,15 +39,16 @@ def run(options: argparse.Namespace) -> int:
         # Read after the work: a board throttles when it is hot.
         "temperature_c": read_temperature(),
         "governor": read_governor(),
+        "processor": None if processor is None else asdict(processor),
     }
     if options.json:
         sys.stdout.write(json.dumps(figures, indent=2) + "\n")
     else:
-        _print(figures)
+        _print(figures, processor)
     return 0
 
 
-def _print(figures: dict[str, Any]) -> None:
+def _print(figures: dict[str, Any], processor: Processor | None) -> None:
     memory = figures["rss_mb"]
     temperature = figures["temperature_c"]
     rows = [("", "p50 ms", "p95 ms")]
@@ -60,4 +64,6 @@ def _print(figures: dict[str, Any]) -> None:
         f"{'temperature unknown' if temperature is None else f'{temperature:.1f} °C'}, "
         f"governor {figures['governor'] or 'unknown'}\n"
     )
+    if processor is not None:
+        text += "\n".join(processor.describe()) + "\n"
     sys.stdout.write(text)

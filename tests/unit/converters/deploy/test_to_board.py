@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
+from support import cpuinfo
 
 from converters.deploy.to_board import DeployOptions, DeployReport, _check_engines, deploy_bundle, plan_deployment
 from converters.processes.ssh import SshAddress
 from converters.signing import read_private_key
+from edge_ocr.core.processor import parse_processor
 from edge_ocr.errors import ModelError, NotVerifiedError, ParityError, ToolchainError, UsageError
 
 ADDRESS = SshAddress("pi", "board", None, "ocr")
@@ -213,6 +217,7 @@ FIGURES = {
     "rss_mb": {"first": 100.0, "last": 101.0, "peak": 150.5},
     "temperature_c": 51.2,
     "governor": "ondemand",
+    "processor": asdict(parse_processor(cpuinfo.RK3588)),
 }
 
 
@@ -241,13 +246,16 @@ def test_a_deployment_reports_figures_of_board_and_host(board, bundle):
     assert report.board.stages_ms["detection"].p95 == 600.5
     assert report.board.peak_rss_mb == 150.5
     assert (report.board.temperature_c, report.board.governor) == (51.2, "ondemand")
+    assert report.board.processor == parse_processor(cpuinfo.RK3588)
     assert report.host is not None
+    assert report.host.processor is None
     assert report.host.threads == 1
     assert report.host.lines == 4
     assert set(report.host.stages_ms) == {"decode", "detection", "crop", "recognition", "total"}
     assert report.host.stages_ms["total"].p50 > report.host.stages_ms["detection"].p50 > 0
     content = json.loads(json.dumps(report.to_json()))
     assert content["board"]["stages_ms"]["total"] == {"p50": 900.0, "p95": 1000.0}
+    assert content["board"]["processor"]["unlisted"] == ["Cortex-A76 (part 0xd0b)"]
     assert content["login"] == "pi@board"
     assert [step.split()[0] for step in steps] == ["connecting", "board:", "copying", "installing", "in", "measuring"]
     copied = {path.relative_to(board.home / "ocr").as_posix() for path in (board.home / "ocr").rglob("*.nb")}
@@ -264,7 +272,29 @@ def test_files_that_are_not_the_bundles_are_not_copied(board, own_bundle):
     assert (board.home / "ocr" / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("answer", ["", "[]", "{}", json.dumps({**FIGURES, "threads": None}), "Segmentation fault"])
+@pytest.mark.parametrize("name", ["RK3588", "an older bundle"])
+def test_the_report_says_what_the_boards_processor_gets(board, bundle, repository, name):
+    figures = dict(FIGURES)
+    if name != "RK3588":
+        del figures["processor"]
+    replace_programs(board, f"cat <<'FIGURES'\n{json.dumps(figures)}\nFIGURES")
+    command = [sys.executable, "-c", "from edge_ocr.cli import main; main()", "deploy", bundle, "--ssh", "pi@board:ocr"]
+    env = {**os.environ, "PYTHONPATH": str(repository)}
+    done = subprocess.run([*command, "--runs", "1"], env=env, capture_output=True, text=True, check=True)
+    said = parse_processor(cpuinfo.RK3588).describe()
+    assert [line in done.stdout.splitlines() for line in said] == [name == "RK3588"] * 2
+    assert "governor ondemand" in done.stdout
+
+
+DAMAGED = [
+    {**FIGURES, "threads": None},
+    {**FIGURES, "processor": "Cortex-A76"},
+    {**FIGURES, "processor": {**FIGURES["processor"], "cores": ["Cortex-A76"]}},
+    {**FIGURES, "processor": {**FIGURES["processor"], "unlisted": [1]}},
+]
+
+
+@pytest.mark.parametrize("answer", ["", "[]", "{}", *map(json.dumps, DAMAGED), "Segmentation fault"])
 def test_invalid_figures_are_reported(board, bundle, answer):
     replace_programs(board, f"printf '%s' '{answer}'")
     with pytest.raises(ToolchainError, match=r"^board: .*bench") as caught:

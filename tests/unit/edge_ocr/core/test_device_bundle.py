@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import cpuinfo
 
 import edge_ocr.core
 from converters.bundle.manifest import describe_settings
 from edge_ocr.config import load_config
 from edge_ocr.core import bundle as module
 from edge_ocr.core.bundle import describe_machine, find_abi, find_own_bundle, iterate_files, open_bundle
+from edge_ocr.core.processor import parse_processor
 from edge_ocr.errors import ModelError, ToolchainError
 
 CONFIG = load_config("OCR")
@@ -447,12 +449,15 @@ def test_a_library_of_another_version_is_refused_by_its_bytes(write_bundle, cont
 
 def test_a_machine_is_described_in_plain_values(write_bundle, monkeypatch):
     monkeypatch.setattr(module, "find_abi", lambda: "armv8")
+    monkeypatch.setattr(module, "read_processor", lambda: parse_processor(cpuinfo.RK3588))
     described = describe_machine(open_bundle(write_bundle()))
     assert json.loads(json.dumps(described)) == described
     assert list(described) == [
-        *("bundle", "edge_ocr_version", "precision", "abi", "python", "glibc", "modules", "engines", "trust")
+        *("bundle", "edge_ocr_version", "precision", "abi", "python", "glibc"),
+        *("processor", "modules", "engines", "trust"),
     ]
     assert described["abi"] == "armv8"
+    assert described["processor"]["cores"] == {"Cortex-A55": 4, "Cortex-A76": 4}
     assert described["modules"].keys() == {"numpy", "cv2", "pyclipper", "onnxruntime"}
     assert described["engines"]["paddle_lite"] is None
 
@@ -510,7 +515,7 @@ def test_every_module_of_the_runtime_can_be_imported(runtime):
 
 def test_the_runtime_is_small_and_has_the_shims_sources(runtime):
     package = runtime / "edge_ocr_lite"
-    assert sum(path.stat().st_size for path in package.rglob("*.py")) <= 190_000
+    assert sum(path.stat().st_size for path in package.rglob("*.py")) <= 196_100
     others = sorted(path.name for path in package.rglob("*") if path.is_file() and path.suffix != ".py")
     assert others == ["edge_ocr_lite.cpp", "edge_ocr_lite.h"]
 
