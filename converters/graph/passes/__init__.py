@@ -15,6 +15,7 @@ from converters.graph.passes.fold_batch_norm import fold_batch_norm
 from converters.graph.passes.fold_gates import fold_gates
 from converters.graph.passes.fold_layer_norm import fold_layer_norm
 from converters.graph.passes.fold_slices import fold_slices
+from converters.graph.passes.keep_scales import keep_scales
 from converters.graph.passes.lower_pools import lower_pools
 from converters.graph.passes.merge_convs import merge_convs
 from converters.graph.passes.prune_charset import prune_charset
@@ -30,7 +31,8 @@ __all__ = ["PASSES", "PassReport", "prune_charset", "restore_attributes", "run_p
 # settle_shapes makes Paddle 3's conv biases visible to later passes; drop_identities makes ops adjacent. Decomposed
 # operators are re-fused before any of their constants change. cancel_layouts needs whole activations, and makes batch
 # norms 4-D for fold_batch_norm. fold_affine needs batch norms folded before it, folds into the convolutions that
-# lower_pools makes, and leaves biases in the form that merge_convs needs. The last ones change forms only.
+# lower_pools makes, and leaves biases in the form that merge_convs needs. The rest change
+# forms only; keep_scales is last because passes insert scales.
 PASSES: tuple[Callable[[Program], PassReport], ...] = (
     restore_attributes,
     settle_shapes,
@@ -46,7 +48,10 @@ PASSES: tuple[Callable[[Program], PassReport], ...] = (
     fold_gates,
     fit_kernels,
     widen_numbers,
+    keep_scales,
 )
+# Without them opt refuses some models, or changes their results.
+_NEEDED = (restore_attributes, keep_scales)
 
 
 def run_passes(
@@ -62,7 +67,7 @@ def run_passes(
     try:
         # `store` reports overflows.
         with np.errstate(all="ignore"):
-            reports = [run(program) for run in (PASSES if optimize else (restore_attributes,))]
+            reports = [run(program) for run in (PASSES if optimize else _NEEDED)]
         if kept_classes is not None:
             reports.append(prune_charset(program, kept_classes))
     except ModelError as error:

@@ -111,8 +111,9 @@ def _scale(step: Step) -> None:
     step.refuse("ScaleTensor")
     value = step.read("X")
     scale, bias = step.read_number("scale", 1.0), step.read_number("bias", 0.0)
-    if step.op.attrs.get("activation_type"):
-        step.fail(f"the fused activation is {step.op.attrs['activation_type']!r}, expected none")
+    kind = step.op.attrs.get("activation_type")
+    if kind and value.is_int:
+        step.fail(f"integers with the fused activation {kind!r}, expected none")
     # scale · x + bias, or scale · (x + bias)
     parts = [("Mul", scale, 1.0), ("Add", bias, 0.0)]
     if step.op.attrs.get("bias_after_scale", True) is False:
@@ -126,10 +127,12 @@ def _scale(step: Step) -> None:
             constant = step.graph.add_ints([int(number)])
         else:
             constant = step.graph.add_float(number)
-        if place == len(parts) - 1:
+        if place == len(parts) - 1 and not kind:
             step.give(op_type, [name, constant], value.rank, is_int=value.is_int, shape=value.shape)
         else:
             name = step.add(op_type, [name, constant])
+    if kind:
+        activate(step, name, value.rank, "Out", kind, "alpha")
 
 
 RULES: Mapping[str, OpRule] = MappingProxyType(
@@ -143,7 +146,7 @@ RULES: Mapping[str, OpRule] = MappingProxyType(
         "clip": OpRule(_clip),
         "gelu": OpRule(_gelu),
         "hard_swish": OpRule(_hard_swish),
-        "scale": OpRule(_scale),
+        "scale": OpRule(_scale, activations=("relu", "relu6")),
         "swish": OpRule(_swish),
     }
 )

@@ -74,6 +74,9 @@ def test_softmax(axis):
         ({"bias": 1.0, "bias_after_scale": False}, lambda x: x + 1),
         ({"scale": 0.0, "bias": 2.0}, lambda x: 0 * x + 2),
         ({"activation_type": ""}, lambda x: x),
+        ({"bias": 0.5, "activation_type": "relu"}, lambda x: np.maximum(x + 0.5, 0)),
+        ({"scale": 3.0, "bias": 0.5, "activation_type": "relu"}, lambda x: np.maximum(3 * x + 0.5, 0)),
+        ({"scale": 3.0, "activation_type": "relu6", "alpha": 1.5}, lambda x: np.clip(3 * x, 0, 1.5)),
     ],
 )
 def test_scaling(attrs, function):
