@@ -45,7 +45,8 @@ def _give_hard_swish(step: Step, name: str, rank: int, slot: str, prefix: str = 
     step.give("Div", [step.add("Mul", [name, cut]), step.graph.add_float(scale)], rank, slot)
 
 
-def _calculate(op: PaddleOp, step: Step) -> None:
+def _calculate(op: PaddleOp, step: Step, *, kind: object = "") -> None:
+    """Compute X with Y, then the fused activation `kind`."""
     if step.op.attrs.get("fuse_scale") is True:
         step.fail("fuse_scale is set, expected no fused scale")
     x, y = step.read_floats("X"), step.read_floats("Y")
@@ -59,7 +60,14 @@ def _calculate(op: PaddleOp, step: Step) -> None:
     if behind:
         axes = step.graph.add_ints(range(small.rank, small.rank + behind))
         names[small] = step.add("Unsqueeze", [small.name, axes])
-    step.give(op.onnx, [names[x], names[y]], big.rank)
+    if kind:
+        activate(step, step.add(op.onnx, [names[x], names[y]]), big.rank, "Out", kind, "")
+    else:
+        step.give(op.onnx, [names[x], names[y]], big.rank)
+
+
+def _calculate_fused(op: PaddleOp, step: Step) -> None:
+    _calculate(op, step, kind=step.op.attrs.get("act_type") or step.fail("no act_type, expected an activation"))
 
 
 def _keep(op: PaddleOp, step: Step) -> None:
@@ -141,6 +149,11 @@ RULES: Mapping[str, OpRule] = MappingProxyType(
             name: OpRule(partial(_calculate if op.is_binary else _keep, op))
             for name, op in PADDLE_OPS.items()
             if op.onnx
+        },
+        # The kernels compute other activations, too, but opt fuses none of them for ARM.
+        **{
+            f"fusion_{name}_activation": OpRule(partial(_calculate_fused, PADDLE_OPS[name]), activations=("relu",))
+            for name in ("elementwise_add", "elementwise_mul", "elementwise_sub")
         },
         "assign": OpRule(_assign),
         "clip": OpRule(_clip),

@@ -36,6 +36,15 @@ def test_elementwise(op_type, x_shape, y_shape, axis, seen):
     check(found, FUNCTIONS[op_type](x_seen, y.reshape(seen)))
 
 
+@pytest.mark.parametrize("op_type", ["elementwise_add", "elementwise_mul", "elementwise_sub"])
+@pytest.mark.parametrize(("y_shape", "axis", "seen"), [((2, 3, 4), -1, (2, 3, 4)), ((3,), 1, (1, 3, 1))])
+def test_elementwise_with_a_fused_activation(op_type, y_shape, axis, seen):
+    x, y = draw(2, 3, 4), draw(*y_shape, seed=1)
+    attrs = {"axis": axis, "act_type": "relu"}
+    found = apply(x, f"fusion_{op_type}_activation", inputs={"Y": "p"}, params={"p": y}, **attrs)
+    check(found, np.maximum(FUNCTIONS[op_type](x, y.reshape(seen)), 0))
+
+
 @pytest.mark.parametrize(
     ("op_type", "attrs", "function"),
     [

@@ -118,6 +118,13 @@ def cut(axes, starts, ends, **attrs):
         ([make_op("elementwise_add", {"X": "x", "Y": "b"}, {"Out": "y"}, axis=2)], IN_2, FC, "axis 2"),
         ([make_op("elementwise_add", {"X": "x", "Y": "b"}, {"Out": "y"}, axis=-2)], IN_2, FC, "axis -2"),
         ([make_op("elementwise_add", {"X": "x", "Y": "x"}, {"Out": "y"}, fuse_scale=True)], IN_2, {}, "fuse_scale"),
+        ([make_op("fusion_elementwise_add_activation", {"X": "x", "Y": "x"}, {"Out": "y"})], IN_2, {}, "act_type"),
+        (
+            [make_op("fusion_elementwise_add_activation", {"X": "x", "Y": "x"}, {"Out": "y"}, act_type="tanh")],
+            IN_2,
+            {},
+            "'tanh'",
+        ),
         ([make_op("matmul_v2", {"X": "x", "Y": "b"}, {"Out": "y"})], IN_2, FC, "Y.*1.*2"),
         ([make_op("matmul_v2", {"X": "x", "Y": "w"}, {"Out": "y"}, alpha="1")], IN_2, FC, "alpha.*'1'"),
         ([SHAPE_OF_X, make_op("concat", {"X": ("x", "sides")}, {"Out": "y"})], IN_2, {}, r"\[2, 1\]"),
