@@ -16,6 +16,7 @@ from converters.graph.passes.fold_gates import fold_gates
 from converters.graph.passes.fold_layer_norm import fold_layer_norm
 from converters.graph.passes.fold_slices import fold_slices
 from converters.graph.passes.keep_scales import keep_scales
+from converters.graph.passes.lower_deconvs import lower_deconvs
 from converters.graph.passes.lower_pools import lower_pools
 from converters.graph.passes.merge_convs import merge_convs
 from converters.graph.passes.prune_charset import prune_charset
@@ -31,8 +32,8 @@ __all__ = ["PASSES", "PassReport", "prune_charset", "restore_attributes", "run_p
 # settle_shapes makes Paddle 3's conv biases visible to later passes; drop_identities makes ops adjacent. Decomposed
 # operators are re-fused before any of their constants change. cancel_layouts needs whole activations, and makes batch
 # norms 4-D for fold_batch_norm. fold_affine needs batch norms folded before it, folds into the convolutions that
-# lower_pools makes, and leaves biases in the form that merge_convs needs. The rest change
-# forms only; keep_scales is last because passes insert scales.
+# lower_pools makes, and leaves biases in the form that merge_convs needs. The passes after fold_gates give ops the forms
+# that ARM kernels are fast for; keep_scales is last because passes insert scales.
 PASSES: tuple[Callable[[Program], PassReport], ...] = (
     restore_attributes,
     settle_shapes,
@@ -46,6 +47,7 @@ PASSES: tuple[Callable[[Program], PassReport], ...] = (
     fold_affine,
     merge_convs,
     fold_gates,
+    lower_deconvs,
     fit_kernels,
     widen_numbers,
     keep_scales,

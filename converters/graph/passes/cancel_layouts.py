@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from converters.graph.passes.patterns import POINTWISE
 from converters.graph.passes.report import PassReport, make_report
 from converters.sources.program import Op, Program, get_attr, get_input, get_output, list_inputs, list_outputs
-
-# One number in, one number out, the same for all numbers.
-_POINTWISE = frozenset(("gelu", "hard_sigmoid", "hard_swish", "relu", "relu6", "sigmoid", "swish", "tanh"))
 
 
 def cancel_layouts(program: Program) -> PassReport:
@@ -83,7 +81,7 @@ def _lower(program: Program, squeeze: Op) -> bool:
     reader = program.find_only_reader(middle)
     if not axes or shape is None or reader is None or program.find_writer(source) is None or len(shape) != 4:
         return False
-    is_norm, is_pointwise = reader.type == "batch_norm", reader.type in _POINTWISE
+    is_norm, is_pointwise = reader.type == "batch_norm", reader.type in POINTWISE
     slot = "Y" if is_norm else "Out"
     result = get_output(reader, slot)
     if result is None or program.find_writer(result) is not reader or get_input(reader, "X") != middle:

@@ -1,15 +1,19 @@
-"""Matches elementwise ops for the passes that re-fuse operators.
+"""Matches elementwise ops for the passes that re-fuse operators, and inserts reshapes.
 
 ONNX exporters decompose one op of the network into several, with factors and terms in any order.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from converters.sources.program import Op, Program, get_attr, get_input, get_output
+
+# One number in, one number out, the same for all numbers.
+POINTWISE = frozenset(("gelu", "hard_sigmoid", "hard_swish", "relu", "relu6", "sigmoid", "swish", "tanh"))
 
 
 def find_inner(program: Program, name: str | None, op_type: str) -> Op | None:
@@ -84,3 +88,15 @@ def _expand(program: Program, op: Op, product: Product) -> bool:
 def get_result(op: Op) -> str:
     """Return the tensor that an elementwise op writes."""
     return get_output(op, "Out") or ""
+
+
+def insert_reshape(program: Program, after: Op, source: str, dims: list[int], shape: Sequence[int], result: str) -> Op:
+    """Insert a `reshape2` of `source` after an op and return it.
+
+    `dims` is its attribute: 0 copies the dimension at the same place, -1 is what is left. `shape` is declared for
+    `result`, with -1 for a free dimension.
+    """
+    unread = program.make_name(f"{result}.xshape")
+    program.set_shape(unread, (0, *(program.find_shape(source) or ())))
+    program.set_shape(result, tuple(shape))
+    return program.insert_op(after, "reshape2", {"X": source}, {"Out": result, "XShape": unread}, {"shape": dims})

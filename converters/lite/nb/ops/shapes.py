@@ -39,6 +39,15 @@ def _transpose(step: Step) -> None:
     step.give("Transpose", [value.name], value.rank, is_int=value.is_int, perm=order)
 
 
+def _pixel_shuffle(step: Step) -> None:
+    value = step.read_floats("X", 4)
+    factor = step.read_int("upscale_factor", 1)
+    if not 0 < factor <= MAX_INT:
+        step.fail(f"upscale_factor is {factor}, expected above 0")
+    # CRD: the channel is the slowest, then the row and the column of the block.
+    step.give("DepthToSpace", [value.name], 4, blocksize=factor, mode="CRD")
+
+
 def _reshape(step: Step) -> None:
     value = step.read("X")
     if step.has("ShapeTensor"):
@@ -150,6 +159,7 @@ RULES: Mapping[str, OpRule] = MappingProxyType(
         "concat": OpRule(_concat),
         "fill_constant": OpRule(_fill_constant),
         "flatten_contiguous_range": OpRule(_flatten, traffic=Traffic.VIEW),
+        "pixel_shuffle": OpRule(_pixel_shuffle),
         "reshape2": OpRule(_reshape, traffic=Traffic.VIEW),
         "shape": OpRule(_shape, traffic=Traffic.OUTPUT),
         "slice": OpRule(_slice, traffic=Traffic.PART),

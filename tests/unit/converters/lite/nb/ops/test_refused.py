@@ -239,6 +239,8 @@ def cut(axes, starts, ends, **attrs):
             {},
             "Out.*17.*16",
         ),
+        ([unary("pixel_shuffle", upscale_factor=2)], IN_2, {}, "2-D.*4-D"),
+        ([unary("pixel_shuffle", upscale_factor=0)], IN_4, {}, "upscale_factor.*0"),
         ([unary("flatten_contiguous_range", start_axis=1, stop_axis=0)], IN_2, {}, "start_axis.*1"),
         ([unary("flatten_contiguous_range", start_axis=2)], IN_2, {}, "start_axis.*2.*-2.*1"),
         ([unary("squeeze2")], IN_2, {}, r"axes.*\[\].*2"),

@@ -17,6 +17,13 @@ def test_transposition():
     check(apply(x, "transpose2", axis=(2, 0, 1)), x.transpose(2, 0, 1))
 
 
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_pixel_shuffle(factor):
+    x = draw(2, 18 * factor**2, 3, 5)
+    wanted = x.reshape(2, 18, factor, factor, 3, 5).transpose(0, 1, 4, 2, 5, 3).reshape(2, 18, 3 * factor, 5 * factor)
+    check(apply(x, "pixel_shuffle", upscale_factor=factor), wanted)
+
+
 @pytest.mark.parametrize(
     ("shape", "wanted"),
     [((0, -1), (2, 12)), ((-1,), (24,)), ((4, 0, 2), (4, 3, 2)), ((0, 0, 2, 2), (2, 3, 2, 2)), (-1, (24,))],
