@@ -18,6 +18,7 @@ from converters.graph.passes.fold_slices import fold_slices
 from converters.graph.passes.keep_scales import keep_scales
 from converters.graph.passes.lower_deconvs import lower_deconvs
 from converters.graph.passes.lower_pools import lower_pools
+from converters.graph.passes.lower_upsampling import lower_upsampling
 from converters.graph.passes.merge_convs import merge_convs
 from converters.graph.passes.prune_charset import prune_charset
 from converters.graph.passes.report import PassReport
@@ -48,6 +49,7 @@ PASSES: tuple[Callable[[Program], PassReport], ...] = (
     merge_convs,
     fold_gates,
     lower_deconvs,
+    lower_upsampling,
     fit_kernels,
     widen_numbers,
     keep_scales,
