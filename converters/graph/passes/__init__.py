@@ -33,8 +33,8 @@ __all__ = ["PASSES", "PassReport", "prune_charset", "restore_attributes", "run_p
 # settle_shapes makes Paddle 3's conv biases visible to later passes; drop_identities makes ops adjacent. Decomposed
 # operators are re-fused before any of their constants change. cancel_layouts needs whole activations, and makes batch
 # norms 4-D for fold_batch_norm. fold_affine needs batch norms folded before it, folds into the convolutions that
-# lower_pools makes, and leaves biases in the form that merge_convs needs. The passes after fold_gates give ops the forms
-# that ARM kernels are fast for; keep_scales is last because passes insert scales.
+# lower_pools makes, and leaves biases in the form that merge_convs needs. What follows gives ops the forms that ARM
+# kernels are fast for; keep_scales is last because passes insert scales.
 PASSES: tuple[Callable[[Program], PassReport], ...] = (
     restore_attributes,
     settle_shapes,
