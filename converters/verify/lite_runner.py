@@ -6,19 +6,27 @@ import re
 import secrets
 import shlex
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from converters.lite.compiler import COMPILE_TIMEOUT_S, MACHINES, SOURCES, Arch, Machine, find_compiler, name_packages
+from converters.lite.compiler import (
+    MACHINES,
+    SOURCES,
+    Arch,
+    Machine,
+    build_program,
+    find_sysroot,
+    name_packages,
+    name_sysroot,
+)
 from converters.lite.libraries.elf import inspect_library
 from converters.processes import ssh
-from converters.processes.child import EndedError, LateError, make_environment, name_end, run_child
+from converters.processes.child import EndedError, LateError
 from converters.text import Report
 from converters.verify.lite_process import (
     CLOSE_TIMEOUT_S,
@@ -69,14 +77,15 @@ def open_lite_engines(
     for model in models.values():
         if not model.is_file():
             raise ModelError(f"{model}: no such file")
-    needed_name = _check_library(library, arch, expected_version)
+    needed_name = check_library(library, arch, expected_version)
     with ExitStack() as stack:
         # Steps that often fail come before steps that take long.
         emulator = _find_emulator(arch) if address is None else []
         board = None if address is None else stack.enter_context(_open_board(address, arch, report))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-ocr-")))
         report(f"building {PROGRAM} for {arch}")
-        program = build_program(arch, library.resolve(), include_dir, folder)
+        program = folder / PROGRAM
+        build_program(arch, library.resolve(), include_dir, program, SOURCES / "lite_serve.cpp")
         if board is None:
             (folder / needed_name).symlink_to(library.resolve())
             place, explain = f"under {Path(emulator[0]).name}", None
@@ -107,8 +116,11 @@ def open_lite_engines(
         yield MappingProxyType(engines)
 
 
-def _check_library(library: Path, arch: Arch, expected_version: str) -> str:
-    """Return the name under which a program that is linked with the library looks it up."""
+def check_library(library: Path, arch: Arch, expected_version: str) -> str:
+    """Return the name under which a program that is linked with the library looks it up.
+
+    Raises NotVerifiedError unless it is a C++ library for boards on `arch`, of `expected_version` if it says which.
+    """
     info = inspect_library(library)
     if info.arch != arch or info.system == "android" or info.kind != "cxx":
         raise NotVerifiedError(
@@ -124,61 +136,13 @@ def _check_library(library: Path, arch: Arch, expected_version: str) -> str:
     return name
 
 
-def build_program(arch: Arch, library: Path, include_dir: Path, folder: Path) -> Path:
-    """Build the program that serves a model on `library`, as `folder`/edge-ocr-lite-serve, and return its path.
-
-    The program looks for the library, under its soname, in its own folder. `include_dir` holds paddle_api.h.
-
-    Raises NotVerifiedError, with the compiler's last lines, if the build fails.
-    """
-    compiler = find_compiler(arch)
-    program = folder / PROGRAM
-    # Stop at the first error: later ones follow from it.
-    command = [compiler, "-std=c++11", "-O2", "-Wfatal-errors", "-I", str(SOURCES), "-I", str(include_dir)]
-    command += [str(SOURCES / "lite_serve.cpp"), str(SOURCES / "edge_ocr_lite.cpp"), "-o", str(program)]
-    # By name, not by path, so that a library without a soname is recorded under its file name only. Its dependencies
-    # are left to the loader, whose messages are clearer than the linker's.
-    command += [f"-L{library.parent}", f"-l:{library.name}", "-Wl,-rpath,$ORIGIN", "-Wl,--allow-shlib-undefined"]
-    try:
-        ended = run_child(command, COMPILE_TIMEOUT_S, env=make_environment())
-    except ToolchainError as error:
-        raise NotVerifiedError(error.message, name_packages(MACHINES[arch])) from None
-    except subprocess.TimeoutExpired:
-        raise NotVerifiedError(f"{compiler} did not finish within {COMPILE_TIMEOUT_S:g} s") from None
-    if ended.returncode != 0:
-        raise NotVerifiedError(
-            f"the program for {library} does not build: {name_end(ended.returncode)}{quote_last(ended.stderr)}",
-            "use headers and library of one release, built for GCC's standard library as `armlinux` is",
-        )
-    return program
-
-
 def _find_emulator(arch: Arch) -> list[str]:
     """Return the command prefix that runs programs for `arch` on this machine."""
     machine = MACHINES[arch]
     qemu = shutil.which(f"{machine.qemu}-static") or shutil.which(machine.qemu)
     if qemu is None:
         raise NotVerifiedError(f"{machine.qemu}-static is missing: it runs programs for {arch}", name_packages(machine))
-    return [qemu, "-L", str(_find_sysroot(arch))]
-
-
-def _find_sysroot(arch: Arch) -> Path:
-    machine = MACHINES[arch]
-    candidates = [_name_sysroot(machine)]
-    with suppress(ToolchainError, subprocess.TimeoutExpired):
-        said = run_child([find_compiler(arch), "-print-sysroot"], 60, env=make_environment())
-        # Debian's compilers print "/", which would select this machine's loader.
-        candidates += [Path(line) for line in said.stdout.decode(errors="replace").splitlines() if line.strip("/ ")]
-    for folder in candidates:
-        if Path(f"{folder}{machine.loader}").exists():
-            return folder
-    looked = ", ".join(f"{folder}{machine.loader}" for folder in candidates)
-    raise NotVerifiedError(f"no C library for {arch}: looked for {looked}", f"apt install {machine.libc_package}")
-
-
-def _name_sysroot(machine: Machine) -> Path:
-    """Return the folder in which Debian installs the C library for `machine` on other machines."""
-    return Path("/usr") / machine.triplet
+    return [qemu, "-L", str(find_sysroot(arch))]
 
 
 # --- over ssh
@@ -213,7 +177,7 @@ class _Board:
             facts = ssh.receive_facts(self._keeper, ["probed"], deadline)
         self._made = True
         actual = facts.get("machine", "unknown")
-        sysroot = _name_sysroot(self._machine)
+        sysroot = name_sysroot(self._machine)
         if actual in self._machine.kernels and "loader" in facts:
             return
         if "qemu" in facts and "sysroot" in facts:
@@ -311,7 +275,7 @@ def _write_keeper(machine: Machine, folder: str) -> str:
             "say machine $(uname -m)",
             f"[ -e {machine.loader} ] && say loader yes",
             find_qemu,
-            f"[ -e {_name_sysroot(machine)}{machine.loader} ] && say sysroot yes",
+            f"[ -e {name_sysroot(machine)}{machine.loader} ] && say sysroot yes",
             "say probed",
             # -m: a board may have no clock to compare file times with.
             f'tar -C "$d" -xmf - || exit {_NOT_FILLED}',

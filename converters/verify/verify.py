@@ -265,7 +265,7 @@ def _open_runner(
             yield f"graph on {opened.name}", opened.engines, opened.graphs
         return
     arch = _choose_arch(bundle, options)
-    library, include_dir = _find_library(bundle, arch)
+    library, include_dir = find_bundle_library(bundle, arch)
     report(f"library: {library}")
     files: dict[Kind, Path] = {kind: bundle.find_model(kind) for kind in bundle.models}
     version = bundle.manifest["lite"]["runtime_version"]
@@ -297,15 +297,19 @@ def _choose_arch(bundle: Bundle, options: VerifyOptions) -> Arch:
     return options.arch or had[0]
 
 
-def _find_library(bundle: Bundle, arch: Arch) -> tuple[Path, Path]:
-    """Return the bundle's library, or else the one in this machine's store, and its headers."""
+def find_bundle_library(bundle: Bundle, arch: Arch) -> tuple[Path, Path]:
+    """Return the bundle's library for boards, or else the one on this machine, and its headers.
+
+    Raises NotVerifiedError if there is none, or it cannot be used.
+    """
     lite = bundle.manifest["lite"]
     platform = find_target("arm").platforms[arch]
     try:
         library = find_library(platform, lite["runtime_version"])
     except ModelError as error:
         raise NotVerifiedError(f"the library cannot be used: {error.message}", error.hint) from None
-    shipped = lite["libraries"][arch]["file"]
+    # Those of bundles for phones need another C library.
+    shipped = lite["libraries"].get(arch, {}).get("file") if bundle.manifest["target"] == "arm" else None
     if library is None or library.cxx_library is None or library.include_dir is None:
         what = "headers" if shipped or library is not None else "library"
         raise NotVerifiedError(

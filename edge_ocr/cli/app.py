@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edge_ocr import __version__
-from edge_ocr.cli import config, deploy, doctor, export, inspect, keys, libs, models, predict, serve, verify
+from edge_ocr.cli import bench, config, deploy, doctor, export, inspect, keys, libs, models, predict, serve, verify
 from edge_ocr.cli.errors import ErrorMappingGroup
 from edge_ocr.cli.help import App
 
@@ -27,6 +27,7 @@ app.command("export", rich_help_panel=_CONVERT)(export.export)
 app.command("verify", rich_help_panel=_CONVERT)(verify.verify)
 app.command("deploy", rich_help_panel=_CONVERT)(deploy.deploy)
 app.command("inspect", rich_help_panel=_CONVERT)(inspect.inspect)
+app.command("bench", rich_help_panel=_CONVERT)(bench.bench)
 app.command("doctor", rich_help_panel=_SET_UP)(doctor.doctor)
 app.add_typer(models.app, name="models", help="List, download and locate models.", rich_help_panel=_SET_UP)
 app.add_typer(

@@ -33,6 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "plan": {"lite", "graph", "sources", *SHARED},
     "bundle": {"plan", "lite", "graph", "sources", *SHARED},
     "verify": {"bundle", "plan", "lite", "graph", "sources", *SHARED},
+    "emulate": {"verify", "bundle", "lite", *SHARED},
     "calibration": {"bundle", "plan", "lite", "graph", "sources", *SHARED},
     "deploy": {"bundle", "plan", "lite", *SHARED},
     "convert": {"plan", "lite", "graph", "sources", *SHARED},

@@ -17,9 +17,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from support.processes import is_running, list_programs
 
-from converters.lite.compiler import SOURCES
+from converters.lite.compiler import SOURCES, build_program
 from converters.verify.lite_process import LiteProcess
-from converters.verify.lite_runner import build_program
 from edge_ocr.errors import NotVerifiedError
 
 pytestmark = pytest.mark.board
@@ -36,7 +35,8 @@ X = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
 def program(library, headers, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("program")
     shutil.copy(library, folder)
-    return build_program("armv8", library, headers, folder)
+    build_program("armv8", library, headers, folder / PROGRAM, SOURCES / "lite_serve.cpp")
+    return folder / PROGRAM
 
 
 @pytest.fixture

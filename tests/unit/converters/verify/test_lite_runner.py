@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 from support.processes import is_running, list_programs, wait_until
 
-from converters.lite.compiler import SOURCES, find_compiler
+from converters.lite.compiler import SOURCES, build_program, find_compiler
 from converters.lite.libraries.elf import inspect_library
 from converters.lite.nb.to_onnx import build_graph
 from converters.verify import lite_runner
 from converters.verify.lite_process import LiteProcess
-from converters.verify.lite_runner import build_program, open_lite_engines
+from converters.verify.lite_runner import open_lite_engines
 from edge_ocr.errors import ModelError, NotVerifiedError, UsageError
 
 pytestmark = pytest.mark.board
@@ -97,7 +97,7 @@ def test_a_missing_compiler_is_named_with_its_package(monkeypatch, tmp_path, arc
 def test_a_program_that_does_not_build_gives_the_compilers_last_lines(library, tmp_path):
     (tmp_path / "paddle_api.h").write_text("#error of another release", encoding="utf-8")
     with pytest.raises(NotVerifiedError, match=r"exit code 1.*:\n") as caught:
-        build_program("armv8", library, tmp_path, tmp_path)
+        build_program("armv8", library, tmp_path, tmp_path / PROGRAM, SOURCES / "lite_serve.cpp")
     assert "of another release" in caught.value.message
     assert len(caught.value.message.splitlines()) <= 16
 
@@ -107,7 +107,7 @@ def test_a_library_that_lacks_functions_does_not_link(headers, tmp_path):
     compiler = find_compiler("armv8") if shutil.which(COMPILERS["armv8"]) else pytest.skip("no cross compiler")
     subprocess.run([compiler, "-shared", "-x", "c++", os.devnull, "-o", library], check=True)
     with pytest.raises(NotVerifiedError, match="undefined reference to"):
-        build_program("armv8", library, headers, tmp_path)
+        build_program("armv8", library, headers, tmp_path / PROGRAM, SOURCES / "lite_serve.cpp")
 
 
 def test_a_missing_emulator_is_named_with_its_package(monkeypatch, library, headers, tmp_path):
