@@ -19,7 +19,7 @@ from converters.bundle.golden import GOLDEN_FILE, read_golden_picture
 from converters.bundle.reader import Bundle, inspect_bundle
 from converters.emulate.counts import Counts, RunCounts, parse_report, parse_symbols
 from converters.emulate.plugin import ARCH, SOURCES, Cache, build_plugin, find_emulator, make_command
-from converters.lite.compiler import MACHINES, build_program
+from converters.lite.compiler import MACHINES, build_program, name_packages
 from converters.lite.graph_engines import GraphEngines, open_graph_engines
 from converters.lite.nb.read import NbModel, NbOp
 from converters.processes.child import make_environment, name_end, run_child
@@ -111,8 +111,8 @@ def open_bundle(folder: Path) -> Bundle:
 def open_meter(
     bundle: Bundle,
     *,
+    cache: Cache | None,
     cpu: str = "max",
-    cache: Cache | None = Cache(),
     report: Report = lambda step: None,
 ) -> Iterator[Meter]:
     """Yield what counts the networks of a bundle, on an emulated `cpu` (a name of qemu's).

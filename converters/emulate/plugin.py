@@ -8,11 +8,11 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.lite.compiler import MACHINES, find_sysroot, run_compiler
+from converters.lite.compiler import MACHINES, Arch, find_sysroot, run_compiler
 from converters.processes.child import make_environment, run_child
 from edge_ocr.errors import NotVerifiedError, ToolchainError, UsageError
 
-ARCH = "armv8"
+ARCH: Arch = "armv8"
 """The only architecture whose loads and stores the plugin knows."""
 
 SOURCES = Path(__file__).parent

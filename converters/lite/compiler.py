@@ -104,7 +104,8 @@ def build_program(arch: Arch, library: Path, include_dir: Path, program: Path, s
 def run_compiler(command: list[str], what: str, start_hint: str, build_hint: str | None = None) -> None:
     """Run a compiler, which builds `what`.
 
-    Raises NotVerifiedError, with the compiler's last lines, if it does not start (`start_hint`) or fails (`build_hint`).
+    Raises NotVerifiedError, with the compiler's last lines if it fails. The hints are for a compiler that does not
+    start and for one that fails.
     """
     try:
         ended = run_child(command, COMPILE_TIMEOUT_S, env=make_environment())
