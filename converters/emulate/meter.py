@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from converters.bundle.golden import GOLDEN_FILE, read_golden_picture
 from converters.bundle.reader import Bundle, inspect_bundle
 from converters.emulate.counts import Counts, RunCounts, parse_report, parse_symbols
+from converters.emulate.device import make_device
 from converters.emulate.plugin import ARCH, SOURCES, Cache, build_plugin, find_emulator, make_command
 from converters.lite.compiler import MACHINES, build_program, name_packages
 from converters.lite.graph_engines import GraphEngines, open_graph_engines
@@ -38,7 +39,7 @@ NOTE = "instructions executed under an emulator with one thread, not device time
 COUNT_TIMEOUT_S = 3600.0
 """For one network and shape, three runs; the largest take minutes on an idle machine."""
 
-_REPORT = "report"
+_REPORT, _DEVICE = "report", "device"
 _TOPICS = ("version ", "library ", "output ")
 _ENVIRONMENT = {"LC_ALL": "C"}
 
@@ -111,15 +112,19 @@ def open_bundle(folder: Path) -> Bundle:
 def open_meter(
     bundle: Bundle,
     *,
-    cache: Cache | None,
+    cache: Cache,
+    is_modelled: bool = True,
     cpu: str = "max",
+    cpuinfo: Path | None = None,
     report: Report = lambda step: None,
 ) -> Iterator[Meter]:
-    """Yield what counts the networks of a bundle, on an emulated `cpu` (a name of qemu's).
+    """Yield what counts the networks of a bundle.
 
-    `report` receives each step as text. Temporary files are removed at the end.
+    `cpu` is qemu's name of the processor, `cpuinfo` a copy of the board's /proc/cpuinfo, by default one that names
+    `cpu`. The library sees the sizes of `cache`; without `is_modelled`, bytes from memory are not counted. `report`
+    receives each step as text. Temporary files are removed at the end.
 
-    Raises NotVerifiedError if nothing can be counted here, UsageError for an invalid `cpu`.
+    Raises NotVerifiedError if nothing can be counted here, UsageError or InputError for an invalid `cpu` or `cpuinfo`.
     """
     library, include_dir = find_bundle_library(bundle, ARCH)
     version = bundle.manifest["lite"]["runtime_version"]
@@ -128,13 +133,15 @@ def open_meter(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-ocr-")))
         plugin = build_plugin(folder)
-        command = [*make_command(emulator, plugin.name, _REPORT, cpu=cpu, cache=cache), f"./{PROGRAM}"]
+        command = make_command(emulator, plugin.name, _REPORT, _DEVICE, cpu=cpu, cache=cache if is_modelled else None)
+        (folder / _DEVICE).mkdir()
+        make_device(folder / _DEVICE, cpu, cpuinfo, cache)
         report(f"library: {library}")
         report(f"building {PROGRAM} for {ARCH}")
         build_program(ARCH, library.resolve(), include_dir, folder / PROGRAM, SOURCES / "lite_count.cpp")
         (folder / needed_name).symlink_to(library.resolve())
         graphs = stack.enter_context(open_graph_engines(bundle.models, 1))
-        yield Meter(bundle, graphs, library, command, needed_name, folder, report)
+        yield Meter(bundle, graphs, library, [*command, f"./{PROGRAM}"], needed_name, folder, report)
 
 
 class Meter:

@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.lite.compiler import MACHINES, Arch, find_sysroot, run_compiler
+from converters.lite.compiler import MACHINES, Arch, run_compiler
 from converters.processes.child import make_environment, run_child
 from edge_ocr.errors import NotVerifiedError, ToolchainError, UsageError
 
@@ -73,12 +73,13 @@ def build_plugin(folder: Path) -> Path:
     return plugin
 
 
-def make_command(emulator: str, plugin: str, report: str, *, cpu: str, cache: Cache | None) -> list[str]:
+def make_command(emulator: str, plugin: str, report: str, device: str, *, cpu: str, cache: Cache | None) -> list[str]:
     """Return the command prefix that runs a program for armv8 and writes its counts to `report`.
 
-    `plugin` and `report` are names of files in the folder in which the command runs: a comma would end a path.
+    `plugin`, `report` and the folder `device` are names in the folder in which the command runs: a comma would end a
+    path. Without `cache`, nothing is modelled.
 
-    Raises UsageError if `cpu` is not a name, NotVerifiedError if there is no C library.
+    Raises UsageError if `cpu` is not a name.
     """
     if not re.fullmatch(r"[\w.,+=-]+", cpu):
         raise UsageError(f"--cpu {cpu!r}: expected the name of a processor", "list them with qemu-aarch64 -cpu help")
@@ -86,4 +87,4 @@ def make_command(emulator: str, plugin: str, report: str, *, cpu: str, cache: Ca
     if cache is not None:
         options += f",l1={cache.l1_bytes},l2={cache.l2_bytes},line={cache.line_bytes}"
     # The seed fixes what the C library draws at random.
-    return [emulator, "-cpu", cpu, "-seed", "0", "-L", str(find_sysroot(ARCH)), "-plugin", options]
+    return [emulator, "-cpu", cpu, "-seed", "0", "-L", device, "-plugin", options]

@@ -33,11 +33,14 @@ def bench(
     shape: Annotated[
         list[str] | None, typer.Option(metavar="NET=HxW", help="Count only this, as det=480x320; repeatable.")
     ] = None,
-    l1: Annotated[str, typer.Option(metavar="SIZE", help="Modelled level 1 data cache.")] = "32K",
-    l2: Annotated[str, typer.Option(metavar="SIZE", help="Modelled level 2 cache.")] = "512K",
-    line: Annotated[int, typer.Option(metavar="BYTES", help="Modelled cache line.")] = 64,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Do not model a cache.")] = False,
+    l1: Annotated[str, typer.Option(metavar="SIZE", help="Level 1 data cache.")] = "32K",
+    l2: Annotated[str, typer.Option(metavar="SIZE", help="Level 2 cache.")] = "512K",
+    line: Annotated[int, typer.Option(metavar="BYTES", help="Line of both.")] = 64,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Do not count bytes from memory.")] = False,
     cpu: Annotated[str, typer.Option(metavar="NAME", help="Processor that qemu emulates.")] = "max",
+    cpuinfo: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A board's /proc/cpuinfo, which the library sees.")
+    ] = None,
     top: Annotated[int, typer.Option(metavar="N", min=1, help="How many types of ops and kernels to list.")] = 10,
     ops: Annotated[bool, typer.Option("--ops", help="List every op, not types of ops.")] = False,
     as_json: options.Json = False,
@@ -61,12 +64,13 @@ def bench(
             "edge-ocr bench needs --emulate: it counts instructions on this machine",
             "add --emulate, or measure time on a board with ./edge-ocr-lite bench",
         )
-    cache = None if no_cache else Cache(_parse_size("--l1", l1), _parse_size("--l2", l2), line)
+    seen = Cache(_parse_size("--l1", l1), _parse_size("--l2", l2), line)
+    cache = None if no_cache else seen
     chosen = [_parse_shape(text) for text in shape or ()]
     opened = open_bundle(bundle)
     for each in chosen:
         check_shape(opened, *each)
-    with open_meter(opened, cpu=cpu, cache=cache, report=status) as meter:
+    with open_meter(opened, cache=seen, is_modelled=not no_cache, cpu=cpu, cpuinfo=cpuinfo, report=status) as meter:
         counted = [meter.count(*each) for each in chosen or list_shapes(opened)]
     if as_json:
         print_json(_describe(opened, meter, cpu, cache, counted))
