@@ -56,6 +56,9 @@ class RunCounts:
 
 OTHER_CODE = "(outside the library)"
 
+# With v2.13-rc it is 1443 for every network. More is an op: the emulator then took its end for its beginning.
+_MOST_OUTSIDE = 3000
+
 _RECORD = re.compile(r"(total|op|block) (-1|\d{1,9}) (?:([0-9a-f]{1,16}) (\d{1,19})|(\d{1,19}(?: \d{1,19}){4}))")
 
 
@@ -93,6 +96,12 @@ def parse_report(text: str, op_count: int, name: str) -> RunCounts:
         raise NotVerifiedError(f"{name}: the emulator's report ends early, after {len(ops)} records of ops")
     if len(ops) != op_count + 1:
         raise NotVerifiedError(f"{name}: the emulator counted {len(ops) - 1} ops, expected {op_count}")
+    if op_count and ops[0].instructions > _MOST_OUTSIDE:
+        raise NotVerifiedError(
+            f"{name}: {ops[0].instructions} instructions before the first op, expected at most {_MOST_OUTSIDE}: the "
+            "code between ops was not found",
+            "use the official library, or one that its compiler built",
+        )
     return RunCounts(total, ops[0], tuple(ops[1:]), blocks)
 
 

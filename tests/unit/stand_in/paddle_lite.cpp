@@ -26,6 +26,13 @@ void ConfigBase::set_threads(int threads) { threads_ = threads; }
 void ConfigBase::set_power_mode(PowerMode) {}
 void MobileConfig::set_model_from_file(const std::string& path) { path_ = path; }
 
+// Five instructions a round.
+__attribute__((noinline)) void work(long rounds) {
+  long ignored;
+  asm volatile("1: ldr %1, [sp]\n str %1, [sp, #-16]\n nop\n subs %0, %0, #1\n b.ne 1b"
+    : "+r"(rounds), "=&r"(ignored) :: "cc", "memory");
+}
+
 class Predictor : public PaddlePredictor {
  public:
   explicit Predictor(const MobileConfig& config) : threads_(config.threads_) {
@@ -41,6 +48,7 @@ class Predictor : public PaddlePredictor {
     return std::unique_ptr<const Tensor>(new Tensor(const_cast<Raw*>(&out_)));
   }
   void Run() override {
+    if (word_ == "ops") for (int i = 1; i <= 7; ++i) work(1000 * i);
     if (word_ == "print") for (int i = 0; i < 100; ++i) std::printf("%01000d\n", i);
     if (word_ == "log") for (int i = 0; i < 3000; ++i) std::fprintf(stderr, "line %d %01000d\n", i, 0);
     if (word_ == "log" || word_ == "abort-run") Abort(
