@@ -66,7 +66,7 @@ def bench(
         )
     seen = Cache(_parse_size("--l1", l1), _parse_size("--l2", l2), line)
     cache = None if no_cache else seen
-    chosen = [_parse_shape(text) for text in shape or ()]
+    chosen = [parse_shape(text) for text in shape or ()]
     opened = open_bundle(bundle)
     for each in chosen:
         check_shape(opened, *each)
@@ -87,7 +87,8 @@ def _parse_size(option: str, text: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
-def _parse_shape(text: str) -> tuple[Kind, Shape]:
+def parse_shape(text: str) -> tuple[Kind, Shape]:
+    """Return network, height and width of a text such as det=480x320. Raises UsageError for any other."""
     from typing import get_args
 
     from edge_ocr.errors import UsageError
