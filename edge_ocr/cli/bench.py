@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -123,7 +124,8 @@ def _describe(
                 "kind": one.kind,
                 "shape": [1, 3, *one.shape],
                 **_name_counts(one.total, cache),
-                "max_abs_diff": one.max_abs_diff,
+                # JSON has no infinity, which stands for another shape.
+                "max_abs_diff": one.max_abs_diff if math.isfinite(one.max_abs_diff) else None,
                 "outside": _name_counts(one.outside, cache),
                 "types": [
                     {"type": name, "ops": count, **_name_counts(counts, cache)}

@@ -127,6 +127,7 @@ def _find_tools() -> list[Finding]:
         "arm-linux-gnueabihf-g++": ("boards", "apt-get install g++-arm-linux-gnueabihf"),
         "qemu-aarch64-static": ("verify", "apt-get install qemu-user-static"),
         "qemu-arm-static": ("verify", "apt-get install qemu-user-static"),
+        "qemu-aarch64": ("bench", "apt-get install qemu-user"),
         "ssh": ("deploy", "apt-get install openssh-client"),
         "adb": ("android", "apt-get install adb, or Android's platform tools"),
         "java": ("android", "apt-get install openjdk-17-jdk"),

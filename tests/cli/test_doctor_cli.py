@@ -31,7 +31,13 @@ def test_everything_is_checked(diagnose):
     findings = diagnose()
     wanted = {"python", "openvino", "paddle", "onnxruntime", "pdf", "font for Chinese", "opt (paddlelite)", "uv"}
     wanted.add("paddle2onnx (for PIR models)")
-    wanted |= {"qemu-aarch64-static", "qemu-arm-static", "aarch64-linux-gnu-g++", "arm-linux-gnueabihf-g++"}
+    wanted |= {
+        "qemu-aarch64-static",
+        "qemu-arm-static",
+        "qemu-aarch64",
+        "aarch64-linux-gnu-g++",
+        "arm-linux-gnueabihf-g++",
+    }
     wanted |= {"adb", "ANDROID_HOME"}
     wanted |= {*DEFAULT_MODELS, "others"}
     assert wanted <= set(findings)

@@ -143,6 +143,7 @@ _PARSED: list[tuple[str, str, Callable[[str], None]]] = [
     (r"edge-ocr (libs fetch|models pull) ", "fetches from the internet", parse_command),
     (r"edge-ocr export .*--lang", "fetches a model of a language", parse_command),
     (r"edge-ocr libs (add|path) ", "needs a Paddle-Lite library", parse_command),
+    (r"edge-ocr bench ", "needs a Paddle-Lite library", parse_command),
     (r"edge-ocr verify .*--runner (qemu|ssh)", "needs a Paddle-Lite library, or a board", parse_command),
 ]
 
