@@ -214,9 +214,12 @@ class Meter:
         except subprocess.TimeoutExpired:
             raise NotVerifiedError(f"{path}: the emulator did not finish within {COUNT_TIMEOUT_S:g} s") from None
         if ended.returncode != 0:
+            hint = f"run edge-ocr inspect {path} to see its version and operators"
+            if b"plugin requires API version" in ended.stderr:
+                hint = "use another version of qemu: 7.2, as in Debian 12, is known to work"
             raise NotVerifiedError(
                 f"{path} under {Path(self._command[0]).name}: {name_end(ended.returncode)}{quote_last(ended.stderr)}",
-                f"run edge-ocr inspect {path} to see its version and operators",
+                hint,
             )
         said = _parse_output(ended.stdout.decode(errors="replace"), path)
         if said.version != self.version:

@@ -26,12 +26,16 @@ void ConfigBase::set_threads(int threads) { threads_ = threads; }
 void ConfigBase::set_power_mode(PowerMode) {}
 void MobileConfig::set_model_from_file(const std::string& path) { path_ = path; }
 
+#ifdef __aarch64__
 // Five instructions a round.
 __attribute__((noinline)) void work(long rounds) {
   long ignored;
   asm volatile("1: ldr %1, [sp]\n str %1, [sp, #-16]\n nop\n subs %0, %0, #1\n b.ne 1b"
     : "+r"(rounds), "=&r"(ignored) :: "cc", "memory");
 }
+#else
+void work(long) {}
+#endif
 
 class Predictor : public PaddlePredictor {
  public:

@@ -12,7 +12,7 @@ from support.nb_cuts import cut_nb
 from support.nb_programs import build_model, feed, fetch, unary
 
 from converters.emulate.counts import OTHER_CODE
-from converters.emulate.meter import Meter, check_shape, list_shapes, make_input, open_bundle, open_meter
+from converters.emulate.meter import Meter, _parse_output, check_shape, list_shapes, make_input, open_bundle, open_meter
 from converters.emulate.plugin import Cache
 from converters.lite.nb.read import parse_nb
 from edge_ocr.errors import ModelError, NotVerifiedError, UsageError
@@ -91,6 +91,39 @@ def test_a_run_that_fails_is_quoted(open_stand_in, tmp_path, word, message):
         pytest.raises(NotVerifiedError, match=rf"(?s)^{path} under qemu-aarch64: .*{message}"),
     ):
         meter.run(path, MODEL, X)
+
+
+SAID = "[I 1/1 a.cc] hello\nversion v2.13-rc\nlibrary 5500000000 5500400000\noutput 1 40 97\n"
+
+
+def test_what_the_program_prints_is_read():
+    said = _parse_output(f"output of something else\n{SAID}".replace("output of", "Output of"), Path("x.nb"))
+    assert (said.version, said.code, said.shape) == ("v2.13-rc", (0x5500000000, 0x5500400000), (1, 40, 97))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("output 1 40 97\n", ""),
+        ("output 1 40 97\n", "output 1 40 97"),
+        ("output 1 40", "output 0 40"),
+        ("output 1 40 97", "output"),
+        ("output 1", "output -1"),
+        ("library 5500000000 ", "library "),
+        ("version v2.13-rc\n", ""),
+        (SAID, SAID + SAID),
+    ],
+)
+def test_what_the_program_should_not_print_is_refused(before, after):
+    assert before in SAID
+    with pytest.raises(NotVerifiedError, match=r"x\.nb: edge-ocr-lite-count"):
+        _parse_output(SAID.replace(before, after), Path("x.nb"))
+
+
+def test_a_bundle_for_phones_is_counted_with_the_library_for_boards(use_stand_in, project, tmp_path):
+    use_stand_in()
+    with open_meter(open_bundle(project), cache=Cache()) as meter:
+        assert meter.run(write_word(tmp_path, "ops"), MODEL, X).counts.total.instructions > 100_000
 
 
 def test_a_library_of_another_version_is_refused(use_stand_in, board_bundle):
