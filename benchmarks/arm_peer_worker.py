@@ -2,9 +2,9 @@
 
     python arm_peer_worker.py PEER MODEL INPUT.npy OUTPUT.npy [MARK START END]
 
-INPUT is NCHW float32 with N = 1. One thread, float32 throughout. The first run prepares the engine, as it packs weights
-and sizes its buffers; the second is between the marks, the system calls MARK(START) and MARK(END), which Linux does not
-have. Prints the version of the engine. Needs the engine and NumPy only.
+INPUT is NCHW float32 with N = 1. One thread, in float32 except for ncnn-fp16. The first run prepares the engine, as it
+packs weights and sizes its buffers; the second is between the marks, the system calls MARK(START) and MARK(END), which
+Linux does not have. Prints the version of the engine. Needs the engine and NumPy only.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,15 +32,15 @@ def load_onnxruntime(model: str, values: np.ndarray) -> tuple[str, Run]:
     return onnxruntime.__version__, lambda: session.run(None, feed)[0]
 
 
-def load_ncnn(model: str, values: np.ndarray) -> tuple[str, Run]:
+def load_ncnn(model: str, values: np.ndarray, half: bool = False) -> tuple[str, Run]:
     import ncnn
 
     net = ncnn.Net()
     net.opt.num_threads = 1
     net.opt.use_vulkan_compute = False
-    # Winograd, sgemm and packing keep their defaults; these store or compute in half precision.
+    # These store or compute in half precision; Winograd, sgemm and packing keep their defaults.
     for name in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage", "bf16_packed"):
-        if hasattr(net.opt, f"use_{name}"):
+        if not half and hasattr(net.opt, f"use_{name}"):
             setattr(net.opt, f"use_{name}", False)
     for load, path in ((net.load_param, f"{model}.param"), (net.load_model, f"{model}.bin")):
         if load(path) != 0:
@@ -59,7 +60,7 @@ def load_ncnn(model: str, values: np.ndarray) -> tuple[str, Run]:
     return ncnn.__version__, run
 
 
-LOADERS = {"onnxruntime": load_onnxruntime, "ncnn": load_ncnn}
+LOADERS = {"onnxruntime": load_onnxruntime, "ncnn": load_ncnn, "ncnn-fp16": partial(load_ncnn, half=True)}
 
 
 def main() -> None:

@@ -3,10 +3,10 @@ r"""Count the instructions that other engines execute on ARM for one run of a ne
     python -m benchmarks.arm_peers ROOT --plugin FILE.so --model NAME=DIR [--model NAME2=DIR2 ...]
 
 DIR holds ONNX files, one a kind, with `det`, `rec` or `cls` as a word of the file name: the `onnx` folder of a bundle
-made with --with-onnx, or the models of a wheel. Each network runs on a picture at each of --shapes, in float32 and with
-one thread. The second run counts, as the first packs weights. The largest difference is that to ONNX Runtime on the
-host. Memory traffic is that of a modelled cache (--l1, --l2), which is empty at the start of a run. None of this is
-device time.
+made with --with-onnx, or the models of a wheel. Each network runs on a picture at each of --shapes, with one thread, in
+float32 except for ncnn-fp16. The second run counts, as the first packs weights. The largest difference is that to ONNX
+Runtime on the host. Memory traffic is that of a modelled cache (--l1, --l2), which is empty at the start of a run. None
+of this is device time.
 
 ROOT is a folder of programs for arm64; it needs no root rights, chroot or binfmt. With arm64 among apt's architectures
 (dpkg --add-architecture arm64, then apt-get update):
@@ -16,9 +16,9 @@ ROOT is a folder of programs for arm64; it needs no root rights, chroot or binfm
     for package in *.deb; do dpkg-deb -x "$package" ROOT; done
     pip install --no-deps --only-binary :all: --python-version 3.11 --target ROOT/wheels \
         --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 --platform manylinux_2_24_aarch64 \
-        numpy==2.3.5 onnxruntime==1.23.2 ncnn==1.0.20261020
+        numpy==2.3.5 onnxruntime==1.27.0 ncnn==1.0.20261020
 
-onnxruntime 1.32.0 crashes in qemu 7.2 when it is imported. qemu-aarch64 is in Debian's `qemu-user`; the static one
+qemu 7.2 crashes when it imports onnxruntime 1.28.0 to 1.32.0. qemu-aarch64 is in Debian's `qemu-user`; the static one
 takes no plugins. Networks for ncnn are converted for each shape by `pnnx`, a program in the wheel of that name (pip
 download --no-deps pnnx, then unpack it), which is on PATH or given with --pnnx.
 """
@@ -45,7 +45,11 @@ from edge_ocr.errors import EdgeOcrError, InputError, ToolchainError, UsageError
 
 PICTURE = Path(__file__).parent.parent / "examples/images/sign.png"
 WORKER = Path(__file__).with_name("arm_peer_worker.py")
-PEERS = ("onnxruntime", "ncnn")
+PEERS = {"onnxruntime": "onnxruntime", "ncnn": "ncnn", "ncnn-fp16": "ncnn"}
+"""Engines, with their packages. `ncnn-fp16` is ncnn as it runs by default; the others compute in float32."""
+DEFAULT_PEERS = "onnxruntime,ncnn"
+# Of current boards. `max` has SME, which they do not, and for which ONNX Runtime 1.27 has kernels.
+CPU = "cortex-a76"
 SHAPES = "det=480x320,det=960x704,rec=48x320,rec=48x640,cls=48x192"
 # Of the plugin: the system call, and its first argument where the run that counts starts and ends.
 MARK, START, END = 0xED0C, 4, 5
@@ -174,7 +178,7 @@ def find_emulator(root: Path, plugin: Path, peers: Sequence[str], cpu: str, l1: 
     pythons = sorted((root / "usr/bin").glob("python3.*"))
     if not pythons:
         raise ToolchainError(f"{root}: no python3 in usr/bin", f"run dpkg-deb -x python3.11-minimal_*_arm64.deb {root}")
-    for package in ("numpy", *peers):
+    for package in ("numpy", *(PEERS[peer] for peer in peers)):
         if not (root / "wheels" / package).is_dir():
             raise ToolchainError(f"{root}/wheels: {package} is missing", f"{INSTALL} {root}/wheels {package}")
     cache = f",l1={l1},l2={l2}" if l1 else ""
@@ -236,7 +240,7 @@ def measure(emulator: Emulator, peer: str, network: Path, shape: tuple[int, int]
         values = make_input(shape)
         np.save(source, values)
         run_tool([sys.executable, str(WORKER), "onnxruntime", str(network), str(source), str(expected)])
-        model = convert_to_ncnn(pnnx, network, values.shape, folder) if peer == "ncnn" else network
+        model = convert_to_ncnn(pnnx, network, values.shape, folder) if PEERS[peer] == "ncnn" else network
         counts = emulator.count([peer, str(model), str(source), str(actual)], folder / "report")
         wanted, found = np.load(expected), np.load(actual)
         if found.size != wanted.size or not np.isfinite(found).all():
@@ -254,7 +258,7 @@ def main() -> None:
     )
     parser.add_argument("--shapes", default=SHAPES, help=f"default: {SHAPES}")
     parser.add_argument("--pnnx", type=Path, metavar="FILE")
-    parser.add_argument("--cpu", default="max", help="as qemu names it; default: max")
+    parser.add_argument("--cpu", default=CPU, help=f"as qemu names it; default: {CPU}")
     parser.add_argument("--l1", type=int, default=32 * 1024, metavar="BYTES", help="0: no cache model, which is faster")
     parser.add_argument("--l2", type=int, default=512 * 1024, metavar="BYTES")
     options = parser.parse_args()
@@ -281,7 +285,7 @@ def run(options: argparse.Namespace) -> None:
             "onnxruntime is missing; it gives the outputs to compare with", "run pip install onnxruntime"
         )
     emulator = find_emulator(options.root.absolute(), options.plugin, peers, options.cpu, options.l1, options.l2)
-    pnnx = find_pnnx(options.pnnx) if "ncnn" in peers else ""
+    pnnx = find_pnnx(options.pnnx) if "ncnn" in {PEERS[peer] for peer in peers} else ""
     print("| network | input | engine | instructions | loads | stores | read, MB | written, MB | max \\|Δ\\| |")
     print("|---|---|---|---:|---:|---:|---:|---:|---:|", flush=True)
     for (name, networks), (kind, sizes) in itertools.product(models.items(), shapes.items()):

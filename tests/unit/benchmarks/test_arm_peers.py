@@ -118,7 +118,7 @@ def test_missing_piece_is_named_with_its_command(root, piece, named, hint):
 
 def test_missing_wheel_is_named_with_its_command(root):
     with pytest.raises(ToolchainError, match="onnxruntime") as caught:
-        find(root, peers=("ncnn", "onnxruntime"))
+        find(root, peers=("ncnn-fp16", "onnxruntime"))
     assert caught.value.hint.startswith("run pip install")
     assert caught.value.hint.endswith(f"{root}/wheels onnxruntime")
 
