@@ -254,7 +254,7 @@ def main() -> None:
     parser.add_argument("--plugin", type=Path, required=True, metavar="FILE")
     parser.add_argument("--model", action="append", required=True, metavar="NAME=DIR", help="may be given many times")
     parser.add_argument(
-        "--peers", default=",".join(PEERS), metavar="NAMES", help=f"of {', '.join(PEERS)}; default: all"
+        "--peers", default=DEFAULT_PEERS, metavar="NAMES", help=f"of {', '.join(PEERS)}; default: {DEFAULT_PEERS}"
     )
     parser.add_argument("--shapes", default=SHAPES, help=f"default: {SHAPES}")
     parser.add_argument("--pnnx", type=Path, metavar="FILE")
