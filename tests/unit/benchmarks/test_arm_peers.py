@@ -162,9 +162,12 @@ def test_input_is_the_picture_at_the_shape():
     assert values.std() > 0.1
 
 
-def test_row_is_in_millions():
-    row = format_row("v4 det", (480, 320), "ncnn", Counts(242_676_440, 22_682_007, 14_713_876, 521_915_072, 0), 2.7e-5)
-    assert row == "| v4 det | 480 × 320 | ncnn | 242.7 | 22.7 | 14.7 | 521.9 | 0.0 | 2.7e-05 |"
+@pytest.mark.parametrize(
+    ("traffic", "expected"), [((521_915_072, 0), "521.9 | 0.0"), ((0, 0), "– | –")], ids=["cache", "no cache"]
+)
+def test_row_is_in_millions(traffic, expected):
+    row = format_row("v4 det", (480, 320), "ncnn", Counts(242_676_440, 22_682_007, 14_713_876, *traffic), 2.7e-5)
+    assert row == f"| v4 det | 480 × 320 | ncnn | 242.7 | 22.7 | 14.7 | {expected} | 2.7e-05 |"
 
 
 @pytest.mark.parametrize("marks", [(), (MARK, START, END)])
