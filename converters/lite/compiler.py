@@ -92,7 +92,13 @@ def build_program(arch: Arch, library: Path, include_dir: Path, program: Path, s
     command += [str(source), str(SOURCES / "edge_ocr_lite.cpp"), "-o", str(program)]
     # By name, not by path, so that a library without a soname is recorded under its file name only. Its dependencies
     # are left to the loader, whose messages are clearer than the linker's.
-    command += [f"-L{library.parent}", f"-l:{library.name}", "-Wl,-rpath,$ORIGIN", "-Wl,--allow-shlib-undefined"]
+    command += [
+        f"-L{library.parent}",
+        f"-l:{library.name}",
+        "-Wl,-rpath,$ORIGIN",
+        "-Wl,--allow-shlib-undefined",
+        "-ldl",
+    ]
     run_compiler(
         command,
         f"the program for {library}",

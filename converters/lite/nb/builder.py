@@ -47,9 +47,14 @@ class GraphOp:
 
     inputs: Mapping[str, str]
     """By name in the file: the name in the graph. Without parameters."""
-    output: str | None
-    """The name in the graph; None if the op has no output."""
+    outputs: tuple[str, ...]
+    """The names in the graph."""
     nodes: tuple[str, ...]
+
+    @property
+    def output(self) -> str | None:
+        """Return the first output's name in the graph; None if the op has no output."""
+        return self.outputs[0] if self.outputs else None
 
     def is_named_in(self, message: str) -> bool:
         """Return whether an ONNX message is about one of its nodes."""
@@ -165,7 +170,7 @@ class OpRule:
     """Returns its multiply-adds. Raises ModelError for a mismatch of shapes that ONNX's inference ignores."""
     traffic: Traffic = Traffic.ALL
     list_statistics: Callable[[OpShapes], Mapping[str, Shape]] = lambda shapes: {}
-    """Returns the shapes, by slot, of further outputs that nothing reads."""
+    """Returns the shapes, by slot, of further outputs."""
     activations: tuple[str, ...] = ()
     """The activations that opt fuses into it for ARM."""
     scaled_axis: tuple[int, int] = (0, 0)
@@ -180,8 +185,8 @@ class Step:
     index: int
     op: NbOp
     rule: OpRule
-    output: str | None = None
-    """The name of its output in the graph, once it is written."""
+    outputs: list[str] = field(default_factory=list)
+    """The names of its outputs in the graph, once they are written."""
 
     def check(self) -> None:
         """Fail if the runtime computes the op with integers."""
@@ -208,7 +213,7 @@ class Step:
         inputs = {name: self.graph.values[name].name for name in read if name in self.graph.values}
         start = len(self.graph.nodes)
         self.rule.build(self)
-        return GraphOp(inputs, self.output, tuple(node.name for node in self.graph.nodes[start:]))
+        return GraphOp(inputs, tuple(self.outputs), tuple(node.name for node in self.graph.nodes[start:]))
 
     def fail(self, message: str) -> NoReturn:
         raise ModelError(f"{self.graph.where}: op {self.index} ({self.op.type}): {shorten(message)}")
@@ -356,23 +361,30 @@ class Step:
     # --- outputs
 
     def name_output(self, slot: str) -> str:
-        names = self.op.outputs.get(slot, ())
+        names = self.name_outputs(slot)
         if len(names) != 1:
             self.fail(f"{len(names)} tensors for {slot}, expected 1")
-        if names[0] in self.graph.source.params:
-            self.fail(f"{slot} {names[0]!r} is a parameter, which must not change between runs")
         return names[0]
+
+    def name_outputs(self, slot: str) -> tuple[str, ...]:
+        names = self.op.outputs.get(slot, ())
+        for name in names:
+            if name in self.graph.source.params:
+                self.fail(f"{slot} {name!r} is a parameter, which must not change between runs")
+        return names
 
     def write(
         self, slot: str, name: str, rank: int, *, is_int: bool = False, shape: tuple[int, ...] | None = None
     ) -> None:
         if rank > MAX_RANK:
             self.fail(f"{slot} would have {rank} dimensions, expected at most {MAX_RANK}")
-        variable = self.name_output(slot)
-        self.graph.values[variable] = Value(name, rank, is_int, shape)
-        self.output = name
-        if not is_int:
-            self.graph.tensors.append(GraphTensor(self.index, self.op.type, variable, name))
+        self._note(self.name_output(slot), Value(name, rank, is_int, shape))
+
+    def _note(self, variable: str, value: Value) -> None:
+        self.graph.values[variable] = value
+        self.outputs.append(value.name)
+        if not value.is_int:
+            self.graph.tensors.append(GraphTensor(self.index, self.op.type, variable, value.name))
 
     def add(self, op_type: str, inputs: Sequence[str], **attrs: Any) -> str:
         """Add a node for a part of the op; return its output's name."""
@@ -392,3 +404,11 @@ class Step:
         """Add the node that computes the op's output."""
         name = self.graph.add_node(op_type, inputs, self.name_output(slot), **attrs)
         self.write(slot, name, rank, is_int=is_int, shape=shape)
+
+    def give_parts(self, op_type: str, inputs: Sequence[str], rank: int, *, is_int: bool, **attrs: Any) -> None:
+        """Add the node that computes all tensors of the op's output."""
+        variables = self.name_outputs("Out")
+        names = [self.graph.claim(variable) for variable in variables]
+        self.graph.nodes.append(helper.make_node(op_type, list(inputs), names, name=names[0], **attrs))
+        for variable, name in zip(variables, names, strict=True):
+            self._note(variable, Value(name, rank, is_int))

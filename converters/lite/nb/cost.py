@@ -187,15 +187,17 @@ def _infer_shapes(model: NbModel, graph: NbGraph, given: Mapping[str, Shape]) ->
     shapes: dict[str, Shape] = {name: value.shape for name, value in constants.items()}
     shapes |= {port.name: inputs[port.name] for port in proto.input}
     for place, (_, made) in zip(places, ops, strict=True):
-        if made.output is None or made.output in shapes:
+        new = [name for name in made.outputs if name not in shapes]
+        for name in new:
+            dims = found[name].shape.dim if name in found else ()
+            sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
+            shape = tuple(size for size in sizes if size is not None and 0 < size <= MAX_INT)
+            # Lite has no 0-D tensors.
+            if not shape or len(shape) < len(sizes):
+                raise ModelError(f"{place}: its output would have the shape {sizes}, expected 1 to {MAX_INT}")
+            shapes[name] = shape
+        if not new:
             continue
-        dims = found[made.output].shape.dim if made.output in found else ()
-        sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
-        shape = tuple(size for size in sizes if size is not None and 0 < size <= MAX_INT)
-        # Lite has no 0-D tensors.
-        if not shape or len(shape) < len(sizes):
-            raise ModelError(f"{place}: its output would have the shape {sizes}, expected 1 to {MAX_INT}")
-        shapes[made.output] = shape
         for node in (nodes[name] for name in made.nodes):
             if _is_too_small(node, shapes.get(node.input[0], ())):
                 given_shape = list(shapes[node.input[0]])

@@ -32,7 +32,7 @@ def _feed(step: Step) -> None:
     claimed = step.graph.claim(name)
     step.graph.inputs.append((step.read_int("col", 0), _make_port(claimed, variable, variable.shape)))
     step.graph.values[name] = Value(claimed, len(variable.shape))
-    step.output = claimed
+    step.outputs.append(claimed)
 
 
 def _fetch(step: Step) -> None:

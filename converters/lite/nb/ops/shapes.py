@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from converters.lite.nb.builder import MAX_INT, OpRule, Step, Traffic
+from converters.lite.nb.builder import MAX_INT, OpRule, OpShapes, Shape, Step, Traffic
 
 # Programs fill shapes and factors; a small file must not ask for gigabytes.
 _MAX_FILLED = 65536
@@ -29,6 +29,28 @@ def _concat(step: Step) -> None:
     rank, is_int = values[0].rank, values[0].is_int
     names = [value.name for value in values]
     step.give("Concat", names, rank, is_int=is_int, axis=step.read_axis("axis", rank, 0))
+
+
+def _split(step: Step) -> None:
+    step.refuse("AxisTensor", "SectionsTensorList")
+    value = step.read("X")
+    axis = step.read_axis("axis", value.rank, 0)
+    count, sections = len(step.name_outputs("Out")), step.read_ints("sections")
+    inputs = [value.name]
+    if sections:
+        if len(sections) != count or not all(0 < size <= MAX_INT for size in sections):
+            step.fail(f"sections are {sections} for {count} tensors, expected as many sizes above 0")
+        inputs.append(step.graph.add_ints(sections))
+    elif step.read_int("num", 0) != count or not count:
+        step.fail(f"num is {step.read_int('num', 0)} for {count} tensors, expected their number")
+    step.give_parts("Split", inputs, value.rank, is_int=value.is_int, axis=axis)
+
+
+def _list_parts(shapes: OpShapes) -> Mapping[str, Shape]:
+    """Return, as one shape, what a split writes behind its first part."""
+    (whole,) = shapes.inputs["X"]
+    axis = next((axis for axis, size in enumerate(shapes.output) if size != whole[axis]), 0)
+    return {"Out": (*whole[:axis], whole[axis] - shapes.output[axis], *whole[axis + 1 :])}
 
 
 def _transpose(step: Step) -> None:
@@ -163,6 +185,7 @@ RULES: Mapping[str, OpRule] = MappingProxyType(
         "reshape2": OpRule(_reshape, traffic=Traffic.VIEW),
         "shape": OpRule(_shape, traffic=Traffic.OUTPUT),
         "slice": OpRule(_slice, traffic=Traffic.PART),
+        "split": OpRule(_split, list_statistics=_list_parts),
         "squeeze2": OpRule(_squeeze, traffic=Traffic.VIEW),
         "transpose2": OpRule(_transpose),
         "unsqueeze2": OpRule(_unsqueeze, traffic=Traffic.VIEW),

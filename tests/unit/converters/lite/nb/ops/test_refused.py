@@ -31,6 +31,10 @@ def reshape(*sides):
     return unary("reshape2", shape=sides)
 
 
+def split_in_two(**attrs):
+    return make_op("split", {"X": "x"}, {"Out": ("y", "z")}, axis=1, **{"num": 0, "sections": (), **attrs})
+
+
 def cut(axes, starts, ends, **attrs):
     return unary("slice", "Input", axes=axes, starts=starts, ends=ends, **attrs)
 
@@ -240,6 +244,9 @@ def cut(axes, starts, ends, **attrs):
             "Out.*17.*16",
         ),
         ([unary("pixel_shuffle", upscale_factor=2)], IN_2, {}, "2-D.*4-D"),
+        ([split_in_two(num=3)], IN_4, {}, "num is 3 for 2"),
+        ([split_in_two(sections=(1, 1, 1))], IN_4, {}, r"\[1, 1, 1\] for 2"),
+        ([split_in_two(sections=(1, -1))], IN_4, {}, r"\[1, -1\] for 2"),
         ([unary("pixel_shuffle", upscale_factor=0)], IN_4, {}, "upscale_factor.*0"),
         ([unary("flatten_contiguous_range", start_axis=1, stop_axis=0)], IN_2, {}, "start_axis.*1"),
         ([unary("flatten_contiguous_range", start_axis=2)], IN_2, {}, "start_axis.*2.*-2.*1"),

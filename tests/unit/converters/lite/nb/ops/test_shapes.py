@@ -2,7 +2,22 @@
 
 import numpy as np
 import pytest
-from support.nb_programs import apply, build, check, draw, fill, make_op, open_session, pick, run
+from support.nb_programs import (
+    apply,
+    build,
+    build_model,
+    check,
+    draw,
+    feed,
+    fetch,
+    fill,
+    make_op,
+    open_session,
+    pick,
+    run,
+)
+
+from converters.lite.nb.cost import compute_cost
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
@@ -10,6 +25,29 @@ def test_concatenation(axis):
     x, p = draw(2, 3), draw(2, 3, seed=1)
     op = make_op("concat", {"X": ("x", "p", "x"), "AxisTensor": ()}, {"Out": "y"}, axis=axis)
     check(run(x, op, params={"p": p}), np.concatenate([x, p, x], axis))
+
+
+@pytest.mark.parametrize(
+    ("attrs", "parts"),
+    [
+        ({"axis": 1, "num": 2, "sections": ()}, [(0, 3), (3, 6)]),
+        ({"axis": -2, "num": 0, "sections": (1, 3, 2)}, [(0, 1), (1, 4), (4, 6)]),
+    ],
+)
+def test_split(attrs, parts):
+    x = draw(2, 6, 4)
+    names = [f"part{index}" for index in range(len(parts))]
+    split = make_op("split", {"X": "x"}, {"Out": tuple(names)}, **attrs)
+    for name, (start, stop) in zip(names, parts, strict=True):
+        op = make_op("concat", {"X": (name, name)}, {"Out": "y"}, axis=0)
+        check(run(x, split, op), np.concatenate([x[:, start:stop]] * 2))
+
+
+def test_cost_of_a_split():
+    split = make_op("split", {"X": "x"}, {"Out": ("a", "b", "y")}, axis=1, num=0, sections=(1, 3, 2))
+    model = build_model([feed("x"), split, fetch("y")], {"x": (-1, -1, -1)})
+    cost = compute_cost(model, {"x": (2, 6, 4)}).ops[1]
+    assert (cost.read_bytes, cost.written_bytes, cost.output_shapes) == (192, 192, ((2, 1, 4), (2, 5, 4)))
 
 
 def test_transposition():
