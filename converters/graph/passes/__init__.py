@@ -24,6 +24,7 @@ from converters.graph.passes.prune_charset import prune_charset
 from converters.graph.passes.report import PassReport
 from converters.graph.passes.restore_attributes import restore_attributes
 from converters.graph.passes.settle_shapes import settle_shapes
+from converters.graph.passes.split_projections import split_projections
 from converters.graph.passes.widen_numbers import widen_numbers
 from converters.sources.program import Program
 from edge_ocr.errors import ModelError
@@ -48,6 +49,7 @@ PASSES: tuple[Callable[[Program], PassReport], ...] = (
     fold_affine,
     merge_convs,
     fold_gates,
+    split_projections,
     lower_deconvs,
     lower_upsampling,
     fit_kernels,

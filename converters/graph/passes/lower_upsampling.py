@@ -14,12 +14,12 @@ def lower_upsampling(program: Program) -> PassReport:
     """Replace nearest upsampling by a factor s by s·s copies of the picture and a shuffle.
 
     Bit-exact, because values are moved, never computed. Upsampling by s without aligned corners is
-    out[c, s·h+i, s·w+j] = x[c, h, w] for i and j below s; a power of two divides places without rounding. s·s copies
+    out[c, s·h+i, s·w+j] = x[c, h, w] for i and j below s; dividing a place by a power of two does not round. s·s copies
     of x below one another are, without moving a number, s·s channels y[s·s·c + k] = x[c] for each channel c, and
     `pixel_shuffle` is defined as out[c, s·h+i, s·w+j] = y[s·s·c + s·i+j, h, w]. Upsampling by 8 is upsampling by 2 and
     then by 4, as ⌊⌊r/4⌋/2⌋ = ⌊r/8⌋.
 
-    Paddle-Lite computes the places of each number anew when it upsamples; copies and shuffles take a seventh of the
+    Paddle-Lite upsamples number by number, computing each place anew; copying and shuffling take a fifth of the
     instructions.
     """
     ops_before = program.count_ops()
