@@ -56,7 +56,7 @@ class RunCounts:
 
 OTHER_CODE = "(outside the library)"
 
-# With v2.13-rc it is 1443 for every network. More is an op: the emulator then took its end for its beginning.
+# With v2.13-rc it is about 1500 for every network. More is an op: the emulator then took its end for its beginning.
 _MOST_OUTSIDE = 3000
 
 _RECORD = re.compile(r"(total|op|block) (-1|\d{1,9}) (?:([0-9a-f]{1,16}) (\d{1,19})|(\d{1,19}(?: \d{1,19}){4}))")
