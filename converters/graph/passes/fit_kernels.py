@@ -28,6 +28,7 @@ def fit_kernels(program: Program) -> PassReport:
 
     - A filter may have a border of zeros if the padding grows with it: zeros add nothing. 2 × 2 becomes 3 × 3, and a
       depthwise one of any size below 5 × 5 becomes 3 × 3 or 5 × 5.
+    - If the output has one row, the vertical stride is never used, so it may be the horizontal one.
     - A depthwise 7 × 7 is the sum of four 5 × 5, one for each corner of the filter: each place of the filter is in
       exactly one of them, and their paddings move the corners to where they were.
     - With strides of 2 and 1, row i of the output is row 2i of the one with stride 1: rows are split off in pairs.
@@ -52,15 +53,25 @@ def _fit(program: Program, window: Window) -> bool:
         return is_small and window.paddings in ((0, 1, 0, 1), (1, 0, 1, 0)) and _widen(program, window, 3)
     if strides == (1, 1) and size == (7, 7):
         return _quarter(program, window)
-    if strides in ((2, 1), (1, 2)) and size in ((3, 3), (5, 5)):
+    is_row = strides[0] != strides[1] and _is_row(program, window)
+    if strides in ((2, 1), (1, 2)) and size in ((3, 3), (5, 5)) and not is_row:
         return _even_strides(program, window)
-    if strides == (1, 1) and max(size) <= 5 and size not in ((1, 1), (3, 3), (5, 5)):
+    is_even = strides[0] == strides[1] and size in ((1, 1), (3, 3), (5, 5))
+    if strides[1] <= 2 and max(size) <= 5 and not is_even and (strides[0] == strides[1] or is_row):
         return _widen(program, window, 3 if max(size) <= 3 else 5)
     return False
 
 
+def _is_row(program: Program, window: Window) -> bool:
+    """Return whether the output has a single row, also if the vertical stride were the horizontal one."""
+    shape = program.find_shape(window.source)
+    top, bottom, _, _ = window.paddings
+    height = 0 if shape is None or len(shape) != 4 else shape[2]
+    return height >= 1 and 0 <= height + top + bottom - window.filters.shape[2] < min(window.strides)
+
+
 def _widen(program: Program, window: Window, size: int) -> bool:
-    """Surround the filter with zeros up to size × size."""
+    """Surround the filter with zeros up to size × size, and let both strides be the horizontal one."""
     top, bottom, left, right = window.paddings
     height, width = window.filters.shape[2:]
     # The padding grows by as much; it is equal on both sides if that is possible.
@@ -69,7 +80,7 @@ def _widen(program: Program, window: Window, size: int) -> bool:
     filters = np.zeros((*window.filters.shape[:2], size, size), dtype=np.float32)
     filters[:, :, above : above + height, before : before + width] = window.filters
     paddings = (top + above, bottom + size - height - above, left + before, right + size - width - before)
-    write_window(program, window, filters, paddings=paddings)
+    write_window(program, window, filters, strides=window.strides[1:] * 2, paddings=paddings)
     return True
 
 

@@ -7,6 +7,7 @@ from support.paddle_programs import act, add, add_sub_block, build, check_same, 
 from converters.graph.passes.fit_kernels import fit_kernels
 from converters.graph.passes.lower_pools import lower_pools
 from converters.graph.passes.widen_numbers import widen_numbers
+from converters.sources.program import get_attr
 
 X = draw(2, 4, 8, 8, seed=7)
 # Odd and even widths; the height is known, as that of a line is.
@@ -143,7 +144,18 @@ def test_small_depthwise_filters_grow(run, size, pads):
 def test_equal_paddings_stay_equal():
     program = build([act("relu", "x", "t"), depthwise("t", "out", "w", pads=(0, 0, 2, 2))], {"w": draw(4, 1, 1, 5)})
     fit_kernels(program)
-    assert next(list(attr.ints) for attr in program.ops[2].attrs if attr.name == "paddings") == [2, 2, 2, 2]
+    assert get_attr(program.ops[2], "paddings") == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("width", [8, 9])
+@pytest.mark.parametrize(("size", "strides"), [((3, 2), (3, 2)), ((3, 3), (2, 1)), ((2, 3), (3, 1)), ((3, 5), (1, 2))])
+def test_a_single_row_has_no_vertical_stride(run, size, strides, width):
+    sides = (-1, 4, 3, -1)
+    ops = [act("relu", "x", "t"), depthwise("t", "out", "w", strides=strides, pads=(0, 0))]
+    program = build(ops, {"w": draw(4, 1, *size)}, shape=sides, shapes={"t": sides})
+    is_row = size[0] == 3
+    check_same(run, fit_kernels, program, changed=int(is_row), array=draw(2, 4, 3, width))
+    assert list(get_attr(program.ops[2], "strides")) == ([strides[1]] * 2 if is_row else list(strides))
 
 
 @pytest.mark.parametrize("pads", [(0, 1, 0, 1), (1, 0, 1, 0)])
