@@ -234,7 +234,10 @@ def format_row(network: str, shape: Sequence[int], peer: str, counts: Counts, di
 
 
 def measure(emulator: Emulator, peer: str, network: Path, shape: tuple[int, int], pnnx: str) -> tuple[Counts, float]:
-    """Return what one run executes, and the largest difference between its output and host ONNX Runtime's."""
+    """Return what one run executes, and the largest difference between its output and host ONNX Runtime's.
+
+    The difference is NaN if the output has one, as that of PP-OCRv4's detection does on ncnn in half precision.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source, expected, actual = (folder / f"{each}.npy" for each in ("input", "expected", "actual"))
@@ -244,7 +247,7 @@ def measure(emulator: Emulator, peer: str, network: Path, shape: tuple[int, int]
         model = convert_to_ncnn(pnnx, network, values.shape, folder) if PEERS[peer] == "ncnn" else network
         counts = emulator.count([peer, str(model), str(source), str(actual)], folder / "report")
         wanted, found = np.load(expected), np.load(actual)
-        if found.size != wanted.size or not np.isfinite(found).all():
+        if found.size != wanted.size:
             raise ToolchainError(f"{network}: {peer} returned {found.shape}, the host {wanted.shape}")
         return counts, float(np.abs(found.reshape(wanted.shape) - wanted).max())
 

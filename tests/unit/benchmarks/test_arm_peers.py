@@ -187,3 +187,7 @@ def test_worker_runs_a_network_on_onnxruntime(tmp_path, marks):
     said = run_tool([sys.executable, str(WORKER), "onnxruntime", *paths, *map(str, marks)])
     assert said.strip()[0].isdigit()
     assert np.array_equal(np.load(tmp_path / "output.npy"), values + values)
+
+
+def test_output_that_is_not_finite_shows_in_the_row():
+    assert format_row("v4 det", (480, 320), "ncnn-fp16", Counts(1, 2, 3, 4, 5), float("nan")).endswith("| nan |")
