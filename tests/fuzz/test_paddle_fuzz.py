@@ -52,12 +52,21 @@ def finish(program, name):
 
 
 CONV = {"strides": [1, 1], "dilations": [1, 1], "groups": 1, "padding_algorithm": "EXPLICIT", "data_format": "NCHW"}
+DECONV = {**CONV, "strides": [2, 2]}
 POOL = {"ksize": [2, 2], "strides": [2, 2], "paddings": [0, 0], "pooling_type": "avg", "exclusive": True}
 
 
 def make_pictures():
     program, numbers = start((-1, 3, -1, -1)), np.random.default_rng(1)
-    shapes = {"w": (4, 3, 1, 1), "v": (4, 4, 3, 3), "d": (4, 1, 3, 3), "t": (4, 4, 2, 2), "f": (4,), "r": (4,)}
+    shapes = {
+        "w": (4, 3, 1, 1),
+        "v": (4, 4, 3, 3),
+        "d": (4, 1, 3, 3),
+        "t": (4, 4, 2, 2),
+        "t2": (4, 4, 2, 2),
+        "f": (4,),
+        "r": (4,),
+    }
     shapes |= dict.fromkeys(("b", "s", "bs", "bb", "m", "var"), (4,))
     for name, shape in shapes.items():
         program.set_param(name, numbers.uniform(0.1, 1, shape).astype(np.float32))
@@ -86,14 +95,17 @@ def make_pictures():
     put(program, "elementwise_mul", {"X": "u", "Y": "gs"}, {"Out": "ug"}, axis=-1)
     put(program, "elementwise_add", {"X": "u", "Y": "ug"}, {"Out": "e"}, axis=-1)
     put(program, "elementwise_mul", {"X": "e", "Y": "one"}, {"Out": "e1"}, axis=-1)
-    put(program, "dropout", {"X": "e1"}, {"Out": "y"}, is_test=True, dropout_implementation="upscale_in_train")
+    put(program, "conv2d_transpose", {"Input": "e1", "Filter": "t2"}, {"Output": "u2"}, paddings=[0, 0], **DECONV)
+    resize = {"scale": [2.0, 2.0], "out_h": -1, "out_w": -1, "align_corners": False, "interp_method": "nearest"}
+    put(program, "nearest_interp_v2", {"X": "u2"}, {"Out": "u4"}, **resize)
+    put(program, "dropout", {"X": "u4"}, {"Out": "y"}, is_test=True, dropout_implementation="upscale_in_train")
     program.drop_unused()
     return finish(program, "y")
 
 
 def make_sequences():
     program, numbers = start((-1, 6, 2, -1)), np.random.default_rng(2)
-    for name, shape in {"w": (6, 5), "b": (5,), "s": (6,), "z": (6,)}.items():
+    for name, shape in {"w": (6, 5), "b": (5,), "s": (6,), "z": (6,), "qk": (6, 12), "qb": (12,)}.items():
         program.set_param(name, numbers.uniform(0.1, 1, shape).astype(np.float32))
     program.set_param("eps", np.array([1e-5], np.float32))
     program.set_param("ints", np.array([3], np.int32))
@@ -119,7 +131,18 @@ def make_sequences():
     put(program, "fill_constant", {}, {"Out": "six"}, (1,), shape=[1], dtype=2, value=6.0, str_value="6")
     put(program, "fill_constant", {}, {"Out": "rest"}, (1,), shape=[1], dtype=2, value=-1.0, str_value="-1")
     put(program, "reshape2", {"X": "sw", "ShapeTensor": ["n0", "rest", "six"]}, {"Out": "re"}, rows, shape=[-1, -1, -1])
-    put(program, "matmul_v2", {"X": "re", "Y": "w"}, {"Out": "l0"}, (-1, -1, 5), trans_x=False, trans_y=False)
+    put(program, "matmul_v2", {"X": "re", "Y": "qk"}, {"Out": "j0"}, (-1, -1, 12), trans_x=False, trans_y=False)
+    put(program, "elementwise_add", {"X": "j0", "Y": "qb"}, {"Out": "j1"}, (-1, -1, 12), axis=2)
+    heads = {"shape": [0, -1, 2, 2, 3]}
+    put(program, "reshape2", {"X": "j1"}, {"Out": "j2", "XShape": "j2x"}, (-1, -1, 2, 2, 3), **heads)
+    put(program, "transpose2", {"X": "j2"}, {"Out": "j3", "XShape": "j3x"}, (2, -1, 2, -1, 3), axis=[2, 0, 3, 1, 4])
+    for name, place in (("qs", 0), ("ks", 1)):
+        ends = {"starts": [place], "ends": [place + 1]}
+        put(program, "slice", {"Input": "j3"}, {"Out": name}, (-1, 2, -1, 3), **{**part, **ends})
+    put(program, "elementwise_mul", {"X": "qs", "Y": "ks"}, {"Out": "qm"}, (-1, 2, -1, 3), axis=-1)
+    put(program, "transpose2", {"X": "qm"}, {"Out": "at0", "XShape": "at0x"}, (-1, -1, 2, 3), axis=[0, 2, 1, 3])
+    put(program, "reshape2", {"X": "at0"}, {"Out": "at", "XShape": "atx"}, rows, shape=[0, -1, 6])
+    put(program, "matmul_v2", {"X": "at", "Y": "w"}, {"Out": "l0"}, (-1, -1, 5), trans_x=False, trans_y=False)
     put(program, "elementwise_add", {"X": "l0", "Y": "b"}, {"Out": "l1"}, (-1, -1, 5), axis=-1)
     put(program, "softmax", {"X": "l1"}, {"Out": "y"}, (-1, -1, 5), axis=-1)
     put(program, "cast", {"X": "ints"}, {"Out": "unused"}, (1,), in_dtype=2, out_dtype=5)
@@ -416,7 +439,8 @@ def test_the_original_files_are_valid(maker, tmp_path):
     assert read_and_pass(*files) == "read"
     changed = {report.name for report in run_passes(read_program(*files)) if report.changed}
     pictures = {"fold_activations", "fold_batch_norm", "fold_affine", "fold_gates", "drop_identities", "settle_shapes"}
-    sequences = {"fold_layer_norm", "fold_slices", "restore_attributes", "settle_shapes"}
+    pictures |= {"lower_deconvs", "lower_upsampling"}
+    sequences = {"fold_layer_norm", "fold_slices", "restore_attributes", "settle_shapes", "split_projections"}
     assert (pictures if maker is make_pictures else sequences) <= changed, "each pass has something to do"
 
 

@@ -8,6 +8,8 @@ from converters.sources.program import Op, Program, get_attr, get_input, get_out
 
 # In steps of 2 and 4, for which Paddle-Lite has fast kernels (lite/backends/arm/math/pixel_shuffle.cc).
 _STEPS = {2: (2,), 4: (4,), 8: (2, 4), 16: (4, 4)}
+# The attribute of a reshape has 32 bits.
+_MOST_CHANNELS = (1 << 31) // 16
 
 
 def lower_upsampling(program: Program) -> PassReport:
@@ -31,9 +33,11 @@ def _lower(program: Program, resize: Op) -> bool:
     source, result = get_input(resize, "X"), get_output(resize, "Out")
     if resize.type != "nearest_interp_v2" or source is None or result is None:
         return False
-    shape = program.find_shape(source)
-    steps = _STEPS.get(_find_factor(resize), ())
-    if not steps or shape is None or len(shape) != 4 or shape[1] < 1 or list_inputs(resize) != [source]:
+    shape, steps = program.find_shape(source), _find_steps(resize)
+    if not steps or shape is None or len(shape) != 4 or not 0 < shape[1] < _MOST_CHANNELS:
+        return False
+    # A factor or a size that is a tensor wins over the attribute.
+    if list_inputs(resize) != [source]:
         return False
     if program.find_writer(result) is not resize or program.find_writer(source) is None:
         return False
@@ -55,13 +59,13 @@ def _lower(program: Program, resize: Op) -> bool:
     return True
 
 
-def _find_factor(resize: Op) -> int:
-    """Return the factor of a plain upsampling; 0 for any other."""
+def _find_steps(resize: Op) -> tuple[int, ...]:
+    """Return the factors whose product is that of a plain upsampling; none for any other."""
     scale = get_attr(resize, "scale")
     if get_attr(resize, "align_corners", True) or get_attr(resize, "data_layout", "NCHW") != "NCHW":
-        return 0
-    if not isinstance(scale, list) or len(scale) != 2 or scale[0] != scale[1] or not float(scale[0]).is_integer():
-        return 0
+        return ()
+    if not isinstance(scale, list) or len(scale) != 2 or scale[0] != scale[1]:
+        return ()
     if max(get_attr(resize, name, -1) for name in ("out_h", "out_w")) > 0:
-        return 0
-    return int(scale[0])
+        return ()
+    return _STEPS.get(scale[0], ())

@@ -95,14 +95,15 @@ def _has_one_result(program: Program, op: Op) -> bool:
 
 
 def _is_part(program: Program, cut: Op, joint: str, parts: int) -> bool:
-    result, start = get_output(cut, "Out"), get_attr(cut, "starts")
+    result, start = get_output(cut, "Out"), get_attr(cut, "starts", [])
     return (
         cut.type == "slice"
         and list_inputs(cut) == [joint]
         and result is not None
         and program.find_writer(result) is cut
         and get_attr(cut, "axes") == get_attr(cut, "decrease_axis") == [0]
-        and start in [[part] for part in range(parts)]
+        and len(start) == 1
+        and 0 <= start[0] < parts
         and get_attr(cut, "ends") == [start[0] + 1]
     )
 
