@@ -3,7 +3,7 @@
 Both graphs run on the same input, with every tensor as an output. Names do not identify tensors, because opt lets
 several share one variable. So each tensor of the `.nb` is compared with all source tensors of its shape, and with what
 `graph.passes` make of these: x / s if a factor s moved on, 1 + s if a residual became part of a gate, x with one more
-dimension if a squeeze moved on. The nearest one is its counterpart.
+dimension if a squeeze moved on, the same numbers in another order. The nearest one is its counterpart.
 
 If the counterpart is near enough, later ops run again on its values instead of the `.nb`'s own. In the end each op is
 judged alone, on the inputs it should have. Rounding to 8 bits, which accumulates to a relative difference of a third
@@ -39,6 +39,7 @@ from converters.sources.program import (
     list_outputs,
     read_program,
 )
+from converters.verify.views import View, list_views
 from edge_ocr.errors import NotVerifiedError, UsageError
 
 Floats = NDArray[np.float32]
@@ -136,7 +137,7 @@ def _name_op(tensor: TracedTensor) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Reference:
-    """A source tensor, or what a pass makes of it: value / divisor + shift, with dimensions of 1 at `axes`."""
+    """A source tensor, or what a pass makes of it: value / divisor + shift, dimensions of 1 at `axes`, or a view."""
 
     base: str
     order: int
@@ -145,6 +146,7 @@ class _Reference:
     divisor: Floats | None = None
     shift: float = 0.0
     axes: tuple[int, ...] = ()
+    view: View | None = None
 
 
 @dataclass(frozen=True)
@@ -261,6 +263,10 @@ class _Source:
                 made.append(_Reference(name, order, f"{name}, unsqueezed", axes=squeezed[name]))
                 self._by_shape.setdefault(self.read(made[-1]).shape, []).append(made[-1])
             self._references[name] = made if plain[id(value)] in made else [plain[id(value)], *made]
+        for name, label, view in list_views(self.program, self.values):
+            moved = _Reference(name, len(self.values), f"{name}, {label}", view=view)
+            self._references[name].append(moved)
+            self._by_shape.setdefault(self.read(moved).shape, []).append(moved)
 
     def list_alike(self, shape: tuple[int, ...]) -> list[_Reference]:
         """Return the references of a shape, in the order of the program."""
@@ -269,6 +275,8 @@ class _Source:
     def read(self, reference: _Reference) -> Floats:
         """Return the values of a reference."""
         value = self.values[reference.base]
+        if reference.view is not None:
+            return np.ascontiguousarray(reference.view(value))
         if reference.divisor is not None:
             value = value / reference.divisor
         if reference.shift:
