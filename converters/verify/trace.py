@@ -14,7 +14,7 @@ outweighs it or a later softmax hides it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,10 @@ LIMIT_BYTES = 2**30
 
 # Each round is one run. Two or three suffice unless rounding distorts all tensors at first.
 _MAX_ROUNDS = 12
+
+# `split_projections` names parts of a parameter so, and makes these ops unnecessary.
+_PART = ".part"
+_CUTS = frozenset(("reshape2", "slice", "squeeze2", "transpose2"))
 
 # No pass moves a smaller factor.
 _SMALLEST_FACTOR = 1e-12
@@ -285,10 +289,11 @@ class _Source:
 
     def follow_params(self, names: Iterable[str]) -> set[_Reference]:
         """Return the outputs of ops that read these parameters, and of elementwise ops that follow them."""
-        readers = [self._read_by(name) for name in names if name in self.program.params]
+        stems = {name: name if name in self.program.params else name.rpartition(_PART)[0] for name in names}
+        readers = {name: self._read_by(stem) for name, stem in stems.items() if stem in self.program.params}
         # If opt fused several ops, the last one writes the result.
-        last = max(filter(None, readers), key=lambda ops: self._order[id(ops[-1])], default=[])
-        return self._follow(list(last))
+        last = max(filter(None, readers.values()), key=lambda ops: self._order[id(ops[-1])], default=[])
+        return self._follow(list(last), also=_CUTS if any(stems[name] != name for name in readers) else ())
 
     def follow_inputs(self, op_type: str, inputs: Sequence[_Reference]) -> list[_Reference]:
         """Return the outputs of ops of this type that read all of `inputs`."""
@@ -325,7 +330,7 @@ class _Source:
     def _read_by(self, name: str) -> list[Op]:
         return self.program.list_readers(name)
 
-    def _follow(self, ops: list[Op]) -> set[_Reference]:
+    def _follow(self, ops: list[Op], *, also: Collection[str] = ()) -> set[_Reference]:
         found: set[_Reference] = set()
         seen: set[str] = set()
         while ops:
@@ -334,7 +339,7 @@ class _Source:
                     continue
                 seen.add(name)
                 found.update(self._references.get(name, ()))
-                ops += [op for op in self._read_by(name) if self._may_follow(op)]
+                ops += [op for op in self._read_by(name) if op.type in also or self._may_follow(op)]
         return found
 
     def _may_follow(self, op: Op) -> bool:

@@ -97,18 +97,16 @@ def _widen(program: Program, deconv: Op, source: str, channels: int) -> tuple[Op
     """
     stem, result = get_input(deconv, "Filter") or "", get_output(deconv, "Output") or ""
     bias = find_bias(program, deconv)
-    # New names: the trace takes what reads a parameter of the source for what the source makes of it.
-    name = program.make_name(f"{stem}.pointwise")
-    weights = program.params[stem].transpose(1, 2, 3, 0).reshape(channels, -1, 1, 1)
-    program.set_param(name, weights)
-    conv = program.insert_op(deconv, "conv2d", {"Input": source, "Filter": name}, {"Output": result}, _POINTWISE_CONV)
+    # Under the same names, by which the trace finds what the source computes with them.
+    program.set_param(stem, program.params[stem].transpose(1, 2, 3, 0).reshape(channels, -1, 1, 1))
+    conv = program.insert_op(deconv, "conv2d", {"Input": source, "Filter": stem}, {"Output": result}, _POINTWISE_CONV)
     program.remove_op(deconv)
     last, slot = conv, "Output"
     if bias is not None:
         _resize(program, result, channels)
         last, slot, result = bias.op, "Out", bias.result
         vector = np.repeat(np.broadcast_to(bias.vector, channels // 4), 4)
-        write_affine(program, bias.op, bias.source, program.make_name(f"{name}.bias"), vector)
+        write_affine(program, bias.op, bias.source, bias.param, vector)
     while (reader := program.find_only_reader(result)) is not None and reader.type in POINTWISE:
         made = get_output(reader, "Out")
         if list_inputs(reader) != [result] or made is None or program.find_writer(made) is not reader:

@@ -12,7 +12,7 @@ def read_views(program, **values):
 
 
 def shuffle(packed, factor):
-    batch, channels, height, width = packed.shape
+    batch, _, height, width = packed.shape
     split = packed.reshape(batch, -1, factor, factor, height, width).transpose(0, 1, 4, 2, 5, 3)
     return split.reshape(batch, -1, factor * height, factor * width)
 
