@@ -200,7 +200,8 @@ def test_the_readme_of_a_project_names_a_folder_by_its_model(opt, make_home, mon
 def test_ops_stay_few(export):
     plain, folded = export(optimize=False), export(with_cls=True, zip=True)
     assert count_ops(plain) == {"det": 243, "rec": 266}
-    assert count_ops(folded)["det"] <= 140
+    # 19 of them take the place of slow ops: several copies and shuffles for one upsampling.
+    assert count_ops(folded)["det"] <= 140 + 19
     assert count_ops(folded)["rec"] <= 159
 
 

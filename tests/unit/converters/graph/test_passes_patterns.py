@@ -75,7 +75,7 @@ FOLDED = {
     "batch_norm_transposed": (
         [("ConvTranspose", ("x", "w", "o"), "c", {"strides": [2, 2]}), ("BatchNormalization", ("c", *BN), "y", {})],
         BN | {"w": weights(4, 4, 2, 2), "o": weights(4)},
-        ["conv2d_transpose", "elementwise_add"],
+        ["conv2d", "elementwise_add", "pixel_shuffle"],
     ),
     "slice": (
         [
