@@ -424,8 +424,9 @@ class _Comparison:
         self._threshold = threshold
         self._network = _Network(graph.model.SerializeToString(), graph.model.graph.name, array)
         self._output = graph.model.graph.output[0].name
-        # Constants are not outputs of the network.
-        self._tensors = [tensor for tensor in graph.tensors if tensor.name in self._network.names]
+        # Constants are not outputs of the network; nothing reads the odd rows that `fit_kernels` splits off.
+        read = {self._output, *(name for node in graph.model.graph.node for name in node.input)}
+        self._tensors = [tensor for tensor in graph.tensors if tensor.name in self._network.names & read]
         self._parents = _list_parents(graph, [tensor.name for tensor in self._tensors])
         self._params = [_list_params(nb, tensor.index) for tensor in self._tensors]
         self._by_params = [source.follow_params(params) for params in self._params]

@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 
-from converters.graph.passes.affine import add_to_bias, find_bias
+from converters.graph.passes.affine import add_to_bias, find_bias, write_affine
 from converters.graph.passes.report import PassReport, make_report
 from converters.graph.passes.windows import (
     Window,
@@ -17,7 +17,7 @@ from converters.graph.passes.windows import (
     take_result,
     write_window,
 )
-from converters.sources.program import Program
+from converters.sources.program import Program, get_input
 
 
 def fit_kernels(program: Program) -> PassReport:
@@ -98,8 +98,13 @@ def _quarter(program: Program, window: Window) -> bool:
         filters[:, :, :, : 3 if column else 0] = 0
         corners.append((filters, (top - row, bottom - 2 + row, left - column, right - 2 + column)))
     filters, paddings = corners.pop(0)
-    # opt folds the bias into the first.
+    bias = find_bias(program, window.op)
     last, result, total = take_result(program, window, shape)
+    # Under their old names, the trace would expect the whole sum of the first corner. opt folds the bias into it.
+    if bias is not None:
+        write_affine(program, bias.op, bias.source, program.make_name(f"{bias.param}.corner"), bias.vector)
+    name = get_input(window.op, "Filter") or ""
+    program.set_input(window.op, "Filter", program.make_name(f"{name}.corner"))
     write_window(program, window, filters, paddings=paddings)
     for place, (filters, paddings) in enumerate(corners):
         part = make_tensor(program, f"{result}.corner", shape)
