@@ -236,7 +236,7 @@ def test_models_stay_small(export, options, limit_mb):
 def test_without_optimize_only_what_opt_needs_is_done(export):
     manifest = json.loads((export(optimize=False).out_dir / "manifest.json").read_bytes())
     for model in manifest["models"].values():
-        assert [step["name"] for step in model["passes"]] == ["restore_attributes"]
+        assert [step["name"] for step in model["passes"]] == ["restore_attributes", "keep_scales"]
 
 
 def test_an_ascii_bundle_is_consistent(export, rec):
