@@ -46,7 +46,7 @@ def test_export_prints_the_bundle_only(opt, tmp_path):
     assert list_names(out / "models") == ["cls.nb", "det.nb", "rec.nb"]
     for words in (
         "det: PP-OCRv4_mobile_det (",
-        "det: passes, 312 ops → 220",
+        "det: passes, 312 ops → 239",
         "rec: opt, ",
         "writing the bundle",
         "weights fp32, for Paddle-Lite v2.13-rc",
@@ -94,7 +94,8 @@ def test_every_option_reaches_the_bundle(opt, tmp_path):
     assert (manifest["target"], manifest["precision"]) == ("android", "int16")
     assert sorted(manifest["lite"]["libraries"]) == ["arm64-v8a", "armeabi-v7a"]
     assert (manifest["charset"]["classes"], manifest["charset"]["selection"]) == (19, "digits")
-    assert [step["name"] for step in manifest["models"]["rec"]["passes"]] == ["restore_attributes", "prune_charset"]
+    steps = [step["name"] for step in manifest["models"]["rec"]["passes"]]
+    assert steps == ["restore_attributes", "keep_scales", "prune_charset"]
 
     # Like the bundle, the archive is in the way of the next one.
     shutil.rmtree(out)

@@ -127,11 +127,17 @@ def test_tensors_made_by_passes_are_matched(trace):
     assert not any(" / " in tensor.reference for tensor in trace("det", optimize=False).tensors)
 
 
+# The rows that `fit_kernels` computes, splits off and puts together.
+WITHOUT_COUNTERPART = {"depthwise_conv2d", "reshape2", "split", "concat"}
+
+
 def test_rounding_is_judged_op_by_op(trace):
     found = trace("rec", precision="int8")
+    known = [tensor for tensor in found.tensors if tensor.agrees]
+    assert {tensor.op_type for tensor in found.tensors if not tensor.agrees} <= WITHOUT_COUNTERPART
     # The rounding of all ops together hides an error in one.
-    assert max(tensor.accumulated_diff for tensor in found.tensors) > 2 * max(t.relative_diff for t in found.tensors)
-    exact = [tensor for tensor in found.tensors if not tensor.params]
+    assert max(tensor.accumulated_diff for tensor in known) > 2 * max(tensor.relative_diff for tensor in known)
+    exact = [tensor for tensor in known if not tensor.params]
     assert max(tensor.relative_diff for tensor in exact) < THRESHOLDS["fp32"]
 
 
@@ -143,7 +149,7 @@ def test_fewer_classes(trace, find_model):
     kept = (0, *(place + 1 for place, text in enumerate(characters) if len(text) == 1 and " " <= text <= "~"))
     found = trace("rec", kept_classes=kept, **options)
     assert found.first_parted is None
-    assert all(tensor.agrees for tensor in found.tensors)
+    assert {tensor.op_type for tensor in found.tensors if not tensor.agrees} <= WITHOUT_COUNTERPART
     # All characters swapped with their neighbours.
     assert get_parted(trace("rec", kept_classes=(0, *kept[2:], kept[1]), **options)).op_type == "fc"
     with pytest.raises(NotVerifiedError, match=rf"\[1, 12, {len(kept)}\].*\[1, 12, 6625\]") as caught:
