@@ -19,6 +19,7 @@ from converters.emulate.meter import NOTE, NetworkCounts, Shape, list_shapes, op
 from converters.emulate.plugin import Cache
 from converters.text import format_figure
 from edge_ocr.cli.bench import parse_shape
+from edge_ocr.errors import EdgeOcrError
 from edge_ocr.models.types import Kind
 
 PAGE_LINES = 30
@@ -73,15 +74,22 @@ def list_rows(counted: Mapping[str, Counted]) -> Iterator[tuple[str, ...]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundles", nargs="+", metavar="NAME=FOLDER")
-    parser.add_argument("--shape", action="append", type=parse_shape, metavar="NET=HxW")
+    parser.add_argument("--shape", action="append", metavar="NET=HxW")
     parser.add_argument("--cpu", default="max")
     parser.add_argument("--cpuinfo", type=Path)
     parser.add_argument("--no-cache", action="store_true")
-    options = parser.parse_args()
+    try:
+        count_bundles(parser.parse_args())
+    except EdgeOcrError as error:
+        sys.exit(f"{error.message}\n{error.hint or ''}".strip())
+
+
+def count_bundles(options: argparse.Namespace) -> None:
     cache, counted = Cache(), {}
     for text in options.bundles:
         name, _, folder = text.rpartition("=")
         bundle = open_bundle(Path(folder))
+        places = [parse_shape(shape) for shape in options.shape or ()] or list_shapes(bundle)
         with open_meter(
             bundle,
             cache=cache,
@@ -90,7 +98,7 @@ def main() -> None:
             cpuinfo=options.cpuinfo,
             report=lambda step, name=name: print(f"{name}: {step}", file=sys.stderr),
         ) as meter:
-            counted[name or folder] = {place: meter.count(*place) for place in options.shape or list_shapes(bundle)}
+            counted[name or folder] = {place: meter.count(*place) for place in places}
     print_row(HEADS)
     print("|---|---|" + "---:|" * (len(HEADS) - 2))
     for row in list_rows(counted):

@@ -41,7 +41,9 @@ def make_device(folder: Path, cpu: str, cpuinfo: Path | None, cache: Cache) -> N
     there is no C library.
     """
     for entry in find_sysroot(ARCH).iterdir():
-        (folder / entry.name).symlink_to(entry)
+        # Some toolchains have these folders, which are made here.
+        if entry.name not in ("proc", "sys"):
+            (folder / entry.name).symlink_to(entry)
     text = _describe_cores(cpu) if cpuinfo is None else _read_cpuinfo(cpuinfo)
     (folder / "proc").mkdir()
     (folder / "proc" / "cpuinfo").write_text(text, encoding="utf-8")
@@ -70,7 +72,7 @@ def _describe_cores(cpu: str) -> str:
 
 
 def _count_parts(cpuinfo: str) -> int:
-    return len(re.findall(r"^CPU part\t: 0x[0-9a-f]{1,4}$", cpuinfo, re.MULTILINE))
+    return len(re.findall(r"^CPU part\t: 0x[0-9a-f]{1,4}\r?$", cpuinfo, re.MULTILINE))
 
 
 def _read_cpuinfo(path: Path) -> str:

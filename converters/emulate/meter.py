@@ -217,6 +217,8 @@ class Meter:
             hint = f"run edge-ocr inspect {path} to see its version and operators"
             if b"plugin requires API version" in ended.stderr:
                 hint = "use another version of qemu: 7.2, as in Debian 12, is known to work"
+            elif b"unable to find CPU model" in ended.stderr:
+                hint = f"choose a processor that {Path(self._command[0]).name} -cpu help lists"
             raise NotVerifiedError(
                 f"{path} under {Path(self._command[0]).name}: {name_end(ended.returncode)}{quote_last(ended.stderr)}",
                 hint,

@@ -33,10 +33,10 @@ class Cache:
         if self.line_bytes not in (16, 32, 64, 128, 256):
             raise UsageError(f"a cache line of {self.line_bytes} bytes, expected 16, 32, 64, 128 or 256")
         for name, size in (("l1", self.l1_bytes), ("l2", self.l2_bytes)):
-            if not 8 * self.line_bytes <= size <= _MAX_CACHE_BYTES or size & (size - 1):
-                raise UsageError(
-                    f"{name} of {size} bytes, expected a power of two from {8 * self.line_bytes} to {_MAX_CACHE_BYTES}"
-                )
+            # The library reads the sizes in KB.
+            least = max(8 * self.line_bytes, 1024)
+            if not least <= size <= _MAX_CACHE_BYTES or size & (size - 1):
+                raise UsageError(f"{name} of {size} bytes, expected a power of two from {least} to {_MAX_CACHE_BYTES}")
 
 
 def find_emulator() -> str:

@@ -38,7 +38,7 @@ def list_views(program: Program, values: Mapping[str, Floats]) -> Iterator[tuple
             depths[result] = min(depths.get(source, 0) + 1, 2)
         elif op.type in PADDLE_OPS and PADDLE_OPS[op.type].is_fusable and values[source].shape == shape:
             depths[result] = depths.get(source, 0) if len(sources) == 1 else 0
-        elif op.type == "nearest_interp_v2":
+        elif op.type == "nearest_interp_v2" and values[source].ndim == 4:
             yield from _list_copies(source, get_attr(op, "scale"))
         elif op.type in ("slice", "squeeze2") and len(shape) == 4:
             yield result, "places first", partial(np.transpose, axes=(0, 2, 1, 3))

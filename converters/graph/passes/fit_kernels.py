@@ -14,17 +14,24 @@ from converters.graph.passes.windows import (
     insert_reshape,
     make_tensor,
     read_window,
+    reads_paddings,
     take_result,
     write_window,
 )
 from converters.sources.program import Program, get_input
 
+Shape = tuple[int, ...]
+Paddings = tuple[int, int, int, int]
+
+# More are those of a damaged file.
+_MOST_ROWS = 65536
+
 
 def fit_kernels(program: Program) -> PassReport:
     """Write convolutions that Paddle-Lite's ARM library unrolls into a matrix in forms that it computes directly.
 
-    It has direct kernels for depthwise convolutions of 3 × 3 and 5 × 5 with equal strides of 1 or 2 and any padding,
-    and for dense ones of 3 × 3. Exact in real numbers:
+    It has direct kernels for depthwise convolutions of 3 × 3 and 5 × 5 with equal strides of 1 or 2, and for dense ones
+    of 3 × 3; for paddings that these read wrong, see `reads_paddings`. Exact in real numbers:
 
     - A filter may have a border of zeros if the padding grows with it: zeros add nothing. 2 × 2 becomes 3 × 3, and a
       depthwise one of any size below 5 × 5 becomes 3 × 3 or 5 × 5.
@@ -80,7 +87,10 @@ def _widen(program: Program, window: Window, size: int) -> bool:
     filters = np.zeros((*window.filters.shape[:2], size, size), dtype=np.float32)
     filters[:, :, above : above + height, before : before + width] = window.filters
     paddings = (top + above, bottom + size - height - above, left + before, right + size - width - before)
-    write_window(program, window, filters, strides=window.strides[1:] * 2, paddings=paddings)
+    strides = window.strides[1:] * 2
+    if window.is_depthwise and not reads_paddings(size, strides, paddings):
+        return False
+    write_window(program, window, filters, strides=strides, paddings=paddings)
     return True
 
 
@@ -117,27 +127,28 @@ def _quarter(program: Program, window: Window) -> bool:
 
 def _even_strides(program: Program, window: Window) -> bool:
     shape, out = program.find_shape(window.source), program.find_shape(window.result)
-    top, bottom, _, _ = window.paddings
-    if shape is None or out is None or len(shape) != 4 or shape[2] < 1:
+    top, bottom, left, right = window.paddings
+    if shape is None or out is None or len(shape) != 4 or len(out) != 4 or not 1 <= shape[2] <= _MOST_ROWS:
         return False
-    rows = shape[2] + top + bottom - window.filters.shape[2] + 1
-    if rows > 1 and window.strides == (2, 1):
-        _split_rows(program, window, rows, out)
+    size = window.filters.shape[2]
+    rows = shape[2] + top + bottom - size + 1
+    every, lower = (top, bottom + rows % 2, left, right), (top - 1, bottom, left, right)
+    if rows > 1 and window.strides == (2, 1) and reads_paddings(size, (1, 1), every):
+        _split_rows(program, window, rows, out, every)
         return True
-    if rows > 1 and rows % 2 == 0 and top > 0:
-        _interleave_rows(program, window, rows, out)
+    are_read = top > 0 and all(reads_paddings(size, (2, 2), one) for one in (window.paddings, lower))
+    if rows > 1 and rows % 2 == 0 and window.strides == (1, 2) and are_read:
+        _interleave_rows(program, window, rows, out, lower)
         return True
     return False
 
 
-def _split_rows(program: Program, window: Window, rows: int, out: tuple[int, ...]) -> None:
+def _split_rows(program: Program, window: Window, rows: int, out: Shape, paddings: Paddings) -> None:
     """Compute an even number of rows with stride 1 and keep every other one."""
-    top, bottom, left, right = window.paddings
-    batch, channels, _, width = out
-    odd = rows % 2
-    pairs = (rows + odd) // 2
+    batch, channels, width = out[0], len(window.filters), out[3]
+    pairs = (rows + rows % 2) // 2
     last, result, every = take_result(program, window, (batch, channels, 2 * pairs, width))
-    write_window(program, window, window.filters, paddings=(top, bottom + odd, left, right))
+    write_window(program, window, window.filters, paddings=paddings)
     paired = make_tensor(program, f"{result}.paired", (batch, channels * pairs, 2, width))
     last = insert_reshape(program, last, every, paired, (0, channels * pairs, 2, -1))
     halves = [make_tensor(program, f"{result}.{name}", (batch, channels * pairs, 1, width)) for name in ("even", "odd")]
@@ -145,16 +156,14 @@ def _split_rows(program: Program, window: Window, rows: int, out: tuple[int, ...
     insert_reshape(program, last, halves[0], result, (0, channels, pairs, -1))
 
 
-def _interleave_rows(program: Program, window: Window, rows: int, out: tuple[int, ...]) -> None:
+def _interleave_rows(program: Program, window: Window, rows: int, out: Shape, lower: Paddings) -> None:
     """Compute even and odd rows with stride 2, and put each pair one above the other."""
-    top, bottom, left, right = window.paddings
-    batch, channels, _, width = out
+    batch, channels, width = out[0], len(window.filters), out[3]
     pairs = rows // 2
     bias = find_bias(program, window.op)
     last, result, even = take_result(program, window, (batch, channels, pairs, width))
     write_window(program, window, window.filters, strides=(2, 2), paddings=window.paddings)
     odd = make_tensor(program, f"{result}.odd", (batch, channels, pairs, width))
-    lower = (top - 1, bottom, left, right)
     last = insert_conv(
         program, last, window.source, odd, window.filters, groups=channels, strides=(2, 2), paddings=lower
     )

@@ -9,6 +9,7 @@ from converters.graph.passes.report import PassReport, make_report
 from converters.graph.passes.windows import insert_conv, make_tensor
 from converters.sources.program import Op, Program, get_attr, get_input, get_output, list_inputs
 
+_MOST_CHANNELS = 65536
 _NOT_NEGATIVE = frozenset(("relu", "relu6", "sigmoid", "hard_sigmoid"))
 
 
@@ -22,7 +23,8 @@ def lower_pools(program: Program) -> PassReport:
     - A maximum over 2 × 2 neighbours, stride 1, padded at the bottom and at the right, is max(m, m moved up) with m =
       max(x, x moved left). Moving is a depthwise convolution with a single 1, which fills up with zeros. The pool has
       nothing there instead; as x is the output of an activation that is never negative, and each window has one number
-      of x at least, a zero changes no maximum. Bit-exact; 12 instructions for a number instead of 450.
+      of x at least, a zero changes no maximum. Bit-exact for finite numbers; 12 instructions for a number instead of
+      450.
 
     A global average pool and pools of other sizes stay.
     """
@@ -61,7 +63,10 @@ def _lower_mean(program: Program, op: Op) -> bool:
 def _lower_pool(program: Program, op: Op) -> bool:
     source, result = get_input(op, "X"), get_output(op, "Out")
     shape = None if source is None else program.find_shape(source)
-    if op.type != "pool2d" or source is None or result is None or shape is None or len(shape) != 4 or shape[1] < 1:
+    if op.type != "pool2d" or source is None or result is None or shape is None or len(shape) != 4:
+        return False
+    # The convolution of one channel is not a depthwise one; more channels are those of a damaged file.
+    if not 2 <= shape[1] <= _MOST_CHANNELS:
         return False
     if get_attr(op, "global_pooling", False) or get_attr(op, "adaptive", False) or get_attr(op, "ceil_mode", False):
         return False
@@ -71,7 +76,7 @@ def _lower_pool(program: Program, op: Op) -> bool:
         return False
     kind, ksize = get_attr(op, "pooling_type"), get_attr(op, "ksize", [0])
     strides = get_attr(op, "strides", [1, 1])
-    if len(ksize) != 2 or len(strides) != 2:
+    if len(ksize) != 2 or len(strides) != 2 or min(strides) < 1 or not 1 <= min(ksize) <= max(ksize) <= 16:
         return False
     if kind == "avg" and is_unpadded(op) and ksize[0] != ksize[1]:
         return _lower_average(program, op, source, result, shape[1])

@@ -66,6 +66,8 @@ def _pixel_shuffle(step: Step) -> None:
     factor = step.read_int("upscale_factor", 1)
     if not 0 < factor <= MAX_INT:
         step.fail(f"upscale_factor is {factor}, expected above 0")
+    if step.op.attrs.get("data_format", "NCHW") != "NCHW":
+        step.fail(f"data_format is {step.op.attrs['data_format']!r}, expected NCHW")
     # CRD: the channel is the slowest, then the row and the column of the block.
     step.give("DepthToSpace", [value.name], 4, blocksize=factor, mode="CRD")
 

@@ -7,6 +7,7 @@ from support.paddle_programs import act, add, add_sub_block, build, check_same, 
 from converters.graph.passes.fit_kernels import fit_kernels
 from converters.graph.passes.lower_pools import lower_pools
 from converters.graph.passes.widen_numbers import widen_numbers
+from converters.graph.passes.windows import reads_paddings
 from converters.sources.program import get_attr
 
 X = draw(2, 4, 8, 8, seed=7)
@@ -134,7 +135,7 @@ def depthwise(source, result, weight, *, pads, strides=(1, 1), **attrs):
 
 
 @pytest.mark.parametrize("size", [(1, 5), (5, 1), (3, 5), (4, 4), (1, 3), (2, 2), (2, 3)])
-@pytest.mark.parametrize("pads", [(0, 0, 0, 0), (2, 2, 1, 1), (0, 1, 1, 0)])
+@pytest.mark.parametrize("pads", [(0, 0, 0, 0), (2, 2, 1, 1), (0, 1, 1, 2)])
 def test_small_depthwise_filters_grow(run, size, pads):
     program = build([act("relu", "x", "t"), depthwise("t", "out", "w", pads=pads)], {"w": draw(4, 1, *size)})
     assert check_same(run, fit_kernels, program, changed=1) == ["relu", "depthwise_conv2d"]
@@ -246,6 +247,62 @@ def test_an_odd_number_of_rows_is_not_interleaved():
 def test_other_dense_convolutions_stay(attrs):
     weight = draw(4, 4 // attrs.get("groups", 1), 2, 2)
     assert fit_kernels(build([act("relu", "x", "t"), conv("t", "out", "w", **attrs)], {"w": weight})).changed == 0
+
+
+# Forms for which `fit_kernels` would need paddings that a 3 × 3 kernel of Paddle-Lite reads wrong.
+MISREAD = [
+    ((3, 3), (1, 2), (1, 1, 0, 0), 12),
+    ((3, 3), (1, 2), (1, 1, 0, 1), 12),
+    ((3, 3), (2, 1), (1, 0, 1, 0), 5),
+    ((2, 2), (2, 2), (0, 0, 0, 0), 12),
+    ((2, 3), (2, 2), (0, 0, 0, 0), 12),
+]
+
+
+@pytest.mark.parametrize(("size", "strides", "pads", "height"), MISREAD)
+def test_paddings_that_the_library_misreads_are_avoided(size, strides, pads, height):
+    sides = (-1, 4, height, -1)
+    ops = [act("relu", "x", "t"), depthwise("t", "out", "w", strides=strides, pads=pads)]
+    program = build(ops, {"w": draw(4, 1, *size)}, shape=sides, shapes={"t": sides})
+    assert fit_kernels(program).changed == 0
+
+
+@pytest.mark.parametrize(
+    ("strides", "pads", "is_read"),
+    [
+        ((2, 2), (0, 1, 0, 0), False),
+        ((2, 2), (0, 1, 0, 1), False),
+        ((2, 2), (0, 1, 1, 1), True),
+        ((2, 2), (0, 0, 0, 1), True),
+        ((1, 1), (1, 0, 1, 0), False),
+        ((1, 1), (1, 1, 1, 0), False),
+        ((1, 1), (1, 0, 1, 1), True),
+        ((1, 1), (1, 2, 1, 0), True),
+    ],
+)
+def test_paddings_that_the_library_reads(strides, pads, is_read):
+    assert reads_paddings(3, strides, pads) is is_read
+    assert reads_paddings(5, strides, pads)
+
+
+@pytest.mark.parametrize(
+    ("apply", "ops", "shapes"),
+    [
+        (lower_pools, [pool("t", "out", ksize=[0, 3])], {}),
+        (lower_pools, [pool("t", "out", ksize=[100000, 3000000])], {}),
+        (lower_pools, [pool("t", "out", ksize=[3, 2], strides=[0, 0])], {}),
+        (lower_pools, [pool("t", "out", ksize=[3, 2])], {"t": (-1, 2**40, -1, -1)}),
+        (widen_numbers, [add("t", "n", "out")], {"t": (-1, 2**40, -1, -1)}),
+        (fit_kernels, [depthwise("t", "out", "w", strides=(2, 1), pads=(1, 1))], {"out": (-1, 4)}),
+        (fit_kernels, [depthwise("t", "out", "w", strides=(2, 1), pads=(1, 1))], {"t": (-1, 4, 2**62, -1)}),
+        (fit_kernels, [depthwise("t", "out", "w", strides=(2, 1), pads=(2**31 - 1, 1))], {}),
+        (fit_kernels, [depthwise("t", "out", "w", strides=(2, 0), pads=(1, 1))], {}),
+    ],
+)
+def test_sizes_of_damaged_files_stay(apply, ops, shapes):
+    params = {"n": draw(1), "w": draw(4, 1, 3, 3)}
+    program = build([act("relu", "x", "t"), *ops], params, shapes={"t": LINE_SHAPE, **shapes})
+    assert apply(program).changed == 0
 
 
 def test_filters_that_others_read_stay():
