@@ -28,7 +28,8 @@ def _widen(program: Program, op: Op) -> bool:
     # One channel stays one number; more than these are those of a damaged file.
     if affine is None or shape is None or len(affine.vector) != 1 or not 2 <= shape[1] <= 65536:
         return False
-    # Other ops may read the number.
-    name = program.make_name(f"{affine.param}.widened")
+    # Other ops may read the number. Under its own name, the trace finds it in the source.
+    is_owned = program.owns_param(op, affine.param)
+    name = affine.param if is_owned else program.make_name(f"{affine.param}.widened")
     write_affine(program, op, affine.source, name, np.repeat(affine.vector, shape[1]))
     return True

@@ -148,13 +148,15 @@ LEFT = {
 
 
 @pytest.mark.parametrize("name", LEFT)
-def test_similar_patterns_are_left(name, tmp_path):
+def test_similar_patterns_are_left(name, run, tmp_path):
     nodes, constants, unwanted = LEFT[name]
     source = make(nodes, constants, shape=ROWS, path=tmp_path / "m.onnx")
     program = import_onnx(source)
     run_passes(program)
     assert unwanted not in [op.type for op in program.ops]
-    np.testing.assert_allclose(run_paddle(program, tmp_path / "p", X), run_onnx(source, X), rtol=1e-5, atol=5e-6)
+    # Without oneDNN, which does not add a vector along the channels here; opt and Paddle-Lite do.
+    (found,) = run(program, X).values()
+    np.testing.assert_allclose(found, run_onnx(source, X), rtol=1e-5, atol=5e-6)
 
 
 def test_batch_norm_stays_if_its_convolution_has_other_readers(tmp_path):

@@ -105,19 +105,19 @@ def get_parted(found):
 def test_no_op_of_a_healthy_bundle_differs(trace, find_model, kind, options):
     found = trace(kind, **options)
     assert (found.first_parted, found.last_agreed, found.between) == (None, None, ())
-    # Every tensor has its counterpart, including those that passes made.
-    assert all(tensor.agrees and tensor.reference for tensor in found.tensors)
+    # Every tensor has its counterpart, including those that passes made, other than single rows.
+    known = [tensor for tensor in found.tensors if tensor.agrees]
+    assert all(tensor.reference for tensor in known)
+    assert {tensor.op_type for tensor in found.tensors if not tensor.agrees} <= WITHOUT_COUNTERPART
     assert found.threshold == THRESHOLDS[options.get("precision", "fp32")]
-    assert max(tensor.relative_diff for tensor in found.tensors) < found.threshold / 1.5
+    assert max(tensor.relative_diff for tensor in known) < found.threshold / 1.5
     ops = find_model(kind, **options).nb.blocks[0].ops
     for tensor in found.tensors:
         op = ops[tensor.index]
         assert tensor.op_type == op.type
         assert tensor.variable in {name for names in op.outputs.values() for name in names}
         assert set(tensor.params) <= {name for names in op.inputs.values() for name in names}
-    assert describe_trace(kind, found).startswith(
-        f"{kind}: no op differs: {len(found.tensors)} of {len(found.tensors)}"
-    )
+    assert describe_trace(kind, found).startswith(f"{kind}: no op differs: {len(known)} of {len(found.tensors)}")
 
 
 def test_tensors_made_by_passes_are_matched(trace):
@@ -168,7 +168,7 @@ def test_fewer_classes(trace, find_model):
         ("det", ("conv2d",), 0),
         pytest.param("det", ("depthwise_conv2d",), 6, marks=pytest.mark.slow),
         ("det", ("conv2d",), -1),
-        pytest.param("rec", ("depthwise_conv2d",), 3, marks=pytest.mark.slow),
+        pytest.param("rec", ("depthwise_conv2d",), 2, marks=pytest.mark.slow),
         ("rec", ("fc",), 3),
         pytest.param("rec", ("fc",), -1, marks=pytest.mark.slow),
         ("cls", ("conv2d",), 20),
@@ -198,6 +198,17 @@ def test_changed_weights_are_found(trace, find_model, kind, types, place):
     program = read_program(*(find_model(kind).source.model.program.with_suffix(s) for s in (".pdmodel", ".pdiparams")))
     base = parted.reference.split(" / ")[0].split(", ")[0]
     assert base in {n for op in program.ops for slot in op.outputs for n in slot.arguments}
+
+
+def test_a_changed_convolution_of_rows_is_found(trace, find_model):
+    nb = find_model("rec").nb
+    name, op = list(list_readers(nb, ("depthwise_conv2d",)).items())[3]
+    found = trace("rec", lambda nb: scale_param(nb, name, 1.5))
+    # Every other row of it is split off behind it.
+    assert found.first_parted is not None
+    doubtful = [found.tensors[place].index for place in (*found.between, found.first_parted)]
+    assert find_index(nb, op) in doubtful
+    assert max(doubtful) - min(doubtful) <= 5
 
 
 @pytest.mark.parametrize("part", [0, 2])
