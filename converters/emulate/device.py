@@ -17,7 +17,7 @@ from edge_ocr.errors import InputError, UsageError
 
 _MAX_CPUINFO_BYTES = 2**20
 
-# Part numbers in MIDR_EL1, from Arm's technical reference manuals, by qemu's names. `max` is no real processor.
+# Part numbers (MIDR_EL1) from Arm's technical reference manuals, keyed by qemu's names. `max` is not a real processor.
 _PARTS = {
     "cortex-a35": 0xD04,
     "cortex-a53": 0xD03,

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.graph.passes.lower_upsampling import STEPS
 from converters.sources.ops import PADDLE_OPS
 from converters.sources.program import Program, get_attr, list_inputs, list_outputs
 
@@ -15,9 +16,6 @@ Floats = NDArray[np.float32]
 
 View = Callable[[Floats], Floats]
 """Moves or repeats the numbers of a tensor."""
-
-# Steps of `lower_upsampling`.
-_STEPS: Mapping[float, tuple[int, ...]] = {2: (2,), 4: (4,), 8: (2, 4), 16: (4, 4)}
 
 
 def list_views(program: Program, values: Mapping[str, Floats]) -> Iterator[tuple[str, str, View]]:
@@ -52,7 +50,7 @@ def list_views(program: Program, values: Mapping[str, Floats]) -> Iterator[tuple
 def _list_copies(name: str, scale: object) -> Iterator[tuple[str, str, View]]:
     factor = scale[0] if isinstance(scale, list) and scale else 0
     before = 1
-    for step in _STEPS.get(factor, ()):
+    for step in STEPS.get(factor, ()):
         if before > 1:
             yield name, f"{before} times larger", partial(_enlarge, factor=before)
         yield name, f"{before} times larger, {step * step} copies", partial(_copy, factor=before, count=step * step)

@@ -7,11 +7,11 @@ from itertools import product
 import numpy as np
 
 from converters.graph.passes.affine import add_to_bias, find_bias, write_affine
+from converters.graph.passes.patterns import insert_reshape
 from converters.graph.passes.report import PassReport, make_report
 from converters.graph.passes.windows import (
     Window,
     insert_conv,
-    insert_reshape,
     make_tensor,
     read_window,
     reads_paddings,
@@ -149,11 +149,11 @@ def _split_rows(program: Program, window: Window, rows: int, out: Shape, padding
     pairs = (rows + rows % 2) // 2
     last, result, every = take_result(program, window, (batch, channels, 2 * pairs, width))
     write_window(program, window, window.filters, paddings=paddings)
-    paired = make_tensor(program, f"{result}.paired", (batch, channels * pairs, 2, width))
-    last = insert_reshape(program, last, every, paired, (0, channels * pairs, 2, -1))
+    paired, shape = program.make_name(f"{result}.paired"), (batch, channels * pairs, 2, width)
+    last = insert_reshape(program, last, every, [0, channels * pairs, 2, -1], shape, paired)
     halves = [make_tensor(program, f"{result}.{name}", (batch, channels * pairs, 1, width)) for name in ("even", "odd")]
     last = program.insert_op(last, "split", {"X": paired}, {"Out": halves}, {"axis": 2, "num": 2, "sections": []})
-    insert_reshape(program, last, halves[0], result, (0, channels, pairs, -1))
+    insert_reshape(program, last, halves[0], [0, channels, pairs, -1], out, result)
 
 
 def _interleave_rows(program: Program, window: Window, rows: int, out: Shape, lower: Paddings) -> None:
@@ -172,8 +172,9 @@ def _interleave_rows(program: Program, window: Window, rows: int, out: Shape, lo
         last = program.find_writer(odd) or last
     flat = []
     for half in (even, odd):
-        flat.append(make_tensor(program, f"{half}.flat", (batch, channels * pairs, 1, width)))
-        last = insert_reshape(program, last, half, flat[-1], (0, channels * pairs, 1, -1))
+        flat.append(program.make_name(f"{half}.flat"))
+        shape = (batch, channels * pairs, 1, width)
+        last = insert_reshape(program, last, half, [0, channels * pairs, 1, -1], shape, flat[-1])
     joined = make_tensor(program, f"{result}.joined", (batch, channels * pairs, 2, width))
     last = program.insert_op(last, "concat", {"X": flat}, {"Out": joined}, {"axis": 2})
-    insert_reshape(program, last, joined, result, (0, channels, rows, -1))
+    insert_reshape(program, last, joined, [0, channels, rows, -1], out, result)

@@ -7,7 +7,7 @@ from converters.graph.passes.report import PassReport, make_report
 from converters.sources.program import Op, Program, get_attr, get_input, get_output, list_inputs
 
 # In steps of 2 and 4, for which Paddle-Lite has fast kernels (lite/backends/arm/math/pixel_shuffle.cc).
-_STEPS = {2: (2,), 4: (4,), 8: (2, 4), 16: (4, 4)}
+STEPS = {2: (2,), 4: (4,), 8: (2, 4), 16: (4, 4)}
 # The attribute of a reshape has 32 bits.
 _MOST_CHANNELS = (1 << 31) // 16
 
@@ -68,4 +68,4 @@ def _find_steps(resize: Op) -> tuple[int, ...]:
         return ()
     if max(get_attr(resize, name, -1) for name in ("out_h", "out_w")) > 0:
         return ()
-    return _STEPS.get(scale[0], ())
+    return STEPS.get(scale[0], ())

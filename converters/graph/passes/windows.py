@@ -126,12 +126,6 @@ def take_result(program: Program, window: Window, shape: Sequence[int]) -> tuple
     return op, result, taken
 
 
-def insert_reshape(program: Program, after: Op, source: str, result: str, shape: Sequence[int]) -> Op:
-    """Insert a reshape after an op; 0 keeps the dimension at its place, one -1 takes what is left."""
-    outputs = {"Out": result, "XShape": make_tensor(program, f"{result}.xshape", ())}
-    return program.insert_op(after, "reshape2", {"X": source}, outputs, {"shape": list(shape)})
-
-
 def make_tensor(program: Program, stem: str, shape: Sequence[int]) -> str:
     """Declare a new tensor and return its name."""
     name = program.make_name(stem)
