@@ -35,9 +35,10 @@ ROOMS: dict[str, set[str]] = {
     "verify": {"bundle", "plan", "lite", "graph", "sources", *SHARED},
     "emulate": {"verify", "bundle", "lite", *SHARED},
     "calibration": {"bundle", "plan", "lite", "graph", "sources", *SHARED},
+    "quantise": {"bundle", "plan", "lite", "graph", "sources", *SHARED},
     "deploy": {"bundle", "plan", "lite", *SHARED},
     "convert": {"plan", "lite", "graph", "sources", *SHARED},
-    "export": {"calibration", "verify", "bundle", "convert", "plan", "lite", "graph", "sources", *SHARED},
+    "export": {"quantise", "calibration", "verify", "bundle", "convert", "plan", "lite", "graph", "sources", *SHARED},
 }
 # Extras of boards, imported only when they are needed.
 CORE_EXTRAS = {"edge_ocr.core.engines.onnxruntime": "onnxruntime", "edge_ocr.core.trust": "cryptography"}

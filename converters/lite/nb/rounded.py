@@ -1,0 +1,33 @@
+"""Weights as integers with one scale per output channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """One rounded parameter of a `.nb`."""
+
+    values: NDArray[Any]
+    """int8 or int16, in the parameter's shape; -127 to 127, or -32767 to 32767."""
+    scales: NDArray[np.float32]
+    """One per output channel, along `axis` of `values`."""
+    axis: int
+    """0 for a convolution's filter, 1 for the weights of fc."""
+
+    @property
+    def bits(self) -> int:
+        """Return 8 or 16."""
+        return 8 * self.values.itemsize
+
+    def to_float(self) -> NDArray[np.float32]:
+        """Return the weights as the runtime computes with them: float32, each number times its channel's scale."""
+        shape = [1] * self.values.ndim
+        shape[self.axis] = -1
+        product: NDArray[np.float32] = self.values.astype(np.float32) * self.scales.reshape(shape)
+        return product
