@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from converters.graph.passes.report import PassReport
 from converters.lite.libraries.library import RuntimeLibrary
@@ -46,7 +47,15 @@ class ExportOptions:
     """A user's options for a bundle, besides its target and pipeline."""
 
     precision: Precision = "fp32"
-    """Precision of the weights."""
+    """Precision of the weights; `auto` chooses one for each layer."""
+    compute: Literal["fp32", "int8"] = "fp32"
+    """`int8`: as many layers as the limit allows compute in int8. For precisions int8 and auto."""
+    calibrate: tuple[Path, ...] = ()
+    """Pictures, folders and gt.jsonl files that integers are chosen on; empty for the shipped pictures."""
+    max_drop: float = 0.002
+    """For a search: the highest share of lines, in [0, 1], that may be lost."""
+    prefer: Literal["size", "speed"] = "size"
+    """For `auto`: `speed` also lets layers compute in int8."""
     charset: str = "full"
     """`full`, a key of `converters.graph.charsets.NAMED_CHARSETS`, or a file with one character per line."""
     optimize: bool = True
@@ -68,6 +77,11 @@ class ExportOptions:
     """Compare the bundle with its source models, and fail if it does not read the same text."""
     signer: Signer | None = None
     """Signs the bundle; None leaves it unsigned."""
+
+    @property
+    def computes_int8(self) -> bool:
+        """Return whether layers may compute in int8."""
+        return self.compute == "int8" or (self.precision == "auto" and self.prefer == "speed")
 
 
 @dataclass(frozen=True)

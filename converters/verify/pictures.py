@@ -20,6 +20,8 @@ from edge_ocr.inputs import list_sources
 # Under emulation a line takes seconds: one picture with a few lines must do.
 _SLOW_PICTURE = "sign.png"
 
+LABELS = "gt.jsonl"
+
 
 @dataclass(frozen=True)
 class Picture:

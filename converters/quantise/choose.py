@@ -1,0 +1,317 @@
+"""Chooses, layer by layer, how weights are stored and which layers compute in int8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from converters.lite.nb.cost import compute_cost
+from converters.lite.nb.read import NbModel
+from converters.lite.nb.rounded import Rounded, round_nearest
+from converters.plan import ExportOptions
+from converters.quantise.cache import Cache, digest, open_cache
+from converters.quantise.choice import BITS, LayerChoice, Measure, ModelChoice, Promise, Storage
+from converters.quantise.judge import Judge, Loss, open_judge
+from converters.quantise.layers import Layer, list_layers
+from converters.quantise.pictures import Calibration, read_calibration
+from converters.quantise.rounding import round_calibrated
+from converters.quantise.scales import choose_input_scale, is_candidate
+from converters.quantise.search import drop_needless, find_fewest, rank
+from converters.quantise.simulate import simulate
+from converters.quantise.statistics import LayerStatistics, measure_statistics
+from converters.text import Report
+from edge_ocr.config import PipelineConfig
+from edge_ocr.core.charset import Charset
+from edge_ocr.errors import InputError
+from edge_ocr.models.types import Kind
+
+# The recogniser last: it reads what the others have found and turned.
+_ORDER: tuple[Kind, ...] = ("page", "det", "cls", "rec")
+
+# Each try reads all pictures.
+_TRIES = 8
+
+# Float sums differ.
+_EPSILON = 1e-9
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What was chosen for the networks of a bundle."""
+
+    models: Mapping[Kind, ModelChoice]
+    promise: Promise | None
+    """None if nothing was searched."""
+    pictures: str
+    """The pictures that rounding was learnt from, as in a promise; "" if it needed none."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest's entry."""
+        return {
+            "pictures": self.pictures or None,
+            "promise": None if self.promise is None else self.promise.to_json(),
+            "layers": {kind: [one.to_json() for one in model.layers] for kind, model in self.models.items()},
+        }
+
+
+def choose_integers(
+    models: Mapping[Kind, NbModel], config: PipelineConfig, charset: Charset, options: ExportOptions, report: Report
+) -> Choices:
+    """Choose for the networks of a bundle, given as opt wrote them with float32 weights.
+
+    For `int16`, weights are rounded to the nearest. For `int8` and `auto`, rounding is learnt from the calibration
+    pictures. For `auto`, and for `compute` int8, layers are then given more bits, or compute in float32, until the
+    pictures read as `max_drop` demands.
+
+    Raises InputError if calibration pictures cannot be read or show no text, NotVerifiedError if no engine here runs
+    the networks.
+    """
+    if options.precision == "int16":
+        return Choices({kind: _Network(kind, nb, {}, "int16").finish() for kind, nb in models.items()}, None, "")
+    calibration = read_calibration(options.calibrate, config.input)
+    with open_judge(models, config, charset, calibration.pictures) as judge:
+        if not judge.lines:
+            raise InputError(
+                f"no text was found in the {len(calibration.pictures)} calibration pictures, so nothing can be measured",
+                "give pictures with text (--calibrate)",
+            )
+        report(f"calibrating on {judge.lines} lines of {len(calibration.pictures)} {calibration.name}")
+        statistics = measure_statistics(models, config, charset, (one.image for one in calibration.pictures))
+        networks = {
+            kind: _Network(kind, models[kind], statistics.get(kind, {}), "int8") for kind in _ORDER if kind in models
+        }
+        promise = None
+        if options.precision == "auto" or options.computes_int8:
+            with open_cache(models, calibration) as cache:
+                promise = _Search(judge, networks, calibration, options, cache, report).run()
+        return Choices({kind: one.finish() for kind, one in networks.items()}, promise, calibration.label)
+
+
+class _Network:
+    """The state of the choice for one network."""
+
+    def __init__(self, kind: Kind, nb: NbModel, statistics: Mapping[str, LayerStatistics], storage: Storage) -> None:
+        self.kind: Kind = kind
+        self.nb = nb
+        self.layers = {layer.name: layer for layer in list_layers(nb)}
+        self.statistics = statistics
+        self.storage: dict[str, Storage] = dict.fromkeys(self.layers, storage)
+        self.inputs: dict[str, float] = {}
+        self.divergence: dict[str, float] = {}
+        self.reasons: dict[str, str] = {}
+        self._rounded: dict[tuple[str, Storage], tuple[Rounded, NDArray[np.float32] | None]] = {}
+
+    def round(self, name: str, storage: Storage) -> tuple[Rounded, NDArray[np.float32] | None]:
+        """Return a layer's integers, and its corrected bias if it has one."""
+        known = self._rounded.get((name, storage))
+        if known is None:
+            known = self._rounded[name, storage] = self._round(self.layers[name], BITS[storage])
+        return known
+
+    def _round(self, layer: Layer, bits: int) -> tuple[Rounded, NDArray[np.float32] | None]:
+        weights = self.nb.params[layer.name].to_array()
+        measured = self.statistics.get(layer.name)
+        if measured is None:
+            return round_nearest(weights, layer.axis, bits), None
+        rounded, correction = round_calibrated(weights, layer.axis, bits, measured)
+        if layer.bias is None:
+            return rounded, None
+        bias = self.nb.params[layer.bias].to_array()
+        return rounded, (bias + correction.reshape(bias.shape)).astype(np.float32)
+
+    def apply(self, storage: Mapping[str, Storage]) -> tuple[dict[str, Rounded], dict[str, NDArray[np.float32]]]:
+        """Return the integers of these layers, and the biases that go with them, by name."""
+        rounded, biases = {}, {}
+        for name, kept in storage.items():
+            if kept == "fp32":
+                continue
+            rounded[name], bias = self.round(name, kept)
+            if bias is not None:
+                biases[self.layers[name].bias or ""] = bias
+        return rounded, biases
+
+    def simulate(self, judge: Judge, storage: Mapping[str, Storage], inputs: Mapping[str, float]) -> onnx.ModelProto:
+        """Return the graph with these layers rounded, and these inputs in int8."""
+        rounded, biases = self.apply(storage)
+        weights = {name: one.to_float() for name, one in rounded.items()}
+        return simulate(judge.graphs[self.kind], self.nb, weights, biases, inputs)
+
+    def finish(self) -> ModelChoice:
+        """Return the choice as it stands."""
+        layers = tuple(
+            LayerChoice(
+                name,
+                layer.op_type,
+                self.storage[name],
+                self.inputs.get(name),
+                self.divergence.get(name),
+                self.reasons.get(name, f"{self.storage[name]} for all"),
+            )
+            for name, layer in self.layers.items()
+        )
+        return ModelChoice(layers, *self.apply(self.storage))
+
+
+class _Search:
+    """Searches, one network after another, what the limit allows."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        networks: Mapping[Kind, _Network],
+        calibration: Calibration,
+        options: ExportOptions,
+        cache: Cache,
+        report: Report,
+    ) -> None:
+        self._judge = judge
+        self._networks = networks
+        self._calibration = calibration
+        self._options = options
+        self._cache = cache
+        self._report = report
+        self._measure: Measure = "changed_lines"
+        # Of the shipped pictures nearly every line is legible, so that losing an exact one would show too little.
+        if judge.has_truth and not calibration.are_shipped and options.max_drop > 0:
+            self._measure = "exact_lines"
+        self._chosen: dict[Kind, onnx.ModelProto] = {}
+        self._names: dict[Kind, str] = {}
+        self._loss = Loss(0, 0)
+
+    def run(self) -> Promise:
+        """Choose for each network and return the limit that holds."""
+        for kind, network in self._networks.items():
+            if self._options.precision == "auto":
+                self._choose_storage(network)
+            if self._options.computes_int8 and kind in ("det", "rec"):
+                self._choose_inputs(network)
+            self._chosen[kind] = network.simulate(self._judge, network.storage, network.inputs)
+            self._names[kind] = _name(network.storage, network.inputs)
+        loss = self._judge_all(self._chosen, self._names)
+        truth = self._measure == "exact_lines"
+        return Promise(
+            measure=self._measure,
+            max_drop=self._options.max_drop,
+            drop=loss.exact_drop if truth else loss.changed_share,
+            lines=loss.wanted if truth else loss.lines,
+            pictures=len(self._calibration.pictures),
+            are_shipped=self._calibration.are_shipped,
+            prefer=self._options.prefer,
+        )
+
+    # --- measuring
+
+    def _judge_all(self, variants: Mapping[Kind, onnx.ModelProto], names: Mapping[Kind, str]) -> Loss:
+        key = "loss " + " ".join(f"{kind}:{names[kind]}" for kind in sorted(names))
+        return Loss(*self._cache.get(key, lambda: list(self._judge.judge(variants).to_tuple())))
+
+    def _holds(self, network: _Network, storage: Mapping[str, Storage], inputs: Mapping[str, float], what: str) -> bool:
+        """Return whether the limit holds with this for one network, and what was chosen for those before it."""
+        kind = network.kind
+        variants = {**self._chosen, kind: network.simulate(self._judge, storage, inputs)}
+        loss = self._judge_all(variants, {**self._names, kind: _name(storage, inputs)})
+        truth = self._measure == "exact_lines"
+        drop = loss.exact_drop if truth else loss.changed_share
+        found = f"{loss.exact} of {loss.wanted} lines exact, before {loss.exact_before}" if truth else (
+            f"{loss.changed} of {loss.lines} lines differ"
+        )
+        self._report(f"{kind}: {what}: {found}")
+        return drop <= self._options.max_drop + _EPSILON
+
+    def _measure_divergence(self, network: _Network, storage: Mapping[str, Storage], inputs: Mapping[str, float]) -> float:
+        key = f"divergence {network.kind}:{_name(storage, inputs)}"
+
+        def measure() -> float:
+            model = network.simulate(self._judge, storage, inputs)
+            return self._judge.measure_divergence(network.kind, model)
+
+        return float(self._cache.get(key, measure))
+
+    # --- choosing
+
+    def _choose_storage(self, network: _Network) -> None:
+        kind, layers = network.kind, network.layers
+        network.reasons = dict.fromkeys(layers, "int8 for all keeps the limit")
+        if self._holds(network, network.storage, {}, f"all {len(layers)} layers in int8"):
+            return
+        self._report(f"{kind}: measuring each of {len(layers)} layers in int8 alone")
+        network.divergence = {name: self._measure_divergence(network, {name: "int8"}, {}) for name in layers}
+        order = rank(list(layers), network.divergence, {name: float(layers[name].count) for name in layers})
+
+        def promote(names: Iterable[str], low: Storage, high: Storage) -> dict[str, Storage]:
+            return {**dict.fromkeys(layers, low), **dict.fromkeys(names, high)}
+
+        pairs: tuple[tuple[Storage, Storage], ...] = (("int8", "int16"), ("int16", "fp32"))
+        for low, high in pairs:
+
+            def holds(names: Iterable[str], low: Storage = low, high: Storage = high) -> bool:
+                chosen = promote(names, low, high)
+                what = f"{list(chosen.values()).count(high)} of {len(layers)} layers in {high}, the others in {low}"
+                return self._holds(network, chosen, {}, what)
+
+            count = find_fewest(len(order), lambda count: holds(order[:count]))
+            if count is None:
+                continue
+            # The largest first: they cost most.
+            large = sorted(order[:count], key=lambda name: -layers[name].count)
+            kept = drop_needless(large, holds, _TRIES)
+            network.storage = promote(kept, low, high)
+            break
+        for name, kept_in in network.storage.items():
+            place = order.index(name) + 1
+            least = "int8" if "int8" in network.storage.values() else "int16"
+            network.reasons[name] = (
+                f"{least} keeps the limit here" if kept_in == least
+                else f"{least} breaks the limit; {place} of {len(order)} by divergence per byte"
+            )
+
+    def _choose_inputs(self, network: _Network) -> None:
+        kind = network.kind
+        wanted = {}
+        for name, layer in network.layers.items():
+            measured = network.statistics.get(name)
+            if measured is not None and network.storage[name] == "int8" and is_candidate(layer):
+                wanted[name] = choose_input_scale(measured)
+        if not wanted:
+            return
+        self._report(f"{kind}: measuring each of {len(wanted)} layers that could compute in int8 alone")
+        plain = dict.fromkeys(network.layers, "fp32")
+        harm = {name: self._measure_divergence(network, plain, {name: absmax}) for name, absmax in wanted.items()}
+        order = rank(list(wanted), harm, _count_madds(network.nb, kind))
+
+        def holds(left_out: Iterable[str]) -> bool:
+            chosen = {name: absmax for name, absmax in wanted.items() if name not in set(left_out)}
+            what = f"{len(chosen)} of {len(wanted)} layers compute in int8"
+            return self._holds(network, network.storage, chosen, what)
+
+        count = find_fewest(len(order), lambda count: holds(order[:count]))
+        kept = order if count is None else drop_needless(order[:count][::-1], holds, _TRIES)
+        network.inputs = {name: absmax for name, absmax in wanted.items() if name not in kept}
+        for place, name in enumerate(order, 1):
+            network.divergence[name] = harm[name]
+            text = "computing in int8 keeps the limit" if name in network.inputs else "computing in int8 breaks the limit"
+            network.reasons[name] = f"{text}; {place} of {len(order)} by divergence per multiply-add"
+
+
+def _name(storage: Mapping[str, Storage], inputs: Mapping[str, float]) -> str:
+    """Return a key for what `_Network.simulate` makes of this."""
+    return digest(repr((sorted(one for one in storage.items() if one[1] != "fp32"), sorted(inputs.items()))).encode())
+
+
+# A line of usual width, and a page; the ratio between layers hardly depends on it.
+_SHAPES: Mapping[Kind, tuple[int, ...]] = MappingProxyType({"det": (1, 3, 640, 640), "rec": (1, 3, 48, 320)})
+
+
+def _count_madds(nb: NbModel, kind: Kind) -> dict[str, float]:
+    """Return the multiply-adds of each op, by name of its weights."""
+    port = nb.inputs[0]
+    shape = tuple(size if size > 0 else given for size, given in zip(port.shape or (), _SHAPES[kind], strict=True))
+    costs = compute_cost(nb, {port.name: shape}).ops
+    return {name: float(cost.madds) for op, cost in zip(nb.blocks[0].ops, costs, strict=True)
+            for names in op.inputs.values() for name in names if name in nb.params}
