@@ -29,6 +29,8 @@ class BundleContents:
     """By ABI; None if this machine has no library for it."""
     shims: Mapping[str, Shim]
     """By ABI; empty for Android."""
+    quantisation: Mapping[str, Any] | None
+    """How integers were chosen, in the form of the manifest; None if all weights are float32."""
     golden: Sequence[Mapping[str, Any]] | None
     """The lines that the models read in the golden picture; None if unknown."""
 

@@ -50,6 +50,7 @@ def build_manifest(
         "edge_ocr_version": __version__,
         "target": contents.target.name,
         "precision": options.precision,
+        "quantisation": contents.quantisation,
         "release": None if signer is None else asdict(signer.release),
         "lite": {
             "wheel_version": toolchain.wheel_version,

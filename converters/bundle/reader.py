@@ -47,6 +47,9 @@ _MAX_MANIFEST_BYTES = 16 * 2**20
 # For dictionary, settings and SBOM; exports write at most 50 KB.
 _MAX_TEXT_BYTES = 16 * 2**20
 
+# A file of another precision differs in every layer.
+_MAX_PROBLEMS = 3
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -439,11 +442,31 @@ def _read_model(folder: Path, kind: Kind, manifest: Mapping[str, Any]) -> tuple[
         problems.append(f"its output does not have the {classes} classes of the dictionary")
     if dict(model.op_histogram()) != entry["ops"]:
         problems.append("its ops differ from the manifest")
-    widths = {op.quantisation.bits for block in model.blocks for op in block.ops if op.quantisation is not None}
-    expected_widths: set[int] = {"fp32": set[int](), "int16": {16}, "int8": {8}}[manifest["precision"]]
-    if widths != expected_widths:
-        problems.append(f"its weights have {sorted(widths) or 'no'} bits, expected {manifest['precision']}")
-    return model, problems
+    return model, problems + _list_precision_problems(model, kind, manifest)
+
+
+def _list_precision_problems(model: NbModel, kind: Kind, manifest: Mapping[str, Any]) -> list[str]:
+    """Return where the weights of a model are not stored, or computed with, as the manifest says."""
+    precision, problems = manifest["precision"], []
+    listed = {one["layer"]: one for one in (manifest["quantisation"] or {"layers": {}})["layers"].get(kind, ())}
+    for op in model.blocks[0].ops:
+        bits = 8 if op.attrs.get("enable_int8") is True else None if op.quantisation is None else op.quantisation.bits
+        names = [name for slot in ("Filter", "W") for name in op.inputs.get(slot, ())]
+        layer = next((listed.pop(name) for name in names if name in listed), None)
+        if layer is None:
+            # fp32 lists nothing; other ops than these are not rounded.
+            if bits is not None and op.type in ("conv2d", "fc", "depthwise_conv2d"):
+                problems.append(f"the weights of {names or op.type} have {bits} bits, expected floats")
+            continue
+        wanted = {"fp32": None, "int16": 16, "int8": 8}[layer["weights"]]
+        if bits != wanted:
+            problems.append(f"the weights of {layer['layer']} have {bits or 32} bits, expected {wanted or 32}")
+        if (op.attrs.get("enable_int8") is True) != (layer["compute"] == "int8"):
+            problems.append(f"{layer['layer']} computes in another type than {layer['compute']}, as the manifest says")
+        if precision in ("int16", "int8") and layer["weights"] != precision:
+            problems.append(f"{layer['layer']} is stored as {layer['weights']}, expected {precision}")
+    problems += [f"no op has the weights {name}, which the manifest lists" for name in listed]
+    return problems[:_MAX_PROBLEMS]
 
 
 def _describe_port(port: NbVar) -> tuple[str, tuple[int, ...] | None, str | None]:

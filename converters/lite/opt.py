@@ -21,7 +21,7 @@ WORKER = Path(__file__).with_name("opt_worker.py")
 CONVERT_TIMEOUT_S = 300.0
 
 
-Precision = Literal["fp32", "int16", "int8"]
+Precision = Literal["fp32", "int16", "int8", "auto"]
 """Precision of the weights in a .nb; activations are always float32."""
 
 # opt's names. Weights of convolutions, fc and matmul are stored as integers with one scale per output channel, and the

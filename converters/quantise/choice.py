@@ -87,8 +87,6 @@ class Promise:
     lines: int
     """How many lines count."""
     pictures: int
-    are_shipped: bool
-    """Whether these are the pictures that ship with edge-ocr."""
     prefer: str
 
     def to_json(self) -> dict[str, Any]:
@@ -98,6 +96,6 @@ class Promise:
             "max_drop": self.max_drop,
             "drop": round(self.drop, 4),
             "lines": self.lines,
-            "pictures": "shipped" if self.are_shipped else self.pictures,
+            "pictures": self.pictures,
             "prefer": self.prefer,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -309,21 +309,40 @@ def collect_figures(images: Sequence[ImageParity]) -> dict[str, float]:
     return figures
 
 
-def check_figures(figures: Mapping[str, float], precision: Precision) -> list[Check]:
-    """Compare every measured figure with its tolerance."""
+def check_figures(
+    figures: Mapping[str, float], precision: Precision, promise: Mapping[str, Any] | None = None
+) -> list[Check]:
+    """Compare every measured figure with its tolerance, and with the limit that the bundle's manifest promises.
+
+    Weights of several precisions have the tolerances of int8.
+    """
+    known: Precision = "int8" if precision == "auto" else precision
     checks = []
-    for tolerance in TOLERANCES:
-        value, limit = figures.get(tolerance.figure), tolerance.values.get(precision)
+    for tolerance in _list_tolerances(promise):
+        value, limit = figures.get(tolerance.figure), tolerance.values.get(known)
         if value is None or limit is None:
             continue
         limit = _allow_one(tolerance, limit, figures)
         # Never true for NaN.
         passed = value <= limit + 1e-12 if tolerance.limit == "at most" else value >= limit - 1e-12
         detail = f"{format_figure(value)}, expected {tolerance.limit} {format_figure(limit)}"
-        if limit != tolerance.values[precision]:
+        if limit != tolerance.values[known]:
             detail += f" (1 of {figures[_COUNTS[tolerance.figure]]:g} may differ)"
         checks.append(Check(tolerance.layer, tolerance.figure, passed, detail, value, limit))
     return checks
+
+
+def _list_tolerances(promise: Mapping[str, Any] | None) -> Iterable[Tolerance]:
+    """Return TOLERANCES, with the promised limit in place of the usual one if it is stricter or of another kind."""
+    if promise is None:
+        return TOLERANCES
+    most = float(promise["max_drop"])
+    figure, limit = ("accuracy.exact_drop", most) if promise["measure"] == "exact_lines" else (
+        "texts.equal_share", 1 - most
+    )
+    return [
+        replace(one, values={**one.values, "int8": limit}) if one.figure == figure else one for one in TOLERANCES
+    ]
 
 
 # Figures that are shares of lines or boxes, and the figure with their number.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
 
+from converters.bundle.pictures import find_pictures_folder
 from converters.bundle.reader import Bundle, inspect_bundle
 from converters.bundle.targets import find_target
 from converters.lite.compiler import Arch
@@ -23,7 +24,7 @@ from converters.text import Report
 from converters.verify.comparison import Comparison, KeptClasses, WorstInput
 from converters.verify.lite_runner import open_lite_engines
 from converters.verify.parity import check_figures, collect_figures
-from converters.verify.pictures import list_pictures
+from converters.verify.pictures import LABELS, list_pictures
 from edge_ocr.core.charset import Charset
 from edge_ocr.core.engines.base import Engine, count_cores
 from edge_ocr.devices import parse_device
@@ -86,6 +87,10 @@ def verify_bundle(
     checks = [*inspection.checks, check]
     if not check.passed:
         return _write_up(folder, bundle.manifest, checks, options.runner, "not run", notes=bundle.notes)
+    promise = (bundle.manifest["quantisation"] or {}).get("promise")
+    if promise is not None and promise["measure"] == "exact_lines" and not options.images and options.truth is None:
+        # The promise is about known texts.
+        options = replace(options, truth=find_pictures_folder() / LABELS)
     pictures = list_pictures(
         options.images, options.truth, is_slow=options.runner != "graph", settings=bundle.config.input
     )
@@ -125,7 +130,7 @@ def verify_bundle(
             f"{folder}: {', '.join(idle)} did not run on any picture", "give pictures with text (--images)"
         )
     checks += _check_finite(images)
-    checks += check_figures(figures, bundle.precision)
+    checks += check_figures(figures, bundle.precision, promise)
     on = ", ".join(f"{kind} {model.name} on {names[kind]}" for kind, model in models.items())
     return _write_up(folder, bundle.manifest, checks, runner, on, images, figures, bundle.notes, traces)
 
