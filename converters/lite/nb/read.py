@@ -14,7 +14,7 @@ import math
 import re
 import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -41,6 +41,10 @@ META_VERSION = 2
 # PP-OCR programs take a third of a megabyte. In memory they take some tens of times more.
 TOPOLOGY_LIMIT_BYTES = 8 * 2**20
 
+# How often a program may read an object on average. In files of `converters.lite.nb.write` it is up to 6 times, because
+# ops share equal attributes.
+_SHARING = 16
+
 # Far more than tensors have, but few enough to multiply.
 MAX_RANK = 16
 
@@ -51,8 +55,9 @@ _PARAMS_HEADER_SIZE = 6
 _VERSION = slice(2, 18)
 
 _KERNEL_ATTR = "__@kernel_type_attr@__"
-_BITS_ATTR = "quantize_weight_bits"
-_SCALE_SUFFIX = "_quant_scale"
+METHOD_ATTR = "quantization_type"
+BITS_ATTR = "quantize_weight_bits"
+SCALE_SUFFIX = "_quant_scale"
 
 # TargetType, PrecisionType and DataLayoutType of Paddle-Lite's paddle_place.h, by value.
 _TARGETS = (
@@ -147,15 +152,15 @@ class NbOp:
     @property
     def quantisation(self) -> Quantisation | None:
         """How its parameters are quantised; None if they are not."""
-        bits = self.attrs.get(_BITS_ATTR)
+        bits = self.attrs.get(BITS_ATTR)
         if not isinstance(bits, int):
             return None
         scales = {
-            name.removesuffix(_SCALE_SUFFIX): value
+            name.removesuffix(SCALE_SUFFIX): value
             for name, value in self.attrs.items()
-            if name.endswith(_SCALE_SUFFIX) and isinstance(value, tuple)
+            if name.endswith(SCALE_SUFFIX) and isinstance(value, tuple)
         }
-        return Quantisation(str(self.attrs.get("quantization_type", "")), bits, MappingProxyType(scales))
+        return Quantisation(str(self.attrs.get(METHOD_ATTR, "")), bits, MappingProxyType(scales))
 
 
 @dataclass(frozen=True)
@@ -255,15 +260,8 @@ def parse_header(data: bytes, where: str = ".nb") -> NbHeader:
 def parse_nb(data: bytes, where: str = ".nb") -> NbModel:
     """Return the content of a complete file, as `read_nb`; `where` names it in errors."""
     header = parse_header(data, where)
-    if header.topology_size_bytes > TOPOLOGY_LIMIT_BYTES:
-        raise ModelError(
-            f"{where}: damaged at byte {_VERSION.stop}: a program of {header.topology_size_bytes} bytes, "
-            f"expected at most {TOPOLOGY_LIMIT_BYTES}",
-            HINT,
-        )
     view = memoryview(data).toreadonly()
-    end = _HEAD.size + header.topology_size_bytes
-    program = FlatBuffer(view[_HEAD.size : end], _HEAD.size, where).read_root("ProgramDesc")
+    program = open_program(view, header, where)
     version = program.read("version")
     program_version = 0 if version is None else version.read("version")
     blocks = tuple(map(_read_block, program.read("blocks")))
@@ -274,10 +272,43 @@ def parse_nb(data: bytes, where: str = ".nb") -> NbModel:
         header=header,
         program_version=program_version,
         blocks=blocks,
-        params=_index(_read_params(view, end + _PARAMS.size, header, where), where),
+        params=_index(_read_params(view, header, where), where),
         inputs=_list_ports(blocks[0], "feed", where),
         outputs=_list_ports(blocks[0], "fetch", where),
     )
+
+
+def open_program(view: memoryview, header: NbHeader, where: str) -> FlatTable:
+    """Return the ProgramDesc of a file whose header has been read. Raises ModelError if it is too large or damaged."""
+    if header.topology_size_bytes > TOPOLOGY_LIMIT_BYTES:
+        raise ModelError(
+            f"{where}: damaged at byte {_VERSION.stop}: a program of {header.topology_size_bytes} bytes, "
+            f"expected at most {TOPOLOGY_LIMIT_BYTES}",
+            HINT,
+        )
+    topology = view[_HEAD.size : _HEAD.size + header.topology_size_bytes]
+    limit = min(_SHARING * len(topology), 2 * TOPOLOGY_LIMIT_BYTES)
+    return FlatBuffer(topology, _HEAD.size, where, limit).read_root("ProgramDesc")
+
+
+def list_records(view: memoryview, header: NbHeader) -> Iterator[tuple[int, memoryview]]:
+    """Yield where each parameter's record starts, after its size, and the record."""
+    position = _HEAD.size + header.topology_size_bytes + _PARAMS.size
+    for _ in range(header.params_count):
+        (total_size,) = _RECORD.unpack_from(view, position)
+        position += _RECORD.size
+        yield position, view[position : position + total_size]
+        position += total_size
+
+
+def join_nb(data: bytes, topology: bytes, records: Sequence[bytes], max_tensor_size_bytes: int) -> bytes:
+    """Return the file `data` with another program and other records of parameters."""
+    meta_version, version_field, _ = _HEAD.unpack_from(data)
+    parts = [_HEAD.pack(meta_version, version_field, len(topology)), topology]
+    parts.append(_PARAMS.pack(0, 0, _PARAMS_HEADER_SIZE, len(records), max_tensor_size_bytes))
+    for record in records:
+        parts += [_RECORD.pack(len(record)), record]
+    return b"".join(parts)
 
 
 def normalise(data: bytes, where: str = ".nb") -> bytes:
@@ -389,19 +420,21 @@ def _read_slots(table: FlatTable, field: str) -> Mapping[str, tuple[str, ...]]:
     return MappingProxyType(slots)
 
 
-def _read_params(view: memoryview, position: int, header: NbHeader, where: str) -> Iterator[NbParam]:
+def _read_params(view: memoryview, header: NbHeader, where: str) -> Iterator[NbParam]:
     """Yield the parameters; `parse_header` has checked that their records are inside the file."""
-    for index in range(header.params_count):
-        (total_size,) = _RECORD.unpack_from(view, position)
-        position += _RECORD.size
+    for index, (position, record) in enumerate(list_records(view, header)):
         place = f"{where}: damaged at byte {position} (parameter {index} of {header.params_count})"
-        if total_size < _RECORD.size:
-            raise ModelError(f"{place}: a record of {total_size} bytes, expected at least {_RECORD.size}", HINT)
-        (offset,) = _RECORD.unpack_from(view, position)
+        if len(record) < _RECORD.size:
+            raise ModelError(f"{place}: a record of {len(record)} bytes, expected at least {_RECORD.size}", HINT)
+        (offset,) = _RECORD.unpack_from(record)
         if offset != _RECORD.size:
             raise ModelError(f"{place}: offset {offset}, expected {_RECORD.size}", HINT)
-        start, position = position + offset, position + total_size
-        yield _read_param(FlatBuffer(view[start:position], start, where).read_root("ParamDesc"), header)
+        yield _read_param(open_param(position, record, where), header)
+
+
+def open_param(position: int, record: memoryview, where: str) -> FlatTable:
+    """Return the ParamDesc of a record that starts at byte `position` of the file."""
+    return FlatBuffer(record[_RECORD.size :], position + _RECORD.size, where).read_root("ParamDesc")
 
 
 def _read_param(table: FlatTable, header: NbHeader) -> NbParam:

@@ -31,3 +31,18 @@ class Rounded:
         shape[self.axis] = -1
         product: NDArray[np.float32] = self.values.astype(np.float32) * self.scales.reshape(shape)
         return product
+
+
+def round_nearest(weights: NDArray[np.float32], axis: int, bits: int) -> Rounded:
+    """Round float32 `weights` to 8 or 16 bits, with scales along `axis` that keep each channel's largest number.
+
+    As opt rounds (post_quant_dynamic_pass.cc): ties away from zero. A channel of zeros has the scale 0.
+    """
+    largest = np.float32(2 ** (bits - 1) - 1)
+    others = tuple(other for other in range(weights.ndim) if other != axis)
+    scales = np.abs(weights).max(axis=others, initial=0) / largest
+    shape = [-1 if other == axis else 1 for other in range(weights.ndim)]
+    # Any divisor keeps a channel of zeros.
+    quotients = weights / np.where(scales > 0, scales, np.float32(1)).reshape(shape)
+    values = np.copysign(np.floor(np.abs(quotients) + np.float32(0.5)), quotients)
+    return Rounded(values.astype(np.int8 if bits == 8 else np.int16), scales, axis)

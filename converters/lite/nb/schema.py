@@ -17,7 +17,7 @@ from edge_ocr.errors import ModelError
 
 HINT = "export the model again with Paddle-Lite's opt 2.10 or newer"
 
-_SCALARS: Mapping[str, struct.Struct] = MappingProxyType(
+SCALARS: Mapping[str, struct.Struct] = MappingProxyType(
     {
         "bool": struct.Struct("<?"),
         "byte": struct.Struct("<b"),
@@ -61,8 +61,8 @@ def _table(**fields: str) -> Mapping[str, Field]:
         default: Any = None
         if is_vector:
             default = ()
-        elif kind in _SCALARS:
-            default = _SCALARS[kind].unpack(bytes(_SCALARS[kind].size))[0]
+        elif kind in SCALARS:
+            default = SCALARS[kind].unpack(bytes(SCALARS[kind].size))[0]
         if default_text:
             default = int(default_text)
         made[name] = Field(name, slot, kind, is_vector, text.endswith("!"), default)
@@ -196,16 +196,18 @@ class FlatBuffer:
     """One FlatBuffers buffer of a file.
 
     Every offset is checked against the buffer's end before it is followed. Objects may be shared, so a small buffer
-    could describe an enormous tree. Therefore the bytes of all objects read, counted each time, are limited to
-    twice the buffer.
+    could describe an enormous tree. Therefore the bytes of all objects read, counted each time, are limited.
     """
 
-    def __init__(self, data: memoryview, start: int, where: str) -> None:
-        """Hold `data`, which starts at byte `start` of the file; `where` names the file in errors."""
+    def __init__(self, data: memoryview, start: int, where: str, limit_bytes: int | None = None) -> None:
+        """Hold `data`, which starts at byte `start` of the file; `where` names the file in errors.
+
+        Objects of `limit_bytes` may be read, by default of twice the buffer.
+        """
         self._data = data
         self._start = start
         self._where = where
-        self._budget = 2 * len(data)
+        self._limit = self._budget = 2 * len(data) if limit_bytes is None else limit_bytes
 
     def read_root(self, table: str) -> FlatTable:
         """Return the outermost table. Raises ModelError if it is damaged, as do all reads from it."""
@@ -220,13 +222,13 @@ class FlatBuffer:
     def read_field(self, table: FlatTable, field: Field, offset: int) -> Any:
         """Return the field that is `offset` bytes after the start of `table`."""
         place = f"{table.name}.{field.name}"
-        is_inline = field.kind in _SCALARS and not field.is_vector
-        last = table.size_bytes - (_SCALARS[field.kind].size if is_inline else _U32.size)
+        is_inline = field.kind in SCALARS and not field.is_vector
+        last = table.size_bytes - (SCALARS[field.kind].size if is_inline else _U32.size)
         if not _I32.size <= offset <= last:
             raise self.fail(table.position, place, f"byte {offset} of the table, expected {_I32.size} to {last}")
         position = table.position + offset
         if is_inline:
-            return _SCALARS[field.kind].unpack_from(self._data, position)[0]
+            return SCALARS[field.kind].unpack_from(self._data, position)[0]
         target = self._follow(position, place)
         if field.is_vector:
             return self._read_vector(target, field.kind, place)
@@ -239,7 +241,7 @@ class FlatBuffer:
             raise self.fail(position, place, f"{size_bytes} bytes long, expected at most {max(room, 0)}")
         self._budget -= size_bytes
         if self._budget < 0:
-            raise self.fail(position, place, f"objects overlap: over {2 * len(self._data)} bytes in {len(self._data)}")
+            raise self.fail(position, place, f"objects overlap: over {self._limit} bytes in {len(self._data)}")
 
     def _follow(self, position: int, place: str) -> int:
         """Return the target of the offset at `position`, whose four bytes have been checked."""
@@ -270,11 +272,11 @@ class FlatBuffer:
     def _read_vector(self, position: int, kind: str, place: str) -> tuple[Any, ...] | memoryview | Iterator[FlatTable]:
         count = self._read_count(position, place)
         start = position + _U32.size
-        if kind in _SCALARS:
-            self._claim(start, count * _SCALARS[kind].size, place)
+        if kind in SCALARS:
+            self._claim(start, count * SCALARS[kind].size, place)
             if kind == "byte":
                 return self._data[start : start + count]
-            return struct.unpack_from(f"<{count}{_SCALARS[kind].format[1:]}", self._data, start)
+            return struct.unpack_from(f"<{count}{SCALARS[kind].format[1:]}", self._data, start)
         self._claim(start, count * _U32.size, place)
         targets = (self._follow(start + index * _U32.size, place) for index in range(count))
         if kind == "string":
@@ -321,6 +323,18 @@ class FlatTable:
         if field.is_required:
             raise self.fail(name, "absent, expected a value")
         return field.default
+
+    def read_stored(self) -> dict[str, Any]:
+        """Return the fields that the file stores, as `read`, with tables and lists of tables as such dictionaries."""
+        stored: dict[str, Any] = {}
+        for field, slot in zip(TABLES[self.name].values(), self.slots, strict=False):
+            if not slot:
+                continue
+            value = self.read(field.name)
+            if field.kind in TABLES:
+                value = [table.read_stored() for table in value] if field.is_vector else value.read_stored()
+            stored[field.name] = value
+        return stored
 
     def fail(self, field: str, message: str) -> ModelError:
         """Return the error for one of its fields."""

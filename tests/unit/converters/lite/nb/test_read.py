@@ -331,7 +331,7 @@ def test_objects_that_refer_to_each_other_over_and_over_are_refused():
     with pytest.raises(ModelError, match="objects overlap"):
         parse_nb(build_model({"blocks": Shared(block, 1000)}))
     with pytest.raises(ModelError, match="objects overlap"):
-        parse_nb(build_model({"blocks": Shared({"idx": 1, "parent_idx": 1}, 10_000)}))
+        parse_nb(build_model({"blocks": Shared({"ops": [{"type": "x" * 100}]}, 10_000)}))
     with pytest.raises(ModelError, match="objects overlap"):
         parse_nb(build_model(one_op(inputs=[{"parameter": "X", "arguments": Shared("x" * 1000, 1000)}])))
     assert time.monotonic() - started < 1
