@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from converters.graph.passes import PassReport, run_passes
 from converters.graph.passes.correct_biases import correct_biases
 from converters.lite.nb.read import NbModel, normalise, parse_nb
-from converters.lite.opt import Precision, check_support, run_opt
+from converters.lite.nb.rounded import BITS, round_weights
+from converters.lite.nb.write import edit_nb
+from converters.lite.opt import check_support, run_opt
 from converters.lite.toolchain import OptToolchain
 from converters.plan import ExportedModel, ExportOptions, FileEntry, SourceModel
 from converters.sources import list_source_files, read_model_program
@@ -71,6 +73,10 @@ class Conversion:
     def _params(self) -> Path:
         return self.scratch / f"{self.source.model.kind}.pdiparams"
 
+    @property
+    def _where(self) -> str:
+        return f"the .nb of {self.source.model.name}"
+
     def prepare(self) -> None:
         """Run the passes and check that opt supports the result; convert nothing yet."""
         with self._timed():
@@ -97,15 +103,19 @@ class Conversion:
             self._write()
 
     def convert(self) -> ExportedModel:
-        """Run opt and read its output."""
+        """Run opt, and store the weights in the precision asked for."""
         with self._timed():
-            data, nb = self.run_opt(self.options.precision)
+            data, nb = self.run_opt()
+            bits = BITS.get(self.options.precision)
+            # Without rounded weights, too, the program becomes smaller.
+            data = edit_nb(data, round_weights(nb, bits) if bits else {}, where=self._where)
+            nb = parse_nb(data, self._where)
         ops = sum(nb.op_histogram().values())
         self.report(f"{self.source.model.kind}: opt, {ops} ops, {len(data) / 1e6:.2f} MB")
         return ExportedModel(self.source, read_signature(self._program), self.passes, nb, data, self.seconds)
 
-    def run_opt(self, precision: Precision) -> tuple[bytes, NbModel]:
-        """Return the normalised .nb with weights of `precision`, and what it holds."""
+    def run_opt(self) -> tuple[bytes, NbModel]:
+        """Return the normalised .nb with float32 weights, and what it holds."""
         model = self.source.model
         with self._name_source():
             written = run_opt(
@@ -114,17 +124,17 @@ class Conversion:
                 self._params,
                 self.scratch / model.kind,
                 valid_places=self.valid_places,
-                precision=precision,
                 stop=self.stop,
             )
-        where = f"the .nb of {model.name}"
         try:
-            data = normalise(written.read_bytes(), where)
-            nb = parse_nb(data, where)
+            data = normalise(written.read_bytes(), self._where)
+            nb = parse_nb(data, self._where)
         except ModelError as error:
             raise ConversionError(f"opt wrote an invalid file: {error.message}") from None
         if nb.header.opt_version != self.toolchain.opt_version:
-            raise ConversionError(f"{where} names opt {nb.header.opt_version}, expected {self.toolchain.opt_version}")
+            raise ConversionError(
+                f"{self._where} names opt {nb.header.opt_version}, expected {self.toolchain.opt_version}"
+            )
         return data, nb
 
     def _write(self) -> None:

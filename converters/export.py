@@ -167,7 +167,7 @@ def _correct_biases(
     """
     report("measuring the layers' mean inputs on the shipped pictures")
     used = {job.source.model.kind: job for job in jobs if job.source.model.kind in ("det", "rec")}
-    plain = pool.map(lambda job: job.run_opt("fp32")[1], used.values())
+    plain = pool.map(lambda job: job.run_opt()[1], used.values())
     try:
         means = measure_means(dict(zip(used, plain, strict=True)), config, charset)
     except NotVerifiedError as error:

@@ -11,7 +11,7 @@ from typing import Literal
 from converters.graph.passes.report import PassReport
 from converters.lite.libraries.library import RuntimeLibrary
 from converters.lite.nb.read import NbModel
-from converters.lite.opt import Precision
+from converters.lite.nb.rounded import Precision
 from converters.lite.toolchain import LITE_VERSION
 from converters.report import ParityReport
 from converters.signing import Signer

@@ -20,7 +20,7 @@ from converters.bundle.manifest import SBOM, describe_settings, list_hashes, rea
 from converters.bundle.ownership import find_manifest_sha256
 from converters.bundle.targets import TARGETS
 from converters.lite.nb.read import NbModel, NbVar, read_nb
-from converters.lite.opt import Precision
+from converters.lite.nb.rounded import Precision
 from converters.report import Check
 from converters.signing import read_trusted_key
 from converters.text import clean_text

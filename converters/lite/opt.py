@@ -8,8 +8,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from converters.processes.child import clean_environment, name_end, run_child
 from converters.processes.interpreters import ask_interpreter
@@ -19,16 +18,6 @@ from edge_ocr.errors import ConversionError
 WORKER = Path(__file__).with_name("opt_worker.py")
 
 CONVERT_TIMEOUT_S = 300.0
-
-
-Precision = Literal["fp32", "int16", "int8", "auto"]
-"""Precision of the weights in a .nb; activations are always float32."""
-
-# opt's names. Weights of convolutions, fc and matmul are stored as integers with one scale per output channel, and the
-# runtime converts them to float32 when it loads the model.
-_QUANT_TYPES: Mapping[Precision, str | None] = MappingProxyType(
-    {"fp32": None, "int16": "QUANT_INT16", "int8": "QUANT_INT8"}
-)
 
 # opt prints this if it supports a model.
 _SUPPORTED = b"supports this model"
@@ -75,11 +64,10 @@ def run_opt(
     out: Path,
     *,
     valid_places: str,
-    precision: Precision = "fp32",
     timeout_s: float = CONVERT_TIMEOUT_S,
     stop: threading.Event | None = None,
 ) -> Path:
-    """Convert one model in a separate process and return the file that it wrote, `out` + ".nb".
+    """Convert one model in a separate process and return the file that it wrote, `out` + ".nb", with float32 weights.
 
     Raises ConversionError, with the last lines of opt's output, if opt crashes, fails, hangs or writes nothing;
     CancelledError once `stop` is set.
@@ -90,7 +78,6 @@ def run_opt(
         "params": str(params),
         "out": str(out),
         "valid_places": valid_places,
-        "quant_type": _QUANT_TYPES[precision],
     }
     ended = _start(python, job, program, timeout_s, stop)
     if ended.returncode != 0:

@@ -61,9 +61,6 @@ def check(job: dict[str, Any]) -> dict[str, Any]:
 def convert(job: dict[str, Any]) -> dict[str, Any]:
     """Convert a .pdmodel and its .pdiparams to `job["out"]` + ".nb"; a bad model aborts the process."""
     opt = open_opt(job)
-    if job["quant_type"]:
-        opt.set_quant_model(True)
-        opt.set_quant_type(job["quant_type"])
     opt.set_optimize_out(job["out"])
     opt.run()
     return {"out": job["out"] + ".nb", "opt_version": opt.version()}

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.lite.opt import Precision
+from converters.lite.nb.rounded import Precision
 from converters.report import Check, ClassDiff, ImageParity, Layer, LinePair, TensorDiff, Truth
 from converters.text import format_figure
 from edge_ocr.core.types import Polygon, TextLine

@@ -1,12 +1,28 @@
-"""Weights as integers with one scale per output channel."""
+"""Weights as integers with one scale per output channel.
+
+The runtime converts them to float32 when it loads a file, and computes with that.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from converters.lite.nb.read import NbModel
+
+Precision = Literal["fp32", "int16", "int8", "auto"]
+"""Precision of the weights in a .nb; `auto` is one for each layer."""
+
+BITS: Mapping[Precision, int] = MappingProxyType({"int16": 16, "int8": 8})
+
+# The slot and the axis of the scales. opt rounds these types, and not depthwise convolutions
+# (post_quant_dynamic_pass.cc); of what else it rounds, the runtime dequantises nothing that is in our graphs.
+_WEIGHTS: Mapping[str, tuple[str, int]] = MappingProxyType({"conv2d": ("Filter", 0), "fc": ("W", 1)})
 
 
 @dataclass(frozen=True)
@@ -46,3 +62,22 @@ def round_nearest(weights: NDArray[np.float32], axis: int, bits: int) -> Rounded
     quotients = weights / np.where(scales > 0, scales, np.float32(1)).reshape(shape)
     values = np.copysign(np.floor(np.abs(quotients) + np.float32(0.5)), quotients)
     return Rounded(values.astype(np.int8 if bits == 8 else np.int16), scales, axis)
+
+
+def list_weights(model: NbModel) -> dict[str, int]:
+    """Return, by name, the axis of the output channels of all float32 weights of conv2d and fc."""
+    weights = {}
+    for block in model.blocks:
+        for op in block.ops:
+            slot, axis = _WEIGHTS.get(op.type, ("", 0))
+            for name in op.inputs.get(slot, ()):
+                if name in model.params and model.params[name].dtype == "float32":
+                    weights[name] = axis
+    return weights
+
+
+def round_weights(model: NbModel, bits: int) -> dict[str, Rounded]:
+    """Return `round_nearest` of all `list_weights`, by name."""
+    return {
+        name: round_nearest(model.params[name].to_array(), axis, bits) for name, axis in list_weights(model).items()
+    }

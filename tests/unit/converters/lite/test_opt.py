@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from converters.lite.nb.read import read_header, read_nb
+from converters.lite.nb.read import read_header
 from converters.lite.opt import WORKER, check_support, describe_opt, run_opt
 from converters.processes.child import clean_environment
 from converters.processes.interpreters import describe_interpreter
@@ -85,15 +85,6 @@ def test_opt_converts_a_shipped_model(opt_python, det, tmp_path):
     written = run_opt(opt_python, det.program, det.params, tmp_path / "det", valid_places="arm")
     assert written == tmp_path / "det.nb"
     assert read_header(written).opt_version == "v2.13-rc"
-
-
-@pytest.mark.parametrize(("precision", "bits"), [("fp32", None), ("int16", 16), ("int8", 8)])
-def test_weights_get_the_precision_asked_for(opt_python, tmp_path, precision, bits):
-    cls = resolve_model("ch_ppocr_mobile_v2_cls", "cls")
-    out = tmp_path / "cls"
-    nb = read_nb(run_opt(opt_python, cls.program, cls.params, out, valid_places="arm", precision=precision))
-    found = {op.quantisation.bits for block in nb.blocks for op in block.ops if op.quantisation}
-    assert found == ({bits} if bits else set())
 
 
 def test_a_model_is_supported_or_not_before_anything_is_written(opt_python, det, bad_program):
