@@ -39,6 +39,8 @@ class GraphTensor:
     """Its name in the file, which other tensors may share."""
     name: str
     """Its unique name in the ONNX graph."""
+    scale: float | None = None
+    """Of a tensor of 8-bit integers: its numbers in the graph times this are the values."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Value:
     is_int: bool = False
     shape: tuple[int, ...] | None = None
     """Set if it is known for any input, as for constants."""
+    is_int8: bool = False
+    """Whether the runtime holds 8-bit integers; the graph holds them as floats."""
 
 
 @dataclass
@@ -175,6 +179,8 @@ class OpRule:
     """The activations that opt fuses into it for ARM."""
     scaled_axis: tuple[int, int] = (0, 0)
     """The axis of the scales of a quantised parameter, and the parameter's highest rank; 0 if it is not dequantised."""
+    has_int8: bool = False
+    """Whether `build` knows the op's 8-bit kernels, too."""
 
 
 @dataclass
@@ -189,9 +195,9 @@ class Step:
     """The names of its outputs in the graph, once they are written."""
 
     def check(self) -> None:
-        """Fail if the runtime computes the op with integers."""
-        for name in ("enable_int8", "enable_int16"):
-            if self.op.attrs.get(name) is True:
+        """Fail if the runtime computes the op with integers in a way that the rule does not know."""
+        for name, is_known in (("enable_int8", self.rule.has_int8), ("enable_int16", False)):
+            if self.op.attrs.get(name) is True and not is_known:
                 self.fail(f"{name} is set: the runtime computes it in integers, expected floats")
 
     def note_scales(self) -> None:
@@ -250,8 +256,14 @@ class Step:
 
     def read_floats(self, slot: str, rank: int | None = None) -> Value:
         value = self.read(slot, rank)
-        if value.is_int:
+        if value.is_int or value.is_int8:
             self.fail(f"{slot} holds integers, expected floats")
+        return value
+
+    def read_int8(self, slot: str, rank: int | None = None) -> Value:
+        value = self.read(slot, rank)
+        if not value.is_int8:
+            self.fail(f"{slot} does not hold 8-bit integers, which the op's kernel expects")
         return value
 
     def read_numbers_of(self, slot: str) -> str:
@@ -379,6 +391,13 @@ class Step:
         if rank > MAX_RANK:
             self.fail(f"{slot} would have {rank} dimensions, expected at most {MAX_RANK}")
         self._note(self.name_output(slot), Value(name, rank, is_int, shape))
+
+    def write_int8(self, slot: str, name: str, rank: int, scale: float) -> None:
+        """Write 8-bit integers, which times `scale` are the values that they stand for."""
+        variable = self.name_output(slot)
+        self.graph.values[variable] = Value(name, rank, is_int8=True)
+        self.outputs.append(name)
+        self.graph.tensors.append(GraphTensor(self.index, self.op.type, variable, name, scale))
 
     def _note(self, variable: str, value: Value) -> None:
         self.graph.values[variable] = value

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from converters.lite.nb.builder import OpRule
-from converters.lite.nb.ops import elementwise, ports, products, shapes, windows
+from converters.lite.nb.ops import elementwise, integers, ports, products, shapes, windows
 
 OPS: Mapping[str, OpRule] = MappingProxyType(
-    {**ports.RULES, **windows.RULES, **products.RULES, **elementwise.RULES, **shapes.RULES}
+    {**ports.RULES, **windows.RULES, **products.RULES, **elementwise.RULES, **shapes.RULES, **integers.RULES}
 )

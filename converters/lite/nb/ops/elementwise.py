@@ -8,41 +8,53 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from converters.lite.nb.builder import MAX_INT, OpRule, Step
+from converters.lite.nb.ops import integers
 from converters.sources.ops import PADDLE_OPS, PaddleOp
 
 
-def activate(step: Step, name: str, rank: int, slot: str, kind: object, limit: str) -> None:
+def activate(
+    step: Step, name: str, rank: int, slot: str, kind: object, limit: str, scale: np.float32 | None = None
+) -> None:
     """Write `name` to `slot` after the fused activation `kind`, if there is one.
 
-    `limit` is the attribute with the upper bound of relu6.
+    `limit` is the attribute with the upper bound of relu6. With `scale`, the result is rounded to 8 bits.
     """
-    if not kind:
+    last = _list_activation(step, name, kind, limit) if kind else None
+    if scale is not None:
+        integers.write_rounded(step, slot, name if last is None else step.add(*last), rank, scale)
+    elif last is None:
         step.write(slot, name, rank)
-    elif kind not in step.rule.activations:
-        step.fail(f"the fused activation is {kind!r}, expected one of {list(step.rule.activations)}")
-    elif kind == "relu":
-        step.give("Relu", [name], rank, slot)
-    elif kind == "relu6":
-        ends = [step.graph.add_float(0.0), step.graph.add_float(step.read_number(limit, 6.0))]
-        step.give("Clip", [name, *ends], rank, slot)
     else:
-        _give_hard_swish(step, name, rank, slot, "hard_swish_")
+        step.give(*last, rank, slot)
 
 
-def _give_hard_swish(step: Step, name: str, rank: int, slot: str, prefix: str = "") -> None:
-    """Write x · min(max(x + offset, 0), threshold) / scale."""
+def _list_activation(step: Step, name: str, kind: object, limit: str) -> tuple[str, list[str]]:
+    """Return the type and the inputs of the last node of a fused activation, after its other nodes are added."""
+    if kind not in step.rule.activations:
+        step.fail(f"the fused activation is {kind!r}, expected one of {list(step.rule.activations)}")
+    if kind == "relu":
+        return "Relu", [name]
+    if kind == "relu6":
+        ends = [step.graph.add_float(0.0), step.graph.add_float(step.read_number(limit, 6.0))]
+        return "Clip", [name, *ends]
+    return _list_hard_swish(step, name, "hard_swish_")
+
+
+def _list_hard_swish(step: Step, name: str, prefix: str = "") -> tuple[str, list[str]]:
+    """Return the last node of x · min(max(x + offset, 0), threshold) / scale, as `_list_activation`."""
     attrs = PADDLE_OPS["hard_swish"].attrs
     numbers = {attr.paddle: step.read_number(f"{prefix}{attr.paddle}", attr.default) for attr in attrs}
     offset, threshold, scale = (numbers[name] for name in ("offset", "threshold", "scale"))
     if all(numbers[attr.paddle] == attr.default for attr in attrs):
-        step.give("HardSwish", [name], rank, slot)
-        return
+        return "HardSwish", [name]
     if scale == 0:
         step.fail("scale is 0, expected a number other than 0")
     moved = step.add("Add", [name, step.graph.add_float(offset)])
     cut = step.add("Clip", [moved, step.graph.add_float(0.0), step.graph.add_float(threshold)])
-    step.give("Div", [step.add("Mul", [name, cut]), step.graph.add_float(scale)], rank, slot)
+    return "Div", [step.add("Mul", [name, cut]), step.graph.add_float(scale)]
 
 
 def _calculate(op: PaddleOp, step: Step, *, kind: object = "") -> None:
@@ -87,7 +99,7 @@ def _assign(step: Step) -> None:
 
 def _hard_swish(step: Step) -> None:
     value = step.read_floats("X")
-    _give_hard_swish(step, value.name, value.rank, "Out")
+    step.give(*_list_hard_swish(step, value.name), value.rank)
 
 
 def _swish(step: Step) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from converters.lite.nb.builder import MAX_INT, OpRule, OpShapes, Step
+from converters.lite.nb.ops import integers
 from converters.lite.nb.ops.elementwise import activate
 
 
@@ -69,15 +70,19 @@ def _read_activation(step: Step) -> object:
 def _read_convolution(step: Step, *, is_transposed: bool) -> tuple[list[str], _Window, dict[str, Any]]:
     """Return the node's inputs, the window, and the node's attributes."""
     step.refuse("ResidualData", "SecondInput")
-    value = step.read_floats("Input", 4)
-    filter_name, shape = step.read_param("Filter")
+    if integers.is_computed(step):
+        value = step.read_int8("Input", 4)
+        filter_name, shape = integers.read_integers(step, "Filter")
+    else:
+        value = step.read_floats("Input", 4)
+        filter_name, shape = step.read_param("Filter")
     groups = step.read_int("groups", 1)
     if len(shape) != 4 or groups < 1 or shape[0] % groups:
         step.fail(
             f"a filter of shape {list(shape)} in {groups} groups, expected 4-D, the first dimension a multiple of them"
         )
     inputs = [value.name, filter_name]
-    if step.has("Bias"):
+    if step.has("Bias") and not integers.is_computed(step):
         inputs.append(step.read_bias(shape[1] * groups if is_transposed else shape[0]))
     window = _read_window(step, shape[2:])
     return inputs, window, {"group": groups, **window.to_attrs()}
@@ -86,7 +91,11 @@ def _read_convolution(step: Step, *, is_transposed: bool) -> tuple[list[str], _W
 def _conv2d(step: Step) -> None:
     inputs, _, attrs = _read_convolution(step, is_transposed=False)
     out = step.add("Conv", inputs, **attrs)
-    activate(step, out, 4, "Output", _read_activation(step), "fuse_brelu_threshold")
+    scale = None
+    if integers.is_computed(step):
+        out = integers.scale_sums(step, out, "Filter", 4)
+        scale = integers.read_output_scale(step, "Output")
+    activate(step, out, 4, "Output", _read_activation(step), "fuse_brelu_threshold", scale)
 
 
 def _conv2d_transpose(step: Step) -> None:
@@ -181,7 +190,7 @@ def _count_conv_transpose(shapes: OpShapes) -> int:
     return math.prod(given) * math.prod(filters[1:])
 
 
-_CONV = OpRule(_conv2d, _count_conv, activations=("relu", "relu6", "hard_swish"), scaled_axis=(0, 4))
+_CONV = OpRule(_conv2d, _count_conv, activations=("relu", "relu6", "hard_swish"), scaled_axis=(0, 4), has_int8=True)
 RULES: Mapping[str, OpRule] = MappingProxyType(
     {
         "bilinear_interp_v2": OpRule(_interpolate_linear),
