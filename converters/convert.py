@@ -7,19 +7,19 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from converters.graph.passes import PassReport, run_passes
-from converters.graph.passes.correct_biases import correct_biases
+from converters.graph.passes.mark_int8 import mark_int8
 from converters.lite.nb.read import NbModel, normalise, parse_nb
 from converters.lite.nb.rounded import BITS, round_weights
 from converters.lite.nb.write import edit_nb
 from converters.lite.opt import check_support, run_opt
 from converters.lite.toolchain import OptToolchain
+from converters.quantise.choice import ModelChoice
 from converters.plan import ExportedModel, ExportOptions, FileEntry, SourceModel
 from converters.sources import list_source_files, read_model_program
 from converters.sources.program import read_signature
@@ -64,6 +64,7 @@ class Conversion:
     """Set if the export fails or is interrupted."""
     passes: tuple[PassReport, ...] = ()
     seconds: float = 0.0
+    _plain: tuple[bytes, NbModel] = field(init=False)
 
     @property
     def _program(self) -> Path:
@@ -96,25 +97,47 @@ class Conversion:
                     stop=self.stop,
                 )
 
-    def correct(self, means: Mapping[str, NDArray[np.float64]]) -> None:
-        """Correct biases for rounded weights; `means` are the mean inputs of layers, by their weights."""
+    def convert(self) -> NbModel:
+        """Run opt; return the .nb with float32 weights."""
         with self._timed():
-            self.passes += (correct_biases(self.source.program, means),)
-            self._write()
+            self._plain = self._run_opt()
+        return self._plain[1]
 
-    def convert(self) -> ExportedModel:
-        """Run opt, and store the weights in the precision asked for."""
+    def finish(self, choice: ModelChoice | None) -> ExportedModel:
+        """Return the model with weights stored, and layers computing, as chosen; None keeps float32."""
         with self._timed():
-            data, nb = self.run_opt()
-            bits = BITS.get(self.options.precision)
+            data, rounded, biases = self._plain[0], {}, {}
+            if choice is not None:
+                rounded, biases = dict(choice.rounded), choice.biases
+                if choice.inputs:
+                    computed = {name: rounded.pop(name) for name in choice.inputs}
+                    data = self._compute_in_int8(choice.inputs, computed)
             # Without rounded weights, too, the program becomes smaller.
-            data = edit_nb(data, round_weights(nb, bits) if bits else {}, where=self._where)
+            data = edit_nb(data, rounded, biases, where=self._where)
             nb = parse_nb(data, self._where)
         ops = sum(nb.op_histogram().values())
-        self.report(f"{self.source.model.kind}: opt, {ops} ops, {len(data) / 1e6:.2f} MB")
+        self.report(f"{self.source.model.kind}: {ops} ops, {len(data) / 1e6:.2f} MB")
         return ExportedModel(self.source, read_signature(self._program), self.passes, nb, data, self.seconds)
 
-    def run_opt(self) -> tuple[bytes, NbModel]:
+    def _compute_in_int8(self, inputs: Mapping[str, float], computed: Mapping[str, Rounded]) -> bytes:
+        """Run opt again, with layers marked to compute in int8."""
+        program = self.source.program
+        for name, rounded in computed.items():
+            # Rounded weights stay as they are when opt rounds them.
+            program.set_param(name, rounded.to_float())
+        self.passes += (mark_int8(program, inputs),)
+        self._write()
+        data, nb = self._run_opt()
+        for name, rounded in computed.items():
+            stored = nb.params.get(name)
+            if stored is None or not np.array_equal(stored.to_array(), rounded.values):
+                raise ConversionError(
+                    f"opt stored {name} of {self.source.model.name} as other integers than chosen",
+                    "export with --compute fp32",
+                )
+        return data
+
+    def _run_opt(self) -> tuple[bytes, NbModel]:
         """Return the normalised .nb with float32 weights, and what it holds."""
         model = self.source.model
         with self._name_source():

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from converters.bundle.assembly import choose_charset, choose_libraries, settle_config, write_content
@@ -17,16 +16,15 @@ from converters.bundle.ownership import list_written
 from converters.bundle.sbom import build_sbom
 from converters.bundle.targets import find_target
 from converters.bundle.writer import BundleWriter, check_out_dir, check_zip, open_bundle, put_back, write_zip
-from converters.calibration import measure_means
 from converters.convert import Conversion, read_source
 from converters.lite.toolchain import find_opt_interpreter, find_wheel
 from converters.plan import ExportOptions, ExportReport
+from converters.quantise.choose import choose_integers
 from converters.report import ParityReport
 from converters.sources.folders import remember_folder
 from converters.text import Report
 from converters.verify.verify import verify_bundle
 from edge_ocr.config import PipelineConfig
-from edge_ocr.core.charset import Charset
 from edge_ocr.errors import NotVerifiedError, ParityError, UsageError
 from edge_ocr.models.types import Progress
 from edge_ocr.pipeline import find_models
@@ -52,6 +50,7 @@ def export_bundle(
     a model, ParityError if the bundle and its models read different text (the bundle is kept as `<out_dir>.failed`),
     NotVerifiedError if verification could not run.
     """
+    _check_integers(options)
     chosen = find_target(target)
     abis = chosen.choose_abis(options.abis)
     find_wheel(options.lite_version)
@@ -82,11 +81,15 @@ def export_bundle(
         with ThreadPoolExecutor() as pool:
             try:
                 list(pool.map(Conversion.prepare, jobs))
+                kinds = [source.model.kind for source in sources]
                 # After the models are checked, because this puts the given library into the store.
                 libraries = choose_libraries(chosen, abis, toolchain.opt_version, options, report)
-                if options.precision == "int8" and options.optimize:
-                    _correct_biases(jobs, config, charset, pool, report)
-                exported = tuple(pool.map(Conversion.convert, jobs))
+                plain = dict(zip(kinds, pool.map(Conversion.convert, jobs), strict=True))
+                choices = None
+                if options.precision != "fp32":
+                    choices = choose_integers(plain, config, charset, options, report)
+                chosen_for = [None if choices is None else choices.models[kind] for kind in kinds]
+                exported = tuple(pool.map(Conversion.finish, jobs, chosen_for))
             except BaseException:
                 stop.set()  # the pool waits for its threads, which now end opt and start no other
                 raise
@@ -109,6 +112,7 @@ def export_bundle(
             charset=charset,
             libraries=libraries,
             shims=shims,
+            quantisation=None if choices is None else choices.to_json(),
             golden=golden,
         )
         write_content(bundle, contents)
@@ -157,26 +161,15 @@ def export_bundle(
     )
 
 
-def _correct_biases(
-    jobs: Sequence[Conversion], config: PipelineConfig, charset: Charset, pool: Executor, report: Report
-) -> None:
-    """Correct the biases of the recogniser for weights of 8 bits.
-
-    Measured on 38 pictures, PP-OCRv6 tiny: worst_class_diff 1.80 → 0.87, equal lines 0.89 → 0.92. The detector stays as
-    it is: its maps would differ more (mean 0.0012 → 0.0038), though its boxes less (IoU 0.977 → 0.986).
-    """
-    report("measuring the layers' mean inputs on the shipped pictures")
-    used = {job.source.model.kind: job for job in jobs if job.source.model.kind in ("det", "rec")}
-    plain = pool.map(lambda job: job.run_opt()[1], used.values())
-    try:
-        means = measure_means(dict(zip(used, plain, strict=True)), config, charset)
-    except NotVerifiedError as error:
-        report(f"biases are not corrected: {error.message}")
-        return
-    if not means:
-        report("no text line was found on the shipped pictures; biases are not corrected")
-        return
-    used["rec"].correct(means)
+def _check_integers(options: ExportOptions) -> None:
+    """Raise UsageError for options about integers that do not fit together."""
+    if not 0 <= options.max_drop <= 1:
+        raise UsageError(f"--max-drop {options.max_drop:g}: expected a share of lines, from 0 to 1", "try 0.002")
+    if options.precision in ("fp32", "int16"):
+        for option, is_given in (("--calibrate", options.calibrate), ("--compute int8", options.compute == "int8")):
+            if is_given:
+                precision = "none" if options.precision == "fp32" else options.precision
+                raise UsageError(f"{option}: not used with --quantize {precision}", "use --quantize auto or int8")
 
 
 def _explain_unverified(error: NotVerifiedError, bundle: BundleWriter) -> NotVerifiedError:

@@ -27,6 +27,7 @@ _PRECISIONS = {
     "fp32": "32-bit floats",
     "int16": "16-bit integers with one scale per output channel; computation is in 32-bit floats",
     "int8": "8-bit integers with one scale per output channel; computation is in 32-bit floats",
+    "auto": "8-bit or 16-bit integers or 32-bit floats, chosen for each layer (see Integers)",
 }
 
 _LIMITS = {
@@ -111,7 +112,7 @@ may then return wrong text. {_ARM_CHECK if for_board else _ANDROID_CHECK}
 | model | what it does | made from | size |
 |---|---|---|---|
 {rows}
-Weights: {_PRECISIONS[contents.options.precision]}. Characters: {characters}; the CTC blank is class 0.
+Weights: {_describe_weights(contents)}. Characters: {characters}; the CTC blank is class 0.
 
 {f"In `{target.bundle_folder}/`:" + chr(10) * 2 if target.bundle_folder else ""}| file | contents |
 |---|---|
@@ -127,7 +128,7 @@ Weights: {_PRECISIONS[contents.options.precision]}. Characters: {characters}; th
 All numbers are in `manifest.json`, under `settings` and `constants`. `pipeline.yaml` holds the same settings as a
 pipeline file of edge-ocr, so that you can export again.
 
-{_describe_steps(contents)}{"" if for_board else _ANDROID_LIMITS}"""
+{_describe_steps(contents)}{"" if for_board else _ANDROID_LIMITS}{_describe_integers(contents)}"""
 
 
 def _describe_board() -> str:
@@ -208,6 +209,14 @@ def _describe_first_step(contents: BundleContents) -> str:
     given += "".join(f" --{model.source.model.kind}-model {_name_model(model)}" for model in contents.models)
     if options.precision != "fp32":
         given += f" --quantize {options.precision}"
+    if options.compute != "fp32":
+        given += f" --compute {options.compute}"
+    if options.calibrate:
+        given += " --calibrate PICTURES"
+    if options.computes_int8 or options.precision == "auto":
+        given += f" --max-drop {options.max_drop:g}"
+    if options.prefer != "size":
+        given += f" --prefer {options.prefer}"
     if options.charset != "full":
         given += f" --charset {options.charset if options.charset in NAMED_CHARSETS else 'FILE'}"
     turned = contents.config.use_page_orientation, contents.config.use_orientation
@@ -252,6 +261,39 @@ def _describe_model(model: ExportedModel) -> str:
     return f"| `models/{source.kind}.nb` | {_KINDS[source.kind]} | {source.name} | {len(model.data) / 1e6:.2f} MB |\n"
 
 
+def _describe_weights(contents: BundleContents) -> str:
+    text = _PRECISIONS[contents.options.precision]
+    if contents.options.computes_int8:
+        text = text.replace("computation is in 32-bit floats", "some layers also compute in 8-bit integers")
+    return text
+
+
+def _describe_integers(contents: BundleContents) -> str:
+    """Return a section on what was chosen for each layer; "" without integers."""
+    chosen = contents.quantisation
+    if chosen is None:
+        return ""
+    text = "\n## Integers\n\n"
+    pictures, promise = chosen["pictures"], chosen["promise"]
+    if pictures is not None:
+        text += f"Weights were rounded so that the outputs of each layer change least on {pictures} pictures.\n"
+    if promise is not None:
+        kept = "of the labelled lines may be lost" if promise["measure"] == "exact_lines" else "of the lines may differ"
+        text += (
+            f"Limit: {promise['max_drop']:.2%} {kept}. Measured: {promise['drop']:.2%} of {promise['lines']} lines, on "
+            f"{promise['pictures']} pictures. `edge-ocr verify` holds the bundle to it.\n"
+        )
+    if any("divergence" in layer for layers in chosen["layers"].values() for layer in layers):
+        text += "Divergence: how far the network's output moves with this layer alone in int8.\n"
+    for kind, layers in chosen["layers"].items():
+        text += f"\n| {kind}: layer | op | weights | computes in | divergence | why |\n|---|---|---|---|---|---|\n"
+        for layer in layers:
+            cells = [layer[key] for key in ("layer", "op", "weights", "compute")]
+            cells += [f"{layer['divergence']:g}" if "divergence" in layer else "", layer["reason"]]
+            text += f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
+    return text
+
+
 def _list_files(contents: BundleContents) -> dict[str, str]:
     target, options = contents.target, contents.options
     files = {
@@ -265,7 +307,7 @@ def _list_files(contents: BundleContents) -> dict[str, str]:
             "the signature of manifest.json (Ed25519); machines with the key in /etc/edge-ocr/trust/*.pem check it"
         )
     if options.with_onnx:
-        files["onnx/"] = "the same graphs as ONNX, with 32-bit weights"
+        files["onnx/"] = "the same graphs as ONNX"
     if target.name == "arm":
         files["install.sh`, `uninstall.sh"] = "set the bundle up on the board, and undo that"
         files["edge-ocr-lite"] = "the command"

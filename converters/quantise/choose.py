@@ -28,7 +28,7 @@ from converters.quantise.statistics import LayerStatistics, measure_statistics
 from converters.text import Report
 from edge_ocr.config import PipelineConfig
 from edge_ocr.core.charset import Charset
-from edge_ocr.errors import InputError
+from edge_ocr.errors import InputError, NotVerifiedError
 from edge_ocr.models.types import Kind
 
 # The recogniser last: it reads what the others have found and turned.
@@ -76,24 +76,38 @@ def choose_integers(
     the networks.
     """
     if options.precision == "int16":
-        return Choices({kind: _Network(kind, nb, {}, "int16").finish() for kind, nb in models.items()}, None, "")
+        return _finish({kind: _Network(kind, nb, {}, "int16") for kind, nb in models.items()})
+    is_searched = options.precision == "auto" or options.computes_int8
     calibration = read_calibration(options.calibrate, config.input)
-    with open_judge(models, config, charset, calibration.pictures) as judge:
-        if not judge.lines:
+    report(f"calibrating on {len(calibration.pictures)} {calibration.name}")
+    try:
+        images = (picture.image for picture in calibration.pictures)
+        statistics = measure_statistics(models, config, charset, images)
+        if not statistics.get("rec"):
             raise InputError(
                 f"no text was found in the {len(calibration.pictures)} calibration pictures, so nothing can be measured",
                 "give pictures with text (--calibrate)",
             )
-        report(f"calibrating on {judge.lines} lines of {len(calibration.pictures)} {calibration.name}")
-        statistics = measure_statistics(models, config, charset, (one.image for one in calibration.pictures))
-        networks = {
-            kind: _Network(kind, models[kind], statistics.get(kind, {}), "int8") for kind in _ORDER if kind in models
-        }
-        promise = None
-        if options.precision == "auto" or options.computes_int8:
-            with open_cache(models, calibration) as cache:
-                promise = _Search(judge, networks, calibration, options, cache, report).run()
-        return Choices({kind: one.finish() for kind, one in networks.items()}, promise, calibration.label)
+    except (InputError, NotVerifiedError) as error:
+        if is_searched or options.calibrate:
+            raise
+        report(f"WARNING: weights are rounded to the nearest integers: {error.message}")
+        return _finish({kind: _Network(kind, nb, {}, "int8") for kind, nb in models.items()})
+    networks = {
+        kind: _Network(kind, models[kind], statistics.get(kind, {}), "int8") for kind in _ORDER if kind in models
+    }
+    promise = None
+    if is_searched:
+        with (
+            open_judge(models, config, charset, calibration.pictures) as judge,
+            open_cache(models, calibration) as cache,
+        ):
+            promise = _Search(judge, networks, calibration, options, cache, report).run()
+    return _finish(networks, promise, calibration.label)
+
+
+def _finish(networks: Mapping[Kind, _Network], promise: Promise | None = None, pictures: str = "") -> Choices:
+    return Choices({kind: network.finish() for kind, network in networks.items()}, promise, pictures)
 
 
 class _Network:
@@ -283,7 +297,7 @@ class _Search:
         if not wanted:
             return
         self._report(f"{kind}: measuring each of {len(wanted)} layers that could compute in int8 alone")
-        plain = dict.fromkeys(network.layers, "fp32")
+        plain: dict[str, Storage] = dict.fromkeys(network.layers, "fp32")
         harm = {name: self._measure_divergence(network, plain, {name: absmax}) for name, absmax in wanted.items()}
         order = rank(list(wanted), harm, _count_madds(network.nb, kind))
 

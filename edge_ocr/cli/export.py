@@ -22,6 +22,21 @@ class Quantize(str, Enum):
     none = "none"
     int16 = "int16"
     int8 = "int8"
+    auto = "auto"
+
+
+class Compute(str, Enum):
+    """What convolutions compute in."""
+
+    fp32 = "fp32"
+    int8 = "int8"
+
+
+class Prefer(str, Enum):
+    """What --quantize auto makes small."""
+
+    size = "size"
+    speed = "speed"
 
 
 def export(
@@ -44,7 +59,22 @@ def export(
     abi: Annotated[
         str | None, typer.Option(metavar="NAMES", help="For android: arm64-v8a (default), armeabi-v7a.")
     ] = None,
-    quantize: Annotated[Quantize, typer.Option(metavar="TYPE", help="none, int16 or int8 weights.")] = Quantize.none,
+    quantize: Annotated[
+        Quantize, typer.Option(metavar="TYPE", help="Weights: none, int16, int8, or auto: one for each layer.")
+    ] = Quantize.none,
+    compute: Annotated[
+        Compute, typer.Option(metavar="TYPE", help="fp32, or int8 where the text allows it.")
+    ] = Compute.fp32,
+    calibrate: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Pictures, folder or gt.jsonl to choose integers on; repeat for more."),
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Share of lines that auto may lose; default 0.002.")
+    ] = None,
+    prefer: Annotated[
+        Prefer | None, typer.Option(metavar="GOAL", help="What auto makes small: size (default) or speed.")
+    ] = None,
     charset: Annotated[str, typer.Option(metavar="SET", help="full, ascii, digits, or a FILE.")] = "full",
     optimize: Annotated[
         bool, typer.Option("--optimize/--no-optimize", help="Run exact graph passes before opt.")
@@ -114,8 +144,17 @@ def export(
                 f"use --orientation {what} or both, or omit {option}",
             )
     config = options.load_with_options(pipeline, named, settings)
+    if quantize is not Quantize.auto:
+        if prefer is not None:
+            raise UsageError(f"--prefer {prefer.value}: for --quantize auto only", "add --quantize auto")
+        if max_drop is not None and compute is Compute.fp32:
+            raise UsageError(f"--max-drop {max_drop:g}: nothing is searched", "add --quantize auto or --compute int8")
     chosen = ExportOptions(
         precision="fp32" if quantize is Quantize.none else quantize.value,
+        compute=compute.value,
+        calibrate=tuple(calibrate or ()),
+        max_drop=ExportOptions.max_drop if max_drop is None else max_drop,
+        prefer="size" if prefer is None else prefer.value,
         charset=charset,
         optimize=optimize,
         lite_version=lite_version or LITE_VERSION,

@@ -34,11 +34,10 @@ ROOMS: dict[str, set[str]] = {
     "bundle": {"plan", "lite", "graph", "sources", *SHARED},
     "verify": {"bundle", "plan", "lite", "graph", "sources", *SHARED},
     "emulate": {"verify", "bundle", "lite", *SHARED},
-    "calibration": {"bundle", "plan", "lite", "graph", "sources", *SHARED},
-    "quantise": {"bundle", "plan", "lite", "graph", "sources", *SHARED},
+    "quantise": {"verify", "bundle", "plan", "lite", "graph", "sources", *SHARED},
     "deploy": {"bundle", "plan", "lite", *SHARED},
-    "convert": {"plan", "lite", "graph", "sources", *SHARED},
-    "export": {"quantise", "calibration", "verify", "bundle", "convert", "plan", "lite", "graph", "sources", *SHARED},
+    "convert": {"quantise", "plan", "lite", "graph", "sources", *SHARED},
+    "export": {"quantise", "verify", "bundle", "convert", "plan", "lite", "graph", "sources", *SHARED},
 }
 # Extras of boards, imported only when they are needed.
 CORE_EXTRAS = {"edge_ocr.core.engines.onnxruntime": "onnxruntime", "edge_ocr.core.trust": "cryptography"}
