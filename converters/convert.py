@@ -123,9 +123,10 @@ class Conversion:
         """Run opt again, with layers marked to compute in int8."""
         program = self.source.program
         for name, rounded in computed.items():
-            # Rounded weights stay as they are when opt rounds them.
             program.set_param(name, rounded.to_float())
-        self.passes += (mark_int8(program, inputs),)
+        # The largest integer of a channel may be less than 127.
+        largest = {name: rounded.scales * np.float32(127) for name, rounded in computed.items()}
+        self.passes += (mark_int8(program, inputs, largest),)
         self._write()
         data, nb = self._run_opt()
         for name, rounded in computed.items():

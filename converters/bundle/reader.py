@@ -183,6 +183,22 @@ def _fail_early(name: str, detail: str, manifest: Mapping[str, Any] | None = Non
     return Inspection((Check("files", name, False, detail),), None, manifest or {})
 
 
+def read_choices(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return, by file name of the model and name of the weights, what the manifest in `folder` says of each layer.
+
+    For display: empty if there is no manifest or it says nothing, without any check.
+    """
+    try:
+        manifest = json.loads(_read_manifest(folder))
+        layers = manifest["quantisation"]["layers"]
+        return {
+            Path(manifest["models"][kind]["file"]).name: {entry["layer"]: entry for entry in entries}
+            for kind, entries in layers.items()
+        }
+    except (EdgeOcrError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return {}
+
+
 def _read_manifest(folder: Path) -> bytes:
     path = folder / MANIFEST
     hint = "give the folder that edge-ocr export made"

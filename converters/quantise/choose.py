@@ -21,7 +21,7 @@ from converters.quantise.judge import Judge, Loss, open_judge
 from converters.quantise.layers import Layer, list_layers
 from converters.quantise.pictures import Calibration, read_calibration
 from converters.quantise.rounding import round_calibrated
-from converters.quantise.scales import choose_input_scale, is_candidate
+from converters.quantise.scales import choose_input_absmax, is_candidate
 from converters.quantise.search import drop_needless, find_fewest, rank
 from converters.quantise.simulate import simulate
 from converters.quantise.statistics import LayerStatistics, measure_statistics
@@ -293,7 +293,7 @@ class _Search:
         for name, layer in network.layers.items():
             measured = network.statistics.get(name)
             if measured is not None and network.storage[name] == "int8" and is_candidate(layer):
-                wanted[name] = choose_input_scale(measured)
+                wanted[name] = choose_input_absmax(measured.histogram, measured.span)
         if not wanted:
             return
         self._report(f"{kind}: measuring each of {len(wanted)} layers that could compute in int8 alone")

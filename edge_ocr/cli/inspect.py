@@ -17,12 +17,12 @@ from edge_ocr.cli.output import print_json, print_line, report
 from edge_ocr.core.errors import escape_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from rich.console import Console
 
     from converters.lite.nb.cost import CostTable, OpCost
-    from converters.lite.nb.read import NbModel, NbVar
+    from converters.lite.nb.read import NbModel, NbOp, NbVar
 
 # Usual input shapes of PP-OCR's networks, by the rank of their output.
 _USUAL_SHAPES = {4: (1, 3, 960, 960), 3: (1, 3, 48, 320), 2: (1, 3, 48, 192)}
@@ -38,6 +38,9 @@ def inspect(
         list[str] | None, typer.Option(metavar="NAME=N,N,...", help="Input shape for the cost: x=1,3,960,960.")
     ] = None,
     top: Annotated[int, typer.Option(metavar="N", min=1, help="How many of the costliest ops to list.")] = 10,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Also list how each layer's weights are stored, and why.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the cost of every op.")] = False,
     onnx: Annotated[Path | None, typer.Option(metavar="OUT.onnx", help="Also write the graph as ONNX.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.onnx.")] = False,
@@ -47,10 +50,13 @@ def inspect(
     Shows version, ops and kernels, parameters, quantization, and the cost at an input shape: a table on a terminal,
     else tab-separated lines of file, topic and values. Netron and host engines read OUT.onnx.
     """
+    from converters.bundle.android.record import locate_bundle
+    from converters.bundle.reader import read_choices
     from converters.lite.nb.read import read_nb
     from edge_ocr.errors import UsageError
 
     files = _list_files(path)
+    choices = read_choices(locate_bundle(path) if path.is_dir() else path.parent.parent)
     if shape and len(files) > 1:
         raise UsageError(f"--shape is for one model, but {path} has {len(files)}", f"name one, such as {files[0]}")
     if onnx is not None and len(files) > 1:
@@ -63,7 +69,7 @@ def inspect(
     for file in files:
         model = read_nb(file)
         shapes = _parse_shapes(shape, model.inputs) if shape else _guess_shapes(model)
-        described.append(_describe(file, model, shapes))
+        described.append(_describe(file, model, shapes, choices.get(file.name, {})))
         if onnx is not None:
             _write_onnx(onnx, file, model, force)
     if as_json:
@@ -77,9 +83,12 @@ def inspect(
             if index:
                 console.print()
             _print_tables(one, top, console)
+            if layers:
+                _print_layers(one, console)
     else:
         for one in described:
-            for cells in _list_rows(one, top):
+            rows = [*_list_rows(one, top), *(_list_layer_rows(one) if layers else ())]
+            for cells in rows:
                 print_line("\t".join(str(cell) for cell in (escape_text(one["file"]), *cells)))
 
 
@@ -181,7 +190,9 @@ def _guess_shapes(model: NbModel) -> dict[str, tuple[int, ...]] | None:
     return shapes
 
 
-def _describe(file: Path, model: NbModel, shapes: dict[str, tuple[int, ...]] | None) -> dict[str, Any]:
+def _describe(
+    file: Path, model: NbModel, shapes: dict[str, tuple[int, ...]] | None, choices: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     from converters.lite.nb.cost import compute_cost
     from edge_ocr.errors import ModelError
 
@@ -229,9 +240,32 @@ def _describe(file: Path, model: NbModel, shapes: dict[str, tuple[int, ...]] | N
         "quantisation": [
             {"bits": bits, "method": method, "ops": count} for (bits, method), count in quantised.most_common()
         ],
+        "layers": list(_describe_layers(ops, model, choices)),
         "cost": None if cost is None else _describe_cost(cost),
         "cost_missing": reason if cost is None else None,
     }
+
+
+def _describe_layers(
+    ops: list[NbOp], model: NbModel, choices: Mapping[str, Mapping[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Yield how the weights of each layer are stored; with divergence and reason, if the manifest has them."""
+    for index, op in enumerate(ops):
+        for name in (*op.inputs.get("Filter", ()), *op.inputs.get("W", ())):
+            if name not in model.params:
+                continue
+            chosen = choices.get(name, {})
+            divergence = chosen.get("divergence")
+            yield {
+                "index": index,
+                "type": op.type,
+                "weights": name,
+                "stored": model.params[name].dtype,
+                "compute": "int8" if op.attrs.get("enable_int8") is True else "float32",
+                "size_bytes": len(model.params[name].data),
+                "divergence": divergence if isinstance(divergence, int | float) else None,
+                "reason": str(chosen["reason"]) if "reason" in chosen else None,
+            }
 
 
 def _describe_port(port: NbVar) -> dict[str, Any]:
@@ -288,6 +322,38 @@ def _list_rows(one: dict[str, Any], top: int) -> Iterator[tuple[object, ...]]:
         yield f"cost_{name}", cost[name]
 
 
+def _list_layer_rows(one: dict[str, Any]) -> Iterator[tuple[object, ...]]:
+    for layer in one["layers"]:
+        divergence = "-" if layer["divergence"] is None else f"{layer['divergence']:g}"
+        yield (
+            "layer", layer["index"], escape_text(layer["type"]), escape_text(layer["weights"]), layer["stored"],
+            layer["compute"], layer["size_bytes"], divergence, escape_text(layer["reason"] or "-"),
+        )  # fmt: skip
+
+
+def _print_layers(one: dict[str, Any], console: Console) -> None:
+    from rich.table import Table
+
+    table = Table(title="Layers", title_justify="left")
+    for name in ("#", "Op", "Weights", "Stored", "Computes"):
+        table.add_column(name, justify="right" if name == "#" else "left", overflow="fold")
+    table.add_column("kB", justify="right")
+    table.add_column("Divergence", justify="right")
+    table.add_column("Why", overflow="fold")
+    for layer in one["layers"]:
+        divergence = "" if layer["divergence"] is None else f"{layer['divergence']:.2g}"
+        cells = [str(layer["index"]), *(escape_text(layer[key]) for key in ("type", "weights", "stored", "compute"))]
+        table.add_row(*cells, f"{layer['size_bytes'] / 1e3:,.1f}", divergence, escape_text(layer["reason"] or ""))
+    console.print(table)
+
+
+def _sum_up_layers(one: dict[str, Any]) -> str:
+    stored = Counter(layer["stored"] for layer in one["layers"])
+    text = ", ".join(f"{name} in {count} layers" for name, count in stored.most_common()) or "none"
+    computing = sum(layer["compute"] == "int8" for layer in one["layers"])
+    return text + (f"; {computing} layers compute in int8" if computing else "")
+
+
 def _print_tables(one: dict[str, Any], top: int, console: Console) -> None:
     from rich.table import Table
 
@@ -307,6 +373,7 @@ def _print_tables(one: dict[str, Any], top: int, console: Console) -> None:
         f"{each['bits']} bits in {each['ops']} ops ({escape_text(each['method'])})" for each in one["quantisation"]
     ]
     summary.add_row("Quantised", "; ".join(quantised) or "no")
+    summary.add_row("Weights", _sum_up_layers(one))
     console.print(summary)
 
     ops = Table("Op", title=f"{one['op_count']} ops", title_justify="left")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converters.graph.passes.report import PassReport, make_report
 from converters.sources.program import Op, Program, get_input
@@ -21,12 +23,17 @@ _SLOTS: Mapping[str, tuple[str, str, int]] = {
 }
 
 
-def mark_int8(program: Program, inputs: Mapping[str, float]) -> PassReport:
+def mark_int8(
+    program: Program,
+    inputs: Mapping[str, float],
+    largest: Mapping[str, NDArray[np.float32]] = MappingProxyType({}),
+) -> PassReport:
     """Mark the ops whose weights `inputs` names, in place; opt then gives them int8 kernels.
 
     `inputs` maps the name of a filter, or of a product's second factor, to the largest absolute value that the op's
     input takes; larger ones are cut off. Ops that read one tensor share one scale, the largest of theirs. Weights stay
-    float: opt rounds `w * 127 / absmax` of each output channel.
+    float: opt rounds `w * 127 / absmax` of each output channel. By name, `largest` may
+    hold what becomes 127 in each channel, in place of the largest weight.
 
     Not exact, so not part of `PASSES`: run it after them.
 
@@ -34,15 +41,15 @@ def mark_int8(program: Program, inputs: Mapping[str, float]) -> PassReport:
     """
     ops_before = program.count_ops()
     marked = [(_find_reader(program, name), name, _check(program, name, value)) for name, value in inputs.items()]
-    largest: dict[str, float] = {}
+    values: dict[str, float] = {}
     for op, _, value in marked:
         source = get_input(op, _SLOTS[op.type][0]) or ""
-        largest[source] = max(value, largest.get(source, 0.0))
-    rounded = {source: _round_input(program, source, value) for source, value in largest.items()}
+        values[source] = max(value, values.get(source, 0.0))
+    rounded = {source: _round_input(program, source, value) for source, value in values.items()}
     for op, name, _ in marked:
         slot, weights, axis = _SLOTS[op.type]
         program.set_input(op, slot, rounded[get_input(op, slot) or ""])
-        program.set_input(op, weights, _round_weights(program, op, name, axis))
+        program.set_input(op, weights, _round_weights(program, op, name, axis, largest.get(name)))
     return make_report("mark_int8", program, ops_before, len(marked))
 
 
@@ -84,11 +91,12 @@ def _round_input(program: Program, source: str, value: float) -> str:
     return result
 
 
-def _round_weights(program: Program, op: Op, name: str, axis: int) -> str:
+def _round_weights(program: Program, op: Op, name: str, axis: int, largest: NDArray[np.float32] | None) -> str:
     """Insert the op that rounds the weights `name` in front of `op`; return the name of its result."""
     weights = program.params[name]
     scale, result = program.make_name(f"{name}.absmax"), program.make_name(f"{name}.int8")
-    largest = np.abs(weights).max(axis=tuple(a for a in range(weights.ndim) if a != axis))
+    if largest is None:
+        largest = np.abs(weights).max(axis=tuple(a for a in range(weights.ndim) if a != axis))
     # opt divides by the scale: a channel of zeros gets any other.
     program.set_param(scale, np.where(largest > 0, largest, np.float32(1)))
     program.set_shape(result, weights.shape)
