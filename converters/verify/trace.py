@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from converters.graph.passes.affine import read_affine
 from converters.lite.nb.read import NbModel
+from converters.lite.nb.builder import GraphTensor
 from converters.lite.nb.to_onnx import NbGraph
 from converters.report import Trace, TracedTensor
 from converters.sources.onnx import import_onnx
@@ -78,7 +79,7 @@ def trace_model(
     """Compare every tensor of `graph`, built from `nb`, with those of its source model.
 
     `source_program` is a .pdmodel, with its .pdiparams next to it, or an .onnx; `array` is the input of both, 1×3×H×W;
-    `precision` is a key of THRESHOLDS. `kept_classes` are the source's classes that a pruned recogniser has kept.
+    `precision` is a key of THRESHOLDS; a `.nb` that computes in 8-bit integers has the limit of int8. `kept_classes` are the source's classes that a pruned recogniser has kept.
 
     All tensors of both networks are in memory at once: 0.4 GB for a detector's input of 320×320 or a recogniser's of
     48×320, half as much again for a `.nb` without passes, in proportion to the pixels.
@@ -95,6 +96,8 @@ def trace_model(
             f"{source_program}: expected a .pdmodel or .onnx: others cannot be traced",
             "pass the model that the .nb was made from",
         )
+    if any(tensor.scale is not None for tensor in graph.tensors):
+        threshold = max(threshold, THRESHOLDS["int8"])
     array = np.ascontiguousarray(array, dtype=np.float32)
     source = _Source(source_program, array, kept_classes)
     return _Comparison(source, graph, nb, array, threshold).run()
@@ -440,10 +443,11 @@ class _Comparison:
         for _ in range(_MAX_ROUNDS):
             changed = False
             for place, tensor in enumerate(self._tensors):
-                match = matches[place] = self._match(place, values[tensor.name], matches)
+                match = matches[place] = self._match(place, _read(tensor, values), matches)
                 if match.reference is None or not self._agrees(match) or known.get(tensor.name) is match.reference:
                     continue
-                self._network.replace(tensor.name, self._source.read(match.reference))
+                wanted = self._source.read(match.reference)
+                self._network.replace(tensor.name, wanted if tensor.scale is None else wanted / tensor.scale)
                 known[tensor.name] = match.reference
                 changed = True
             if not changed:
@@ -499,7 +503,7 @@ class _Comparison:
                 max_abs_diff=match.max_abs_diff,
                 relative_diff=match.relative_diff,
                 agrees=self._agrees(match),
-                accumulated_diff=_compare(first[tensor.name], self._source, match.reference).relative_diff,
+                accumulated_diff=_compare(_read(tensor, first), self._source, match.reference).relative_diff,
             )
             for tensor, params, match in zip(self._tensors, self._params, matches, strict=True)
         )
@@ -544,6 +548,12 @@ class _Comparison:
             left += [place for place in new if place not in found]
             found.update(new)
         return tuple(sorted(found))
+
+
+def _read(tensor: GraphTensor, values: Mapping[str, Floats]) -> Floats:
+    """Return the values of a tensor, which the graph may hold as 8-bit integers."""
+    value = values[tensor.name]
+    return value if tensor.scale is None else value * np.float32(tensor.scale)
 
 
 def _get_diff(match: _Match) -> float:

@@ -18,6 +18,9 @@ from converters.lite.nb.builder import OpRule, Step
 
 LIMIT = 127.0
 
+# Whether a kernel writes 8-bit integers; the second pair is fc's.
+_ALIASES: Mapping[str, bool] = {"int8_out": True, "fp32_out": False, "int8out": True, "fp32out": False}
+
 _MAX_FLOAT = float(np.finfo(np.float32).max)
 
 
@@ -30,9 +33,9 @@ def read_output_scale(step: Step, slot: str) -> np.float32 | None:
     """Return the scale of the op's output; None if its kernel writes floats."""
     kernel = step.op.kernel
     alias = "" if kernel is None else kernel.alias
-    if kernel is None or kernel.precision != "int8" or alias not in ("int8_out", "fp32_out"):
-        step.fail(f"enable_int8 is set for the kernel {alias!r}, expected int8_out or fp32_out")
-    return read_scales(step, f"{slot}0_scale", 1)[0] if alias == "int8_out" else None
+    if kernel is None or kernel.precision != "int8" or alias not in _ALIASES:
+        step.fail(f"enable_int8 is set for the kernel {alias!r}, expected one of {list(_ALIASES)}")
+    return read_scales(step, f"{slot}0_scale", 1)[0] if _ALIASES[alias] else None
 
 
 def read_scales(step: Step, name: str, count: int) -> NDArray[np.float32]:

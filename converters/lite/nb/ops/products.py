@@ -7,12 +7,18 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from converters.lite.nb.builder import OpRule, OpShapes, Shape, Step
+from converters.lite.nb.ops import integers
 from converters.lite.nb.ops.elementwise import activate
 
 
 def _fc(step: Step) -> None:
-    value = step.read_floats("Input")
-    weights_name, shape = step.read_param("W")
+    is_int8 = integers.is_computed(step)
+    if is_int8:
+        value = step.read_int8("Input")
+        weights_name, shape = integers.read_integers(step, "W")
+    else:
+        value = step.read_floats("Input")
+        weights_name, shape = step.read_param("W")
     if len(shape) != 2 or step.op.attrs.get("padding_weights"):
         step.fail(f"weights of shape {list(shape)}, expected 2-D without padding")
     # As in Lite's fc, a former matmul keeps all dimensions but the last.
@@ -26,11 +32,14 @@ def _fc(step: Step) -> None:
         name = step.add("Reshape", [name, step.graph.add_ints([0] * split + [-1])])
     out = step.add("MatMul", [name, weights_name])
     kind = step.op.attrs.get("activation_type", "")
-    if step.has("Bias"):
+    if is_int8:
+        out = integers.scale_sums(step, out, "W", 2)
+    elif step.has("Bias"):
         out = step.add("Add", [out, step.read_bias(shape[1])])
     elif kind:
         step.fail(f"the fused activation {kind!r} without Bias, which the runtime skips for several rows")
-    activate(step, out, split + 1, "Out", kind, "alpha")
+    scale = integers.read_output_scale(step, "Out") if is_int8 else None
+    activate(step, out, split + 1, "Out", kind, "alpha", scale)
 
 
 def _matmul(step: Step) -> None:
@@ -109,7 +118,7 @@ def _list_rows(shapes: OpShapes) -> Mapping[str, Shape]:
 RULES: Mapping[str, OpRule] = MappingProxyType(
     {
         "batch_norm": OpRule(_batch_norm),
-        "fc": OpRule(_fc, _count_fc, activations=("relu", "relu6"), scaled_axis=(1, 2)),
+        "fc": OpRule(_fc, _count_fc, activations=("relu", "relu6"), scaled_axis=(1, 2), has_int8=True),
         "layer_norm": OpRule(_layer_norm, list_statistics=_list_rows),
         "matmul_v2": OpRule(_matmul, _count_matmul),
         "reduce_mean": OpRule(_reduce_mean),
