@@ -124,9 +124,9 @@ class Conversion:
         program = self.source.program
         for name, rounded in computed.items():
             program.set_param(name, rounded.to_float())
-        # The largest integer of a channel may be less than 127.
-        largest = {name: rounded.scales * np.float32(127) for name, rounded in computed.items()}
-        self.passes += (mark_int8(program, inputs, largest),)
+        # A channel of zeros may have the scale 0.
+        scales = {name: np.where(one.scales > 0, one.scales, np.float32(1)) for name, one in computed.items()}
+        self.passes += (mark_int8(program, inputs, scales),)
         self._write()
         data, nb = self._run_opt()
         for name, rounded in computed.items():

@@ -281,7 +281,13 @@ def _describe_cost(cost: CostTable) -> dict[str, Any]:
         "output_shapes": dict(cost.output_shapes),
         **take_figures(cost),
         "ops": [
-            {"index": op.index, "type": op.type, **take_figures(op), "output_shapes": op.output_shapes}
+            {
+                "index": op.index,
+                "type": op.type,
+                "is_int8": op.is_int8,
+                **take_figures(op),
+                "output_shapes": op.output_shapes,
+            }
             for op in cost.ops
         ],
     }
@@ -317,7 +323,7 @@ def _list_rows(one: dict[str, Any], top: int) -> Iterator[tuple[object, ...]]:
             yield f"cost_{key}", escape_text(name), _join_shape(shape)
     for op in _list_costliest(cost, top):
         shapes = " ".join(map(_join_shape, op["output_shapes"][:1]))
-        yield "cost_op", op["index"], escape_text(op["type"]), *(op[name] for name in _FIGURES), shapes
+        yield "cost_op", op["index"], _name_op(op), *(op[name] for name in _FIGURES), shapes
     for name in _FIGURES:
         yield f"cost_{name}", cost[name]
 
@@ -408,8 +414,12 @@ def _print_tables(one: dict[str, Any], top: int, console: Console) -> None:
     for op in listed:
         shapes = " ".join(map(_format_shape, op["output_shapes"][:1]))
         cells = [f"{op[name] / 1e6:,.2f}" for name in _FIGURES]
-        costs.add_row(str(op["index"]), escape_text(op["type"]), *cells, shapes)
+        costs.add_row(str(op["index"]), _name_op(op), *cells, shapes)
     console.print(costs)
+
+
+def _name_op(op: dict[str, Any]) -> str:
+    return escape_text(op["type"]) + (" (int8)" if op["is_int8"] else "")
 
 
 def _format_shape(shape: tuple[int, ...] | list[int] | None) -> str:

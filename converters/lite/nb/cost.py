@@ -4,8 +4,8 @@ Shapes come from the ONNX graph. Each op counts:
 
 - multiply-adds, for convolutions, `fc` and matrix products; other ops have few;
 - the stored bytes of its parameters;
-- the bytes of its activations, 4 per element: each input is read once, each output written once. A fused activation
-  adds nothing; `feed`, `fetch` and reshapes in place move no data.
+- the bytes of its activations, 4 per element or 1 per 8-bit integer: each input is read once, each output written
+  once. A fused activation adds nothing; `feed`, `fetch` and reshapes in place move no data.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from converters.lite.nb.to_onnx import OPSET, NbGraph, build_graph
 from converters.sources.onnx_graph import infer_shapes
 from edge_ocr.errors import ModelError
 
-ELEMENT_BYTES = 4
+FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class OpCost:
     input_shapes: tuple[Shape, ...]
     """Activations only."""
     output_shapes: tuple[Shape, ...]
+    is_int8: bool = False
+    """Whether it computes in 8-bit integers."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def compute_cost(model: NbModel, input_shapes: Mapping[str, Sequence[int]], name
     graph = build_graph(model, name)
     shapes = _infer_shapes(model, graph, given)
     params = {param.name: param.shape for param in model.params.values()}
+    integers = {tensor.name for tensor in graph.tensors if tensor.scale is not None}
     outputs: dict[str, Shape] = {}
     costs = []
     for index, (op, made) in enumerate(zip(model.blocks[0].ops, graph.ops, strict=True)):
@@ -103,23 +106,27 @@ def compute_cost(model: NbModel, input_shapes: Mapping[str, Sequence[int]], name
             inputs = {slot: tuple(known[variable] for variable in variables) for slot, variables in slots.items()}
         except KeyError as error:
             raise ModelError(f"{where}: {shorten(repr(error.args[0]))} was not computed before") from None
-        costs.append(_count(model, index, OpShapes(where, op, inputs, shapes.get(made.output or "", ()))))
+        sizes = {variable: 1 for variable, found in made.inputs.items() if found in integers}
+        size = 1 if made.output in integers else FLOAT_BYTES
+        costs.append(_count(model, index, OpShapes(where, op, inputs, shapes.get(made.output or "", ())), sizes, size))
         if op.type == "fetch":
             outputs[op.inputs["X"][0]] = inputs["X"][0]
     return CostTable(MappingProxyType(given), MappingProxyType(outputs), tuple(costs))
 
 
-def _count(model: NbModel, index: int, shapes: OpShapes) -> OpCost:
+def _count(model: NbModel, index: int, shapes: OpShapes, read_sizes: Mapping[str, int], written_size: int) -> OpCost:
+    """Return the cost of an op; sizes are bytes per element, of inputs by name, 4 if missing."""
     op, rule = shapes.op, OPS[shapes.op.type]
     names = [name for slot in shapes.inputs for name in op.inputs[slot]]
     read = zip(names, (shape for found in shapes.inputs.values() for shape in found), strict=True)
-    activations = tuple(shape for name, shape in read if name not in model.params)
+    activations = [(name, shape) for name, shape in read if name not in model.params]
     written = [shapes.output] if shapes.output else []
     written += [shape for slot, shape in rule.list_statistics(shapes).items() if op.outputs.get(slot)]
-    read_bytes, written_bytes = sum(map(_count_bytes, activations)), sum(map(_count_bytes, written))
+    read_bytes = sum(math.prod(shape) * read_sizes.get(name, FLOAT_BYTES) for name, shape in activations)
+    written_bytes = sum(map(math.prod, written)) * written_size
     if rule.traffic is Traffic.VIEW:
-        read_bytes = _count_bytes(shapes.inputs["X"][0])
-        if read_bytes != written_bytes:
+        read_bytes = written_bytes
+        if math.prod(shapes.inputs["X"][0]) != math.prod(shapes.output):
             shapes.fail(f"an input of shape {list(shapes.inputs['X'][0])} cannot take the shape {list(shapes.output)}")
         if op.attrs.get("inplace") is True:
             read_bytes = written_bytes = 0
@@ -136,13 +143,10 @@ def _count(model: NbModel, index: int, shapes: OpShapes) -> OpCost:
         param_bytes=sum(len(model.params[name].data) for name in names if name in model.params),
         read_bytes=read_bytes,
         written_bytes=written_bytes,
-        input_shapes=activations,
+        input_shapes=tuple(shape for _, shape in activations),
         output_shapes=tuple(written),
+        is_int8=op.attrs.get("enable_int8") is True,
     )
-
-
-def _count_bytes(shape: Shape) -> int:
-    return math.prod(shape) * ELEMENT_BYTES
 
 
 def _is_too_small(node: NodeProto, shape: Shape) -> bool:
