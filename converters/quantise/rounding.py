@@ -21,11 +21,13 @@ Floats = NDArray[np.float64]
 # more finely.
 _CLIPS = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 0.75, 0.7, 0.65)
 
-# Added to the variance of every input, as a share of their mean: inputs elsewhere vary in more ways than those measured.
+# Added to the variance of every input, as a share of their mean: elsewhere, inputs vary in more ways.
 _DAMPING = 0.01
 
 # Weights that are rounded before their error is passed on to all others at once.
 _BLOCK = 64
+MEANSHARE = 1.0
+PRIOR = 1.0
 
 
 def round_calibrated(
@@ -44,7 +46,7 @@ def round_calibrated(
     if rows.shape[1] != size or len(rows) % groups:
         raise ValueError(f"statistics of {groups} groups of {size} inputs for weights of shape {weights.shape}")
     wanted = rows.reshape(groups, -1, size).astype(np.float64)
-    centred = statistics.gram - statistics.mean[:, :, None] * statistics.mean[:, None, :]
+    centred = _spread_variance(statistics)
     limit = 2 ** (bits - 1) - 1
     largest = np.abs(wanted).max(axis=2, keepdims=True)
     order, factor = _factorise(centred)
@@ -74,15 +76,26 @@ def _round(values: Floats) -> Floats:
     return np.copysign(np.floor(np.abs(values) + 0.5), values)
 
 
+def _spread_variance(statistics: LayerStatistics) -> Floats:
+    """Return the covariance of the inputs, as far as the windows are enough to tell it: groups × size × size.
+
+    Few windows show correlations that are none. A mean of few is uncertain, too.
+    """
+    count, size = statistics.windows, statistics.mean.shape[-1]
+    square = statistics.mean[:, :, None] * statistics.mean[:, None, :]
+    covariance: Floats = statistics.gram - square * (1 - 1 / max(count, 1) * MEANSHARE)
+    shrunk = covariance * (count / (count + PRIOR * size))
+    variances = np.maximum(np.einsum("gii->gi", covariance), 0)
+    damping = variances.mean(axis=1, keepdims=True) * _DAMPING
+    np.einsum("gii->gi", shrunk)[:] = variances + np.where(damping, damping, 1)
+    return shrunk
+
+
 def _factorise(gram: Floats) -> tuple[NDArray[np.int64], Floats]:
     """Return in which order to round, and the upper triangular R with R·Rᵀ = gram, damped, in that order."""
-    size = gram.shape[-1]
-    variances = np.maximum(np.einsum("gii->gi", gram), 0)
     # Inputs that vary most first: later ones make up for them.
-    order = np.argsort(-variances, axis=1, kind="stable")
+    order = np.argsort(-np.einsum("gii->gi", gram), axis=1, kind="stable")
     ordered = np.take_along_axis(np.take_along_axis(gram, order[:, :, None], 1), order[:, None, :], 2)
-    damping = variances.mean(axis=1) * _DAMPING
-    ordered += np.where(damping, damping, 1)[:, None, None] * np.eye(size)
     return order, np.linalg.cholesky(ordered[:, ::-1, ::-1])[:, ::-1, ::-1]
 
 
