@@ -21,7 +21,7 @@ from converters.quantise.judge import Judge, Loss, open_judge
 from converters.quantise.layers import Layer, list_layers
 from converters.quantise.pictures import Calibration, read_calibration
 from converters.quantise.rounding import round_calibrated
-from converters.quantise.scales import choose_input_absmax, is_candidate
+from converters.quantise.scales import choose_input_absmax, list_candidates, order_candidates
 from converters.quantise.search import drop_needless, find_fewest, rank
 from converters.quantise.simulate import simulate
 from converters.quantise.statistics import LayerStatistics, measure_statistics
@@ -240,7 +240,9 @@ class _Search:
         self._report(f"{kind}: {what}: {found}")
         return drop <= most + _EPSILON
 
-    def _measure_divergence(self, network: _Network, storage: Mapping[str, Storage], inputs: Mapping[str, float]) -> float:
+    def _measure_divergence(
+        self, network: _Network, storage: Mapping[str, Storage], inputs: Mapping[str, float]
+    ) -> float:
         key = f"divergence {network.kind}:{_name(storage, inputs)}"
 
         def measure() -> float:
@@ -283,36 +285,47 @@ class _Search:
             place = order.index(name) + 1
             least = "int8" if "int8" in network.storage.values() else "int16"
             network.reasons[name] = (
-                f"{least} keeps the limit here" if kept_in == least
+                f"{least} keeps the limit here"
+                if kept_in == least
                 else f"{least} breaks the limit; {place} of {len(order)} by divergence per byte"
             )
 
     def _choose_inputs(self, network: _Network) -> None:
-        kind = network.kind
-        wanted = {}
-        for name, layer in network.layers.items():
-            measured = network.statistics.get(name)
-            if measured is not None and network.storage[name] == "int8" and is_candidate(layer):
-                wanted[name] = choose_input_absmax(measured.histogram, measured.span)
-        if not wanted:
+        kind, statistics = network.kind, network.statistics
+        port = network.nb.inputs[0]
+        cost = compute_cost(network.nb, {port.name: _SHAPES[kind]})
+        candidates = [
+            one
+            for one in list_candidates(network.nb, cost)
+            if one.weights in statistics and network.storage.get(one.weights) == "int8"
+        ]
+        if not candidates:
             return
-        self._report(f"{kind}: measuring each of {len(wanted)} layers that could compute in int8 alone")
+        wanted = {
+            one.weights: choose_input_absmax(statistics[one.weights].histogram, statistics[one.weights].span)
+            for one in candidates
+        }
+        self._report(f"{kind}: measuring each of {len(wanted)} layers in int8 alone that it would make faster")
         plain: dict[str, Storage] = dict.fromkeys(network.layers, "fp32")
         harm = {name: self._measure_divergence(network, plain, {name: absmax}) for name, absmax in wanted.items()}
-        order = rank(list(wanted), harm, _count_madds(network.nb, kind))
+        # The worst first.
+        order = [one.weights for one in order_candidates(candidates, harm)][::-1]
 
         def holds(left_out: Iterable[str]) -> bool:
             chosen = {name: absmax for name, absmax in wanted.items() if name not in set(left_out)}
-            what = f"{len(chosen)} of {len(wanted)} layers compute in int8"
-            return self._holds(network, network.storage, chosen, what)
+            return self._holds(
+                network, network.storage, chosen, f"{len(chosen)} of {len(wanted)} layers compute in int8"
+            )
 
         count = find_fewest(len(order), lambda count: holds(order[:count]))
         kept = order if count is None else drop_needless(order[:count][::-1], holds, _TRIES)
         network.inputs = {name: absmax for name, absmax in wanted.items() if name not in kept}
         for place, name in enumerate(order, 1):
             network.divergence[name] = harm[name]
-            text = "computing in int8 keeps the limit" if name in network.inputs else "computing in int8 breaks the limit"
-            network.reasons[name] = f"{text}; {place} of {len(order)} by divergence per multiply-add"
+            text = (
+                "computing in int8 keeps the limit" if name in network.inputs else "computing in int8 breaks the limit"
+            )
+            network.reasons[name] = f"{text}; {place} of {len(order)} by divergence for the instructions saved"
 
 
 def _name(storage: Mapping[str, Storage], inputs: Mapping[str, float]) -> str:
@@ -320,14 +333,5 @@ def _name(storage: Mapping[str, Storage], inputs: Mapping[str, float]) -> str:
     return digest(repr((sorted(one for one in storage.items() if one[1] != "fp32"), sorted(inputs.items()))).encode())
 
 
-# A line of usual width, and a page; the ratio between layers hardly depends on it.
+# A page and a line of usual sizes; the ratio between layers hardly depends on them.
 _SHAPES: Mapping[Kind, tuple[int, ...]] = MappingProxyType({"det": (1, 3, 640, 640), "rec": (1, 3, 48, 320)})
-
-
-def _count_madds(nb: NbModel, kind: Kind) -> dict[str, float]:
-    """Return the multiply-adds of each op, by name of its weights."""
-    port = nb.inputs[0]
-    shape = tuple(size if size > 0 else given for size, given in zip(port.shape or (), _SHAPES[kind], strict=True))
-    costs = compute_cost(nb, {port.name: shape}).ops
-    return {name: float(cost.madds) for op, cost in zip(nb.blocks[0].ops, costs, strict=True)
-            for names in op.inputs.values() for name in names if name in nb.params}

@@ -238,5 +238,9 @@ def _compare(picture: Picture, before: Sequence[TextLine], after: Sequence[TextL
 
 def _add(a: Loss, b: Loss) -> Loss:
     return Loss(
-        a.lines + b.lines, a.changed + b.changed, a.wanted + b.wanted, a.exact_before + b.exact_before, a.exact + b.exact
+        a.lines + b.lines,
+        a.changed + b.changed,
+        a.wanted + b.wanted,
+        a.exact_before + b.exact_before,
+        a.exact + b.exact,
     )

@@ -337,12 +337,10 @@ def _list_tolerances(promise: Mapping[str, Any] | None) -> Iterable[Tolerance]:
     if promise is None:
         return TOLERANCES
     most = float(promise["max_drop"])
-    figure, limit = ("accuracy.exact_drop", most) if promise["measure"] == "exact_lines" else (
-        "texts.equal_share", 1 - most
+    figure, limit = (
+        ("accuracy.exact_drop", most) if promise["measure"] == "exact_lines" else ("texts.equal_share", 1 - most)
     )
-    return [
-        replace(one, values={**one.values, "int8": limit}) if one.figure == figure else one for one in TOLERANCES
-    ]
+    return [replace(one, values={**one.values, "int8": limit}) if one.figure == figure else one for one in TOLERANCES]
 
 
 # Figures that are shares of lines or boxes, and the figure with their number.

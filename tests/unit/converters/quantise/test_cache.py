@@ -11,8 +11,13 @@ from edge_ocr.config import load_config
 
 
 def build(seed):
-    return {"rec": build_model([feed("x"), make_op("relu", {"X": "x"}, {"Out": "y"}), fetch("y")],
-                               {"x": (-1, 3, -1, -1)}, {"w": draw(2, seed=seed)})}
+    return {
+        "rec": build_model(
+            [feed("x"), make_op("relu", {"X": "x"}, {"Out": "y"}), fetch("y")],
+            {"x": (-1, 3, -1, -1)},
+            {"w": draw(2, seed=seed)},
+        )
+    }
 
 
 @pytest.fixture

@@ -19,7 +19,14 @@ def test_layers_in_order_with_their_biases():
         make_op("fc", {"Input": "r", "W": "v", "Bias": "b"}, {"Out": "y"}, op_type="matmul_v2"),
     )
     first, second = list_layers(nb)
-    assert (first.name, first.op_type, first.axis, first.bias, first.groups, first.index) == ("w", "conv2d", 0, "c", 1, 0)
+    assert (first.name, first.op_type, first.axis, first.bias, first.groups, first.index) == (
+        "w",
+        "conv2d",
+        0,
+        "c",
+        1,
+        0,
+    )
     assert (second.name, second.axis, second.bias, second.index, second.count) == ("v", 1, "b", 1, 20)
 
 
@@ -39,7 +46,9 @@ def test_layers_that_are_integers_already_are_left_alone():
     quantised = {"quantization_type": "post_weight_channel_wise_abs_max", "quantize_weight_bits": 8}
     nb = build(
         {"w": draw(3, 3, 1, 1), "v": draw(3, 3, 1, 1)},
-        make_op("conv2d", {"Input": "x", "Filter": "w"}, {"Output": "a"}, **CONV, **quantised, w_quant_scale=(1.0,) * 3),
+        make_op(
+            "conv2d", {"Input": "x", "Filter": "w"}, {"Output": "a"}, **CONV, **quantised, w_quant_scale=(1.0,) * 3
+        ),
         make_op("conv2d", {"Input": "a", "Filter": "v"}, {"Output": "y"}, **CONV, enable_int8=True),
     )
     assert list_layers(nb) == ()
