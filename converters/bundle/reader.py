@@ -463,14 +463,19 @@ def _read_model(folder: Path, kind: Kind, manifest: Mapping[str, Any]) -> tuple[
 
 def _list_precision_problems(model: NbModel, kind: Kind, manifest: Mapping[str, Any]) -> list[str]:
     """Return where the weights of a model are not stored, or computed with, as the manifest says."""
-    precision, problems = manifest["precision"], []
-    listed = {one["layer"]: one for one in (manifest["quantisation"] or {"layers": {}})["layers"].get(kind, ())}
+    precision, chosen, problems = manifest["precision"], manifest.get("quantisation"), []
+    if chosen is None:
+        # Bundles of fp32, and those that edge-ocr made before it chose layer by layer.
+        widths = {op.quantisation.bits for op in model.blocks[0].ops if op.quantisation is not None}
+        wanted_widths: set[int] | None = {"fp32": set[int](), "int16": {16}, "int8": {8}}.get(precision)
+        return [f"its weights have {sorted(widths) or 'no'} bits, expected {precision}"] * (widths != wanted_widths)
+    listed = {one["layer"]: one for one in chosen["layers"].get(kind, ())}
     for op in model.blocks[0].ops:
         bits = 8 if op.attrs.get("enable_int8") is True else None if op.quantisation is None else op.quantisation.bits
         names = [name for slot in ("Filter", "W") for name in op.inputs.get(slot, ())]
         layer = next((listed.pop(name) for name in names if name in listed), None)
         if layer is None:
-            # fp32 lists nothing; other ops than these are not rounded.
+            # Other ops than these are not rounded.
             if bits is not None and op.type in ("conv2d", "fc", "depthwise_conv2d"):
                 problems.append(f"the weights of {names or op.type} have {bits} bits, expected floats")
             continue

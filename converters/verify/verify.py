@@ -87,7 +87,7 @@ def verify_bundle(
     checks = [*inspection.checks, check]
     if not check.passed:
         return _write_up(folder, bundle.manifest, checks, options.runner, "not run", notes=bundle.notes)
-    promise = (bundle.manifest["quantisation"] or {}).get("promise")
+    promise = (bundle.manifest.get("quantisation") or {}).get("promise")
     if promise is not None and promise["measure"] == "exact_lines" and not options.images and options.truth is None:
         # The promise is about known texts.
         options = replace(options, truth=find_pictures_folder() / LABELS)
