@@ -160,7 +160,7 @@ class _Probe:
         for name, layer in self._layers.items():
             if layer.windows:
                 seen = _merge([self._inputs[source] for source in layer.reads])
-                gram, mean = layer.gram / layer.windows, layer.total / layer.windows
+                gram, mean = (np.asarray(total / layer.windows) for total in (layer.gram, layer.total))
                 found[name] = LayerStatistics(gram, mean, layer.windows, seen.absmax, seen.histogram, seen.span)
         return found
 
@@ -233,6 +233,10 @@ class _Window:
         kernel, strides, dilations = (tuple(attrs[name]) for name in ("kernel_shape", "strides", "dilations"))
         return cls(kernel, strides, dilations, tuple(attrs["pads"]) if "pads" in attrs else None)
 
+    @property
+    def area(self) -> int:
+        return math.prod(self.kernel)
+
     def take(self, values: NDArray[np.float32], limit: int) -> NDArray[np.float32]:
         """Return at most `limit` windows of N × C × H × W, as windows × C × kh × kw."""
         height, width = values.shape[2:]
@@ -280,10 +284,17 @@ class _Layer:
             rows = values.reshape(-1, self._size)
             taken = rows[_spread(len(rows), limit)]
         else:
-            taken = window.take(values, limit)
-        # windows × groups × size
+            # A group has fewer weights, which fewer windows tell as well.
+            taken = window.take(values, limit if values.shape[1] * window.area == self._size else limit // 8)
         taken = taken.reshape(len(taken), -1, self._size)
-        columns = np.ascontiguousarray(taken.transpose(1, 2, 0))
-        self.gram = self.gram + (columns @ columns.transpose(0, 2, 1)).astype(np.float64)
+        if taken.shape[1] == 1:
+            gram = (taken[:, 0].T @ taken[:, 0])[None]
+        else:
+            columns = np.ascontiguousarray(taken.transpose(1, 2, 0))
+            gram = columns @ columns.transpose(0, 2, 1)
+        if self.windows:
+            self.gram += gram
+        else:
+            self.gram = gram.astype(np.float64)
         self.total = self.total + taken.sum(axis=0, dtype=np.float64)
         self.windows += len(taken)
