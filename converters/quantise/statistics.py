@@ -275,7 +275,7 @@ class _Layer:
         self.reads: dict[str, list[_Window | None]] = {}
         """By input: the windows over it; None for fc."""
         self._size = math.prod(shape[1:]) if len(shape) == 4 else shape[0]
-        self.gram: NDArray[np.float64] | float = 0.0
+        self.gram: NDArray[np.float64] = np.zeros(0)
         self.total: NDArray[np.float64] | float = 0.0
         self.windows = 0
 
@@ -292,9 +292,8 @@ class _Layer:
         else:
             columns = np.ascontiguousarray(taken.transpose(1, 2, 0))
             gram = columns @ columns.transpose(0, 2, 1)
-        if self.windows:
-            self.gram += gram
-        else:
-            self.gram = gram.astype(np.float64)
+        if not self.windows:
+            self.gram = np.zeros(gram.shape)
+        self.gram += gram
         self.total = self.total + taken.sum(axis=0, dtype=np.float64)
         self.windows += len(taken)
