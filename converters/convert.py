@@ -15,12 +15,12 @@ import numpy as np
 from converters.graph.passes import PassReport, run_passes
 from converters.graph.passes.mark_int8 import mark_int8
 from converters.lite.nb.read import NbModel, normalise, parse_nb
-from converters.lite.nb.rounded import BITS, round_weights
+from converters.lite.nb.rounded import Rounded
 from converters.lite.nb.write import edit_nb
 from converters.lite.opt import check_support, run_opt
 from converters.lite.toolchain import OptToolchain
-from converters.quantise.choice import ModelChoice
 from converters.plan import ExportedModel, ExportOptions, FileEntry, SourceModel
+from converters.quantise.choice import ModelChoice
 from converters.sources import list_source_files, read_model_program
 from converters.sources.program import read_signature
 from converters.text import Report
@@ -106,12 +106,12 @@ class Conversion:
     def finish(self, choice: ModelChoice | None) -> ExportedModel:
         """Return the model with weights stored, and layers computing, as chosen; None keeps float32."""
         with self._timed():
-            data, rounded, biases = self._plain[0], {}, {}
-            if choice is not None:
-                rounded, biases = dict(choice.rounded), choice.biases
-                if choice.inputs:
-                    computed = {name: rounded.pop(name) for name in choice.inputs}
-                    data = self._compute_in_int8(choice.inputs, computed)
+            data = self._plain[0]
+            rounded = {} if choice is None else dict(choice.rounded)
+            biases = {} if choice is None else choice.biases
+            if choice is not None and choice.inputs:
+                computed = {name: rounded.pop(name) for name in choice.inputs}
+                data = self._compute_in_int8(choice.inputs, computed)
             # Without rounded weights, too, the program becomes smaller.
             data = edit_nb(data, rounded, biases, where=self._where)
             nb = parse_nb(data, self._where)

@@ -1,47 +1,54 @@
-"""Keeps measurements of a search, so that the next one for the same models and pictures starts from them."""
+"""Keeps measurements and rounded weights, so that the next export of the same models on the same pictures is fast."""
 
 from __future__ import annotations
 
 import hashlib
-import json
+import io
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.bundle.manifest import describe_settings
 from converters.lite.nb.read import NbModel
 from converters.quantise.pictures import Calibration
 from edge_ocr import __version__
+from edge_ocr.config import PipelineConfig
 from edge_ocr.core.files import write_file
 from edge_ocr.errors import UsageError
 from edge_ocr.models.store import store_root
 from edge_ocr.models.types import Kind
 
-# Files are small, but nobody looks at them.
-_MAX_FILES = 50
+# Of 2 to 10 MB.
+_MAX_FILES = 30
 
 # Rises when rounding or measuring changes.
 _FORMAT = 1
 
+_DAMAGED = (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile)
+
 
 class Cache:
-    """Numbers by the text that says how to measure them."""
+    """Arrays by the text that says how to make them."""
 
-    def __init__(self, known: dict[str, Any]) -> None:
-        self._known = known
+    def __init__(self, known: dict[str, NDArray[Any]]) -> None:
+        self.known = known
         self.is_changed = False
 
-    def get(self, key: str, measure: Callable[[], Any]) -> Any:
-        """Return the number, or list of numbers, for `key`; measure it if it is not known."""
-        if key not in self._known:
-            self._known[key] = measure()
+    def get(self, key: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """Return the array for `key`; make it if it is not known."""
+        if key not in self.known:
+            self.known[key] = make()
             self.is_changed = True
-        return self._known[key]
+        return self.known[key]
 
-    @property
-    def known(self) -> Mapping[str, Any]:
-        """Return everything that is known."""
-        return self._known
+    def get_number(self, key: str, measure: Callable[[], float]) -> float:
+        """Return the number for `key`; measure it if it is not known."""
+        return float(self.get(key, lambda: np.array(measure(), dtype=np.float64)))
 
 
 def digest(data: bytes) -> str:
@@ -50,30 +57,32 @@ def digest(data: bytes) -> str:
 
 
 @contextmanager
-def open_cache(models: Mapping[Kind, NbModel], calibration: Calibration) -> Iterator[Cache]:
-    """Yield what earlier searches measured for these models and pictures; keep what is new, also after a failure.
+def open_cache(models: Mapping[Kind, NbModel], config: PipelineConfig, calibration: Calibration) -> Iterator[Cache]:
+    """Yield what earlier exports measured for the same models, settings and pictures; keep what is new at the end.
 
     A cache that cannot be read or written costs time only.
     """
-    path = store_root() / "quantise" / f"{_name(models, calibration)}.json"
-    known: Any = {}
-    with suppress(OSError, ValueError, RecursionError):
-        known = json.loads(path.read_bytes())
-    cache = Cache(known if isinstance(known, dict) else {})
+    path = store_root() / "quantise" / f"{_name(models, config, calibration)}.npz"
+    known: dict[str, NDArray[Any]] = {}
+    with suppress(*_DAMAGED), np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+        known = dict(stored)
+    cache = Cache(known)
     try:
         yield cache
     finally:
         if cache.is_changed:
+            content = io.BytesIO()
+            arrays: Any = cache.known
+            np.savez(content, **arrays)
             with suppress(OSError, UsageError):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_file(path, json.dumps(cache.known, sort_keys=True).encode())
-                for old in sorted(path.parent.glob("*.json"), key=lambda one: one.stat().st_mtime)[:-_MAX_FILES]:
+                write_file(path, content.getvalue())
+                for old in sorted(path.parent.glob("*.npz"), key=lambda one: one.stat().st_mtime)[:-_MAX_FILES]:
                     old.unlink()
 
 
-def _name(models: Mapping[Kind, NbModel], calibration: Calibration) -> str:
+def _name(models: Mapping[Kind, NbModel], config: PipelineConfig, calibration: Calibration) -> str:
     """Return a key for everything that a measurement depends on."""
-    found = hashlib.sha256(f"{__version__} {_FORMAT}".encode())
+    found = hashlib.sha256(f"{__version__} {_FORMAT} {describe_settings(config)!r}".encode())
     for package in ("numpy", "onnx", "openvino", "onnxruntime"):
         with suppress(PackageNotFoundError):
             found.update(f" {package} {version(package)}".encode())

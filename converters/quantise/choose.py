@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -76,48 +77,97 @@ def choose_integers(
     the networks.
     """
     if options.precision == "int16":
-        return _finish({kind: _Network(kind, nb, {}, "int16") for kind, nb in models.items()})
+        return _finish({kind: _Network(kind, nb, None, "int16") for kind, nb in models.items()})
     is_searched = options.precision == "auto" or options.computes_int8
     calibration = read_calibration(options.calibrate, config.input)
     report(f"calibrating on {len(calibration.pictures)} {calibration.name}")
-    try:
-        images = (picture.image for picture in calibration.pictures)
-        statistics = measure_statistics(models, config, charset, images)
-        if not statistics.get("rec"):
-            raise InputError(
-                f"no text was found in the {len(calibration.pictures)} calibration pictures, so nothing can be measured",
-                "give pictures with text (--calibrate)",
-            )
-    except (InputError, NotVerifiedError) as error:
-        if is_searched or options.calibrate:
-            raise
-        report(f"WARNING: weights are rounded to the nearest integers: {error.message}")
-        return _finish({kind: _Network(kind, nb, {}, "int8") for kind, nb in models.items()})
-    networks = {
-        kind: _Network(kind, models[kind], statistics.get(kind, {}), "int8") for kind in _ORDER if kind in models
-    }
-    promise = None
-    if is_searched:
-        with (
-            open_judge(models, config, charset, calibration.pictures) as judge,
-            open_cache(models, calibration) as cache,
-        ):
-            promise = _Search(judge, networks, calibration, options, cache, report).run()
-    return _finish(networks, promise, calibration.label)
+    with open_cache(models, config, calibration) as cache:
+        inputs = _Inputs(lambda: measure_statistics(models, config, charset, calibration.images), cache)
+        try:
+            if not cache.get_number("lines", inputs.count_lines):
+                raise InputError(
+                    f"no text was found in the {len(calibration.pictures)} calibration pictures, so nothing can be "
+                    "measured",
+                    "give pictures with text (--calibrate)",
+                )
+        except (InputError, NotVerifiedError) as error:
+            if is_searched or options.calibrate:
+                raise
+            report(f"WARNING: weights are rounded to the nearest integers: {error.message}")
+            return _finish({kind: _Network(kind, nb, None, "int8") for kind, nb in models.items()})
+        networks = {kind: _Network(kind, models[kind], inputs, "int8") for kind in _ORDER if kind in models}
+        promise = None
+        if is_searched:
+            with open_judge(models, config, charset, calibration.pictures) as judge:
+                promise = _Search(judge, networks, calibration, options, cache, report).run()
+        return _finish(networks, promise, calibration.label)
 
 
 def _finish(networks: Mapping[Kind, _Network], promise: Promise | None = None, pictures: str = "") -> Choices:
     return Choices({kind: network.finish() for kind, network in networks.items()}, promise, pictures)
 
 
+class _Inputs:
+    """What the layers' inputs look like; measured when something is asked that the cache does not know."""
+
+    def __init__(self, measure: Callable[[], Mapping[Kind, Mapping[str, LayerStatistics]]], cache: Cache) -> None:
+        self._measure = measure
+        self._cache = cache
+
+    @cached_property
+    def _statistics(self) -> Mapping[Kind, Mapping[str, LayerStatistics]]:
+        return self._measure()
+
+    def count_lines(self) -> float:
+        """Return a number above 0 if the recogniser ran."""
+        return float(len(self._statistics.get("rec", {})))
+
+    def choose_absmax(self, kind: Kind, name: str) -> float:
+        """Return the largest input that int8 is to hold; 0 for a layer that cannot be rounded."""
+
+        def measure() -> float:
+            measured = self._statistics.get(kind, {}).get(name)
+            if measured is None or measured.absmax == 0:
+                return 0.0
+            return choose_input_absmax(measured.histogram, measured.span)
+
+        return self._cache.get_number(f"absmax {kind} {name}", measure)
+
+    def round(self, kind: Kind, nb: NbModel, layer: Layer, bits: int) -> tuple[Rounded, NDArray[np.float32] | None]:
+        """Return a layer's integers, and its corrected bias if it has one."""
+        weights = nb.params[layer.name].to_array()
+        key = f"{bits} {kind} {layer.name}"
+        made: list[tuple[Rounded, NDArray[np.float32]]] = []
+
+        def make() -> tuple[Rounded, NDArray[np.float32]]:
+            if not made:
+                measured = self._statistics.get(kind, {}).get(layer.name)
+                if measured is None:
+                    rounded = round_nearest(weights, layer.axis, bits)
+                    made.append((rounded, np.zeros(len(rounded.scales), dtype=np.float32)))
+                else:
+                    has_bias = layer.bias is not None
+                    made.append(round_calibrated(weights, layer.axis, bits, measured, has_bias=has_bias))
+            return made[0]
+
+        values = self._cache.get(f"values {key}", lambda: make()[0].values)
+        scales = self._cache.get(f"scales {key}", lambda: make()[0].scales)
+        correction = self._cache.get(f"correction {key}", lambda: make()[1])
+        rounded = Rounded(values, scales, layer.axis)
+        if layer.bias is None:
+            return rounded, None
+        bias = nb.params[layer.bias].to_array()
+        return rounded, (bias + correction.reshape(bias.shape)).astype(np.float32)
+
+
 class _Network:
     """The state of the choice for one network."""
 
-    def __init__(self, kind: Kind, nb: NbModel, statistics: Mapping[str, LayerStatistics], storage: Storage) -> None:
+    def __init__(self, kind: Kind, nb: NbModel, measured: _Inputs | None, storage: Storage) -> None:
         self.kind: Kind = kind
         self.nb = nb
         self.layers = {layer.name: layer for layer in list_layers(nb)}
-        self.statistics = statistics
+        self.measured = measured
         self.storage: dict[str, Storage] = dict.fromkeys(self.layers, storage)
         self.inputs: dict[str, float] = {}
         self.divergence: dict[str, float] = {}
@@ -126,21 +176,13 @@ class _Network:
 
     def round(self, name: str, storage: Storage) -> tuple[Rounded, NDArray[np.float32] | None]:
         """Return a layer's integers, and its corrected bias if it has one."""
-        known = self._rounded.get((name, storage))
-        if known is None:
-            known = self._rounded[name, storage] = self._round(self.layers[name], BITS[storage])
-        return known
-
-    def _round(self, layer: Layer, bits: int) -> tuple[Rounded, NDArray[np.float32] | None]:
-        weights = self.nb.params[layer.name].to_array()
-        measured = self.statistics.get(layer.name)
-        if measured is None:
-            return round_nearest(weights, layer.axis, bits), None
-        rounded, correction = round_calibrated(weights, layer.axis, bits, measured)
-        if layer.bias is None:
-            return rounded, None
-        bias = self.nb.params[layer.bias].to_array()
-        return rounded, (bias + correction.reshape(bias.shape)).astype(np.float32)
+        if (name, storage) not in self._rounded:
+            layer, bits = self.layers[name], BITS[storage]
+            if self.measured is not None:
+                self._rounded[name, storage] = self.measured.round(self.kind, self.nb, layer, bits)
+            else:
+                self._rounded[name, storage] = round_nearest(self.nb.params[name].to_array(), layer.axis, bits), None
+        return self._rounded[name, storage]
 
     def apply(self, storage: Mapping[str, Storage]) -> tuple[dict[str, Rounded], dict[str, NDArray[np.float32]]]:
         """Return the integers of these layers, and the biases that go with them, by name."""
@@ -223,7 +265,8 @@ class _Search:
 
     def _judge_all(self, variants: Mapping[Kind, onnx.ModelProto], names: Mapping[Kind, str]) -> Loss:
         key = "loss " + " ".join(f"{kind}:{names[kind]}" for kind in sorted(names))
-        return Loss(*self._cache.get(key, lambda: list(self._judge.judge(variants).to_tuple())))
+        counts = self._cache.get(key, lambda: np.array(self._judge.judge(variants).to_tuple()))
+        return Loss(*map(int, counts))
 
     def _holds(self, network: _Network, storage: Mapping[str, Storage], inputs: Mapping[str, float], what: str) -> bool:
         """Return whether the limit holds with this for one network, and what was chosen for those before it."""
@@ -249,7 +292,7 @@ class _Search:
             model = network.simulate(self._judge, storage, inputs)
             return self._judge.measure_divergence(network.kind, model)
 
-        return float(self._cache.get(key, measure))
+        return self._cache.get_number(key, measure)
 
     # --- choosing
 
@@ -291,20 +334,18 @@ class _Search:
             )
 
     def _choose_inputs(self, network: _Network) -> None:
-        kind, statistics = network.kind, network.statistics
+        kind, measured = network.kind, network.measured
         port = network.nb.inputs[0]
         cost = compute_cost(network.nb, {port.name: _SHAPES[kind]})
-        candidates = [
-            one
-            for one in list_candidates(network.nb, cost)
-            if one.weights in statistics and network.storage.get(one.weights) == "int8"
-        ]
-        if not candidates:
+        wanted: dict[str, float] = {}
+        candidates = []
+        for one in list_candidates(network.nb, cost):
+            absmax = 0.0 if measured is None else measured.choose_absmax(kind, one.weights)
+            if absmax > 0 and network.storage.get(one.weights) == "int8":
+                wanted[one.weights] = absmax
+                candidates.append(one)
+        if not wanted:
             return
-        wanted = {
-            one.weights: choose_input_absmax(statistics[one.weights].histogram, statistics[one.weights].span)
-            for one in candidates
-        }
         self._report(f"{kind}: measuring each of {len(wanted)} layers in int8 alone that it would make faster")
         plain: dict[str, Storage] = dict.fromkeys(network.layers, "fp32")
         harm = {name: self._measure_divergence(network, plain, {name: absmax}) for name, absmax in wanted.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 from converters.bundle.pictures import find_pictures_folder
 from converters.verify.pictures import LABELS, Picture, list_pictures
 from edge_ocr.config import InputSettings
+from edge_ocr.core.types import BgrImage
 from edge_ocr.errors import InputError
 
 # Decoded pictures stay in memory.
@@ -21,6 +22,11 @@ class Calibration:
 
     pictures: tuple[Picture, ...]
     are_shipped: bool
+
+    @property
+    def images(self) -> list[BgrImage]:
+        """Return the decoded pictures."""
+        return [picture.image for picture in self.pictures]
 
     @property
     def name(self) -> str:

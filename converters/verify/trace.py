@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.graph.passes.affine import read_affine
-from converters.lite.nb.read import NbModel
 from converters.lite.nb.builder import GraphTensor
+from converters.lite.nb.read import NbModel
 from converters.lite.nb.to_onnx import NbGraph
 from converters.report import Trace, TracedTensor
 from converters.sources.onnx import import_onnx

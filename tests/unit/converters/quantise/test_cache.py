@@ -9,6 +9,8 @@ from converters.quantise.cache import open_cache
 from converters.quantise.pictures import read_calibration
 from edge_ocr.config import load_config
 
+CONFIG = load_config("OCR")
+
 
 def build(seed):
     return {
@@ -22,7 +24,7 @@ def build(seed):
 
 @pytest.fixture
 def calibration():
-    return read_calibration((), load_config("OCR").input)
+    return read_calibration((), CONFIG.input)
 
 
 @pytest.fixture
@@ -32,8 +34,8 @@ def store(monkeypatch, tmp_path):
 
 
 def measure(models, calibration, value):
-    with open_cache(models, calibration) as cache:
-        return cache.get("key", lambda: value)
+    with open_cache(models, CONFIG, calibration) as cache:
+        return cache.get_number("key", lambda: value)
 
 
 def test_known_measurements_are_not_made_again(store, calibration):
@@ -47,13 +49,13 @@ def test_known_measurements_are_not_made_again(store, calibration):
 
 
 def test_a_failure_keeps_what_was_measured(store, calibration):
-    with pytest.raises(KeyError), open_cache(build(1), calibration) as cache:
-        cache.get("key", lambda: 1.5)
+    with pytest.raises(KeyError), open_cache(build(1), CONFIG, calibration) as cache:
+        cache.get_number("key", lambda: 1.5)
         raise KeyError
     assert measure(build(1), calibration, 2.5) == 1.5
 
 
-@pytest.mark.parametrize("content", [b"", b"[1]", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"[1]", b"\xff", b"PK\3\4" * 100])
 def test_a_damaged_cache_is_as_none(store, calibration, content):
     measure(build(1), calibration, 1.5)
     (path,) = store.iterdir()
