@@ -215,7 +215,7 @@ def make_home(default_models, tmp_path_factory) -> Callable[[], Path]:
 
     def make() -> Path:
         home = tmp_path_factory.mktemp("home")
-        for area in ("models", "opt", "paddle2onnx"):
+        for area in ("models", "opt", "paddle2onnx", "quantise"):
             (store_root() / area).mkdir(parents=True, exist_ok=True)
             (home / area).symlink_to(store_root().absolute() / area, target_is_directory=True)
         return home

@@ -464,7 +464,7 @@ def _read_model(folder: Path, kind: Kind, manifest: Mapping[str, Any]) -> tuple[
 def _list_precision_problems(model: NbModel, kind: Kind, manifest: Mapping[str, Any]) -> list[str]:
     """Return where the weights of a model are not stored, or computed with, as the manifest says."""
     precision, chosen, problems = manifest["precision"], manifest.get("quantisation"), []
-    if chosen is None:
+    if chosen is None or precision == "fp32":
         # Bundles of fp32, and those that edge-ocr made before it chose layer by layer.
         widths = {op.quantisation.bits for op in model.blocks[0].ops if op.quantisation is not None}
         wanted_widths: set[int] | None = {"fp32": set[int](), "int16": {16}, "int8": {8}}.get(precision)

@@ -49,9 +49,13 @@ def test_known_measurements_are_not_made_again(store, calibration):
 
 
 def test_a_failure_keeps_what_was_measured(store, calibration):
-    with pytest.raises(KeyError), open_cache(build(1), CONFIG, calibration) as cache:
-        cache.get_number("key", lambda: 1.5)
-        raise KeyError
+    def fail():
+        with open_cache(build(1), CONFIG, calibration) as cache:
+            cache.get_number("key", lambda: 1.5)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert measure(build(1), calibration, 2.5) == 1.5
 
 

@@ -449,6 +449,44 @@ def test_a_precision_that_is_not_the_weights_is_caught(copy_bundle):
     assert fail_names(look(bundle)) == {"det", "rec"}
 
 
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"weights": "int16"}, "have 8 bits, expected 16"),
+        ({"weights": "fp32"}, "have 8 bits, expected 32"),
+        ({"compute": "int8", "input_absmax": 1.0}, "computes in another type than int8"),
+        ({"layer": "absent.w_0"}, "absent.w_0"),
+    ],
+)
+def test_a_choice_that_is_not_what_a_layer_does_is_caught(copy_bundle, change, found):
+    bundle = copy_bundle(precision="int8")
+    edit_manifest(bundle, lambda m: m["quantisation"]["layers"]["rec"][3].update(change))
+    (failure,) = look(bundle).failures
+    assert failure.name == "rec"
+    assert found in failure.detail
+
+
+def test_a_promise_is_kept_or_the_bundle_fails(copy_bundle):
+    bundle = copy_bundle(precision="int8")
+    promise = {"measure": "changed_lines", "max_drop": 0.2, "drop": 0.1, "lines": 60, "pictures": 4, "prefer": "size"}
+    edit_manifest(bundle, lambda m: m["quantisation"].update(promise=promise))
+    (check,) = [check for check in verify_bundle(bundle).checks if check.name == "texts.equal_share"]
+    assert check.passed
+    assert check.limit == pytest.approx(0.8)
+    # Not one line may differ; this bundle changes at least one.
+    edit_manifest(bundle, lambda m: m["quantisation"]["promise"].update(max_drop=0))
+    assert fail_names(verify_bundle(bundle)) == {"texts.equal_share"}
+
+
+def test_a_promise_about_known_texts_is_checked_on_known_texts(copy_bundle):
+    bundle = copy_bundle(precision="int8")
+    promise = {"measure": "exact_lines", "max_drop": 0.1, "drop": 0, "lines": 66, "pictures": 4, "prefer": "size"}
+    edit_manifest(bundle, lambda m: m["quantisation"].update(promise=promise))
+    (check,) = [check for check in verify_bundle(bundle).checks if check.name == "accuracy.exact_drop"]
+    assert check.passed
+    assert check.limit == pytest.approx(0.1)
+
+
 def test_a_classifier_that_never_runs_is_caught(copy_bundle):
     bundle = copy_bundle(with_cls=True)
     turning = (b"use_text_line_orientation: true", b"use_text_line_orientation: false")
