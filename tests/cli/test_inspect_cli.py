@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from support.nb_programs import round_nb
+from support.nb_files import round_nb
 from support.processes import read_terminal
 
 from converters.lite.opt import run_opt

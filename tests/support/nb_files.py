@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import struct
 
+from converters.lite.nb.read import parse_nb
+from converters.lite.nb.rounded import round_weights
 from converters.lite.nb.schema import ATTR_FIELDS, DTYPE_SIZES, DTYPES, TABLES
+from converters.lite.nb.write import edit_nb
 
 _SCALARS = {"bool": "<?", "byte": "<b", "ubyte": "<B", "int": "<i", "long": "<q", "float": "<f", "double": "<d"}
 
@@ -115,3 +118,8 @@ def program(ops, x, params):
     ends = [op("feed", {"X": "feed"}, {"Out": "x"}, col=0), op("fetch", {"X": "y"}, {"Out": "fetch"}, col=0)]
     block = {"idx": 0, "parent_idx": -1, "vars": variables, "ops": [ends[0], *ops, ends[1]]}
     return {"blocks": [block], "version": {"version": 2004001}}, [param(*each) for each in params]
+
+
+def round_nb(data, bits):
+    """Return a `.nb` with all weights of conv2d and fc rounded."""
+    return edit_nb(data, round_weights(parse_nb(data), bits))

@@ -5,15 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 
-from converters.lite.nb.read import NbBlock, NbHeader, NbModel, NbOp, NbParam, NbVar, parse_nb
-from converters.lite.nb.rounded import round_weights
+from converters.lite.nb.read import NbBlock, NbHeader, NbModel, NbOp, NbParam, NbVar
 from converters.lite.nb.to_onnx import build_graph
-from converters.lite.nb.write import edit_nb
-
-
-def round_nb(data, bits):
-    """Return a .nb with all weights of conv2d and fc rounded."""
-    return edit_nb(data, round_weights(parse_nb(data), bits))
 
 
 def make_op(op_type, inputs, outputs, /, **attrs):

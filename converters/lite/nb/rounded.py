@@ -20,9 +20,9 @@ Precision = Literal["fp32", "int16", "int8", "auto"]
 
 BITS: Mapping[Precision, int] = MappingProxyType({"int16": 16, "int8": 8})
 
-# The slot and the axis of the scales. opt rounds these types, and not depthwise convolutions
+# The slot, the rank and the axis of the scales. opt rounds these types, and not depthwise convolutions
 # (post_quant_dynamic_pass.cc); of what else it rounds, the runtime dequantises nothing that is in our graphs.
-_WEIGHTS: Mapping[str, tuple[str, int]] = MappingProxyType({"conv2d": ("Filter", 0), "fc": ("W", 1)})
+_WEIGHTS: Mapping[str, tuple[str, int, int]] = MappingProxyType({"conv2d": ("Filter", 4, 0), "fc": ("W", 2, 1)})
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,20 @@ class Rounded:
 def round_nearest(weights: NDArray[np.float32], axis: int, bits: int) -> Rounded:
     """Round float32 `weights` to 8 or 16 bits, with scales along `axis` that keep each channel's largest number.
 
-    As opt rounds (post_quant_dynamic_pass.cc): ties away from zero. A channel of zeros has the scale 0.
+    As opt rounds (post_quant_dynamic_pass.cc): ties away from zero. A channel of zeros has the scale 0; one with
+    infinities or NaN has a scale that is not finite.
     """
     largest = np.float32(2 ** (bits - 1) - 1)
     others = tuple(other for other in range(weights.ndim) if other != axis)
     scales = np.abs(weights).max(axis=others, initial=0) / largest
     shape = [-1 if other == axis else 1 for other in range(weights.ndim)]
-    # Any divisor keeps a channel of zeros.
-    quotients = weights / np.where(scales > 0, scales, np.float32(1)).reshape(shape)
-    values = np.copysign(np.floor(np.abs(quotients) + np.float32(0.5)), quotients)
-    return Rounded(values.astype(np.int8 if bits == 8 else np.int16), scales, axis)
+    with np.errstate(invalid="ignore"):
+        # Any divisor keeps a channel of zeros.
+        quotients = weights / np.where(scales == 0, np.float32(1), scales).reshape(shape)
+        values = np.copysign(np.floor(np.abs(quotients) + np.float32(0.5)), quotients)
+        # The scales of tiny numbers have few digits.
+        values = np.clip(values, -largest, largest).astype(np.int8 if bits == 8 else np.int16)
+    return Rounded(values, scales, axis)
 
 
 def list_weights(model: NbModel) -> dict[str, int]:
@@ -69,9 +73,10 @@ def list_weights(model: NbModel) -> dict[str, int]:
     weights = {}
     for block in model.blocks:
         for op in block.ops:
-            slot, axis = _WEIGHTS.get(op.type, ("", 0))
+            slot, rank, axis = _WEIGHTS.get(op.type, ("", 0, 0))
             for name in op.inputs.get(slot, ()):
-                if name in model.params and model.params[name].dtype == "float32":
+                param = model.params.get(name)
+                if param is not None and param.dtype == "float32" and len(param.shape) == rank:
                     weights[name] = axis
     return weights
 

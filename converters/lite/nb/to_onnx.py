@@ -40,8 +40,10 @@ class NbGraph:
     """One per op of the program."""
 
 
-def build_graph(model: NbModel, name: str = "nb") -> NbGraph:
+def build_graph(model: NbModel, name: str = "nb", *, store_integers: bool = False) -> NbGraph:
     """Return `model` as ONNX, opset 17; `name` names the graph, and the model in errors.
+
+    Rounded weights are float32, or with `store_integers` integers that the graph multiplies by their scales.
 
     Raises ModelError, naming the op, if one is unknown or its inputs do not fit.
     """
@@ -52,7 +54,7 @@ def build_graph(model: NbModel, name: str = "nb") -> NbGraph:
     size_bytes = sum(param.count * (8 if param.dtype in INTEGERS else 4) for param in model.params.values())
     if size_bytes > _MAX_PARAM_BYTES:
         raise ModelError(f"{name}: {size_bytes} bytes of parameters in ONNX, expected at most {_MAX_PARAM_BYTES}")
-    builder = GraphBuilder(model, name)
+    builder = GraphBuilder(model, name, store_integers)
     steps = []
     for index, op in enumerate(model.blocks[0].ops):
         rule = OPS.get(op.type)
@@ -84,9 +86,9 @@ def build_graph(model: NbModel, name: str = "nb") -> NbGraph:
 
 
 def serialise_graph(model: NbModel, name: str) -> bytes:
-    """Return `build_graph` as the bytes of an ONNX file, the same each time.
+    """Return `build_graph` as the bytes of an ONNX file, the same each time; rounded weights are integers in it.
 
     Raises what `build_graph` raises.
     """
-    data: bytes = build_graph(model, name).model.SerializeToString(deterministic=True)
+    data: bytes = build_graph(model, name, store_integers=True).model.SerializeToString(deterministic=True)
     return data

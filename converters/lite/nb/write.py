@@ -121,7 +121,9 @@ def _add_scales(ops: Sequence[dict[str, Any]], name: str, one: Rounded, where: s
     if one.axis != axis or one.scales.shape != (one.values.shape[axis],):
         expected = f"{one.values.shape[axis]} along axis {axis}"
         raise _fail(where, name, f"scales of shape {list(one.scales.shape)} along axis {one.axis}, expected {expected}")
-    if not np.isfinite(one.to_float()).all():
+    with np.errstate(all="ignore"):
+        is_finite = np.isfinite(one.to_float()).all()
+    if not is_finite:
         raise _fail(where, name, "the scales give numbers that are not finite")
     attrs = {attr["name"]: attr for attr in holder.get("attrs", ())}
     known = attrs.get(BITS_ATTR, {}).get("i", one.bits)

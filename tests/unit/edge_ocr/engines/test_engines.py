@@ -9,8 +9,11 @@ from types import MappingProxyType
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
+from converters.lite.nb.rounded import round_nearest
 from edge_ocr import engines
 from edge_ocr.config import load_config
 from edge_ocr.core.imaging import prepare_detection
@@ -248,3 +251,24 @@ def test_openvino_computes_as_paddle_does(default_models, examples):
     a, b = (np.array(create_engine(name, model, "cpu", 0, 1).run(image)) for name in ("openvino", "paddle"))
     assert b.max() > 0.9
     np.testing.assert_allclose(a, b, rtol=0, atol=5e-4)
+
+
+def test_products_of_integer_weights_are_exact(tmp_path):
+    """OpenVINO's default rounds their inputs to 8 bits."""
+    weights = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    rounded = round_nearest(weights, 1, 8)
+    nodes = [
+        helper.make_node("Cast", ["q"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["f", "s"], ["w"]),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, None, 64]) for name in "xy"]
+    constants = [numpy_helper.from_array(rounded.values, "q"), numpy_helper.from_array(rounded.scales, "s")]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], constants)
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    x = np.random.default_rng(1).normal(size=(1, 3, 40, 64)).astype(np.float32)
+    wanted = x @ rounded.to_float()
+    for name in ("onnxruntime", "openvino"):
+        model = replace(make_model("onnx", path), kind="rec")
+        np.testing.assert_allclose(create_engine(name, model, "cpu", 0, 1).run(x), wanted, rtol=0, atol=1e-4)

@@ -5,8 +5,23 @@ import math
 import numpy as np
 import pytest
 from onnx import numpy_helper
-from support.nb_programs import SCALES, build, check, convolve, draw, make_conv, make_op, quantise, run
+from support.nb_programs import (
+    SCALES,
+    build,
+    build_model,
+    check,
+    convolve,
+    draw,
+    feed,
+    fetch,
+    make_conv,
+    make_op,
+    open_session,
+    quantise,
+    run,
+)
 
+from converters.lite.nb.to_onnx import build_graph
 from edge_ocr.errors import ModelError
 
 
@@ -47,6 +62,37 @@ def test_a_parameter_of_two_ops_is_dequantised_for_both(quantised_first):
     x = draw(1, 3, 2, 2, low=-0.01, high=0.01)
     check(run(x, *ops, params={"w": w}), convolve(convolve(x, weights, zeros), weights, zeros), 1e-3)
     assert len(build(*ops, params={"w": w}).model.graph.initializer) == 1
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+def test_rounded_weights_may_stay_integers(dtype):
+    rng = np.random.default_rng(0)
+    shapes = {"w": (3, 3, 1, 1), "b": (3,), "v": (3, 3)}
+    params = {name: rng.integers(-100, 100, shape).astype(dtype) for name, shape in shapes.items()}
+    params["c"] = draw(3)
+    bits = int(dtype[3:])
+    ops = [
+        feed("x"),
+        make_op("conv2d", {"Input": "x", "Filter": "w", "Bias": "b"}, {"Output": "t"},
+                **quantise(bits=bits, w=SCALES, b=SCALES[::-1])),
+        make_op("conv2d", {"Input": "t", "Filter": "w"}, {"Output": "t"}),
+        make_op("transpose2", {"X": "t"}, {"Out": "t"}, axis=(0, 2, 3, 1)),
+        make_op("fc", {"Input": "t", "W": "v", "Bias": "c"}, {"Out": "y"}, in_num_col_dims=3,
+                **quantise(bits=bits, v=SCALES)),
+        fetch("y"),
+    ]  # fmt: skip
+    model = build_model(ops, {"x": (-1, 3, -1, -1)}, params)
+    graphs = [build_graph(model, store_integers=stored) for stored in (False, True)]
+    x = draw(2, 3, 4, 5)
+    plain, stored = (open_session(graph).run(None, {"x": x})[0] for graph in graphs)
+    np.testing.assert_array_equal(stored, plain)
+    types = [
+        {one.name: numpy_helper.to_array(one).dtype.name for one in graph.model.graph.initializer} for graph in graphs
+    ]
+    assert [types[0][name] for name in params] == ["float32"] * 4
+    assert [types[1][f"{name}.integers"] for name in shapes] == [dtype] * 3
+    assert types[1]["c"] == "float32"
+    assert not types[1].keys() & shapes.keys()
 
 
 QUANTISED_WEIGHTS = {"w": np.ones((3, 3, 1, 1), np.int8), "b": np.zeros(3, np.float32)}

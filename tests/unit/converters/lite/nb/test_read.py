@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.nb_programs import round_nb
+from support.nb_files import round_nb
 
 from converters.lite.nb.read import Kernel, NbHeader, NbVar, normalise, parse_header, parse_nb, read_header, read_nb
 from converters.lite.nb.rounded import BITS

@@ -1,18 +1,22 @@
 import math
+import os
 import random
 import struct
 from functools import cache
+from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
-from support.nb_files import op, program, unary, write_nb
-from support.nb_programs import draw, open_session, round_nb
+from support.nb_files import op, program, round_nb, unary, write_nb
+from support.nb_programs import draw, open_session
 
 from converters.lite.nb.read import open_program, parse_header, parse_nb
 from converters.lite.nb.rounded import Rounded, list_weights, round_nearest, round_weights
-from converters.lite.nb.to_onnx import build_graph
+from converters.lite.nb.to_onnx import build_graph, serialise_graph
 from converters.lite.nb.write import edit_nb
 from converters.lite.opt import run_opt
+from converters.verify.lite_runner import open_lite_engines
 from edge_ocr.errors import ModelError
 from edge_ocr.models.resolve import resolve_model
 
@@ -174,6 +178,20 @@ def test_the_runtime_finds_the_inputs_of_each_op(real):
     assert [found[index] for index in dequantised] == [wanted[index] for index in dequantised]
 
 
+def test_the_onnx_of_a_rounded_file_is_small(real, request):
+    limit = {"cls": 0.5, "rec": 0.35}[request.node.callspec.params["real"][0]]
+    model = parse_nb(round_nb(real, 8))
+    stored = serialise_graph(model, "a.nb")
+    assert len(stored) < limit * len(serialise_graph(parse_nb(real), "a.nb"))
+    x = draw(1, 3, 48, 192, low=-1)
+    whole, small = (
+        onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+        for data in (build_graph(model).model.SerializeToString(), stored)
+    )
+    assert np.ptp(whole) > 0.1
+    np.testing.assert_allclose(small, whole, rtol=0, atol=1e-6)
+
+
 def test_the_runtime_finds_attributes_by_binary_search(real):
     for data in (round_nb(real, 16), edit_nb(make_file(), round_one("Étage"))):
         stored = open_program(memoryview(data), parse_header(data), "a.nb").read_stored()
@@ -190,6 +208,38 @@ def test_weights_that_two_ops_read_have_scales_once():
     assert [None if one is None else list(one.scales) for one in found] == [["shared"], None]
     plain = edit_nb(make_file(), {}, {"shared": round_one("shared")["shared"].to_float()})
     np.testing.assert_array_equal(compute(data), compute(plain))
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_mix_of_widths_on_a_real_library(real, tmp_path, threads):
+    chosen = os.environ.get("EDGE_OCR_LITE_LIB")
+    if not chosen:
+        pytest.skip("no Paddle-Lite library: EDGE_OCR_LITE_LIB names none")
+    # The runtime dequantises depthwise convolutions and biases, too.
+    model, rounded = parse_nb(real), {}
+    layers = [one for one in model.blocks[0].ops if one.type in ("conv2d", "depthwise_conv2d", "fc")]
+    for index, one in enumerate(layers):
+        bits = (8, 16, None)[index % 3]
+        for slot, axis in (("Filter", 0), ("W", 1), ("Bias", 0)):
+            for name in one.inputs.get(slot, ()) if bits else ():
+                rounded[name] = round_nearest(model.params[name].to_array(), axis, bits)
+    path = tmp_path / "mixed.nb"
+    path.write_bytes(edit_nb(real, rounded))
+    model = parse_nb(path.read_bytes())
+    assert {8, 16} == {one.quantisation.bits for one in model.blocks[0].ops if one.quantisation}
+    x = draw(1, 3, 48, 64, low=-1)
+    (wanted,) = open_session(build_graph(model)).run(None, {"x": x})
+    with open_lite_engines(
+        "qemu",
+        {"m": path},
+        library=Path(chosen),
+        include_dir=Path(chosen).parent.parent / "include",
+        arch="armv8",
+        expected_version="v2.13-rc",
+        threads=threads,
+    ) as opened:
+        found = opened["m"].run(x)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +260,6 @@ def test_weights_that_two_ops_read_have_scales_once():
         ({**round_one("w", 8), **round_one("b", 16)}, "'b'.*16 bits.*conv2d.*8 bits"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:invalid value")
 def test_what_the_runtime_would_not_dequantise_is_refused(rounded, words):
     with pytest.raises(ModelError, match=rf"^a.nb: parameter {words}"):
         edit_nb(make_file(), rounded, where="a.nb")
@@ -278,6 +327,18 @@ def test_rounding_is_to_the_nearest_with_ties_away_from_zero():
     wide = round_nearest(weights, 0, 16)
     assert (wide.bits, wide.values[0, 0]) == (16, 32767)
     assert np.abs(wide.to_float() - weights).max() <= 254 / 32767 / 2
+
+
+def test_rounding_of_odd_numbers():
+    tiny = np.float32(1e-45) * np.array([[0, -1, 190, 300], [0, 0, 0, 1]], np.float32)
+    one = round_nearest(tiny, 0, 8)
+    assert np.isfinite(one.to_float()).all()
+    assert np.abs(one.values.astype(int)).max() <= 127
+    for odd in (np.inf, -np.inf, np.nan):
+        weights = make_values("w").copy()
+        weights[1, 2] = odd
+        with pytest.raises(ModelError, match=r"'w'.*finite"):
+            edit_nb(make_file(), {"w": round_nearest(weights, 0, 16)})
 
 
 def test_weights_of_conv2d_and_fc_are_rounded():
