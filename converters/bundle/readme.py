@@ -307,7 +307,7 @@ def _list_files(contents: BundleContents) -> dict[str, str]:
             "the signature of manifest.json (Ed25519); machines with the key in /etc/edge-ocr/trust/*.pem check it"
         )
     if options.with_onnx:
-        files["onnx/"] = "the same graphs as ONNX"
+        files["onnx/"] = "the same graphs as ONNX, with the same weights"
     if target.name == "arm":
         files["install.sh`, `uninstall.sh"] = "set the bundle up on the board, and undo that"
         files["edge-ocr-lite"] = "the command"

@@ -216,10 +216,10 @@ def test_activation_bytes_are_a_third_less(export):
 @pytest.mark.parametrize(
     ("options", "limit_mb"),
     [
-        ({"with_cls": True, "zip": True}, 15.7),
-        ({"precision": "int16"}, 8.7),
-        ({"precision": "int8"}, 5.0),
-        ({"precision": "int8", "charset": "ascii"}, 4.3),
+        ({"with_cls": True, "zip": True}, 15.4),
+        ({"precision": "int16"}, 8.2),
+        ({"precision": "int8"}, 4.6),
+        ({"precision": "int8", "charset": "ascii"}, 3.8),
     ],
 )
 def test_models_stay_small(export, options, limit_mb):
