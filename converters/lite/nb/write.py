@@ -44,7 +44,6 @@ _NUMPY_TYPES: Mapping[str, str] = MappingProxyType(
     {"bool": "?", "byte": "u1", "ubyte": "u1", "int": "<i4", "long": "<i8", "float": "<f4", "double": "<f8"}
 )
 
-
 # The builder's names of them.
 _SLOTS: Mapping[str, str] = MappingProxyType(
     {"bool": "Bool", "ubyte": "Uint8", "int": "Int32", "long": "Int64", "float": "Float32", "double": "Float64"}
@@ -83,11 +82,11 @@ def edit_nb(
             table = open_param(position, record, where).read_stored()
             table["variable"]["data_type"] = _DATA_TYPES[content[name].dtype.name]
             table["variable"]["data"] = content[name].astype(content[name].dtype.newbyteorder("<")).tobytes()
-            records.append(record[:4].tobytes() + _Writer().write("ParamDesc", table))
+            records.append(record[:4].tobytes() + write_flat("ParamDesc", table))
         else:
             records.append(record.tobytes())
     sizes = (content[name].nbytes if name in content else len(param.data) for name, param in model.params.items())
-    return join_nb(data, _Writer().write("ProgramDesc", program), records, max(sizes, default=0))
+    return join_nb(data, write_flat("ProgramDesc", program), records, max(sizes, default=0))
 
 
 def _fail(where: str, name: str, message: str) -> ModelError:
@@ -149,6 +148,12 @@ def _list_inputs(op: Mapping[str, Any]) -> Iterator[str]:
         yield from slot.get("arguments", ())
 
 
+def write_flat(table: str, stored: Mapping[str, Any]) -> bytes:
+    """Return the buffer of a table, given as FlatTable.read_stored gives it; equal objects in it are shared."""
+    writer = _Writer()
+    return writer.finish(writer.add_table(table, stored))
+
+
 class _Writer:
     """Writes one FlatBuffers buffer; equal objects in it are shared."""
 
@@ -156,12 +161,13 @@ class _Writer:
         self._builder = flatbuffers.Builder(1024)
         self._written: dict[Any, int] = {}
 
-    def write(self, table: str, stored: Mapping[str, Any]) -> bytes:
-        """Return the buffer of a table, given as FlatTable.read_stored gives it."""
-        self._builder.Finish(self._add_table(table, stored))
+    def finish(self, root: int) -> bytes:
+        """Return the buffer, whose outermost table is at `root`."""
+        self._builder.Finish(root)
         return bytes(self._builder.Output())
 
-    def _add_table(self, table: str, stored: Mapping[str, Any]) -> int:
+    def add_table(self, table: str, stored: Mapping[str, Any]) -> int:
+        """Write a table, unless an equal one is there; return its place."""
         fields = [field for field in TABLES[table].values() if field.name in stored]
         values = [self._add_value(field, stored[field.name]) for field in fields]
         # Floats by their bytes: 0.0 equals -0.0.
@@ -181,7 +187,7 @@ class _Writer:
             return self._add_vector(field.kind, value)
         if field.kind == "string":
             return self._add_text(value)
-        return self._add_table(field.kind, value) if field.kind in TABLES else value
+        return self.add_table(field.kind, value) if field.kind in TABLES else value
 
     def _add_text(self, text: str) -> int:
         return int(self._builder.CreateSharedString(text))
@@ -199,7 +205,7 @@ class _Writer:
             key = ("texts", *values)
             offsets = [] if key in self._written else [self._builder.CreateString(value) for value in values]
         else:
-            offsets = [self._add_table(kind, value) for value in values]
+            offsets = [self.add_table(kind, value) for value in values]
             key = ("tables", *offsets)
         if key not in self._written:
             self._builder.StartVector(4, len(offsets), 4)
