@@ -5,6 +5,9 @@ for a channel's weights w, rounded to v, the mean over windows x of ((w − v)·
 (Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers", ICLR 2023,
 arXiv:2210.17323) rounds one weight after another and lets each next one make up for the error so far, as far as their
 inputs are correlated. Here this is done in the basis of a Cholesky factor, without inverting a matrix.
+
+Scales are those of opt: a channel's largest weight becomes the largest integer. Smaller scales, which clip, gained
+nothing: chosen by channel from 0.96, 0.92 and 0.85 of it, they lower the errors by a thousandth (PP-OCRv6 tiny).
 """
 
 from __future__ import annotations
@@ -17,11 +20,13 @@ from converters.quantise.statistics import LayerStatistics
 
 Floats = NDArray[np.float64]
 
-# Added to the variance of every input, as a share of their mean: elsewhere, inputs vary in more ways. With 0.01 to 0.1,
-# errors on other pictures than those measured hardly differ.
+# Added to the variance of every input, as a share of their mean: elsewhere, inputs vary in more ways. Measured with
+# PP-OCRv4 mobile, calibrated on the shipped pictures, by the layers' errors on 8 others: 0.05 is best, 0.01 and 0.1 are
+# at most a few hundredths worse.
 _DAMPING = 0.05
 
-# How far correlations are trusted: with this many windows an input, half.
+# With this many windows for each input, correlations count half. Without it, layers behind a global pool, which have
+# one window a picture, are worse than with nearest integers.
 _TRUSTED_WINDOWS = 0.3
 
 # Weights that are rounded before their error is passed on to all others at once.
@@ -49,8 +54,9 @@ def round_calibrated(
     wanted = rows.reshape(groups, -1, size).astype(np.float64)
     limit = 2 ** (bits - 1) - 1
     largest = np.abs(wanted).max(axis=2, keepdims=True)
-    # The runtime multiplies by float32.
-    scales = np.where(largest, largest / limit, 1).astype(np.float32)
+    # The runtime multiplies by float32, in which the scale of tiny weights may be 0.
+    scales = (largest / limit).astype(np.float32)
+    scales[scales == 0] = 1
     steps = scales.astype(np.float64)
     gram = _estimate_gram(statistics, has_bias=has_bias)
     nearest = np.clip(_round(wanted / steps), -limit, limit)

@@ -113,6 +113,13 @@ def test_zero_channels_and_constant_inputs():
     assert measure_errors(weights, rounded, correction, windows[0]).max() < 1e-10
 
 
+def test_weights_too_small_for_a_scale():
+    rounded, correction = round_calibrated(np.full((2, 3), 1e-44, np.float32), 0, 8, gather(np.ones((1, 5, 3))))
+    assert not rounded.values.any()
+    np.testing.assert_array_equal(rounded.scales, 1)
+    assert np.abs(correction).max() < 1e-40
+
+
 def test_inputs_of_zero_round_to_nearest():
     weights = np.random.default_rng(7).normal(size=(4, 20)).astype(np.float32)
     rounded, correction = round_calibrated(weights, 0, 8, gather(np.zeros((1, 9, 20))))
