@@ -79,7 +79,8 @@ def trace_model(
     """Compare every tensor of `graph`, built from `nb`, with those of its source model.
 
     `source_program` is a .pdmodel, with its .pdiparams next to it, or an .onnx; `array` is the input of both, 1×3×H×W;
-    `precision` is a key of THRESHOLDS; a `.nb` that computes in 8-bit integers has the limit of int8. `kept_classes` are the source's classes that a pruned recogniser has kept.
+    `precision` is a key of THRESHOLDS; a `.nb` that computes in 8-bit integers has at least the limit of int8.
+    `kept_classes` are the source's classes that a pruned recogniser has kept.
 
     All tensors of both networks are in memory at once: 0.4 GB for a detector's input of 320×320 or a recogniser's of
     48×320, half as much again for a `.nb` without passes, in proportion to the pixels.
