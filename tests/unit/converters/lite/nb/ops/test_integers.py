@@ -155,9 +155,9 @@ def run_library(tmp_path):
 
 
 def make_chain(kind, channels, **attrs):
-    """Two convolutions, the first of which has 8-bit output, and an addition that keeps the input in floats."""
+    """An addition in floats, and two convolutions, the first with 8-bit output."""
     rng = np.random.default_rng(channels)
-    last = act(kind, "b", "c") if kind else ("scale", "X=b", "Out=c", {"scale": 1.0, "bias": 0.0})
+    last = [act(kind, "b", "c")] if kind else []
     size = 3 if attrs else 1
     params = {
         "shift": rng.uniform(-1, 1, 3),
@@ -165,9 +165,11 @@ def make_chain(kind, channels, **attrs):
         "bias": rng.uniform(-1, 1, channels),
         "second": rng.normal(0, 0.3, (3, channels, 1, 1)),
     }
-    ops = [add("x", "shift", "moved", 1), conv("moved", "a", "first", **attrs), add("a", "bias", "b", 1), last]
+    ops = [add("x", "shift", "moved", 1), conv("moved", "a", "first", **attrs), add("a", "bias", "b", 1), *last]
     shapes = dict.fromkeys("abc", (-1, channels, -1, -1)) | {"moved": (-1, 3, -1, -1), "out": (-1, 3, -1, -1)}
-    return build_program([*ops, conv("c", "out", "second")], params, shape=(-1, 3, -1, -1), shapes=shapes)
+    return build_program(
+        [*ops, conv("c" if kind else "b", "out", "second")], params, shape=(-1, 3, -1, -1), shapes=shapes
+    )
 
 
 CHAINS = {
