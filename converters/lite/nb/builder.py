@@ -73,7 +73,7 @@ class Value:
     shape: tuple[int, ...] | None = None
     """Set if it is known for any input, as for constants."""
     is_int8: bool = False
-    """Whether the runtime holds 8-bit integers; the graph holds them as floats."""
+    """Whether the runtime holds 8-bit integers; the graph holds them as floats, or with `use_integers` as uint8."""
 
 
 @dataclass
@@ -82,8 +82,9 @@ class GraphBuilder:
 
     source: NbModel
     where: str
-    store_integers: bool = False
-    """Whether rounded weights stay integers, which the graph converts: as float32 they take up to 4 times the space."""
+    use_integers: bool = False
+    """Whether rounded weights stay integers, and ops that compute in 8-bit integers become ONNX's integer ops, which
+    only some engines have."""
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: list[onnx.TensorProto] = field(default_factory=list)
     inputs: list[tuple[int, onnx.ValueInfoProto]] = field(default_factory=list)
@@ -128,13 +129,14 @@ class GraphBuilder:
 
     def add_ints(self, values: Sequence[int]) -> str:
         """Return the name of an int64 vector, shared between equal values."""
-        return self._share("ints_" + "_".join(map(str, values)), np.array(values, dtype=np.int64))
+        return self.share("ints_" + "_".join(map(str, values)), np.array(values, dtype=np.int64))
 
     def add_float(self, value: float) -> str:
         """Return the name of a 0-D float32 constant, shared between equal values."""
-        return self._share(f"float_{value!r}", np.array(value, dtype=np.float32))
+        return self.share(f"float_{value!r}", np.array(value, dtype=np.float32))
 
-    def _share(self, wanted: str, array: NDArray[Any]) -> str:
+    def share(self, wanted: str, array: NDArray[Any]) -> str:
+        """Return the name of a constant that equal `wanted` share."""
         # The file may use the same name for another tensor.
         if wanted not in self.shared:
             self.shared[wanted] = self.add_constant(array, wanted)
@@ -298,7 +300,7 @@ class Step:
 
     def load_param(self, name: str) -> Value:
         array = self.dequantise(name)
-        holder = self.graph.scales.get(name) if self.graph.store_integers else None
+        holder = self.graph.scales.get(name) if self.graph.use_integers else None
         made = self.graph.add_constant(array, name) if holder is None else self._add_integers(name, holder)
         value = Value(made, array.ndim, array.dtype == np.int64, array.shape)
         self.graph.values[name] = value

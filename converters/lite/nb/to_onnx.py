@@ -40,10 +40,12 @@ class NbGraph:
     """One per op of the program."""
 
 
-def build_graph(model: NbModel, name: str = "nb", *, store_integers: bool = False) -> NbGraph:
+def build_graph(model: NbModel, name: str = "nb", *, use_integers: bool = False) -> NbGraph:
     """Return `model` as ONNX, opset 17; `name` names the graph, and the model in errors.
 
-    Rounded weights are float32, or with `store_integers` integers that the graph multiplies by their scales.
+    Rounded weights are float32, and what the device computes in 8-bit integers are float nodes, which all engines
+    compute alike. With `use_integers`, for ONNX Runtime, weights are integers that the graph multiplies by their
+    scales, and nodes compute in integers: smaller and faster, but ties are rounded to even.
 
     Raises ModelError, naming the op, if one is unknown or its inputs do not fit.
     """
@@ -54,7 +56,7 @@ def build_graph(model: NbModel, name: str = "nb", *, store_integers: bool = Fals
     size_bytes = sum(param.count * (8 if param.dtype in INTEGERS else 4) for param in model.params.values())
     if size_bytes > _MAX_PARAM_BYTES:
         raise ModelError(f"{name}: {size_bytes} bytes of parameters in ONNX, expected at most {_MAX_PARAM_BYTES}")
-    builder = GraphBuilder(model, name, store_integers)
+    builder = GraphBuilder(model, name, use_integers)
     steps = []
     for index, op in enumerate(model.blocks[0].ops):
         rule = OPS.get(op.type)
@@ -90,5 +92,5 @@ def serialise_graph(model: NbModel, name: str) -> bytes:
 
     Raises what `build_graph` raises.
     """
-    data: bytes = build_graph(model, name, store_integers=True).model.SerializeToString(deterministic=True)
+    data: bytes = build_graph(model, name, use_integers=True).model.SerializeToString(deterministic=True)
     return data

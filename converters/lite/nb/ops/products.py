@@ -30,7 +30,8 @@ def _fc(step: Step) -> None:
     name = value.name
     if split < value.rank - 1:
         name = step.add("Reshape", [name, step.graph.add_ints([0] * split + [-1])])
-    out = step.add("MatMul", [name, weights_name])
+    names = [name, weights_name]
+    out = integers.add_sums(step, "MatMul", names) if is_int8 else step.add("MatMul", names)
     kind = step.op.attrs.get("activation_type", "")
     if is_int8:
         out = integers.scale_sums(step, out, "W", 2)

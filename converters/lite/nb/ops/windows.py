@@ -93,11 +93,12 @@ def _read_convolution(step: Step, *, is_transposed: bool) -> tuple[list[str], _W
 
 def _conv2d(step: Step) -> None:
     inputs, _, attrs = _read_convolution(step, is_transposed=False)
-    out = step.add("Conv", inputs, **attrs)
     scale = None
     if integers.is_computed(step):
-        out = integers.scale_sums(step, out, "Filter", 4)
+        out = integers.scale_sums(step, integers.add_sums(step, "Conv", inputs, **attrs), "Filter", 4)
         scale = integers.read_output_scale(step, "Output")
+    else:
+        out = step.add("Conv", inputs, **attrs)
     activate(step, out, 4, "Output", _read_activation(step), "fuse_brelu_threshold", scale)
 
 

@@ -6,7 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from converters.graph.passes import run_passes
+from converters.graph.passes.mark_int8 import mark_int8
+from converters.lite.nb.read import read_nb
 from converters.lite.nb.to_onnx import build_graph
+from converters.lite.opt import run_opt
 from converters.report import Trace, TracedTensor
 from converters.sources.program import read_program
 from converters.verify.trace import LIMIT_BYTES, THRESHOLDS, describe_trace, trace_model
@@ -305,6 +309,56 @@ def test_another_model(trace, find_model, arrays):
     found = trace("rec", shuffle)
     assert get_parted(found).index == 1
     assert found.last_agreed is None
+
+
+# --- what computes in 8-bit integers
+
+# The last two share 8 bits between them. Ranges of these inputs on pictures of text.
+RANGES = {"conv2d_407.w_0": 14.0, "conv2d_409.w_0": 16.0, "conv2d_421.w_0": 17.0, "conv2d_153.w_0": 6.0}
+
+
+@pytest.fixture(scope="module")
+def computing(find_model, opt, tmp_path_factory):
+    """The detector with four convolutions in 8 bits."""
+    model = find_model("det").source.model
+    program = read_program(model.program, model.params)
+    run_passes(program)
+    mark_int8(program, RANGES)
+    folder = tmp_path_factory.mktemp("int8")
+    files = (folder / "det.pdmodel", folder / "det.pdiparams")
+    program.write(*files)
+    return read_nb(run_opt(opt.python, *files, folder / "det", valid_places="arm"))
+
+
+@pytest.fixture
+def trace_computing(find_model, arrays):
+    def trace_computing(nb):
+        program = find_model("det").source.model.program
+        return trace_model(program, build_graph(nb, "det"), arrays["det"], "fp32", nb)
+
+    return trace_computing
+
+
+def test_tensors_of_8_bits_are_compared_by_their_values(computing, trace_computing):
+    found = trace_computing(computing)
+    assert found.first_parted is None
+    assert found.threshold == THRESHOLDS["int8"]
+    by_params = {name: tensor for tensor in found.tensors for name in tensor.params}
+    for name in RANGES:
+        assert 1e-3 < by_params[name].relative_diff < THRESHOLDS["int8"]
+    assert {tensor.op_type for tensor in found.tensors if tensor.agrees} >= {"calib", "conv2d"}
+
+
+@pytest.mark.parametrize(("name", "attr"), [("conv2d_409.w_0", "Filter0_scale"), ("conv2d_421.w_0", "Output0_scale")])
+def test_a_wrong_scale_is_found(computing, trace_computing, name, attr):
+    (block,) = computing.blocks
+    place = next(place for place, op in enumerate(block.ops) if name in op.inputs.get("Filter", ()))
+    op = block.ops[place]
+    wrong = replace(op, attrs={**op.attrs, attr: tuple(value * 1.5 for value in op.attrs[attr])})
+    ops = (*block.ops[:place], wrong, *block.ops[place + 1 :])
+    parted = get_parted(trace_computing(replace(computing, blocks=(replace(block, ops=ops),))))
+    # The reader of 8 bits shows what is wrong with the scale that they were written with.
+    assert parted.index in (place, place + 1)
 
 
 # --- what cannot be traced

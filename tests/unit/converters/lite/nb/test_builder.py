@@ -82,7 +82,7 @@ def test_rounded_weights_may_stay_integers(dtype):
         fetch("y"),
     ]  # fmt: skip
     model = build_model(ops, {"x": (-1, 3, -1, -1)}, params)
-    graphs = [build_graph(model, store_integers=stored) for stored in (False, True)]
+    graphs = [build_graph(model, use_integers=stored) for stored in (False, True)]
     x = draw(2, 3, 4, 5)
     plain, stored = (open_session(graph).run(None, {"x": x})[0] for graph in graphs)
     np.testing.assert_array_equal(stored, plain)

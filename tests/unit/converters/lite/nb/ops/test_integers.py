@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from support.nb_programs import build, build_model, convolve, draw, feed, fetch, make_op, open_session, run
 from support.paddle_programs import act, add, conv
@@ -122,6 +123,39 @@ def test_programs_that_the_runtime_does_not_compute_right_are_refused(ops, words
 def test_float_weights_of_an_8_bit_kernel_are_refused():
     with pytest.raises(ModelError, match=r"op 2 .conv2d.: Filter 'w' .*float32, expected int8"):
         build(calib("x", "q"), int8_op(), params={**PARAMS, "w": PARAMS["w"].astype(np.float32)})
+
+
+def test_integer_nodes_have_the_same_sums():
+    """For ONNX Runtime; the file holds bytes."""
+    rng = np.random.default_rng(5)
+    params = {**PARAMS, "v": rng.integers(-127, 128, (3, 3)).astype(np.int8)}
+    product = make_op(
+        "fc",
+        {"Input": "turned", "W": "v", "Bias": "b"},
+        {"Out": "z"},
+        **{KERNEL: "fc/fp32out/4/2/1", "enable_int8": True, "Input0_scale": (0.031,), "W0_scale": WEIGHT_STEPS},
+        in_num_col_dims=3,
+    )
+    turn = make_op("transpose2", {"X": "back"}, {"Out": "moved"}, axis=(0, 2, 3, 1))
+    ops = [
+        feed("x"),
+        calib("x", "q"),
+        int8_op(alias="int8_out", with_act=True, act_type="hard_swish"),
+        calib("y", "back", "int8_to_fp32", OUT_STEP),
+        turn,
+        calib("moved", "turned", scale=0.031),
+        product,
+        fetch("z"),
+    ]
+    model = build_model(ops, {"x": (-1, 3, -1, -1)}, params)
+    graphs = [build_graph(model, use_integers=use) for use in (False, True)]
+    array = draw(2, 3, 9, 8)
+    plain, whole = (open_session(graph).run(None, {"x": array})[0] for graph in graphs)
+    np.testing.assert_allclose(whole, plain, rtol=0, atol=1e-5)
+    types = {node.op_type for node in graphs[1].model.graph.node}
+    assert {"ConvInteger", "MatMulInteger", "QuantizeLinear", "DequantizeLinear"} <= types
+    stored = {one.name: onnx.numpy_helper.to_array(one).dtype.name for one in graphs[1].model.graph.initializer}
+    assert (stored["w"], stored["v"], stored["b"]) == ("uint8", "uint8", "float32")
 
 
 def test_8_bit_tensors_cost_a_byte_per_element():
