@@ -211,8 +211,9 @@ def make_ops() -> Iterator[str]:
     rows = []
     for name, rule in sorted(OPS.items()):
         fused = ", ".join(_code(activation) for activation in rule.activations)
-        rows.append([_code(name), fused, "yes" if rule.scaled_axis[1] else ""])
-    yield from _table(["Paddle-Lite op", "Fused activations", "Integer weights"], rows)
+        flags = ["yes" if is_set else "" for is_set in (rule.scaled_axis[1], rule.has_int8)]
+        rows.append([_code(name), fused, *flags])
+    yield from _table(["Paddle-Lite op", "Fused activations", "Integer weights", "Computes in int8"], rows)
 
 
 def make_onnx_ops() -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -200,7 +200,8 @@ RULES: Mapping[str, OpRule] = MappingProxyType(
         "bilinear_interp_v2": OpRule(_interpolate_linear),
         "conv2d": _CONV,
         "conv2d_transpose": OpRule(_conv2d_transpose, _count_conv_transpose, activations=("relu", "relu6")),
-        "depthwise_conv2d": _CONV,
+        # Its 8-bit kernels are slower than those for floats, and wrong at some shapes.
+        "depthwise_conv2d": replace(_CONV, has_int8=False),
         "nearest_interp_v2": OpRule(_interpolate_nearest),
         "pool2d": OpRule(_pool2d),
     }

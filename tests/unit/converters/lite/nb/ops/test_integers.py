@@ -109,6 +109,7 @@ def change(op, **attrs):
         ([calib("x", "q"), change(int8_op(), Input0_scale=(0.0,))], "op 2 .conv2d.: .*Input0_scale"),
         ([calib("x", "q"), change(int8_op(alias="int8_out"), Output0_scale=())], "op 2 .conv2d.: Output0_scale has 0"),
         ([calib("x", "q"), change(int8_op(), groups=3)], "op 2 .conv2d.: .*3 groups"),
+        ([calib("x", "q"), int8_op("depthwise_conv2d")], "op 2 .depthwise_conv2d.: enable_int8"),
         ([calib("x", "q"), int8_op("conv2d_transpose")], "op 2 .conv2d_transpose.: enable_int8"),
         ([calib("x", "q"), int8_op("matmul_v2", "def", ("X", "Y", "Out"))], "op 2 .matmul_v2.: enable_int8"),
         ([calib("x", "q"), change(int8_op(), enable_int16=True)], "op 2 .conv2d.: enable_int16"),
