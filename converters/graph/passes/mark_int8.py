@@ -35,7 +35,7 @@ def mark_int8(
 
     Not exact, so not one of `PASSES`: run it after them. Depthwise convolutions are refused: in 8 bits the ARM library
     computes some of them wrong, and none with fewer instructions. So are products without a bias, which do not become
-    `fc`.
+    `fc`, and of one row per picture: it is wrong once a model has run with one row and with several.
 
     Raises ModelError if a name is unknown, its op has no such kernel, a value is not a finite number above 0, or
     scales do not fit their weights.
@@ -83,6 +83,8 @@ def _find_reader(program: Program, name: str) -> Op:
         raise ModelError(
             f"{where}: its {op.type} has no 2-D weights followed by a bias, so it does not become fc", hint
         )
+    if len(program.find_shape(get_input(op, "X") or "") or ()) < 3:
+        raise ModelError(f"{where}: its {op.type} has one row per picture, expected several", hint)
     return op
 
 

@@ -27,6 +27,10 @@ def _fc(step: Step) -> None:
         split = step.read_axis("in_num_col_dims", value.rank, 1)
     if split < 1:
         step.fail(f"a {value.rank}-D input with {split} dimensions for rows, expected at least 1")
+    if is_int8 and split == 1:
+        # Measured: the runtime packs the weights for one row or for several, whichever comes first, and is wrong for
+        # the other.
+        step.fail("computes in 8-bit integers on one row per picture, expected several: batches may have one row")
     name = value.name
     if split < value.rank - 1:
         name = step.add("Reshape", [name, step.graph.add_ints([0] * split + [-1])])

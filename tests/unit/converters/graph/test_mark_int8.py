@@ -35,11 +35,11 @@ def make_program():
     return build(ops, {**params, "d0": draw(4, 1, 3, 3)})
 
 
-def make_product(*, has_bias=True):
+def make_product(*, has_bias=True, rows=(5,)):
     product = ("matmul_v2", "X=x Y=w", "Out=y", {"trans_x": False, "trans_y": False})
     ops = [product, add("y", "b", "out")] if has_bias else [product, act("relu", "y", "out")]
     params = {"w": draw(4, 6), "b": draw(6)} if has_bias else {"w": draw(4, 6)}
-    return build(ops, params, shape=(-1, 5, 4), shapes={"y": (-1, 5, 6), "out": (-1, 5, 6)})
+    return build(ops, params, shape=(-1, *rows, 4), shapes={"y": (-1, *rows, 6), "out": (-1, *rows, 6)})
 
 
 @pytest.fixture
@@ -179,6 +179,11 @@ def test_convolutions_in_groups_are_refused():
 def test_a_product_without_bias_is_refused():
     with pytest.raises(ModelError, match=r"'w'.*matmul_v2"):
         mark_int8(make_product(has_bias=False), {"w": 1.0})
+
+
+def test_a_product_of_one_row_per_picture_is_refused():
+    with pytest.raises(ModelError, match=r"'w'.*one row"):
+        mark_int8(make_product(rows=()), {"w": 1.0})
 
 
 @pytest.mark.parametrize(

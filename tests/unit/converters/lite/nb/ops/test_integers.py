@@ -121,6 +121,13 @@ def test_programs_that_the_runtime_does_not_compute_right_are_refused(ops, words
         build(*ops, params={**PARAMS, "w": weights})
 
 
+def test_fc_of_one_row_per_picture_is_refused():
+    """Measured on the library: after a run with several rows it is wrong for one, and the other way round."""
+    op = int8_op("fc", "fp32out", ("Input", "W", "Out"), in_num_col_dims=1)
+    with pytest.raises(ModelError, match=r"op 2 .fc.: .*one row"):
+        build(calib("x", "q"), op, x=(-1, 3), params={"w": PARAMS["w"][:, :, 0, 0], "b": PARAMS["b"]})
+
+
 def test_float_weights_of_an_8_bit_kernel_are_refused():
     with pytest.raises(ModelError, match=r"op 2 .conv2d.: Filter 'w' .*float32, expected int8"):
         build(calib("x", "q"), int8_op(), params={**PARAMS, "w": PARAMS["w"].astype(np.float32)})
