@@ -249,22 +249,25 @@ def _shorten(label: str) -> str:
 
 def make_tolerances() -> Iterator[str]:
     """The limits of `verify`, from `converters.verify.parity`."""
+    from converters.lite.nb.rounded import Precision
     from converters.text import format_figure
-    from converters.verify.parity import TOLERANCES
+    from converters.verify.parity import TOLERANCES, Tolerance
 
     signs = {"at most": "≤", "at least": "≥"}
-    precisions = ("fp32", "int16", "int8")
+    precisions: tuple[Precision, ...] = ("fp32", "int16", "int8")
+
+    def show(one: Tolerance, value: float | None) -> str:
+        return "–" if value is None else f"{signs[one.limit]} {format_figure(value)}"
+
     rows = [
         [
             _code(one.figure),
-            *(
-                f"{signs[one.limit]} {format_figure(one.values[name])}" if name in one.values else "–"
-                for name in precisions
-            ),
+            *(show(one, one.values.get(name)) for name in precisions),
+            show(one, one.find_limit("int8", None, True)),
         ]
         for one in TOLERANCES
     ]
-    yield from _table(["Figure", *precisions], rows)
+    yield from _table(["Figure", *precisions, "computing in int8"], rows)
     for one in TOLERANCES:
         yield f"- {_code(one.figure)}: {_plain(one.reason)}"
 

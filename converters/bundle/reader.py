@@ -72,6 +72,11 @@ class Bundle:
         """Return the precision of the weights."""
         return cast(Precision, self.manifest["precision"])
 
+    @property
+    def computes_int8(self) -> bool:
+        """Return whether a layer computes in int8."""
+        return any(op.attrs.get("enable_int8") is True for nb in self.models.values() for op in nb.blocks[0].ops)
+
     def find_model(self, kind: Kind) -> Path:
         """Return the path of the .nb of a kind of model; the bundle must have one."""
         return self.folder / str(self.manifest["models"][kind]["file"])

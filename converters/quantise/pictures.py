@@ -42,7 +42,7 @@ class Calibration:
 def read_calibration(paths: Sequence[Path], settings: InputSettings) -> Calibration:
     """Read pictures and folders; without any, the pictures that ship with edge-ocr.
 
-    A gt.jsonl gives the texts of the pictures beside it: name it, or the folder that holds it.
+    A folder's gt.jsonl gives the texts of its pictures, as far as it has them; a gt.jsonl by itself names its pictures.
 
     Raises InputError if a picture or its labels cannot be read, or the pictures need over 2 GB of memory.
     """
@@ -50,10 +50,9 @@ def read_calibration(paths: Sequence[Path], settings: InputSettings) -> Calibrat
     size_bytes = 0
     for path in paths or (find_pictures_folder(),):
         truth = path / LABELS if path.is_dir() else path
-        is_labels = truth.suffix == ".jsonl" and truth.is_file()
-        for picture in list_pictures(
-            () if is_labels else (path,), truth if is_labels else None, is_slow=False, settings=settings
-        ):
+        has_truth = truth.suffix == ".jsonl" and truth.is_file()
+        images = () if has_truth and not path.is_dir() else (path,)
+        for picture in list_pictures(images, truth if has_truth else None, is_slow=False, settings=settings):
             size_bytes += picture.image.nbytes
             if size_bytes > _MAX_BYTES:
                 raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -35,6 +35,18 @@ class Tolerance:
     values: Mapping[Precision, float]
     """By precision of the weights; a figure has no limit for other precisions."""
     reason: str
+    computing: float | None = None
+    """For layers that compute in int8, if it is not the value for int8."""
+
+    def find_limit(self, precision: Precision, promise: Mapping[str, Any] | None, computes_int8: bool) -> float | None:
+        """Return the limit for a bundle; a promise of its manifest takes the place of the value here."""
+        if promise is not None and self.figure == "accuracy.exact_drop" and promise["measure"] == "exact_lines":
+            return float(promise["max_drop"])
+        if promise is not None and self.figure == "texts.equal_share" and promise["measure"] == "changed_lines":
+            return 1 - float(promise["max_drop"])
+        if computes_int8 and self.computing is not None:
+            return self.computing
+        return self.values.get("int8" if precision == "auto" else precision)
 
 
 # README and report print these numbers from here. Unless every line or box must match, one may differ out of four or
@@ -310,37 +322,29 @@ def collect_figures(images: Sequence[ImageParity]) -> dict[str, float]:
 
 
 def check_figures(
-    figures: Mapping[str, float], precision: Precision, promise: Mapping[str, Any] | None = None
+    figures: Mapping[str, float],
+    precision: Precision,
+    promise: Mapping[str, Any] | None = None,
+    *,
+    computes_int8: bool = False,
 ) -> list[Check]:
     """Compare every measured figure with its tolerance, and with the limit that the bundle's manifest promises.
 
-    Weights of several precisions have the tolerances of int8.
+    Bundles of precision `auto` have the tolerances of int8.
     """
-    known: Precision = "int8" if precision == "auto" else precision
     checks = []
-    for tolerance in _list_tolerances(promise):
-        value, limit = figures.get(tolerance.figure), tolerance.values.get(known)
-        if value is None or limit is None:
+    for tolerance in TOLERANCES:
+        value, strict = figures.get(tolerance.figure), tolerance.find_limit(precision, promise, computes_int8)
+        if value is None or strict is None:
             continue
-        limit = _allow_one(tolerance, limit, figures)
+        limit = _allow_one(tolerance, strict, figures)
         # Never true for NaN.
         passed = value <= limit + 1e-12 if tolerance.limit == "at most" else value >= limit - 1e-12
         detail = f"{format_figure(value)}, expected {tolerance.limit} {format_figure(limit)}"
-        if limit != tolerance.values[known]:
+        if limit != strict:
             detail += f" (1 of {figures[_COUNTS[tolerance.figure]]:g} may differ)"
         checks.append(Check(tolerance.layer, tolerance.figure, passed, detail, value, limit))
     return checks
-
-
-def _list_tolerances(promise: Mapping[str, Any] | None) -> Iterable[Tolerance]:
-    """Return TOLERANCES, with the promised limit in place of the usual one if it is stricter or of another kind."""
-    if promise is None:
-        return TOLERANCES
-    most = float(promise["max_drop"])
-    figure, limit = (
-        ("accuracy.exact_drop", most) if promise["measure"] == "exact_lines" else ("texts.equal_share", 1 - most)
-    )
-    return [replace(one, values={**one.values, "int8": limit}) if one.figure == figure else one for one in TOLERANCES]
 
 
 # Figures that are shares of lines or boxes, and the figure with their number.

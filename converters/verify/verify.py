@@ -130,7 +130,7 @@ def verify_bundle(
             f"{folder}: {', '.join(idle)} did not run on any picture", "give pictures with text (--images)"
         )
     checks += _check_finite(images)
-    checks += check_figures(figures, bundle.precision, promise)
+    checks += check_figures(figures, bundle.precision, promise, computes_int8=bundle.computes_int8)
     on = ", ".join(f"{kind} {model.name} on {names[kind]}" for kind, model in models.items())
     return _write_up(folder, bundle.manifest, checks, runner, on, images, figures, bundle.notes, traces)
 
