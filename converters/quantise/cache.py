@@ -27,7 +27,7 @@ from edge_ocr.models.types import Kind
 _MAX_FILES = 30
 
 # Rises when rounding or measuring changes.
-_FORMAT = 1
+_FORMAT = 2
 
 _DAMAGED = (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile)
 

@@ -35,7 +35,7 @@ from edge_ocr.models.types import Kind
 # The recogniser last: it reads what the others have found and turned.
 _ORDER: tuple[Kind, ...] = ("page", "det", "cls", "rec")
 
-MAX_CHANGED = 0.05
+MAX_CHANGED = 0.1
 """The highest share of lines that may differ at all, if the limit is about lines that are read exactly."""
 
 # Each try reads all pictures.

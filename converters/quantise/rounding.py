@@ -29,6 +29,8 @@ _DAMPING = 0.05
 # one window a picture, are worse than with nearest integers.
 _TRUSTED_WINDOWS = 0.3
 
+_SMALLEST_SCALE = 1e-30
+
 # Weights that are rounded before their error is passed on to all others at once.
 _BLOCK = 64
 
@@ -54,9 +56,9 @@ def round_calibrated(
     wanted = rows.reshape(groups, -1, size).astype(np.float64)
     limit = 2 ** (bits - 1) - 1
     largest = np.abs(wanted).max(axis=2, keepdims=True)
-    # The runtime multiplies by float32, in which the scale of tiny weights may be 0.
     scales = (largest / limit).astype(np.float32)
-    scales[scales == 0] = 1
+    # Of channels that are nothing; products with so small a scale may be no normal float32.
+    scales[scales < _SMALLEST_SCALE] = 1
     steps = scales.astype(np.float64)
     gram = _estimate_gram(statistics, has_bias=has_bias)
     nearest = np.clip(_round(wanted / steps), -limit, limit)

@@ -98,7 +98,8 @@ TOLERANCES: tuple[Tolerance, ...] = (
         "at most",
         {"fp32": 2e-3, "int16": 5e-2, "int8": 1.5},
         "Mean over steps for the worst class: finds swapped characters (2 and more) even if no picture shows them; "
-        "measured 1.4e-5, 6.1e-3 and 1.03.",
+        "measured 1.4e-5, 6.1e-3 and 0.33; computing in int8, which moves improbable classes most, 3.3.",
+        computing=5.0,
     ),
     Tolerance(
         "tensors",
