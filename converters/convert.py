@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -129,9 +130,16 @@ class Conversion:
         self.passes += (mark_int8(program, inputs, scales),)
         self._write()
         data, nb = self._run_opt()
+        found = {name: op for op in nb.blocks[0].ops for names in op.inputs.values() for name in names}
         for name, rounded in computed.items():
-            stored = nb.params.get(name)
-            if stored is None or not np.array_equal(stored.to_array(), rounded.values):
+            stored, op = nb.params.get(name), found.get(name)
+            wanted = {"Filter0_scale": scales[name], "W0_scale": scales[name], "Input0_scale": inputs[name] / 127}
+            if (
+                stored is None
+                or op is None
+                or not np.array_equal(stored.to_array(), rounded.values)
+                or not all(_is_near(op.attrs[key], value) for key, value in wanted.items() if key in op.attrs)
+            ):
                 raise ConversionError(
                     f"opt stored {name} of {self.source.model.name} as other integers than chosen",
                     "export with --compute fp32",
@@ -187,3 +195,10 @@ class Conversion:
             message = error.message.replace(str(self._program), str(self.source.model.program))
             message = message.replace(str(self._params), str(self.source.model.params))
             raise ConversionError(message, error.hint) from None
+
+
+def _is_near(found: Any, wanted: Any) -> bool:
+    """Return whether scales are those wanted, as float32 and back leaves them."""
+    return np.shape(np.ravel(found)) == np.shape(np.ravel(wanted)) and bool(
+        np.allclose(np.ravel(found), np.ravel(wanted), rtol=1e-4, atol=0)
+    )

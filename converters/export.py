@@ -29,6 +29,9 @@ from edge_ocr.errors import NotVerifiedError, ParityError, UsageError
 from edge_ocr.models.types import Progress
 from edge_ocr.pipeline import find_models
 
+# Their 8-bit kernels are others.
+_ARMV7 = ("armv7hf", "armeabi-v7a")
+
 
 def export_bundle(
     target: str,
@@ -53,6 +56,12 @@ def export_bundle(
     _check_integers(options)
     chosen = find_target(target)
     abis = chosen.choose_abis(options.abis)
+    unproved = [abi for abi in abis if options.computes_int8 and abi in _ARMV7]
+    if unproved:
+        raise UsageError(
+            f"{chosen.abi_option} {unproved[0]}: computing in int8 was tested on 64-bit processors only",
+            "use --compute fp32 for it",
+        )
     find_wheel(options.lite_version)
     if options.with_onnx and chosen.bundle_folder:
         raise UsageError("--with-onnx is for boards: an app reads .nb files only", "omit it")
@@ -165,6 +174,11 @@ def _check_integers(options: ExportOptions) -> None:
     """Raise UsageError for options about integers that do not fit together."""
     if not 0 <= options.max_drop <= 1:
         raise UsageError(f"--max-drop {options.max_drop:g}: expected a share of lines, from 0 to 1", "try 0.002")
+    if options.computes_int8 and not options.optimize:
+        raise UsageError(
+            "--compute int8: not with --no-optimize: opt would scale the weights of unfolded normalisations twice",
+            "omit --no-optimize",
+        )
     if options.precision in ("fp32", "int16"):
         for option, is_given in (("--calibrate", options.calibrate), ("--compute int8", options.compute == "int8")):
             if is_given:

@@ -48,8 +48,8 @@ class ExportOptions:
 
     precision: Precision = "fp32"
     """Precision of the weights; `auto` chooses one for each layer."""
-    compute: Literal["fp32", "int8"] = "fp32"
-    """`int8`: as many layers as the limit allows compute in int8. For precisions int8 and auto."""
+    compute: Literal["fp32", "int8"] | None = None
+    """`int8`: as many layers as the limit allows compute in int8. For precisions int8 and auto. None: as `prefer`."""
     calibrate: tuple[Path, ...] = ()
     """Pictures, folders and gt.jsonl files that integers are chosen on; empty for the shipped pictures."""
     max_drop: float = 0.002
@@ -81,7 +81,7 @@ class ExportOptions:
     @property
     def computes_int8(self) -> bool:
         """Return whether layers may compute in int8."""
-        return self.compute == "int8" or (self.precision == "auto" and self.prefer == "speed")
+        return self.compute == "int8" or (self.compute is None and self.precision == "auto" and self.prefer == "speed")
 
 
 @dataclass(frozen=True)

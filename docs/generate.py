@@ -263,7 +263,7 @@ def make_tolerances() -> Iterator[str]:
         [
             _code(one.figure),
             *(show(one, one.values.get(name)) for name in precisions),
-            show(one, one.find_limit("int8", None, True)),
+            show(one, one.find_limit("int8", None, ("det", "rec"))),
         ]
         for one in TOLERANCES
     ]

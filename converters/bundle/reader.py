@@ -73,9 +73,13 @@ class Bundle:
         return cast(Precision, self.manifest["precision"])
 
     @property
-    def computes_int8(self) -> bool:
-        """Return whether a layer computes in int8."""
-        return any(op.attrs.get("enable_int8") is True for nb in self.models.values() for op in nb.blocks[0].ops)
+    def computing(self) -> tuple[Kind, ...]:
+        """Return the models that have layers which compute in int8."""
+        return tuple(
+            kind
+            for kind, nb in self.models.items()
+            if any(op.attrs.get("enable_int8") is True for op in nb.blocks[0].ops)
+        )
 
     def find_model(self, kind: Kind) -> Path:
         """Return the path of the .nb of a kind of model; the bundle must have one."""
@@ -489,6 +493,10 @@ def _list_precision_problems(model: NbModel, kind: Kind, manifest: Mapping[str, 
             problems.append(f"the weights of {layer['layer']} have {bits or 32} bits, expected {wanted or 32}")
         if (op.attrs.get("enable_int8") is True) != (layer["compute"] == "int8"):
             problems.append(f"{layer['layer']} computes in another type than {layer['compute']}, as the manifest says")
+        scale, absmax = op.attrs.get("Input0_scale"), layer.get("input_absmax")
+        known = scale[0] if isinstance(scale, tuple) and scale else scale
+        if absmax is not None and not (isinstance(known, float) and abs(known * 127 / absmax - 1) < 1e-3):
+            problems.append(f"{layer['layer']} takes inputs up to {known} × 127, expected {absmax:g}")
         if precision in ("int16", "int8") and layer["weights"] != precision:
             problems.append(f"{layer['layer']} is stored as {layer['weights']}, expected {precision}")
     problems += [f"no op has the weights {name}, which the manifest lists" for name in listed]

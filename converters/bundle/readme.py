@@ -209,7 +209,7 @@ def _describe_first_step(contents: BundleContents) -> str:
     given += "".join(f" --{model.source.model.kind}-model {_name_model(model)}" for model in contents.models)
     if options.precision != "fp32":
         given += f" --quantize {options.precision}"
-    if options.compute != "fp32":
+    if options.compute is not None:
         given += f" --compute {options.compute}"
     if options.calibrate:
         given += " --calibrate PICTURES"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -19,8 +18,6 @@ Storage = Literal["fp32", "int16", "int8"]
 Measure = Literal["exact_lines", "changed_lines"]
 """What a limit is about: the share of lines with a known text that are read exactly, or the share of lines whose text
 differs from that of the float32 networks."""
-
-BITS: Mapping[Storage, int] = MappingProxyType({"int8": 8, "int16": 16})
 
 
 @dataclass(frozen=True)

@@ -125,10 +125,9 @@ class Judge:
         """Return how many lines with text the float32 networks read."""
         return sum(bool(line.text) for _, lines in self._pictures for line in lines)
 
-    @property
-    def has_truth(self) -> bool:
-        """Return whether a line has a label that counts."""
-        return any(not word.get("ignore") for picture, _ in self._pictures for word in picture.words or ())
+    def count_exact(self) -> int:
+        """Return how many lines with a known text the float32 networks read exactly."""
+        return sum(_compare(picture, lines, lines).exact for picture, lines in self._pictures)
 
     def open(self, kind: Kind, model: onnx.ModelProto) -> Engine:
         """Return an engine that runs a variant of a graph."""

@@ -96,7 +96,8 @@ def _estimate_gain(op: NbOp, row: OpCost, shape: tuple[int, ...]) -> float:
         kind = shape[2], strides[0]
         # One pixel is the gate of a squeeze-and-excitation block: little work.
         least = _LEAST_PIXELS if kind == (3, 1) else 2
-    elif op.type != "fc":
+    elif op.type != "fc" or len(given) < 3 or not op.inputs.get("Bias"):
+        # As `mark_int8` demands.
         return 0.0
     if kind not in _SAVED or math.prod(output[2:]) < least:
         return 0.0

@@ -21,6 +21,7 @@ from edge_ocr.core.engines.base import Engine, count_cores
 from edge_ocr.core.imaging import prepare_detection
 from edge_ocr.core.pipeline import TextReader
 from edge_ocr.core.types import BgrImage
+from edge_ocr.errors import NotVerifiedError
 from edge_ocr.models.types import Kind
 
 BINS = 2048
@@ -31,6 +32,9 @@ _DETECTION_SIDE = 640
 # Windows that a layer adds to its gram in one run, spread over all of its outputs. A recogniser runs once a line.
 _MAX_WINDOWS = {"det": 8192}
 _MAX_LINE_WINDOWS = 1024
+
+# The gram of a larger window, as server models have, takes over 200 MB.
+_MAX_SIZE = 5000
 
 # The golden ratio: its multiples are spread evenly, whatever the width of a tensor.
 _SPREAD = (math.sqrt(5) - 1) / 2
@@ -63,10 +67,10 @@ def measure_statistics(
 
     `models` are the models of a bundle, at least `det` and `rec`, with float32 weights. They read the pictures, so the
     recogniser sees the lines that the detector finds in them. The detector's statistics are measured on pictures of at
-    most 640 pixels. A layer that never ran is left out. On one machine, repeated measurements are equal to the bit;
+    most 640 pixels. A layer that never ran, or with a window of over 5000 inputs, is left out. On one machine, repeated measurements are equal to the bit;
     another processor sums in another order.
 
-    Raises NotVerifiedError if a graph cannot be built or no engine here runs it.
+    Raises NotVerifiedError if a graph cannot be built, no engine here runs it, or an input is not finite.
     """
     probes = {kind: _Probe(nb, _MAX_WINDOWS.get(kind, _MAX_LINE_WINDOWS)) for kind, nb in models.items()}
     # The same lines whatever the batch, and less memory.
@@ -123,10 +127,11 @@ class _Probe:
         ranks: dict[str, int] = {}
         for op, made in zip(self._nb.blocks[0].ops, graph.ops, strict=True):
             names = op.inputs.get(_SLOTS.get(op.type, ""), ())
-            if len(names) != 1 or names[0] not in self._nb.params:
+            shape = self._nb.params[names[0]].shape if len(names) == 1 and names[0] in self._nb.params else ()
+            if not shape or (len(shape) == 4 and math.prod(shape[1:]) > _MAX_SIZE):
                 continue
             node = next(nodes[name] for name in made.nodes if nodes[name].op_type in ("Conv", "MatMul"))
-            layer = self._layers.setdefault(names[0], _Layer(self._nb.params[names[0]].shape))
+            layer = self._layers.setdefault(names[0], _Layer(shape))
             source = node.input[0]
             if node.op_type == "Conv":
                 layer.reads.setdefault(source, []).append(_Window.read(node))
@@ -148,6 +153,8 @@ class _Probe:
         for (name, seen), shape in zip(self._inputs.items(), shapes, strict=True):
             size = int(shape.prod())
             values[name] = flat[place : place + size].reshape(shape)
+            if not np.isfinite(values[name]).all():
+                raise NotVerifiedError(f"{name!r} is not finite on a calibration picture, so no scale fits it")
             seen.add(values[name])
             place += size
         for layer in self._layers.values():

@@ -88,9 +88,13 @@ def verify_bundle(
     if not check.passed:
         return _write_up(folder, bundle.manifest, checks, options.runner, "not run", notes=bundle.notes)
     promise = (bundle.manifest.get("quantisation") or {}).get("promise")
-    if promise is not None and promise["measure"] == "exact_lines" and not options.images and options.truth is None:
+    notes = bundle.notes
+    if promise is not None and promise["measure"] == "exact_lines" and options.truth is None:
         # The promise is about known texts.
-        options = replace(options, truth=find_pictures_folder() / LABELS)
+        if options.images or options.runner != "graph":
+            notes = (*notes, "the promise of the manifest is about known texts: name them with --gt to check it")
+        else:
+            options = replace(options, truth=find_pictures_folder() / LABELS)
     pictures = list_pictures(
         options.images, options.truth, is_slow=options.runner != "graph", settings=bundle.config.input
     )
@@ -130,9 +134,9 @@ def verify_bundle(
             f"{folder}: {', '.join(idle)} did not run on any picture", "give pictures with text (--images)"
         )
     checks += _check_finite(images)
-    checks += check_figures(figures, bundle.precision, promise, computes_int8=bundle.computes_int8)
+    checks += check_figures(figures, bundle.precision, promise, computing=bundle.computing)
     on = ", ".join(f"{kind} {model.name} on {names[kind]}" for kind, model in models.items())
-    return _write_up(folder, bundle.manifest, checks, runner, on, images, figures, bundle.notes, traces)
+    return _write_up(folder, bundle.manifest, checks, runner, on, images, figures, notes, traces)
 
 
 def _write_up(

@@ -63,8 +63,8 @@ def export(
         Quantize, typer.Option(metavar="TYPE", help="Weights: none, int16, int8, or auto: one for each layer.")
     ] = Quantize.none,
     compute: Annotated[
-        Compute, typer.Option(metavar="TYPE", help="fp32, or int8 where the text allows it.")
-    ] = Compute.fp32,
+        Compute | None, typer.Option(metavar="TYPE", help="fp32 (default), or int8 where the text allows it.")
+    ] = None,
     calibrate: Annotated[
         list[Path] | None,
         typer.Option(metavar="PATH", help="Pictures, folder or gt.jsonl to choose integers on; repeat for more."),
@@ -147,11 +147,11 @@ def export(
     if quantize is not Quantize.auto:
         if prefer is not None:
             raise UsageError(f"--prefer {prefer.value}: for --quantize auto only", "add --quantize auto")
-        if max_drop is not None and compute is Compute.fp32:
+        if max_drop is not None and compute is not Compute.int8:
             raise UsageError(f"--max-drop {max_drop:g}: nothing is searched", "add --quantize auto or --compute int8")
     chosen = ExportOptions(
         precision="fp32" if quantize is Quantize.none else quantize.value,
-        compute=compute.value,
+        compute=None if compute is None else compute.value,
         calibrate=tuple(calibrate or ()),
         max_drop=ExportOptions.max_drop if max_drop is None else max_drop,
         prefer="size" if prefer is None else prefer.value,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from converters.lite.nb.read import parse_nb
-from converters.lite.nb.rounded import round_weights
+from converters.lite.nb.read import NbModel, parse_nb
+from converters.lite.nb.rounded import Rounded, round_nearest
 from converters.lite.nb.schema import ATTR_FIELDS, DTYPE_SIZES, DTYPES, TABLES
 from converters.lite.nb.write import edit_nb
 
@@ -123,3 +123,28 @@ def program(ops, x, params):
 def round_nb(data, bits):
     """Return a `.nb` with all weights of conv2d and fc rounded."""
     return edit_nb(data, round_weights(parse_nb(data), bits))
+
+
+# The slot, the rank and the axis of the scales. opt rounds these types, and not depthwise convolutions
+# (post_quant_dynamic_pass.cc); of what else it rounds, the runtime dequantises nothing that is in our graphs.
+_WEIGHTS = {"conv2d": ("Filter", 4, 0), "fc": ("W", 2, 1)}
+
+
+def list_weights(model: NbModel) -> dict[str, int]:
+    """Return, by name, the axis of the output channels of all float32 weights of conv2d and fc."""
+    weights = {}
+    for block in model.blocks:
+        for op in block.ops:
+            slot, rank, axis = _WEIGHTS.get(op.type, ("", 0, 0))
+            for name in op.inputs.get(slot, ()):
+                param = model.params.get(name)
+                if param is not None and param.dtype == "float32" and len(param.shape) == rank:
+                    weights[name] = axis
+    return weights
+
+
+def round_weights(model: NbModel, bits: int) -> dict[str, Rounded]:
+    """Return `round_nearest` of all `list_weights`, by name."""
+    return {
+        name: round_nearest(model.params[name].to_array(), axis, bits) for name, axis in list_weights(model).items()
+    }

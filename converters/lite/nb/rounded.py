@@ -13,16 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.lite.nb.read import NbModel
-
 Precision = Literal["fp32", "int16", "int8", "auto"]
 """Precision of the weights in a .nb; `auto` is one for each layer."""
 
 BITS: Mapping[Precision, int] = MappingProxyType({"int16": 16, "int8": 8})
-
-# The slot, the rank and the axis of the scales. opt rounds these types, and not depthwise convolutions
-# (post_quant_dynamic_pass.cc); of what else it rounds, the runtime dequantises nothing that is in our graphs.
-_WEIGHTS: Mapping[str, tuple[str, int, int]] = MappingProxyType({"conv2d": ("Filter", 4, 0), "fc": ("W", 2, 1)})
 
 
 @dataclass(frozen=True)
@@ -66,23 +60,3 @@ def round_nearest(weights: NDArray[np.float32], axis: int, bits: int) -> Rounded
         # The scales of tiny numbers have few digits.
         values = np.clip(values, -largest, largest).astype(np.int8 if bits == 8 else np.int16)
     return Rounded(values, scales, axis)
-
-
-def list_weights(model: NbModel) -> dict[str, int]:
-    """Return, by name, the axis of the output channels of all float32 weights of conv2d and fc."""
-    weights = {}
-    for block in model.blocks:
-        for op in block.ops:
-            slot, rank, axis = _WEIGHTS.get(op.type, ("", 0, 0))
-            for name in op.inputs.get(slot, ()):
-                param = model.params.get(name)
-                if param is not None and param.dtype == "float32" and len(param.shape) == rank:
-                    weights[name] = axis
-    return weights
-
-
-def round_weights(model: NbModel, bits: int) -> dict[str, Rounded]:
-    """Return `round_nearest` of all `list_weights`, by name."""
-    return {
-        name: round_nearest(model.params[name].to_array(), axis, bits) for name, axis in list_weights(model).items()
-    }

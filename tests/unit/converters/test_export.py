@@ -249,9 +249,8 @@ def test_an_ascii_bundle_is_consistent(export, rec):
     assert charset["selection"] == "ascii"
     assert charset["sha256"] == hashlib.sha256((report.out_dir / "dict.txt").read_bytes()).hexdigest()
     assert manifest["models"]["rec"]["output"]["shape"][-1] == 96
-    pruning, correction = manifest["models"]["rec"]["passes"][-2:]
+    pruning = manifest["models"]["rec"]["passes"][-1]
     assert (pruning["name"], pruning["changed"]) == ("prune_charset", 6625 - 96)
-    assert correction["name"] == "correct_biases"
 
     nb = read_nb(report.out_dir / "models" / "rec.nb")
     (shape,) = compute_cost(nb, {nb.inputs[0].name: (1, 3, 48, 320)}).output_shapes.values()
@@ -263,8 +262,10 @@ def test_an_ascii_bundle_is_consistent(export, rec):
     source = read_program(rec.program, rec.params).params[name]
     classes = ["", *rec.dictionary, " "]
     expected = source[:, [0, *map(classes.index, lines)]]
-    error = np.abs(nb.params[name].to_array() * scales - expected)
-    assert (error <= 0.51 * scales + 1e-7).all()
+    steps = np.abs(nb.params[name].to_array() * scales - expected) / scales
+    # Rounded to make up for each other's errors, so not always to the nearest.
+    assert steps.max() < 6
+    assert steps.mean() < 0.5
 
 
 def test_a_pruned_recogniser_reads_the_ascii_lines_of_a_sign(export, rec, tmp_path, open_pipeline, read_example):

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from support.nb_files import round_weights
 from support.nb_programs import open_session
 from support.paddle_programs import act, add, build, conv, draw, list_types
 
 from converters.graph.passes.mark_int8 import mark_int8
 from converters.lite.nb.read import parse_nb, read_nb
-from converters.lite.nb.rounded import round_weights
 from converters.lite.nb.to_onnx import build_graph
 from converters.lite.nb.write import edit_nb
 from converters.lite.opt import run_opt

@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from support.nb_programs import build_model, draw, feed, fetch, make_op
 
 from converters.quantise.cache import open_cache
 from converters.quantise.pictures import read_calibration
 from edge_ocr.config import load_config
+from edge_ocr.core.charset import Charset
 
 CONFIG = load_config("OCR")
+CHARSET = Charset(("", "a"))
 
 
 def build(seed):
@@ -34,7 +37,7 @@ def store(monkeypatch, tmp_path):
 
 
 def measure(models, calibration, value):
-    with open_cache(models, CONFIG, calibration) as cache:
+    with open_cache(models, CONFIG, CHARSET, calibration) as cache:
         return cache.get_number("key", lambda: value)
 
 
@@ -50,7 +53,7 @@ def test_known_measurements_are_not_made_again(store, calibration):
 
 def test_a_failure_keeps_what_was_measured(store, calibration):
     def fail():
-        with open_cache(build(1), CONFIG, calibration) as cache:
+        with open_cache(build(1), CONFIG, CHARSET, calibration) as cache:
             cache.get_number("key", lambda: 1.5)
             raise KeyError
 
@@ -73,6 +76,15 @@ def test_a_store_that_cannot_be_written_costs_time_only(monkeypatch, tmp_path, c
     monkeypatch.setenv("EDGE_OCR_HOME", str(tmp_path / "file"))
     assert measure(build(1), calibration, 1.5) == 1.5
     assert measure(build(1), calibration, 2.5) == 2.5
+
+
+def test_an_array_of_another_shape_or_type_is_made_again(store, calibration):
+    with open_cache(build(1), CONFIG, CHARSET, calibration) as cache:
+        cache.get("key", lambda: np.zeros(3), (3,), np.float32)
+    for shape, dtype in (((4,), np.float32), ((4,), np.int8)):
+        with open_cache(build(1), CONFIG, CHARSET, calibration) as cache:
+            found = cache.get("key", lambda shape=shape: np.ones(shape), shape, dtype)
+        assert (found.shape, found.dtype, found.min()) == (shape, dtype, 1)
 
 
 def test_old_files_go(store, calibration, monkeypatch):

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from support.nb_files import op, program, round_nb, unary, write_nb
+from support.nb_files import list_weights, op, program, round_nb, round_weights, unary, write_nb
 from support.nb_programs import draw, open_session
 
 from converters.lite.nb.read import open_program, parse_header, parse_nb
-from converters.lite.nb.rounded import Rounded, list_weights, round_nearest, round_weights
+from converters.lite.nb.rounded import Rounded, round_nearest
 from converters.lite.nb.to_onnx import build_graph, serialise_graph
 from converters.lite.nb.write import edit_nb
 from converters.lite.opt import run_opt
