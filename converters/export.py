@@ -25,7 +25,7 @@ from converters.sources.folders import remember_folder
 from converters.text import Report
 from converters.verify.verify import verify_bundle
 from edge_ocr.config import PipelineConfig
-from edge_ocr.errors import NotVerifiedError, ParityError, UsageError
+from edge_ocr.errors import InputError, NotVerifiedError, ParityError, UsageError
 from edge_ocr.models.types import Progress
 from edge_ocr.pipeline import find_models
 
@@ -182,8 +182,10 @@ def _check_integers(options: ExportOptions) -> None:
     if options.precision in ("fp32", "int16"):
         for option, is_given in (("--calibrate", options.calibrate), ("--compute int8", options.compute == "int8")):
             if is_given:
-                precision = "none" if options.precision == "fp32" else options.precision
-                raise UsageError(f"{option}: not used with --quantize {precision}", "use --quantize auto or int8")
+                raise UsageError(f"{option}: needs --quantize auto or int8", "add --quantize auto")
+    for path in options.calibrate:
+        if not path.exists():
+            raise InputError(f"--calibrate {path}: no such file or folder", "name pictures, a folder or a gt.jsonl")
 
 
 def _explain_unverified(error: NotVerifiedError, bundle: BundleWriter) -> NotVerifiedError:

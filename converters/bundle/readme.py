@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 
 from converters.bundle.contents import BundleContents
 from converters.graph.charsets import NAMED_CHARSETS
@@ -278,20 +279,26 @@ def _describe_integers(contents: BundleContents) -> str:
     if pictures is not None:
         text += f"Weights were rounded so that the outputs of each layer change least on {pictures} pictures.\n"
     if promise is not None:
-        kept = "of the labelled lines may be lost" if promise["measure"] == "exact_lines" else "of the lines may differ"
+        what = "labelled lines may be lost" if promise["measure"] == "exact_lines" else "lines may differ"
         text += (
-            f"Limit: {promise['max_drop']:.2%} {kept}. Measured: {promise['drop']:.2%} of {promise['lines']} lines, on "
-            f"{promise['pictures']} pictures. `edge-ocr verify` holds the bundle to it.\n"
+            f"Limit: {promise['max_drop']:.2%} of the {what}. Measured on {promise['pictures']} pictures: "
+            f"{promise['drop']:.2%} of {promise['lines']} lines; {promise['changed']} of {promise['compared']} lines "
+            "differ from what the original models read.\n"
         )
-    if any("divergence" in layer for layers in chosen["layers"].values() for layer in layers):
-        text += "Divergence: how far the network's output moves with this layer alone in int8.\n"
     for kind, layers in chosen["layers"].items():
-        text += f"\n| {kind}: layer | op | weights | computes in | divergence | why |\n|---|---|---|---|---|---|\n"
-        for layer in layers:
-            cells = [layer[key] for key in ("layer", "op", "weights", "compute")]
-            cells += [f"{layer['divergence']:g}" if "divergence" in layer else "", layer["reason"]]
+        counts = Counter((layer["weights"], layer["compute"], layer["reason"].partition(";")[0]) for layer in layers)
+        text += f"\n{kind}: {len(layers)} layers.\n\n| layers | weights | compute in | why |\n|---|---|---|---|\n"
+        text += "".join(f"| {count} | {' | '.join(key)} |\n" for key, count in counts.most_common())
+        usual = counts.most_common(1)[0][0]
+        others = [one for one in layers if (one["weights"], one["compute"], one["reason"].partition(";")[0]) != usual]
+        if others:
+            text += "\nThe exceptions:\n\n| layer | weights | computes in | moves the output by | why |\n"
+            text += "|---|---|---|---|---|\n"
+        for layer in others:
+            moved = f"{layer['divergence']:g}" if "divergence" in layer else ""
+            cells = [layer["layer"], layer["weights"], layer["compute"], moved, layer["reason"]]
             text += f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
-    return text
+    return text + "\n`manifest.json` lists all layers under `quantisation`.\n"
 
 
 def _list_files(contents: BundleContents) -> dict[str, str]:

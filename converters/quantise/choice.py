@@ -83,6 +83,10 @@ class Promise:
     """As measured; below 0 if the integers read more lines exactly."""
     lines: int
     """How many lines count."""
+    changed: int
+    """Lines whose text differs from that of the float32 networks."""
+    compared: int
+    """Of so many lines."""
     pictures: int
     prefer: str
 
@@ -93,6 +97,8 @@ class Promise:
             "max_drop": self.max_drop,
             "drop": round(self.drop, 4),
             "lines": self.lines,
+            "changed": self.changed,
+            "compared": self.compared,
             "pictures": self.pictures,
             "prefer": self.prefer,
         }

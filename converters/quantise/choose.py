@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,6 +41,9 @@ MAX_CHANGED = 0.1
 
 # Each try reads all pictures.
 _TRIES = 8
+
+# A layer takes up to some seconds.
+_REPORT_EVERY = 10
 
 # Float sums differ.
 _EPSILON = 1e-9
@@ -81,14 +85,13 @@ def choose_integers(
         return _finish({kind: _Network(kind, nb, None, "int16") for kind, nb in models.items()})
     is_searched = options.precision == "auto" or options.computes_int8
     calibration = read_calibration(options.calibrate, config.input)
-    report(f"calibrating on {len(calibration.pictures)} {calibration.name}")
+    report(f"calibrating on {calibration.count}")
     with open_cache(models, config, charset, calibration) as cache:
         inputs = _Inputs(lambda: measure_statistics(models, config, charset, calibration.images), cache)
         try:
             if not cache.get_number("lines", inputs.count_lines):
                 raise InputError(
-                    f"no text was found in the {len(calibration.pictures)} calibration pictures, so nothing can be "
-                    "measured",
+                    f"no text was found in the {calibration.count} for calibration, so nothing can be measured",
                     "give pictures with text (--calibrate)",
                 )
         except (InputError, NotVerifiedError) as error:
@@ -102,7 +105,7 @@ def choose_integers(
             with open_judge(models, config, charset, calibration.pictures) as judge:
                 if not judge.lines:
                     raise InputError(
-                        f"no legible line in the {len(calibration.pictures)} calibration pictures",
+                        f"no legible line in the {calibration.count} for calibration",
                         "give pictures with text in the language of the recogniser (--calibrate)",
                     )
                 promise = _Search(judge, networks, calibration, options, cache, report).run()
@@ -265,6 +268,9 @@ class _Search:
                 self._choose_inputs(network)
             self._chosen[kind] = network.simulate(self._judge, network.storage, network.inputs)
             self._names[kind] = _name(network.storage, network.inputs)
+            stored = Counter(network.storage.values())
+            text = ", ".join(f"{count} layers in {name}" for name, count in stored.most_common())
+            self._report(f"{kind}: chosen: {text}" + f"; {len(network.inputs)} compute in int8" * bool(network.inputs))
         loss = self._judge_all(self._chosen, self._names)
         truth = self._measure == "exact_lines"
         if not self._is_kept(loss):
@@ -277,6 +283,8 @@ class _Search:
             max_drop=self._options.max_drop,
             drop=loss.exact_drop if truth else loss.changed_share,
             lines=loss.wanted if truth else loss.lines,
+            changed=loss.changed,
+            compared=loss.lines,
             pictures=len(self._calibration.pictures),
             prefer=self._options.prefer,
         )
@@ -295,9 +303,10 @@ class _Search:
         loss = self._judge_all(variants, {**self._names, kind: _name(storage, inputs)})
         found = f"{loss.changed} of {loss.lines} lines differ"
         if self._measure == "exact_lines":
-            found += f", {loss.exact} of {loss.wanted} exact (before {loss.exact_before})"
-        self._report(f"{kind}: {what}: {found}")
-        return self._is_kept(loss)
+            found += f", {loss.exact} of {loss.wanted} with a known text are exact (before {loss.exact_before})"
+        is_kept = self._is_kept(loss)
+        self._report(f"{kind}: {what}: {found}: {'within the limit' if is_kept else 'too many'}")
+        return is_kept
 
     def _is_kept(self, loss: Loss) -> bool:
         """Return whether a loss is within the limit."""
@@ -318,6 +327,17 @@ class _Search:
 
         return self._cache.get_number(key, measure)
 
+    def _measure_each(
+        self, network: _Network, variants: Mapping[str, tuple[Mapping[str, Storage], Mapping[str, float]]]
+    ) -> dict[str, float]:
+        """Return the divergence of each variant, by the name of its layer."""
+        found: dict[str, float] = {}
+        for name, (storage, inputs) in variants.items():
+            found[name] = self._measure_divergence(network, storage, inputs)
+            if len(found) % _REPORT_EVERY == 0:
+                self._report(f"{network.kind}: {len(found)} of {len(variants)} layers measured")
+        return found
+
     # --- choosing
 
     def _choose_storage(self, network: _Network) -> None:
@@ -326,7 +346,7 @@ class _Search:
         if self._holds(network, network.storage, {}, f"all {len(layers)} layers in int8"):
             return
         self._report(f"{kind}: measuring each of {len(layers)} layers in int8 alone")
-        network.divergence = {name: self._measure_divergence(network, {name: "int8"}, {}) for name in layers}
+        network.divergence = self._measure_each(network, {name: ({name: "int8"}, {}) for name in layers})
         order = rank(list(layers), network.divergence, {name: float(layers[name].count) for name in layers})
 
         def promote(names: Iterable[str], low: Storage, high: Storage) -> dict[str, Storage]:
@@ -358,7 +378,7 @@ class _Search:
             network.reasons[name] = (
                 f"{least} keeps the limit here"
                 if kept_in == least
-                else f"{least} breaks the limit; {place} of {len(order)} by divergence per byte"
+                else f"{least} here would break the limit; rank {place} of {len(order)}, 1 costs most text per byte"
             )
 
     def _choose_inputs(self, network: _Network) -> None:
@@ -377,7 +397,7 @@ class _Search:
             return
         self._report(f"{kind}: measuring each of {len(wanted)} layers in int8 alone that it would make faster")
         plain: dict[str, Storage] = dict.fromkeys(network.layers, "fp32")
-        harm = {name: self._measure_divergence(network, plain, {name: absmax}) for name, absmax in wanted.items()}
+        harm = self._measure_each(network, {name: (plain, {name: absmax}) for name, absmax in wanted.items()})
         # The worst first.
         order = [one.weights for one in order_candidates(candidates, harm)][::-1]
 
@@ -392,10 +412,8 @@ class _Search:
         network.inputs = {name: absmax for name, absmax in wanted.items() if name not in kept}
         for place, name in enumerate(order, 1):
             network.divergence[name] = harm[name]
-            text = (
-                "computing in int8 keeps the limit" if name in network.inputs else "computing in int8 breaks the limit"
-            )
-            network.reasons[name] = f"{text}; {place} of {len(order)} by divergence for the instructions saved"
+            text = "int8 keeps the limit" if name in network.inputs else "computing in int8, too, would break the limit"
+            network.reasons[name] = f"{text}; rank {place} of {len(order)}, 1 costs most text per instruction saved"
 
 
 def _name(storage: Mapping[str, Storage], inputs: Mapping[str, float]) -> str:

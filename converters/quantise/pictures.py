@@ -29,9 +29,10 @@ class Calibration:
         return [picture.image for picture in self.pictures]
 
     @property
-    def name(self) -> str:
-        """Return what the pictures are, for messages."""
-        return "shipped pictures" if self.are_shipped else "pictures"
+    def count(self) -> str:
+        """Return how many pictures there are, for messages."""
+        number = len(self.pictures)
+        return f"{number} {'shipped ' if self.are_shipped else ''}picture{'s' if number != 1 else ''}"
 
     @property
     def label(self) -> str:

@@ -67,8 +67,8 @@ def measure_statistics(
 
     `models` are the models of a bundle, at least `det` and `rec`, with float32 weights. They read the pictures, so the
     recogniser sees the lines that the detector finds in them. The detector's statistics are measured on pictures of at
-    most 640 pixels. A layer that never ran, or with a window of over 5000 inputs, is left out. On one machine, repeated measurements are equal to the bit;
-    another processor sums in another order.
+    most 640 pixels. A layer that never ran, or with a window of over 5000 inputs, is left out. On one machine, repeated
+    measurements are equal to the bit; another processor sums in another order.
 
     Raises NotVerifiedError if a graph cannot be built, no engine here runs it, or an input is not finite.
     """

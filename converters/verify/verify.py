@@ -87,8 +87,13 @@ def verify_bundle(
     checks = [*inspection.checks, check]
     if not check.passed:
         return _write_up(folder, bundle.manifest, checks, options.runner, "not run", notes=bundle.notes)
-    promise = (bundle.manifest.get("quantisation") or {}).get("promise")
-    notes = bundle.notes
+    chosen = bundle.manifest.get("quantisation") or {}
+    promise, notes = chosen.get("promise"), bundle.notes
+    if promise is not None and chosen["pictures"] != "shipped" and not options.images and options.truth is None:
+        promise, notes = (
+            None,
+            (*notes, "the manifest's promise is about other pictures: name some with --images or --gt"),
+        )
     if promise is not None and promise["measure"] == "exact_lines" and options.truth is None:
         # The promise is about known texts.
         if options.images or options.runner != "graph":

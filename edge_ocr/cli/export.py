@@ -67,10 +67,10 @@ def export(
     ] = None,
     calibrate: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="Pictures, folder or gt.jsonl to choose integers on; repeat for more."),
+        typer.Option(metavar="PATH", help="Pictures like yours, to round by: file, folder or gt.jsonl; repeatable."),
     ] = None,
     max_drop: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Share of lines that auto may lose; default 0.002.")
+        float | None, typer.Option(metavar="SHARE", help="Share of lines that integers may lose; default 0.002.")
     ] = None,
     prefer: Annotated[
         Prefer | None, typer.Option(metavar="GOAL", help="What auto makes small: size (default) or speed.")
@@ -102,7 +102,9 @@ def export(
     """Convert models into a bundle for ARM boards or an Android project.
 
     Prints the folder. --arch and --abi take several names with commas between. --quantize shrinks the weights to a half
-    (int16) or a quarter (int8). --charset names the characters to keep; a FILE has one per line.
+    (int16) or a quarter (int8). auto takes int8 where no more text is lost than --max-drop allows, read on the pictures
+    of --calibrate or else on those of edge-ocr. --compute int8 is for int8 and auto. --charset names the characters to
+    keep; a FILE has one per line.
 
     --force keeps files that you added to DIR, and stops if you changed one of its own. --counter is in seconds since
     1970 by default; devices refuse a bundle whose counter is lower than that of one they had under the same release.
@@ -148,7 +150,9 @@ def export(
         if prefer is not None:
             raise UsageError(f"--prefer {prefer.value}: for --quantize auto only", "add --quantize auto")
         if max_drop is not None and compute is not Compute.int8:
-            raise UsageError(f"--max-drop {max_drop:g}: nothing is searched", "add --quantize auto or --compute int8")
+            raise UsageError(
+                f"--max-drop {max_drop:g}: for --quantize auto and --compute int8 only", "add --quantize auto"
+            )
     chosen = ExportOptions(
         precision="fp32" if quantize is Quantize.none else quantize.value,
         compute=None if compute is None else compute.value,

@@ -261,7 +261,7 @@ def _describe_layers(
                 "type": op.type,
                 "weights": name,
                 "stored": model.params[name].dtype,
-                "compute": "int8" if op.attrs.get("enable_int8") is True else "float32",
+                "compute": "int8" if op.attrs.get("enable_int8") is True else "fp32",
                 "size_bytes": len(model.params[name].data),
                 "divergence": divergence if isinstance(divergence, int | float) else None,
                 "reason": str(chosen["reason"]) if "reason" in chosen else None,
@@ -341,14 +341,14 @@ def _print_layers(one: dict[str, Any], console: Console) -> None:
     from rich.table import Table
 
     table = Table(title="Layers", title_justify="left")
-    for name in ("#", "Op", "Weights", "Stored", "Computes"):
+    for name in ("#", "Weights", "Stored", "Computes"):
         table.add_column(name, justify="right" if name == "#" else "left", overflow="fold")
     table.add_column("kB", justify="right")
-    table.add_column("Divergence", justify="right")
-    table.add_column("Why", overflow="fold")
+    table.add_column("Moves by", justify="right")
+    table.add_column("Why", overflow="fold", min_width=16)
     for layer in one["layers"]:
         divergence = "" if layer["divergence"] is None else f"{layer['divergence']:.2g}"
-        cells = [str(layer["index"]), *(escape_text(layer[key]) for key in ("type", "weights", "stored", "compute"))]
+        cells = [str(layer["index"]), *(escape_text(layer[key]) for key in ("weights", "stored", "compute"))]
         table.add_row(*cells, f"{layer['size_bytes'] / 1e3:,.1f}", divergence, escape_text(layer["reason"] or ""))
     console.print(table)
 

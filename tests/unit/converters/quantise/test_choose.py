@@ -79,7 +79,7 @@ def test_auto_keeps_its_limit_and_says_what_it_chose(export, tmp_path):
     text = (done.out_dir / "README.md").read_text(encoding="utf-8")
     assert "## Integers" in text
     for layers in chosen["layers"].values():
-        assert all(f"| {one['layer']} |" in text for one in layers)
+        assert f"{len(layers)} layers." in text
     report = verify_bundle(done.out_dir)
     assert report.passed, report.failures
     assert "accuracy.exact_drop" in report.figures
@@ -162,7 +162,7 @@ def test_losses():
 def test_a_black_picture_teaches_nothing(models, charset, tmp_path, precision):
     cv2.imwrite(str(tmp_path / "black.png"), np.zeros((200, 300, 3), np.uint8))
     options = ExportOptions(precision=precision, calibrate=(tmp_path / "black.png",))
-    with pytest.raises(InputError, match="1 calibration pictures"):
+    with pytest.raises(InputError, match="1 picture for"):
         choose_integers(models, CONFIG, charset, options, lambda step: None)
 
 
@@ -199,7 +199,7 @@ def test_engines_choose_alike(models, charset, small, monkeypatch, tmp_path, eng
         ({"max_drop": 1.5}, "--max-drop 1.5"),
         ({"max_drop": float("nan")}, "--max-drop nan"),
         ({"compute": "int8"}, "--compute int8"),
-        ({"precision": "int16", "compute": "int8"}, "--quantize int16"),
+        ({"precision": "int16", "compute": "int8"}, "--compute int8"),
         ({"calibrate": (find_pictures_folder(),)}, "--calibrate"),
         ({"precision": "int8", "compute": "int8", "optimize": False}, "--no-optimize"),
         ({"precision": "auto", "prefer": "speed", "abis": ("armv8", "armv7hf")}, "--arch armv7hf"),

@@ -466,9 +466,21 @@ def test_a_choice_that_is_not_what_a_layer_does_is_caught(copy_bundle, change, f
     assert found in failure.detail
 
 
+PROMISE = {"drop": 0.1, "lines": 60, "changed": 6, "compared": 60, "pictures": 4, "prefer": "size"}
+
+
 def test_a_promise_is_kept_or_the_bundle_fails(copy_bundle):
     bundle = copy_bundle(precision="int8")
-    promise = {"measure": "changed_lines", "max_drop": 0.2, "drop": 0.1, "lines": 60, "pictures": 4, "prefer": "size"}
+    promise = {
+        "measure": "changed_lines",
+        "max_drop": 0.2,
+        "drop": 0.1,
+        "lines": 60,
+        "changed": 6,
+        "compared": 60,
+        "pictures": 4,
+        "prefer": "size",
+    }
     edit_manifest(bundle, lambda m: m["quantisation"].update(promise=promise))
     (check,) = [check for check in verify_bundle(bundle).checks if check.name == "texts.equal_share"]
     assert check.passed
@@ -480,7 +492,16 @@ def test_a_promise_is_kept_or_the_bundle_fails(copy_bundle):
 
 def test_a_promise_about_known_texts_is_checked_on_known_texts(copy_bundle):
     bundle = copy_bundle(precision="int8")
-    promise = {"measure": "exact_lines", "max_drop": 0.1, "drop": 0, "lines": 66, "pictures": 4, "prefer": "size"}
+    promise = {
+        "measure": "exact_lines",
+        "max_drop": 0.1,
+        "drop": 0,
+        "lines": 66,
+        "changed": 1,
+        "compared": 66,
+        "pictures": 4,
+        "prefer": "size",
+    }
     edit_manifest(bundle, lambda m: m["quantisation"].update(promise=promise))
     (check,) = [check for check in verify_bundle(bundle).checks if check.name == "accuracy.exact_drop"]
     assert check.passed
