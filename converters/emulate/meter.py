@@ -74,6 +74,7 @@ class NetworkCounts:
     """Instructions by function, most first; None if the library has no symbols."""
     max_abs_diff: float
     """To the same graph on this machine's engine."""
+    mean_abs_diff: float = 0.0
 
     def sum_types(self) -> dict[str, tuple[int, Counts]]:
         """Return number of ops and counts by type, most instructions first."""
@@ -179,6 +180,7 @@ class Meter:
         array = make_input(height, width)
         model = self._bundle.models[kind]
         run = self.run(self._bundle.find_model(kind), model, array)
+        diff = compare_arrays(self._graphs.engines[kind].run(array), run.output)
         return NetworkCounts(
             kind,
             shape,
@@ -189,7 +191,8 @@ class Meter:
                 for index, (op, counts) in enumerate(zip(_list_executed(model), run.counts.ops, strict=True))
             ),
             run.counts.sum_kernels(self._symbols, *run.code) if self._symbols else None,
-            compare_arrays(self._graphs.engines[kind].run(array), run.output).max_abs,
+            diff.max_abs,
+            diff.mean_abs,
         )
 
     def run(self, path: Path, model: NbModel, array: NDArray[np.float32]) -> Run:
