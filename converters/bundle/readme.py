@@ -277,7 +277,7 @@ def _describe_integers(contents: BundleContents) -> str:
     text = "\n## Integers\n\n"
     pictures, promise = chosen["pictures"], chosen["promise"]
     if pictures is not None:
-        text += f"Weights were rounded so that the outputs of each layer change least on {pictures} pictures.\n"
+        text += f"Weights were rounded so that the outputs of each layer change least on the {pictures} pictures.\n"
     if promise is not None:
         what = "labelled lines may be lost" if promise["measure"] == "exact_lines" else "lines may differ"
         text += (
@@ -290,9 +290,13 @@ def _describe_integers(contents: BundleContents) -> str:
         text += f"\n{kind}: {len(layers)} layers.\n\n| layers | weights | compute in | why |\n|---|---|---|---|\n"
         text += "".join(f"| {count} | {' | '.join(key)} |\n" for key, count in counts.most_common())
         usual = counts.most_common(1)[0][0]
-        others = [one for one in layers if (one["weights"], one["compute"], one["reason"].partition(";")[0]) != usual]
+        others = [
+            one
+            for one in layers
+            if "divergence" in one and (one["weights"], one["compute"], one["reason"].partition(";")[0]) != usual
+        ]
         if others:
-            text += "\nThe exceptions:\n\n| layer | weights | computes in | moves the output by | why |\n"
+            text += "\nMeasured exceptions:\n\n| layer | weights | computes in | moves the output by | why |\n"
             text += "|---|---|---|---|---|\n"
         for layer in others:
             moved = f"{layer['divergence']:g}" if "divergence" in layer else ""

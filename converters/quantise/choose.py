@@ -383,7 +383,7 @@ class _Search:
             network.reasons[name] = (
                 f"{least} keeps the limit here"
                 if kept_in == least
-                else f"{least} here would break the limit; rank {place} of {len(order)}, 1 costs most text per byte"
+                else f"{least} here would break the limit; rank {place} of {len(order)}, 1 costs most text"
             )
 
     def _choose_inputs(self, network: _Network) -> None:
@@ -398,6 +398,8 @@ class _Search:
             if absmax > 0 and network.storage.get(one.weights) == "int8":
                 wanted[one.weights] = absmax
                 candidates.append(one)
+        for name in network.layers.keys() - wanted.keys():
+            network.reasons.setdefault(name, "computing in int8 would not be faster")
         if not wanted:
             return
         self._report(f"{kind}: measuring each of {len(wanted)} layers in int8 alone that it would make faster")
@@ -407,7 +409,7 @@ class _Search:
         worth = [one for one in candidates if costs[one.weights] <= _WORTH * float(np.median(list(costs.values())))]
         for name in wanted.keys() - {one.weights for one in worth}:
             network.divergence[name] = harm[name]
-            network.reasons[name] = f"computing in int8 would cost over {_WORTH} times as much text as in most layers"
+            network.reasons[name] = f"computing in int8 costs over {_WORTH} times the text of most layers"
             del wanted[name]
         # The worst first.
         order = [one.weights for one in order_candidates(worth, harm)][::-1]
@@ -423,8 +425,8 @@ class _Search:
         network.inputs = {name: absmax for name, absmax in wanted.items() if name not in kept}
         for place, name in enumerate(order, 1):
             network.divergence[name] = harm[name]
-            text = "int8 keeps the limit" if name in network.inputs else "computing in int8, too, would break the limit"
-            network.reasons[name] = f"{text}; rank {place} of {len(order)}, 1 costs most text per instruction saved"
+            text = "computes within the limit" if name in network.inputs else "computing in int8 would break the limit"
+            network.reasons[name] = f"{text}; rank {place} of {len(order)}, 1 costs most text"
 
 
 def _name(storage: Mapping[str, Storage], inputs: Mapping[str, float]) -> str:
