@@ -117,7 +117,7 @@ class Conversion:
             data = edit_nb(data, rounded, biases, where=self._where)
             nb = parse_nb(data, self._where)
         ops = sum(nb.op_histogram().values())
-        self.report(f"{self.source.model.kind}: {ops} ops, {len(data) / 1e6:.2f} MB")
+        self.report(f"{self.source.model.kind}: opt, {ops} ops, {len(data) / 1e6:.2f} MB")
         return ExportedModel(self.source, read_signature(self._program), self.passes, nb, data, self.seconds)
 
     def _compute_in_int8(self, inputs: Mapping[str, float], computed: Mapping[str, Rounded]) -> bytes:

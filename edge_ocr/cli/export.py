@@ -60,21 +60,19 @@ def export(
         str | None, typer.Option(metavar="NAMES", help="For android: arm64-v8a (default), armeabi-v7a.")
     ] = None,
     quantize: Annotated[
-        Quantize, typer.Option(metavar="TYPE", help="Weights: none, int16, int8, or auto: one for each layer.")
+        Quantize, typer.Option(metavar="TYPE", help="none, int16, int8 or auto weights.")
     ] = Quantize.none,
     compute: Annotated[
-        Compute | None, typer.Option(metavar="TYPE", help="fp32 (default), or int8 where the text allows it.")
+        Compute | None, typer.Option(metavar="TYPE", help="fp32 (default) or int8, within --max-drop.")
     ] = None,
     calibrate: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="Pictures like yours, to round by: file, folder or gt.jsonl; repeatable."),
+        typer.Option(metavar="PATH", help="Pictures, folder or gt.jsonl to choose by."),
     ] = None,
     max_drop: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Share of lines that integers may lose; default 0.002.")
+        float | None, typer.Option(metavar="SHARE", help="Share of lines to lose at most; default 0.002.")
     ] = None,
-    prefer: Annotated[
-        Prefer | None, typer.Option(metavar="GOAL", help="What auto makes small: size (default) or speed.")
-    ] = None,
+    prefer: Annotated[Prefer | None, typer.Option(metavar="GOAL", help="For auto: size (default) or speed.")] = None,
     charset: Annotated[str, typer.Option(metavar="SET", help="full, ascii, digits, or a FILE.")] = "full",
     optimize: Annotated[
         bool, typer.Option("--optimize/--no-optimize", help="Run exact graph passes before opt.")
