@@ -26,10 +26,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support.nb_files import op, program, round_nb, unary, write_nb
+from support.nb_files import op, program, round_nb, round_weights, unary, write_nb
 
 from converters.lite.nb.read import normalise, parse_nb
-from converters.lite.nb.rounded import round_weights
 from converters.lite.nb.schema import ATTR_FIELDS, DTYPE_SIZES, DTYPES
 from converters.lite.nb.write import edit_nb
 from converters.lite.opt import run_opt
