@@ -195,7 +195,7 @@ def _fail_early(name: str, detail: str, manifest: Mapping[str, Any] | None = Non
 def read_choices(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """Return, by file name of the model and name of the weights, what the manifest in `folder` says of each layer.
 
-    For display: empty if there is no manifest or it says nothing, without any check.
+    For display, and unchecked: empty if the manifest is missing or lists no layers.
     """
     try:
         manifest = json.loads(_read_manifest(folder))

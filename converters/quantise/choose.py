@@ -256,7 +256,6 @@ class _Search:
         self._measure: Measure = "exact_lines" if knows and options.max_drop > 0 else "changed_lines"
         self._chosen: dict[Kind, onnx.ModelProto] = {}
         self._names: dict[Kind, str] = {}
-        self._loss = Loss(0, 0)
 
     def run(self) -> Promise:
         """Choose for each network and return the limit that holds."""
