@@ -216,6 +216,8 @@ _FIELDS: Mapping[str, _Field] = MappingProxyType(
         "Recognition.text_score": _Field(0.5, _number(0, 1)),
         "Recognition.space_weight": _Field(1.0, _number(1, 1000)),
         "Recognition.direction": _Field("ltr", _choice("ltr", "rtl")),
+        "Recognition.return_words": _Field("none", _choice("none", "words", "chars")),
+        "Recognition.cjk_words": _Field("character", _choice("character", "run")),
         "Orientation.image_shape": _Field((3, 48, 192), _image_shape),
         "Orientation.thresh": _Field(0.9, _number(0, 1)),
         "PageOrientation.resize_short": _Field(256, _integer(8, 4096)),
@@ -335,6 +337,8 @@ class PipelineConfig:
             text_score=self.values["Recognition.text_score"],
             direction=self.values["Recognition.direction"],
             space_weight=self.values["Recognition.space_weight"],
+            return_words=self.values["Recognition.return_words"],
+            cjk_words=self.values["Recognition.cjk_words"],
         )
 
     @property

@@ -49,6 +49,10 @@ class RecognitionSettings:
     """`ltr` or `rtl`: the direction of the text. The network's order is always that of the picture, left to right."""
     space_weight: float
     """How many times more probable a space counts against the blank: networks miss narrow ones."""
+    return_words: str
+    """What each line has besides its text: `none`, `words`, or `chars`, words and characters."""
+    cjk_words: str
+    """Words of Chinese and Japanese, which have no spaces: each `character`, or a whole `run` of them."""
 
 
 @dataclass(frozen=True)
