@@ -18,6 +18,25 @@ BLANK_INDEX = 0
 
 
 @dataclass(frozen=True)
+class DecodedText:
+    """A line's text, and where its characters are among the T time steps."""
+
+    text: str
+    score: float
+    """Mean probability of the characters, in [0, 1]; 0.0 if there are none."""
+    pieces: list[str]
+    """Text of each of the N characters, in the order of the steps; followed by a space if one was added."""
+    scores: NDArray[np.float32]
+    """N, in [0, 1]."""
+    starts: NDArray[np.int64]
+    """N, first step of each character."""
+    ends: NDArray[np.int64]
+    """N, the step after the last one of each character."""
+    steps: int
+    """T."""
+
+
+@dataclass(frozen=True)
 class Charset:
     """The text of each class; class 0 is the CTC blank."""
 
@@ -53,23 +72,25 @@ class Charset:
             "set Recognition.character_dict_path to the dictionary that the model was trained with",
         )
 
-    def decode(self, probs: NDArray[np.float32], space_weight: float = 1) -> tuple[str, float]:
+    def decode(self, probs: NDArray[np.float32], space_weight: float = 1) -> DecodedText:
         """Decode one line's probs (T × classes): drop repeats, then blanks.
 
         A step at which the blank is best is a space if `space_weight` times the probability of a space is higher, and
         it is between two characters other than spaces. Such a space does not count in the score.
-        Returns the text and the mean probability of its characters; ("", 0.0) if all steps are blank.
         """
         best = probs.argmax(axis=1)
-        kept = best != BLANK_INDEX
-        kept[1:] &= best[1:] != best[:-1]
-        if not kept.any():
-            return "", 0.0
-        pieces = [self.classes[i] for i in best[kept]]
+        changes = np.ones(len(best), dtype=bool)
+        changes[1:] = best[1:] != best[:-1]
+        runs = np.flatnonzero(changes)
+        kept = best[runs] != BLANK_INDEX
+        starts, ends = runs[kept], np.append(runs[1:], len(best))[kept]
+        scores = probs[starts, best[starts]]
+        pieces = [self.classes[i] for i in best[starts]]
         if space_weight != 1 and self._space is not None:
             spaced = (best == BLANK_INDEX) & (space_weight * probs[:, self._space] > probs[:, BLANK_INDEX])
             # How many characters come before each of these spaces; several spaces at the same place are one.
-            for place in np.unique(kept.cumsum()[spaced]):
+            for place in np.unique(np.searchsorted(starts, np.flatnonzero(spaced))):
                 if 0 < place < len(pieces) and pieces[place - 1].strip() and pieces[place].strip():
                     pieces[place - 1] += " "
-        return "".join(pieces), float(probs[np.flatnonzero(kept), best[kept]].mean())
+        score = float(scores.mean()) if pieces else 0.0
+        return DecodedText("".join(pieces), score, pieces, scores, starts, ends, len(best))

@@ -39,6 +39,12 @@ def order_logically(text: str) -> str:
     Numbers and words of left-to-right letters keep their order, with all that is between such words; brackets around
     right-to-left text are mirrored. A line without right-to-left letters is unchanged.
     """
+    return "".join(piece for _, piece in split_logically(text))
+
+
+def split_logically(text: str) -> list[tuple[int, str]]:
+    """Return the pieces of a line in the order of `order_logically`, each with its place in `text`."""
     if not has_right_to_left(text):
-        return text
-    return "".join(_MIRRORED.get(piece, piece) for piece in reversed(_PIECES.findall(text)))
+        return [(0, text)]
+    pieces = [(piece.start(), piece.group()) for piece in _PIECES.finditer(text)]
+    return [(start, _MIRRORED.get(piece, piece)) for start, piece in reversed(pieces)]

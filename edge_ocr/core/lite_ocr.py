@@ -78,25 +78,32 @@ class LiteOCR:
             self.bundle.note_release()
         self._lock = threading.Lock()
 
-    def predict(self, image: str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any]) -> Reading:
+    def predict(
+        self,
+        image: str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any],
+        *,
+        words: bool | str | None = None,
+    ) -> Reading:
         """Read one picture: a path, the bytes of a file, a file open in binary mode (read from its position and left
         open), or an array (H × W × 3 BGR, H × W grey, H × W × 4 BGRA; uint8 or uint16).
+
+        `words`: whether the lines have words, "chars" for words and characters; by default the bundle's settings decide.
 
         Raises InputError if it is not a complete picture.
         """
         started = time.perf_counter()
         label, picture = _decode(image)
         decode_ms = (time.perf_counter() - started) * 1000
-        reading = self.read(picture, label)
+        reading = self.read(picture, label, words=words)
         return replace(reading, timings_ms={"decode": decode_ms, **reading.timings_ms})
 
-    def read(self, image: BgrImage, label: str = "picture") -> Reading:
-        """Read a picture, H × W × 3 BGR; `label` names it in errors.
+    def read(self, image: BgrImage, label: str = "picture", *, words: bool | str | None = None) -> Reading:
+        """Read a picture, H × W × 3 BGR; `label` names it in errors, `words` is that of `predict`.
 
         Raises InputError if it does not fit into memory.
         """
         with self._lock:
-            return self._reader.read(image, label)
+            return self._reader.read(image, label, _name_words(words))
 
     def _load(self) -> TextReader:
         bundle = self.bundle
@@ -122,6 +129,12 @@ class LiteOCR:
             threads=self.threads,
             power_mode=self.power_mode,
         )
+
+
+def _name_words(words: bool | str | None) -> str | None:
+    if words not in (None, True, False, "none", "words", "chars"):
+        raise UsageError(f"words={words!r}, expected True, False or 'chars'")
+    return ("words" if words else "none") if isinstance(words, bool) else words
 
 
 def _decode(image: Any) -> tuple[str, BgrImage]:

@@ -10,7 +10,7 @@ import numpy as np
 from .engines.base import Engine
 from .imaging import normalize_picture, resize_picture
 from .settings import PageOrientationSettings
-from .types import BgrImage, Polygon
+from .types import BgrImage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,11 +57,11 @@ def turn_upright(image: BgrImage, turns: int) -> BgrImage:
     return image if code is None else np.asarray(cv2.rotate(image, code), dtype=np.uint8)
 
 
-def turn_back(polygon: Polygon, turns: int, height: int, width: int) -> Polygon:
-    """Map a polygon from the upright page to the picture, `height` × `width`, that `turn_upright` turned.
+def turn_back(polygons: NDArray[np.float32], turns: int, height: int, width: int) -> NDArray[np.float32]:
+    """Map polygons (… × 4 × 2) from the upright page to the picture, `height` × `width`, that `turn_upright` turned.
 
     The order of the corners does not change: TL is where the line begins.
     """
-    x, y = polygon[:, 0], polygon[:, 1]
+    x, y = polygons[..., 0], polygons[..., 1]
     places = ((x, y), (width - y, x), (width - x, height - y), (y, height - x))
-    return np.stack(places[turns], axis=1).astype(np.float32)
+    return np.stack(places[turns], axis=-1).astype(np.float32)

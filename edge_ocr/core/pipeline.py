@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -21,6 +21,10 @@ from .page import PageClassifier, turn_back, turn_upright
 from .recognition import TextRecognizer
 from .settings import StageSettings
 from .types import BgrImage, Polygon, Reading, TextBox, TextLine
+from .words import place_words
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # If the classifier is uncertain, a line is read both ways, and the turned reading must score this much better: some
 # characters (W and M, 0, H) read well either way, and most lines are upright.
@@ -60,15 +64,19 @@ class TextReader:
             PageClassifier(engines["page"], settings.page_orientation) if "page" in engines else None,
         )
 
-    def read(self, image: BgrImage, label: str = "picture") -> Reading:
+    def read(self, image: BgrImage, label: str = "picture", words: str | None = None) -> Reading:
         """Detect and read lines, without those that score below `text_score`. No text gives no lines.
+
+        `words`: `none`, `words`, or `chars` for words and characters; by default the settings decide.
 
         Raises InputError, naming `label`, if the image does not fit into memory.
         """
         timings: dict[str, float] = {}
-        least = self.recognizer.settings.text_score
+        settings = self.recognizer.settings
+        least = settings.text_score
+        words = settings.return_words if words is None else words
         try:
-            turns, lines = self._read(image, timings)
+            turns, lines = self._read(image, timings, words != "none")
         except (MemoryError, cv2.error) as error:
             # OpenCV raises cv2.error if memory is short or it does not support the size.
             reason = " ".join(str(error).split()) or "out of memory"
@@ -76,17 +84,20 @@ class TextReader:
         read = [line for line in lines if line.text]
         angle = None if self.page_classifier is None else 90 * turns
         left_out = tuple(line.rec_score for line in read if line.rec_score < least)
-        return Reading([line for line in read if line.rec_score >= least], timings, left_out, angle)
+        return Reading([line for line in read if line.rec_score >= least], timings, left_out, angle, words)
 
     def read_all(self, image: BgrImage, timings: dict[str, float]) -> list[TextLine]:
         """Return a line for each box, whatever its score; its text is "" if nothing was read.
 
         Puts the time of each stage in milliseconds into `timings`.
         """
-        return self._read(image, timings)[1]
+        return self._read(image, timings, False)[1]
 
-    def _read(self, image: BgrImage, timings: dict[str, float]) -> tuple[int, list[TextLine]]:
-        """Return how many quarter turns clockwise the page is turned, and a line for each box."""
+    def _read(self, image: BgrImage, timings: dict[str, float], locate: bool) -> tuple[int, list[TextLine]]:
+        """Return how many quarter turns clockwise the page is turned, and a line for each box.
+
+        `locate`: whether the lines have words.
+        """
         turns, page, boxes = self._find_page(image, timings)
         with _timed(timings, "crop"):
             crops = [crop_polygon(page, box.polygon) for box in boxes]
@@ -97,22 +108,35 @@ class TextReader:
                 turned, unsure = self.classifier.find_turned(crops)
                 for i in turned:
                     crops[i] = turn(crops[i])
+        is_turned = [i in turned for i in range(len(crops))]
         with _timed(timings, "recognition"):
-            readings = self.recognizer.recognize(crops)
+            readings = self.recognizer.recognize(crops, locate=locate)
             if self.classifier is None:
                 turned = [i for i, box in enumerate(boxes) if is_vertical(*measure_sides(box.polygon))]
-            unsure += [i for i in turned if readings[i][1] < UNSURE_SCORE]
-            for i, other in zip(unsure, self.recognizer.recognize([turn(crops[i]) for i in unsure])):
-                if other[1] > readings[i][1] + TURNED_SCORE_MARGIN:
+            unsure += [i for i in turned if readings[i].score < UNSURE_SCORE]
+            others = self.recognizer.recognize([turn(crops[i]) for i in unsure], locate=locate)
+            for i, other in zip(unsure, others):
+                if other.score > readings[i].score + TURNED_SCORE_MARGIN:
                     readings[i] = other
+                    is_turned[i] = not is_turned[i]
         height, width = image.shape[:2]
         upright = [width, height] if turns % 2 == 0 else [height, width]
         border = plan_border(height, width)
-        polygons = [np.clip(box.polygon - border, 0, upright).astype(np.float32) for box in boxes]
-        return turns, [
-            TextLine(turn_back(polygon, turns, height, width), box.det_score, text, score)
-            for polygon, box, (text, score) in zip(polygons, boxes, readings)
-        ]
+
+        def move(polygons: NDArray[np.float32]) -> NDArray[np.float32]:
+            """Map polygons, N × 4 × 2, from the page with its border to the picture."""
+            return turn_back(np.clip(polygons - border, 0, upright), turns, height, width)
+
+        settings = self.recognizer.settings
+        polygons = move(np.array([box.polygon for box in boxes], dtype=np.float32).reshape(-1, 4, 2))
+        lines = []
+        for i, (box, reading) in enumerate(zip(boxes, readings)):
+            words = None
+            if locate:
+                is_rtl = settings.direction == "rtl"
+                words = place_words(reading, settings.cjk_words, is_rtl, box.polygon, is_turned[i], move)
+            lines.append(TextLine(polygons[i], box.det_score, reading.text, reading.score, words))
+        return turns, lines
 
     def _find_page(self, image: BgrImage, timings: dict[str, float]) -> tuple[int, BgrImage, list[TextBox]]:
         """Return the quarter turns of the page, the picture with the page upright and with a border, and its boxes."""
@@ -145,7 +169,7 @@ class TextReader:
         longest = sorted(boxes, key=lambda box: -measure_line(box.polygon).length)[:PROBE_LINES]
         crops = [crop_polygon(page, box.polygon) for box in longest]
         readings = self.recognizer.recognize(crops + [turn(crop) for crop in crops])
-        scores = [(score, other) for (_, score), (_, other) in zip(readings, readings[len(crops) :])]
+        scores = [(reading.score, other.score) for reading, other in zip(readings, readings[len(crops) :])]
         return choose_turns([box.polygon for box in longest], scores, self.recognizer.settings.text_score)
 
 

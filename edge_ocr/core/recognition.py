@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from .errors import ModelError
 from .imaging import prepare_lines, resize_line
 from .settings import RecognitionSettings
 from .types import BgrImage
+from .words import LineText, find_spans, join_spans, measure_ink
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,8 +52,7 @@ def cut_line(line: BgrImage) -> list[Part]:
     height, width = line.shape[:2]
     if width <= MAX_WIDTH:
         return [Part(line, False)]
-    # Range of the pixels in each column: small without ink.
-    ink = (line.max(axis=0).astype(np.int32) - line.min(axis=0)).max(axis=1)
+    ink = measure_ink(line, axis=0)
     count = -(-width // PART_WIDTH)
     parts, start = [], 0
     for i in range(1, count):
@@ -73,17 +73,27 @@ def _find_widest_run(flags: NDArray[np.bool_]) -> tuple[int, int]:
     return int(starts[widest]), int(ends[widest])
 
 
-def join_readings(parts: list[Part], readings: list[tuple[str, float]]) -> tuple[str, float]:
-    """Return text and score of a line from those of its parts; the score is the mean over the characters."""
+def join_readings(parts: list[Part], readings: list[LineText]) -> LineText:
+    """Return what was read in a line from what was in its parts; the score is the mean over the characters."""
     text, total, count, before_space = "", 0.0, 0, False
-    for part, (piece, score) in zip(parts, readings):
+    for part, reading in zip(parts, readings):
+        piece, score = reading.text, reading.score
         if text and piece and before_space and (text[-1] + piece[0]).isascii() and " " not in text[-1] + piece[0]:
             text += " "
         text += piece
         total += score * len(piece)
         count += len(piece)
         before_space = part.before_space
-    return text, total / max(count, 1)
+    widths = [part.line.shape[1] for part in parts]
+    spans = [reading.spans for reading in readings if reading.spans is not None]
+    return LineText(
+        text,
+        total / max(count, 1),
+        join_spans(spans, [sum(widths[:i]) for i in range(len(parts))], [part.before_space for part in parts])
+        if spans
+        else None,
+        (parts[0].line.shape[0], sum(widths)),
+    )
 
 
 def plan_width(line_width: int, min_width: int) -> int:
@@ -121,8 +131,8 @@ class TextRecognizer:
         self.charset = charset
         self.settings = settings
 
-    def recognize(self, crops: list[BgrImage]) -> list[tuple[str, float]]:
-        """Return text and score of each crop, in the given order; ("", 0.0) if nothing was read.
+    def recognize(self, crops: list[BgrImage], *, locate: bool = False) -> list[LineText]:
+        """Return what was read in each crop, in the given order; with `locate`, also where the characters are.
 
         The characters of a text are in logical order: the first is the one that is read first.
 
@@ -130,16 +140,16 @@ class TextRecognizer:
         """
         settings = self.settings
         cuts = [cut_line(resize_line(crop, settings.image_height)) for crop in crops]
-        readings = iter(self._read([part.line for parts in cuts for part in parts]))
+        readings = iter(self._read([part.line for parts in cuts for part in parts], locate))
         lines = [join_readings(parts, list(islice(readings, len(parts)))) for parts in cuts]
         if settings.direction == "rtl":
-            return [(order_logically(text), score) for text, score in lines]
+            return [replace(line, text=order_logically(line.text)) for line in lines]
         return lines
 
-    def _read(self, lines: list[BgrImage]) -> list[tuple[str, float]]:
+    def _read(self, lines: list[BgrImage], locate: bool) -> list[LineText]:
         settings = self.settings
         widths = [plan_width(line.shape[1], settings.min_width) for line in lines]
-        readings: list[tuple[str, float]] = [("", 0.0)] * len(lines)
+        readings = [LineText("", 0.0)] * len(lines)
         for batch in plan_batches(widths, settings.batch_size):
             probs = np.asarray(self.engine.run(prepare_lines([lines[i] for i in batch], widths[batch[0]])))
             if len(probs) != len(batch):
@@ -148,5 +158,7 @@ class TextRecognizer:
                     "set Pipeline.text_rec_batch_size: 1 to read one line at a time",
                 )
             for i, line_probs in zip(batch, probs):
-                readings[i] = self.charset.decode(line_probs, settings.space_weight)
+                decoded = self.charset.decode(line_probs, settings.space_weight)
+                spans = find_spans(decoded, lines[i], widths[i]) if locate else None
+                readings[i] = LineText(decoded.text, decoded.score, spans)
         return readings

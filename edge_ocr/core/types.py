@@ -91,7 +91,7 @@ class Reading:
         pixels), `text_word_boxes` ([left, top, right, bottom]) and `text_word_score`; if characters were, also
         `text_char`, `text_char_region` and `text_char_score`. The names and forms of the first three are PaddleX's.
         """
-        values = {
+        values: dict[str, Any] = {
             "input_path": input_path,
             "dt_polys": [line.polygon.astype(int).tolist() for line in self.lines],
             "dt_scores": [line.det_score for line in self.lines],
@@ -107,7 +107,9 @@ class Reading:
             [[*map(min, zip(*quad)), *map(max, zip(*quad))] for quad in line] for line in values["text_word_region"]
         ]
         if self.return_words == "chars":
-            values.update(_describe_parts("text_char", [[c for word in line for c in word.characters] for line in words]))
+            values.update(
+                _describe_parts("text_char", [[c for word in line for c in word.characters] for line in words])
+            )
         return values
 
 

@@ -1,0 +1,223 @@
+"""Words and characters of a line, and where they are: from the recogniser's time steps and the ink of the crop."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from .charset import DecodedText
+from .direction import split_logically
+from .geometry import is_vertical, measure_sides
+from .types import BgrImage, Character, Polygon, Word
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Han, kana, their punctuation and signs of full width, but for letters and digits.
+_CJK = re.compile(
+    r"[\u2e80-\u303f\u3040-\u30ff\u31c0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\ufe30-\ufe4f"
+    r"\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff9f\U00020000-\U0003ffff]"
+)
+
+# A column has ink if its range of values exceeds the emptiest one's by this share of the largest difference. Ranges
+# that differ by less than LEAST_INK (of 255) do not tell ink from background.
+INK_SHARE = 0.25
+LEAST_INK = 24
+
+# How far a cut between two characters moves off the middle for a column with less ink: CUT_PULL of the whole way to a
+# character costs as much as ink of the largest range.
+CUT_PULL = 0.5
+
+# The ink of a character is at most this far from the middle of its time steps, in heights of the line.
+REACH = 0.75
+
+
+@dataclass(frozen=True)
+class Spans:
+    """The N characters of a line, or of a part of it, in the order of the picture."""
+
+    texts: list[str]
+    """As the dictionary has them, without spaces."""
+    scores: list[float]
+    """In [0, 1]."""
+    before_space: list[bool]
+    """Whether a space follows."""
+    edges: NDArray[np.float64]
+    """N × 2, left and right end of each, in pixels of the line."""
+    ink: tuple[float, float]
+    """Upper and lower end of the ink, in pixels of the line."""
+
+
+@dataclass(frozen=True)
+class LineText:
+    """What was read in a crop."""
+
+    text: str
+    """"" if nothing was read."""
+    score: float
+    """Mean probability of the characters, in [0, 1]; 0.0 without text."""
+    spans: Spans | None = None
+    """Where the characters are in the crop scaled to the network's height; None unless requested."""
+    size: tuple[int, int] = (1, 1)
+    """Height and width of the scaled crop in pixels."""
+
+
+def find_spans(decoded: DecodedText, line: BgrImage, width: int) -> Spans:
+    """Return where the characters of a line, H × W × 3, are.
+
+    `width`: pixels of the network's input, at whose left the line is and which the time steps divide.
+    """
+    height, end, _ = line.shape
+    step = width / decoded.steps
+    middles = np.minimum((decoded.starts + decoded.ends) * (step / 2), end)
+    columns = measure_ink(line, axis=0)
+    cuts = _find_cuts(columns, middles, (decoded.ends[:-1] + decoded.starts[1:]) * (step / 2))
+    least = np.maximum(np.append(0, cuts), middles - REACH * height)
+    most = np.minimum(np.append(cuts, end), middles + REACH * height)
+    edges = _trim(find_ink(columns), least, most)
+    is_space = [piece.isspace() for piece in decoded.pieces]
+    kept = [i for i, piece in enumerate(decoded.pieces) if piece.strip()]
+    edges = edges[kept]
+    rows = find_ink(measure_ink(line[:, int(edges[0, 0]) : int(edges[-1, 1]) + 1], axis=1)) if kept else ()
+    return Spans(
+        [decoded.pieces[i].strip() for i in kept],
+        decoded.scores[kept].tolist(),
+        [decoded.pieces[i][-1:].isspace() or (i + 1 < len(is_space) and is_space[i + 1]) for i in kept],
+        edges,
+        (float(rows[0]), float(rows[-1] + 1)) if len(rows) else (0.0, float(height)),
+    )
+
+
+def measure_ink(line: BgrImage, axis: int) -> NDArray[np.int32]:
+    """Return the range of the values in each column (`axis` 0) or row (1), 0 to 255: small without ink."""
+    return np.asarray((line.max(axis=axis).astype(np.int32) - line.min(axis=axis)).max(axis=1), dtype=np.int32)
+
+
+def find_ink(ranges: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return the indexes of the columns or rows with ink; all of them if ink cannot be told from background."""
+    least, most = int(ranges.min()), int(ranges.max())
+    level = least + INK_SHARE * (most - least) if most - least >= LEAST_INK else -1
+    return np.flatnonzero(ranges > level)
+
+
+def _find_cuts(columns: NDArray[np.int32], middles: NDArray[Any], between: NDArray[Any]) -> NDArray[Any]:
+    """Return where to cut between neighbours: near the middle `between` them, where there is little ink."""
+    if len(between) == 0:
+        return between
+    x = np.arange(len(columns)) + 0.5
+    place = np.searchsorted(middles, x) - 1
+    inside = (place >= 0) & (place < len(between))
+    x, place = x[inside], place[inside]
+    reach = np.maximum(middles[1:] - middles[:-1], 1.0) / 2
+    cost = columns[inside] / max(int(columns.max()), 1) + CUT_PULL * np.abs(x - between[place]) / reach[place]
+    order = np.lexsort((cost, place))
+    first = np.searchsorted(place[order], np.arange(len(between)))
+    cuts = between.copy()
+    has_columns = np.bincount(place, minlength=len(between)) > 0
+    cuts[has_columns] = x[order[first[has_columns]]]
+    return cuts
+
+
+def _trim(ink: NDArray[np.int64], least: NDArray[np.float64], most: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the ends of the ink, indexes of columns, within each range; the range itself if there is none."""
+    first, last = np.searchsorted(ink, np.floor(least)), np.searchsorted(ink, np.ceil(most)) - 1
+    has_ink = first <= last
+    edges = np.stack([least, np.maximum(most, least + 1)], axis=1)
+    edges[has_ink, 0] = ink[first[has_ink]]
+    edges[has_ink, 1] = ink[last[has_ink]] + 1
+    return edges
+
+
+def join_spans(spans: Sequence[Spans], lefts: Sequence[int], before_space: Sequence[bool]) -> Spans:
+    """Return the characters of a line that was cut into parts at `lefts`; whether a space may follow each part."""
+    found = [(part, left, may) for part, left, may in zip(spans, lefts, before_space) if part.texts]
+    if len(spans) == 1 or not found:
+        return spans[0]
+    spaces: list[bool] = []
+    for i, (part, _, may) in enumerate(found):
+        spaces += part.before_space
+        following = found[i + 1][0] if i + 1 < len(found) else None
+        spaces[-1] = spaces[-1] or (may and following is not None and (part.texts[-1] + following.texts[0]).isascii())
+    return Spans(
+        [text for part, _, _ in found for text in part.texts],
+        [score for part, _, _ in found for score in part.scores],
+        spaces,
+        np.concatenate([part.edges + left for part, left, _ in found]),
+        (min(part.ink[0] for part, _, _ in found), max(part.ink[1] for part, _, _ in found)),
+    )
+
+
+def find_words(spans: Spans, cjk_words: str, is_rtl: bool) -> list[list[tuple[int, str]]]:
+    """Return the characters of each word as indexes in `spans` and texts, in the order in which they are read.
+
+    Words end at spaces and between Chinese or Japanese and other writing. `cjk_words`: whether each Chinese or Japanese
+    `character` is a word, or a `run` of them. `is_rtl`: whether the text runs from right to left.
+    """
+    order: list[tuple[int, str]] = []
+    for i, (text, is_before_space) in enumerate(zip(spans.texts, spans.before_space)):
+        order += [(i, text), (-1, " ")] if is_before_space else [(i, text)]
+    if is_rtl:
+        owners = [i for i, text in order for _ in text]
+        pieces = split_logically("".join(text for _, text in order))
+        order = [(owners[start + k], letter) for start, piece in pieces for k, letter in enumerate(piece)]
+    words: list[list[tuple[int, str]]] = []
+    kind: bool | None = None
+    for i, text in order:
+        before = kind
+        kind = None if i < 0 else _CJK.match(text) is not None
+        if kind is None:
+            continue
+        if kind is not before or (kind and cjk_words == "character"):
+            words.append([])
+        words[-1].append((i, text))
+    return words
+
+
+def place_words(
+    reading: LineText,
+    cjk_words: str,
+    is_rtl: bool,
+    polygon: Polygon,
+    is_turned: bool,
+    move: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+) -> tuple[Word, ...]:
+    """Return the words of a line.
+
+    `polygon`: that of its crop; `is_turned`: whether the crop was turned by 180° after it was cut out. `move` maps
+    polygons, N × 4 × 2, from there to the picture.
+    """
+    spans = reading.spans
+    if spans is None or not spans.texts:
+        return ()
+    words = find_words(spans, cjk_words, is_rtl)
+    height, width = reading.size
+    members = [[i for i, _ in word] for word in words]
+    ends = [[spans.edges[of, 0].min(), spans.edges[of, 1].max()] for of in members]
+    x, y = np.concatenate([spans.edges, ends]) / width, np.array(spans.ink) / height
+    if is_turned:
+        x, y = 1 - x[:, ::-1], 1 - y[::-1]
+    left, right = x.T
+    top, bottom = y
+    corners = np.empty((len(x), 4, 2), dtype=np.float32)
+    if is_vertical(*measure_sides(polygon)):
+        # The crop was turned counter-clockwise: its left end is the polygon's top, its top the right side.
+        corners[:, (0, 3), 0], corners[:, (1, 2), 0] = 1 - bottom, 1 - top
+        corners[:, (0, 1), 1], corners[:, (2, 3), 1] = left[:, np.newaxis], right[:, np.newaxis]
+    else:
+        corners[:, (0, 3), 0], corners[:, (1, 2), 0] = left[:, np.newaxis], right[:, np.newaxis]
+        corners[:, (0, 1), 1], corners[:, (2, 3), 1] = top, bottom
+    square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], dtype=np.float32)
+    quads = cv2.perspectiveTransform(corners.reshape(1, -1, 2), cv2.getPerspectiveTransform(square, polygon))
+    quads = move(np.asarray(quads.reshape(-1, 4, 2), dtype=np.float32))
+    placed = []
+    for word, quad in zip(words, quads[len(spans.texts) :]):
+        scores = {i: spans.scores[i] for i, _ in word}
+        characters = tuple(Character(text, scores[i], quads[i]) for i, text in word)
+        text = "".join(text for _, text in word)
+        placed.append(Word(text, sum(scores.values()) / len(scores), quad, characters))
+    return tuple(placed)
