@@ -27,6 +27,13 @@ PEERS = {
         "opencv-python==5.0.0.93",
         "numpy==2.4.6",
     ),
+    # For benchmarks.words; the package has the models.
+    "rapidocr3": (
+        "rapidocr==3.10.0",
+        "onnxruntime==1.32.0",
+        "opencv-python-headless==5.0.0.93",
+        "numpy==2.4.6",
+    ),
     "paddleocr": (
         "paddleocr==2.10.0",
         "paddlepaddle==3.3.1",

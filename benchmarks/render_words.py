@@ -48,7 +48,7 @@ LATIN = (
     "the quick river carried letters from Paris to Vienna in winter while Captain Moore waited, reading an old book "
     "about trade; will his illness end before spring? Office hours: Monday to Friday (except holidays). Please return "
     "all keys, forms and signed papers to reception. Minimum filling level, hazardous jig Quality Wi-Fi iPhone William"
-).split(" ")
+)
 CHINESE = (
     "我们明天上午在车站见面，请带好身份证和车票。",
     "本店营业时间：上午九点至晚上八点，节假日除外。",
@@ -108,7 +108,8 @@ class Picture:
 def is_chinese(text: str) -> bool:
     """Say whether a character is Chinese, or punctuation of Chinese."""
     return any(
-        first <= ord(text) <= last for first, last in ((0x3000, 0x303F), (0x3400, 0x9FFF), (0xF900, 0xFAFF), (0xFF00, 0xFFEF))
+        first <= ord(text) <= last
+        for first, last in ((0x3000, 0x303F), (0x3400, 0x9FFF), (0xF900, 0xFAFF), (0xFF00, 0xFFEF))
     )
 
 
@@ -129,8 +130,9 @@ def split_words(text: str) -> list[range]:
 def make_text(kind: str, rng: np.random.Generator) -> str:
     """Return a line of a kind."""
     if kind == "latin":
-        start = int(rng.integers(0, len(LATIN) - 6))
-        return " ".join(LATIN[start : start + int(rng.integers(2, 7))])
+        words = LATIN.split(" ")
+        start = int(rng.integers(0, len(words) - 6))
+        return " ".join(words[start : start + int(rng.integers(2, 7))])
     if kind == "chinese":
         text = CHINESE[int(rng.integers(len(CHINESE)))]
         start = int(rng.integers(0, 4))
@@ -165,7 +167,6 @@ def draw_glyphs(text: str, font_path: Path, size: int) -> tuple[npt.NDArray[np.u
     ink = np.zeros((3 * room, width), np.uint8)
     pen, spans = float(room), []
     for character in text:
-        stamp = Image.new("L", (2 * room, 3 * room), 0)
         mask, (left, top) = font.getmask2(character, mode="L", anchor="ls")
         if mask.size[0] and mask.size[1]:
             glyph = np.asarray(mask, np.uint8).reshape(mask.size[1], mask.size[0])
@@ -176,7 +177,6 @@ def draw_glyphs(text: str, font_path: Path, size: int) -> tuple[npt.NDArray[np.u
             spans.append((float(x + columns[0]), float(x + columns[-1] + 1)))
         else:
             spans.append((math.nan, math.nan))
-        del stamp
         pen += font.getlength(character)
     rows = np.flatnonzero(ink.max(axis=1) >= INK)
     return ink[rows[0] : rows[-1] + 1], spans

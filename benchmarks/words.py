@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 
 from benchmarks.peers import find_peer
-from benchmarks.render_words import GROUPS, Line, Part, Picture, render_lines, save_pictures
+from benchmarks.render_words import GROUPS, Line, Part, Picture, render_lines, save_pictures, split_words
 from edge_ocr import create_pipeline
 from edge_ocr.core.types import Polygon
 
@@ -73,7 +73,11 @@ class Boxes:
     def describe(self) -> dict[str, Any]:
         """Return the figures; all but `total` and `read` are None if nothing was read."""
         if not self.ious:
-            return {"total": self.total, "read": 0.0, **dict.fromkeys(("iou", "worst", "along", "left", "right", "off"))}
+            return {
+                "total": self.total,
+                "read": 0.0,
+                **dict.fromkeys(("iou", "worst", "along", "left", "right", "off")),
+            }
         edges = np.array(self.edges)
         left, right = edges.mean(axis=0).tolist()
         return {
@@ -251,8 +255,6 @@ def divide_line(text: str, polygon: Polygon) -> FoundLine:
         points = [top_left + top * ends[0], top_left + top * ends[1]]
         return np.array([*points, bottom_left + bottom * ends[1], bottom_left + bottom * ends[0]], np.float32)
 
-    from benchmarks.render_words import split_words
-
     return FoundLine(
         [Part(each, cut(i, i + 1)) for i, each in enumerate(text) if each != " "],
         [Part(text[word.start : word.stop], cut(word.start, word.stop)) for word in split_words(text)],
@@ -282,7 +284,9 @@ def print_table(reports: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
     def show(value: float | None, form: str) -> str:
         return "–" if value is None else format(value, form)
 
-    print("| system | group | characters read | IoU | along | left, em | right, em | words matched | IoU | along ", end="")
+    print(
+        "| system | group | characters read | IoU | along | left, em | right, em | words matched | IoU | along ", end=""
+    )
     print("| joined, matched | IoU |\n|---|---|" + "---:|" * 10)
     for system, groups in reports.items():
         for group, report in groups.items():

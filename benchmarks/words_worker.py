@@ -32,7 +32,8 @@ def read(reader: Any, file: str, *, is_single: bool) -> list[list[tuple[str, lis
     if result.txts is None:
         return []
     return [
-        [(text, [[float(x), float(y)] for x, y in polygon]) for text, _, polygon in line] for line in result.word_results
+        [(text, [[float(x), float(y)] for x, y in polygon]) for text, _, polygon in line]
+        for line in result.word_results
     ]
 
 
