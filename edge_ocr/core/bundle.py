@@ -379,12 +379,20 @@ def _check_values(manifest: Mapping[str, Any]) -> None:
     settings = manifest["settings"]
     if settings["detection"]["limit_type"] not in ("max", "min", "long"):
         raise ValueError(f"settings.detection.limit_type is {settings['detection']['limit_type']!r}")
-    if settings["recognition"]["direction"] not in ("ltr", "rtl"):
-        raise ValueError(f"settings.recognition.direction is {settings['recognition']['direction']!r}")
+    for name, allowed in _CHOICES.items():
+        if settings["recognition"][name] not in allowed:
+            raise ValueError(f"settings.recognition.{name} is {settings['recognition'][name]!r}")
     for stage in ("detection", "page_orientation"):
         for name in ("mean", "std"):
             if len(settings[stage][name]) != 3:
                 raise ValueError(f"settings.{stage}.{name} has {len(settings[stage][name])} numbers, expected 3")
+
+
+_CHOICES = {
+    "direction": ("ltr", "rtl"),
+    "return_words": ("none", "words", "chars"),
+    "cjk_words": ("character", "run"),
+}
 
 
 def _read_settings(kind: type[_Settings], values: Mapping[str, Any]) -> _Settings:

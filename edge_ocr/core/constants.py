@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import detection, geometry, imaging, page, pipeline, recognition, windows
+from . import detection, geometry, imaging, page, pipeline, recognition, windows, words
 from .settings import MAX_DETECTION_SIDE
 
 
@@ -69,6 +69,12 @@ def list_constants() -> dict[str, Any]:
             "cut_reach": recognition.CUT_REACH,
             "cut_range": recognition.CUT_RANGE,
             "space_ratio": recognition.SPACE_RATIO,
+        },
+        "words": {
+            "ink_share": words.INK_SHARE,
+            "least_ink": words.LEAST_INK,
+            "cut_pull": words.CUT_PULL,
+            "reach": words.REACH,
         },
         "orientation": {
             "mean": half,

@@ -87,7 +87,7 @@ class LiteOCR:
         """Read one picture: a path, the bytes of a file, a file open in binary mode (read from its position and left
         open), or an array (H × W × 3 BGR, H × W grey, H × W × 4 BGRA; uint8 or uint16).
 
-        `words`: whether the lines have words, "chars" for words and characters; by default the bundle's settings decide.
+        `words`: whether the lines have words, "chars" for words and characters; the default is the bundle's setting.
 
         Raises InputError if it is not a complete picture.
         """

@@ -24,14 +24,17 @@ _CJK = re.compile(
     r"\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff9f\U00020000-\U0003ffff]"
 )
 
-# A column has ink if its range of values exceeds the emptiest one's by this share of the largest difference. Ranges
-# that differ by less than LEAST_INK (of 255) do not tell ink from background.
-INK_SHARE = 0.25
+# Measured on the 200 lines of benchmarks.words with v4 mobile: mean IoU of characters .65 without ink, .89 with it.
+# A column has ink if its range of values exceeds the emptiest one's by this share of the largest difference: at 0.15,
+# blurred edges of neighbours join; at 0.35, boxes of words lose some of their edges.
+INK_SHARE = 0.3
+
+# Ranges that differ by less (of 255) do not tell ink from background.
 LEAST_INK = 24
 
-# How far a cut between two characters moves off the middle for a column with less ink: CUT_PULL of the whole way to a
-# character costs as much as ink of the largest range.
-CUT_PULL = 0.5
+# A cut between two characters moves off the middle, towards columns with less ink: all the way to one of the characters
+# costs as much as this share of the largest range.
+CUT_PULL = 0.25
 
 # The ink of a character is at most this far from the middle of its time steps, in heights of the line.
 REACH = 0.75
@@ -73,23 +76,22 @@ def find_spans(decoded: DecodedText, line: BgrImage, width: int) -> Spans:
     `width`: pixels of the network's input, at whose left the line is and which the time steps divide.
     """
     height, end, _ = line.shape
-    step = width / decoded.steps
+    step = width / decoded.steps if decoded.steps else 0.0
     middles = np.minimum((decoded.starts + decoded.ends) * (step / 2), end)
-    columns = measure_ink(line, axis=0)
+    top, bottom = _find_rows(line)
+    # With background above the ink, but without a rule below it.
+    columns = measure_ink(line[max(0, top - 2) : bottom], axis=0)
     cuts = _find_cuts(columns, middles, (decoded.ends[:-1] + decoded.starts[1:]) * (step / 2))
-    least = np.maximum(np.append(0, cuts), middles - REACH * height)
-    most = np.minimum(np.append(cuts, end), middles + REACH * height)
-    edges = _trim(find_ink(columns), least, most)
-    is_space = [piece.isspace() for piece in decoded.pieces]
+    least, most = np.append(0, cuts), np.append(cuts, end)
+    edges = _trim(find_ink(columns), middles, least, most, REACH * height)
     kept = [i for i, piece in enumerate(decoded.pieces) if piece.strip()]
-    edges = edges[kept]
-    rows = find_ink(measure_ink(line[:, int(edges[0, 0]) : int(edges[-1, 1]) + 1], axis=1)) if kept else ()
+    following = [*(piece.isspace() for piece in decoded.pieces[1:]), False]
     return Spans(
         [decoded.pieces[i].strip() for i in kept],
         decoded.scores[kept].tolist(),
-        [decoded.pieces[i][-1:].isspace() or (i + 1 < len(is_space) and is_space[i + 1]) for i in kept],
-        edges,
-        (float(rows[0]), float(rows[-1] + 1)) if len(rows) else (0.0, float(height)),
+        [decoded.pieces[i][-1].isspace() or following[i] for i in kept],
+        edges[kept],
+        (float(top), float(bottom)),
     )
 
 
@@ -99,17 +101,28 @@ def measure_ink(line: BgrImage, axis: int) -> NDArray[np.int32]:
 
 
 def find_ink(ranges: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Return the indexes of the columns or rows with ink; all of them if ink cannot be told from background."""
+    """Return the indexes of the columns or rows with ink; none if ink cannot be told from background."""
     least, most = int(ranges.min()), int(ranges.max())
-    level = least + INK_SHARE * (most - least) if most - least >= LEAST_INK else -1
+    level = least + INK_SHARE * (most - least) if most - least >= LEAST_INK else 255
     return np.flatnonzero(ranges > level)
+
+
+def _find_rows(line: BgrImage) -> tuple[int, int]:
+    """Return the first row with ink and the one after the last, but for rules, such as an underline, along the line.
+
+    All rows if ink cannot be told from background, as in a line of Chinese that is cut out tightly.
+    """
+    height, width, _ = line.shape
+    margin = min(height // 4, width // 8)
+    rows = find_ink(measure_ink(line[:, margin : width - margin], axis=1))
+    return (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, height)
 
 
 def _find_cuts(columns: NDArray[np.int32], middles: NDArray[Any], between: NDArray[Any]) -> NDArray[Any]:
     """Return where to cut between neighbours: near the middle `between` them, where there is little ink."""
     if len(between) == 0:
         return between
-    x = np.arange(len(columns)) + 0.5
+    x = np.arange(len(columns))
     place = np.searchsorted(middles, x) - 1
     inside = (place >= 0) & (place < len(between))
     x, place = x[inside], place[inside]
@@ -123,11 +136,18 @@ def _find_cuts(columns: NDArray[np.int32], middles: NDArray[Any], between: NDArr
     return cuts
 
 
-def _trim(ink: NDArray[np.int64], least: NDArray[np.float64], most: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the ends of the ink, indexes of columns, within each range; the range itself if there is none."""
-    first, last = np.searchsorted(ink, np.floor(least)), np.searchsorted(ink, np.ceil(most)) - 1
+def _trim(
+    ink: NDArray[np.int64], middles: NDArray[Any], least: NDArray[Any], most: NDArray[Any], reach: float
+) -> NDArray[np.float64]:
+    """Return the ends of the ink, indexes of columns, between the cuts `least` and `most` around each middle.
+
+    Ink beyond `reach` does not count. Without ink, the nearer cut is as far from the middle as the other end.
+    """
+    first = np.searchsorted(ink, np.maximum(least, middles - reach))
+    last = np.searchsorted(ink, np.minimum(most, middles + reach)) - 1
+    half = np.maximum(np.minimum(np.minimum(middles - least, most - middles), reach), 0.5)
+    edges = np.stack([middles - half, middles + half], axis=1)
     has_ink = first <= last
-    edges = np.stack([least, np.maximum(most, least + 1)], axis=1)
     edges[has_ink, 0] = ink[first[has_ink]]
     edges[has_ink, 1] = ink[last[has_ink]] + 1
     return edges

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from golden_cases import LABEL, SIGN, TURNED, WIDE, View
+from golden_words import describe_words, expect_joined_spans, expect_spans, expect_words
 
 from edge_ocr.config import load_config
 from edge_ocr.core.charset import Charset
@@ -35,6 +36,7 @@ from edge_ocr.core.settings import DetectionSettings, OrientationSettings, PageO
 from edge_ocr.core.trust import UntrustedError, check_manifest
 from edge_ocr.core.types import TextBox
 from edge_ocr.core.windows import grow_box, has_fine_print, merge_boxes, plan_spans
+from edge_ocr.core.words import LineText
 
 # Every n-th row and column of a crop is kept.
 CROP_STRIDE = 3
@@ -124,6 +126,9 @@ def expect(recorded: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dic
         "cuts": list(_expect_cuts()),
         "joins": list(_expect_joins()),
         "directions": list(_expect_directions()),
+        "word_spans": list(expect_spans(made)),
+        "joined_spans": list(expect_joined_spans()),
+        "words": list(expect_words()),
         "quads": list(_expect_quads()),
         "unclipped": list(_expect_unclipped()),
         "corner_orders": list(_expect_corner_orders()),
@@ -156,6 +161,7 @@ def _expect_case(case: Any, classes: Sequence[str], arrays: Any, made: dict[str,
     boxes = [TextBox(line.polygon, line.det_score) for line in lines]
     crops = [crop_polygon(image, box.polygon) for box in boxes]
     thin = [crop[::CROP_STRIDE, ::CROP_STRIDE].reshape(-1) for crop in crops]
+    read = open_reader(case, classes, arrays).read(image, words="chars").lines
     made[f"{case['name']}.crops"] = np.concatenate([*thin, np.zeros(0, np.uint8)])
     return {
         "name": case["name"],
@@ -164,7 +170,8 @@ def _expect_case(case: Any, classes: Sequence[str], arrays: Any, made: dict[str,
         "boxes": _describe_boxes(boxes),
         "crops": [list(crop.shape[:2]) for crop in crops],
         "lines": [{"text": line.text, "rec_score": _round(line.rec_score)} for line in lines],
-        "read": [line.text for line in open_reader(case, classes, arrays).read(image).lines],
+        "read": [line.text for line in read],
+        "words": [describe_words(line.words or ()) for line in read],
     }
 
 
@@ -259,8 +266,8 @@ def _expect_joins() -> Iterator[dict[str, Any]]:
         [("", 0.0, True), ("", 0.0, False)],
     ):
         parts = [Part(np.zeros((1, 1, 3), np.uint8), before_space) for _, _, before_space in pieces]
-        text, score = join_readings(parts, [(text, score) for text, score, _ in pieces])
-        yield {"pieces": pieces, "text": text, "score": _round(score)}
+        joined = join_readings(parts, [LineText(text, score) for text, score, _ in pieces])
+        yield {"pieces": pieces, "text": joined.text, "score": _round(joined.score)}
 
 
 def _expect_maps(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
@@ -519,13 +526,17 @@ def _expect_texts(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
         made[f"ctc_{name}"] = probs
     for name in [name for name in made if name.startswith("ctc_")]:
         for space_weight in (1, 10):
-            text, score = Charset(classes).decode(made[name], space_weight)
+            decoded = Charset(classes).decode(made[name], space_weight)
             yield {
                 "name": name,
                 "classes": classes,
                 "space_weight": space_weight,
-                "text": text,
-                "score": _round(score),
+                "text": decoded.text,
+                "score": _round(decoded.score),
+                "pieces": decoded.pieces,
+                "scores": _round(decoded.scores),
+                "starts": decoded.starts.tolist(),
+                "ends": decoded.ends.tolist(),
             }
 
 
@@ -568,8 +579,8 @@ def _expect_arabic(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
         probs[np.arange(len(steps)), steps] += 1
         made[f"arabic_{index}"] = (probs / probs.sum(axis=1, keepdims=True)).astype(np.float32)
         reader = TextRecognizer(FixedEngine(made[f"arabic_{index}"][np.newaxis]), Charset(classes), settings)
-        ((text, score),) = reader.recognize([np.zeros((48, 300, 3), np.uint8)])
-        yield {"name": f"arabic_{index}", "classes": classes, "text": text, "score": _round(score)}
+        (line,) = reader.recognize([np.zeros((48, 300, 3), np.uint8)])
+        yield {"name": f"arabic_{index}", "classes": classes, "text": line.text, "score": _round(line.score)}
 
 
 class FixedEngine:
