@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from edge_ocr.config import PipelineConfig, load_config, restore_config
+from edge_ocr.core.charset import Charset
 from edge_ocr.core.engines.base import Engine, count_cores
 from edge_ocr.core.files import choose_name
 from edge_ocr.core.pipeline import TextReader
@@ -26,11 +28,16 @@ from edge_ocr.inputs import Source, join_failures, list_sources, name_page, name
 from edge_ocr.models.kinds import check_output, fit_charset
 from edge_ocr.models.resolve import apply_model, check_width, resolve_model
 from edge_ocr.models.types import Kind, Model, Progress
+from edge_ocr.paddlex import translate_arguments
 from edge_ocr.results import OcrResult
 
 # Sections of the config with settings of the stages, and the keys in them that belong to a model.
 _STAGES = ("Detection", "Recognition", "Orientation", "PageOrientation")
 _LOADED = ("Recognition.character_dict_path",)
+# Kinds of models that a pipeline may have and leave unused.
+_SWITCHES: Mapping[str, Kind] = MappingProxyType(
+    {"Pipeline.use_text_line_orientation": "cls", "Pipeline.use_page_orientation": "page"}
+)
 
 
 class OcrPipeline:
@@ -54,7 +61,8 @@ class OcrPipeline:
             # Other engines enforce the width that a model declares.
             check_width(models["rec"], "" if models["rec"].format == "onnx" else "; or give --engine paddle")
         threads = config.threads or count_cores()
-        self._readers = []
+        self._loaded: list[tuple[dict[Kind, Engine], Charset]] = []
+        """Engines and the recogniser's charset, by device."""
         for device_id in device.ids:
             loaded = {
                 kind: create_engine(self.engines[kind], model, device.kind, device_id, threads, config.precision)
@@ -68,8 +76,9 @@ class OcrPipeline:
             if "page" in loaded:
                 page = config.page_orientation
                 _probe(loaded["page"], models["page"], page.image_height, page.image_width)
-            self._readers.append(TextReader.build(loaded, fit_charset(models["rec"], classes), config))
+            self._loaded.append((loaded, fit_charset(models["rec"], classes)))
         self.config = config
+        self._readers = self._build_readers()
         self._models = models
         # Idle readers, as indexes in `_readers`.
         self._idle = SimpleQueue[int]()
@@ -86,19 +95,36 @@ class OcrPipeline:
         """Return a pipeline with changed settings of the stages that shares this one's models and devices.
 
         `overrides`: values by key path in the sections Detection, Recognition, Orientation and PageOrientation, such
-        as {"Detection.limit_side_len": 1280}. This pipeline does not change.
+        as {"Detection.limit_side_len": 1280}; also Pipeline.use_text_line_orientation and
+        Pipeline.use_page_orientation, if the model is loaded. This pipeline does not change.
 
         Raises UsageError for other keys and for values out of range.
         """
-        foreign = [key for key in overrides if key.partition(".")[0] not in _STAGES or key in _LOADED]
-        if foreign:
-            raise UsageError(f"{foreign[0]} cannot be changed on a loaded pipeline", "build a new pipeline with it")
+        return self._derive(overrides, "derive")
+
+    def _derive(self, overrides: Mapping[str, Any], origin: str) -> OcrPipeline:
+        for key in overrides:
+            if key in _SWITCHES:
+                if overrides[key] is True and _SWITCHES[key] not in self._models:
+                    raise UsageError(
+                        f"{origin}: {key} cannot be true: the pipeline was built without the model",
+                        f"build it with {key}: true; it may then be false",
+                    )
+            elif key.partition(".")[0] not in _STAGES or key in _LOADED:
+                raise UsageError(f"{key} cannot be changed on a loaded pipeline", "build a new pipeline with it")
         derived = copy.copy(self)
-        derived.config = self.config.with_values(overrides, "derive")
-        derived._readers = [_change_reader(reader, derived.config) for reader in self._readers]
+        derived.config = self.config.with_values(overrides, origin)
+        derived._readers = derived._build_readers()
         return derived
 
-    def predict(self, input: Any) -> Iterator[OcrResult]:
+    def _build_readers(self) -> list[TextReader]:
+        unused = {kind for key, kind in _SWITCHES.items() if not self.config.values[key]}
+        return [
+            TextReader.build({kind: engines[kind] for kind in engines if kind not in unused}, charset, self.config)
+            for engines, charset in self._loaded
+        ]
+
+    def predict(self, input: Any, **arguments: Any) -> Iterator[OcrResult]:
         """Read pictures one by one, as the caller requests results.
 
         `input`: an array (H × W × 3 BGR, H × W grey, H × W × 4 BGRA; uint8 or uint16), a Pillow image (its current
@@ -106,9 +132,17 @@ class OcrPipeline:
         and left open), {"img": …}, or an iterable of these. Each page of a TIFF or PDF is a separate result. Results of
         one call have different names.
 
+        `arguments`: PaddleX 3's, for this call only: use_doc_orientation_classify and use_textline_orientation (if the
+        model is loaded), text_det_limit_side_len, text_det_limit_type, text_det_thresh, text_det_box_thresh,
+        text_det_unclip_ratio, text_rec_score_thresh, return_word_box. None is the pipeline's own value.
+
         Raises InputError if an input cannot be read. If only some pages of a file fail, its other pages are returned
-        first; the error then names the missing ones.
+        first; the error then names the missing ones. UsageError, at once, for other arguments and values out of range.
         """
+        overrides = translate_arguments(arguments, "predict")
+        return (self._derive(overrides, "predict") if overrides else self)._predict(input)
+
+    def _predict(self, input: Any) -> Iterator[OcrResult]:
         taken: set[str] = set()
         for source in list_sources(input):
             yield from self.predict_source(source, taken)
@@ -146,7 +180,7 @@ class OcrPipeline:
                 continue
             reading = replace(reading, timings_ms={"decode": decode_ms, **reading.timings_ms})
             name = choose_name(stem if page.page_index is None else f"{stem}_p{page.page_index + 1}", taken)
-            yield OcrResult(reading, page.image, source.input_path, page.page_index, name)
+            yield OcrResult(reading, page.image, source.input_path, page.page_index, name, self.config)
         if failures is None and bad:
             raise join_failures(bad, source.input_path)
 
@@ -237,16 +271,6 @@ def create_pipeline(
     extra = dict(overrides or {})
     config = load_config(pipeline, {**extra, **values}, {**dict.fromkeys(extra, "argument overrides"), **origins})
     return OcrPipeline(config, use_hpip, progress)
-
-
-def _change_reader(reader: TextReader, config: PipelineConfig) -> TextReader:
-    """Return a reader on the same engines, with the settings of `config`."""
-    engines = {"det": reader.detector.engine, "rec": reader.recognizer.engine}
-    if reader.classifier is not None:
-        engines["cls"] = reader.classifier.engine
-    if reader.page_classifier is not None:
-        engines["page"] = reader.page_classifier.engine
-    return TextReader.build(engines, reader.recognizer.charset, config)
 
 
 def _settle_batch(config: PipelineConfig, engine: Engine, model: Model) -> tuple[PipelineConfig, int]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
+import numpy as np
 
 from edge_ocr.config import PipelineConfig
 from edge_ocr.core.files import write_file, write_files
 from edge_ocr.core.report import explain_empty, format_json
 from edge_ocr.core.types import BgrImage, Reading
 from edge_ocr.errors import UsageError
+from edge_ocr.paddlex import add_arrays, describe_result
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # High enough that thin strokes of drawn text stay sharp.
 JPEG_QUALITY = 92
@@ -29,10 +35,18 @@ class OcrResult(Mapping[str, Any]):
     if there is no text. `page_angle` (0, 90, 180 or 270 degrees clockwise) is present if page orientation is used; the
     polygons of a turned page begin with the corner that is TL on the upright page. Results from files with several
     pages also have `page_index`, from 0.
+
+    PaddleX 3's keys, such as `rec_texts` and `rec_boxes`, can be read, too, but are not listed by iteration.
     """
 
     def __init__(
-        self, reading: Reading, image: BgrImage, input_path: str | None, page_index: int | None, name: str
+        self,
+        reading: Reading,
+        image: BgrImage,
+        input_path: str | None,
+        page_index: int | None,
+        name: str,
+        config: PipelineConfig | None = None,
     ) -> None:
         self.reading = reading
         self.image = image
@@ -41,12 +55,14 @@ class OcrResult(Mapping[str, Any]):
         """From 0 in a file with several pages; None in a file with one."""
         self.name = name
         """File name, without suffix, for results saved into a folder."""
+        self.config = config
+        """The pipeline's; without it, PaddleX's keys about settings are missing."""
         self._values = reading.describe(input_path)
         if page_index is not None:
             self._values["page_index"] = page_index
 
     def __getitem__(self, key: str) -> Any:
-        return self._values[key]
+        return self._values[key] if key in self._values else self._paddlex_values[key]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -62,13 +78,29 @@ class OcrResult(Mapping[str, Any]):
         """Milliseconds by stage: decode, page_orientation and orientation (if used), detection, crop, recognition."""
         return dict(self.reading.timings_ms)
 
+    @functools.cached_property
+    def _paddlex_values(self) -> dict[str, Any]:
+        return add_arrays(describe_result(self._values, self.config), self._values, self.image)
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The result as JSON values under PaddleX 3's keys, in `{"res": …}`; `to_json` has edge-ocr's own."""
+        return {"res": describe_result(self._values, self.config)}
+
+    @property
+    def img(self) -> dict[str, Image.Image]:
+        """The picture that `save_to_img` saves, as `{"ocr_res_img": …}`, an RGB Pillow image."""
+        from PIL import Image
+
+        return {"ocr_res_img": Image.fromarray(np.ascontiguousarray(self._draw()[:, :, ::-1]))}
+
     def to_json(self, *, indent: int | None = None, ensure_ascii: bool = False) -> str:
         """Return the mapping as JSON; with `indent`, each polygon, score or text has its own line."""
-        return format_json(self._values, indent=indent, ensure_ascii=ensure_ascii)
+        return format_json(self._list_values(), indent=indent, ensure_ascii=ensure_ascii)
 
     def print(self, format_json: bool = True, indent: int | None = 4, ensure_ascii: bool = False) -> None:
         """Write the mapping to stdout as JSON, or as a Python dict on one line with `format_json=False`."""
-        text = self.to_json(indent=indent, ensure_ascii=ensure_ascii) if format_json else str(self._values)
+        text = self.to_json(indent=indent, ensure_ascii=ensure_ascii) if format_json else str(self._list_values())
         sys.stdout.write(text + "\n")
 
     def save_to_json(self, save_path: str | Path, indent: int | None = 4, ensure_ascii: bool = False) -> Path:
@@ -89,6 +121,10 @@ class OcrResult(Mapping[str, Any]):
         write_file(path, self._encode_picture(path.suffix))
         return path
 
+    def save_all(self, save_path: str | Path) -> None:
+        """Write what `save_to_json` and `save_to_img` do into a folder; raises UsageError if that fails."""
+        self.save_both(save_path)
+
     def save_both(self, folder: str | Path) -> tuple[Path, Path]:
         """Write `<name>_res.json` and `<name>_res.jpg` into a folder, both or neither; return them.
 
@@ -99,24 +135,30 @@ class OcrResult(Mapping[str, Any]):
         write_files(contents, "free some space, or give another --save-path")
         return json_path, picture_path
 
+    def _list_values(self) -> dict[str, Any]:
+        """Return what is printed and saved."""
+        return self._values
+
     def _encode_json(self, indent: int | None, ensure_ascii: bool) -> bytes:
         text = self.to_json(indent=indent, ensure_ascii=ensure_ascii) + "\n"
         # File names that are not UTF-8 have surrogates in Python; backslash escapes make them valid JSON.
         return text.encode("utf-8", "backslashreplace")
 
-    def _encode_picture(self, suffix: str) -> bytes:
+    def _draw(self) -> BgrImage:
         from edge_ocr.drawing import draw_result
 
         lines = self.reading.lines
-        picture = draw_result(
+        return draw_result(
             self.image,
             [line.polygon for line in lines],
             [line.text for line in lines],
             [line.rec_score for line in lines],
         )
+
+    def _encode_picture(self, suffix: str) -> bytes:
         # Other encoders print a warning about this option.
         options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix.lower() in (".jpg", ".jpeg") else []
-        _, content = cv2.imencode(suffix, picture, options)
+        _, content = cv2.imencode(suffix, self._draw(), options)
         return content.tobytes()
 
     def _place(self, save_path: str | Path, suffixes: tuple[str, ...], ending: str) -> Path:
