@@ -19,8 +19,11 @@ from edge_ocr.config import describe_value, load_config
 from edge_ocr.errors import UsageError
 from edge_ocr.models.languages import RECOGNIZERS, find_language, reads
 from edge_ocr.paddlex import PREDICT_ARGUMENTS, translate_arguments
-from edge_ocr.pipeline import OcrPipeline, create_pipeline
+from edge_ocr.pipeline import OcrPipeline
 from edge_ocr.results import OcrResult
+
+_LANGUAGE = "Pipeline.lang"
+_RECOGNIZER = "Pipeline.text_rec_model"
 
 # The arguments of the constructor and the settings that they change. A model's folder wins over its name.
 _SETTINGS: Mapping[str, str] = MappingProxyType(
@@ -28,8 +31,8 @@ _SETTINGS: Mapping[str, str] = MappingProxyType(
         **PREDICT_ARGUMENTS,
         "text_detection_model_name": "Pipeline.text_det_model",
         "text_detection_model_dir": "Pipeline.text_det_model",
-        "text_recognition_model_name": "Pipeline.text_rec_model",
-        "text_recognition_model_dir": "Pipeline.text_rec_model",
+        "text_recognition_model_name": _RECOGNIZER,
+        "text_recognition_model_dir": _RECOGNIZER,
         "text_recognition_batch_size": "Pipeline.text_rec_batch_size",
         "textline_orientation_model_name": "Pipeline.text_line_orientation_model",
         "textline_orientation_model_dir": "Pipeline.text_line_orientation_model",
@@ -128,9 +131,10 @@ class PaddleOCR:
         if config is not None and given.get("ocr_version") is not None:
             raise UsageError("PaddleOCR: paddlex_config and ocr_version both choose the models", "omit one of the two")
         pipeline, chosen = _choose_models(given.get("lang"), given.get("ocr_version"))
-        self._pipeline: OcrPipeline | None = create_pipeline(
-            config or pipeline, use_hpip=given.get("enable_hpi"), overrides={**chosen, **overrides}
-        )
+        origins = dict.fromkeys(chosen, "argument ocr_version") | {_LANGUAGE: "argument lang"}
+        origins |= {key: f"argument {name}" for name, key in _SETTINGS.items() if given.get(name) is not None}
+        settings = load_config(config or pipeline, {**chosen, **overrides}, origins)
+        self._pipeline: OcrPipeline | None = OcrPipeline(settings, given.get("enable_hpi"))
 
     @property
     def pipeline(self) -> OcrPipeline:
@@ -184,7 +188,7 @@ def _choose_models(lang: Any, version: Any) -> tuple[str, dict[str, Any]]:
 
     Raises UsageError if there is none.
     """
-    language = {} if lang is None else {"Pipeline.lang": lang}
+    language = {} if lang is None else {_LANGUAGE: lang}
     if version is None:
         return "OCR", language
     if version not in _VERSIONS:
@@ -204,4 +208,4 @@ def _choose_models(lang: Any, version: Any) -> tuple[str, dict[str, Any]]:
             f"PaddleOCR: no recogniser of {version} reads {wanted.name}",
             f"omit ocr_version: lang then takes {wanted.recognizer}",
         )
-    return pipeline or "OCR", {**language, "Pipeline.text_rec_model": found}
+    return pipeline or "OCR", {**language, _RECOGNIZER: found}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from edge_ocr.core.types import Reading, TextLine, Word
 from edge_ocr.errors import ConfigError, InputError, UsageError
 from edge_ocr.models import store as model_store
 from edge_ocr.models.types import PADDLE_CARRIER
-from edge_ocr.paddleocr import PaddleOCR, PaddleOcrResult, _choose_models
+from edge_ocr.paddleocr import _OTHER, _SETTINGS, PaddleOCR, PaddleOcrResult, _choose_models
+from edge_ocr.paddlex import FIXED_ARGUMENTS, PREDICT_ARGUMENTS
 from edge_ocr.results import OcrResult
 
 SIGN = ["山茶书店", "CAMELLIABOOKS&CAFE", "营业时间", "OPEN 10:00-22:00"]
@@ -307,6 +309,16 @@ def test_unknown_argument_names_the_nearest(ocr):
 # The constructor
 
 
+@pytest.mark.parametrize("page", ["paddleocr.md", "paddleocr.zh.md"])
+def test_page_lists_every_argument(repository, page):
+    text = (repository / "docs" / "howto" / page).read_text(encoding="utf-8")
+    listed = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", text, re.MULTILINE)
+    named = {name for cell in listed for name in re.findall(r"`(\w+)`", cell)}
+    assert named == {*_SETTINGS, *FIXED_ARGUMENTS, *_OTHER}
+    for keys in (PREDICT_ARGUMENTS, _SETTINGS):
+        assert all(f"`{key}`" in text for key in keys.values())
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
@@ -322,7 +334,8 @@ def test_unknown_argument_names_the_nearest(ocr):
         ({"paddlex_config": "OCR", "ocr_version": "PP-OCRv4"}, "ocr_version"),
         ({"device": "tpu"}, "tpu"),
         ({"engine": "transformers"}, "transformers"),
-        ({"text_rec_score_thresh": 2}, "text_score.*2"),
+        ({"det_db_thresh": 2}, "text_det_thresh: Detection.thresh.*2"),
+        ({"lang": "fr", "text_recognition_model_name": "PP-OCRv4_mobile_rec"}, "lang.*text_recognition_model_name"),
     ],
     ids=str,
 )
