@@ -87,9 +87,8 @@ class PaddleOcrResult(OcrResult):
     """
 
     def __init__(self, result: OcrResult) -> None:
-        super().__init__(
-            result.reading, result.image, result["input_path"], result.page_index, result.name, result.config
-        )
+        """Share everything with `result`."""
+        vars(self).update(vars(result))
 
     def __getitem__(self, key: str) -> Any:
         return self._paddlex_values[key] if key in self._paddlex_values else self._values[key]
@@ -188,10 +187,12 @@ def _choose_models(lang: Any, version: Any) -> tuple[str, dict[str, Any]]:
 
     Raises UsageError if there is none.
     """
+    # ISO 639 has kn for Kannada, and ka for Georgian.
+    lang = "kn" if lang == "ka" else lang
     language = {} if lang is None else {_LANGUAGE: lang}
     if version is None:
         return "OCR", language
-    if version not in _VERSIONS:
+    if version not in tuple(_VERSIONS):
         raise UsageError(
             f"PaddleOCR: ocr_version: unknown version {describe_value(version)}", f"use one of {', '.join(_VERSIONS)}"
         )

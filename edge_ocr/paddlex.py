@@ -40,6 +40,15 @@ FIXED_ARGUMENTS: Mapping[str, tuple[Any, str]] = MappingProxyType(
 )
 """Arguments of `predict` of which edge-ocr supports one value only: that value and a hint."""
 
+# What to do instead of arguments that nothing here resembles, some of PaddleOCR 2.
+_HINTS = {
+    "batch_size": "omit it: pictures are read one by one",
+    "cls": "give use_textline_orientation",
+    "show_log": "omit it: there is no such log",
+    "text_det_input_shape": "give text_det_limit_side_len",
+    "use_gpu": "give device: gpu:0 or cpu",
+}
+
 # PaddleX returns words or nothing.
 _WORDS = {True: "words", False: "none"}
 
@@ -64,12 +73,7 @@ def translate_arguments(
     overrides: dict[str, Any] = {}
     for name, value in arguments.items():
         if name not in settings and name not in FIXED_ARGUMENTS and name not in other:
-            close = difflib.get_close_matches(name, [*settings, *FIXED_ARGUMENTS, *other], 1, 0.6)
-            known = ", ".join([*settings, *FIXED_ARGUMENTS])
-            raise UsageError(
-                f"{call}: unknown argument {name}",
-                f"did you mean {close[0]}?" if close else f"omit it, or use one of {known}",
-            )
+            raise UsageError(f"{call}: unknown argument {name}", _suggest(name, [*settings, *FIXED_ARGUMENTS, *other]))
         if value is None:
             continue
         if name in FIXED_ARGUMENTS:
@@ -85,18 +89,36 @@ def translate_arguments(
     return overrides
 
 
-def describe_result(values: Mapping[str, Any], config: PipelineConfig | None) -> dict[str, Any]:
-    """Return a result as JSON values under PaddleX's keys: the content of `result.json["res"]`.
+def _suggest(name: str, known: list[str]) -> str:
+    if name in _HINTS:
+        return _HINTS[name]
+    close = difflib.get_close_matches(name, known, 1, 0.6)
+    return f"did you mean {close[0]}?" if close else f"omit it, or use one of {', '.join(known)}"
 
-    `values` are those of an `OcrResult`. Without `config`, keys about settings are missing.
-    """
-    polygons = values["dt_polys"]
-    result: dict[str, Any] = {"input_path": values["input_path"], "page_index": values.get("page_index")}
-    if config is not None:
-        result["model_settings"] = {
+
+def describe_settings(config: PipelineConfig) -> dict[str, Any]:
+    """Return the keys of PaddleX's result that tell the settings."""
+    return {
+        "model_settings": {
             "use_doc_preprocessor": config.use_page_orientation,
             "use_textline_orientation": config.use_orientation,
-        }
+        },
+        "text_det_params": {
+            **{name: config.values[f"Detection.{name}"] for name in _DETECTION},
+            "max_side_limit": MAX_DETECTION_SIDE,
+        },
+        "text_type": "general",
+        "text_rec_score_thresh": config.recognition.text_score,
+    }
+
+
+def describe_result(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result as JSON values under PaddleX's keys: the content of `result.json["res"]`.
+
+    `values` are those of an `OcrResult`, `settings` those of `describe_settings`, or empty.
+    """
+    polygons = values["dt_polys"]
+    result: dict[str, Any] = {"input_path": values["input_path"], "page_index": values.get("page_index"), **settings}
     if "page_angle" in values:
         result["doc_preprocessor_res"] = {
             "input_path": values["input_path"],
@@ -104,15 +126,9 @@ def describe_result(values: Mapping[str, Any], config: PipelineConfig | None) ->
             "model_settings": {"use_doc_orientation_classify": True, "use_doc_unwarping": False},
             "angle": values["page_angle"],
         }
+    if settings and not settings["model_settings"]["use_textline_orientation"]:
+        result["textline_orientation_angles"] = [-1] * len(polygons)
     result["dt_polys"] = polygons
-    if config is not None:
-        result["text_det_params"] = {name: config.values[f"Detection.{name}"] for name in _DETECTION}
-        result["text_det_params"]["max_side_limit"] = MAX_DETECTION_SIDE
-    result["text_type"] = "general"
-    if config is not None:
-        if not config.use_orientation:
-            result["textline_orientation_angles"] = [-1] * len(polygons)
-        result["text_rec_score_thresh"] = config.recognition.text_score
     result["return_word_box"] = "text_word" in values
     result["rec_texts"] = values["rec_text"]
     result["rec_scores"] = values["rec_score"]

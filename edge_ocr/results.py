@@ -16,7 +16,7 @@ from edge_ocr.core.files import write_file, write_files
 from edge_ocr.core.report import explain_empty, format_json
 from edge_ocr.core.types import BgrImage, Reading
 from edge_ocr.errors import UsageError
-from edge_ocr.paddlex import add_arrays, describe_result
+from edge_ocr.paddlex import add_arrays, describe_result, describe_settings
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,6 +48,7 @@ class OcrResult(Mapping[str, Any]):
         name: str,
         config: PipelineConfig | None = None,
     ) -> None:
+        """Keep a reading; without the pipeline's `config`, PaddleX's keys about settings are missing."""
         self.reading = reading
         self.image = image
         """The upright picture that was read, uint8 H × W × 3 BGR."""
@@ -55,11 +56,10 @@ class OcrResult(Mapping[str, Any]):
         """From 0 in a file with several pages; None in a file with one."""
         self.name = name
         """File name, without suffix, for results saved into a folder."""
-        self.config = config
-        """The pipeline's; without it, PaddleX's keys about settings are missing."""
         self._values = reading.describe(input_path)
         if page_index is not None:
             self._values["page_index"] = page_index
+        self._settings = {} if config is None else describe_settings(config)
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key] if key in self._values else self._paddlex_values[key]
@@ -80,12 +80,12 @@ class OcrResult(Mapping[str, Any]):
 
     @functools.cached_property
     def _paddlex_values(self) -> dict[str, Any]:
-        return add_arrays(describe_result(self._values, self.config), self._values, self.image)
+        return add_arrays(describe_result(self._values, self._settings), self._values, self.image)
 
     @property
     def json(self) -> dict[str, Any]:
         """The result as JSON values under PaddleX 3's keys, in `{"res": …}`; `to_json` has edge-ocr's own."""
-        return {"res": describe_result(self._values, self.config)}
+        return {"res": describe_result(self._values, self._settings)}
 
     @property
     def img(self) -> dict[str, Image.Image]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from edge_ocr.errors import ConfigError, InputError, UsageError
 from edge_ocr.models import store as model_store
 from edge_ocr.models.types import PADDLE_CARRIER
 from edge_ocr.paddleocr import _OTHER, _SETTINGS, PaddleOCR, PaddleOcrResult, _choose_models
-from edge_ocr.paddlex import FIXED_ARGUMENTS, PREDICT_ARGUMENTS
+from edge_ocr.paddlex import FIXED_ARGUMENTS, PREDICT_ARGUMENTS, translate_arguments
 from edge_ocr.results import OcrResult
 
 SIGN = ["山茶书店", "CAMELLIABOOKS&CAFE", "营业时间", "OPEN 10:00-22:00"]
@@ -194,6 +195,13 @@ def test_results_of_paddleocr_have_paddlex_keys_and_types(ocr, examples):
     assert result["textline_orientation_angles"] == [-1] * 4
 
 
+def test_results_can_be_pickled(ocr, read_example, examples):
+    for result in (read_example("sign.png"), *ocr.predict(examples / "sign.png")):
+        again = pickle.loads(pickle.dumps(result))
+        assert again.json == result.json
+        assert list(again) == list(result)
+
+
 def test_empty_result_has_empty_arrays(ocr):
     (result,) = ocr.predict(np.full((80, 120, 3), 255, np.uint8))
     assert (result["rec_texts"], result["rec_scores"], result["rec_polys"]) == ([], [], [])
@@ -246,7 +254,6 @@ def test_arguments_of_one_call_change_that_call_only(open_pipeline, examples):
         text_det_thresh=0.2,
         text_det_box_thresh=0.4,
         text_det_unclip_ratio=1.75,
-        return_word_box=True,
         text_det_max_side_limit=4000,
     )
     assert small["text_det_params"] == {
@@ -257,7 +264,6 @@ def test_arguments_of_one_call_change_that_call_only(open_pipeline, examples):
         "unclip_ratio": 1.75,
         "max_side_limit": 4000,
     }
-    assert small.config.recognition.return_words == "words"
     assert pipeline.config is before
 
 
@@ -297,13 +303,24 @@ def test_wrong_arguments_of_predict_are_refused_at_the_call(open_pipeline, ocr, 
             predict(examples / "sign.png", **arguments)
 
 
-def test_unknown_argument_names_the_nearest(ocr):
+@pytest.mark.parametrize(
+    ("argument", "hint"),
+    [
+        ("text_det_tresh", "text_det_thresh"),
+        ("cls", "use_textline_orientation"),
+        ("xyz", "text_det_box_thresh, text_det_unclip_ratio"),
+    ],
+)
+def test_unknown_argument_names_the_nearest(ocr, argument, hint):
     with pytest.raises(UsageError) as caught:
-        ocr.predict("a.png", text_det_tresh=0.3)
-    assert "text_det_thresh" in caught.value.hint
-    with pytest.raises(UsageError) as caught:
-        ocr.predict("a.png", cls=True)
-    assert "use_textline_orientation" in caught.value.hint
+        ocr.predict("a.png", **{argument: 1})
+    assert hint in caught.value.hint
+
+
+def test_words_are_asked_for_by_paddlex_name():
+    assert translate_arguments({"return_word_box": True}, "x") == {"Recognition.return_words": "words"}
+    assert translate_arguments({"return_word_box": False}, "x") == {"Recognition.return_words": "none"}
+    assert translate_arguments({"return_word_box": None, "use_doc_unwarping": False}, "x") == {}
 
 
 # The constructor
@@ -326,6 +343,7 @@ def test_page_lists_every_argument(repository, page):
         ({"show_log": False}, "show_log"),
         ({"text_det_input_shape": (3, 640, 640)}, "text_det_input_shape"),
         ({"ocr_version": "PP-OCRv2"}, "PP-OCRv2"),
+        ({"ocr_version": ["PP-OCRv4"]}, "PP-OCRv4"),
         ({"ocr_version": "PP-OCRv4", "lang": "fr"}, "PP-OCRv4.*French"),
         ({"ocr_version": "PP-OCRv3"}, "PP-OCRv3.*Chinese"),
         ({"lang": "klingon"}, "klingon"),
@@ -358,6 +376,8 @@ def test_wrong_arguments_of_the_constructor_are_refused(arguments, match):
         ("french", "PP-OCRv5", ("PP-OCRv5_mobile_det", "latin_PP-OCRv5_mobile_rec")),
         ("french", "PP-OCRv6", ("PP-OCRv6_small_det", "PP-OCRv6_small_rec")),
         ("japan", "PP-OCRv3", ("PP-OCRv4_mobile_det", "japan_PP-OCRv3_mobile_rec")),
+        ("ka", "PP-OCRv3", ("PP-OCRv4_mobile_det", "ka_PP-OCRv3_mobile_rec")),
+        ("ka", None, ("PP-OCRv5_mobile_det", "ka_PP-OCRv4_rec")),
     ],
 )
 def test_language_and_version_choose_the_models(lang, version, models):
