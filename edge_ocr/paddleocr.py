@@ -174,11 +174,12 @@ def _rename(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments under PaddleOCR 3's names. Raises UsageError if one is given under two names."""
     renamed = dict(arguments)
     for old, new in _OLD_NAMES.items():
-        if old in renamed:
-            value = renamed.pop(old)
-            if renamed.get(new) is not None:
-                raise UsageError(f"PaddleOCR: {old} and {new} are the same argument", f"omit {old}")
-            renamed[new] = value
+        value = renamed.pop(old, None)
+        if value is None:
+            continue
+        if renamed.get(new) is not None:
+            raise UsageError(f"PaddleOCR: {old} and {new} are the same argument", f"omit {old}")
+        renamed[new] = value
     return renamed
 
 
@@ -190,19 +191,21 @@ def _choose_models(lang: Any, version: Any) -> tuple[str, dict[str, Any]]:
     # ISO 639 has kn for Kannada, and ka for Georgian.
     lang = "kn" if lang == "ka" else lang
     language = {} if lang is None else {_LANGUAGE: lang}
-    if version is None:
+    if version is None or not isinstance(lang, str | None):
+        # The config refuses a language that is not a text.
         return "OCR", language
     if version not in tuple(_VERSIONS):
         raise UsageError(
             f"PaddleOCR: ocr_version: unknown version {describe_value(version)}", f"use one of {', '.join(_VERSIONS)}"
         )
     pipeline = _VERSIONS[version]
-    config = None if pipeline is None else load_config(pipeline)
     if lang is None and pipeline is not None:
         return pipeline, {}
     wanted = find_language("ch" if lang is None else lang)
-    # The version's own recogniser reads most languages; others are named after it.
-    names = [*([] if config is None else [config.rec_model]), *(name for name in RECOGNIZERS if version in name)]
+    # Where the version's own recogniser reads the language, it comes before those of single languages.
+    names = [name for name in RECOGNIZERS if version in name]
+    if pipeline is not None:
+        names.insert(0, load_config(pipeline).rec_model)
     found = next((name for name in names if reads(name, wanted)), None)
     if found is None:
         raise UsageError(

@@ -347,6 +347,7 @@ def test_page_lists_every_argument(repository, page):
         ({"ocr_version": "PP-OCRv4", "lang": "fr"}, "PP-OCRv4.*French"),
         ({"ocr_version": "PP-OCRv3"}, "PP-OCRv3.*Chinese"),
         ({"lang": "klingon"}, "klingon"),
+        ({"lang": 5, "ocr_version": "PP-OCRv5"}, "lang.*5"),
         ({"use_angle_cls": True, "use_textline_orientation": False}, "use_angle_cls"),
         ({"paddlex_config": {}}, "paddlex_config"),
         ({"paddlex_config": "OCR", "ocr_version": "PP-OCRv4"}, "ocr_version"),
@@ -416,6 +417,11 @@ def test_configuration_is_a_pipeline_file_of_edge_ocr(make_ocr, tmp_path):
     path.write_text("pipeline_name: OCR\nSubModules:\n  TextDetection:\n    thresh: 0.3\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"mine\.yaml"):
         make_ocr(paddlex_config=path)
+
+
+def test_old_name_that_is_none_sets_nothing(make_ocr):
+    ocr = make_ocr(det_db_thresh=None, text_det_thresh=0.25, rec_model_dir=None)
+    assert ocr.pipeline.config.detection.bin_threshold == 0.25
 
 
 def test_closed_one_reads_no_more(make_ocr, examples, tmp_path):
