@@ -317,6 +317,17 @@ def test_unknown_argument_names_the_nearest(ocr, argument, hint):
     assert hint in caught.value.hint
 
 
+def test_words_of_one_call(ocr, examples):
+    (result,) = ocr.predict(examples / "sign.png", return_word_box=True)
+    assert result["return_word_box"] is True
+    assert result["text_word"][0] == list(SIGN[0])
+    for boxes, words, line in zip(result["text_word_boxes"], result["text_word"], result["rec_boxes"], strict=True):
+        assert boxes.shape == (len(words), 4)
+        assert (np.abs(boxes[:, [1, 3]] - line[[1, 3]]) < 20).all()
+    (without,) = ocr.predict(examples / "sign.png")
+    assert "text_word" not in without
+
+
 def test_words_are_asked_for_by_paddlex_name():
     assert translate_arguments({"return_word_box": True}, "x") == {"Recognition.return_words": "words"}
     assert translate_arguments({"return_word_box": False}, "x") == {"Recognition.return_words": "none"}
