@@ -76,7 +76,7 @@ class TextReader:
         least = settings.text_score
         words = settings.return_words if words is None else words
         try:
-            turns, lines = self._read(image, timings, words != "none")
+            turns, lines = self._read(image, timings, words)
         except (MemoryError, cv2.error) as error:
             # OpenCV raises cv2.error if memory is short or it does not support the size.
             reason = " ".join(str(error).split()) or "out of memory"
@@ -91,13 +91,11 @@ class TextReader:
 
         Puts the time of each stage in milliseconds into `timings`.
         """
-        return self._read(image, timings, False)[1]
+        return self._read(image, timings, "none")[1]
 
-    def _read(self, image: BgrImage, timings: dict[str, float], locate: bool) -> tuple[int, list[TextLine]]:
-        """Return how many quarter turns clockwise the page is turned, and a line for each box.
-
-        `locate`: whether the lines have words.
-        """
+    def _read(self, image: BgrImage, timings: dict[str, float], return_words: str) -> tuple[int, list[TextLine]]:
+        """Return how many quarter turns clockwise the page is turned, and a line for each box."""
+        locate = return_words != "none"
         turns, page, boxes = self._find_page(image, timings)
         with _timed(timings, "crop"):
             crops = [crop_polygon(page, box.polygon) for box in boxes]
@@ -133,8 +131,15 @@ class TextReader:
         for i, (box, reading) in enumerate(zip(boxes, readings)):
             words = None
             if locate:
-                is_rtl = settings.direction == "rtl"
-                words = place_words(reading, settings.cjk_words, is_rtl, box.polygon, is_turned[i], move)
+                words = place_words(
+                    reading,
+                    settings.cjk_words,
+                    settings.direction == "rtl",
+                    box.polygon,
+                    is_turned[i],
+                    move,
+                    with_characters=return_words == "chars",
+                )
             lines.append(TextLine(polygons[i], box.det_score, reading.text, reading.score, words))
         return turns, lines
 

@@ -52,6 +52,7 @@ class Word:
     polygon: Polygon
     """As high as the ink of the whole line, as wide as the word's own."""
     characters: tuple[Character, ...]
+    """In the order in which they are read; empty unless requested."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,6 @@ def _describe_parts(name: str, lines: Sequence[Sequence[Word | Character]]) -> d
     """Return texts, polygons in whole pixels and scores of the words or characters of each line."""
     return {
         name: [[part.text for part in line] for line in lines],
-        f"{name}_region": [[np.rint(part.polygon).astype(int).tolist() for part in line] for line in lines],
+        f"{name}_region": [np.rint([part.polygon for part in line]).astype(int).tolist() for line in lines],
         f"{name}_score": [[part.score for part in line] for line in lines],
     }

@@ -156,9 +156,8 @@ def expect_words() -> Iterator[dict[str, Any]]:
         for cjk_words in ("character", "run"):
             is_rtl, reading = direction == "rtl", LineText(text, 0.9, spans, (HEIGHT, max(1, 10 * len(text))))
             found = find_words(spans, cjk_words, is_rtl)
-            placed = place_words(
-                reading, cjk_words, is_rtl, np.array(polygon, np.float32), is_turned, lambda quads: quads
-            )
+            quad = np.array(polygon, np.float32)
+            placed = place_words(reading, cjk_words, is_rtl, quad, is_turned, lambda quads: quads, with_characters=True)
             yield {
                 "text": text,
                 "direction": direction,
