@@ -189,10 +189,10 @@ def main() -> None:
         recognizer = pipeline._readers[0].recognizer
         for code, (lines, pictures) in drawn.items():
             count, wrong = Count(), []
-            for truth, (text, _) in zip(lines, recognizer.recognize(pictures), strict=True):
-                count.add(truth, text)
-                if truth != text:
-                    wrong.append([truth, text])
+            for truth, line in zip(lines, recognizer.recognize(pictures), strict=True):
+                count.add(truth, line.text)
+                if truth != line.text:
+                    wrong.append([truth, line.text])
             found = wanted = 0
             for page in range(options.pages):
                 part = slice(page * LINES_PER_PAGE, (page + 1) * LINES_PER_PAGE)

@@ -80,11 +80,12 @@ def find_spans(decoded: DecodedText, line: BgrImage, width: int) -> Spans:
     """
     height, end, _ = line.shape
     step = width / decoded.steps if decoded.steps else 0.0
-    middles = np.minimum((decoded.starts + decoded.ends) * (step / 2), end)
+    middles = np.clip((decoded.starts + decoded.ends) * (step / 2), 0.5, end - 0.5)
     top, bottom = _find_rows(line)
     # With background above the ink, but without a rule below it.
     columns = measure_ink(line[max(0, top - 2) : bottom], axis=0)
-    cuts = _find_cuts(columns, middles, (decoded.ends[:-1] + decoded.starts[1:]) * (step / 2))
+    between = np.clip((decoded.ends[:-1] + decoded.starts[1:]) * (step / 2), middles[:-1], middles[1:])
+    cuts = _find_cuts(columns, middles, between)
     least, most = np.append(0, cuts), np.append(cuts, end)
     edges = _trim(find_ink(columns), middles, least, most, REACH * height)
     kept = [i for i, piece in enumerate(decoded.pieces) if piece.strip()]

@@ -147,10 +147,10 @@ def test_line_reads_the_same_whatever_else_is_in_the_picture(open_pipeline, exam
     (reader,) = pipeline._readers
     crops = [crop_polygon(image, box.polygon) for box in reader.detector.detect(image)]
     together = reader.recognizer.recognize(crops)
-    for crop, (text, score) in zip(crops, together, strict=True):
-        ((alone_text, alone_score),) = reader.recognizer.recognize([crop])
-        assert alone_text == text
-        assert alone_score == pytest.approx(score, abs=1e-5)
+    for crop, line in zip(crops, together, strict=True):
+        (alone,) = reader.recognizer.recognize([crop])
+        assert alone.text == line.text
+        assert alone.score == pytest.approx(line.score, abs=1e-5)
 
 
 def test_reading_twice_gives_the_same(open_pipeline, examples):

@@ -32,7 +32,7 @@ def test_empty_entries_and_repeats_are_classes():
     charset = Charset.fit(["a", "", "b", "a"], 5, "m")
     assert charset.classes == ("", "a", "", "b", "a")
     # An empty class separates two equal characters, as the blank does.
-    assert charset.decode(make_probs(*[(i, 0.9) for i in (1, 2, 1, 4, 3)]))[0] == "aaab"
+    assert charset.decode(make_probs(*[(i, 0.9) for i in (1, 2, 1, 4, 3)])).text == "aaab"
     assert Charset.fit(["a", "", "b", "a"], 6, "m").classes == ("", "a", "", "b", "a", " ")
 
 
@@ -86,20 +86,28 @@ def test_unfit_dictionary_is_refused_with_both_numbers(class_count):
 )
 def test_decoding_drops_repeats_then_blanks(indexes, text):
     charset = Charset.fit("abc", 5, "m")
-    assert charset.decode(make_probs(*[(i, 0.9) for i in indexes]))[0] == text
+    assert charset.decode(make_probs(*[(i, 0.9) for i in indexes])).text == text
 
 
 def test_score_is_the_mean_of_what_is_kept():
     charset = Charset.fit("abc", 5, "m")
     # The repeat (0.5) and the blanks (0.99) do not count.
-    text, score = charset.decode(make_probs((0, 0.99), (1, 0.8), (1, 0.5), (0, 0.99), (2, 0.6)))
-    assert text == "ab"
-    assert score == pytest.approx(0.7, abs=1e-6)
-    assert type(score) is float
+    decoded = charset.decode(make_probs((0, 0.99), (1, 0.8), (1, 0.5), (0, 0.99), (2, 0.6)))
+    assert (decoded.text, decoded.pieces) == ("ab", ["a", "b"])
+    assert decoded.score == pytest.approx(0.7, abs=1e-6)
+    assert type(decoded.score) is float
+
+
+def test_decoded_text_has_the_steps_of_its_characters():
+    charset = Charset.fit("abc", 5, "m")
+    decoded = charset.decode(make_probs(*[(i, 0.9 - 0.1 * k) for k, i in enumerate((1, 1, 0, 2, 2, 2, 3))]))
+    assert (decoded.starts.tolist(), decoded.ends.tolist(), decoded.steps) == ([0, 3, 6], [2, 6, 7], 7)
+    assert decoded.scores == pytest.approx([0.9, 0.6, 0.3])
 
 
 def test_empty_text_scores_zero():
-    assert Charset.fit("abc", 5, "m").decode(make_probs((0, 0.9))) == ("", 0.0)
+    decoded = Charset.fit("abc", 5, "m").decode(make_probs((0, 0.9)))
+    assert (decoded.text, decoded.score, decoded.pieces) == ("", 0.0, [])
 
 
 @pytest.mark.parametrize(("weight", "text"), [(1, "ab"), (4, "ab"), (7, "a b"), (1000, "a b")])
@@ -107,10 +115,10 @@ def test_a_space_that_is_less_probable_than_the_blank_may_count(weight, text):
     charset = Charset.fit("abc", 5, "m")
     probs = make_probs((1, 0.9), (0, 0.8), (0, 0.99), (2, 0.9))
     probs[1, 4] = 0.15
-    found, score = charset.decode(probs, weight)
-    assert found == text
+    decoded = charset.decode(probs, weight)
+    assert decoded.text == text
     # The space does not count.
-    assert score == pytest.approx(0.9)
+    assert decoded.score == pytest.approx(0.9)
 
 
 # In `steps`, "-" is a blank that the weight makes a space, and "." one that stays a blank.
@@ -138,21 +146,21 @@ def test_a_space_counts_only_between_two_characters(steps, text):
     indexes = [charset.classes.index(step) if step not in ".-" else BLANK_INDEX for step in steps]
     probs = make_probs(*[(index, 0.6 + 0.03 * i) for i, index in enumerate(indexes)])
     probs[[i for i, step in enumerate(steps) if step == "-"], 4] = 0.3
-    found, score = charset.decode(probs, 5)
-    assert found == text
-    assert score == charset.decode(probs)[1]
+    decoded = charset.decode(probs, 5)
+    assert decoded.text == text
+    assert decoded.score == charset.decode(probs).score
 
 
 def test_a_space_never_replaces_a_character():
     charset = Charset.fit("abc", 5, "m")
     probs = make_probs((1, 0.5), (2, 0.4))
     probs[:, 4] = 0.3
-    assert charset.decode(probs, 1000)[0] == "ab"
+    assert charset.decode(probs, 1000).text == "ab"
 
 
 def test_charset_without_a_space_ignores_its_weight():
     probs = make_probs((1, 0.9), (0, 0.5), (3, 0.9), classes=4)
-    assert Charset.fit("abc", 4, "m").decode(probs, 1000)[0] == "ac"
+    assert Charset.fit("abc", 4, "m").decode(probs, 1000).text == "ac"
 
 
 def test_decoding_does_not_change_the_probs():

@@ -20,6 +20,7 @@ from edge_ocr.core.recognition import (
 )
 from edge_ocr.core.settings import RecognitionSettings
 from edge_ocr.core.types import TextBox
+from edge_ocr.core.words import LineText
 from edge_ocr.errors import ModelError
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -59,6 +60,8 @@ def make_recognizer(batch_size: int = 4, text_score: float = 0.5, direction: str
         text_score=text_score,
         direction=direction,
         space_weight=1,
+        return_words="none",
+        cjk_words="character",
     )
     return TextRecognizer(LetterEngine(), Charset.fit(LETTERS, 27, "letters"), settings)
 
@@ -74,7 +77,7 @@ def test_readings_come_in_the_order_of_the_crops():
     widths = [900, 100, 500, 40, 330, 3000, 700, 320]
     crops = [make_crop(letter, width) for letter, width in zip("quickzap", widths, strict=True)]
     for batch_size in (1, 3, 100):
-        assert "".join(text for text, _ in make_recognizer(batch_size).recognize(crops)) == "quickzap"
+        assert "".join(line.text for line in make_recognizer(batch_size).recognize(crops)) == "quickzap"
 
 
 def test_batches_hold_one_width_and_no_more_lines_than_asked_for():
@@ -243,7 +246,8 @@ def test_characters_come_in_the_order_in_which_they_are_read(direction, text):
     settings = make_recognizer(direction=direction).settings
     charset = Charset(("", "\u0627", "\u0628", "1", "2 "))
     reader = TextRecognizer(PathEngine(3, 4, 2, 0, 1), charset, settings)
-    assert reader.recognize([make_crop("a", 100)]) == [(text, 1.0)]
+    (line,) = reader.recognize([make_crop("a", 100)])
+    assert (line.text, line.score, line.spans) == (text, 1.0, None)
 
 
 @pytest.mark.parametrize(("direction", "order"), [("ltr", "abcd"), ("rtl", "badc")])
@@ -290,7 +294,8 @@ def test_lines_are_cut_at_their_widest_gap():
 def test_parts_are_joined_into_one_line():
     def join(*pieces: tuple[str, float, bool]) -> tuple[str, float]:
         parts = [Part(draw_line(9, []), before_space) for _, _, before_space in pieces]
-        return join_readings(parts, [(text, score) for text, score, _ in pieces])
+        joined = join_readings(parts, [LineText(text, score) for text, score, _ in pieces])
+        return joined.text, joined.score
 
     text, score = join(("one", 1.0, True), ("seven", 0.5, False))
     assert (text, score) == ("one seven", pytest.approx((3 * 1 + 5 * 0.5) / 8))
@@ -307,7 +312,7 @@ def test_a_long_line_is_read_in_parts():
     for letter in letters:
         letter[20, :2200:2] = 200
     short = make_crop("z", 400)
-    (text, score), (other, _) = recognizer.recognize([np.hstack(letters), short])
-    assert (len(text.replace(" ", "")), text[0], other) == (3, "a", "z")
-    assert score == pytest.approx(1.0)
+    long, other = recognizer.recognize([np.hstack(letters), short])
+    assert (len(long.text.replace(" ", "")), long.text[0], other.text) == (3, "a", "z")
+    assert long.score == pytest.approx(1.0)
     assert all(shape[3] <= MAX_WIDTH for shape in recognizer.engine.shapes)
