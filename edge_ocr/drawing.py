@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import functools
 import importlib.util
+import itertools
 import logging
 import os
 import shutil
@@ -20,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 
 from edge_ocr.core.direction import has_right_to_left, order_logically
 from edge_ocr.core.geometry import VERTICAL_RATIO
-from edge_ocr.core.types import BgrImage, Polygon
+from edge_ocr.core.types import BgrImage, Character, Polygon, Reading
 from edge_ocr.errors import ConfigError, InputError
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -57,9 +58,13 @@ _FIRST_CJK = "\u2e80"
 
 # A phone's photo has 4000 px: one half would be wider than any screen, and a PNG of both would take 30 MB.
 MAX_HALF_SIDE = 2000
-# Opacity of the boxes: the text under them must stay readable.
+# Opacity of the boxes and of what is drawn in them: the text under them must stay readable.
 FILL_LEFT = 0.26
 FILL_RIGHT = 0.10
+STROKE = 0.65
+
+# Of OpenCV's coordinates: thin lines would be uneven at whole pixels.
+_FRACTION_BITS = 4
 
 
 def find_font() -> Path | None:
@@ -89,13 +94,15 @@ def draw_result(
     polygons: Sequence[ArrayLike],
     texts: Sequence[str],
     scores: Sequence[float],
+    strokes: Sequence[Sequence[Polygon]] = (),
 ) -> BgrImage:
     """Draw a picture with its boxes, and to its right a white panel with each text in the place of its box.
 
     `image` is uint8 H×W×3 BGR. `polygons` are 4×2 in its pixels, TL TR BR BL, and may extend beyond its border; there
     is one of `texts` and `scores` (in [0, 1]) for each. A box has the same colour in both halves. The lower its score,
     the paler a text; text in a tall box runs downwards. Control characters and line breaks become spaces. An empty text
-    gives an empty box; without boxes, the result is the picture and a white panel.
+    gives an empty box; without boxes, the result is the picture and a white panel. `strokes` are what `trace_words`
+    returns: thin lines on the picture, in the colours of the boxes.
 
     Texts are drawn with the font of `find_font`, or another of the system that has their characters. If there is none
     for a text that is not ASCII, boxes are numbered from 1 in both halves, and such texts are not drawn; a warning says
@@ -125,6 +132,7 @@ def draw_result(
     quads = [np.clip(quad * np.float32(scale), -limit, limit) for quad in quads]
     colours = [_pick_colour(index) for index in range(len(quads))]
     left = _draw_boxes(picture, quads, colours, FILL_LEFT)
+    _draw_strokes(left, strokes, scale)
     right = _draw_boxes(np.full_like(picture, 255), quads, colours, FILL_RIGHT)
     for index, (quad, label, score, font) in enumerate(zip(quads, labels, scores, fonts, strict=True)):
         _draw_text(right, quad, label, _pick_ink(score), font)
@@ -133,17 +141,43 @@ def draw_result(
     return np.concatenate([left, right], axis=1)
 
 
-def draw_boxes(image: BgrImage, polygons: Sequence[ArrayLike]) -> BgrImage:
+def draw_boxes(image: BgrImage, polygons: Sequence[ArrayLike], strokes: Sequence[Sequence[Polygon]] = ()) -> BgrImage:
     """Return a copy of a picture with the outlines of the boxes, in the colours of `draw_result`.
 
-    `image` is uint8 H×W×3 BGR; `polygons` are 4×2 in its pixels and may extend beyond its border.
+    `image` is uint8 H×W×3 BGR; `polygons` are 4×2 in its pixels and may extend beyond its border; `strokes` are those
+    of `draw_result`.
     """
     picture = image.copy()
     line_width = max(1, round(max(image.shape) / 500))
     for index, polygon in enumerate(polygons):
         outline = np.rint(np.asarray(polygon, np.float32)).astype(np.int32)
         cv2.polylines(picture, [outline], True, _pick_colour(index)[::-1], line_width, cv2.LINE_AA)
+    _draw_strokes(picture, strokes, 1)
     return picture
+
+
+def trace_words(reading: Reading) -> list[list[Polygon]]:
+    """Return the strokes that show the words of each line, in pixels of the picture.
+
+    They are outlines of words (4×2) and, if characters were requested, borders between these (2×2). There are none if
+    no words were requested.
+    """
+    return [
+        [
+            stroke
+            for word in line.words or ()
+            for stroke in (word.polygon, *(_list_borders(word.characters) if reading.return_words == "chars" else ()))
+        ]
+        for line in reading.lines
+    ]
+
+
+def _list_borders(characters: Sequence[Character]) -> Iterator[Polygon]:
+    """Yield for each character but the last the side that faces the next one; lines may run in any direction."""
+    for character, following in itertools.pairwise(characters):
+        sides = np.stack([character.polygon, np.roll(character.polygon, -1, axis=0)], axis=1)
+        distances = np.linalg.norm(sides.mean(axis=1) - following.polygon.mean(axis=0), axis=1)
+        yield sides[distances.argmin()]
 
 
 # --- Arguments ---
@@ -224,6 +258,20 @@ def _draw_boxes(base: BgrImage, quads: Sequence[Polygon], colours: Sequence[Colo
     for outline, colour in zip(outlines, colours, strict=True):
         pen.line([*outline, outline[0]], fill=colour, width=line_width)
     return np.ascontiguousarray(np.asarray(picture)[..., ::-1])
+
+
+def _draw_strokes(picture: BgrImage, strokes: Sequence[Sequence[Polygon]], scale: float) -> None:
+    """Draw the strokes of each line in its colour, in place; they are in pixels of `picture` divided by `scale`."""
+    if not any(strokes):
+        return
+    places = 2**_FRACTION_BITS
+    drawn = picture.copy()
+    width = max(1, round(max(picture.shape) / 1400))
+    limit = 8 * max(picture.shape)
+    for index, line in enumerate(strokes):
+        outlines = [np.rint(np.clip(stroke * scale, -limit, limit) * places).astype(np.int32) for stroke in line]
+        cv2.polylines(drawn, outlines, True, _pick_colour(index)[::-1], width, cv2.LINE_AA, _FRACTION_BITS)
+    cv2.addWeighted(drawn, STROKE, picture, 1 - STROKE, 0, picture)
 
 
 # --- Texts ---

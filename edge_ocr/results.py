@@ -33,8 +33,9 @@ class OcrResult(Mapping[str, Any]):
     As a mapping it has the keys `input_path` (str or None), `dt_polys` (N × 4 × 2 whole pixels of the upright image,
     TL TR BR BL), `dt_scores`, `rec_text`, `rec_score` (N each, scores in [0, 1]); lists are in reading order and empty
     if there is no text. `page_angle` (0, 90, 180 or 270 degrees clockwise) is present if page orientation is used; the
-    polygons of a turned page begin with the corner that is TL on the upright page. Results from files with several
-    pages also have `page_index`, from 0.
+    polygons of a turned page begin with the corner that is TL on the upright page. If words were requested, there are
+    the keys of words that `Reading.describe` names. Results from files with several pages also have `page_index`,
+    from 0.
 
     PaddleX 3's keys, such as `rec_texts` and `rec_boxes`, can be read, too, but are not listed by iteration.
     """
@@ -145,7 +146,7 @@ class OcrResult(Mapping[str, Any]):
         return text.encode("utf-8", "backslashreplace")
 
     def _draw(self) -> BgrImage:
-        from edge_ocr.drawing import draw_result
+        from edge_ocr.drawing import draw_result, trace_words
 
         lines = self.reading.lines
         return draw_result(
@@ -153,6 +154,7 @@ class OcrResult(Mapping[str, Any]):
             [line.polygon for line in lines],
             [line.text for line in lines],
             [line.rec_score for line in lines],
+            trace_words(self.reading),
         )
 
     def _encode_picture(self, suffix: str) -> bytes:

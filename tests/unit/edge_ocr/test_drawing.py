@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ import pytest
 from PIL import ImageFont
 
 from edge_ocr import drawing
-from edge_ocr.drawing import MAX_HALF_SIDE, draw_result, find_font
+from edge_ocr.core.types import Character, Reading, TextLine, Word
+from edge_ocr.drawing import MAX_HALF_SIDE, draw_boxes, draw_result, find_font, trace_words
 from edge_ocr.errors import ConfigError, InputError
 
 GREY = 90
@@ -179,6 +181,73 @@ def test_score_out_of_range_is_drawn_as_the_nearest(score, same_as):
     assert np.array_equal(
         draw_result(make_image(), box, ["text"], [score]), draw_result(make_image(), box, ["text"], [same_as])
     )
+
+
+# --- Words ---
+
+
+def make_words(*boxes, downwards=False):
+    """A reading of one line; each word has two characters, halves of its box, in the direction of the line."""
+    words = []
+    for x0, y0, x1, y1 in boxes:
+        middle = (y0 + y1) / 2 if downwards else (x0 + x1) / 2
+        halves = (
+            ((x0, y0, x1, middle), (x0, middle, x1, y1)) if downwards else ((x0, y0, middle, y1), (middle, y0, x1, y1))
+        )
+        characters = tuple(Character("x", 0.5, make_box(*half)) for half in halves)
+        words.append(Word("xx", 0.5, make_box(x0, y0, x1, y1), characters))
+    line = TextLine(make_box(20, 30, 200, 120), 0.5, "xx xx", 0.5, tuple(words))
+    return Reading([line], {}, return_words="chars")
+
+
+def test_words_are_outlined_in_the_colour_of_their_line():
+    words = make_words((30, 50, 80, 100), (100, 50, 180, 100))
+    strokes = trace_words(replace(words, return_words="words"))
+    assert [len(line) for line in strokes] == [2]
+    before, after = (draw_boxes(make_image(), [words.lines[0].polygon], drawn) for drawn in ([], strokes))
+    changed = (before != after).any(axis=2)
+    assert changed[50, 30:81].all()
+    assert changed[100, 100:181].all()
+    assert changed[50:101, 80].all()
+    assert not changed[52:98, 33:78].any()
+    assert not changed[:, 84:96].any()
+    # A mixture of the line's colour, red, and the grey below.
+    blue, green, red = after[75, 30]
+    assert red > GREY > max(blue, green)
+    result, panel = split(draw_result(make_image(), [words.lines[0].polygon], ["xx xx"], [0.5], strokes))
+    plain, same_panel = split(draw_result(make_image(), [words.lines[0].polygon], ["xx xx"], [0.5]))
+    assert ((result != plain).any(axis=2) == changed).all()
+    assert (panel == same_panel).all()
+
+
+@pytest.mark.parametrize("downwards", [False, True])
+def test_characters_are_parted_in_the_direction_of_the_line(downwards):
+    reading = make_words((40, 40, 100, 100), downwards=downwards)
+    (strokes,) = trace_words(reading)
+    outline, border = strokes
+    assert outline.tolist() == make_box(40, 40, 100, 100).tolist()
+    assert sorted(border.tolist()) == ([[40, 70], [100, 70]] if downwards else [[70, 40], [70, 100]])
+
+
+def test_reading_without_words_has_no_strokes():
+    line = TextLine(make_box(20, 30, 200, 120), 0.5, "xx", 0.5)
+    assert trace_words(Reading([line], {})) == [[]]
+    image = make_image()
+    assert (draw_boxes(image, [line.polygon], [[]]) == draw_boxes(image, [line.polygon])).all()
+
+
+def test_words_of_a_reduced_picture_are_in_their_place():
+    strokes = [[make_box(2100, 120, 2900, 280)]]
+    polygons = [make_box(2000, 100, 3000, 300)]
+    plain = draw_result(make_image(400, 4000), polygons, [""], [1])
+    drawn = draw_result(make_image(400, 4000), polygons, [""], [1], strokes)
+    rows, columns = np.nonzero((plain != drawn).any(axis=2))
+    assert (rows.min(), rows.max()) == pytest.approx((60, 140), abs=2)
+    assert (columns.min(), columns.max()) == pytest.approx((1050, 1450), abs=2)
+
+
+def test_words_far_outside_the_picture_are_clipped():
+    draw_boxes(make_image(), [make_box(0, 0, 9, 9)], [[make_box(-1e9, -1e9, 1e9, 1e9)]])
 
 
 # --- Odd input ---

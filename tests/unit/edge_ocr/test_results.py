@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from edge_ocr.config import load_config
-from edge_ocr.core.types import Reading, TextLine
+from edge_ocr.core.types import Character, Reading, TextLine, Word
 from edge_ocr.errors import UsageError
 from edge_ocr.results import IMAGE_SUFFIXES, OcrResult, explain_empty_result
 
@@ -62,6 +63,22 @@ def test_page_number_is_a_key_if_there_are_several_pages():
     assert result["page_index"] == result.page_index == 1
     assert json.loads(result.to_json())["page_index"] == 1
     assert make_result("a").page_index is None
+
+
+@pytest.mark.parametrize("how", ["none", "words", "chars"])
+def test_words_and_characters_are_keys_and_drawn(tmp_path, how):
+    box = np.array([[12, 12], [30, 12], [30, 28], [12, 28]], np.float32)
+    words = (Word("a", 0.5, box, (Character("a", 0.5, box),)),)
+    line = replace(make_line("a", 10), words=None if how == "none" else words)
+    result = OcrResult(Reading([line], {}, return_words=how), make_result().image, None, None, "x")
+    keys = {"none": [], "words": ["text_word", "text_word_boxes"], "chars": ["text_word", "text_char"]}[how]
+    assert {key.split("_region")[0] for key in result} >= {*KEYS, *keys}
+    assert ("text_char" in result, "text_word" in result) == (how == "chars", how != "none")
+    if how != "none":
+        assert result["text_word"] == [["a"]]
+        assert json.loads(result.to_json(indent=4))["text_word_region"] == [[box.tolist()]]
+    plain = make_result("a").save_to_img(tmp_path / "plain.png").read_bytes()
+    assert (result.save_to_img(tmp_path / "words.png").read_bytes() == plain) == (how == "none")
 
 
 def test_values_are_plain():
