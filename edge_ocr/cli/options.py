@@ -58,6 +58,8 @@ Threads = Annotated[int | None, _option(metavar="N", help="CPU threads; all core
 Settings = Annotated[
     list[str] | None, _option("--set", metavar="KEY=VALUE", help="Any setting, such as Detection.thresh=0.2.")
 ]
+Words = Annotated[bool, typer.Option("--words", help="Also return the words of each line, with boxes.")]
+Chars = Annotated[bool, typer.Option("--chars", help="Also return words and characters, with boxes.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -78,7 +80,7 @@ class PipelineOptions:
     threads: Threads = None
     settings: Settings = None
 
-    def load(self) -> PipelineConfig:
+    def load(self, words: bool = False, chars: bool = False) -> PipelineConfig:
         """Read the pipeline file and apply the options to it; a named option wins over `--set`."""
         named = {
             "Pipeline.lang": ("--lang", self.lang),
@@ -90,6 +92,7 @@ class PipelineOptions:
             "Detection.limit_side_len": ("--limit-side-len", self.limit_side_len),
             "Detection.limit_type": ("--limit-type", self.limit_type and self.limit_type.value),
             "Recognition.text_score": ("--text-score", self.text_score),
+            "Recognition.return_words": ("--chars", "chars") if chars else ("--words", "words" if words else None),
             "Runtime.threads": ("--threads", self.threads),
         }
         return load_with_options(self.pipeline, named, self.settings)

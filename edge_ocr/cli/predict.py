@@ -54,6 +54,8 @@ def predict(
     save_path: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Save <name>_res.json and <name>_res.jpg there.")
     ] = None,
+    words: options.Words = False,
+    chars: options.Chars = False,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write results to a new FILE, as JSON lines.")
     ] = None,
@@ -89,7 +91,7 @@ def predict(
         # Missing files are found before the models load. With --output, listing all of them may take too long.
         sources = list(sources)
     if sources:
-        config = chosen.load()
+        config = chosen.load(words, chars)
         if output is not None:
             _run_batch(sources, config, use_hpip, output, resume, jobs, failures)
         else:
@@ -330,7 +332,8 @@ def _print_table(result: OcrResult) -> None:
         title += f", page {result.page_index + 1}"
     total_ms = sum(result.timings_ms.values())
     lines = len(result["rec_text"])
-    table = Table(caption=f"{lines} line{'' if lines == 1 else 's'}, {total_ms:.0f} ms")
+    words = "" if result.reading.return_words == "none" else f", {sum(map(len, result['text_word']))} words"
+    table = Table(caption=f"{lines} line{'' if lines == 1 else 's'}{words}, {total_ms:.0f} ms")
     table.add_column("#", justify="right", style="dim")
     table.add_column("Text", overflow="fold")
     table.add_column("Score", justify="right")

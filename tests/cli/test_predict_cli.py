@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import shutil
 import signal
@@ -82,6 +83,27 @@ def test_table_shows_every_line(cli, sign):
     assert done.code == 0
     for text in ("山茶书店", "营业时间", "sign.png", "4 lines", "Score"):
         assert text in done.out
+
+
+@pytest.mark.parametrize(
+    ("options", "chars"), [(["--words"], False), (["--chars"], True), (["--words", "--chars"], True)]
+)
+def test_words_are_keys_of_json(cli, sign, tmp_path, options, chars):
+    done = cli("predict", sign, *options, "--format", "json", "--save-path", tmp_path)
+    assert (done.code, done.err) == (0, "")
+    result = json.loads(done.out)
+    assert [key for key in result if key in KEYS] == KEYS
+    assert ("text_word" in result, "text_char" in result) == (True, chars)
+    assert ["".join(line) for line in result["text_word"]] == [text.replace(" ", "") for text in result["rec_text"]]
+    assert [list(map(len, line)) for line in result["text_word_region"]] == [
+        [4] * len(line) for line in result["text_word"]
+    ]
+    assert json.loads((tmp_path / "sign_res.json").read_bytes()) == result
+
+
+def test_words_are_counted_in_the_table_and_not_in_text(cli, sign):
+    assert re.search(r"4 lines, \d+ words, \d+ ms", cli("predict", sign, "--format", "table", "--words").out)
+    assert cli("predict", sign, "--words").out == cli("predict", sign).out
 
 
 @pytest.mark.parametrize(("output_format", "expected"), [("text", ""), ("json", []), ("jsonl", [])])
