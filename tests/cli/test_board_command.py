@@ -131,6 +131,23 @@ def test_json_is_one_object_for_one_picture(board, board_bundle, sign, sign_text
         np.testing.assert_allclose(result[key], [line[name] for line in golden], atol=1e-3)
 
 
+@pytest.mark.parametrize(("option", "chars"), [("--words", False), ("--chars", True)])
+def test_words_are_in_json_and_drawn(board, sign, sign_texts, tmp_path, option, chars):
+    done = board(sign, "--format", "json", option, "--save-path", tmp_path / "words")
+    assert (done.code, done.err) == (0, "")
+    result = json.loads(done.out)
+    assert ["".join(line) for line in result["text_word"]] == [text.replace(" ", "") for text in sign_texts]
+    assert ("text_char" in result) == chars
+    assert board(sign, "--save-path", tmp_path / "plain").code == 0
+    drawn, plain = (cv2.imread(str(tmp_path / name / "sign_res.jpg")).astype(int) for name in ("words", "plain"))
+    changed = np.abs(drawn - plain).max(axis=2) > 30
+    words, lines = np.zeros((2, *changed.shape), np.uint8)
+    cv2.polylines(words, [np.array(region) for line in result["text_word_region"] for region in line], True, 255)
+    cv2.fillPoly(lines, [np.array(polygon) for polygon in result["dt_polys"]], 255)
+    assert changed[words > 0].mean() > 0.6
+    assert changed[cv2.dilate(lines, np.ones((9, 9))) == 0].mean() < 1e-3
+
+
 @pytest.mark.parametrize("form", ["text", "json", "jsonl"])
 def test_a_folder_with_a_damaged_picture_is_read_to_the_end(board, sign, sign_texts, tmp_path, form):
     folder = make_folder(tmp_path / "folder", sign)

@@ -141,6 +141,13 @@ def _build_parser() -> tuple[_Parser, tuple[str, ...]]:
         default="no-bind",
         help=f"cores for Paddle-Lite, by default any: {', '.join(POWER_MODES)}",
     )
+    parts = _Parser(add_help=False)
+    parts.add_argument(
+        "--words", action="store_const", const="words", help="also return the words of each line, with boxes"
+    )
+    parts.add_argument(
+        "--chars", dest="words", action="store_const", const="chars", help="also return words and characters"
+    )
     parser = _Parser(
         prog=prog,
         description="Read text in pictures with the models of a bundle.",
@@ -150,7 +157,7 @@ def _build_parser() -> tuple[_Parser, tuple[str, ...]]:
 
     predict = commands.add_parser(
         "predict",
-        parents=[running],
+        parents=[running, parts],
         help="read pictures",
         description="text prints one line for each line of text; json prints one object, or an array for several "
         "pictures; jsonl prints one object per line.",
@@ -169,7 +176,9 @@ def _build_parser() -> tuple[_Parser, tuple[str, ...]]:
 
     commands.add_parser("selftest", parents=[running], help="check every file and read the golden picture")
 
-    camera = commands.add_parser("camera", parents=[running], help="read from a camera; print lines as they change")
+    camera = commands.add_parser(
+        "camera", parents=[running, parts], help="read from a camera; print lines as they change"
+    )
     camera.add_argument(
         "--device", metavar="N|PATH|URL", default="0", help="N of /dev/videoN, a video file or the URL of a stream"
     )

@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
         reader = LiteOCR(options.bundle, engine=options.engine, threads=options.threads, power_mode=options.power_mode)
         before: list[str] = []
         for number, frame in enumerate(frames, 1):
-            reading = reader.read(frame, options.device)
+            reading = reader.read(frame, options.device, words=options.words)
             texts = [line.text for line in reading.lines]
             if texts != before:
                 _write(reading, texts, before, options)

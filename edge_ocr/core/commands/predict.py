@@ -19,6 +19,8 @@ from ..types import BgrImage, Reading
 from . import report_error
 
 _BOX_COLOUR = (0, 160, 0)
+_WORD_COLOUR = (200, 90, 0)
+_CHARACTER_COLOUR = (200, 200, 120)
 _JPEG_QUALITY = 92
 
 
@@ -36,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
         taken: set[str] = set()
         for source in sources:
             try:
-                result = _read(reader, source, options.save_path, taken)
+                result = _read(reader, source, options, taken)
             except EdgeOcrError as error:
                 failures.append(error)
                 continue
@@ -65,11 +67,12 @@ def _list_sources(images: list[str], failures: list[EdgeOcrError]) -> Iterator[P
             failures.append(error)
 
 
-def _read(reader: LiteOCR, source: Path | None, folder: Path | None, taken: set[str]) -> dict[str, Any]:
+def _read(reader: LiteOCR, source: Path | None, options: argparse.Namespace, taken: set[str]) -> dict[str, Any]:
     image = decode_picture(sys.stdin.buffer.read(), "standard input") if source is None else read_picture(source)
     input_path = "-" if source is None else str(source)
-    reading = reader.read(image, input_path)
+    reading = reader.read(image, input_path, words=options.words)
     result = reading.describe(input_path)
+    folder: Path | None = options.save_path
     if folder is not None:
         picture = _draw(image, reading)
         name = choose_name("stdin" if source is None else source.stem, taken)
@@ -96,8 +99,16 @@ def _read(reader: LiteOCR, source: Path | None, folder: Path | None, taken: set[
 def _draw(image: BgrImage, reading: Reading) -> bytes:
     """Return the picture with its boxes, as a JPEG file."""
     canvas = image.copy()
-    outlines = [line.polygon.astype("int32").reshape(-1, 1, 2) for line in reading.lines]
-    cv2.polylines(canvas, outlines, True, _BOX_COLOUR, max(1, round(max(canvas.shape[:2]) / 600)), cv2.LINE_AA)
+    words = [word for line in reading.lines for word in line.words or ()]
+    characters = [one for word in words for one in word.characters] if reading.return_words == "chars" else []
+    width = max(1, round(max(canvas.shape[:2]) / 600))
+    for parts, colour, thickness in (
+        (characters, _CHARACTER_COLOUR, 1),
+        (words, _WORD_COLOUR, max(1, width // 2)),
+        (reading.lines, _BOX_COLOUR, width),
+    ):
+        outlines = [part.polygon.round().astype("int32").reshape(-1, 1, 2) for part in parts]
+        cv2.polylines(canvas, outlines, True, colour, thickness, cv2.LINE_AA)
     try:
         done, content = cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     except cv2.error:
