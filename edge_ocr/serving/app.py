@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
+import numpy as np
 from cv2.typing import MatLike
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -21,7 +22,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from edge_ocr import __version__
-from edge_ocr.drawing import draw_boxes
+from edge_ocr.core.types import Character, Word
+from edge_ocr.drawing import draw_boxes, trace_words
 from edge_ocr.errors import EdgeOcrError, InputError
 from edge_ocr.fetch.fetcher import Fetcher
 from edge_ocr.inputs import Source, download
@@ -32,7 +34,7 @@ from edge_ocr.serving.budget import Budget, Share
 from edge_ocr.serving.docs import render_docs
 from edge_ocr.serving.frame import CLIENT_GONE, RequestFrame, answer_failure
 from edge_ocr.serving.lanes import BusyError, Lanes
-from edge_ocr.serving.messages import Failure, Health, OcrAnswer
+from edge_ocr.serving.messages import Failure, Health, InferenceParams, OcrAnswer
 from edge_ocr.serving.public_fetch import create_fetcher
 from edge_ocr.serving.settings import ServeSettings
 
@@ -113,7 +115,7 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
             ask = await bodies.read_body(request, settings.max_body_bytes)
         except ClientDisconnect:
             return answer_failure(CLIENT_GONE, "the client disconnected")
-        chosen = _choose_side(pipeline, ask.max_long_side)
+        chosen = _choose(pipeline, ask.params)
         share: Share = request.state.share
 
         async def answer() -> dict[str, Any]:
@@ -180,10 +182,15 @@ def create_app(pipeline: OcrPipeline, settings: ServeSettings) -> FastAPI:
     return app
 
 
-def _choose_side(pipeline: OcrPipeline, max_long_side: int | None) -> OcrPipeline:
-    if max_long_side is None:
-        return pipeline
-    return pipeline.derive({"Detection.limit_side_len": max_long_side, "Detection.limit_type": "max"})
+def _choose(pipeline: OcrPipeline, params: InferenceParams) -> OcrPipeline:
+    changed: dict[str, Any] = {}
+    if params.maxLongSide is not None:
+        changed = {"Detection.limit_side_len": params.maxLongSide, "Detection.limit_type": "max"}
+    if params.returnCharBox or params.returnWordBox:
+        changed["Recognition.return_words"] = "chars" if params.returnCharBox else "words"
+    elif False in (params.returnCharBox, params.returnWordBox):
+        changed["Recognition.return_words"] = "none"
+    return pipeline.derive(changed) if changed else pipeline
 
 
 def _fetch(url: str, pipeline: OcrPipeline, settings: ServeSettings, fetcher: Fetcher, share: Share) -> bytes:
@@ -211,10 +218,9 @@ def _answer(pipeline: OcrPipeline, content: bytes, url: str | None) -> dict[str,
     for stage, ms in result.timings_ms.items():
         metrics.STAGE_SECONDS.labels(stage).observe(ms / 1000)
     metrics.LINES.inc(len(result["rec_text"]))
-    lines = zip(result["dt_polys"], result["rec_text"], result["rec_score"], strict=True)
     height, width = result.image.shape[:2]
     return {
-        "texts": [{"poly": poly, "text": text, "score": score} for poly, text, score in lines],
+        "texts": _list_texts(result),
         **({"page_angle": result["page_angle"]} if "page_angle" in result else {}),
         "image": base64.b64encode(_draw(result)).decode(),
         "facts": {
@@ -226,8 +232,28 @@ def _answer(pipeline: OcrPipeline, content: bytes, url: str | None) -> dict[str,
     }
 
 
+def _list_texts(result: OcrResult) -> list[dict[str, Any]]:
+    """Return the lines, with their words and characters if these were requested."""
+    texts: list[dict[str, Any]] = [
+        {"poly": poly, "text": text, "score": score}
+        for poly, text, score in zip(result["dt_polys"], result["rec_text"], result["rec_score"], strict=True)
+    ]
+    if result.reading.return_words != "none":
+        for line, text in zip(result.reading.lines, texts, strict=True):
+            text["words"] = [_describe_part(word) for word in line.words or ()]
+            if result.reading.return_words == "chars":
+                for word, described in zip(line.words or (), text["words"], strict=True):
+                    described["chars"] = [_describe_part(character) for character in word.characters]
+    return texts
+
+
+def _describe_part(part: Word | Character) -> dict[str, Any]:
+    return {"text": part.text, "score": part.score, "poly": np.rint(part.polygon).astype(int).tolist()}
+
+
 def _draw(result: OcrResult) -> bytes:
-    picture: MatLike = draw_boxes(result.image, [line.polygon for line in result.reading.lines])
+    reading = result.reading
+    picture: MatLike = draw_boxes(result.image, [line.polygon for line in reading.lines], trace_words(reading))
     scale = _MAX_JPEG_SIDE / max(picture.shape)
     if scale < 1:
         # Keep at least one pixel of a one-pixel line.

@@ -27,7 +27,10 @@ _PICTURE_TYPE = re.compile(r"image/.+|application/(octet-stream|pdf)")
 _MAX_JSON_PARTS = 1000
 """Most lists, objects and commas in JSON; a valid body has a handful, and Base64 has none."""
 
-_FIELDS = ("image", "maxLongSide", "inferenceParams")
+_PARAMS = tuple(InferenceParams.model_fields)
+"""How a picture is read: keys of `inferenceParams`, fields of a form, and parameters of the URL."""
+
+_FIELDS = ("image", *_PARAMS, "inferenceParams")
 """The fields of a form."""
 
 
@@ -37,7 +40,7 @@ class Ask:
 
     image: bytes | str
     """The file's bytes, or a string: its URL, or its content in Base64."""
-    max_long_side: int | None
+    params: InferenceParams
 
 
 async def read_body(request: Request, max_bytes: int) -> Ask:
@@ -50,12 +53,12 @@ async def read_body(request: Request, max_bytes: int) -> Ask:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     image: bytes | str
-    side: int | None = None
+    params = InferenceParams()
     is_json = _JSON_TYPE.fullmatch(kind)
     if is_json:
-        image, side = _parse_json(await request.body())
+        image, params = _parse_json(await request.body())
     elif kind == "multipart/form-data":
-        image, side = await _parse_form(request, max_bytes)
+        image, params = await _parse_form(request, max_bytes)
     else:
         image = await request.body()
         if not _PICTURE_TYPE.fullmatch(kind):
@@ -64,14 +67,15 @@ async def read_body(request: Request, max_bytes: int) -> Ask:
                 f"the body's type {said}: expected Content-Type: application/json, an image type such as image/jpeg, "
                 "or a form (curl -F image=@FILE)"
             )
-    if not is_json and (unknown := set(request.query_params) - {"maxLongSide"}):
-        raise InputError(f"{min(unknown)} in the URL: unknown parameter; expected maxLongSide or none")
-    for text in request.query_params.getlist("maxLongSide"):
-        side = _choose(_parse_side(text), side)
-    return Ask(image, side)
+    if not is_json and (unknown := set(request.query_params) - set(_PARAMS)):
+        raise InputError(f"{min(unknown)} in the URL: unknown parameter; expected {', '.join(_PARAMS)} or none")
+    for name, text in request.query_params.multi_items():
+        if name in _PARAMS:
+            params = _add_param(params, name, text)
+    return Ask(image, params)
 
 
-def _parse_json(body: bytes) -> tuple[str, int | None]:
+def _parse_json(body: bytes) -> tuple[str, InferenceParams]:
     if not body:
         raise InputError("body: Field required")
     _check_parts(body)
@@ -89,8 +93,7 @@ def _parse_json(body: bytes) -> tuple[str, int | None]:
         asked = OcrRequest.model_validate(content)
     except ValidationError as error:
         raise _relay(error) from None
-    params = asked.inferenceParams
-    return asked.image, None if params is None else params.maxLongSide
+    return asked.image, asked.inferenceParams or InferenceParams()
 
 
 def _check_parts(text: bytes) -> None:
@@ -133,7 +136,7 @@ class _Parser(MultiPartParser):
             raise MultiPartException("it is incomplete")
 
 
-async def _parse_form(request: Request, max_bytes: int) -> tuple[bytes | str, int | None]:
+async def _parse_form(request: Request, max_bytes: int) -> tuple[bytes | str, InferenceParams]:
     _, options = parse_options_header(request.headers["content-type"])
     if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
         # Fields are decoded with it, and some of Python's codecs (punycode) take minutes.
@@ -161,11 +164,11 @@ async def _parse_form(request: Request, max_bytes: int) -> tuple[bytes | str, in
             params = InferenceParams.model_validate_json(text)
         except ValidationError as error:
             raise _relay(error, "inferenceParams") from None
-    side = params.maxLongSide
-    if "maxLongSide" in found:
-        text = found["maxLongSide"]
-        side = _choose(_parse_side(text.decode("utf-8", "replace") if isinstance(text, bytes) else text), side)
-    return found["image"], side
+    for name in _PARAMS:
+        if name in found:
+            text = found[name]
+            params = _add_param(params, name, text.decode("utf-8", "replace") if isinstance(text, bytes) else text)
+    return found["image"], params
 
 
 async def _list_fields(form: FormData) -> dict[str, bytes | str]:
@@ -184,29 +187,26 @@ def _relay(error: ValidationError, *place: str) -> RequestValidationError:
     return RequestValidationError([{**one, "loc": (*place, *one["loc"])} for one in found])
 
 
-def _parse_side(text: str) -> int | None:
+def _add_param(params: InferenceParams, name: str, text: str) -> InferenceParams:
     try:
-        return InferenceParams.model_validate_strings({"maxLongSide": text}).maxLongSide
+        value = getattr(InferenceParams.model_validate_strings({name: text}), name)
     except ValidationError as error:
         raise _relay(error) from None
-
-
-def _choose(first: int | None, second: int | None) -> int | None:
-    if first is not None and second is not None:
-        raise InputError("maxLongSide: given twice")
-    return second if first is None else first
+    if getattr(params, name) is not None:
+        raise InputError(f"{name}: given twice")
+    return params.model_copy(update={name: value})
 
 
 def describe() -> dict[str, Any]:
     """Return the request bodies and URL parameters for OpenAPI; `list_schemas` has the components."""
     file = {"type": "string", "format": "binary"}
-    field = InferenceParams.model_json_schema()["properties"]["maxLongSide"]
-    (side,) = (kind for kind in field["anyOf"] if kind["type"] != "null")
+    fields = InferenceParams.model_json_schema()["properties"]
+    schemas = {name: _drop_null(field) for name, field in fields.items()}
     form = {
         "type": "object",
         "properties": {
             "image": {**file, "description": "The file; or, as text, its URL or Base64."},
-            "maxLongSide": {**side, "description": field["description"]},
+            **{name: {**schema, "description": fields[name]["description"]} for name, schema in schemas.items()},
             "inferenceParams": {"$ref": "#/components/schemas/InferenceParams"},
         },
         "required": ["image"],
@@ -219,14 +219,22 @@ def describe() -> dict[str, Any]:
         "application/pdf": {"schema": file},
         "application/octet-stream": {"schema": file},
     }
-    parameter = {
-        "name": "maxLongSide",
-        "in": "query",
-        "required": False,
-        "schema": side,
-        "description": "As in the body; for bodies that are the bytes of a picture.",
-    }
-    return {"requestBody": {"required": True, "content": content}, "parameters": [parameter]}
+    parameters = [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "schema": schema,
+            "description": "As in the body; for bodies that are the bytes of a picture.",
+        }
+        for name, schema in schemas.items()
+    ]
+    return {"requestBody": {"required": True, "content": content}, "parameters": parameters}
+
+
+def _drop_null(field: dict[str, Any]) -> dict[str, Any]:
+    (schema,) = (kind for kind in field["anyOf"] if kind["type"] != "null")
+    return dict(schema)
 
 
 def list_schemas() -> dict[str, Any]:

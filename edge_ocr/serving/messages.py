@@ -13,6 +13,10 @@ from edge_ocr.core.settings import MAX_DETECTION_SIDE
 _EXAMPLE_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAABAAAAAIAQAAAADYDUI6AAAADklEQVR42mP4/58BGwIAv1gP8dMhLvgAAAAASUVORK5CYII="
 
 
+Corner = Annotated[list[int], Field(min_length=2, max_length=2)]
+Poly = Annotated[list[Corner], Field(min_length=4, max_length=4)]
+
+
 class InferenceParams(BaseModel):
     """How one picture is read."""
 
@@ -27,6 +31,18 @@ class InferenceParams(BaseModel):
             description="Longest side in pixels at which text is detected; larger pictures are scaled down to it. "
             "Default: the service's own setting, which is 960 plus windows for small text in large pictures.",
         ),
+    ] = None
+    returnWordBox: Annotated[
+        bool | None,
+        Field(
+            strict=True,
+            description="Whether each line has its words with their boxes. Default: the service's own setting, which "
+            "is false.",
+        ),
+    ] = None
+    returnCharBox: Annotated[
+        bool | None,
+        Field(strict=True, description="Whether also each word has its characters with their boxes."),
     ] = None
 
 
@@ -49,20 +65,48 @@ class OcrRequest(BaseModel):
     inferenceParams: InferenceParams | None = None
 
 
+class Character(BaseModel):
+    """One character of a word."""
+
+    text: str
+    score: Annotated[float, Field(ge=0, le=1, description="Probability of the character.")]
+    poly: Annotated[Poly, Field(description="As that of the line: as high as its ink, as wide as the character.")]
+
+
+class Word(BaseModel):
+    """One word of a line."""
+
+    text: str
+    score: Annotated[float, Field(ge=0, le=1, description="Mean probability of the characters.")]
+    poly: Annotated[Poly, Field(description="As that of the line: as high as its ink, as wide as the word.")]
+    chars: Annotated[
+        list[Character] | SkipJsonSchema[None],
+        Field(
+            description="In the order in which they are read. Only with returnCharBox.",
+            json_schema_extra=lambda schema: schema.pop("default"),
+        ),
+    ] = None
+
+
 class Text(BaseModel):
     """One line of text."""
 
     poly: Annotated[
-        list[Annotated[list[int], Field(min_length=2, max_length=2)]],
+        Poly,
         Field(
-            min_length=4,
-            max_length=4,
             description="Corners [x, y] in pixels of the upright picture: top left, top right, bottom right, bottom "
             "left.",
         ),
     ]
     text: str
     score: Annotated[float, Field(ge=0, le=1, description="Mean probability of the characters.")]
+    words: Annotated[
+        list[Word] | SkipJsonSchema[None],
+        Field(
+            description="In the order in which they are read. Only with returnWordBox or returnCharBox.",
+            json_schema_extra=lambda schema: schema.pop("default"),
+        ),
+    ] = None
 
 
 class OcrResultBody(BaseModel):

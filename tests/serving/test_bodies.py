@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import io
 import json
 import logging
 import shutil
@@ -18,25 +17,10 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from support.service import assert_failed
+from support.service import FORM, assert_failed, make_form
 
 from edge_ocr.serving import bodies
 from edge_ocr.serving.frame import answer_failure
-
-BOUNDARY = "xXx"
-FORM = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
-
-
-def make_form(*parts: tuple[str, bytes | str, str | None], end: bool = True) -> bytes:
-    """A form of parts: name, content, and the name of the file, if it is one."""
-    body = io.BytesIO()
-    for name, content, file in parts:
-        named = "" if file is None else f'; filename="{file}"'
-        body.write(f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{named}\r\n\r\n'.encode())
-        body.write(content.encode() if isinstance(content, str) else content)
-        body.write(b"\r\n")
-    body.write(f"--{BOUNDARY}--\r\n".encode() if end else b"")
-    return body.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +123,7 @@ def json_form(params: str) -> tuple[tuple[str, str, None], tuple[str, bytes, str
         (make_form(("image", b"x" * 1000, "x.png"), end=False), 400, "incomplete"),
         (make_form(("picture", b"x", "x.png")), 422, "field picture "),
         (make_form(("image", b"x", "x"), ("image", b"x", "x")), 422, "field image of the form: given twice"),
-        (make_form(*[("image", b"x", "x")] * 4), 400, "Too many files. Maximum number of files is 3"),
+        (make_form(*[("image", b"x", "x")] * 6), 400, "Too many files. Maximum number of files is 5"),
         (make_form(*[("maxLongSide", "96", None)] * 100), 400, "Too many fields"),
         (make_form(("maxLongSide", "96.5", None), ("image", b"x", "x")), 422, "maxLongSide"),
         (make_form(("maxLongSide", "", None), ("image", b"x", "x")), 422, "maxLongSide"),
@@ -306,10 +290,12 @@ def test_document_lists_all_kinds(service):
     pictures = ["image/*", "application/pdf", "application/octet-stream"]
     assert list(content) == ["application/json", "multipart/form-data", *pictures]
     form = content["multipart/form-data"]["schema"]
-    assert list(form["properties"]) == ["image", "maxLongSide", "inferenceParams"]
+    params = ["maxLongSide", "returnWordBox", "returnCharBox"]
+    assert list(form["properties"]) == ["image", *params, "inferenceParams"]
     assert form["properties"]["maxLongSide"]["minimum"] == 32
-    (parameter,) = operation["parameters"]
-    assert (parameter["name"], parameter["in"], parameter["required"]) == ("maxLongSide", "query", False)
+    described = [(one["name"], one["in"], one["required"]) for one in operation["parameters"]]
+    assert described == [(name, "query", False) for name in params]
+    assert [one["schema"]["type"] for one in operation["parameters"]] == ["integer", "boolean", "boolean"]
     # Every reference has a target.
     for name in ("OcrRequest", "InferenceParams"):
         assert document["components"]["schemas"][name]["properties"]

@@ -64,7 +64,8 @@ def test_docs_show_the_openapi_document_and_load_nothing(service):
                 assert f"<code>{kind}</code>" in page
             for status, response in operation["responses"].items():
                 assert status == "200" or f">{status}</th><td>{response['description']}<" in page
-    for name in ("image", "inferenceParams.maxLongSide", "result.texts[].poly", "result.texts[].score", "models"):
+    fields = ("poly", "score", "words[].poly", "words[].chars[].text")
+    for name in ("image", "inferenceParams.maxLongSide", "models", *(f"result.texts[].{field}" for field in fields)):
         assert f"<code>{name}</code>" in page
     assert "integer, 32 to 4000, optional" in page
     assert b'href="docs"' in service.ask("/").content

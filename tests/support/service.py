@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import time
 
 HEAD = b"POST /ocr HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 """The start of a hand-written request."""
+
+BOUNDARY = "xXx"
+FORM = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+def make_form(*parts: tuple[str, bytes | str, str | None], end: bool = True) -> bytes:
+    """A form of parts: name, content, and the name of the file, if it is one."""
+    body = io.BytesIO()
+    for name, content, file in parts:
+        named = "" if file is None else f'; filename="{file}"'
+        body.write(f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{named}\r\n\r\n'.encode())
+        body.write(content.encode() if isinstance(content, str) else content)
+        body.write(b"\r\n")
+    body.write(f"--{BOUNDARY}--\r\n".encode() if end else b"")
+    return body.getvalue()
 
 
 def assert_failed(answer, status: int, *words: str) -> None:
