@@ -86,6 +86,32 @@ def test_lines_are_copied(page, examples, read_example):
     wait_for_copy("\n".join(texts))
 
 
+def test_words_are_shown_and_copied(page, examples, read_example):
+    page.set_input_files("#file", examples / "sign.png")
+    page.wait_for_selector("#lines li")
+    assert page.locator("mark").count() == 0
+    page.check("#words")
+    page.wait_for_selector("mark")
+    expected = read_example("sign.png", Recognition__return_words="words")
+    words = [word for line in expected["text_word"] for word in line]
+    assert page.locator("mark").all_inner_texts() == words
+    assert read_lines(page) == expected["rec_text"]
+    assert page.locator("#boxes polygon").count() == len(expected["rec_text"]) + len(words)
+    # The boxes of words follow those of lines.
+    word = page.locator("#boxes polygon").nth(len(expected["rec_text"]) + len(words) - 1)
+    word.hover()
+    assert page.locator("mark.on").all_inner_texts() == words[-1:]
+    word.click()
+    page.wait_for_selector("text=Copied.")
+    assert page.evaluate("navigator.clipboard.readText()") == words[-1]
+    page.locator("mark").first.click()
+    page.wait_for_timeout(300)
+    assert page.evaluate("navigator.clipboard.readText()") == words[0]
+    # The choice is kept.
+    page.reload()
+    assert page.is_checked("#words")
+
+
 def test_dropped_picture_is_read(page, examples):
     content = base64.b64encode((examples / "sign.png").read_bytes()).decode()
     data = page.evaluate_handle(
