@@ -130,10 +130,21 @@ def test_client(name, repository, examples, read_example, start, tmp_path, monke
     drawn = cv2.imread(str(place / "sign é.v2_ocr.jpg"))
     assert drawn.shape == (430, 640, 3)
 
+    with_words = run("--words", str(picture), f"{service.url}/ocr")
+    assert with_words.returncode == 0, with_words.stderr
+    rows = []
+    for line in service.read(picture.read_bytes(), inferenceParams={"returnWordBox": True}).json["result"]["texts"]:
+        rows.append(f"{line['score']:.3f}\t{line['text']}")
+        for word in line["words"]:
+            corners = " ".join(f"{x},{y}" for x, y in word["poly"])
+            rows.append(f"\t{word['score']:.3f}\t{word['text']}\t{corners}")
+    assert with_words.stdout.splitlines() == rows
+    assert len(rows) > len(done.stdout.splitlines())
+
     for option in ("-h", "--help"):
         told = run(option)
         assert (told.returncode, told.stderr) == (0, "")
-        assert "IMAGE [URL]" in told.stdout
+        assert "[--words] IMAGE [URL]" in told.stdout
 
     # A refused picture, a missing service, a missing picture, no arguments.
     bad = place / "bad.png"

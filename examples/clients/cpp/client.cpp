@@ -1,4 +1,4 @@
-// Reads the text of a picture with edge-ocr's service: client IMAGE [URL]
+// Reads the text of a picture with edge-ocr's service: client [--words] IMAGE [URL]
 // c++ -std=c++17 client.cpp -o client -lcurl     (Debian: libcurl4-openssl-dev, nlohmann-json3-dev)
 
 #include <curl/curl.h>
@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace {
 
@@ -75,8 +76,9 @@ std::string Post(const std::string& url, const std::string& body) {
   return answer;
 }
 
-void Run(const std::filesystem::path& image, const std::string& url) {
-  const nlohmann::json body = {{"image", EncodeBase64(ReadFile(image))}};
+void Run(const std::filesystem::path& image, const std::string& url, bool words) {
+  const nlohmann::json body = {{"image", EncodeBase64(ReadFile(image))},
+                               {"inferenceParams", {{"returnWordBox", words}}}};
   const auto answer = nlohmann::json::parse(Post(url, body.dump()));
   if (const int code = answer.at("errorCode"); code != 0) {
     throw std::runtime_error(std::to_string(code) + ": " + answer.at("errorMsg").get<std::string>());
@@ -84,6 +86,14 @@ void Run(const std::filesystem::path& image, const std::string& url) {
   const auto& result = answer.at("result");
   for (const auto& line : result.at("texts")) {
     std::printf("%.3f\t%s\n", line.at("score").get<double>(), line.at("text").get<std::string>().c_str());
+    for (const auto& word : line.value("words", nlohmann::json::array())) {
+      std::string corners;
+      for (const auto& corner : word.at("poly")) {
+        corners += (corners.empty() ? "" : " ") + corner.at(0).dump() + "," + corner.at(1).dump();
+      }
+      std::printf("\t%.3f\t%s\t%s\n", word.at("score").get<double>(), word.at("text").get<std::string>().c_str(),
+                  corners.c_str());
+    }
   }
   const std::string saved = image.stem().string() + "_ocr.jpg";
   std::ofstream file(saved, std::ios::binary);
@@ -95,20 +105,27 @@ void Run(const std::filesystem::path& image, const std::string& url) {
 }  // namespace
 
 int main(int count, char** values) {
-  const std::string usage = "usage: client IMAGE [URL]\n";
+  const std::string usage = "usage: client [--words] IMAGE [URL]\n";
+  std::vector<std::string> given;
+  bool words = false;
   for (int index = 1; index < count; ++index) {
     const std::string value = values[index];
     if (value == "-h" || value == "--help") {
       std::cout << usage;
       return 0;
     }
+    if (value == "--words") {
+      words = true;
+    } else {
+      given.push_back(value);
+    }
   }
-  if (count < 2 || count > 3) {
+  if (given.empty() || given.size() > 2) {
     std::cerr << usage;
     return 1;
   }
   try {
-    Run(values[1], count == 3 ? values[2] : "http://127.0.0.1:8080/ocr");
+    Run(given[0], given.size() == 2 ? given[1] : "http://127.0.0.1:8080/ocr", words);
   } catch (const std::exception& error) {
     std::cerr << "Error: " << error.what() << "\n";
     return 1;

@@ -1,7 +1,8 @@
-// Reads the text of a picture with edge-ocr's service: Client IMAGE [URL]
+// Reads the text of a picture with edge-ocr's service: Client [--words] IMAGE [URL]
 // Builds with .NET 8 (dotnet run) and with Mono (mcs -r:System.Net.Http.dll -r:System.Runtime.Serialization.dll Client.cs).
 
 using System;
+using System.Collections.Generic;
 using System.Globalization;
 using System.IO;
 using System.Net.Http;
@@ -10,11 +11,20 @@ using System.Runtime.Serialization.Json;
 using System.Text;
 
 [DataContract]
+public class Word
+{
+    [DataMember(Name = "poly")] public int[][] Poly;
+    [DataMember(Name = "text")] public string Text;
+    [DataMember(Name = "score")] public double Score;
+}
+
+[DataContract]
 public class Line
 {
     [DataMember(Name = "poly")] public int[][] Poly;
     [DataMember(Name = "text")] public string Text;
     [DataMember(Name = "score")] public double Score;
+    [DataMember(Name = "words")] public Word[] Words;
 }
 
 [DataContract]
@@ -36,20 +46,22 @@ public static class Client
 {
     public static int Main(string[] args)
     {
-        const string usage = "usage: client IMAGE [URL]";
+        const string usage = "usage: client [--words] IMAGE [URL]";
         if (Array.IndexOf(args, "-h") >= 0 || Array.IndexOf(args, "--help") >= 0)
         {
             Console.WriteLine(usage);
             return 0;
         }
-        if (args.Length < 1 || args.Length > 2)
+        var given = new List<string>(args);
+        var words = given.Remove("--words");
+        if (given.Count < 1 || given.Count > 2)
         {
             Console.Error.WriteLine(usage);
             return 1;
         }
         try
         {
-            Run(args[0], args.Length == 2 ? args[1] : "http://127.0.0.1:8080/ocr");
+            Run(given[0], given.Count == 2 ? given[1] : "http://127.0.0.1:8080/ocr", words);
             return 0;
         }
         catch (Exception error)
@@ -59,10 +71,11 @@ public static class Client
         }
     }
 
-    private static void Run(string image, string url)
+    private static void Run(string image, string url, bool words)
     {
         // Base64 needs no escapes in JSON.
-        var body = "{\"image\": \"" + Convert.ToBase64String(File.ReadAllBytes(image)) + "\"}";
+        var body = "{\"image\": \"" + Convert.ToBase64String(File.ReadAllBytes(image))
+            + "\", \"inferenceParams\": {\"returnWordBox\": " + (words ? "true" : "false") + "}}";
         Answer answer;
         using (var http = new HttpClient { Timeout = TimeSpan.FromMinutes(2) })
         using (var response = http.PostAsync(url, new StringContent(body, Encoding.UTF8, "application/json")).Result)
@@ -78,11 +91,21 @@ public static class Client
         {
             foreach (var line in answer.Result.Texts)
             {
-                output.WriteLine(line.Score.ToString("F3", CultureInfo.InvariantCulture) + "\t" + line.Text);
+                output.WriteLine(FormatScore(line.Score) + "\t" + line.Text);
+                foreach (var word in line.Words ?? new Word[0])
+                {
+                    var corners = string.Join(" ", Array.ConvertAll(word.Poly, corner => corner[0] + "," + corner[1]));
+                    output.WriteLine("\t" + FormatScore(word.Score) + "\t" + word.Text + "\t" + corners);
+                }
             }
         }
         var saved = Path.GetFileNameWithoutExtension(image) + "_ocr.jpg";
         File.WriteAllBytes(saved, Convert.FromBase64String(answer.Result.Image));
         Console.Error.WriteLine("saved " + saved);
+    }
+
+    private static string FormatScore(double score)
+    {
+        return score.ToString("F3", CultureInfo.InvariantCulture);
     }
 }

@@ -1,4 +1,4 @@
-// Reads the text of a picture with edge-ocr's service: go run . IMAGE [URL]
+// Reads the text of a picture with edge-ocr's service: go run . [--words] IMAGE [URL]
 package main
 
 import (
@@ -12,25 +12,31 @@ import (
 	"time"
 )
 
+type text struct {
+	Poly  [4][2]int `json:"poly"`
+	Text  string    `json:"text"`
+	Score float64   `json:"score"`
+	Words []text    `json:"words"`
+}
+
 type answer struct {
 	ErrorCode int    `json:"errorCode"`
 	ErrorMsg  string `json:"errorMsg"`
 	Result    struct {
-		Texts []struct {
-			Poly  [4][2]int `json:"poly"`
-			Text  string    `json:"text"`
-			Score float64   `json:"score"`
-		} `json:"texts"`
+		Texts []text `json:"texts"`
 		Image []byte `json:"image"` // encoding/json decodes Base64.
 	} `json:"result"`
 }
 
-func read(image, url string) (*answer, error) {
+func read(image, url string, words bool) (*answer, error) {
 	content, err := os.ReadFile(image)
 	if err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(map[string][]byte{"image": content})
+	body, err := json.Marshal(map[string]any{
+		"image":           content,
+		"inferenceParams": map[string]bool{"returnWordBox": words},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -50,28 +56,41 @@ func read(image, url string) (*answer, error) {
 	return &found, nil
 }
 
-const usage = "usage: client IMAGE [URL]"
+const usage = "usage: client [--words] IMAGE [URL]"
 
 func run() error {
+	var given []string
+	words := false
 	for _, argument := range os.Args[1:] {
-		if argument == "-h" || argument == "--help" {
+		switch argument {
+		case "-h", "--help":
 			fmt.Println(usage)
 			return nil
+		case "--words":
+			words = true
+		default:
+			given = append(given, argument)
 		}
 	}
-	if len(os.Args) < 2 || len(os.Args) > 3 {
+	if len(given) < 1 || len(given) > 2 {
 		return fmt.Errorf(usage)
 	}
-	image, url := os.Args[1], "http://127.0.0.1:8080/ocr"
-	if len(os.Args) == 3 {
-		url = os.Args[2]
+	image, url := given[0], "http://127.0.0.1:8080/ocr"
+	if len(given) == 2 {
+		url = given[1]
 	}
-	found, err := read(image, url)
+	found, err := read(image, url, words)
 	if err != nil {
 		return err
 	}
 	for _, line := range found.Result.Texts {
 		fmt.Printf("%.3f\t%s\n", line.Score, line.Text)
+		for _, word := range line.Words {
+			fmt.Printf("\t%.3f\t%s\t", word.Score, word.Text)
+			for index, corner := range word.Poly {
+				fmt.Printf("%d,%d%s", corner[0], corner[1], [...]string{" ", " ", " ", "\n"}[index])
+			}
+		}
 	}
 	name := filepath.Base(image)
 	saved := strings.TrimSuffix(name, filepath.Ext(name)) + "_ocr.jpg"

@@ -8,13 +8,18 @@ import java.net.http.HttpResponse;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Base64;
 import java.util.List;
 import java.util.Locale;
+import java.util.stream.Collectors;
 
-/** Reads the text of a picture with edge-ocr's service: Client IMAGE [URL]. */
+/** Reads the text of a picture with edge-ocr's service: Client [--words] IMAGE [URL]. */
 public final class Client {
-    record Line(int[][] poly, String text, double score) {}
+    record Word(int[][] poly, String text, double score) {}
+
+    record Line(int[][] poly, String text, double score, List<Word> words) {}
 
     record Result(List<Line> texts, String image) {}
 
@@ -23,27 +28,32 @@ public final class Client {
     private Client() {}
 
     public static void main(String[] args) throws InterruptedException {
-        String usage = "usage: client IMAGE [URL]";
-        List<String> given = List.of(args);
+        String usage = "usage: client [--words] IMAGE [URL]";
+        List<String> given = new ArrayList<>(List.of(args));
         if (given.contains("-h") || given.contains("--help")) {
             System.out.println(usage);
             return;
         }
-        if (args.length < 1 || args.length > 2) {
+        boolean words = given.remove("--words");
+        if (given.isEmpty() || given.size() > 2) {
             System.err.println(usage);
             System.exit(1);
         }
         try {
-            run(Path.of(args[0]), URI.create(args.length == 2 ? args[1] : "http://127.0.0.1:8080/ocr"));
+            String url = given.size() == 2 ? given.get(1) : "http://127.0.0.1:8080/ocr";
+            run(Path.of(given.get(0)), URI.create(url), words);
         } catch (IOException | RuntimeException error) {
             System.err.println("Error: " + (error.getMessage() == null ? error : error.getMessage()));
             System.exit(1);
         }
     }
 
-    private static void run(Path image, URI url) throws IOException, InterruptedException {
+    private static void run(Path image, URI url, boolean words) throws IOException, InterruptedException {
         JsonObject body = new JsonObject();
         body.addProperty("image", Base64.getEncoder().encodeToString(Files.readAllBytes(image)));
+        JsonObject params = new JsonObject();
+        params.addProperty("returnWordBox", words);
+        body.add("inferenceParams", params);
         HttpRequest request = HttpRequest.newBuilder(url)
                 .timeout(Duration.ofMinutes(2))
                 .header("Content-Type", "application/json")
@@ -57,6 +67,12 @@ public final class Client {
         }
         for (Line line : answer.result().texts()) {
             System.out.printf(Locale.ROOT, "%.3f\t%s%n", line.score(), line.text());
+            for (Word word : line.words() == null ? List.<Word>of() : line.words()) {
+                String corners = Arrays.stream(word.poly())
+                        .map(corner -> corner[0] + "," + corner[1])
+                        .collect(Collectors.joining(" "));
+                System.out.printf(Locale.ROOT, "\t%.3f\t%s\t%s%n", word.score(), word.text(), corners);
+            }
         }
         Path saved = Path.of(image.getFileName().toString().replaceFirst("(?<=.)\\.[^.]*$", "") + "_ocr.jpg");
         Files.write(saved, Base64.getDecoder().decode(answer.result().image()));
