@@ -58,8 +58,8 @@ Threads = Annotated[int | None, _option(metavar="N", help="CPU threads; all core
 Settings = Annotated[
     list[str] | None, _option("--set", metavar="KEY=VALUE", help="Any setting, such as Detection.thresh=0.2.")
 ]
-Words = Annotated[bool, typer.Option("--words", help="Also return the words of each line, with boxes.")]
-Chars = Annotated[bool, typer.Option("--chars", help="Also return words and characters, with boxes.")]
+Words = Annotated[bool, typer.Option("--words", help="Add words and their boxes to JSON and pictures.")]
+Chars = Annotated[bool, typer.Option("--chars", help="Add words and characters, too.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

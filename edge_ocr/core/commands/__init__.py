@@ -143,10 +143,10 @@ def _build_parser() -> tuple[_Parser, tuple[str, ...]]:
     )
     parts = _Parser(add_help=False)
     parts.add_argument(
-        "--words", action="store_const", const="words", help="also return the words of each line, with boxes"
+        "--words", action="store_const", const="words", help="add words and their boxes to JSON and pictures"
     )
     parts.add_argument(
-        "--chars", dest="words", action="store_const", const="chars", help="also return words and characters"
+        "--chars", dest="words", action="store_const", const="chars", help="add words and characters, too"
     )
     parser = _Parser(
         prog=prog,
