@@ -541,6 +541,12 @@ def test_camera_as_json_prints_all_lines_at_a_change(board, video, sign_texts):
     assert results[0]["time"] <= results[1]["time"]
 
 
+def test_camera_prints_words_as_json(board, video, sign_texts):
+    done = board("camera", "--device", video, "--format", "jsonl", "--frames", 1, "--words")
+    (result,) = [json.loads(line) for line in done.out.splitlines()]
+    assert join([word for line in result["text_word"] for word in line]) == join(sign_texts)
+
+
 @pytest.mark.parametrize(
     ("device", "words"),
     [
