@@ -80,7 +80,7 @@ Pipeline: {text_det_model: d/, text_rec_model: r/, text_line_orientation_model: 
 Detection: {limit_side_len: 736, limit_type: min, thresh: 0.2, box_thresh: 0.5, unclip_ratio: 2, max_candidates: 9,
   mean: [0.5, 0.4, 0.3], std: [0.1, 0.2, 0.3], windows: false}
 Recognition: {character_dict_path: keys.txt, image_shape: [3, 32, 100], text_score: 0, direction: rtl,
-  space_weight: 10}
+  space_weight: 10, return_words: chars, cjk_words: run}
 Orientation: {image_shape: [3, 80, 160], thresh: 0.7}
 PageOrientation: {resize_short: 90, image_shape: [3, 64, 80], mean: [0.5, 0.4, 0.3], std: [0.1, 0.2, 0.3], thresh: 0.6}
 Runtime: {engine: paddle, threads: 3, precision: bf16}
@@ -103,6 +103,7 @@ def test_every_key_reaches_its_setting(write):
     assert (recognition.image_height, recognition.min_width) == (32, 100)
     assert (recognition.batch_size, recognition.text_score) == (7, 0.0)
     assert (recognition.direction, recognition.space_weight) == ("rtl", 10)
+    assert (recognition.return_words, recognition.cjk_words) == ("chars", "run")
     orientation = config.orientation
     assert (orientation.image_height, orientation.image_width, orientation.threshold) == (80, 160, 0.7)
     assert (config.page_model, config.use_page_orientation) == ("p/", True)
