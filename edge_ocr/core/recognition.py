@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .charset import Charset
+from .charset import Charset, DecodedText
 from .direction import order_logically
 from .engines.base import Engine
 from .errors import ModelError
@@ -149,7 +149,7 @@ class TextRecognizer:
     def _read(self, lines: list[BgrImage], locate: bool) -> list[LineText]:
         settings = self.settings
         widths = [plan_width(line.shape[1], settings.min_width) for line in lines]
-        readings = [LineText("", 0.0)] * len(lines)
+        found: list[DecodedText | None] = [None] * len(lines)
         for batch in plan_batches(widths, settings.batch_size):
             probs = np.asarray(self.engine.run(prepare_lines([lines[i] for i in batch], widths[batch[0]])))
             if len(probs) != len(batch):
@@ -158,7 +158,7 @@ class TextRecognizer:
                     "set Pipeline.text_rec_batch_size: 1 to read one line at a time",
                 )
             for i, line_probs in zip(batch, probs):
-                decoded = self.charset.decode(line_probs, settings.space_weight)
-                spans = find_spans(decoded, lines[i], widths[i]) if locate else None
-                readings[i] = LineText(decoded.text, decoded.score, spans)
-        return readings
+                found[i] = self.charset.decode(line_probs, settings.space_weight)
+        texts = [text for text in found if text is not None]
+        spans = find_spans(texts, lines, widths) if locate else [None] * len(texts)
+        return [LineText(text.text, text.score, places) for text, places in zip(texts, spans)]

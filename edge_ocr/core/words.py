@@ -73,29 +73,53 @@ class LineText:
     """Height and width of the scaled crop in pixels."""
 
 
-def find_spans(decoded: DecodedText, line: BgrImage, width: int) -> Spans:
-    """Return where the characters of a line, H × W × 3, are.
+def find_spans(texts: Sequence[DecodedText], lines: Sequence[BgrImage], widths: Sequence[int]) -> list[Spans]:
+    """Return where the characters of each line, H × W × 3, are.
 
-    `width`: pixels of the network's input, at whose left the line is and which the time steps divide.
+    `widths`: pixels of the network's input for each line, at whose left the line is and which the time steps divide.
     """
-    height, end, _ = line.shape
-    step = width / decoded.steps if decoded.steps else 0.0
-    middles = np.clip((decoded.starts + decoded.ends) * (step / 2), 0.5, end - 0.5)
-    top, bottom = _find_rows(line)
-    # With background above the ink, but without a rule below it.
-    columns = measure_ink(line[max(0, top - 2) : bottom], axis=0)
-    between = np.clip((decoded.ends[:-1] + decoded.starts[1:]) * (step / 2), middles[:-1], middles[1:])
-    cuts = _find_cuts(columns, middles, between)
-    least, most = np.append(0, cuts), np.append(cuts, end)
-    edges = _trim(find_ink(columns), middles, least, most, REACH * height)
-    kept = [i for i, piece in enumerate(decoded.pieces) if piece.strip()]
-    following = [*(piece.isspace() for piece in decoded.pieces[1:]), False]
+    # All lines in one row, because NumPy's time depends more on the number of calls than on that of columns.
+    rows, ink, costs, offset = [], [np.zeros(0, np.int64)], [np.zeros(0)], 0
+    for line in lines:
+        top, bottom = _find_rows(line)
+        # With background above the ink, but without a rule below it.
+        columns = measure_ink(line[max(0, top - 2) : bottom], axis=0)
+        rows.append((float(top), float(bottom)))
+        ink.append(find_ink(columns) + offset)
+        costs.append(columns / max(int(columns.max()), 1))
+        offset += len(columns)
+    counts = [len(text.pieces) for text in texts]
+    right = np.cumsum([line.shape[1] for line in lines])
+    left = right - [line.shape[1] for line in lines]
+    # From here on, arrays are over the characters of all lines.
+    left, right = np.repeat(left, counts), np.repeat(right, counts)
+    half_step = np.repeat([width / max(text.steps, 1) / 2 for text, width in zip(texts, widths)], counts)
+    starts, ends = (np.concatenate([[], *(getattr(text, name) for text in texts)]) for name in ("starts", "ends"))
+    middles = np.minimum(np.maximum(left + (starts + ends) * half_step, left + 0.5), right - 0.5)
+    between = np.maximum(left + (ends + np.roll(starts, -1)) * half_step, middles)[:-1]
+    cuts = _find_cuts(np.concatenate(costs), middles, np.minimum(between, middles[1:]))
+    is_last = np.append(left[1:] != left[:-1], True)[: len(left)]
+    most = np.where(is_last, right, np.append(cuts, 0)[: len(left)])
+    least = np.where(np.roll(is_last, 1), left, np.append(0, cuts)[: len(left)])
+    reach = np.repeat([REACH * line.shape[0] for line in lines], counts)
+    edges = _trim(np.concatenate(ink), middles, least, most, reach) - left[:, np.newaxis]
+    places = np.cumsum(counts) - counts
+    return [
+        _select(text, edges[place : place + count], ends)
+        for text, place, count, ends in zip(texts, places, counts, rows)
+    ]
+
+
+def _select(text: DecodedText, edges: NDArray[np.float64], rows: tuple[float, float]) -> Spans:
+    """Return the characters of a line that are not spaces."""
+    kept = [i for i, piece in enumerate(text.pieces) if piece.strip()]
+    following = [*(piece.isspace() for piece in text.pieces[1:]), False]
     return Spans(
-        [decoded.pieces[i].strip() for i in kept],
-        decoded.scores[kept].tolist(),
-        [decoded.pieces[i][-1].isspace() or following[i] for i in kept],
+        [text.pieces[i].strip() for i in kept],
+        text.scores[kept].tolist(),
+        [text.pieces[i][-1].isspace() or following[i] for i in kept],
         edges[kept],
-        (float(top), float(bottom)),
+        rows,
     )
 
 
@@ -126,19 +150,18 @@ def _find_rows(line: BgrImage) -> tuple[int, int]:
     return (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, height)
 
 
-def _find_cuts(columns: NDArray[np.int32], middles: NDArray[Any], between: NDArray[Any]) -> NDArray[Any]:
-    """Return where to cut between neighbours: near the middle `between` them, where there is little ink."""
+def _find_cuts(ink: NDArray[np.float64], middles: NDArray[Any], between: NDArray[Any]) -> NDArray[Any]:
+    """Return where to cut between neighbours: near the middle `between` them, where there is little `ink` (0 to 1)."""
     if len(between) == 0:
         return between
     # The columns after each middle, up to and including the next one; none if the two are less than one apart.
-    ends = np.minimum(np.floor(middles).astype(np.int64) + 1, len(columns))
+    ends = np.minimum(np.floor(middles).astype(np.int64) + 1, len(ink))
     counts = np.diff(ends)
     has_columns = counts > 0
     starts = (ends[:-1] - ends[0])[has_columns]
     x = np.arange(ends[0], ends[-1])
     pull = CUT_PULL / np.maximum(np.diff(middles) / 2, 0.5)
-    cost = columns[ends[0] : ends[-1]] / max(int(columns.max()), 1)
-    cost += np.abs(x - np.repeat(between, counts)) * np.repeat(pull, counts)
+    cost = ink[ends[0] : ends[-1]] + np.abs(x - np.repeat(between, counts)) * np.repeat(pull, counts)
     cuts = between.copy()
     if len(starts):
         lowest = np.flatnonzero(cost == np.repeat(np.minimum.reduceat(cost, starts), counts[has_columns]))
@@ -147,7 +170,7 @@ def _find_cuts(columns: NDArray[np.int32], middles: NDArray[Any], between: NDArr
 
 
 def _trim(
-    ink: NDArray[np.int64], middles: NDArray[Any], least: NDArray[Any], most: NDArray[Any], reach: float
+    ink: NDArray[np.int64], middles: NDArray[Any], least: NDArray[Any], most: NDArray[Any], reach: NDArray[Any]
 ) -> NDArray[np.float64]:
     """Return the ends of the ink, indexes of columns, between the cuts `least` and `most` around each middle.
 

@@ -82,7 +82,7 @@ def expect_spans(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
             "starts": decoded.starts.tolist(),
             "ends": decoded.ends.tolist(),
             "steps": decoded.steps,
-            **describe_spans(find_spans(decoded, line, width)),
+            **describe_spans(find_spans([decoded], [line], [width])[0]),
         }
 
 

@@ -36,6 +36,11 @@ def decode(strokes: list[tuple[int, int]], width: int) -> DecodedText:
     return DecodedText("".join(pieces), 0.5, pieces, scores, starts, starts + 1, width // STEP)
 
 
+def find_one(decoded: DecodedText, line: np.ndarray, width: int) -> Spans:
+    (found,) = find_spans([decoded], [line], [width])
+    return found
+
+
 def make_spans(text: str) -> Spans:
     places = [i for i, letter in enumerate(text) if letter != " "]
     edges = np.array([[10.0 * i, 10.0 * i + 8] for i in places]).reshape(-1, 2)
@@ -52,21 +57,21 @@ def split(text: str, cjk_words: str = "character", is_rtl: bool = False) -> list
 def test_characters_are_as_wide_as_their_ink(is_inverted, gap):
     strokes = [(12 + i * (24 + gap), 36 + i * (24 + gap)) for i in range(8)]
     line = draw_line(strokes[-1][1] + 10, strokes)
-    found = find_spans(decode(strokes, 640), 255 - line if is_inverted else line, 640)
+    found = find_one(decode(strokes, 640), 255 - line if is_inverted else line, 640)
     assert found.edges.tolist() == [list(stroke) for stroke in strokes]
     assert found.ink == (10, 38)
     assert found.scores == [0.5] * 8
 
 
 def test_touching_characters_are_cut_between_their_steps():
-    found = find_spans(decode([(8, 32), (32, 56)], 320), draw_line(70, [(8, 56)]), 320)
+    found = find_one(decode([(8, 32), (32, 56)], 320), draw_line(70, [(8, 56)]), 320)
     (left, cut), (other, right) = found.edges.tolist()
     assert (left, right) == (8, 56)
     assert cut == other == pytest.approx(32, abs=STEP)
 
 
 def test_ink_far_from_a_character_is_not_part_of_it():
-    found = find_spans(decode([(60, 84)], 320), draw_line(200, [(0, 4), (60, 84), (150, 190)]), 320)
+    found = find_one(decode([(60, 84)], 320), draw_line(200, [(0, 4), (60, 84), (150, 190)]), 320)
     assert found.edges.tolist() == [[60, 84]]
 
 
@@ -74,13 +79,13 @@ def test_a_rule_below_the_text_is_not_ink():
     strokes = [(12, 30), (40, 60)]
     line = draw_line(80, strokes)
     line[42:45] = 30
-    found = find_spans(decode(strokes, 320), line, 320)
+    found = find_one(decode(strokes, 320), line, 320)
     assert (found.edges.tolist(), found.ink) == ([[12, 30], [40, 60]], (10, 38))
 
 
 @pytest.mark.parametrize("line", [draw_line(80, []), np.full((HEIGHT, 80, 3), 7, np.uint8)], ids=["blank", "dark"])
 def test_without_ink_the_time_steps_decide(line):
-    found = find_spans(decode([(12, 30), (40, 60)], 320), line, 320)
+    found = find_one(decode([(12, 30), (40, 60)], 320), line, 320)
     assert found.ink == (0, HEIGHT)
     assert found.edges.tolist() == [[pytest.approx(4), pytest.approx(36)], [pytest.approx(36), pytest.approx(68)]]
 
@@ -101,12 +106,24 @@ def test_any_path_gives_ordered_characters_inside_the_input(runs, width, seed):
         np.array(ends, int), steps,
     )  # fmt: skip
     line = np.random.default_rng(seed).integers(0, 256, (HEIGHT, width, 3), np.uint8)
-    found = find_spans(decoded, line, 448)
+    found = find_one(decoded, line, 448)
     left, right = found.edges.T
     assert (left < right).all()
     assert (left >= 0).all()
     assert (right <= width).all()
     assert all(a <= b for a, b in pairwise(left.tolist()))
+
+
+def test_lines_do_not_depend_on_each_other():
+    strokes = [[(12, 30), (40, 60)], [], [(5, 25)], [(12, 30), (32, 60), (70, 90)], []]
+    texts = [decode(line, 320) for line in strokes]
+    lines = [draw_line(60 + 20 * i, line) for i, line in enumerate(strokes)]
+    together = find_spans(texts, lines, [320] * 5)
+    for text, line, found in zip(texts, lines, together, strict=True):
+        alone = find_one(text, line, 320)
+        assert (found.edges.tolist(), found.ink) == (alone.edges.tolist(), alone.ink)
+    assert [len(found.texts) for found in together] == [2, 0, 1, 3, 0]
+    assert find_spans([], [], []) == []
 
 
 def test_ink_is_what_differs_in_any_channel():
