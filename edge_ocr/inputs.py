@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import cv2
@@ -85,6 +85,24 @@ class Source:
         if failures is None and bad:
             raise join_failures(bad, self.input_path)
 
+    def load(self, settings: InputSettings) -> bytes:
+        """Return the bytes of the file; the data must not be an array or a Pillow image.
+
+        Raises InputError if they cannot be read.
+        """
+        label = self.input_path or "picture"
+        if isinstance(self.data, str):
+            content = download(self.data, settings)
+        elif isinstance(self.data, Path):
+            content = _read_file(self.data, settings)
+        elif isinstance(self.data, bytes):
+            content = self.data
+        else:
+            content = read_stream(cast(BinaryIO, self.data), label, settings)
+        if not content:
+            raise InputError(f"{label} is empty (0 bytes)")
+        return content
+
     def _decode(self, settings: InputSettings, failures: dict[int, InputError]) -> Iterator[Page]:
         label = self.input_path or "picture"
         if isinstance(self.data, np.ndarray):
@@ -93,17 +111,8 @@ class Source:
         if isinstance(self.data, Image.Image):
             yield Page(_convert_image(self.data, label, settings), None)
             return
-        if isinstance(self.data, str):
-            content = download(self.data, settings)
-        elif isinstance(self.data, Path):
-            content = _read_file(self.data, settings)
-        elif isinstance(self.data, bytes):
-            content = self.data
-        else:
-            content = read_stream(self.data, label, settings)
-        if not content:
-            raise InputError(f"{label} is empty (0 bytes)")
-        decode = _decode_pdf if _is_pdf(content) else _decode
+        content = self.load(settings)
+        decode = _decode_pdf if is_pdf(content) else _decode
         yield from decode(content, label, settings, self.single_page, failures)
 
 
@@ -470,7 +479,8 @@ _PDF_HEAD = b"%PDF-"
 _MAX_PDF_OFFSET = 1024
 
 
-def _is_pdf(content: bytes) -> bool:
+def is_pdf(content: bytes) -> bool:
+    """Return whether the bytes of a file are a PDF, rather than a picture."""
     place = content.find(_PDF_HEAD, 0, _MAX_PDF_OFFSET + len(_PDF_HEAD))
     if place <= 0:
         return place == 0
@@ -553,3 +563,23 @@ def _draw_page(document: Any, index: int, name: str, settings: InputSettings) ->
             bitmap.close()
     finally:
         page.close()
+
+
+def find_text(content: bytes, page_index: int) -> Callable[[tuple[float, float, float, float]], bool]:
+    """Return a function that tells whether a box on a page of a PDF has text: (left, bottom, right, top) in points."""
+    import pypdfium2
+
+    with _pdfium_lock:
+        document = pypdfium2.PdfDocument(content)
+        page = document[page_index]
+        text_page = page.get_textpage()
+        boxes = np.array([text_page.get_charbox(i) for i in range(text_page.count_chars())], dtype=float)
+        text_page.close()
+        page.close()
+        document.close()
+    middles = boxes.reshape(-1, 2, 2).mean(axis=1)
+
+    def has_text(box: tuple[float, float, float, float]) -> bool:
+        return bool(((middles >= box[:2]) & (middles <= box[2:])).all(axis=1).any())
+
+    return has_text
