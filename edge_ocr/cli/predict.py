@@ -7,6 +7,7 @@ import signal
 import sys
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from itertools import chain
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from edge_ocr.config import PipelineConfig
     from edge_ocr.errors import EdgeOcrError
+    from edge_ocr.formats import SearchablePdf
+    from edge_ocr.formats.document import Document
     from edge_ocr.inputs import Source
     from edge_ocr.pipeline import OcrPipeline
     from edge_ocr.results import OcrResult
@@ -35,6 +38,14 @@ class Format(str, Enum):
     text = "text"
     json = "json"
     jsonl = "jsonl"
+    md = "md"
+    tsv = "tsv"
+    hocr = "hocr"
+    alto = "alto"
+
+
+# They say where each word is.
+_WITH_WORDS = (Format.tsv, Format.hocr, Format.alto)
 
 
 @options.takes_pipeline
@@ -49,13 +60,17 @@ def predict(
         Path | None, typer.Option(metavar="FILE", help="Also read the inputs that FILE lists; - is stdin.")
     ] = None,
     output_format: Annotated[
-        Format | None, typer.Option("--format", metavar="FORMAT", help="table, text, json or jsonl.")
+        Format | None,
+        typer.Option("--format", metavar="FORMAT", help="table, text, json, jsonl, md, tsv, hocr or alto."),
     ] = None,
     save_path: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Save <name>_res.json and <name>_res.jpg there.")
     ] = None,
     words: options.Words = False,
     chars: options.Chars = False,
+    searchable_pdf: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write pages with their text to a new PDF.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write results to a new FILE, as JSON lines.")
     ] = None,
@@ -66,7 +81,10 @@ def predict(
     """Read the text in pictures.
 
     The default format is table on a terminal, else text: one line for each line of text. json prints an object for one
-    result, or an array; jsonl prints one object per line.
+    result, or an array; jsonl prints one object per line. md prints paragraphs in reading order; tsv (as Tesseract's),
+    hocr and alto have the place of each word. All results are one document.
+
+    --searchable-pdf writes the pages of all inputs, with their text invisibly over them.
 
     Use --output for any number of pictures: each result is written as soon as it is read, and --resume continues an
     interrupted run. Give --resume with the same pipeline options: results that are already in the file are not read
@@ -75,7 +93,7 @@ def predict(
     from edge_ocr.cli.progress import show_download
     from edge_ocr.pipeline import OcrPipeline
 
-    _check_options(inputs, from_file, output, resume, jobs, save_path, output_format)
+    _check_options(inputs, from_file, output, resume, jobs, save_path, searchable_pdf, output_format)
     style = output_format or (Format.table if sys.stdout.isatty() else Format.text)
     if save_path is not None:
         _make_folder(save_path)
@@ -92,12 +110,17 @@ def predict(
         sources = list(sources)
     if sources:
         config = chosen.load(words, chars)
+        if searchable_pdf is not None or style in _WITH_WORDS:
+            config = _request_words(config, "--searchable-pdf" if searchable_pdf else f"--format {style.value}")
         if output is not None:
             _run_batch(sources, config, use_hpip, output, resume, jobs, failures)
         else:
+            pdf = None if searchable_pdf is None else _begin_pdf(searchable_pdf)
             with show_download() as progress:
                 reader = OcrPipeline(config, use_hpip, progress)
-            _run(reader, list(sources), printer, save_path, failures)
+            _run(reader, list(sources), printer, save_path, pdf, failures)
+            if pdf is not None and searchable_pdf is not None and len(pdf):
+                pdf.save(searchable_pdf)
     else:
         printer.finish()
     exit_for_failures(failures, counted=not single)
@@ -110,6 +133,7 @@ def _check_options(
     resume: bool,
     jobs: int,
     save_path: Path | None,
+    searchable_pdf: Path | None,
     output_format: Format | None,
 ) -> None:
     from edge_ocr.errors import UsageError
@@ -122,6 +146,8 @@ def _check_options(
                 raise UsageError(f"{option} needs --output", "add --output FILE.jsonl")
     elif save_path is not None:
         raise UsageError("--save-path and --output exclude each other", "leave one of them out")
+    elif searchable_pdf is not None:
+        raise UsageError("--searchable-pdf and --output exclude each other", "leave one of them out")
     elif output_format not in (None, Format.jsonl):
         raise UsageError(f"--output writes jsonl, not {output_format.value}", "leave --format out")
     if str(from_file) == "-" and "-" in (inputs or ()):
@@ -143,6 +169,22 @@ def _make_folder(folder: Path) -> None:
         raise UsageError(
             f"--save-path {folder}: {explain_os_error(error)}", "give a writable folder with free space"
         ) from None
+
+
+def _request_words(config: PipelineConfig, option: str) -> PipelineConfig:
+    """Return the config with the places of words, unless it has those of characters, too."""
+    key = "Recognition.return_words"
+    return config.with_values({key: "words"}, option) if config.values[key] == "none" else config
+
+
+def _begin_pdf(path: Path) -> SearchablePdf:
+    """Return an empty PDF, if its file can be made."""
+    from edge_ocr.errors import UsageError
+    from edge_ocr.formats import SearchablePdf
+
+    if os.path.lexists(path):
+        raise UsageError(f"{path} exists", "give another --searchable-pdf")
+    return SearchablePdf()
 
 
 def _read_names(file: Path) -> Iterator[str]:
@@ -193,6 +235,7 @@ def _run(
     sources: list[Source],
     printer: _Printer,
     save_path: Path | None,
+    pdf: SearchablePdf | None,
     failures: list[EdgeOcrError],
 ) -> None:
     """Read every source; add what fails to `failures`."""
@@ -205,6 +248,11 @@ def _run(
         try:
             for source in sources:
                 try:
+                    content = None
+                    if pdf is not None:
+                        # The PDF has the file's own pages and pictures; standard input can be read only once.
+                        content = source.load(reader.config.input)
+                        source = replace(source, data=content)
                     for result in reader.predict_source(source, taken):
                         with bar.hide(), _hold_ctrl_c():
                             printer.show(result)
@@ -212,6 +260,8 @@ def _run(
                                 sys.stderr.write(f"{explain_empty_result(result, reader.config)}\n")
                         if save_path is not None:
                             result.save_both(save_path)
+                        if pdf is not None:
+                            pdf.add(result, content)
                 except EdgeOcrError as error:
                     failures.append(error)
                 bar.advance()
@@ -278,6 +328,26 @@ def _hold_ctrl_c() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
+def _begin_document(output_format: Format) -> Document | None:
+    if output_format is Format.md:
+        from edge_ocr.formats.markdown import MarkdownDocument
+
+        return MarkdownDocument()
+    if output_format is Format.tsv:
+        from edge_ocr.formats.tsv import TsvDocument
+
+        return TsvDocument()
+    if output_format is Format.hocr:
+        from edge_ocr.formats.hocr import HocrDocument
+
+        return HocrDocument()
+    if output_format is Format.alto:
+        from edge_ocr.formats.alto import AltoDocument
+
+        return AltoDocument()
+    return None
+
+
 class _Printer:
     """Prints each result as soon as it is read."""
 
@@ -286,9 +356,12 @@ class _Printer:
         self._single = single
         self._shown = 0
         self._held: str | None = None
+        self._document = _begin_document(output_format)
 
     def show(self, result: OcrResult) -> None:
-        if self._format is Format.table:
+        if self._document is not None:
+            self._write(self._document.add(result))
+        elif self._format is Format.table:
             _print_table(result)
         elif self._format is Format.text:
             self._write("".join(text + "\n" for text in result["rec_text"]))
@@ -307,6 +380,8 @@ class _Printer:
             self._shown += 1
 
     def finish(self) -> None:
+        if self._document is not None:
+            self._write(self._document.finish())
         if self._format is not Format.json:
             return
         if self._held is not None:
