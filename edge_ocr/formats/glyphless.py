@@ -1,8 +1,9 @@
-"""A font whose glyphs are all empty, for text over a picture that is found and copied but not seen."""
+"""A font whose glyphs have a size but no area, for text over a picture that is found and copied but not seen."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Any
 
 UNITS_PER_EM = 1000
@@ -16,23 +17,23 @@ _MAX_CID = 0xFFFF
 class GlyphlessFont:
     """Numbers the characters of a document, and makes the PDF font that maps the numbers back to characters.
 
-    The font is a composite one (PDF 32000, 9.7) with two glyphs: the missing one, and an empty one for all characters.
+    The font is a composite one (PDF 32000, 9.7) with two glyphs: the missing one, and one for all characters.
     """
 
     def __init__(self) -> None:
         self._cids: dict[str, int] = {}
 
-    def encode(self, text: str) -> str:
-        """Return a text as a hexadecimal string of a content stream.
+    def encode(self, parts: Iterable[str]) -> str:
+        """Return a text as a hexadecimal string of a content stream, with one glyph for each part of the text.
 
-        Raises OverflowError beyond 65,535 different characters in one document.
+        Raises OverflowError beyond 65,535 different parts in one document.
         """
-        return "<" + "".join(f"{self._number(character):04X}" for character in text) + ">"
+        return "<" + "".join(f"{self._number(part):04X}" for part in parts) + ">"
 
-    def _number(self, character: str) -> int:
-        cid = self._cids.setdefault(character, len(self._cids) + 1)
+    def _number(self, part: str) -> int:
+        cid = self._cids.setdefault(part, len(self._cids) + 1)
         if cid > _MAX_CID:
-            raise OverflowError("more than 65,535 different characters")
+            raise OverflowError("more than 65,535 different characters and slanted words")
         return cid
 
     def fill(self, font: Any, pdf: Any) -> None:
@@ -101,21 +102,27 @@ class GlyphlessFont:
 
 
 def _build_truetype() -> bytes:
-    """Return a TrueType font with two empty glyphs and the tables that a PDF requires (PDF 32000, 9.9)."""
+    """Return a TrueType font with the tables that a PDF requires (PDF 32000, 9.9).
+
+    The second of its two glyphs is a line from corner to corner and back. PDFium, which Chrome uses, takes the size of
+    a character from its outline, and drops words of one character without a size.
+    """
+    box = (0, DESCENT, GLYPH_WIDTH, ASCENT)
+    # Contours, box, last point, no instructions, two points on the outline, and their places, each from the one before.
+    glyph = struct.pack(">5h2H2B4h", 1, *box, 1, 0, 1, 1, 0, GLYPH_WIDTH, DESCENT, ASCENT - DESCENT)
     tables = {
         # Revision, flags, dates, bounding box, styles, short offsets in loca.
         "head": struct.pack(
             ">IIIIHHqqhhhhHHhhh",
             *(0x00010000, 0x00010000, 0, 0x5F0F3CF5, 0, UNITS_PER_EM, 0, 0),
-            *(0, DESCENT, GLYPH_WIDTH, ASCENT, 0, 8, 2, 0, 0),
+            *(*box, 0, 8, 2, 0, 0),
         ),
         # One width, which counts for both glyphs.
         "hhea": struct.pack(">IhhhHhhhhhhhhhhhH", 0x00010000, ASCENT, DESCENT, 0, GLYPH_WIDTH, 0, 0, 0, 1, *[0] * 7, 1),
-        "maxp": struct.pack(">IH13H", 0x00010000, 2, *[0] * 4, 1, *[0] * 8),
+        "maxp": struct.pack(">IH13H", 0x00010000, 2, 2, 1, 0, 0, 1, *[0] * 8),
         "hmtx": struct.pack(">Hhh", GLYPH_WIDTH, 0, 0),
-        "loca": struct.pack(">3H", 0, 0, 0),
-        # Readers refuse an empty table.
-        "glyf": b"\0\0\0\0",
+        "loca": struct.pack(">3H", 0, 0, len(glyph) // 2),
+        "glyf": glyph,
     }
     count = len(tables)
     power = 1 << (count.bit_length() - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 # Formats that lose detail, whose pictures are encoded as JPEG if they cannot be taken as they are.
 _LOSSY = ("AVIF", "JPEG", "JPEG2000", "MPO", "WEBP")
 
-# Resolutions outside of this are mistakes.
-_DPI = (20, 4800)
+# Resolutions outside of this are not those of a scan: cameras and programs write 72 if they know none.
+_DPI = (73, 4800)
 
 # Pages have at most this many points a side (PDF 32000, C.2).
 _MAX_POINTS = 14400
@@ -39,6 +40,9 @@ _MAX_POINTS = 14400
 # words without a space that still belongs to the first of them.
 _LEAST_SPACE = 0.25
 _CLOSED_GAP = 1.0
+
+# poppler begins a word where the baseline of a character differs by 0.5 pt from that of the first.
+_MAX_DRIFT = 0.3
 
 
 class SearchablePdf:
@@ -80,16 +84,17 @@ class SearchablePdf:
             matrix = _map_page(page, result.image)
             index = result.page_index or 0
             has_text = find_text(content, index)
-            # A page may leave its coordinates changed.
-            page.contents_add(b"q\n", prepend=True)
-            prefix = b"Q\n"
         else:
             page, matrix = self._add_picture(result.image, content, result.page_index or 0)
             has_text = None
-            prefix = b""
-        font = page.add_resource(self._font_object, self._library.Name.Font)
+        # The file may be one of ours, with a font of this name.
+        taken = page.resources.get("/Font", {})
+        names = (f"/EdgeOcr{number}" for number in itertools.count())
+        name = self._library.Name(next(name for name in names if name not in taken))
+        font = page.add_resource(self._font_object, self._library.Name.Font, name)
         layer = _write_layer(result.reading.lines, matrix, str(font), self._font, has_text)
-        page.contents_add(prefix + layer, prepend=False)
+        # Before the page's own content, which may leave other coordinates behind; nobody sees the order.
+        page.contents_add(layer, prepend=True)
 
     def to_bytes(self) -> bytes:
         """Return the PDF.
@@ -140,9 +145,9 @@ class SearchablePdf:
         picture = pikepdf.Stream(self._pdf, data)
         for key, value in {"Type": "/XObject", "Subtype": "/Image", "Width": width, "Height": height, **values}.items():
             picture[f"/{key}"] = _convert(pikepdf, value)
-        size = [round(width * scale, 3), round(height * scale, 3)]
+        size = [round(width * scale, 4), round(height * scale, 4)]
         page = self._pdf.add_blank_page(page_size=tuple(size))
-        name = page.add_resource(picture, pikepdf.Name.XObject)
+        name = page.add_resource(picture, pikepdf.Name.XObject, pikepdf.Name.Picture)
         page.contents_add(f"q {size[0]} 0 0 {size[1]} 0 0 cm {name} Do Q\n".encode(), prepend=False)
         return page, np.array([[size[0] / width, 0, 0], [0, -size[1] / height, size[1]]])
 
@@ -228,7 +233,7 @@ def _write_layer(
     has_text: Callable[[tuple[float, float, float, float]], bool] | None,
 ) -> bytes:
     """Return the operators that write every word invisibly at its place."""
-    operators = ["BT", "3 Tr"]
+    operators = ["q", "BT", "3 Tr"]
     for line in lines:
         turns = find_turns(line)
         words = [
@@ -239,7 +244,7 @@ def _write_layer(
         if has_text is not None:
             words = [item for item in words if not has_text(_shrink(item[2]))]
         operators += _write_line(words, font_name, font)
-    return "\n".join([*operators, "ET", ""]).encode("ascii")
+    return "\n".join([*operators, "ET", "Q", ""]).encode("ascii")
 
 
 def _map(polygon: NDArray[np.float32], matrix: Matrix) -> Matrix:
@@ -265,10 +270,13 @@ def _write_line(words: list[tuple[Word, bool, Matrix]], font_name: str, font: Gl
     size = max(float(np.mean((quads[:, 0] + quads[:, 1] - quads[:, 2] - quads[:, 3]) @ up)) / 2, 0.1)
     operators = [f"{font_name} {size:.3f} Tf"]
     spans = [(float((quad @ along).min()), float((quad @ along).max())) for quad in quads]
+    # poppler breaks words whose characters are not level; a whole word as one glyph stays whole.
+    is_slanted = float(min(abs(along))) * max(end - start for start, end in spans) > _MAX_DRIFT
     for i, (word, has_space, quad) in enumerate(words):
         start, end = spans[i]
         baseline = float(((quad[2] + quad[3]) / 2) @ up) + DESCENT * size
         text = word.text[::-1] if is_right_to_left(word.text) else word.text
+        parts = [text] if is_slanted else list(text)
         space = None
         if i + 1 < len(words):
             after = spans[i + 1]
@@ -279,17 +287,24 @@ def _write_line(words: list[tuple[Word, bool, Matrix]], font_name: str, font: Gl
                 space = (after[1] if is_before else end, width)
             elif not is_before and 0 < gap < _CLOSED_GAP * size:
                 end += gap
-        operators.append(_place(along, up, start, baseline, end - start, size, text, font))
+        operators.append(_place(along, up, start, baseline, end - start, size, parts, font))
         if space is not None:
-            operators.append(_place(along, up, space[0], baseline, space[1], size, " ", font))
+            operators.append(_place(along, up, space[0], baseline, space[1], size, [" "], font))
     return operators
 
 
 def _place(
-    along: Matrix, up: Matrix, start: float, baseline: float, width: float, size: float, text: str, font: GlyphlessFont
+    along: Matrix,
+    up: Matrix,
+    start: float,
+    baseline: float,
+    width: float,
+    size: float,
+    parts: list[str],
+    font: GlyphlessFont,
 ) -> str:
     """Return the operators that write a text from a place on, in points along and above the origin, with that width."""
     x, y = along * start + up * baseline
-    stretch = 100 * max(width, 0.01) / (len(text) * size * GLYPH_WIDTH / UNITS_PER_EM)
+    stretch = 100 * max(width, 0.01) / (len(parts) * size * GLYPH_WIDTH / UNITS_PER_EM)
     turn = " ".join(f"{value:.6f}" for value in (*along, *up))
-    return f"{stretch:.4f} Tz {turn} {x:.3f} {y:.3f} Tm {font.encode(text)} Tj"
+    return f"{stretch:.4f} Tz {turn} {x:.3f} {y:.3f} Tm {font.encode(parts)} Tj"

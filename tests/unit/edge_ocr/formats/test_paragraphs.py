@@ -41,7 +41,7 @@ def test_heading_stands_alone():
 
 
 def test_indent_begins_a_paragraph():
-    lines = make_text("abc", 50, 50) + [make_box("d", 100, 170, 550)] + make_text("ef", 50, 210)
+    lines = [*make_text("abc", 50, 50), make_box("d", 100, 170, 550), *make_text("ef", 50, 210)]
     assert group(lines) == [[["a"], ["b"], ["c"]], [["d"], ["e"], ["f"]]]
 
 

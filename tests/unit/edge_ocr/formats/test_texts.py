@@ -269,7 +269,7 @@ def test_tsv_has_the_columns_of_tesseract():
     rows = read_tsv(document)
     assert list(rows[0].values()) == ["1", "1", "0", "0", "0", "0", "0", "0", "1000", "1400", "-1", ""]
     assert [row["level"] for row in rows[:6]] == ["1", "2", "3", "4", "5", "5"]
-    assert list(rows[4].values()) == "5 1 1 1 1 1 100 100 83 30 90.000000 Hello".split()
+    assert list(rows[4].values()) == [*"511111", "100", "100", "83", "30", "90.000000", "Hello"]
     assert {row["page_num"] for row in rows} == {"1", "2"}
 
 
