@@ -6,6 +6,7 @@ import io
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,9 @@ _DPI = (73, 4800)
 # Pages have at most this many points a side (PDF 32000, C.2).
 _MAX_POINTS = 14400
 
+# The Exif tag that says how a picture is to be turned.
+_ORIENTATION = 0x0112
+
 # In heights of a line: the least width of a space, wide enough for readers that go by gaps; the widest gap between
 # words without a space that still belongs to the first of them.
 _LEAST_SPACE = 0.25
@@ -48,8 +52,10 @@ _MAX_DRIFT = 0.3
 class SearchablePdf:
     """A PDF of the pages of results, in the order in which they are added, whose text can be searched and copied."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, text_only: bool = False) -> None:
         """Begin a PDF without pages.
+
+        `text_only`: leave out the pictures, for programs that put the text over pages of their own.
 
         Raises ToolchainError if pikepdf or pypdfium2 is not installed.
         """
@@ -61,6 +67,7 @@ class SearchablePdf:
                 f"writing a PDF needs {error.name}, which is not installed", "run pip install 'edge-ocr[pdf]'"
             ) from None
         self._library = pikepdf
+        self._text_only = text_only
         self._pdf: Any = None
         self._font = GlyphlessFont()
         self._font_object: Any = None
@@ -79,22 +86,25 @@ class SearchablePdf:
 
         Raises InputError if the PDF cannot be changed.
         """
+        index = result.page_index or 0
         if content is not None and is_pdf(content):
             page = self._find_page(content, result)
-            matrix = _map_page(page, result.image)
-            index = result.page_index or 0
-            has_text = find_text(content, index)
+            matrix, has_text = _map_page(page, result.image), find_text(content, index)
         else:
-            page, matrix = self._add_picture(result.image, content, result.page_index or 0)
+            page, matrix, drawing = self._add_picture(result.image, content, index)
             has_text = None
         # The file may be one of ours, with a font of this name.
         taken = page.resources.get("/Font", {})
-        names = (f"/EdgeOcr{number}" for number in itertools.count())
-        name = self._library.Name(next(name for name in names if name not in taken))
-        font = page.add_resource(self._font_object, self._library.Name.Font, name)
-        layer = _write_layer(result.reading.lines, matrix, str(font), self._font, has_text)
-        # Before the page's own content, which may leave other coordinates behind; nobody sees the order.
-        page.contents_add(layer, prepend=True)
+        names = (f"/F{number}" for number in itertools.count(1))
+        name = next(name for name in names if name not in taken)
+        page.add_resource(self._font_object, self._library.Name.Font, self._library.Name(name))
+        layer = _write_layer(result.reading.lines, matrix, name, self._font, has_text)
+        if has_text is None:
+            # As a stream, not an array of one: OCRmyPDF reads nothing else.
+            page.obj["/Contents"] = self._pdf.make_stream(layer + drawing)
+        else:
+            # Before the page's own content, which may leave other coordinates behind; nobody sees the order.
+            page.contents_add(layer, prepend=True)
 
     def to_bytes(self) -> bytes:
         """Return the PDF.
@@ -135,21 +145,25 @@ class SearchablePdf:
             self._source = (content, count)
         return self._pdf.pages[self._source[1] + (result.page_index or 0)]
 
-    def _add_picture(self, image: BgrImage, content: bytes | None, index: int) -> tuple[Any, Matrix]:
+    def _add_picture(self, image: BgrImage, content: bytes | None, index: int) -> tuple[Any, Matrix, bytes]:
+        """Return a new page, the map from pixels to its points, and the operators that draw the picture."""
         pikepdf = self._library
         if self._pdf is None:
             self._begin(pikepdf.new())
         height, width = image.shape[:2]
-        data, values, dpi = _encode(image, content, index)
-        scale = 72 / max(dpi, max(height, width) * 72 / _MAX_POINTS)
+        file = _PictureFile.open(content, index)
+        scale = 72 / max(file.dpi, max(height, width) * 72 / _MAX_POINTS)
+        across, down = round(width * scale, 4), round(height * scale, 4)
+        page = self._pdf.add_blank_page(page_size=(across, down))
+        matrix = np.array([[across / width, 0, 0], [0, -down / height, down]])
+        if self._text_only:
+            return page, matrix, b""
+        data, values = _encode(image, file)
         picture = pikepdf.Stream(self._pdf, data)
         for key, value in {"Type": "/XObject", "Subtype": "/Image", "Width": width, "Height": height, **values}.items():
             picture[f"/{key}"] = _convert(pikepdf, value)
-        size = [round(width * scale, 4), round(height * scale, 4)]
-        page = self._pdf.add_blank_page(page_size=tuple(size))
-        name = page.add_resource(picture, pikepdf.Name.XObject, pikepdf.Name.Picture)
-        page.contents_add(f"q {size[0]} 0 0 {size[1]} 0 0 cm {name} Do Q\n".encode(), prepend=False)
-        return page, np.array([[size[0] / width, 0, 0], [0, -size[1] / height, size[1]]])
+        page.add_resource(picture, pikepdf.Name.XObject, pikepdf.Name.Picture)
+        return page, matrix, f"q {across} 0 0 {down} 0 0 cm /Picture Do Q\n".encode()
 
 
 def _convert(pikepdf: Any, value: Any) -> Any:
@@ -161,24 +175,41 @@ def _convert(pikepdf: Any, value: Any) -> Any:
     return value
 
 
-def _encode(image: BgrImage, content: bytes | None, index: int) -> tuple[bytes, dict[str, Any], float]:
-    """Return a picture's data, its entries in an image's dictionary, and its resolution in dpi."""
-    kind, dpi, mode = None, float(PDF_DPI), ""
-    if content is not None:
-        # The content was read as a picture before.
+@dataclass(frozen=True)
+class _PictureFile:
+    """What the file of a picture says of it; without a file, nothing."""
+
+    content: bytes = b""
+    kind: str | None = None
+    mode: str = ""
+    size: tuple[int, int] = (0, 0)
+    """Width and height, before it is turned upright."""
+    is_upright: bool = True
+    dpi: float = PDF_DPI
+
+    @staticmethod
+    def open(content: bytes | None, index: int) -> _PictureFile:
+        """Read the header of a page of a file that has been read as a picture before."""
+        if content is None:
+            return _PictureFile()
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             picture.seek(index)
-            kind, mode = picture.format, picture.mode
-            found = picture.info.get("dpi", (0, 0))[0]
-            dpi = float(found) if _DPI[0] <= found <= _DPI[1] else dpi
-            is_whole = picture.size == (image.shape[1], image.shape[0]) and picture.getexif().get(0x0112, 1) == 1
-        if kind == "JPEG" and mode in ("L", "RGB") and is_whole:
-            return content, _describe_jpeg(mode == "L"), dpi
+            found = float(picture.info.get("dpi", (0, 0))[0])
+            dpi = found if _DPI[0] <= found <= _DPI[1] else PDF_DPI
+            is_upright = picture.getexif().get(_ORIENTATION, 1) == 1
+            return _PictureFile(content, picture.format, picture.mode, picture.size, is_upright, dpi)
+
+
+def _encode(image: BgrImage, file: _PictureFile) -> tuple[bytes, dict[str, Any]]:
+    """Return a picture's data, and its entries in an image's dictionary."""
+    is_whole = file.is_upright and file.size == (image.shape[1], image.shape[0])
+    if file.kind == "JPEG" and file.mode in ("L", "RGB") and is_whole:
+        return file.content, _describe_jpeg(file.mode == "L")
     is_grey = bool((image[:, :, 0] == image[:, :, 1]).all() and (image[:, :, 1] == image[:, :, 2]).all())
     shown = image[:, :, 0] if is_grey else image
-    if kind in _LOSSY:
+    if file.kind in _LOSSY:
         _, jpeg = cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        return jpeg.tobytes(), _describe_jpeg(is_grey), dpi
+        return jpeg.tobytes(), _describe_jpeg(is_grey)
     is_bilevel = is_grey and not ((shown > 0) & (shown < 255)).any()
     options = [cv2.IMWRITE_PNG_BILEVEL, 1] if is_bilevel else [cv2.IMWRITE_PNG_COMPRESSION, 6]
     _, png = cv2.imencode(".png", np.ascontiguousarray(shown), options)
@@ -186,7 +217,7 @@ def _encode(image: BgrImage, content: bytes | None, index: int) -> tuple[bytes, 
     # A PNG's data is what a PDF calls Flate with the predictors of PNG.
     predictor = {"Predictor": 15, "Colors": colours, "BitsPerComponent": bits, "Columns": image.shape[1]}
     values = {"ColorSpace": "/DeviceGray" if is_grey else "/DeviceRGB", "BitsPerComponent": bits}
-    return _join_png(png.tobytes()), {**values, "Filter": "/FlateDecode", "DecodeParms": predictor}, dpi
+    return _join_png(png.tobytes()), {**values, "Filter": "/FlateDecode", "DecodeParms": predictor}
 
 
 def _describe_jpeg(is_grey: bool) -> dict[str, Any]:
