@@ -76,8 +76,8 @@ class EdgeOcrEngine(OcrEngine):
     @staticmethod
     def get_orientation(input_file: Path, options: Any) -> OrientationConfidence:
         angle = _read(input_file, options, with_page_angle=True).reading.page_angle
-        # By how much the page is to be turned clockwise.
-        return OrientationConfidence(angle=-(angle or 0) % 360, confidence=_CERTAIN)
+        # OCRmyPDF turns the page counter-clockwise by this.
+        return OrientationConfidence(angle=angle or 0, confidence=_CERTAIN)
 
     @staticmethod
     def get_deskew(input_file: Path, options: Any) -> float:

@@ -108,6 +108,11 @@ def check_ray(command: str) -> None:
     assert all(f'"{name}"' in _read(ROOT / script) for name in arguments if name.startswith("--"))
 
 
+def check_ocrmypdf(command: str) -> None:
+    assert "ocrmypdf --plugin examples/ocrmypdf_plugin.py --pdf-renderer sandwich" in command
+    assert '"ocrmypdf_plugin.py"' in _read(ROOT / "tests/cli/test_ocrmypdf_example.py")
+
+
 def check_docker(command: str) -> None:
     # A test of the Dockerfile follows its steps.
     assert command in _read(ROOT / "Dockerfile").splitlines()[0]
@@ -137,6 +142,7 @@ _PARSED: list[tuple[str, str, Callable[[str], None]]] = [
     (r"adb ", "needs a phone", check_adb),
     (r"edge-ocr deploy .*--adb", "needs a Paddle-Lite library, and a phone", parse_command),
     (r"python examples/ray_batch.py ", "starts Ray; tests/cli/test_ray_example.py does", check_ray),
+    (r"ocrmypdf ", "needs OCRmyPDF; tests/cli/test_ocrmypdf_example.py runs it", check_ocrmypdf),
     (r"docker ", "needs Docker", check_docker),
     (r"sed .*/proc/cpuinfo", "needs a Paddle-Lite library, and namespaces", check_workaround),
     (r"\./edge-ocr-lite camera", "needs a camera", check_board_command),
@@ -273,6 +279,8 @@ def clear_outputs(command: str, folder: Path) -> None:
     elif found := re.match(r"edge-ocr keys new (\S+)", command):
         for file in folder.glob(f"{found[1]}.*"):
             file.unlink()
+    elif found := re.search(r"--searchable-pdf (\S+)", command):
+        (folder / found[1]).unlink(missing_ok=True)
     elif found := re.match(r"edge-ocr config get (\S+)", command):
         (folder / f"{found[1]}.yaml").unlink()
 
