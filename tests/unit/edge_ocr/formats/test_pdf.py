@@ -18,6 +18,8 @@ import pytest
 from PIL import Image
 from support.readings import make_box, make_line, make_result
 
+from benchmarks.render_words import OVERSAMPLING, SANS, SERIF, draw_glyphs, find_font, make_text
+from edge_ocr import create_pipeline
 from edge_ocr.core.types import TextLine, Word
 from edge_ocr.errors import InputError, UsageError
 from edge_ocr.formats import SearchablePdf
@@ -369,3 +371,38 @@ def test_file_has_no_faults(tmp_path):
     with pikepdf.open(io.BytesIO(content)) as pdf:
         assert pdf.check_pdf_syntax() == []
     assert len(content) < 12_000
+
+
+def draw_page(lines: int, seed: int) -> tuple[np.ndarray, list[list[tuple[str, float, float]]]]:
+    """Return a white page, and for each line its words with left and right end in pixels."""
+    rng = np.random.default_rng(seed)
+    page, words, y = np.full((60 * lines + 40, 900), 255.0), [], 30
+    for i in range(lines):
+        text = make_text(("latin", "chinese")[i % 2], rng).strip()
+        ink, ends = draw_glyphs(text, find_font((SANS, SERIF)[i // 2 % 2]), 28)
+        first = int(np.nanmin(ends))
+        ink = ink[: ink.shape[0] // OVERSAMPLING * OVERSAMPLING, first : int(np.nanmax(ends))]
+        small = cv2.resize(ink, None, fx=1 / OVERSAMPLING, fy=1 / OVERSAMPLING, interpolation=cv2.INTER_AREA)
+        page[y : y + small.shape[0], 40 : 40 + small.shape[1]] -= small / 255 * 230
+        places = [(word.start(), word.end()) for word in re.finditer(r"\S+", text)]
+        edges = ((np.array(ends) - first) / OVERSAMPLING + 40).tolist()
+        words.append([(text[a:b], edges[a][0], edges[b - 1][1]) for a, b in places])
+        y += 60
+    return page.astype(np.uint8), words
+
+
+def test_words_that_were_read_are_within_half_a_glyph(find_words):
+    page, lines = draw_page(12, 3)
+    (result,) = create_pipeline("OCR", overrides={"Recognition.return_words": "words"}).predict(page)
+    found = find_words(write((result, None)))
+    read = set(result["rec_text"])
+    offsets = []
+    for words in lines:
+        # The recogniser may lose a space, but what it reads right must be in its place.
+        if " ".join(text for text, _, _ in words) in read:
+            for text, left, right in words:
+                offset = min(max(abs(b[0] - left), abs(b[2] - right)) for word, b in found if word == text)
+                offsets.append(offset / ((right - left) / len(text)))
+    assert len(offsets) >= 10
+    assert max(offsets) < 0.5
+    assert float(np.mean(offsets)) < 0.15
