@@ -169,7 +169,9 @@ public class EdgeOcr private constructor(
             val manifest = bundle.manifest
             val charset = bundle.readCharset()
             val models = manifest.models.mapValues { (_, name) -> bundle.checkFile(name) }
-            val settings = options.settingsChange.apply(manifest.settings)
+            val changed = options.settingsChange.apply(manifest.settings)
+            val returnWords = options.returnWords ?: changed.recognition.returnWords
+            val settings = changed.copy(recognition = changed.recognition.copy(returnWords = returnWords))
             val engines = ArrayList<PaddleLiteEngine>()
             try {
                 // Paddle-Lite reports its version only after a network is loaded. Every version can load another

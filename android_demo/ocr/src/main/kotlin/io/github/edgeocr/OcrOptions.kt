@@ -1,5 +1,6 @@
 package io.github.edgeocr
 
+import io.github.edgeocr.core.ReturnWords
 import io.github.edgeocr.core.Settings
 
 /** The cores that Paddle-Lite uses. */
@@ -31,13 +32,15 @@ public fun interface SettingsChange {
 /**
  * How the networks run: on [threads] threads (at least 1) and the cores that [powerMode] selects.
  *
- * If [trust] is set, only bundles that are signed with one of its keys are used.
+ * If [trust] is set, only bundles that are signed with one of its keys are used. [returnWords]: what each line has
+ * besides its text; if it is null, the bundle's setting applies.
  */
 public class OcrOptions @JvmOverloads constructor(
     public val threads: Int = Runtime.getRuntime().availableProcessors().coerceAtMost(USEFUL_THREADS),
     public val powerMode: PowerMode = PowerMode.NO_BIND,
     public val settingsChange: SettingsChange = SettingsChange { it },
     public val trust: Trust? = null,
+    public val returnWords: ReturnWords? = null,
 ) {
     init {
         require(threads >= 1) { "threads is $threads, expected at least 1" }

@@ -6,8 +6,10 @@ import static org.junit.Assert.assertThrows;
 import com.baidu.paddle.lite.FakeRuntime;
 import io.github.edgeocr.core.EdgeOcrException;
 import io.github.edgeocr.core.Reading;
+import io.github.edgeocr.core.ReturnWords;
 import io.github.edgeocr.core.TextLine;
 import io.github.edgeocr.core.UntrustedException;
+import io.github.edgeocr.core.Word;
 import java.io.File;
 import java.util.ArrayList;
 import java.util.List;
@@ -51,6 +53,21 @@ public class JavaCallerTest {
                 texts.add(line.getText());
             }
             assertEquals(bundle.getTexts(), texts);
+        }
+    }
+
+    @Test
+    public void readsWords() throws EdgeOcrException {
+        OcrOptions options = new OcrOptions(2, PowerMode.FULL, settings -> settings, null, ReturnWords.WORDS);
+        try (EdgeOcr ocr = EdgeOcr.open(folder, options)) {
+            for (TextLine line : ocr.recognize(bundle.makeBitmap()).getLines()) {
+                StringBuilder text = new StringBuilder();
+                for (Word word : line.getWords()) {
+                    assertEquals(8, word.getPolygon().length);
+                    text.append(word.getText());
+                }
+                assertEquals(line.getText().replace(" ", ""), text.toString());
+            }
         }
     }
 

@@ -2,6 +2,7 @@ package io.github.edgeocr
 
 import com.baidu.paddle.lite.FakeRuntime
 import com.baidu.paddle.lite.PowerMode.LITE_POWER_LOW
+import io.github.edgeocr.core.ReturnWords
 import io.github.edgeocr.core.BundleException
 import io.github.edgeocr.core.Cancellation
 import io.github.edgeocr.core.EdgeOcrException
@@ -97,6 +98,21 @@ class EdgeOcrTest {
             assertEquals(1.01, ocr.settings.recognition.textScore, 0.0)
             assertEquals(emptyList<Any>(), ocr.recognize(bundle.makeBitmap()).lines)
         }
+    }
+
+    @Test
+    fun `words are returned if the options or else the bundle say so`() {
+        fun count(wanted: ReturnWords?) = open(OcrOptions(returnWords = wanted)).use { ocr ->
+            val words = ocr.recognize(bundle.image).lines.map { it.words }
+            words.sumOf { it?.size ?: -1 } to words.sumOf { line -> line.orEmpty().sumOf { it.characters.size } }
+        }
+        val none = -bundle.texts.size to 0
+        assertEquals(none, count(null))
+        val (words, noCharacters) = count(ReturnWords.WORDS)
+        assertTrue(words >= bundle.texts.size && noCharacters == 0)
+        bundle.manifest.getJSONObject("settings").getJSONObject("recognition").put("return_words", "chars")
+        assertEquals(words to bundle.texts.sumOf { it.replace(" ", "").length }, count(null))
+        assertEquals(none, count(ReturnWords.NONE))
     }
 
     @Test

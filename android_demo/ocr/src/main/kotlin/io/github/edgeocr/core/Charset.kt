@@ -1,5 +1,22 @@
 package io.github.edgeocr.core
 
+/**
+ * A line's [text], its [score] (mean probability of the characters, in 0..1; 0.0 without any), and where its characters
+ * are among the time [steps].
+ *
+ * [pieces]: text of each character, in the order of the steps; followed by a space if one was added. [scores]: in 0..1.
+ * [starts]: first step of each character. [ends]: the step after its last one.
+ */
+public class DecodedText internal constructor(
+    public val text: String,
+    public val score: Double,
+    internal val pieces: List<String>,
+    internal val scores: FloatArray,
+    internal val starts: IntArray,
+    internal val ends: IntArray,
+    internal val steps: Int,
+)
+
 /** The text of each class of the recogniser; [blankIndex] is the CTC blank. */
 public class Charset(private val classes: List<String>, private val blankIndex: Int) {
     /** How many classes there are. */
@@ -16,11 +33,11 @@ public class Charset(private val classes: List<String>, private val blankIndex: 
      */
     @JvmOverloads
     public fun decode(probs: FloatArray, start: Int, steps: Int, spaceWeight: Float = 1f): DecodedText {
-        val text = StringBuilder()
-        var sum = 0.0
-        var count = 0
+        val pieces = ArrayList<String>()
+        val scores = FloatArray(steps)
+        val starts = IntArray(steps)
+        val ends = IntArray(steps)
         var previous = blankIndex
-        var last = ""
         var spaced = false
         for (step in 0 until steps) {
             val row = start + step * size
@@ -35,17 +52,24 @@ public class Charset(private val classes: List<String>, private val blankIndex: 
             }
             if (best == blankIndex) {
                 spaced = spaced || (space >= 0 && spaceWeight * probs[row + space] > bestProb)
-            } else if (best != previous) {
-                if (spaced && last.isNotBlank() && classes[best].isNotBlank()) text.append(' ')
-                spaced = false
-                last = classes[best]
-                text.append(last)
-                sum += bestProb
-                count++
+            } else {
+                if (best != previous) {
+                    val last = pieces.lastOrNull()
+                    val isBetween = !last.isNullOrBlank() && classes[best].isNotBlank()
+                    if (spaced && isBetween) pieces[pieces.lastIndex] = "$last "
+                    spaced = false
+                    scores[pieces.size] = bestProb
+                    starts[pieces.size] = step
+                    pieces += classes[best]
+                }
+                ends[pieces.lastIndex] = step + 1
             }
             previous = best
         }
-        return DecodedText(text.toString(), if (count == 0) 0.0 else sum / count)
+        val count = pieces.size
+        val score = if (count == 0) 0.0 else (0 until count).sumOf { scores[it].toDouble() } / count
+        val text = pieces.joinToString("")
+        return DecodedText(text, score, pieces, scores.copyOf(count), starts.copyOf(count), ends.copyOf(count), steps)
     }
 
     public companion object {

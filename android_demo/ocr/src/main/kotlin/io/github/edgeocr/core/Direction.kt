@@ -19,7 +19,11 @@ private val MIRRORED = "()[]{}<>«»‹›".zip(")(][}{><»«›‹") { from, to
  *
  * Numbers and words of left-to-right letters keep their order; brackets around right-to-left text are mirrored.
  */
-internal fun orderLogically(text: String): String {
-    if (!HAS_RTL.containsMatchIn(text)) return text
-    return PIECES.findAll(text).map { it.value }.toList().asReversed().joinToString("") { MIRRORED[it] ?: it }
+internal fun orderLogically(text: String): String = splitLogically(text).joinToString("") { it.value }
+
+/** The pieces of a line in the order of [orderLogically], each with its index in [text]. */
+internal fun splitLogically(text: String): List<IndexedValue<String>> {
+    if (!HAS_RTL.containsMatchIn(text)) return listOf(IndexedValue(0, text))
+    val pieces = PIECES.findAll(text).map { IndexedValue(it.range.first, MIRRORED[it.value] ?: it.value) }
+    return pieces.toList().asReversed()
 }

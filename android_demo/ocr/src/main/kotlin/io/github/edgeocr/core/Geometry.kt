@@ -331,7 +331,7 @@ private val CUBIC_WEIGHTS = FloatArray(4 * PLACES).also { weights ->
 }
 
 /** The mapping from the pixels of an upright rectangle of [width] × [height] to those of a [quad] (8 floats). */
-private class Perspective(quad: FloatArray, private val width: Int, private val height: Int) {
+internal class Perspective(quad: FloatArray, private val width: Int, private val height: Int) {
     private val perColumn: DoubleArray
     private val perRow: DoubleArray
     private val origin = doubleArrayOf(quad[0].toDouble(), quad[1].toDouble(), 1.0)
@@ -349,6 +349,15 @@ private class Perspective(quad: FloatArray, private val width: Int, private val 
         val h = if (area == 0.0) 0.0 else (dx1 * bendY - bendX * dy1) / area
         perColumn = doubleArrayOf((x[1] - x[0] + g * x[1]) / width, (y[1] - y[0] + g * y[1]) / width, g / width)
         perRow = doubleArrayOf((x[3] - x[0] + h * x[3]) / height, (y[3] - y[0] + h * y[3]) / height, h / height)
+    }
+
+    /** Where a point of the rectangle is. */
+    fun map(x: Double, y: Double): Pair<Double, Double> {
+        val depth = perColumn[2] * x + perRow[2] * y + origin[2]
+        return Pair(
+            (perColumn[0] * x + perRow[0] * y + origin[0]) / depth,
+            (perColumn[1] * x + perRow[1] * y + origin[1]) / depth,
+        )
     }
 
     /** The rectangle's pixels, bicubic; beyond the image's edge, its outermost pixels are repeated. */

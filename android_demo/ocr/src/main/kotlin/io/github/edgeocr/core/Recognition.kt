@@ -9,7 +9,7 @@ internal class Part(val line: BgrImage, val beforeSpace: Boolean)
 /** Cuts a line that is wider than `maxWidth` at gaps between characters. Any other line is a single part. */
 internal fun cutLine(line: BgrImage, settings: RecognitionSettings): List<Part> {
     if (line.width <= settings.maxWidth) return listOf(Part(line, false))
-    val ink = measureInk(line)
+    val ink = measureColumns(line, 0, line.height)
     val count = (line.width + settings.partWidth - 1) / settings.partWidth
     val parts = ArrayList<Part>(count)
     var start = 0
@@ -24,21 +24,6 @@ internal fun cutLine(line: BgrImage, settings: RecognitionSettings): List<Part> 
     return parts
 }
 
-/** The range of values in each column, 0..255: small between characters. */
-private fun measureInk(line: BgrImage): IntArray {
-    // One row: the values of each column and channel.
-    val stride = 3 * line.width
-    val least = IntArray(stride) { 255 }
-    val most = IntArray(stride)
-    for (i in line.pixels.indices) {
-        val value = line.pixels[i].toInt() and 0xFF
-        val place = i % stride
-        least[place] = min(least[place], value)
-        most[place] = max(most[place], value)
-    }
-    return IntArray(line.width) { x -> (3 * x until 3 * x + 3).maxOf { most[it] - least[it] } }
-}
-
 /** The first longest run of columns within [reach] whose ink is at most [range] above the minimum. */
 private fun findGap(ink: IntArray, reach: IntRange, range: Int): IntRange {
     val most = reach.minOf { ink[it] } + range
@@ -51,8 +36,8 @@ private fun findGap(ink: IntArray, reach: IntRange, range: Int): IntRange {
     return longest
 }
 
-/** Text and score of a line from the [readings] of its [parts]. The score is the mean over the characters. */
-internal fun joinReadings(parts: List<Part>, readings: List<DecodedText>): DecodedText {
+/** What was read in a line from the [readings] of its [parts]. The score is the mean over the characters. */
+internal fun joinReadings(parts: List<Part>, readings: List<LineText>): LineText {
     val text = StringBuilder()
     var total = 0.0
     var count = 0
@@ -66,7 +51,14 @@ internal fun joinReadings(parts: List<Part>, readings: List<DecodedText>): Decod
         count += length
         beforeSpace = part.beforeSpace
     }
-    return DecodedText(text.toString(), total / max(count, 1))
+    val lefts = parts.runningFold(0) { left, part -> left + part.line.width }
+    val spans = readings.mapNotNull { it.spans }
+    return LineText(
+        text.toString(),
+        total / max(count, 1),
+        if (spans.isEmpty()) null else joinSpans(spans, lefts, parts.map { it.beforeSpace }),
+        Size(parts[0].line.height, lefts.last()),
+    )
 }
 
 /** Whether there is a character and it is ASCII and not a space. */
@@ -112,23 +104,27 @@ public class TextRecognizer(
     internal val settings: RecognitionSettings,
 ) {
     /**
-     * Returns text and score of each crop, in the given order. [beforeBatch] may throw to stop. The first character
-     * of a text is the one that is read first.
+     * Returns what was read in each crop, in the given order; with [locate], also where the characters are.
+     * [beforeBatch] may throw to stop. The first character of a text is the one that is read first.
      *
      * Throws [BundleException] if the network does not return N × T × classes.
      */
-    public fun recognize(crops: List<BgrImage>, beforeBatch: () -> Unit = {}): List<DecodedText> {
+    internal fun recognize(
+        crops: List<BgrImage>,
+        locate: Boolean = false,
+        beforeBatch: () -> Unit = {},
+    ): List<LineText> {
         val cuts = crops.map { cutLine(resizeLine(it, settings.imageHeight), settings) }
-        val readings = read(cuts.flatten().map { it.line }, beforeBatch).iterator()
+        val readings = read(cuts.flatten().map { it.line }, locate, beforeBatch).iterator()
         return cuts.map { parts ->
             val line = joinReadings(parts, List(parts.size) { readings.next() })
             if (settings.isRightToLeft) line.copy(text = orderLogically(line.text)) else line
         }
     }
 
-    private fun read(lines: List<BgrImage>, beforeBatch: () -> Unit): List<DecodedText> {
+    private fun read(lines: List<BgrImage>, locate: Boolean, beforeBatch: () -> Unit): List<LineText> {
         val widths = lines.map { planWidth(it.width, settings) }
-        val readings = MutableList(lines.size) { DecodedText("", 0.0) }
+        val readings = MutableList(lines.size) { LineText("", 0.0) }
         for (batch in planBatches(widths, settings.batchSize)) {
             beforeBatch()
             val probs = engine.run(
@@ -141,7 +137,10 @@ public class TextRecognizer(
             }
             val steps = probs.shape[1]
             batch.forEachIndexed { i, line ->
-                readings[line] = charset.decode(probs.data, i * steps * charset.size, steps, settings.spaceWeight)
+                val decoded =
+                    charset.decode(probs.data, i * steps * charset.size, steps, settings.spaceWeight)
+                val spans = if (locate) findSpans(decoded, lines[line], widths[line], settings.words) else null
+                readings[line] = LineText(decoded.text, decoded.score, spans)
             }
         }
         return readings

@@ -161,6 +161,23 @@ public data class RecognitionSettings(
     val cutRange: Int,
     /** Width from which a gap between Latin letters is a space, as a share of the height. */
     val spaceRatio: Double,
+    /** What each line has besides its text. */
+    val returnWords: ReturnWords,
+    /** Whether a word is a run of Chinese or Japanese characters; otherwise each of them is one. */
+    val joinsCjk: Boolean,
+    val words: WordSettings,
+)
+
+/** Where the characters of a line are. */
+public data class WordSettings(
+    /** A column has ink if its range of values exceeds the emptiest one's by this share of the largest difference. */
+    val inkShare: Double,
+    /** Ranges that differ by less (of 255) do not tell ink from background. */
+    val leastInk: Int,
+    /** What a cut at a character costs more than one half way to its neighbour, as a share of the largest range. */
+    val cutPull: Double,
+    /** How far the ink of a character is from the middle of its time steps, in heights of the line. */
+    val reach: Double,
 )
 
 /** Input shape and thresholds of the classifier that finds upside-down lines. */
@@ -212,7 +229,11 @@ public data class Settings(
             readBorder(constants.getFields("border")),
             readWindows(constants.getFields("windows")),
             readGeometry(constants.getFields("geometry")),
-            readRecognition(settings.getFields("recognition"), constants.getFields("recognition")),
+            readRecognition(
+                settings.getFields("recognition"),
+                constants.getFields("recognition"),
+                constants.getFields("words"),
+            ),
             readOrientation(settings.getFields("orientation"), constants.getFields("orientation")),
             readPageOrientation(settings.getFields("page_orientation"), constants.getFields("page_orientation")),
         )
@@ -281,7 +302,7 @@ public data class Settings(
         private fun readSlopes(constants: JsonFields) =
             Slopes(constants.getDouble("least"), constants.getDouble("most"))
 
-        fun readRecognition(settings: JsonFields, constants: JsonFields) = RecognitionSettings(
+        fun readRecognition(settings: JsonFields, constants: JsonFields, words: JsonFields) = RecognitionSettings(
             imageHeight = settings.getInt("image_height"),
             minWidth = settings.getInt("min_width"),
             batchSize = settings.getInt("batch_size"),
@@ -296,6 +317,16 @@ public data class Settings(
             cutReach = constants.getInt("cut_reach"),
             cutRange = constants.getInt("cut_range"),
             spaceRatio = constants.getDouble("space_ratio"),
+            returnWords = settings.get("return_words", "none, words or chars") { name ->
+                ReturnWords.entries.find { it.name.lowercase() == name }
+            },
+            joinsCjk = settings.get("cjk_words", "character or run") { mapOf("character" to false, "run" to true)[it] },
+            words = WordSettings(
+                inkShare = words.getDouble("ink_share"),
+                leastInk = words.getInt("least_ink"),
+                cutPull = words.getDouble("cut_pull"),
+                reach = words.getDouble("reach"),
+            ),
         )
 
         fun readOrientation(settings: JsonFields, constants: JsonFields) = OrientationSettings(

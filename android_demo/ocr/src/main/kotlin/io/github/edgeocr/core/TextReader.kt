@@ -11,16 +11,21 @@ public class TextReader @JvmOverloads constructor(
     private val pageClassifier: PageClassifier? = null,
 ) {
     /**
-     * Detects and reads. Leaves out lines whose score is below `textScore`. Without text, there are no lines.
+     * Detects and reads. Leaves out lines whose score is below `textScore`. Without text, there are no lines. The lines
+     * have words if [returnWords], by default as in the settings, says so.
      *
      * Throws [CancellationException] soon after [cancellation] asks for it, [BundleException] if a network does not
      * match the manifest.
      */
     @JvmOverloads
-    public fun read(image: BgrImage, cancellation: Cancellation = Cancellation { false }): Reading {
+    public fun read(
+        image: BgrImage,
+        cancellation: Cancellation = Cancellation { false },
+        returnWords: ReturnWords = recognizer.settings.returnWords,
+    ): Reading {
         val timings = LinkedHashMap<String, Double>()
         val least = recognizer.settings.textScore
-        val (turns, all) = readPage(image, timings, cancellation)
+        val (turns, all) = readPage(image, timings, cancellation, returnWords)
         val lines = all.filter { it.text.isNotEmpty() && it.recScore >= least }
         return Reading(lines, timings, if (pageClassifier == null) null else QUARTER * turns)
     }
@@ -30,18 +35,19 @@ public class TextReader @JvmOverloads constructor(
         image: BgrImage,
         timings: MutableMap<String, Double>,
         cancellation: Cancellation,
-    ): List<TextLine> = readPage(image, timings, cancellation).second
+    ): List<TextLine> = readPage(image, timings, cancellation, ReturnWords.NONE).second
 
     private fun readPage(
         image: BgrImage,
         timings: MutableMap<String, Double>,
         cancellation: Cancellation,
+        returnWords: ReturnWords,
     ): Pair<Int, List<TextLine>> {
         val goOn = { if (cancellation.isCancelled()) throw CancellationException("the reading was cancelled") }
         goOn()
         val page = findPage(image, timings, goOn)
         goOn()
-        return page.turns to readLines(page, Size(image.height, image.width), timings, goOn)
+        return page.turns to readLines(page, Size(image.height, image.width), timings, goOn, returnWords)
     }
 
     /** A picture with its page upright and a border ([framed]), the quarter turns that took, and its boxes. */
@@ -74,7 +80,7 @@ public class TextReader @JvmOverloads constructor(
         val polygons = page.boxes.map { it.polygon }.sortedByDescending { measureLine(it).length }
             .take(settings.pageOrientation.probeLines)
         val crops = polygons.map { cropPolygon(page.framed, it, settings.geometry) }
-        val readings = recognizer.recognize(crops + crops.map { it.turnAround() }, goOn)
+        val readings = recognizer.recognize(crops + crops.map { it.turnAround() }, beforeBatch = goOn)
         val lines = polygons.indices.map { BothWays(polygons[it], readings[it].score, readings[it + crops.size].score) }
         return chooseTurns(lines, recognizer.settings.textScore, settings)
     }
@@ -84,36 +90,60 @@ public class TextReader @JvmOverloads constructor(
         imageSize: Size,
         timings: MutableMap<String, Double>,
         goOn: () -> Unit,
+        returnWords: ReturnWords,
     ): List<TextLine> {
+        val locate = returnWords != ReturnWords.NONE
         val framed = page.framed
         val boxes = page.boxes
         val crops = timings.time("crop") {
             boxes.map { cropPolygon(framed, it.polygon, settings.geometry) }.toMutableList()
         }
+        val isTurned = BooleanArray(boxes.size)
         // Without a classifier, only vertical lines were turned.
         var turned = boxes.indices.filter { isVertical(measureSides(boxes[it].polygon), settings.geometry) }
         var unsure = emptyList<Int>()
         if (classifier != null) {
             timings.time("orientation") {
                 val found = classifier.findTurned(crops, recognizer.settings.batchSize, goOn)
-                for (i in found.turned) crops[i] = crops[i].turnAround()
+                for (i in found.turned) {
+                    crops[i] = crops[i].turnAround()
+                    isTurned[i] = true
+                }
                 turned = found.turned
                 unsure = found.unsure
             }
         }
         val readings = timings.time("recognition") {
-            val read = recognizer.recognize(crops, goOn).toMutableList()
+            val read = recognizer.recognize(crops, locate, goOn).toMutableList()
             val again = unsure + turned.filter { read[it].score < settings.orientation.unsureScore }
-            again.zip(recognizer.recognize(again.map { crops[it].turnAround() }, goOn)) { i, other ->
-                if (other.score > read[i].score + settings.orientation.turnedScoreMargin) read[i] = other
+            again.zip(recognizer.recognize(again.map { crops[it].turnAround() }, locate, goOn)) { i, other ->
+                if (other.score > read[i].score + settings.orientation.turnedScoreMargin) {
+                    read[i] = other
+                    isTurned[i] = !isTurned[i]
+                }
             }
             read
         }
         val border = planBorder(imageSize.height, imageSize.width, settings.border)
         val uprightSize = if (page.turns % 2 == 0) imageSize else Size(imageSize.width, imageSize.height)
-        return boxes.zip(readings) { box, reading ->
+        val move = { polygon: FloatArray ->
+            val moved = FloatArray(8) {
+                val side = if (it % 2 == 0) uprightSize.width else uprightSize.height
+                (polygon[it] - border).coerceIn(0f, side.toFloat())
+            }
+            turnBack(moved, page.turns, imageSize)
+        }
+        return boxes.indices.map { i ->
+            val (box, reading) = boxes[i] to readings[i]
+            val words = if (locate) {
+                val isVertical = isVertical(measureSides(box.polygon), settings.geometry)
+                val crop = PlacedCrop(box.polygon, isVertical, isTurned[i])
+                placeWords(reading, recognizer.settings, crop, move, returnWords == ReturnWords.CHARS)
+            } else {
+                null
+            }
             val polygon = roundCorners(uprightSize) { box.polygon[it].toDouble() - border }
-            TextLine(turnBack(polygon, page.turns, imageSize), box.detScore, reading.text, reading.score)
+            TextLine(turnBack(polygon, page.turns, imageSize), box.detScore, reading.text, reading.score, words)
         }
     }
 

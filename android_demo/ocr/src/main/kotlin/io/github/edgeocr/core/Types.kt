@@ -12,16 +12,44 @@ package io.github.edgeocr.core
  */
 public class TextBox(public val polygon: FloatArray, public val detScore: Double)
 
+/** One character of a word. [polygon]: 8 floats, as above. [score]: its probability, in 0..1. */
+public class Character(public val text: String, public val score: Double, public val polygon: FloatArray)
+
+/**
+ * A word of a line. [polygon]: 8 floats, as above. [score]: mean probability of its characters, in 0..1.
+ *
+ * [characters]: in the order in which they are read; empty unless requested.
+ */
+public class Word(
+    public val text: String,
+    public val score: Double,
+    public val polygon: FloatArray,
+    public val characters: List<Character>,
+)
+
+/** What each line has besides its text. */
+public enum class ReturnWords {
+    NONE,
+
+    /** Words. */
+    WORDS,
+
+    /** Words and their characters. */
+    CHARS,
+}
+
 /**
  * One line that was detected and read.
  *
- * [polygon]: 8 floats, as above. [recScore]: mean probability of the characters, in 0..1.
+ * [polygon]: 8 floats, as above. [recScore]: mean probability of the characters, in 0..1. [words]: in the order in
+ * which they are read; null unless requested.
  */
-public class TextLine(
+public class TextLine @JvmOverloads constructor(
     public val polygon: FloatArray,
     public val detScore: Double,
     public val text: String,
     public val recScore: Double,
+    public val words: List<Word>? = null,
 )
 
 /**
@@ -36,9 +64,6 @@ public class Reading @JvmOverloads constructor(
     public val timingsMs: Map<String, Double>,
     public val pageAngle: Int? = null,
 )
-
-/** A text and the mean probability of its characters, in 0..1; "" and 0.0 if nothing was read. */
-public data class DecodedText(val text: String, val score: Double)
 
 /** An array of floats in row-major order. Images are N × C × H × W. */
 public class Tensor(public val shape: IntArray, public val data: FloatArray) {

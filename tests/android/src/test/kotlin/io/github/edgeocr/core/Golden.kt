@@ -79,6 +79,8 @@ fun JSONArray.elements(): List<Any> = List(length()) { get(it) }
 
 fun JSONObject.items(key: String): List<JSONObject> = getJSONArray(key).elements().map { it as JSONObject }
 
+fun JSONArray.numbers(): DoubleArray = elements().map { (it as Number).toDouble() }.toDoubleArray()
+
 /** The rows of a list of lists of numbers, one after the other. */
 fun JSONArray.rows(): FloatArray =
     elements().flatMap { row -> (row as JSONArray).elements().map { (it as Number).toFloat() } }.toFloatArray()

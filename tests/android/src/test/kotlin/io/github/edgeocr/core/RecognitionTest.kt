@@ -4,6 +4,7 @@ import org.json.JSONArray
 import org.json.JSONObject
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertNotEquals
+import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 
 class RecognitionTest {
@@ -71,14 +72,15 @@ class RecognitionTest {
         }
     }
 
-    private fun join(vararg pieces: Triple<String, Double, Boolean>): DecodedText {
+    private fun join(vararg pieces: Triple<String, Double, Boolean>): LineText {
         val line = BgrImage(1, 1, ByteArray(3))
-        return joinReadings(pieces.map { Part(line, it.third) }, pieces.map { DecodedText(it.first, it.second) })
+        return joinReadings(pieces.map { Part(line, it.third) }, pieces.map { LineText(it.first, it.second) })
     }
 
     @Test
     fun `a character outside the basic plane counts once and takes no space`() {
-        assertEquals(DecodedText("𠮷𠮷a", 0.5), join(Triple("𠮷𠮷", 0.25, true), Triple("a", 1.0, false)))
+        val joined = join(Triple("𠮷𠮷", 0.25, true), Triple("a", 1.0, false))
+        assertEquals("𠮷𠮷a" to 0.5, joined.text to joined.score)
     }
 
     @Test
@@ -96,8 +98,14 @@ class RecognitionTest {
             val probs = if (widths.size == 1) floatArrayOf(0f, 0.5f, 0f) else floatArrayOf(0f, 0f, 0.75f)
             Tensor(intArrayOf(1, 1, 3), probs)
         }
-        val texts = TextRecognizer(engine, Charset(listOf("", "a", "b"), 0), settings).recognize(listOf(line, narrow))
-        assertEquals(listOf(DecodedText("b b", 0.75), DecodedText("a", 0.5)), texts)
+        val recognizer = TextRecognizer(engine, Charset(listOf("", "a", "b"), 0), settings)
+        val readings = recognizer.recognize(listOf(line, narrow), locate = true)
+        assertEquals(listOf("b b" to 0.75, "a" to 0.5), readings.map { it.text to it.score })
+        assertEquals(listOf(Size(48, 3300), Size(48, 100)), readings.map { it.size })
+        // In the middle of each part, but for the gaps between strokes.
+        val spans = readings[0].spans!!
+        assertEquals(listOf(true, false), spans.beforeSpace)
+        spans.lefts.zip(listOf(0.0, 1550.0)) { left, start -> assertTrue(left in start..start + 900, "$left") }
         assertEquals(listOf(320, 1600, 1792), widths)
     }
 }

@@ -79,11 +79,11 @@ class TextReaderTest {
         val case = cases.first { it.getString("name") == "sign" }
         val image = GoldenFiles.readView(case)
         var asked = 0
-        openReader(case).read(image) { asked++; false }
+        openReader(case).read(image, { asked++; false })
         assertTrue(asked > 5)
         for (step in 0 until asked) {
             var left = step
-            assertThrows(CancellationException::class.java) { openReader(case).read(image) { left-- == 0 } }
+            assertThrows(CancellationException::class.java) { openReader(case).read(image, { left-- == 0 }) }
         }
     }
 
@@ -98,7 +98,7 @@ class TextReaderTest {
             var runs = 0
             val replay = ReplayEngine(case, "det", maps)
             val reader = openReader(case, det = { runs++; replay.run(it) })
-            assertThrows(CancellationException::class.java) { reader.read(image) { runs == last } }
+            assertThrows(CancellationException::class.java) { reader.read(image, { runs == last }) }
             assertEquals(last, runs)
         }
     }
