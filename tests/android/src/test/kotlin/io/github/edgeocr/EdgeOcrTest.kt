@@ -2,11 +2,11 @@ package io.github.edgeocr
 
 import com.baidu.paddle.lite.FakeRuntime
 import com.baidu.paddle.lite.PowerMode.LITE_POWER_LOW
-import io.github.edgeocr.core.ReturnWords
 import io.github.edgeocr.core.BundleException
 import io.github.edgeocr.core.Cancellation
 import io.github.edgeocr.core.EdgeOcrException
 import io.github.edgeocr.core.GoldenFiles
+import io.github.edgeocr.core.ReturnWords
 import org.json.JSONObject
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse

@@ -51,7 +51,8 @@ internal class LiveActivity : Activity(), Camera.Listener {
         mend = findViewById(R.id.live_mend)
         toggle = findViewById(R.id.live_toggle)
         copy = findViewById(R.id.live_copy)
-        overlay.onLineTapped = { copyText(this, it.text) }
+        overlay.showsWords = false
+        overlay.onTextTapped = { copyText(this, it) }
         toggle.setOnClickListener { if (isStopped) start() else stop() }
         copy.setOnClickListener { shot?.let { copyText(this, it.reading.toText()) } }
         isAsked = savedInstanceState?.getBoolean(IS_ASKED) ?: false

@@ -39,7 +39,7 @@ class MainActivity : Activity() {
         showScreen(R.layout.main, hasBack = false)
         overlay = findViewById(R.id.overlay)
         overlay.showsTexts = savedInstanceState?.getBoolean(SHOWS_TEXTS) ?: true
-        overlay.onLineTapped = ::copyLine
+        overlay.onTextTapped = { copyText(this, it) }
         list = LineList()
         findViewById<ListView>(R.id.lines).apply {
             adapter = list

@@ -79,5 +79,6 @@ internal class OcrWorker(private val open: (OcrOptions) -> EdgeOcr, private val 
     }
 
     private fun OcrOptions.isSameAs(other: OcrOptions) =
-        threads == other.threads && powerMode == other.powerMode && settingsChange == other.settingsChange
+        threads == other.threads && powerMode == other.powerMode && settingsChange == other.settingsChange &&
+            returnWords == other.returnWords
 }

@@ -13,10 +13,13 @@ import android.view.View
 import io.github.edgeocr.core.TextLine
 import kotlin.math.hypot
 
-/** A picture, scaled to fit, with the boxes and texts of its lines on top. */
+/** A picture, scaled to fit, with the boxes and texts of its lines and the outlines of their words on top. */
 internal class OverlayView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
-    /** Receives the line that was tapped. */
-    var onLineTapped: (TextLine) -> Unit = {}
+    /** Receives the text of the word that was tapped; of its line the second time, or if the line has no words. */
+    var onTextTapped: (String) -> Unit = {}
+
+    /** Whether words are outlined and can be tapped. */
+    var showsWords = true
 
     /** Whether texts are drawn over the picture; boxes always are. */
     var showsTexts = true
@@ -29,8 +32,11 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
     private var lines = emptyList<TextLine>()
     private val imageArea = RectF()
     private val shownArea = RectF()
-    private var boxes = emptyList<Box>()
-    private var tapped: TextLine? = null
+    private var boxes = emptyList<LineBox>()
+    private var tapped: Box? = null
+
+    /** The polygon of the line or word that was tapped last. */
+    private var selected: FloatArray? = null
 
     private val density = resources.displayMetrics.density
     private val imagePaint = Paint(Paint.FILTER_BITMAP_FLAG)
@@ -39,6 +45,11 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
         strokeWidth = BOX_DP * density
         color = context.getColor(R.color.box)
     }
+    private val wordPaint = Paint(boxPaint).apply {
+        strokeWidth = WORD_DP * density
+        alpha = WORD_ALPHA
+    }
+    private val selectionPaint = Paint(Paint.ANTI_ALIAS_FLAG).apply { color = context.getColor(R.color.selection) }
     private val paperPaint = Paint(Paint.ANTI_ALIAS_FLAG).apply { color = context.getColor(R.color.paper) }
 
     // Linear, so that stretched letters are as wide as measured.
@@ -65,7 +76,10 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
         val view = RectF(0f, 0f, width.toFloat(), height.toFloat())
         val toView = Matrix()
         boxes = if (toView.setRectToRect(imageArea, view, Matrix.ScaleToFit.CENTER)) {
-            lines.map { Box(it, toView) }
+            lines.map { line ->
+                val words = line.words.orEmpty().filter { showsWords }.map { Box(it.text, it.polygon, toView) }
+                LineBox(Box(line.text, line.polygon, toView), words)
+            }
         } else {
             emptyList()
         }
@@ -75,12 +89,14 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
 
     override fun onDraw(canvas: Canvas) {
         bitmap?.let { canvas.drawBitmap(it, null, shownArea, imagePaint) }
-        for (box in boxes) {
+        for ((line, words) in boxes) {
             if (showsTexts) {
-                canvas.drawPath(box.outline, paperPaint)
-                drawText(canvas, box)
+                canvas.drawPath(line.outline, paperPaint)
+                drawText(canvas, line)
             }
-            canvas.drawPath(box.outline, boxPaint)
+            for (word in words) canvas.drawPath(word.outline, wordPaint)
+            canvas.drawPath(line.outline, boxPaint)
+            for (box in words + line) if (box.polygon === selected) canvas.drawPath(box.outline, selectionPaint)
         }
     }
 
@@ -89,16 +105,16 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
         canvas.concat(box.toView)
         textPaint.textSize = TEXT_SHARE * box.height
         textPaint.textScaleX = 1f
-        textPaint.textScaleX = LENGTH_SHARE * box.width / textPaint.measureText(box.line.text)
-        canvas.drawText(box.line.text, (1 - LENGTH_SHARE) / 2 * box.width, BASELINE_SHARE * box.height, textPaint)
+        textPaint.textScaleX = LENGTH_SHARE * box.width / textPaint.measureText(box.text)
+        canvas.drawText(box.text, (1 - LENGTH_SHARE) / 2 * box.width, BASELINE_SHARE * box.height, textPaint)
         canvas.restore()
     }
 
     override fun onTouchEvent(event: MotionEvent): Boolean {
         when (event.actionMasked) {
-            MotionEvent.ACTION_DOWN -> return findLine(event.x, event.y) != null
+            MotionEvent.ACTION_DOWN -> return findBox(event.x, event.y) != null
             MotionEvent.ACTION_UP -> {
-                tapped = findLine(event.x, event.y)
+                tapped = findBox(event.x, event.y)
                 performClick()
             }
         }
@@ -107,21 +123,31 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
 
     override fun performClick(): Boolean {
         super.performClick()
-        tapped?.let(onLineTapped)
+        tapped?.let { box ->
+            selected = box.polygon
+            invalidate()
+            onTextTapped(box.text)
+        }
         tapped = null
         return true
     }
 
-    /** The line at a point, or the nearest one within the reach of a finger. */
-    private fun findLine(x: Float, y: Float): TextLine? =
-        boxes.minByOrNull { it.measureDistance(x, y) }?.takeIf { it.measureDistance(x, y) <= FINGER_DP * density }?.line
+    /** The word at a point, or its line if the word is selected; the nearest one within the reach of a finger. */
+    private fun findBox(x: Float, y: Float): Box? {
+        val (line, words) = boxes.minByOrNull { it.line.measureDistance(x, y) } ?: return null
+        if (line.measureDistance(x, y) > FINGER_DP * density) return null
+        val word = words.minByOrNull { it.measureDistance(x, y) }
+        return if (word == null || word.polygon === selected) line else word
+    }
 
-    /** A line in coordinates of the view. */
-    private class Box(val line: TextLine, imageToView: Matrix) {
-        private val corners = FloatArray(8).also { imageToView.mapPoints(it, line.polygon) }
+    private data class LineBox(val line: Box, val words: List<Box>)
+
+    /** A line or a word in coordinates of the view; [polygon] is in those of the picture. */
+    private class Box(val text: String, val polygon: FloatArray, imageToView: Matrix) {
+        private val corners = FloatArray(8).also { imageToView.mapPoints(it, polygon) }
 
         // Boxes taller than wide are read from top to bottom: the first corner is the top right one.
-        private val turn = if (line.text.length > 1 && measureSide(0, 3) > measureSide(0, 1)) 1 else 0
+        private val turn = if (text.length > 1 && measureSide(0, 3) > measureSide(0, 1)) 1 else 0
         val width = measureSide(turn, turn + 1)
         val height = measureSide(turn, turn + 3)
 
@@ -163,6 +189,8 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
 
     private companion object {
         const val BOX_DP = 2f
+        const val WORD_DP = 1f
+        const val WORD_ALPHA = 160
 
         /** How far from a line a tap may be. */
         const val FINGER_DP = 16f

@@ -4,6 +4,7 @@ import android.content.Context
 import io.github.edgeocr.OcrOptions
 import io.github.edgeocr.PowerMode
 import io.github.edgeocr.SettingsChange
+import io.github.edgeocr.core.ReturnWords
 import io.github.edgeocr.core.Settings
 
 /** A number in [range] that the user may set. The ranges of the bundle's settings are those of edge_ocr/config.py. */
@@ -57,6 +58,7 @@ internal class Preferences(context: Context) {
             powerMode ?: own.powerMode,
             // A data class, so that options with the same values are equal.
             Overrides(NumberSetting.entries.filter { it != NumberSetting.THREADS }.associateWith(::get)),
+            returnWords = ReturnWords.WORDS,
         )
     }
 

@@ -9,6 +9,7 @@ import android.os.TransactionTooLargeException
 import android.widget.Toast
 import io.github.edgeocr.core.Reading
 import io.github.edgeocr.core.TextLine
+import io.github.edgeocr.core.Word
 import org.json.JSONArray
 import org.json.JSONObject
 
@@ -27,20 +28,40 @@ internal fun Reading.toJson(width: Int, height: Int): JSONObject = JSONObject()
     .put("dt_scores", JSONArray(lines.map { it.detScore }))
     .put("rec_text", JSONArray(lines.map { it.text }))
     .put("rec_score", JSONArray(lines.map { it.recScore }))
-    .apply { pageAngle?.let { put("page_angle", it) } }
+    .apply {
+        pageAngle?.let { put("page_angle", it) }
+        if (lines.any { it.words != null }) putWords(this, lines.map { it.words.orEmpty() })
+    }
+
+private fun putWords(json: JSONObject, lines: List<List<Word>>) {
+    fun put(key: String, describe: (Word) -> Any) =
+        json.put(key, JSONArray(lines.map { words -> JSONArray(words.map(describe)) }))
+
+    fun round(word: Word) = word.polygon.map { Math.rint(it.toDouble()).toInt() }
+    put("text_word") { it.text }
+    put("text_word_region") { word -> JSONArray(round(word).chunked(2, ::JSONArray)) }
+    put("text_word_score") { it.score }
+    put("text_word_boxes") { word ->
+        val (x, y) = round(word).chunked(2) { (x, y) -> x to y }.unzip()
+        JSONArray(listOf(x.min(), y.min(), x.max(), y.max()))
+    }
+}
 
 private fun describeCorner(polygon: FloatArray, corner: Int) =
     JSONArray(listOf(polygon[2 * corner].toInt(), polygon[2 * corner + 1].toInt()))
 
-/** The same lines in a picture scaled by these factors. */
-internal fun Reading.scale(byX: Float, byY: Float): Reading = Reading(
-    lines.map { line ->
-        val polygon = FloatArray(line.polygon.size) { line.polygon[it] * (if (it % 2 == 0) byX else byY) }
-        TextLine(polygon, line.detScore, line.text, line.recScore)
-    },
-    timingsMs,
-    pageAngle,
-)
+/** The same lines in a picture scaled by these factors; the words lose their characters. */
+internal fun Reading.scale(byX: Float, byY: Float): Reading {
+    fun scale(polygon: FloatArray) = FloatArray(polygon.size) { polygon[it] * (if (it % 2 == 0) byX else byY) }
+    return Reading(
+        lines.map { line ->
+            val words = line.words?.map { Word(it.text, it.score, scale(it.polygon), emptyList()) }
+            TextLine(scale(line.polygon), line.detScore, line.text, line.recScore, words)
+        },
+        timingsMs,
+        pageAngle,
+    )
+}
 
 /** Lets the user choose an app to send [text] to; [context] is the activity that asks. */
 internal fun shareText(context: Context, text: String) = handOver(context) {

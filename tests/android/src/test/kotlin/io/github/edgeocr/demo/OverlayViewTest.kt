@@ -7,6 +7,7 @@ import android.view.MotionEvent
 import android.view.View.MeasureSpec.EXACTLY
 import android.view.View.MeasureSpec.makeMeasureSpec
 import io.github.edgeocr.core.TextLine
+import io.github.edgeocr.core.Word
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNotEquals
@@ -118,7 +119,7 @@ class OverlayViewTest : DemoTest() {
     fun `a tap finds the line under it or near it`() {
         val view = makeView()
         val tapped = ArrayList<String>()
-        view.onLineTapped = { tapped += it.text }
+        view.onTextTapped = { tapped += it }
         view.show(picture, listOf(line, other), 200, 100)
         assertTrue(tap(view, 100f, 160f))
         assertTrue(tap(view, 320f, 200f))
@@ -129,6 +130,45 @@ class OverlayViewTest : DemoTest() {
         assertFalse(tap(view, 100f, 250f))
         view.performClick()
         assertEquals(4, tapped.size)
+    }
+
+    private val words = listOf(makeWord("wi", 24f, 60f), makeWord("de", 70f, 116f))
+    private val lineOfWords = TextLine(line.polygon, 1.0, "wi de", 1.0, words)
+
+    private fun makeWord(text: String, left: Float, right: Float) =
+        Word(text, 1.0, makeLine(text, left, 24f, right, 36f).polygon, emptyList())
+
+    @Test
+    fun `a tap finds the word under it or nearest in its line, the second one the line`() {
+        val view = makeView()
+        val tapped = ArrayList<String>()
+        view.onTextTapped = { tapped += it }
+        view.show(picture, listOf(lineOfWords, other), 200, 100)
+        for (x in listOf(100f, 100f, 100f, 134f, 320f, 238f, 238f)) assertTrue(tap(view, x, 182f))
+        assertEquals(listOf("wi", "wi de", "wi", "de", "竖排文字", "de", "wi de"), tapped)
+    }
+
+    @Test
+    fun `words are outlined and the one that was tapped is marked`() {
+        val view = makeView()
+        view.showsTexts = false
+        view.show(picture, listOf(lineOfWords), 200, 100)
+        val before = draw(view)
+        assertNotEquals(Color.BLUE, before.getPixel(48, 160))
+        assertColor(Color.BLUE, before, 80, 160)
+        tap(view, 80f, 160f)
+        val word = draw(view)
+        assertNotEquals(Color.BLUE, word.getPixel(80, 160))
+        assertColor(Color.BLUE, word, 130, 160)
+        // The same lines again, as after a cancelled reading.
+        view.show(picture, listOf(lineOfWords), 200, 100)
+        assertTrue(word.sameAs(draw(view)))
+        tap(view, 80f, 160f)
+        assertNotEquals(Color.BLUE, draw(view).getPixel(130, 160))
+        val bare = makeView().apply { showsTexts = false }
+        bare.showsWords = false
+        bare.show(picture, listOf(lineOfWords), 200, 100)
+        assertColor(Color.BLUE, draw(bare), 48, 160)
     }
 
     @Test

@@ -8,6 +8,7 @@ import android.os.TransactionTooLargeException
 import io.github.edgeocr.core.GoldenFiles
 import io.github.edgeocr.core.Reading
 import io.github.edgeocr.core.TextLine
+import io.github.edgeocr.core.Word
 import org.json.JSONObject
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
@@ -49,6 +50,22 @@ class ReadingTextTest : DemoTest() {
         assertEquals(listOf(7.6f, 4f, 36f, 4f, 36f, 10f, 4f, 10f), scaled.lines[0].polygon.toList())
         assertEquals(reading.lines.map { it.text to it.recScore }, scaled.lines.map { it.text to it.recScore })
         assertEquals(1.9f, first.polygon[0])
+    }
+
+    @Test
+    fun `words are scaled and written if there are some`() {
+        val words = listOf(Word("山茶", 0.75, floatArrayOf(2.5f, 2f, 4.6f, 1f, 4f, 5f, 1f, 5f), emptyList()))
+        val line = TextLine(first.polygon, 0.75, "山茶", 0.5, words)
+        val scaled = Reading(listOf(line, second), emptyMap()).scale(4f, 2f)
+        assertEquals(listOf(10f, 4f, 18.4f, 2f, 16f, 10f, 4f, 10f), scaled.lines[0].words!![0].polygon.toList())
+        val json = scaled.toJson(640, 480)
+        val wanted = mapOf(
+            "text_word" to "[[\"山茶\"],[]]",
+            "text_word_region" to "[[[[10,4],[18,2],[16,10],[4,10]]],[]]",
+            "text_word_boxes" to "[[[4,2,18,10]],[]]",
+            "text_word_score" to "[[0.75],[]]",
+        )
+        for ((key, value) in wanted) assertEquals(value, json.getJSONArray(key).toString())
     }
 
     @Test
