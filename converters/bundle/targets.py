@@ -94,6 +94,9 @@ try (EdgeOcr ocr = EdgeOcr.open(context)) {
 
 Opening takes as long as reading several pictures, so keep the `EdgeOcr` open. Several threads may use it; they take
 turns.
+
+With `OcrOptions(returnWords = ReturnWords.WORDS)` as the second argument of `open`, each line also has `words`, with
+text, score and polygon; with `CHARS`, each word also has its `characters`.
 """
 
 TARGETS: Mapping[str, Target] = MappingProxyType(
