@@ -112,12 +112,14 @@ def find_spans(texts: Sequence[DecodedText], lines: Sequence[BgrImage], widths: 
 
 def _select(text: DecodedText, edges: NDArray[np.float64], rows: tuple[float, float]) -> Spans:
     """Return the characters of a line that are not spaces."""
-    kept = [i for i, piece in enumerate(text.pieces) if piece.strip()]
-    following = [*(piece.isspace() for piece in text.pieces[1:]), False]
+    pieces = text.pieces
+    kept = [i for i, piece in enumerate(pieces) if piece.strip()]
+    # What is between two of them is spaces, or reads as "".
+    gaps = ["".join(pieces[i + 1 : following]) for i, following in zip(kept, [*kept[1:], len(pieces)])]
     return Spans(
-        [text.pieces[i].strip() for i in kept],
+        [pieces[i].strip() for i in kept],
         text.scores[kept].tolist(),
-        [text.pieces[i][-1].isspace() or following[i] for i in kept],
+        [(pieces[i] + gap)[-1].isspace() for i, gap in zip(kept, gaps)],
         edges[kept],
         rows,
     )

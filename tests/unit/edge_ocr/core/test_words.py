@@ -7,13 +7,13 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benchmarks.render_words import render_lines
 from benchmarks.words import convert_line, score_line
 from edge_ocr import create_pipeline
-from edge_ocr.core.charset import DecodedText
+from edge_ocr.core.charset import Charset, DecodedText
 from edge_ocr.core.pipeline import TextReader
 from edge_ocr.core.recognition import MAX_WIDTH
 from edge_ocr.core.words import LineText, Spans, find_ink, find_spans, find_words, join_spans, measure_ink, place_words
@@ -124,6 +124,37 @@ def test_lines_do_not_depend_on_each_other():
         assert (found.edges.tolist(), found.ink) == (alone.edges.tolist(), alone.ink)
     assert [len(found.texts) for found in together] == [2, 0, 1, 3, 0]
     assert find_spans([], [], []) == []
+
+
+# Some are of several characters, one of none, two are spaces.
+CLASSES = ("", "a", "é", "lj", "", " ", "\u3000", "字", "，", "(", "1")
+
+
+@given(
+    st.lists(st.integers(0, len(CLASSES) - 1), max_size=40),
+    st.integers(1, 400),
+    st.sampled_from([1.0, 30.0]),
+    st.sampled_from(["character", "run"]),
+    st.integers(0, 2**32 - 1),
+)
+@example(best=[1, 4, 5, 1], width=40, space_weight=1.0, cjk_words="run", seed=0)
+def test_words_have_the_characters_of_the_text_and_end_at_its_spaces(best, width, space_weight, cjk_words, seed):
+    random = np.random.default_rng(seed)
+    probs = random.uniform(0, 0.1, (len(best), len(CLASSES))).astype(np.float32)
+    probs[np.arange(len(best)), best] = random.uniform(0.2, 1, len(best))
+    decoded = Charset(CLASSES).decode(probs, space_weight)
+    line = random.integers(0, 256, (HEIGHT, width, 3), np.uint8)
+    reading = LineText(decoded.text, decoded.score, find_spans([decoded], [line], [448])[0], (HEIGHT, width))
+    quad = np.array([[0, 0], [width, 0], [width, HEIGHT], [0, HEIGHT]], np.float32)
+    words = place_words(reading, cjk_words, False, quad, False, lambda quads: quads, with_characters=True)
+    ends, texts = np.cumsum([len(word.text) for word in words]), decoded.text.split()
+    assert "".join(word.text for word in words) == "".join(texts)
+    assert "".join(letter.text for word in words for letter in word.characters) == "".join(texts)
+    assert {*np.cumsum([len(text) for text in texts]).tolist()} <= {*ends.tolist()}
+    for part in (part for word in words for part in (word, *word.characters)):
+        assert 0 <= part.score <= 1
+        assert (part.polygon >= -1e-3).all()
+        assert (part.polygon <= quad[2] + 1e-3).all()
 
 
 def test_ink_is_what_differs_in_any_channel():
