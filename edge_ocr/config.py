@@ -14,6 +14,7 @@ import yaml
 
 from edge_ocr.core.settings import (
     MAX_DETECTION_SIDE,
+    RETURN_WORDS,
     DetectionSettings,
     OrientationSettings,
     PageOrientationSettings,
@@ -216,7 +217,7 @@ _FIELDS: Mapping[str, _Field] = MappingProxyType(
         "Recognition.text_score": _Field(0.5, _number(0, 1)),
         "Recognition.space_weight": _Field(1.0, _number(1, 1000)),
         "Recognition.direction": _Field("ltr", _choice("ltr", "rtl")),
-        "Recognition.return_words": _Field("none", _choice("none", "words", "chars")),
+        "Recognition.return_words": _Field("none", _choice(*RETURN_WORDS)),
         "Recognition.cjk_words": _Field("character", _choice("character", "run")),
         "Orientation.image_shape": _Field((3, 48, 192), _image_shape),
         "Orientation.thresh": _Field(0.9, _number(0, 1)),

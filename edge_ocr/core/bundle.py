@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .errors import ModelError, ToolchainError
 from .files import hash_stream
 from .processor import read_processor
-from .settings import DetectionSettings, OrientationSettings, PageOrientationSettings, RecognitionSettings
+from .settings import (
+    RETURN_WORDS,
+    DetectionSettings,
+    OrientationSettings,
+    PageOrientationSettings,
+    RecognitionSettings,
+)
 from .trust import (
     MAX_MANIFEST_BYTES,
     NoOpenSslError,
@@ -390,7 +396,7 @@ def _check_values(manifest: Mapping[str, Any]) -> None:
 
 _CHOICES = {
     "direction": ("ltr", "rtl"),
-    "return_words": ("none", "words", "chars"),
+    "return_words": RETURN_WORDS,
     "cjk_words": ("character", "run"),
 }
 

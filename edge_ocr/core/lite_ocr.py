@@ -18,6 +18,7 @@ from .engines.paddle_lite import PaddleLiteEngine
 from .errors import InputError, ModelError, UsageError
 from .pictures import convert_array, decode_picture, is_stream, name_stream, read_chunks, read_picture
 from .pipeline import TextReader
+from .settings import RETURN_WORDS
 from .types import BgrImage, Reading
 
 if TYPE_CHECKING:
@@ -132,9 +133,11 @@ class LiteOCR:
 
 
 def _name_words(words: bool | str | None) -> str | None:
-    if words not in (None, True, False, "none", "words", "chars"):
-        raise UsageError(f"words={words!r}, expected True, False or 'chars'")
-    return ("words" if words else "none") if isinstance(words, bool) else words
+    if isinstance(words, (bool, np.bool_)):
+        return "words" if words else "none"
+    if words is not None and (not isinstance(words, str) or words not in RETURN_WORDS):
+        raise UsageError(f"words={words!r}, expected True, False or 'chars'", "give words='chars' for characters, too")
+    return words
 
 
 def _decode(image: Any) -> tuple[str, BgrImage]:

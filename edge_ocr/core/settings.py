@@ -8,6 +8,9 @@ from typing import Protocol
 # Longest side of a detection input, whatever the picture's shape; PaddleX's max_side_limit.
 MAX_DETECTION_SIDE = 4000
 
+# What a line may have besides its text: nothing, words, or words and characters.
+RETURN_WORDS = ("none", "words", "chars")
+
 
 @dataclass(frozen=True)
 class DetectionSettings:

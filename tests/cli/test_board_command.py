@@ -131,9 +131,11 @@ def test_json_is_one_object_for_one_picture(board, board_bundle, sign, sign_text
         np.testing.assert_allclose(result[key], [line[name] for line in golden], atol=1e-3)
 
 
-@pytest.mark.parametrize(("option", "chars"), [("--words", False), ("--chars", True)])
-def test_words_are_in_json_and_drawn(board, sign, sign_texts, tmp_path, option, chars):
-    done = board(sign, "--format", "json", option, "--save-path", tmp_path / "words")
+@pytest.mark.parametrize(
+    ("options", "chars"), [(["--words"], False), (["--chars"], True), (["--chars", "--words"], True)]
+)
+def test_words_are_in_json_and_drawn(board, sign, sign_texts, tmp_path, options, chars):
+    done = board(sign, "--format", "json", *options, "--save-path", tmp_path / "words")
     assert (done.code, done.err) == (0, "")
     result = json.loads(done.out)
     assert ["".join(line) for line in result["text_word"]] == [text.replace(" ", "") for text in sign_texts]

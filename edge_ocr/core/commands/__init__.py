@@ -81,6 +81,9 @@ def _silence_stdout() -> None:
 
 def _run(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
+    if getattr(options, "chars", False):
+        # In whichever order the two are given, as on the host.
+        options.words = "chars"
     try:
         return int(import_module(f".{options.command}", __name__).run(options))
     except ImportError as error:
@@ -145,9 +148,7 @@ def _build_parser() -> tuple[_Parser, tuple[str, ...]]:
     parts.add_argument(
         "--words", action="store_const", const="words", help="add words and their boxes to JSON and pictures"
     )
-    parts.add_argument(
-        "--chars", dest="words", action="store_const", const="chars", help="add words and characters, too"
-    )
+    parts.add_argument("--chars", action="store_true", help="add words and characters, too")
     parser = _Parser(
         prog=prog,
         description="Read text in pictures with the models of a bundle.",

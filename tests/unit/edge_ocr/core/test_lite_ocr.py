@@ -142,6 +142,20 @@ def test_invalid_options_are_refused(board_bundle, options, words):
         LiteOCR(board_bundle, **options)
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [(None, "none"), (False, "none"), (np.False_, "none"), ("none", "none"), (True, "words"), ("chars", "chars")],
+)
+def test_words_come_when_requested(reader, words, expected):
+    assert reader.read(np.full((40, 50, 3), 255, np.uint8), words=words).return_words == expected
+
+
+@pytest.mark.parametrize("words", [0, 1, "lines", ["words"], np.array([1, 2])], ids=repr)
+def test_other_values_of_words_are_refused(reader, words):
+    with pytest.raises(UsageError, match=re.escape(f"words={words!r}")):
+        reader.predict(np.full((40, 50, 3), 255, np.uint8), words=words)
+
+
 def test_an_engine_that_cannot_be_used_is_reported(board_bundle):
     with pytest.raises(ToolchainError, match=": paddle_lite: ") as caught:
         LiteOCR(board_bundle, engine="paddle_lite")
