@@ -84,7 +84,8 @@ class Charset:
         runs = np.flatnonzero(changes)
         kept = best[runs] != BLANK_INDEX
         starts, ends = runs[kept], np.append(runs[1:], len(best))[kept]
-        scores = probs[starts, best[starts]]
+        # A softmax of float32 values may exceed 1 by a rounding error.
+        scores = np.minimum(probs[starts, best[starts]], np.float32(1))
         pieces = [self.classes[i] for i in best[starts]]
         if space_weight != 1 and self._space is not None:
             spaced = (best == BLANK_INDEX) & (space_weight * probs[:, self._space] > probs[:, BLANK_INDEX])

@@ -168,3 +168,9 @@ def test_decoding_does_not_change_the_probs():
     before = probs.copy()
     Charset.fit("abc", 5, "m").decode(probs)
     np.testing.assert_array_equal(probs, before)
+
+
+def test_scores_do_not_exceed_one():
+    probs = np.array([[0, np.nextafter(np.float32(1), np.float32(2))]] * 3, np.float32)
+    decoded = Charset(("", "a")).decode(probs)
+    assert (decoded.score, decoded.scores.tolist()) == (1, [1])
