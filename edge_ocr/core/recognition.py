@@ -84,6 +84,10 @@ def join_readings(parts: list[Part], readings: list[LineText]) -> LineText:
         total += score * len(piece)
         count += len(piece)
         before_space = part.before_space
+    for reading, following in zip(readings, readings[1:]):
+        if reading.spans and reading.spans.texts and following.text[:1].isspace():
+            # The next part's own characters do not tell that a space comes before them.
+            reading.spans.before_space[-1] = True
     widths = [part.line.shape[1] for part in parts]
     spans = [reading.spans for reading in readings if reading.spans is not None]
     return LineText(
