@@ -127,7 +127,8 @@ class ManifestTest {
             "constants.windows", "constants.windows.tile_share", "constants.recognition.part_width",
             "constants.recognition.space_ratio",
             "constants.geometry.row_tolerance", "constants.recognition.std", "constants.orientation.turned_class",
-            "constants.page_orientation.probe_lines",
+            "constants.page_orientation.probe_lines", "settings.recognition.return_words",
+            "settings.recognition.cjk_words", "constants.words", "constants.words.reach",
         )
     }
 }

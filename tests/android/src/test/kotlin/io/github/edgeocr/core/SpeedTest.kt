@@ -55,6 +55,20 @@ class SpeedTest {
         println("speed: CTC decoding of 40×6625: %.3f ms".format(median))
     }
 
+    @Test
+    fun `places of the characters of a line`() {
+        val settings = Manifest.parse(GoldenFiles.manifest).settings.recognition
+        val pixels = ByteArray(3 * 640 * 48) { i -> if (i / 1920 in 8..40 && i / 3 % 16 < 12) 0 else -1 }
+        val line = BgrImage(640, 48, pixels)
+        val steps = IntArray(40) { 2 * it }
+        val ends = IntArray(40) { 2 * it + 1 }
+        val decoded = DecodedText("", 0.0, List(40) { "x" }, FloatArray(40), steps, ends, 80)
+        var count = 0
+        val median = measureMedianMs(100, 100) { count += findSpans(decoded, line, 640, settings.words).texts.size }
+        assertEquals(8000, count)
+        println("speed: places of 40 characters in 48×640: %.3f ms".format(median))
+    }
+
     private fun measureMedianMs(warmUp: Int, runs: Int, work: () -> Unit): Double {
         repeat(warmUp) { work() }
         return List(runs) {
