@@ -15,7 +15,7 @@ from .errors import ModelError
 from .imaging import prepare_lines, resize_line
 from .settings import RecognitionSettings
 from .types import BgrImage
-from .words import LineText, find_spans, join_spans, measure_ink
+from .words import LineText, Spans, find_spans, measure_ink
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,28 +75,37 @@ def _find_widest_run(flags: NDArray[np.bool_]) -> tuple[int, int]:
 
 def join_readings(parts: list[Part], readings: list[LineText]) -> LineText:
     """Return what was read in a line from what was in its parts; the score is the mean over the characters."""
-    text, total, count, before_space = "", 0.0, 0, False
+    if len(parts) == 1:
+        (only,) = readings
+        return replace(only, score=only.score if only.text else 0.0, size=parts[0].line.shape[:2])
+    text, total, count, before_space, left = "", 0.0, 0, False, 0
+    spans: Spans | None = None
     for part, reading in zip(parts, readings):
         piece, score = reading.text, reading.score
         if text and piece and before_space and (text[-1] + piece[0]).isascii() and " " not in text[-1] + piece[0]:
-            text += " "
+            piece = " " + piece
         text += piece
-        total += score * len(piece)
-        count += len(piece)
+        total += score * len(reading.text)
+        count += len(reading.text)
         before_space = part.before_space
-    for reading, following in zip(readings, readings[1:]):
-        if reading.spans and reading.spans.texts and following.text[:1].isspace():
-            # The next part's own characters do not tell that a space comes before them.
-            reading.spans.before_space[-1] = True
-    widths = [part.line.shape[1] for part in parts]
-    spans = [reading.spans for reading in readings if reading.spans is not None]
-    return LineText(
-        text,
-        total / max(count, 1),
-        join_spans(spans, [sum(widths[:i]) for i in range(len(parts))], [part.before_space for part in parts])
-        if spans
-        else None,
-        (parts[0].line.shape[0], sum(widths)),
+        if reading.spans is not None:
+            spans = reading.spans if spans is None else _join_spans(spans, reading.spans, piece, left)
+        left += part.line.shape[1]
+    return LineText(text, total / max(count, 1), spans, (parts[0].line.shape[0], left))
+
+
+def _join_spans(before: Spans, spans: Spans, text: str, left: int) -> Spans:
+    """Return the characters of a line and of its next part, which begins at `left` and adds `text` to the line's."""
+    if not spans.texts:
+        return replace(before, texts=[*before.texts[:-1], before.texts[-1] + text]) if before.texts else before
+    (top, bottom), (other_top, other_bottom) = before.ink if before.texts else spans.ink, spans.ink
+    # With the space that was added before them.
+    first = text[: len(text) - sum(map(len, spans.texts[1:]))]
+    return Spans(
+        [*before.texts, first, *spans.texts[1:]],
+        before.scores + spans.scores,
+        np.concatenate([before.edges, spans.edges + left]),
+        (min(top, other_top), max(bottom, other_bottom)),
     )
 
 

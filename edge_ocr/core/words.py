@@ -48,11 +48,9 @@ class Spans:
     """The N characters of a line, or of a part of it, in the order of the picture."""
 
     texts: list[str]
-    """As the dictionary has them, without spaces."""
+    """As the dictionary has them, with the spaces around them: together they are the line's text."""
     scores: list[float]
     """In [0, 1]."""
-    before_space: list[bool]
-    """Whether a space follows."""
     edges: NDArray[np.float64]
     """N × 2, left and right end of each, in pixels of the line."""
     ink: tuple[float, float]
@@ -114,15 +112,10 @@ def _select(text: DecodedText, edges: NDArray[np.float64], rows: tuple[float, fl
     """Return the characters of a line that are not spaces."""
     pieces = text.pieces
     kept = [i for i, piece in enumerate(pieces) if piece.strip()]
-    # What is between two of them is spaces, or reads as "".
-    gaps = ["".join(pieces[i + 1 : following]) for i, following in zip(kept, [*kept[1:], len(pieces)])]
-    return Spans(
-        [pieces[i].strip() for i in kept],
-        text.scores[kept].tolist(),
-        [(pieces[i] + gap)[-1].isspace() for i, gap in zip(kept, gaps)],
-        edges[kept],
-        rows,
-    )
+    # Spaces belong to the character before them, those at the start of the line to the first one.
+    starts = [0, *kept[1:], len(pieces)] if kept else [0]
+    texts = ["".join(pieces[start:end]) for start, end in zip(starts, starts[1:])]
+    return Spans(texts, text.scores[kept].tolist(), edges[kept], rows)
 
 
 def measure_ink(line: BgrImage, axis: int) -> NDArray[np.int32]:
@@ -188,25 +181,6 @@ def _trim(
     return edges
 
 
-def join_spans(spans: Sequence[Spans], lefts: Sequence[int], before_space: Sequence[bool]) -> Spans:
-    """Return the characters of a line that was cut into parts at `lefts`; whether a space may follow each part."""
-    found = [(part, left, may) for part, left, may in zip(spans, lefts, before_space) if part.texts]
-    if len(spans) == 1 or not found:
-        return spans[0]
-    spaces: list[bool] = []
-    for i, (part, _, may) in enumerate(found):
-        spaces += part.before_space
-        following = found[i + 1][0] if i + 1 < len(found) else None
-        spaces[-1] = spaces[-1] or (may and following is not None and (part.texts[-1] + following.texts[0]).isascii())
-    return Spans(
-        [text for part, _, _ in found for text in part.texts],
-        [score for part, _, _ in found for score in part.scores],
-        spaces,
-        np.concatenate([part.edges + left for part, left, _ in found]),
-        (min(part.ink[0] for part, _, _ in found), max(part.ink[1] for part, _, _ in found)),
-    )
-
-
 def find_words(spans: Spans, cjk_words: str, is_rtl: bool) -> list[list[tuple[int, str]]]:
     """Return the characters of each word as indexes in `spans` and texts, in the order in which they are read.
 
@@ -214,12 +188,13 @@ def find_words(spans: Spans, cjk_words: str, is_rtl: bool) -> list[list[tuple[in
     `character` is a word, or a `run` of them. `is_rtl`: whether the text runs from right to left.
     """
     order: list[tuple[int, str]] = []
-    for i, (text, is_before_space) in enumerate(zip(spans.texts, spans.before_space)):
-        order += [(i, text), (-1, " ")] if is_before_space else [(i, text)]
     if is_rtl:
-        owners = [i for i, text in order for _ in text]
-        pieces = split_logically("".join(text for _, text in order))
-        order = [(owners[start + k], letter) for start, piece in pieces for k, letter in enumerate(piece)]
+        owners = [i for i, text in enumerate(spans.texts) for _ in text]
+        for start, piece in split_logically("".join(spans.texts)):
+            order += [(-1 if letter.isspace() else owners[start + k], letter) for k, letter in enumerate(piece)]
+    else:
+        for i, text in enumerate(spans.texts):
+            order += [(-1, "")] * text[0].isspace() + [(i, text.strip())] + [(-1, "")] * text[-1].isspace()
     words: list[list[tuple[int, str]]] = []
     kind: bool | None = None
     for i, text in order:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from edge_ocr.core.charset import DecodedText
+from edge_ocr.core.recognition import Part, join_readings
 from edge_ocr.core.types import Word
-from edge_ocr.core.words import LineText, Spans, find_spans, find_words, join_spans, place_words
+from edge_ocr.core.words import LineText, Spans, find_spans, find_words, place_words
 
 HEIGHT = 48
 
@@ -89,39 +91,45 @@ def expect_spans(made: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
 def describe_spans(spans: Spans) -> dict[str, Any]:
     return {
         "texts": spans.texts,
-        "before_space": spans.before_space,
         "edges": np.round(spans.edges, 4).tolist(),
         "ink": list(spans.ink),
     }
 
 
-def make_spans(text: str, left: float = 0.0) -> Spans:
+def make_spans(text: str) -> Spans:
     """Return spans of 10 pixels for each character of a text, spaces included."""
-    places = [i for i, character in enumerate(text) if character != " "]
+    places = [i for i, character in enumerate(text) if not character.isspace()]
+    starts = [0, *places[1:], len(text)] if places else [0]
     return Spans(
-        [text[i] for i in places],
+        [text[start:end] for start, end in itertools.pairwise(starts)],
         [0.9] * len(places),
-        [text[i + 1 : i + 2] == " " for i in places],
-        np.array([[left + 10 * i, left + 10 * i + 8] for i in places], np.float64).reshape(-1, 2),
+        np.array([[10 * i, 10 * i + 8] for i in places], np.float64).reshape(-1, 2),
         (8.0 + len(text), 40.0),
     )
 
 
 def expect_joined_spans() -> Iterator[dict[str, Any]]:
-    """Yield the characters of lines that were cut into parts."""
+    """Yield the characters of lines that were cut into parts of 100 pixels."""
     for texts, before_space in (
         (("ab", "cd"), (True, False)),
         (("ab", "cd"), (False, False)),
         (("ab", "文"), (True, False)),
         (("ab", "", "c"), (True, True, False)),
+        (("ab", "", "c"), (True, False, False)),
+        (("ab", " ", "c"), (False, False, False)),
         (("", "ab"), (True, False)),
         (("a b", "c"), (False, False)),
+        (("é", " b"), (True, False)),
+        (("", ""), (True, False)),
     ):
-        parts, lefts = [make_spans(text) for text in texts], [100 * i for i in range(len(texts))]
+        parts = [Part(np.zeros((HEIGHT, 100, 3), np.uint8), flag) for flag in before_space]
+        joined = join_readings(parts, [LineText(text, 0.9, make_spans(text)) for text in texts])
+        assert joined.spans is not None
         yield {
             "texts": texts,
             "before_space": before_space,
-            "joined": describe_spans(join_spans(parts, lefts, before_space)),
+            "text": joined.text,
+            "joined": describe_spans(joined.spans),
         }
 
 
@@ -133,12 +141,14 @@ WORD_TEXTS = (
     ("ltr", "カタカナ ひらがな ABC １２３！"),
     ("ltr", "한국어 문장"),
     ("ltr", "𠮷野家 x"),
+    ("ltr", " a  b\u3000c "),
     ("ltr", ""),
     ("rtl", "abc (12)"),
     ("rtl", "ملاعلا ابحرم"),
     ("rtl", "PP-OCRv6 جمانرب"),
     ("rtl", "(ملاع) ابحرم"),
     ("rtl", "12:30 ةعاسلا"),
+    ("rtl", "12  34 ةنس"),
 )
 
 

@@ -20,7 +20,7 @@ from edge_ocr.core.recognition import (
 )
 from edge_ocr.core.settings import RecognitionSettings
 from edge_ocr.core.types import TextBox
-from edge_ocr.core.words import LineText, Spans
+from edge_ocr.core.words import LineText
 from edge_ocr.errors import ModelError
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -316,11 +316,3 @@ def test_a_long_line_is_read_in_parts():
     assert (len(long.text.replace(" ", "")), long.text[0], other.text) == (3, "a", "z")
     assert long.score == pytest.approx(1.0)
     assert all(shape[3] <= MAX_WIDTH for shape in recognizer.engine.shapes)
-
-
-def test_a_part_that_begins_with_a_space_is_a_new_word():
-    line = np.zeros((48, 100, 3), np.uint8)
-    edges = np.array([[0.0, 10.0]])
-    readings = [LineText(text, 0.9, Spans([text.strip()], [0.9], [False], edges, (0, 48))) for text in ("é", " b")]
-    joined = join_readings([Part(line, False), Part(line, False)], readings)
-    assert (joined.text, joined.spans.texts, joined.spans.before_space) == ("é b", ["é", "b"], [True, False])

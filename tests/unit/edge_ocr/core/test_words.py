@@ -14,9 +14,10 @@ from benchmarks.render_words import render_lines
 from benchmarks.words import convert_line, score_line
 from edge_ocr import create_pipeline
 from edge_ocr.core.charset import Charset, DecodedText
+from edge_ocr.core.direction import order_logically
 from edge_ocr.core.pipeline import TextReader
-from edge_ocr.core.recognition import MAX_WIDTH
-from edge_ocr.core.words import LineText, Spans, find_ink, find_spans, find_words, join_spans, measure_ink, place_words
+from edge_ocr.core.recognition import MAX_WIDTH, Part, join_readings
+from edge_ocr.core.words import LineText, Spans, find_ink, find_spans, find_words, measure_ink, place_words
 
 HEIGHT, STEP = 48, 8
 
@@ -42,10 +43,11 @@ def find_one(decoded: DecodedText, line: np.ndarray, width: int) -> Spans:
 
 
 def make_spans(text: str) -> Spans:
-    places = [i for i, letter in enumerate(text) if letter != " "]
+    places = [i for i, letter in enumerate(text) if not letter.isspace()]
+    starts = [0, *places[1:], len(text)] if places else [0]
     edges = np.array([[10.0 * i, 10.0 * i + 8] for i in places]).reshape(-1, 2)
-    spaces = [text[i + 1 : i + 2] == " " for i in places]
-    return Spans([text[i] for i in places], [0.5 + 0.1 * (i % 2) for i in places], spaces, edges, (12.0, 36.0))
+    texts = [text[start:end] for start, end in pairwise(starts)]
+    return Spans(texts, [0.5 + 0.1 * (i % 2) for i in places], edges, (12.0, 36.0))
 
 
 def split(text: str, cjk_words: str = "character", is_rtl: bool = False) -> list[str]:
@@ -191,6 +193,8 @@ def test_right_to_left_words_are_in_the_order_of_reading():
     # The picture's order: `(12) abc` left of a Hebrew word.
     hebrew = "\u05e9\u05dc\u05d5\u05dd"
     assert split(f"12:30 {hebrew[::-1]}", is_rtl=True) == [hebrew, "12:30"]
+    # The spaces between numbers are those of the text.
+    assert split(f"12  34 {hebrew[::-1]}", is_rtl=True) == order_logically(f"12  34 {hebrew[::-1]}").split()
     spans = make_spans(f"12:30 {hebrew[::-1]}")
     (first, *_), (number, *_) = find_words(spans, "character", True)
     assert (first[0], number[0]) == (len(spans.texts) - 1, 0)
@@ -230,12 +234,24 @@ def test_polygons_of_a_slanted_line_are_slanted():
     assert np.abs(first.polygon - expected).max() < 1e-3
 
 
-def test_parts_of_a_line_are_joined():
-    joined = join_spans([make_spans("ab"), make_spans(""), make_spans("cd")], [0, 100, 300], [True, False, False])
-    assert joined.texts == list("abcd")
-    assert joined.before_space == [False, True, False, False]
-    assert joined.edges[:, 0].tolist() == [0, 10, 300, 310]
-    assert join_spans([make_spans("ab"), make_spans("字")], [0, 100], [True, False]).before_space == [False] * 3
+@pytest.mark.parametrize(
+    ("texts", "before_space", "joined"),
+    [
+        (("ab", "", "cd"), (True, True, False), ["a", "b", " c", "d"]),
+        (("ab", "字"), (True, False), ["a", "b", "字"]),
+        (("é", " b"), (False, False), ["é", " b"]),
+        (("a", " ", "b"), (False, False, False), ["a ", "b"]),
+        (("", "ab"), (True, False), ["a", "b"]),
+    ],
+)
+def test_parts_of_a_line_are_joined(texts, before_space, joined):
+    parts = [Part(np.zeros((HEIGHT, 100, 3), np.uint8), flag) for flag in before_space]
+    line = join_readings(parts, [LineText(text, 0.9, make_spans(text)) for text in texts])
+    assert line.spans.texts == joined
+    assert "".join(joined) == line.text
+    lefts = [100 * k + 10 * i for k, text in enumerate(texts) for i, letter in enumerate(text) if letter.strip()]
+    assert line.spans.edges[:, 0].tolist() == lefts
+    assert line.spans.ink == (12, 36)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 package io.github.edgeocr.core
 
+import kotlin.math.min
+
 /**
  * A line's [text], its [score] (mean probability of the characters, in 0..1; 0.0 without any), and where its characters
  * are among the time [steps].
@@ -58,7 +60,8 @@ public class Charset(private val classes: List<String>, private val blankIndex: 
                     val isBetween = !last.isNullOrBlank() && classes[best].isNotBlank()
                     if (spaced && isBetween) pieces[pieces.lastIndex] = "$last "
                     spaced = false
-                    scores[pieces.size] = bestProb
+                    // A softmax of float values may exceed 1 by a rounding error.
+                    scores[pieces.size] = min(bestProb, 1f)
                     starts[pieces.size] = step
                     pieces += classes[best]
                 }

@@ -42,23 +42,21 @@ internal fun joinReadings(parts: List<Part>, readings: List<LineText>): LineText
     var total = 0.0
     var count = 0
     var beforeSpace = false
+    var left = 0
+    var spans: CharacterSpans? = null
     for ((part, reading) in parts.zip(readings)) {
-        val piece = reading.text
-        if (beforeSpace && isLatin(text.lastOrNull()) && isLatin(piece.firstOrNull())) text.append(' ')
+        val isSpaced = beforeSpace && isLatin(text.lastOrNull()) && isLatin(reading.text.firstOrNull())
+        val piece = if (isSpaced) " " + reading.text else reading.text
         text.append(piece)
-        val length = piece.codePointCount(0, piece.length)
+        val length = reading.text.codePointCount(0, reading.text.length)
         total += reading.score * length
         count += length
         beforeSpace = part.beforeSpace
+        val own = reading.spans
+        spans = if (own == null) null else spans?.join(own, piece, left) ?: own
+        left += part.line.width
     }
-    val lefts = parts.runningFold(0) { left, part -> left + part.line.width }
-    val spans = readings.mapNotNull { it.spans }
-    return LineText(
-        text.toString(),
-        total / max(count, 1),
-        if (spans.isEmpty()) null else joinSpans(spans, lefts, parts.map { it.beforeSpace }),
-        Size(parts[0].line.height, lefts.last()),
-    )
+    return LineText(text.toString(), total / max(count, 1), spans, Size(parts[0].line.height, left))
 }
 
 /** Whether there is a character and it is ASCII and not a space. */

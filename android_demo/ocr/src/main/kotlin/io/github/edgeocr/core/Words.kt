@@ -7,18 +7,35 @@ import kotlin.math.min
 /**
  * The characters of a line, or of a part of it, in the order of the picture.
  *
- * [texts]: as the dictionary has them, without spaces. [scores]: in 0..1. [beforeSpace]: whether a space follows.
- * [lefts] and [rights]: ends of each, [top] and [bottom]: those of the ink, in pixels of the line.
+ * [texts]: as the dictionary has them, with the spaces around them: together they are the line's text. [scores]: in
+ * 0..1. [lefts] and [rights]: ends of each, [top] and [bottom]: those of the ink, in pixels of the line.
  */
 internal class CharacterSpans(
     val texts: List<String>,
     val scores: List<Double>,
-    val beforeSpace: List<Boolean>,
     val lefts: List<Double>,
     val rights: List<Double>,
     val top: Double,
     val bottom: Double,
-)
+) {
+    /** These and those of the line's next part, which begins at [left] and adds [text] to the line's. */
+    fun join(next: CharacterSpans, text: String, left: Int): CharacterSpans {
+        if (next.texts.isEmpty()) {
+            val all = if (texts.isEmpty()) texts else texts.dropLast(1) + (texts.last() + text)
+            return CharacterSpans(all, scores, lefts, rights, top, bottom)
+        }
+        // With the space that was added before them.
+        val first = text.dropLast(next.texts.drop(1).sumOf { it.length })
+        return CharacterSpans(
+            texts + first + next.texts.drop(1),
+            scores + next.scores,
+            lefts + next.lefts.map { it + left },
+            rights + next.rights.map { it + left },
+            if (texts.isEmpty()) next.top else min(top, next.top),
+            if (texts.isEmpty()) next.bottom else max(bottom, next.bottom),
+        )
+    }
+}
 
 /**
  * What was read in a crop: "" and 0.0 if nothing was; [score] is the mean probability of the characters, in 0..1.
@@ -64,14 +81,15 @@ internal fun findSpans(decoded: DecodedText, line: BgrImage, width: Int, setting
         lefts[i] = if (first <= last) ink[first].toDouble() else middles[i] - half
         rights[i] = if (first <= last) ink[last] + 1.0 else middles[i] + half
     }
-    val kept = decoded.pieces.indices.filter { decoded.pieces[it].isNotBlank() }
+    val pieces = decoded.pieces
+    val kept = pieces.indices.filter { pieces[it].isNotBlank() }
     return CharacterSpans(
-        kept.map { decoded.pieces[it].trim() },
-        kept.map { decoded.scores[it].toDouble() },
-        kept.map { i ->
-            val following = decoded.pieces.getOrElse(i + 1) { "" }
-            decoded.pieces[i].last().isWhitespace() || (following.isNotEmpty() && following.isBlank())
+        // Spaces belong to the character before them, those at the start of the line to the first one.
+        kept.indices.map { place ->
+            val start = if (place == 0) 0 else kept[place]
+            pieces.subList(start, kept.getOrElse(place + 1) { pieces.size }).joinToString("")
         },
+        kept.map { decoded.scores[it].toDouble() },
         kept.map { lefts[it] },
         kept.map { rights[it] },
         rows.first.toDouble(),
@@ -167,28 +185,6 @@ private fun IntArray.search(limit: Double): Int {
     return low
 }
 
-/** The characters of a line that was cut into parts at [lefts]; whether a space may follow each part. */
-internal fun joinSpans(spans: List<CharacterSpans>, lefts: List<Int>, beforeSpace: List<Boolean>): CharacterSpans {
-    val found = spans.indices.filter { spans[it].texts.isNotEmpty() }
-    if (spans.size == 1 || found.isEmpty()) return spans[0]
-    val spaces = ArrayList<Boolean>()
-    found.forEachIndexed { place, i ->
-        spaces += spans[i].beforeSpace
-        val following = found.getOrNull(place + 1)?.let { spans[it].texts.first() }
-        val isSpace = beforeSpace[i] && following != null && (spans[i].texts.last() + following).all { it.code < 128 }
-        spaces[spaces.lastIndex] = spaces.last() || isSpace
-    }
-    return CharacterSpans(
-        found.flatMap { spans[it].texts },
-        found.flatMap { spans[it].scores },
-        spaces,
-        found.flatMap { i -> spans[i].lefts.map { it + lefts[i] } },
-        found.flatMap { i -> spans[i].rights.map { it + lefts[i] } },
-        found.minOf { spans[it].top },
-        found.maxOf { spans[it].bottom },
-    )
-}
-
 // As in edge_ocr/core/words.py, which explains the ranges.
 private val STARTS_WITH_CJK = Regex(
     """^[\u2e80-\u303f\u3040-\u30ff\u31c0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\ufe30-\ufe4f""" +
@@ -204,13 +200,19 @@ internal data class Letter(val index: Int, val text: String)
  * Words end at spaces and between Chinese or Japanese and other writing.
  */
 internal fun findWords(spans: CharacterSpans, settings: RecognitionSettings): List<List<Letter>> {
-    var order = spans.texts.flatMapIndexed { i, text ->
-        if (spans.beforeSpace[i]) listOf(Letter(i, text), Letter(-1, " ")) else listOf(Letter(i, text))
-    }
-    if (settings.isRightToLeft) {
-        val owners = order.flatMap { letter -> List(letter.text.length) { letter.index } }
-        order = splitLogically(order.joinToString("") { it.text }).flatMap { (start, piece) ->
-            splitLetters(piece).map { (k, letter) -> Letter(owners[start + k], letter) }
+    val order = if (settings.isRightToLeft) {
+        val owners = spans.texts.flatMapIndexed { i, text -> List(text.length) { i } }
+        splitLogically(spans.texts.joinToString("")).flatMap { (start, piece) ->
+            splitLetters(piece).map { (k, letter) -> Letter(if (letter.isBlank()) -1 else owners[start + k], letter) }
+        }
+    } else {
+        val space = Letter(-1, "")
+        spans.texts.flatMapIndexed { i, text ->
+            listOfNotNull(
+                space.takeIf { text.first().isWhitespace() },
+                Letter(i, text.trim()),
+                space.takeIf { text.last().isWhitespace() },
+            )
         }
     }
     val words = ArrayList<MutableList<Letter>>()

@@ -104,7 +104,7 @@ class RecognitionTest {
         assertEquals(listOf(Size(48, 3300), Size(48, 100)), readings.map { it.size })
         // In the middle of each part, but for the gaps between strokes.
         val spans = readings[0].spans!!
-        assertEquals(listOf(true, false), spans.beforeSpace)
+        assertEquals(listOf("b", " b"), spans.texts)
         spans.lefts.zip(listOf(0.0, 1550.0)) { left, start -> assertTrue(left in start..start + 900, "$left") }
         assertEquals(listOf(320, 1600, 1792), widths)
     }

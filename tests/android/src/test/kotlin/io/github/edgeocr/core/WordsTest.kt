@@ -31,7 +31,6 @@ class WordsTest {
 
     private fun assertSpans(row: JSONObject, found: CharacterSpans) {
         assertEquals(row.getJSONArray("texts").elements(), found.texts)
-        assertEquals(row.getJSONArray("before_space").elements(), found.beforeSpace)
         assertArrayEquals(listEdges(row), found.listEdges().toDoubleArray(), 1e-3)
         assertArrayEquals(row.getJSONArray("ink").numbers(), doubleArrayOf(found.top, found.bottom))
     }
@@ -61,11 +60,13 @@ class WordsTest {
     /** CharacterSpans of 10 pixels for each character of a text, spaces included. */
     private fun makeSpans(text: String): CharacterSpans {
         val characters = text.codePoints().toArray().map { String(java.lang.Character.toChars(it)) }
-        val places = characters.indices.filter { characters[it] != " " }
+        val places = characters.indices.filter { characters[it].isNotBlank() }
         return CharacterSpans(
-            places.map { characters[it] },
+            places.indices.map { place ->
+                val start = if (place == 0) 0 else places[place]
+                characters.subList(start, places.getOrElse(place + 1) { characters.size }).joinToString("")
+            },
             places.map { 0.9 },
-            places.map { characters.getOrNull(it + 1) == " " },
             places.map { 10.0 * it },
             places.map { 10.0 * it + 8 },
             8.0 + characters.size,
@@ -77,11 +78,12 @@ class WordsTest {
     fun `characters of parts are joined as on the host`() {
         for (row in expected.items("joined_spans")) {
             val texts = row.getJSONArray("texts").elements().map { it as String }
-            val beforeSpace = row.getJSONArray("before_space").elements().map { it as Boolean }
-            assertSpans(
-                row.getJSONObject("joined"),
-                joinSpans(texts.map(::makeSpans), texts.indices.map { 100 * it }, beforeSpace),
-            )
+            val parts = row.getJSONArray("before_space").elements().map {
+                Part(BgrImage(100, 48, ByteArray(3 * 100 * 48)), it as Boolean)
+            }
+            val joined = joinReadings(parts, texts.map { LineText(it, 0.9, makeSpans(it)) })
+            assertEquals(row.getString("text"), joined.text)
+            assertSpans(row.getJSONObject("joined"), joined.spans!!)
         }
     }
 
