@@ -132,8 +132,13 @@ class PaddleOCR:
         pipeline, chosen = _choose_models(given.get("lang"), given.get("ocr_version"))
         origins = dict.fromkeys(chosen, "argument ocr_version") | {_LANGUAGE: "argument lang"}
         origins |= {key: f"argument {name}" for name, key in _SETTINGS.items() if given.get(name) is not None}
+        use_hpip = given.get("enable_hpi")
+        if not (use_hpip is None or isinstance(use_hpip, bool)):
+            raise UsageError(
+                f"PaddleOCR: enable_hpi: expected True or False, got {describe_value(use_hpip)}", "omit it"
+            )
         settings = load_config(config or pipeline, {**chosen, **overrides}, origins)
-        self._pipeline: OcrPipeline | None = OcrPipeline(settings, given.get("enable_hpi"))
+        self._pipeline: OcrPipeline | None = OcrPipeline(settings, use_hpip)
 
     @property
     def pipeline(self) -> OcrPipeline:

@@ -43,6 +43,7 @@ FIXED_ARGUMENTS: Mapping[str, tuple[Any, str]] = MappingProxyType(
 # What to do instead of arguments that nothing here resembles, some of PaddleOCR 2.
 _HINTS = {
     "batch_size": "omit it: pictures are read one by one",
+    "rec_char_dict_path": "set Recognition.character_dict_path in a pipeline file, and give that as paddlex_config",
     "cls": "give use_textline_orientation",
     "show_log": "omit it: there is no such log",
     "text_det_input_shape": "give text_det_limit_side_len",

@@ -33,7 +33,7 @@ class TextBox:
 
 @dataclass(frozen=True)
 class Character:
-    """One character of a line, as the recogniser's dictionary has it; not a space."""
+    """One character of a line, other than a space: usually an entry of the recogniser's dictionary."""
 
     text: str
     score: float

@@ -36,8 +36,8 @@ class InferenceParams(BaseModel):
         bool | None,
         Field(
             strict=True,
-            description="Whether each line has its words with their boxes. Default: the service's own setting, which "
-            "is false.",
+            description="Whether each line has its words with their boxes. Default: the service's own setting, "
+            "Recognition.return_words.",
         ),
     ] = None
     returnCharBox: Annotated[

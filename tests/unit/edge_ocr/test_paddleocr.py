@@ -364,6 +364,8 @@ def test_page_lists_every_argument(repository, page):
         ({"paddlex_config": "OCR", "ocr_version": "PP-OCRv4"}, "ocr_version"),
         ({"device": "tpu"}, "tpu"),
         ({"engine": "transformers"}, "transformers"),
+        ({"enable_hpi": "x"}, "enable_hpi.*x"),
+        ({"rec_char_dict_path": "keys.txt"}, "rec_char_dict_path"),
         ({"det_db_thresh": 2}, "text_det_thresh: Detection.thresh.*2"),
         ({"lang": "fr", "text_recognition_model_name": "PP-OCRv4_mobile_rec"}, "lang.*text_recognition_model_name"),
     ],
