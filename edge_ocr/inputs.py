@@ -577,9 +577,9 @@ def find_text(content: bytes, page_index: int) -> Callable[[tuple[float, float, 
         text_page.close()
         page.close()
         document.close()
-    middles = boxes.reshape(-1, 2, 2).mean(axis=1)
+    low, high = boxes.reshape(-1, 2, 2).transpose(1, 0, 2)
 
     def has_text(box: tuple[float, float, float, float]) -> bool:
-        return bool(((middles >= box[:2]) & (middles <= box[2:])).all(axis=1).any())
+        return bool(((low < box[2:]) & (high > box[:2])).all(axis=1).any())
 
     return has_text

@@ -96,7 +96,7 @@ def predict(
     _check_options(inputs, from_file, output, resume, jobs, save_path, searchable_pdf, output_format)
     style = output_format or (Format.table if sys.stdout.isatty() else Format.text)
     if save_path is not None:
-        _make_folder(save_path)
+        _make_folder(save_path, "--save-path")
     # Pillow warns about odd metadata, which users cannot do anything about.
     warnings.filterwarnings("ignore", module="PIL")
     failures: list[EdgeOcrError] = []
@@ -159,7 +159,7 @@ def _check_options(
         raise UsageError("--jobs cannot read a picture from standard input", "leave --jobs out")
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, option: str) -> None:
     from edge_ocr.core.files import explain_os_error
     from edge_ocr.errors import UsageError
 
@@ -167,7 +167,7 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"--save-path {folder}: {explain_os_error(error)}", "give a writable folder with free space"
+            f"{option}: cannot make {folder}: {explain_os_error(error)}", "give a writable folder with free space"
         ) from None
 
 
@@ -182,8 +182,13 @@ def _begin_pdf(path: Path) -> SearchablePdf:
     from edge_ocr.errors import UsageError
     from edge_ocr.formats import SearchablePdf
 
+    if str(path) == "-":
+        raise UsageError("--searchable-pdf cannot write to standard output", "give a file")
     if os.path.lexists(path):
         raise UsageError(f"{path} exists", "give another --searchable-pdf")
+    _make_folder(path.parent, "--searchable-pdf")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"--searchable-pdf: {path.parent} is not writable", "give a file in another folder")
     return SearchablePdf()
 
 
@@ -255,7 +260,7 @@ def _run(
                         source = replace(source, data=content)
                     for result in reader.predict_source(source, taken):
                         with bar.hide(), _hold_ctrl_c():
-                            printer.show(result)
+                            printer.show(result, is_needed=save_path is None and pdf is None)
                             if not result.reading.lines:
                                 sys.stderr.write(f"{explain_empty_result(result, reader.config)}\n")
                         if save_path is not None:
@@ -358,7 +363,19 @@ class _Printer:
         self._held: str | None = None
         self._document = _begin_document(output_format)
 
-    def show(self, result: OcrResult) -> None:
+    def show(self, result: OcrResult, *, is_needed: bool) -> None:
+        """Print a result. If nobody reads stdout any more, raises BrokenPipeError if that `is_needed`."""
+        try:
+            self._show(result)
+        except BrokenPipeError:
+            if is_needed:
+                raise
+            # The results that are saved are still wanted.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+
+    def _show(self, result: OcrResult) -> None:
         if self._document is not None:
             self._write(self._document.add(result))
         elif self._format is Format.table:

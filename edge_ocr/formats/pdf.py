@@ -18,6 +18,7 @@ from edge_ocr.core.files import write_file
 from edge_ocr.core.types import BgrImage, TextLine, Word
 from edge_ocr.errors import InputError, ToolchainError, UsageError
 from edge_ocr.formats.glyphless import GLYPH_WIDTH, UNITS_PER_EM, GlyphlessFont
+from edge_ocr.formats.paragraphs import group_lines
 from edge_ocr.formats.shapes import DESCENT, find_turns, is_right_to_left, lay, list_words
 from edge_ocr.inputs import FORMATS, PDF_DPI, find_text, is_pdf
 from edge_ocr.results import JPEG_QUALITY, OcrResult
@@ -72,6 +73,7 @@ class SearchablePdf:
         self._font = GlyphlessFont()
         self._font_object: Any = None
         self._source: tuple[bytes, int] | None = None
+        self._file: tuple[str, bytes] | None = None
 
     def __len__(self) -> int:
         return 0 if self._pdf is None else len(self._pdf.pages)
@@ -81,12 +83,13 @@ class SearchablePdf:
 
         `content`: the file that the result was read from. All pages of a PDF are kept as they are, with bookmarks and
         metadata if it is the first file; words are left out where a page has text already. A JPEG is taken as it is
-        unless it is turned. Without `content`, the picture is taken from the result. Pages have the resolution that
-        the file gives, or 200 dpi.
+        unless it is turned. By default, that is the file at the result's `input_path`; if there is none, such as for
+        an array, the picture is taken from the result. Pages have the resolution that the file gives, or 200 dpi.
 
         Raises InputError if the PDF cannot be changed.
         """
         index = result.page_index or 0
+        content = self._read_file(result) if content is None else content
         if content is not None and is_pdf(content):
             page = self._find_page(content, result)
             matrix, has_text = _map_page(page, result.image), find_text(content, index)
@@ -98,13 +101,23 @@ class SearchablePdf:
         names = (f"/F{number}" for number in itertools.count(1))
         name = next(name for name in names if name not in taken)
         page.add_resource(self._font_object, self._library.Name.Font, self._library.Name(name))
-        layer = _write_layer(result.reading.lines, matrix, name, self._font, has_text)
+        lines = [line for paragraph in group_lines(result.reading) for line in paragraph.lines]
+        layer = _write_layer(lines, matrix, name, self._font, has_text)
         if has_text is None:
             # As a stream, not an array of one: OCRmyPDF reads nothing else.
             page.obj["/Contents"] = self._pdf.make_stream(layer + drawing)
         else:
             # Before the page's own content, which may leave other coordinates behind; nobody sees the order.
             page.contents_add(layer, prepend=True)
+
+    def _read_file(self, result: OcrResult) -> bytes | None:
+        """Return the file that a result was read from; the same bytes for all pages."""
+        path = result["input_path"]
+        if path is None or not Path(path).is_file():
+            return None
+        if self._file is None or self._file[0] != path or not result.page_index:
+            self._file = (path, Path(path).read_bytes())
+        return self._file[1]
 
     def to_bytes(self) -> bytes:
         """Return the PDF.

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import cv2
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -82,3 +87,49 @@ def test_searchable_pdf_excludes_output(cli, sign, tmp_path):
     assert done.code == 2
     assert "--searchable-pdf and --output" in done.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("target", ["-", "file.txt/a.pdf"])
+def test_target_of_a_searchable_pdf_is_checked_first(cli, sign, tmp_path, monkeypatch, target):
+    pytest.importorskip("pikepdf", reason="pikepdf is not installed")
+    monkeypatch.chdir(tmp_path)
+    Path("file.txt").write_text("a file, not a folder")
+    done = cli("predict", sign, "--searchable-pdf", target)
+    # Before anything is read and printed.
+    assert (done.code, done.out) == (2, "")
+    assert "--searchable-pdf" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize("saves", [True, False])
+def test_files_are_saved_if_nobody_reads_the_output(sign, tmp_path, saves):
+    command = [sys.executable, "-m", "edge_ocr", "predict", sign, sign, *(("--save-path", tmp_path) if saves else ())]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+    names = ["sign_2_res.jpg", "sign_2_res.json", "sign_res.jpg", "sign_res.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == (names if saves else [])
+
+
+def test_searchable_pdf_reads_in_columns_and_is_not_written_twice(cli, tmp_path):
+    pytest.importorskip("pikepdf", reason="pikepdf is not installed")
+    pypdfium2 = pytest.importorskip("pypdfium2")
+    page = np.full((420, 1500, 3), 255, np.uint8)
+    for k, side in enumerate(("left", "right")):
+        for i in range(6):
+            cv2.putText(page, f"{side} column {i} of running text", (40 + 760 * k, 60 + 60 * i), 0, 1.15, 0, 2)
+    cv2.imwrite(str(tmp_path / "page.png"), page)
+    first, second = tmp_path / "first.pdf", tmp_path / "second.pdf"
+    assert cli("predict", tmp_path / "page.png", "--searchable-pdf", first).code == 0
+    assert cli("predict", first, "--searchable-pdf", second).code == 0
+    texts = []
+    for path in (first, second):
+        document = pypdfium2.PdfDocument(path)
+        text_page = document[0].get_textpage()
+        texts.append([text_page.get_charbox(i) for i in range(text_page.count_chars())])
+        text = text_page.get_text_range()
+        document.close()
+        assert text.rindex("left") < text.index("right")
+    assert len(texts[0]) == len(texts[1]) > 200
