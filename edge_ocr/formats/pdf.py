@@ -62,7 +62,7 @@ class SearchablePdf:
         """
         try:
             import pikepdf
-            import pypdfium2  # noqa: F401
+            import pypdfium2  # noqa: F401 - find_text needs it, but only at the first page
         except ImportError as error:
             raise ToolchainError(
                 f"writing a PDF needs {error.name}, which is not installed", "run pip install 'edge-ocr[pdf]'"
