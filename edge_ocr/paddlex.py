@@ -45,7 +45,7 @@ _HINTS = {
     "batch_size": "omit it: pictures are read one by one",
     "rec_char_dict_path": "set Recognition.character_dict_path in a pipeline file, and give that as paddlex_config",
     "cls": "give use_textline_orientation",
-    "show_log": "omit it: there is no such log",
+    "show_log": "omit it: edge-ocr does not print that log",
     "text_det_input_shape": "give text_det_limit_side_len",
     "use_gpu": "give device: gpu:0 or cpu",
 }

@@ -43,13 +43,13 @@ class TsvDocument:
         self._is_begun = False
 
     def add(self, result: OcrResult) -> str:
-        """Return the rows of the page, after the names of the columns if it is the first."""
+        """Return the rows of the page; the header comes before the first page."""
         head = self.finish()
         self._pages += 1
         return head + "".join("\t".join(row) + "\n" for row in _list_rows(result, self._pages))
 
     def finish(self) -> str:
-        """Return the names of the columns if there was no page."""
+        """Return the header if no page was added, else nothing."""
         if self._is_begun:
             return ""
         self._is_begun = True

@@ -11,8 +11,8 @@ public class TextReader @JvmOverloads constructor(
     private val pageClassifier: PageClassifier? = null,
 ) {
     /**
-     * Detects and reads. Leaves out lines whose score is below `textScore`. Without text, there are no lines. The lines
-     * have words if [returnWords], by default as in the settings, says so.
+     * Detects and reads lines; leaves out those that score below `textScore`. A picture without text gives none.
+     * [returnWords] says whether lines have words and characters; the default is the bundle's setting.
      *
      * Throws [CancellationException] soon after [cancellation] asks for it, [BundleException] if a network does not
      * match the manifest.
