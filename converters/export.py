@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from converters.bundle.assembly import choose_charset, choose_libraries, settle_config, write_content
@@ -55,7 +56,8 @@ def export_bundle(
     """
     _check_integers(options)
     chosen = find_target(target)
-    abis = chosen.choose_abis(options.abis)
+    engines = chosen.choose_engines(options.engine, has_lite_lib=options.lite_lib is not None)
+    abis = chosen.choose_abis(options.abis, engines)
     unproved = [abi for abi in abis if options.computes_int8 and abi in _ARMV7]
     if unproved:
         raise UsageError(
@@ -64,7 +66,9 @@ def export_bundle(
         )
     find_wheel(options.lite_version)
     if options.with_onnx and chosen.bundle_folder:
-        raise UsageError("--with-onnx is for boards: an app reads .nb files only", "omit it")
+        raise UsageError("--with-onnx: for boards; an app has what its engine needs", "use --engine both instead")
+    if "onnxruntime" in engines:
+        options = replace(options, with_onnx=True)
     put_back(out_dir, report=report)
     is_project = bool(chosen.bundle_folder)
     check_out_dir(out_dir, force=options.force, is_project=is_project)
@@ -92,7 +96,9 @@ def export_bundle(
                 list(pool.map(Conversion.prepare, jobs))
                 kinds = [source.model.kind for source in sources]
                 # After the models are checked, because this puts the given library into the store.
-                libraries = choose_libraries(chosen, abis, toolchain.opt_version, options, report)
+                libraries = {}
+                if not engines or "paddle_lite" in engines:
+                    libraries = choose_libraries(chosen, abis, toolchain.opt_version, options, report)
                 plain = dict(zip(kinds, pool.map(Conversion.convert, jobs), strict=True))
                 choices = None
                 if options.precision != "fp32":
@@ -119,6 +125,8 @@ def export_bundle(
             config=config,
             models=exported,
             charset=charset,
+            abis=abis,
+            engines=engines,
             libraries=libraries,
             shims=shims,
             quantisation=None if choices is None else choices.to_json(),
@@ -166,6 +174,7 @@ def export_bundle(
         libraries,
         shims,
         options.with_onnx,
+        engines,
         parity,
     )
 

@@ -71,6 +71,8 @@ class ExportOptions:
     """Also write the bundle as `<out_dir>.zip`."""
     force: bool = False
     """Replace an existing bundle or project. Files that the user added are kept; changed files stop the export."""
+    engine: Literal["onnxruntime", "paddle_lite", "both"] | None = None
+    """What runs the networks in an app. None: Paddle-Lite if `lite_lib` is given, else ONNX Runtime."""
     with_onnx: bool = False
     """Also include the graphs as ONNX, for boards without a Paddle-Lite library."""
     verify: bool = True
@@ -129,5 +131,7 @@ class ExportReport:
     shims: Mapping[str, Shim]
     """By ABI, for boards."""
     with_onnx: bool
+    engines: tuple[str, ...]
+    """Those of an app, as `BundleContents.engines`."""
     parity: ParityReport | None
     """None if the bundle was not verified."""

@@ -212,12 +212,15 @@ def make_mixed_pdf() -> Callable[[Path, Path], Path]:
 @pytest.fixture(scope="session")
 def make_home(default_models, tmp_path_factory) -> Callable[[], Path]:
     """Make a store with the models and tools of this machine's store, but without libraries."""
+    # Shared: 30 MB, which some 200 tests would compile and store again.
+    compiled = tmp_path_factory.mktemp("compiled")
 
     def make() -> Path:
         home = tmp_path_factory.mktemp("home")
         for area in ("models", "opt", "paddle2onnx", "quantise"):
             (store_root() / area).mkdir(parents=True, exist_ok=True)
             (home / area).symlink_to(store_root().absolute() / area, target_is_directory=True)
+        (home / "compiled").symlink_to(compiled, target_is_directory=True)
         return home
 
     return make

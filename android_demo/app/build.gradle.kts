@@ -13,6 +13,8 @@ android {
         applicationId = "io.github.edgeocr.demo"
         minSdk = libs.versions.minSdk.get().toInt()
         targetSdk = libs.versions.compileSdk.get().toInt()
+        // ONNX Runtime has libraries for four ABIs.
+        ndk { abiFilters += providers.gradleProperty("edgeocr.abis").get().split(",").map(String::trim) }
         versionCode = 1
         versionName = "0.1.0"
     }
@@ -30,8 +32,8 @@ android {
         targetCompatibility = JavaVersion.toVersion(libs.versions.java.get())
     }
 
-    // Networks hardly compress; stored uncompressed, they can be read directly.
-    androidResources { noCompress += "nb" }
+    // Networks hardly compress; stored uncompressed, they are mapped from the APK.
+    androidResources { noCompress += listOf("nb", "onnx") }
 
     packaging {
         jniLibs {

@@ -5,7 +5,13 @@ plugins {
     alias(libs.plugins.kotlin.android)
 }
 
-val abis = providers.gradleProperty("edgeocr.abis").get().split(",").map(String::trim).filter(String::isNotEmpty)
+fun readList(name: String) =
+    providers.gradleProperty(name).get().split(",").map(String::trim).filter(String::isNotEmpty)
+
+val abis = readList("edgeocr.abis")
+val engines = readList("edgeocr.engines")
+val hasOnnxRuntime = "onnxruntime" in engines
+val hasPaddleLite = "paddle_lite" in engines
 val paddleJar = file("libs/PaddlePredictor.jar")
 
 android {
@@ -16,6 +22,16 @@ android {
         minSdk = libs.versions.minSdk.get().toInt()
         consumerProguardFiles("consumer-rules.pro")
         ndk { abiFilters += abis }
+    }
+
+    sourceSets.named("main") {
+        for (engine in engines) kotlin.srcDir("src/$engine/kotlin")
+    }
+
+    androidResources {
+        // edge-ocr verify needs all networks of the bundle; the app has those of its engines.
+        if (!hasPaddleLite) ignoreAssetsPatterns += "!*.nb"
+        if (!hasOnnxRuntime) ignoreAssetsPatterns += "!*.onnx"
     }
 
     compileOptions {
@@ -53,13 +69,20 @@ kotlin {
     }
 }
 
-val checkPaddleLite by tasks.registering {
+val checkFiles by tasks.registering {
     description = "Fails if files that edge-ocr export puts into this module are missing."
     // Local variables, so that the action does not capture this script and the configuration can be cached.
     val folder = projectDir
-    val libraries = abis.map { file("src/main/jniLibs/$it/libpaddle_lite_jni.so") }
-    val needed = listOf(paddleJar) + libraries + file("src/main/assets/edge-ocr/manifest.json")
-    val command = "edge-ocr export --target android --abi ${abis.joinToString(",")}"
+    val assets = "src/main/assets/edge-ocr"
+    val needed = mutableListOf(file("$assets/manifest.json"))
+    if (hasOnnxRuntime) needed += file("$assets/onnx/det.onnx")
+    if (hasPaddleLite) {
+        needed += paddleJar
+        // Paddle-Lite has no libraries for emulators.
+        needed += abis.filter { it.startsWith("arm") }.map { file("src/main/jniLibs/$it/libpaddle_lite_jni.so") }
+    }
+    val engine = if (hasOnnxRuntime && hasPaddleLite) "both" else engines.joinToString()
+    val command = "edge-ocr export --target android --engine $engine --abi ${abis.joinToString(",")}"
     doLast {
         val missing = needed.filterNot(File::isFile).map { it.relativeTo(folder).invariantSeparatorsPath }
         if (missing.isNotEmpty()) {
@@ -68,9 +91,10 @@ val checkPaddleLite by tasks.registering {
     }
 }
 
-tasks.matching { it.name == "preBuild" }.configureEach { dependsOn(checkPaddleLite) }
+tasks.matching { it.name == "preBuild" }.configureEach { dependsOn(checkFiles) }
 
 dependencies {
+    if (hasOnnxRuntime) implementation(libs.onnxruntime.android)
     // The app's tasks that unpack the archive also wait for this check; otherwise they would fail first.
-    implementation(files(paddleJar) { builtBy(checkPaddleLite) })
+    if (hasPaddleLite) implementation(files(paddleJar) { builtBy(checkFiles) })
 }

@@ -69,12 +69,13 @@ def _fit_charset(source: SourceModel) -> Charset:
 def choose_libraries(
     target: Target, abis: Sequence[str], version: str, options: ExportOptions, report: Report
 ) -> dict[str, RuntimeLibrary | None]:
-    """Return the Paddle-Lite library for each ABI from the store on this machine; None if it has none.
+    """Return the Paddle-Lite library for each of its ABIs from the store on this machine; None if it has none.
 
     Adds `options.lite_lib`, if given, to the store first.
 
     Raises ModelError if a library is damaged or its version does not match.
     """
+    abis = [abi for abi in abis if abi in target.platforms]
     if options.lite_lib is not None:
         added = add_library(
             options.lite_lib,
@@ -134,7 +135,7 @@ def write_content(bundle: BundleWriter, contents: BundleContents) -> None:
     if contents.target.name == "arm":
         add_runtime(bundle)
     else:
-        add_project(bundle, tuple(contents.libraries))
+        add_project(bundle, contents.abis, contents.engines)
     bundle.add("LICENSES", LICENSES.encode())
     add("README.md", write_readme(contents).encode())
 

@@ -25,14 +25,23 @@ class BundleContents:
     config: PipelineConfig
     models: tuple[ExportedModel, ...]
     charset: Charset
+    abis: tuple[str, ...]
+    """The ABIs that it is for."""
+    engines: tuple[str, ...]
+    """What runs the networks in an app, the preferred one first: onnxruntime, paddle_lite. Empty for boards."""
     libraries: Mapping[str, RuntimeLibrary | None]
-    """By ABI; None if this machine has no library for it."""
+    """Of Paddle-Lite, by ABI; None if this machine has no library for it. Empty if an app does without Paddle-Lite."""
     shims: Mapping[str, Shim]
     """By ABI; empty for Android."""
     quantisation: Mapping[str, Any] | None
     """How integers were chosen, in the form of the manifest; None if all weights are float32."""
     golden: Sequence[Mapping[str, Any]] | None
     """The lines that the models read in the golden picture; None if unknown."""
+
+    @property
+    def needs_lite(self) -> bool:
+        """Return whether Paddle-Lite runs the networks, or may."""
+        return not self.engines or "paddle_lite" in self.engines
 
     def find_model(self, kind: Kind) -> ExportedModel | None:
         """Return the model of a kind; None if the bundle has none."""

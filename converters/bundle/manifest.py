@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
+from converters.bundle.android.project import read_onnxruntime_version
 from converters.bundle.contents import BundleContents
 from converters.bundle.golden import GOLDEN_FILE
 from converters.lite.libraries.library import RuntimeLibrary
@@ -60,6 +61,7 @@ def build_manifest(
                 abi: _describe_library(contents, abi, library, files) for abi, library in contents.libraries.items()
             },
         },
+        "app": _describe_app(contents),
         "charset": {
             "file": "dict.txt",
             "sha256": files["dict.txt"].sha256,
@@ -130,6 +132,13 @@ def _describe_parity(parity: ParityReport) -> dict[str, Any]:
         "reference": parity.reference,
         "figures": {name: value for name, value in figures.items() if math.isfinite(value)},
     }
+
+
+def _describe_app(contents: BundleContents) -> dict[str, Any] | None:
+    if not contents.engines:
+        return None
+    version = {"onnxruntime_version": read_onnxruntime_version()} if "onnxruntime" in contents.engines else {}
+    return {"engines": list(contents.engines), "abis": list(contents.abis), **version}
 
 
 def _describe_library(

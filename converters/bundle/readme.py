@@ -17,6 +17,9 @@ edge-ocr (texts and configuration; on boards, runtime/ and the scripts; on Andro
 PP-OCR models (models/*.nb, converted from PaddleOCR's weights unless you exported your own) and dict.txt
     Copyright PaddlePaddle Authors, Apache License 2.0
     https://github.com/PaddlePaddle/PaddleOCR
+ONNX Runtime (the library of an Android app, unless it uses Paddle-Lite only)
+    Copyright Microsoft Corporation, MIT License
+    https://github.com/microsoft/onnxruntime
 Paddle-Lite (the library, if the bundle holds one)
     Copyright PaddlePaddle Authors, Apache License 2.0
     https://github.com/PaddlePaddle/Paddle-Lite
@@ -97,7 +100,7 @@ and refuses a mismatch."""
 
 def write_readme(contents: BundleContents) -> str:
     """Return the README of one bundle."""
-    target, opt_version = contents.target, contents.toolchain.opt_version
+    target = contents.target
     for_board = target.name == "arm"
     characters = len(contents.charset.classes) - 1
     rows = "".join(_describe_model(model) for model in contents.models)
@@ -105,8 +108,7 @@ def write_readme(contents: BundleContents) -> str:
     return f"""\
 # {"OCR bundle for " + target.summary if for_board else "An Android app that reads text"}
 
-Made by edge-ocr {__version__} for **Paddle-Lite {opt_version}** only: a mismatched runtime just logs a warning and
-may then return wrong text. {_ARM_CHECK if for_board else _ANDROID_CHECK}
+{_describe_runtime(contents)}
 {_describe_board() if for_board else _describe_app(contents)}
 ## What is in it
 
@@ -118,8 +120,6 @@ Weights: {_describe_weights(contents)}. Characters: {characters}; the CTC blank 
 {f"In `{target.bundle_folder}/`:" + chr(10) * 2 if target.bundle_folder else ""}| file | contents |
 |---|---|
 {files}
-## The Paddle-Lite library
-
 {_describe_libraries(contents)}
 ## {"How a program loads a model" if for_board else "In your own app"}
 
@@ -129,7 +129,17 @@ Weights: {_describe_weights(contents)}. Characters: {characters}; the CTC blank 
 All numbers are in `manifest.json`, under `settings` and `constants`. `pipeline.yaml` holds the same settings as a
 pipeline file of edge-ocr, so that you can export again.
 
-{_describe_steps(contents)}{"" if for_board else _ANDROID_LIMITS}{_describe_integers(contents)}"""
+{_describe_steps(contents)}{_describe_limits(contents)}{_describe_integers(contents)}"""
+
+
+def _describe_runtime(contents: BundleContents) -> str:
+    if not contents.needs_lite:
+        return f"Made by edge-ocr {__version__} for ONNX Runtime, which the build fetches."
+    check = _ANDROID_CHECK if contents.engines else _ARM_CHECK
+    return (
+        f"Made by edge-ocr {__version__} for **Paddle-Lite {contents.toolchain.opt_version}** only: a mismatched "
+        f"runtime just logs a warning and\nmay then return wrong text. {check}"
+    )
 
 
 def _describe_board() -> str:
@@ -169,13 +179,11 @@ or newer.
 
 ## Limits
 
-- Paddle-Lite has libraries for ARM only, so emulators on x86 cannot run the app.
-- Gradle builds a debug APK, signed with this machine's debug key. A release needs a key of your own.
-- The libraries stay uncompressed in the APK and are mapped from there (`extractNativeLibs="false"`,
-  `useLegacyPackaging = false`), so the device keeps no second copy, and the build aligns them to 16 KB inside the APK.
-  A device with pages of 16 KB (some with Android 15 or newer) can load a library only if its own segments are aligned
-  to 16 KB, too. Google Play requires this of apps for Android 15 and newer. Libraries that are not aligned are named
-  above.
+{limits}- Gradle builds a debug APK, signed with this machine's debug key. A release needs a key of your own.
+- Libraries and networks stay uncompressed in the APK and are mapped from there (`useLegacyPackaging = false`,
+  `noCompress`), and the build aligns libraries to 16 KB inside the APK. A device with pages of 16 KB (some with Android
+  15 or newer) can load a library only if its own segments are aligned to 16 KB, too; Google Play requires this of apps
+  for Android 15 and newer. Those of ONNX Runtime are; those of Paddle-Lite that are not are named above.
 - Speed was not measured on any phone yet. Use the app's benchmark on yours.
 """
 
@@ -193,11 +201,28 @@ def _describe_app(contents: BundleContents) -> str:
 
 `ocr/` is the library, complete in itself; `app/` is a demo of it. To put a newer bundle into a project that you have
 changed, export to another folder and copy `{target.bundle_folder}`, `ocr/libs` and
-`{target.library_folder}` from there. If you chose other ABIs, also copy `edgeocr.abis` from `gradle.properties`.
+`{target.library_folder}` from there. For other ABIs or engines, also copy `edgeocr.abis` and `edgeocr.engines` from
+`gradle.properties`.
 """
 
 
+def _describe_limits(contents: BundleContents) -> str:
+    if not contents.engines:
+        return ""
+    limits = ""
+    if "paddle_lite" in contents.engines:
+        limits = "- Paddle-Lite has libraries for ARM only"
+        if "onnxruntime" in contents.engines:
+            limits += "; emulators on x86 use ONNX Runtime. Phones use it, too, unless you pass\n"
+            limits += "  `OcrOptions(engine = EngineKind.PADDLE_LITE)`.\n"
+        else:
+            limits += ", so emulators on x86 cannot run the app.\n"
+    return _ANDROID_LIMITS.format(limits=limits)
+
+
 def _describe_first_step(contents: BundleContents) -> str:
+    if not contents.needs_lite:
+        return "There is nothing to fetch by hand: Gradle fetches ONNX Runtime from Maven Central."
     target, options, libraries = contents.target, contents.options, contents.libraries
     version = contents.toolchain.opt_version
     lacking = [target.platforms[abi] for abi, library in libraries.items() if library is None]
@@ -206,7 +231,8 @@ def _describe_first_step(contents: BundleContents) -> str:
         if alone:
             return f"Paddle-Lite's library for {' and '.join(alone)} cannot be loaded yet: see below what it needs."
         return "Paddle-Lite's libraries are in place; there is nothing to fetch."
-    given = f"--target {target.name} {target.abi_option} {','.join(libraries)}"
+    engine = "both" if len(contents.engines) == 2 else "paddle_lite"
+    given = f"--target {target.name} --engine {engine} {target.abi_option} {','.join(contents.abis)}"
     given += "".join(f" --{model.source.model.kind}-model {_name_model(model)}" for model in contents.models)
     if options.precision != "fp32":
         given += f" --quantize {options.precision}"
@@ -317,6 +343,9 @@ def _list_files(contents: BundleContents) -> dict[str, str]:
         files["manifest.sig"] = (
             "the signature of manifest.json (Ed25519); machines with the key in /etc/edge-ocr/trust/*.pem check it"
         )
+    if contents.engines:
+        left = "; not in the APK" if "paddle_lite" not in contents.engines else ""
+        files["models/"] = f"the networks for Paddle-Lite, which `edge-ocr verify` and `inspect` read{left}"
     if options.with_onnx:
         files["onnx/"] = "the same graphs as ONNX, with the same weights"
     if target.name == "arm":
@@ -334,7 +363,9 @@ def _list_files(contents: BundleContents) -> dict[str, str]:
 
 
 def _describe_libraries(contents: BundleContents) -> str:
-    target, version, text = contents.target, contents.toolchain.opt_version, ""
+    if not contents.needs_lite:
+        return ""
+    target, version, text = contents.target, contents.toolchain.opt_version, "## The Paddle-Lite library\n\n"
     for abi, library in contents.libraries.items():
         if library is None:
             text += (

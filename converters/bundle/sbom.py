@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -67,7 +67,7 @@ def build_sbom(contents: BundleContents, files: Mapping[str, FileEntry], around:
     if contents.target.name == "arm":
         runtime, needed = _add_board_runtime(parts, files)
     else:
-        runtime, needed = _add_android_library(parts)
+        runtime, needed = _add_android_library(parts, contents.engines)
     for abi, library in contents.libraries.items():
         needed += _add_library(parts, contents, abi, library)
     for name in sorted(files.keys() - parts.named):
@@ -236,8 +236,10 @@ def _add_board_runtime(parts: _Parts, files: Mapping[str, FileEntry]) -> tuple[C
     return parts.add(runtime), needed
 
 
-def _add_android_library(parts: _Parts) -> tuple[Component, list[Component]]:
-    """Return module `ocr` and what it needs: plugins to build it, and Kotlin's library (added by its plugin) to run."""
+def _add_android_library(parts: _Parts, engines: Collection[str]) -> tuple[Component, list[Component]]:
+    """Return module `ocr` and what it needs: plugins to build it, and to run Kotlin's library (added by its plugin) and
+    the libraries that Gradle fetches.
+    """
     library = Component(
         name="ocr",
         group="io.github.edgeocr",
@@ -251,6 +253,8 @@ def _add_android_library(parts: _Parts) -> tuple[Component, list[Component]]:
     needed = [parts.require(PackageURL("maven", "org.jetbrains.kotlin", "kotlin-stdlib", versions["kotlin"]))]
     for what, name, version in _CATALOG_ENTRY.findall(catalog):
         # Gradle finds a plugin by an artifact of this name.
+        if version == "onnxruntime" and "onnxruntime" not in engines:
+            continue
         group, artifact = (name, f"{name}.gradle.plugin") if what == "id" else name.split(":")
         scope = ComponentScope.EXCLUDED if what == "id" else ComponentScope.REQUIRED
         needed.append(parts.require(PackageURL("maven", group, artifact, versions[version]), scope))

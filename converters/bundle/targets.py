@@ -23,6 +23,8 @@ class Target:
     """The option of `edge-ocr export` that chooses the ABI."""
     platforms: Mapping[str, str]
     """ABI to its platform in `converters.lite.libraries.platforms`; the first ABI is the default."""
+    emulator_abis: tuple[str, ...]
+    """Other ABIs, which Paddle-Lite has no library for; the first is another default with ONNX Runtime."""
     bundle_folder: str
     """Path of the bundle in the exported folder; empty if that folder is the bundle."""
     library_folder: str
@@ -30,18 +32,46 @@ class Target:
     usage: str
     """For the README: how a program on the device loads a model."""
 
-    def choose_abis(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the given ABIs, each once; the default ABI for an empty list.
+    def choose_engines(self, wanted: str | None, *, has_lite_lib: bool) -> tuple[str, ...]:
+        """Return what runs the networks in an app, the preferred engine first; nothing for boards, which choose.
 
-        Raises UsageError for an ABI that the target does not have.
+        By default it is ONNX Runtime, which Gradle fetches, so that the project builds at once; Paddle-Lite if its
+        library was given.
+
+        Raises UsageError if `wanted` does not fit the target or the library.
         """
-        unknown = [name for name in names if name not in self.platforms]
-        if unknown:
-            raise UsageError(
-                f"{self.abi_option} {unknown[0] or repr('')}: the target {self.name} has no such ABI",
-                f"give one or more of {', '.join(self.platforms)}, separated by commas",
-            )
-        return tuple(dict.fromkeys(names)) or (next(iter(self.platforms)),)
+        if not self.bundle_folder:
+            if wanted is not None:
+                raise UsageError(
+                    f"--engine {wanted}: not for --target {self.name}: a board chooses what it has",
+                    "add --with-onnx if it may use ONNX Runtime",
+                )
+            return ()
+        if wanted == "onnxruntime" and has_lite_lib:
+            raise UsageError("--lite-lib: not used with --engine onnxruntime", "use --engine both, or omit --lite-lib")
+        if wanted is None:
+            wanted = "paddle_lite" if has_lite_lib else "onnxruntime"
+        return ("onnxruntime", "paddle_lite") if wanted == "both" else (wanted,)
+
+    def choose_abis(self, names: Sequence[str], engines: Sequence[str] = ()) -> tuple[str, ...]:
+        """Return the given ABIs, each once; the defaults for an empty list.
+
+        Raises UsageError for an ABI that the target or all of its engines lack.
+        """
+        with_emulators = "onnxruntime" in engines
+        known = (*self.platforms, *(self.emulator_abis if with_emulators else ()))
+        for name in names:
+            if name in self.emulator_abis and not with_emulators:
+                raise UsageError(
+                    f"{self.abi_option} {name}: Paddle-Lite has no library for it", "use --engine onnxruntime or both"
+                )
+            if name not in known:
+                raise UsageError(
+                    f"{self.abi_option} {name or repr('')}: the target {self.name} has no such ABI",
+                    f"give one or more of {', '.join(known)}, separated by commas",
+                )
+        default = (next(iter(self.platforms)), *(self.emulator_abis[:1] if with_emulators else ()))
+        return tuple(dict.fromkeys(names)) or default
 
     def place_library(self, abi: str, library: RuntimeLibrary) -> dict[str, Path]:
         """Return the files of a library for one ABI, by their path in the exported folder, the library first."""
@@ -71,11 +101,13 @@ _ANDROID_USAGE = """\
 Module `ocr` does all the work. To use it in your own project:
 
 1. Copy the folder `ocr` into the project, and add `include(":ocr")` to `settings.gradle.kts`.
-2. Add `implementation(project(":ocr"))` to your app, and `androidResources { noCompress += "nb" }` to its `android`
-   block.
+2. Add `implementation(project(":ocr"))` to your app. In its `android` block, add
+   `androidResources { noCompress += listOf("nb", "onnx") }`, and `ndk { abiFilters += listOf("arm64-v8a") }` to its
+   `defaultConfig`: ONNX Runtime has libraries for four ABIs.
 3. Add all `plugins` of the root `build.gradle.kts` here to yours: Gradle requires plugins that modules share to be
    declared there.
-4. Add the entries of `gradle/libs.versions.toml` that yours lacks, and `edgeocr.abis` from `gradle.properties`.
+4. Add the entries of `gradle/libs.versions.toml` that yours lacks, and `edgeocr.abis` and `edgeocr.engines` from
+   `gradle.properties`.
 
 The module is written for AGP 8.13. AGP 9 includes Kotlin, so there remove the plugin `kotlin-android` from the module.
 Then, off the main thread:
@@ -109,6 +141,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
                 valid_places="arm",
                 abi_option="--arch",
                 platforms=MappingProxyType({"armv8": "armlinux.armv8", "armv7hf": "armlinux.armv7hf"}),
+                emulator_abis=(),
                 bundle_folder="",
                 library_folder="lib",
                 usage=_ARM_USAGE,
@@ -119,6 +152,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
                 valid_places="arm",
                 abi_option="--abi",
                 platforms=MappingProxyType({"arm64-v8a": "android.armv8", "armeabi-v7a": "android.armv7"}),
+                emulator_abis=("x86_64", "x86"),
                 bundle_folder="ocr/src/main/assets/edge-ocr",
                 library_folder="ocr/src/main/jniLibs",
                 usage=_ANDROID_USAGE,

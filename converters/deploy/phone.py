@@ -71,6 +71,8 @@ class SelfTest:
     manifest_sha256: str | None
     load_ms: float
     timings_ms: Mapping[str, float]
+    engine: str
+    """What ran the networks, and its version."""
     threads: int
     power_mode: str
     lines: tuple[TextLine, ...]
@@ -249,6 +251,7 @@ def _read_result(content: Mapping[str, Any]) -> SelfTest:
             content["manifest_sha256"],
             float(content["load_ms"]),
             {str(stage): float(ms) for stage, ms in content["timings_ms"].items()},
+            f"{content['engine']} {content['engine_version']}",
             int(content["threads"]),
             str(content["power_mode"]),
             tuple(_read_line(line) for line in content["lines"]),

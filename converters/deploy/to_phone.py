@@ -58,6 +58,8 @@ class AppReport:
     load_ms: float
     timings_ms: Mapping[str, float]
     """Time of reading the golden picture once, by stage."""
+    engine: str
+    """What ran the networks, and its version."""
     threads: int
     power_mode: str
     lines: int
@@ -81,6 +83,7 @@ class AppReport:
             "install_s": round(self.install_s, 3),
             "load_ms": self.load_ms,
             "timings_ms": dict(self.timings_ms),
+            "engine": self.engine,
             "threads": self.threads,
             "power_mode": self.power_mode,
             "lines": self.lines,
@@ -148,6 +151,7 @@ def deploy_app(
         install_s,
         result.load_ms,
         result.timings_ms,
+        result.engine,
         result.threads,
         result.power_mode,
         len(result.lines) + result.lines_omitted,
@@ -179,10 +183,12 @@ def _open_project(folder: Path, trusted: Path | None) -> Bundle:
         fetch = f"edge-ocr libs fetch --platform {target.platforms[lacking[0]]}"
         precision = bundle.manifest["precision"]
         quantize = "" if precision == "fp32" else f" --quantize {precision}"
+        engine = "both" if "onnxruntime" in _list_engines(bundle) else "paddle_lite"
         raise ModelError(
             f"{folder}: lacks Paddle-Lite's library for {' and '.join(lacking)}",
             f"run {fetch}, then, with the same models, pipeline and charset, edge-ocr export --target android "
-            f"--abi {','.join(libraries)}{quantize} --force --out {shlex.quote(str(folder))}",
+            f"--engine {engine} --abi {','.join(_list_abis(bundle))}{quantize} --force "
+            f"--out {shlex.quote(str(folder))}",
         )
     for abi, library in libraries.items():
         if not any(name.endswith(".jar") for name in library.get("companions", ())):
@@ -199,8 +205,18 @@ def _open_project(folder: Path, trusted: Path | None) -> Bundle:
     return bundle
 
 
+def _list_engines(bundle: Bundle) -> tuple[str, ...]:
+    app = bundle.manifest.get("app")
+    return ("paddle_lite",) if app is None else tuple(app["engines"])
+
+
+def _list_abis(bundle: Bundle) -> tuple[str, ...]:
+    app = bundle.manifest.get("app")
+    return tuple(bundle.manifest["lite"]["libraries"] if app is None else app["abis"])
+
+
 def _plan(bundle: Bundle, folder: Path, serial: str | None) -> AppPlan:
-    abis = tuple(bundle.manifest["lite"]["libraries"])
+    abis = _list_abis(bundle)
     device = "the phone" if serial is None else serial
     steps = (
         f"run in {folder}: {Path(find_gradle(folder) or 'gradle').name} {TASK}",
@@ -225,14 +241,17 @@ def _choose_abi(bundle: Bundle, folder: Path, device: Device) -> str:
         raise ToolchainError(
             f"{device.name} has Android API {device.sdk}, expected {found[1]} or newer", "use a newer phone"
         )
-    libraries = bundle.manifest["lite"]["libraries"]
-    abi = next((abi for abi in device.abis if abi in libraries), None)
+    abis, engines, target = _list_abis(bundle), _list_engines(bundle), find_target("android")
+    abi = next((abi for abi in device.abis if abi in abis), None)
     if abi is None:
-        offered = [abi for abi in device.abis if abi in find_target("android").platforms]
+        offered = [abi for abi in device.abis if abi in (*target.platforms, *target.emulator_abis)]
         raise ModelError(
-            f"{device.name} runs {', '.join(device.abis)}, the project is for {', '.join(libraries)}",
-            f"run edge-ocr export --target android --abi {offered[0]}" if offered else "use an ARM device",
+            f"{device.name} runs {', '.join(device.abis)}, the project is for {', '.join(abis)}",
+            f"run edge-ocr export --target android --abi {offered[0]}" if offered else "use another device",
         )
+    libraries = bundle.manifest["lite"]["libraries"]
+    if "onnxruntime" in engines:
+        return abi  # the app prefers it, and its libraries are aligned to 16 KB
     if not libraries[abi]["fits_16k_pages"] and (device.page_size_bytes or 0) > 4096 and abi == "arm64-v8a":
         raise ModelError(
             f"{device.name} has pages of {device.page_size_bytes} bytes, but the project's library for {abi} is not "

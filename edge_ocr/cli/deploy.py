@@ -128,7 +128,8 @@ def _print_app_report(done: AppReport) -> None:
     lines = [
         f"golden picture: {done.verdict}",
         f"phone: {done.device.name}, Android API {done.device.sdk}, {done.abi}, "
-        f"{f'pages of {page} bytes' if page else 'page size unknown'}; {threads}, power mode {done.power_mode}",
+        f"{f'pages of {page} bytes' if page else 'page size unknown'}; {done.engine}, {threads}, "
+        f"power mode {done.power_mode}",
         f"models loaded in {done.load_ms:.0f} ms; read once, in ms: {stages}",
         *(f"note: {note}" for note in done.notes),
         f"installed: {done.apk_bytes / 1e6:.1f} MB, built in {done.build_s:.1f} s, copied in {done.install_s:.1f} s",

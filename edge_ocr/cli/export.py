@@ -39,6 +39,14 @@ class Prefer(str, Enum):
     speed = "speed"
 
 
+class AppEngine(str, Enum):
+    """What runs the networks in an app."""
+
+    onnxruntime = "onnxruntime"
+    paddle_lite = "paddle_lite"
+    both = "both"
+
+
 def export(
     target: Annotated[str, typer.Option(metavar="TARGET", help="Device to export for: arm or android.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to create.")],
@@ -57,7 +65,11 @@ def export(
         str | None, typer.Option(metavar="NAMES", help="For arm: armv8 (default), armv7hf, or both.")
     ] = None,
     abi: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="For android: arm64-v8a (default), armeabi-v7a.")
+        str | None, typer.Option(metavar="NAMES", help="For android: arm64-v8a, armeabi-v7a, x86_64, x86.")
+    ] = None,
+    engine: Annotated[
+        AppEngine | None,
+        typer.Option(metavar="TYPE", help="For android: onnxruntime (default), paddle_lite, both."),
     ] = None,
     quantize: Annotated[
         Quantize, typer.Option(metavar="TYPE", help="none, int16, int8 or auto weights.")
@@ -103,6 +115,9 @@ def export(
     (int16) or a quarter (int8). auto takes int8 where no more text is lost than --max-drop allows, read on the pictures
     of --calibrate or else on those of edge-ocr. --compute int8 is for int8 and auto. --charset names the characters to
     keep; a FILE has one per line.
+
+    --engine is what runs the networks in an app. ONNX Runtime is the default, because Gradle fetches it; with
+    --lite-lib, Paddle-Lite is. Without --abi, an app is for arm64-v8a and, with ONNX Runtime, for emulators on x86_64.
 
     --force keeps files that you added to DIR, and stops if you changed one of its own. --counter is in seconds since
     1970 by default; devices refuse a bundle whose counter is lower than that of one they had under the same release.
@@ -162,6 +177,7 @@ def export(
         lite_version=lite_version or LITE_VERSION,
         abis=() if names is None else tuple(name.strip() for name in names.split(",")),
         lite_lib=lite_lib,
+        engine=None if engine is None else engine.value,
         allow_version_mismatch=allow_version_mismatch,
         with_onnx=with_onnx,
         zip=zip_,
@@ -200,7 +216,7 @@ def _make_signer(key: Path | None, release: str | None, counter: int | None) -> 
 def _warn_of_missing_library(done: ExportReport) -> None:
     """Warn last, so that it is seen: without a library the bundle cannot run."""
     lacking = [abi for abi, library in done.libraries.items() if library is None]
-    if lacking and not done.with_onnx:
+    if lacking and not (done.with_onnx and done.target == "arm"):
         from converters.bundle.targets import find_target
 
         platforms = find_target(done.target).platforms
@@ -217,7 +233,9 @@ def _print_summary(done: ExportReport) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(caption=f"target {done.target}, weights {done.precision}, for Paddle-Lite {done.opt_version}")
+    runtimes = [f"Paddle-Lite {done.opt_version}"] if done.engines != ("onnxruntime",) else []
+    runtimes += ["ONNX Runtime"] * done.with_onnx
+    table = Table(caption=f"target {done.target}, weights {done.precision}, for {' and '.join(runtimes)}")
     table.add_column("Model", overflow="fold")
     for name in ("Ops", "MB", "Seconds"):
         table.add_column(name, justify="right")

@@ -13,17 +13,16 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.android import run_kotlin, write_cases
+from converters.export import export_bundle
+from converters.plan import ExportOptions
+from edge_ocr.config import load_config
 
 pytestmark = pytest.mark.android
 
 FOLDER = Path(__file__).parent
 APP = FOLDER.parents[1] / "android_demo" / "app" / "src" / "main"
 DATA = Path(os.environ.get("EDGE_OCR_TEST_DATA") or FOLDER.parents[2] / "shared" / "data")
-PHOTOS = {
-    "general_ocr": ["general_ocr_002.png"],
-    "paddleocr_imgs": ["00056221.jpg", "00111002.jpg", "12.jpg", "254.jpg", "det_90.jpg", "img_12.jpg"],
-    "rapidocr_tests": ["ch_en_num.jpg", "img_exif_orientation.jpg", "text_vertical_words.png"],
-}
+PHOTOS = ("general_ocr", "paddleocr_imgs", "rapidocr_tests", "reports")
 LEAST_JAVA = 17
 SUITES = {
     *("Charset", "Detection", "Geometry", "Golden", "Imaging", "Manifest", "Orientation", "Recognition", "Speed"),
@@ -87,27 +86,50 @@ def test_kotlin(built, record_property):
     assert counts["failures"] == counts["errors"] == counts["skipped"] == 0
 
 
-def assert_reads_alike(bundle: Path, pictures: list[Path], folder: Path, record_property) -> None:
-    write_cases(bundle, pictures, folder)
+def assert_reads_alike(
+    projects: dict[str, Path], pictures: list[Path], folder: Path, record_property: Callable[[str, object], None]
+) -> None:
+    write_cases(projects, pictures, folder)
     done = run_kotlin(folder, "surefire:test@default-test")
     told = done.stdout + done.stderr
     assert done.returncode == 0, told[-6000:]
-    (total,) = re.findall(r"^\| (\d+) pictures \|.*$", told, re.MULTILINE)
-    assert int(total) == len(pictures)
-    record_property("figures", re.search(r"^\| \d+ pictures.*$", told, re.MULTILINE)[0])
+    totals = re.findall(r"\| ([^|]+) \| (\d+) pictures \|.*\|$", told, re.MULTILINE)
+    assert {name: int(count) for name, count in totals} == dict.fromkeys(projects, len(pictures))
+    record_property("figures", "\n".join(re.findall(r"\| [^|]+ \| \d+ pictures \|.*\|$", told, re.MULTILINE)))
 
 
-def test_pictures_read_as_in_python(built, board_bundle, examples, tmp_path, record_property):
+@pytest.fixture(scope="module")
+def projects(export, make_home, tmp_path_factory) -> Callable[..., dict[str, Path]]:
+    """Export projects for ONNX Runtime, by name: PP-OCRv4 mobile with its classifier, and PP-OCRv6 tiny."""
+
+    def make(*precisions: str) -> dict[str, Path]:
+        made = {f"v4 {kind}": export("android", with_cls=True, precision=kind).out_dir for kind in precisions}
+        for kind in precisions:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("EDGE_OCR_HOME", str(make_home()))
+                options = ExportOptions(precision=kind, verify=False)
+                out = tmp_path_factory.mktemp("tiny") / "project"
+                made[f"v6 tiny {kind}"] = export_bundle("android", out, load_config("OCR-tiny"), options).out_dir
+        return made
+
+    return make
+
+
+@pytest.mark.slow
+def test_pictures_read_as_in_python(built, projects, examples, tmp_path, record_property):
     pictures = sorted([*examples.glob("*.png"), *examples.glob("*.jpg")])
     assert len(pictures) >= 4
-    assert_reads_alike(board_bundle, pictures, tmp_path, record_property)
+    assert_reads_alike(projects("fp32"), pictures, tmp_path, record_property)
 
 
 @pytest.mark.skipif(not (DATA / "README.md").is_file(), reason="no shared test data (EDGE_OCR_TEST_DATA)")
 @pytest.mark.slow
-def test_photos_read_as_in_python(built, board_bundle, tmp_path, record_property):
-    pictures = [DATA / folder / name for folder, names in PHOTOS.items() for name in names]
-    assert_reads_alike(board_bundle, pictures, tmp_path, record_property)
+def test_photos_read_as_in_python(built, projects, tmp_path, record_property):
+    pictures = sorted(
+        path for folder in PHOTOS for path in (DATA / folder).iterdir() if path.suffix in (".jpg", ".png")
+    )
+    assert len(pictures) >= 40
+    assert_reads_alike(projects("fp32", "int8"), pictures, tmp_path, record_property)
 
 
 @pytest.fixture
@@ -255,11 +277,12 @@ def test_core_imports_no_android():
 
 
 def test_library_needs_nothing_but_android_and_kotlin():
-    folder = FOLDER.parents[1] / "android_demo/ocr/src/main/kotlin"
+    folder = FOLDER.parents[1] / "android_demo/ocr/src"
     texts = [path.read_text(encoding="utf-8") for path in folder.rglob("*.kt")]
     imports = {name for text in texts for name in re.findall(r"^import (\S+)", text, re.MULTILINE)}
-    known = ("android.", "com.baidu.paddle.lite.", "io.github.edgeocr.", "java.", "kotlin.", "org.json.")
-    assert "com.baidu.paddle.lite.PaddlePredictor" in imports
+    engines = ("ai.onnxruntime.", "com.baidu.paddle.lite.")
+    known = (*engines, "android.", "io.github.edgeocr.", "java.", "kotlin.", "org.json.")
+    assert imports >= {"com.baidu.paddle.lite.PaddlePredictor", "ai.onnxruntime.OrtSession"}
     assert {name for name in imports if not name.startswith(known)} == set()
 
 
@@ -267,5 +290,6 @@ def test_maven_uses_the_versions_that_gradle_uses():
     catalog = (FOLDER.parents[1] / "android_demo/gradle/libs.versions.toml").read_text(encoding="utf-8")
     versions = dict(re.findall(r'^(\w+) = "(.+)"$', catalog, re.MULTILINE))
     pom = (FOLDER / "pom.xml").read_text(encoding="utf-8")
-    assert f"<kotlin.version>{versions['kotlin']}</kotlin.version>" in pom
+    for tool in ("kotlin", "onnxruntime"):
+        assert f"<{tool}.version>{versions[tool]}</{tool}.version>" in pom
     assert f'android:minSdkVersion="{versions["minSdk"]}" android:targetSdkVersion="{versions["compileSdk"]}"' in pom

@@ -24,8 +24,8 @@ def find_sources_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "android_demo"
 
 
-def add_project(bundle: BundleWriter, abis: Sequence[str]) -> None:
-    """Write the sources of the project around a bundle, set up for `abis`.
+def add_project(bundle: BundleWriter, abis: Sequence[str], engines: Sequence[str]) -> None:
+    """Write the sources of the project around a bundle, set up for `abis` and `engines`.
 
     Raises ModelError if this installation lacks them, UsageError if they cannot be written.
     """
@@ -36,7 +36,8 @@ def add_project(bundle: BundleWriter, abis: Sequence[str]) -> None:
     for name in names:
         content = (folder / name).read_bytes()
         if name == "gradle.properties":
-            content = _set_abis(content.decode(), abis).encode()
+            content = _set_property(content.decode(), "abis", abis).encode()
+            content = _set_property(content.decode(), "engines", engines).encode()
         elif name == ".gitignore":
             # In the user's own repository, bundle and libraries are to be tracked, too.
             content = (content.decode().partition(_IGNORED_BY_GIT)[0].rstrip() + "\n").encode()
@@ -55,5 +56,20 @@ def _list_sources(folder: Path) -> list[str]:
     )
 
 
-def _set_abis(properties: str, abis: Sequence[str]) -> str:
-    return re.sub(r"(?m)^edgeocr\.abis=.*$", f"edgeocr.abis={','.join(abis)}", properties)
+def _set_property(properties: str, name: str, values: Sequence[str]) -> str:
+    return re.sub(rf"(?m)^edgeocr\.{name}=.*$", f"edgeocr.{name}={','.join(values)}", properties)
+
+
+def read_onnxruntime_version() -> str:
+    """Return the version of onnxruntime-android that the project uses.
+
+    Raises ModelError if this installation lacks the project's sources.
+    """
+    path = find_sources_folder() / "gradle" / "libs.versions.toml"
+    try:
+        found = re.search(r'(?m)^onnxruntime = "(.+)"$', path.read_text(encoding="utf-8"))
+    except OSError:
+        found = None
+    if found is None:
+        raise ModelError(f"{path}: the sources of the Android project are missing", "install edge-ocr again")
+    return found[1]

@@ -9,12 +9,21 @@ import java.io.FileNotFoundException
 import java.io.FileOutputStream
 import java.io.IOException
 import java.io.InputStream
+import java.nio.ByteBuffer
 
-/** A bundle in an app's assets, which [open] reads by name. Paddle-Lite needs files, so they are copied to [home]. */
-internal class AssetBundle(private val home: File, private val open: (name: String) -> InputStream) {
+/**
+ * A bundle in an app's assets, which [open] reads and [map] maps by name. What must be a file is copied to [home].
+ *
+ * [map] throws [FileNotFoundException] for an asset that is compressed in the APK.
+ */
+internal class AssetBundle(
+    private val home: File,
+    private val open: (name: String) -> InputStream,
+    private val map: (name: String) -> ByteBuffer,
+) {
     /**
-     * Copies the files that are needed, unless intact copies of this bundle exist. Copies nothing if [trust] is given
-     * and does not accept the bundle.
+     * Copies dictionary, golden picture and what [listFiles] returns, unless intact copies of this bundle exist. Copies
+     * nothing if [trust] is given and does not accept the bundle.
      *
      * A folder gets its name only after all files are written, so a partial copy is never used. Copies of other
      * bundles are deleted.
@@ -22,32 +31,42 @@ internal class AssetBundle(private val home: File, private val open: (name: Stri
      * Throws [BundleException] if the assets have no bundle, a damaged one or one that is not trusted,
      * [NoEd25519Exception] if this device cannot check signatures, [StorageException] if [home] cannot be written.
      */
-    fun unpack(trust: Trust? = null): BundleFolder = synchronized(LOCK) {
+    fun unpack(trust: Trust? = null, listFiles: (Manifest) -> Collection<String>): BundleFolder = synchronized(LOCK) {
         val content = readAsset(Manifest.FILE)
         val signature = readSignature()
         // Check the signature of exactly the bytes that are parsed afterwards.
         val release = trust?.check(content, "the bundle in the app's assets") { signature }
         val manifest = BundleFolder.parse(content.decodeToString())
         val folder = File(home, hash(content.inputStream()).take(NAME_DIGITS))
-        val kept = BundleFolder(folder, manifest, release)
-        if (isWhole(kept) && hasSignature(folder, signature)) return kept
+        val needed = listFiles(manifest) + manifest.charsetFile + listOfNotNull(manifest.golden?.image)
+        val kept = BundleFolder(folder, manifest, release, ::mapAsset)
+        if (isWhole(kept, needed) && hasSignature(folder, signature)) return kept
         val begun = File(home, "${folder.name}$BEGUN")
         begun.deleteRecursively()
-        for (name in kept.neededFiles) copy(name, File(begun, name))
+        for (name in needed) copy(name, File(begun, name))
         val copied = BundleFolder(begun, manifest)
-        copied.neededFiles.forEach(copied::checkFile)
+        needed.forEach(copied::checkFile)
         writeDurably(File(begun, Manifest.FILE)) { it.write(content) }
         if (signature != null) writeDurably(File(begun, SIGNATURE_FILE)) { it.write(signature) }
         // Exists only if it was damaged.
         folder.deleteRecursively()
         if (!begun.renameTo(folder)) throw StorageException("$begun cannot be renamed to $folder")
         home.listFiles()?.filter { it != folder }?.forEach { it.deleteRecursively() }
-        BundleFolder(folder, manifest, release)
+        BundleFolder(folder, manifest, release, ::mapAsset)
     }
 
-    private fun isWhole(bundle: BundleFolder): Boolean =
+    private fun mapAsset(name: String): ByteBuffer =
         try {
-            bundle.neededFiles.forEach(bundle::checkFile)
+            map(name)
+        } catch (_: FileNotFoundException) {
+            // Compressed, because the app's build lacks noCompress; costs memory, but works.
+            val content = open(name).use { it.readBytes() }
+            ByteBuffer.allocateDirect(content.size).put(content).apply { flip() }
+        }
+
+    private fun isWhole(bundle: BundleFolder, files: Collection<String>): Boolean =
+        try {
+            files.forEach(bundle::checkFile)
             true
         } catch (_: BundleException) {
             false

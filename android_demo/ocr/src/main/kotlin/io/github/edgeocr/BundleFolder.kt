@@ -2,6 +2,7 @@ package io.github.edgeocr
 
 import io.github.edgeocr.core.BundleException
 import io.github.edgeocr.core.Charset
+import io.github.edgeocr.core.FileEntry
 import io.github.edgeocr.core.Manifest
 import io.github.edgeocr.core.NoEd25519Exception
 import io.github.edgeocr.core.Release
@@ -9,21 +10,26 @@ import io.github.edgeocr.core.SIGNATURE_BYTES
 import io.github.edgeocr.core.SIGNATURE_FILE
 import io.github.edgeocr.core.UntrustedException
 import java.io.File
+import java.io.FileInputStream
 import java.io.IOException
 import java.io.InputStream
+import java.nio.ByteBuffer
+import java.nio.channels.FileChannel
 import java.security.MessageDigest
 
 /**
  * A bundle in a folder. Its manifest has been read; other files are checked when they are needed. Not thread-safe.
  *
- * [release] is the signed release, or null if no signature was required.
+ * [release] is the signed release, or null if no signature was required. [mapAsset] maps the content of files that are
+ * in the app's assets, not in [folder].
  */
-internal class BundleFolder(val folder: File, val manifest: Manifest, val release: Release? = null) {
+internal class BundleFolder(
+    val folder: File,
+    val manifest: Manifest,
+    val release: Release? = null,
+    private val mapAsset: ((name: String) -> ByteBuffer)? = null,
+) {
     private val checked = HashSet<String>()
-
-    /** The files that recognition needs, and the golden picture. */
-    val neededFiles: List<String>
-        get() = manifest.models.values + manifest.charsetFile + listOfNotNull(manifest.golden?.image)
 
     /**
      * Returns a file of the bundle after checking its size and hash.
@@ -31,23 +37,52 @@ internal class BundleFolder(val folder: File, val manifest: Manifest, val releas
      * Throws [BundleException] if it is missing or damaged.
      */
     fun checkFile(name: String): File {
-        val entry = manifest.files[name] ?: throw BundleException("$name is not in the manifest of $folder")
+        val entry = findEntry(name)
         val file = File(folder, name)
         if (name in checked) return file
         if (!file.isFile) throw BundleException("$file is missing", COPY_AGAIN)
-        if (file.length() != entry.sizeBytes) {
-            throw BundleException("$file has ${file.length()} bytes, expected ${entry.sizeBytes}", COPY_AGAIN)
-        }
-        val digest = try {
-            file.inputStream().use(::hash)
-        } catch (error: IOException) {
-            throw BundleException("$file cannot be read: ${error.message}", COPY_AGAIN, error)
-        }
-        if (digest != entry.sha256) {
-            throw BundleException("$file is damaged: its sha256 is $digest, expected ${entry.sha256}", COPY_AGAIN)
+        check("$file", entry, file.length()) {
+            try {
+                file.inputStream().use(::hash)
+            } catch (error: IOException) {
+                throw BundleException("$file cannot be read: ${error.message}", COPY_AGAIN, error)
+            }
         }
         checked += name
         return file
+    }
+
+    /**
+     * Returns the content of a file as a direct buffer, after checking its size and hash. The system reads it from
+     * storage when it is used.
+     *
+     * Throws [BundleException] if it is missing or damaged.
+     */
+    fun mapFile(name: String): ByteBuffer {
+        val entry = findEntry(name)
+        val place = if (mapAsset == null) "${File(folder, name)}" else "$name in the app's assets"
+        val content = try {
+            if (mapAsset != null) mapAsset(name) else mapWhole(File(folder, name))
+        } catch (error: IOException) {
+            throw BundleException("$place cannot be read: ${error.message}", COPY_AGAIN, error)
+        }
+        check(place, entry, content.remaining().toLong()) {
+            MessageDigest.getInstance("SHA-256").apply { update(content.duplicate()) }.toHex()
+        }
+        return content
+    }
+
+    private fun findEntry(name: String): FileEntry =
+        manifest.files[name] ?: throw BundleException("$name is not in the manifest of $folder")
+
+    private fun check(place: String, entry: FileEntry, sizeBytes: Long, hash: () -> String) {
+        if (sizeBytes != entry.sizeBytes) {
+            throw BundleException("$place has $sizeBytes bytes, expected ${entry.sizeBytes}", COPY_AGAIN)
+        }
+        val digest = hash()
+        if (digest != entry.sha256) {
+            throw BundleException("$place is damaged: its sha256 is $digest, expected ${entry.sha256}", COPY_AGAIN)
+        }
     }
 
     /** The classes of the recogniser. Throws [BundleException] if the dictionary is damaged or does not match. */
@@ -117,7 +152,12 @@ internal fun hash(stream: InputStream): String {
         if (count < 0) break
         digest.update(buffer, 0, count)
     }
-    return digest.digest().joinToString("") { "%02x".format(it) }
+    return digest.toHex()
 }
+
+private fun MessageDigest.toHex() = digest().joinToString("") { "%02x".format(it) }
+
+private fun mapWhole(file: File): ByteBuffer =
+    FileInputStream(file).use { it.channel.map(FileChannel.MapMode.READ_ONLY, 0, it.channel.size()) }
 
 private const val HASHED_BYTES = 1 shl 16

@@ -1,6 +1,7 @@
 package io.github.edgeocr
 
 import android.content.Context
+import android.content.res.AssetFileDescriptor
 import android.graphics.Bitmap
 import io.github.edgeocr.core.BgrImage
 import io.github.edgeocr.core.BundleException
@@ -18,6 +19,8 @@ import io.github.edgeocr.core.TextRecognizer
 import io.github.edgeocr.core.UntrustedException
 import java.io.Closeable
 import java.io.File
+import java.nio.ByteBuffer
+import java.nio.channels.FileChannel
 import java.util.concurrent.CancellationException
 import java.util.concurrent.TimeUnit
 import java.util.concurrent.locks.ReentrantLock
@@ -30,10 +33,14 @@ import kotlin.concurrent.withLock
  */
 public class EdgeOcr private constructor(
     private val bundle: BundleFolder,
-    private val engines: List<PaddleLiteEngine>,
+    private val networks: List<OpenEngine>,
     private val reader: TextReader,
     /** The settings of the stages: the bundle's, as changed by the options. */
     public val settings: Settings,
+    /** What runs the networks. */
+    public val engine: EngineKind,
+    /** Its version, such as `v2.13-rc` for Paddle-Lite or `1.29.0` for ONNX Runtime. */
+    public val engineVersion: String,
     /** How long opening took, including the checks of the files. */
     public val loadMs: Double,
 ) : Closeable {
@@ -90,8 +97,8 @@ public class EdgeOcr private constructor(
     /**
      * Returns a file of the bundle, such as the picture of [Manifest.golden], after checking it.
      *
-     * If the bundle is in assets, only the networks, the dictionary and the golden picture are available. Throws
-     * [BundleException] if the file is missing or damaged.
+     * If the bundle is in assets, only the dictionary and the golden picture are available, and the networks if
+     * Paddle-Lite runs them. Throws [BundleException] if the file is missing or damaged.
      */
     @Throws(EdgeOcrException::class)
     public fun findFile(name: String): File = synchronized(bundle) { bundle.checkFile(name) }
@@ -103,7 +110,7 @@ public class EdgeOcr private constructor(
      */
     override fun close() {
         isClosed = true
-        lock.withLock { engines.forEach(Closeable::close) }
+        lock.withLock { networks.forEach(Closeable::close) }
     }
 
     private fun checkOpen() = check(!isClosed) { "this EdgeOcr is closed" }
@@ -130,15 +137,17 @@ public class EdgeOcr private constructor(
         private val NEVER = Cancellation { false }
 
         /**
-         * Loads the bundle in the app's assets. The first time, its files are copied to the app's private folder.
+         * Loads the bundle in the app's assets. The first time, what must be a file is copied to the app's private
+         * folder: the dictionary, the golden picture and, for Paddle-Lite, the networks.
          *
          * It must be signed with a key of [OcrOptions.trust] and not be older than an earlier one. If that is null,
          * the keys in the assets apply ([Trust.ASSETS_FOLDER]); without any, every bundle is accepted.
          *
          * Throws [UntrustedException] if it must not be used, [NoEd25519Exception] if this device cannot check
-         * signatures, [BundleException] if it is missing or damaged, [VersionMismatchException] if it needs another
-         * version of Paddle-Lite, [LibraryException] if Paddle-Lite cannot be loaded, [StorageException] if the device
-         * has no room for the copy or for the release counter.
+         * signatures, [BundleException] if it is missing or damaged or has no networks for the app's engine,
+         * [VersionMismatchException] if it needs another version of Paddle-Lite, [LibraryException] if the engine is
+         * not in the app or cannot be loaded, [StorageException] if the device has no room for the copy or for the
+         * release counter.
          */
         @JvmStatic
         @JvmOverloads
@@ -147,8 +156,16 @@ public class EdgeOcr private constructor(
             val start = System.nanoTime()
             val trust = options.trust ?: Trust.findInAssets(context)
             val assets = context.assets
-            val bundle = AssetBundle(File(context.filesDir, ASSETS_FOLDER)) { assets.open("$ASSETS_FOLDER/$it") }
-            return load(bundle.unpack(trust), options, trust, start)
+            val bundle = AssetBundle(
+                File(context.filesDir, ASSETS_FOLDER),
+                { assets.open("$ASSETS_FOLDER/$it") },
+                { name -> assets.openFd("$ASSETS_FOLDER/$name").use(::mapAsset) },
+            )
+            val unpacked = bundle.unpack(trust) { manifest ->
+                val (engine, loader) = chooseEngine(manifest, options)
+                if (loader.needsFiles) engine.listModels(manifest).values else emptyList()
+            }
+            return load(unpacked, options, trust, start)
         }
 
         /**
@@ -168,16 +185,16 @@ public class EdgeOcr private constructor(
         private fun load(bundle: BundleFolder, options: OcrOptions, trust: Trust?, start: Long): EdgeOcr {
             val manifest = bundle.manifest
             val charset = bundle.readCharset()
-            val models = manifest.models.mapValues { (_, name) -> bundle.checkFile(name) }
+            val (engine, loader) = chooseEngine(manifest, options)
+            val models = engine.listModels(manifest)
+            // All before the first is loaded.
+            if (loader.needsFiles) models.values.forEach(bundle::checkFile)
             val changed = options.settingsChange.apply(manifest.settings)
             val returnWords = options.returnWords ?: changed.recognition.returnWords
             val settings = changed.copy(recognition = changed.recognition.copy(returnWords = returnWords))
-            val engines = ArrayList<PaddleLiteEngine>()
+            val networks = ArrayList<OpenEngine>()
             try {
-                // Paddle-Lite reports its version only after a network is loaded. Every version can load another
-                // version's detector; some end the process on the recogniser.
-                fun load(kind: String) =
-                    models[kind]?.let { PaddleLiteEngine.open(it, manifest.runtimeVersion, options).also(engines::add) }
+                fun load(kind: String) = models[kind]?.let { loader.open(bundle, it, options).also(networks::add) }
 
                 val detector = TextDetector(load("det")!!, settings)
                 val recognizer = TextRecognizer(load("rec")!!, charset, settings.recognition)
@@ -186,12 +203,28 @@ public class EdgeOcr private constructor(
                 val reader = TextReader(detector, recognizer, classifier, settings, pageClassifier)
                 // Only now: a bundle that fails to load must not lock out the previous one.
                 bundle.release?.let { trust?.note(it) }
-                return EdgeOcr(bundle, engines, reader, settings, measureMs(start))
+                val version = loader.readVersion(bundle)
+                return EdgeOcr(bundle, networks, reader, settings, engine, version, measureMs(start))
             } catch (error: Throwable) {
-                engines.forEach(Closeable::close)
+                networks.forEach(Closeable::close)
                 throw error
             }
         }
+
+        /** The engine for a bundle, and its loader. Throws [LibraryException] and [BundleException]. */
+        private fun chooseEngine(manifest: Manifest, options: OcrOptions): Pair<EngineKind, EngineLoader> {
+            val wanted = options.engine?.let(::listOf) ?: EngineKind.entries
+            val inApp = wanted.mapNotNull { kind -> kind.findLoader()?.let { kind to it } }
+            if (inApp.isEmpty()) throw LibraryException("the app was built without ${wanted.joinToString(" and ")}")
+            return inApp.firstOrNull { (kind, _) -> kind.listModels(manifest).isNotEmpty() }
+                ?: throw BundleException("the bundle has no networks for ${inApp.joinToString { "${it.first}" }}")
+        }
+
+        private fun mapAsset(asset: AssetFileDescriptor): ByteBuffer =
+            // Closes the descriptor, but not the mapping.
+            asset.createInputStream().use {
+                it.channel.map(FileChannel.MapMode.READ_ONLY, asset.startOffset, asset.declaredLength)
+            }
 
         private fun measureMs(start: Long) = (System.nanoTime() - start) / 1e6
     }

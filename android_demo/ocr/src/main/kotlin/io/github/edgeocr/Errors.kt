@@ -9,12 +9,12 @@ public class VersionMismatchException(public val libraryVersion: String, public 
         "fetch the library of that version with edge-ocr libs fetch, then run edge-ocr export --target android",
     )
 
-/** The app has no Paddle-Lite library, or this device cannot load it. */
-public class LibraryException(message: String, cause: Throwable) :
+/** The app has no library of an engine, or this device cannot load it. */
+public class LibraryException(message: String, cause: Throwable? = null) :
     EdgeOcrException(message, "build the app with the library for this ABI: edge-ocr export --target android", cause)
 
 /** An intact network failed to run. */
-public class EngineException(message: String) : EdgeOcrException(message)
+public class EngineException(message: String, cause: Throwable? = null) : EdgeOcrException(message, cause = cause)
 
 /** A bitmap that cannot be read. */
 public class PictureException(message: String, hint: String? = null, cause: Throwable? = null) :

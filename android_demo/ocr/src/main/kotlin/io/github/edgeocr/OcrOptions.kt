@@ -3,7 +3,7 @@ package io.github.edgeocr
 import io.github.edgeocr.core.ReturnWords
 import io.github.edgeocr.core.Settings
 
-/** The cores that Paddle-Lite uses. */
+/** The cores that Paddle-Lite uses. ONNX Runtime leaves the choice to the system. */
 public enum class PowerMode {
     /** The fast cores. */
     HIGH,
@@ -33,7 +33,8 @@ public fun interface SettingsChange {
  * How the networks run: on [threads] threads (at least 1) and the cores that [powerMode] selects.
  *
  * If [trust] is set, only bundles that are signed with one of its keys are used. [returnWords]: what each line has
- * besides its text; if it is null, the bundle's setting applies.
+ * besides its text; if it is null, the bundle's setting applies. [engine]: what runs the networks; if it is null, the
+ * first one that is in the app and that the bundle has networks for.
  */
 public class OcrOptions @JvmOverloads constructor(
     public val threads: Int = Runtime.getRuntime().availableProcessors().coerceAtMost(USEFUL_THREADS),
@@ -41,6 +42,7 @@ public class OcrOptions @JvmOverloads constructor(
     public val settingsChange: SettingsChange = SettingsChange { it },
     public val trust: Trust? = null,
     public val returnWords: ReturnWords? = null,
+    public val engine: EngineKind? = null,
 ) {
     init {
         require(threads >= 1) { "threads is $threads, expected at least 1" }

@@ -34,7 +34,7 @@ class AssetsTest {
         bundle.write(assets)
     }
 
-    private fun unpack() = AssetBundle(home) { File(assets, it).inputStream() }.unpack().folder
+    private fun unpack() = openAssets(home, assets).unpack { it.models.values }.folder
 
     private fun read() = EdgeOcr.open(unpack()).use { ocr -> ocr.recognize(bundle.image).lines.map { it.text } }
 

@@ -14,6 +14,8 @@ import org.json.JSONObject
 import java.awt.image.BufferedImage
 import java.io.ByteArrayOutputStream
 import java.io.File
+import java.io.FileInputStream
+import java.nio.channels.FileChannel.MapMode.READ_ONLY
 import javax.imageio.ImageIO
 
 /** A picture of tests/golden, a bundle with its settings, and networks that replay its recorded outputs. */
@@ -93,3 +95,11 @@ class TestBundle(name: String = "sign") {
         }
     }
 }
+
+/** A bundle in [assets], a folder that replaces an app's assets. */
+internal fun openAssets(home: File, assets: File) =
+    AssetBundle(
+        home,
+        { File(assets, it).inputStream() },
+        { name -> FileInputStream(File(assets, name)).use { it.channel.map(READ_ONLY, 0, it.channel.size()) } },
+    )

@@ -258,7 +258,7 @@ class TrustedBundleTest {
     private val home by lazy { File(temporary.root, "copies") }
     private val copy get() = home.listFiles().orEmpty().single()
 
-    private fun unpack(trust: Trust? = trust()) = AssetBundle(home) { File(folder, it).inputStream() }.unpack(trust)
+    private fun unpack(trust: Trust? = trust()) = openAssets(home, folder).unpack(trust) { it.models.values }
 
     @Test
     fun `the copy of a signed bundle can be checked, too`() {

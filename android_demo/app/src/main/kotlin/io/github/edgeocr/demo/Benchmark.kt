@@ -3,6 +3,7 @@ package io.github.edgeocr.demo
 import android.content.Context
 import android.os.Debug
 import io.github.edgeocr.EdgeOcr
+import io.github.edgeocr.EngineKind
 import io.github.edgeocr.OcrOptions
 import io.github.edgeocr.core.Cancellation
 import io.github.edgeocr.core.DetectionSettings
@@ -50,7 +51,8 @@ internal class BenchmarkReport(
     val thermalStatus: Pair<String?, String?>,
     val options: OcrOptions,
     val detection: DetectionSettings,
-    private val runtimeVersion: String,
+    val engine: EngineKind,
+    private val engineVersion: String,
     private val picture: String,
     private val imageSize: Size,
 ) {
@@ -62,7 +64,8 @@ internal class BenchmarkReport(
         }
         return JSONObject()
             .put("edge_ocr", "benchmark")
-            .put("runtime_version", runtimeVersion)
+            .put("engine", engine.name.lowercase())
+            .put("engine_version", engineVersion)
             .put("manifest_sha256", manifestSha256.orJsonNull())
             .put("device", describeDevice())
             .put("threads", options.threads)
@@ -136,7 +139,8 @@ internal class BenchmarkReport(
                 hotBefore to readThermalStatus(context),
                 Preferences(context).toOptions(),
                 ocr.settings.detection,
-                ocr.manifest.runtimeVersion,
+                ocr.engine,
+                ocr.engineVersion,
                 picture.golden.image,
                 Size(picture.bitmap.height, picture.bitmap.width),
             )

@@ -80,5 +80,5 @@ internal class OcrWorker(private val open: (OcrOptions) -> EdgeOcr, private val 
 
     private fun OcrOptions.isSameAs(other: OcrOptions) =
         threads == other.threads && powerMode == other.powerMode && settingsChange == other.settingsChange &&
-            returnWords == other.returnWords
+            returnWords == other.returnWords && engine == other.engine
 }

@@ -3,6 +3,7 @@ package io.github.edgeocr.demo
 import android.content.Context
 import android.content.Intent
 import io.github.edgeocr.EdgeOcr
+import io.github.edgeocr.EngineKind
 import io.github.edgeocr.OcrOptions
 import io.github.edgeocr.core.Cancellation
 import io.github.edgeocr.core.EdgeOcrException
@@ -17,7 +18,8 @@ internal class SelfTestReport(
     val comparison: GoldenComparison,
     val reading: Reading,
     val loadMs: Double,
-    val runtimeVersion: String,
+    val engine: EngineKind,
+    val engineVersion: String,
 ) {
     companion object {
         /**
@@ -28,14 +30,15 @@ internal class SelfTestReport(
         fun make(context: Context, ocr: EdgeOcr, cancellation: Cancellation): SelfTestReport {
             if (ocr.settings == ocr.manifest.settings) return make(ocr, cancellation)
             val options = Preferences(context).toOptions()
-            return EdgeOcr.open(context, OcrOptions(options.threads, options.powerMode)).use { make(it, cancellation) }
+            val own = OcrOptions(options.threads, options.powerMode, engine = options.engine)
+            return EdgeOcr.open(context, own).use { make(it, cancellation) }
         }
 
         private fun make(ocr: EdgeOcr, cancellation: Cancellation): SelfTestReport {
             val picture = GoldenPicture.read(ocr)
             val reading = ocr.recognize(picture.bitmap, cancellation)
             val comparison = GoldenComparison.compare(reading, picture.golden)
-            return SelfTestReport(comparison, reading, ocr.loadMs, ocr.manifest.runtimeVersion)
+            return SelfTestReport(comparison, reading, ocr.loadMs, ocr.engine, ocr.engineVersion)
         }
     }
 }
@@ -73,7 +76,8 @@ internal fun formatSelfTest(
         .put("token", token.orJsonNull())
         .put("passed", report?.comparison?.isPassed ?: false)
         .put("error", outcome.exceptionOrNull()?.let { cut(explain(it), ERROR_BYTES) }.orJsonNull())
-        .put("runtime_version", report?.runtimeVersion.orJsonNull())
+        .put("engine", report?.engine?.name?.lowercase().orJsonNull())
+        .put("engine_version", report?.engineVersion.orJsonNull())
         .put("manifest_sha256", manifestSha256.orJsonNull())
         .put("device", describeDevice())
         .put("threads", options.threads)

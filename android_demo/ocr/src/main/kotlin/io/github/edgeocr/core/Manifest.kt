@@ -10,8 +10,10 @@ public class Golden(public val image: String, public val lines: List<TextLine>)
 public class Manifest private constructor(
     /** The version of Paddle-Lite that the models need, such as `v2.13-rc`. */
     public val runtimeVersion: String,
-    /** Files of the networks by role: `det`, `rec` and often `cls` and `page`. */
+    /** Files of the networks for Paddle-Lite by role: `det`, `rec` and often `cls` and `page`. */
     public val models: Map<String, String>,
+    /** The same networks as ONNX files; empty if the bundle has none. */
+    public val graphs: Map<String, String>,
     /** The dictionary's file. */
     public val charsetFile: String,
     /** Length of the last axis of the recogniser's output. */
@@ -58,8 +60,9 @@ public class Manifest private constructor(
             val charset = manifest.getFields("charset")
             val read = Manifest(
                 manifest.getFields("lite").getText("runtime_version"),
-                MODELS.filter { models.has(it) || it in REQUIRED }
-                    .associateWith { models.getFields(it).getText("file") },
+                listFiles(models),
+                // Absent in bundles without ONNX files, or null.
+                if (manifest.has("onnx")) listFiles(manifest.getFields("onnx")) else emptyMap(),
                 charset.getText("file"),
                 charset.getInt("classes"),
                 charset.getInt("blank_index"),
@@ -69,7 +72,7 @@ public class Manifest private constructor(
                     files.getFields(name).let { FileEntry(it.getLong("size_bytes"), it.getText("sha256")) }
                 },
             )
-            for (name in read.models.values + read.charsetFile + listOfNotNull(read.golden?.image)) {
+            for (name in read.models.values + read.graphs.values + read.charsetFile + listOfNotNull(read.golden?.image)) {
                 if (name !in read.files) throw BundleException("$FILE: $name is not among the files")
             }
             return read
@@ -77,6 +80,9 @@ public class Manifest private constructor(
 
         private val REQUIRED = listOf("det", "rec")
         private val MODELS = REQUIRED + listOf("cls", "page")
+
+        private fun listFiles(models: JsonFields) =
+            MODELS.filter { models.has(it) || it in REQUIRED }.associateWith { models.getFields(it).getText("file") }
 
         private fun readGolden(golden: JsonFields) = Golden(
             golden.getText("image"),

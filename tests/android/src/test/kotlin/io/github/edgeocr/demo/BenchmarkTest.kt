@@ -99,13 +99,13 @@ class BenchmarkTest : DemoTest() {
             .setCurrentThermalStatus(PowerManager.THERMAL_STATUS_SEVERE)
         val report = measure { Memory(12.34, 5.0) }.toJson(hashManifest(app))
         val keys = setOf(
-            *arrayOf("edge_ocr", "runtime_version", "manifest_sha256", "device", "threads", "power_mode"),
+            *arrayOf("edge_ocr", "engine", "engine_version", "manifest_sha256", "device", "threads", "power_mode"),
             *arrayOf("limit_side_len", "limit_type", "picture", "image_width", "image_height", "lines", "runs"),
             *arrayOf("windows", "warmup", "load_ms", "stages_ms", "pss_mb", "native_heap_mb", "thermal_status"),
         )
         assertEquals(keys, report.keys().asSequence().toSet())
         assertEquals("benchmark", report.getString("edge_ocr"))
-        assertEquals(VERSION, report.getString("runtime_version"))
+        assertEquals("paddle_lite" to VERSION, report.getString("engine") to report.getString("engine_version"))
         assertEquals(64, report.getString("manifest_sha256").length)
         assertEquals(1 to "LOW", report.getInt("threads") to report.getString("power_mode"))
         val detection = bundle.manifest.getJSONObject("settings").getJSONObject("detection")

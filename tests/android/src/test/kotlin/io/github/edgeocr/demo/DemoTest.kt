@@ -20,6 +20,7 @@ import org.robolectric.android.controller.ActivityController
 import java.io.File
 import java.util.concurrent.TimeUnit
 import java.util.concurrent.locks.LockSupport
+import java.util.zip.CRC32
 import java.util.zip.ZipEntry
 import java.util.zip.ZipOutputStream
 
@@ -46,15 +47,21 @@ abstract class DemoTest {
     @After
     fun destroyActivities() = controllers.forEach { it.close() }
 
-    /** Puts the bundle into the app's assets. */
-    protected fun installBundle() {
+    /** Puts a bundle into the app's assets; its networks are uncompressed if [isStored], so that they can be mapped. */
+    protected fun installBundle(folder: File = bundle.write(temporary.newFolder()), isStored: Boolean = true) {
         val apk = temporary.newFile()
-        val folder = bundle.write(temporary.newFolder())
         ZipOutputStream(apk.outputStream()).use { zip ->
             for (file in folder.walk().filter(File::isFile)) {
                 val name = file.relativeTo(folder).invariantSeparatorsPath
-                zip.putNextEntry(ZipEntry("assets/${EdgeOcr.ASSETS_FOLDER}/$name"))
-                file.inputStream().use { it.copyTo(zip) }
+                val entry = ZipEntry("assets/${EdgeOcr.ASSETS_FOLDER}/$name")
+                val content = file.readBytes()
+                if (isStored && file.extension in setOf("nb", "onnx")) {
+                    entry.method = ZipEntry.STORED
+                    entry.size = content.size.toLong()
+                    entry.crc = CRC32().apply { update(content) }.value
+                }
+                zip.putNextEntry(entry)
+                zip.write(content)
             }
         }
         // Robolectric reads assets from a built APK only; the replacement also needs those of the system.

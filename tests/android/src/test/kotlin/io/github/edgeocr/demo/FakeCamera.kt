@@ -13,13 +13,17 @@ import android.hardware.camera2.params.SessionConfiguration
 import android.media.Image
 import android.media.ImageReader
 import android.os.Handler
+import android.util.Size
 import android.view.Surface
+import android.view.SurfaceHolder
 import io.github.edgeocr.core.BgrImage
+import org.robolectric.android.controller.ActivityController
 import org.robolectric.annotation.Implementation
 import org.robolectric.annotation.Implements
 import org.robolectric.annotation.RealObject
 import org.robolectric.shadow.api.Shadow
 import org.robolectric.shadows.ShadowCameraManager
+import java.lang.reflect.Proxy
 import java.nio.ByteBuffer
 import java.util.concurrent.CopyOnWriteArrayList
 
@@ -222,4 +226,14 @@ internal class FakeFrame(private val image: BgrImage) : Image() {
     private companion object {
         const val PADDING = 16
     }
+}
+
+/** Simulates the system when the preview's surface has the requested size. */
+internal fun ActivityController<LiveActivity>.makeSurface(size: Size = Size(1280, 960)) {
+    val surface = Surface(SurfaceTexture(1))
+    val holder = Proxy.newProxyInstance(javaClass.classLoader, arrayOf(SurfaceHolder::class.java)) { _, method, _ ->
+        if (method.name == "getSurface") surface else null
+    }
+    get().findViewById<CameraPreview>(R.id.live_preview)
+        .surfaceChanged(holder as SurfaceHolder, 0, size.width, size.height)
 }

@@ -2,7 +2,6 @@ package io.github.edgeocr.demo
 
 import android.Manifest
 import android.content.ClipboardManager
-import android.graphics.SurfaceTexture
 import android.hardware.camera2.CameraAccessException
 import android.hardware.camera2.CameraCharacteristics
 import android.hardware.camera2.CameraDevice
@@ -13,7 +12,6 @@ import android.util.Size
 import android.view.Display
 import android.view.MotionEvent
 import android.view.Surface
-import android.view.SurfaceHolder
 import android.view.View
 import android.widget.Button
 import android.widget.TextView
@@ -30,7 +28,6 @@ import org.junit.Test
 import org.robolectric.Shadows.shadowOf
 import org.robolectric.android.controller.ActivityController
 import org.robolectric.annotation.Config
-import java.lang.reflect.Proxy
 import java.util.concurrent.CountDownLatch
 import java.util.concurrent.atomic.AtomicInteger
 
@@ -62,15 +59,6 @@ class LiveActivityTest : DemoTest() {
         get() = find<View>(R.id.live_overlay).contentDescription?.toString()
 
     private fun <T : View> ActivityController<LiveActivity>.find(id: Int): T = get().findViewById(id)
-
-    /** Simulates the system when the preview's surface has the requested size. */
-    private fun ActivityController<LiveActivity>.makeSurface(size: Size = Size(1280, 960)) {
-        val surface = Surface(SurfaceTexture(1))
-        val holder = Proxy.newProxyInstance(javaClass.classLoader, arrayOf(SurfaceHolder::class.java)) { _, method, _ ->
-            if (method.name == "getSurface") surface else null
-        }
-        find<CameraPreview>(R.id.live_preview).surfaceChanged(holder as SurfaceHolder, 0, size.width, size.height)
-    }
 
     /** Starts the activity with a camera that delivers frames. */
     private fun startLive(): ActivityController<LiveActivity> {

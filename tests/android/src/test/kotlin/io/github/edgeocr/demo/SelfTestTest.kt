@@ -8,6 +8,7 @@ import android.view.View
 import android.view.ViewGroup
 import android.widget.TextView
 import com.baidu.paddle.lite.FakeRuntime
+import io.github.edgeocr.EngineKind
 import io.github.edgeocr.OcrOptions
 import io.github.edgeocr.PowerMode
 import io.github.edgeocr.core.BundleException
@@ -72,15 +73,15 @@ class SelfTestTest : DemoTest() {
         assertFalse('\n' in line.msg)
         val result = results.single()
         val keys = setOf(
-            *arrayOf("edge_ocr", "token", "passed", "error", "runtime_version", "manifest_sha256", "device", "threads"),
-            *arrayOf("power_mode", "load_ms", "timings_ms", "problems", "lines"),
+            *arrayOf("edge_ocr", "token", "passed", "error", "engine", "engine_version", "manifest_sha256", "device"),
+            *arrayOf("threads", "power_mode", "load_ms", "timings_ms", "problems", "lines"),
         )
         assertEquals(keys, result.keys().asSequence().toSet())
         assertEquals("selftest", result.getString("edge_ocr"))
         assertEquals("abc-1", result.getString("token"))
         assertTrue(result.getBoolean("passed"))
         assertTrue(result.isNull("error"))
-        assertEquals(VERSION, result.getString("runtime_version"))
+        assertEquals("paddle_lite" to VERSION, result.getString("engine") to result.getString("engine_version"))
         val manifest = app.assets.open("edge-ocr/manifest.json").use { it.readBytes() }
         val sha256 = MessageDigest.getInstance("SHA-256").digest(manifest).joinToString("") { "%02x".format(it) }
         assertEquals(sha256, result.getString("manifest_sha256"))
@@ -145,7 +146,7 @@ class SelfTestTest : DemoTest() {
         assertTrue(result.getString("error"), reason in result.getString("error"))
         assertFalse('\n' in result.getString("error"))
         assertEquals("t", result.getString("token"))
-        for (key in listOf("runtime_version", "load_ms", "timings_ms", "lines")) assertTrue(key, result.isNull(key))
+        for (key in listOf("engine", "engine_version", "load_ms", "timings_ms", "lines")) assertTrue(key, result.isNull(key))
         assertEquals(0, result.getJSONArray("problems").length())
         assertTrue(result.getInt("threads") > 0)
     }
@@ -304,7 +305,7 @@ class SelfTestTest : DemoTest() {
         fun makeLines(text: String) = List(count) { TextLine(FloatArray(8) { 1000.123f }, 0.9, text, score) }
         val reading = Reading(makeLines(text), mapOf("detection" to 1.234))
         val comparison = GoldenComparison.compare(reading, Golden("golden.png", makeLines(wanted)))
-        return SelfTestReport(comparison, reading, 5.0, VERSION)
+        return SelfTestReport(comparison, reading, 5.0, EngineKind.PADDLE_LITE, VERSION)
     }
 
     private fun format(outcome: Result<SelfTestReport>): String =
@@ -351,7 +352,8 @@ class SelfTestTest : DemoTest() {
             val line = TextLine(FloatArray(8), 0.9, "text", 0.9)
             val golden = Golden("golden.png", listOf(TextLine(FloatArray(8) { 4.5f }, 0.9, "text", 0.5)))
             val reading = Reading(listOf(line), mapOf("detection" to 1.234))
-            val report = SelfTestReport(GoldenComparison.compare(reading, golden), reading, 5.5, VERSION)
+            val comparison = GoldenComparison.compare(reading, golden)
+            val report = SelfTestReport(comparison, reading, 5.5, EngineKind.PADDLE_LITE, VERSION)
             val text = format(Result.success(report))
             assertTrue(text, text.all { it.code < 128 })
             assertTrue(text, "corners are 6.4 px off" in text)

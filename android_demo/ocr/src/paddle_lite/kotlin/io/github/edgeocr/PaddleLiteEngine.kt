@@ -4,15 +4,12 @@ import android.os.Build
 import com.baidu.paddle.lite.MobileConfig
 import com.baidu.paddle.lite.PaddlePredictor
 import io.github.edgeocr.core.BundleException
-import io.github.edgeocr.core.Engine
 import io.github.edgeocr.core.Tensor
-import java.io.Closeable
-import java.io.File
 import com.baidu.paddle.lite.PowerMode as LitePowerMode
 
-/** A network that runs on Paddle-Lite. Not thread-safe: close it only while it is not running. */
+/** A network that runs on Paddle-Lite. */
 internal class PaddleLiteEngine private constructor(private val name: String, private val predictor: FreedPredictor) :
-    Engine, Closeable {
+    OpenEngine {
     private var isClosed = false
 
     /** Throws [EngineException] if Paddle-Lite refuses the input or returns no output. */
@@ -34,13 +31,11 @@ internal class PaddleLiteEngine private constructor(private val name: String, pr
     }
 
     companion object {
-        /**
-         * Loads a network. Its file must be intact: Paddle-Lite ends the process if it is damaged.
-         *
-         * Throws [LibraryException] if Paddle-Lite itself cannot be loaded, [VersionMismatchException] if its version
-         * is not [version], [BundleException] if it cannot load the network.
-         */
-        fun open(model: File, version: String, options: OcrOptions): PaddleLiteEngine {
+        /** Loads a network; throws the exceptions of [EngineLoader.open]. */
+        fun open(bundle: BundleFolder, name: String, options: OcrOptions): PaddleLiteEngine {
+            val version = bundle.manifest.runtimeVersion
+            // Checked, because Paddle-Lite ends the process if it is damaged.
+            val model = bundle.checkFile(name)
             val predictor = try {
                 FreedPredictor(
                     MobileConfig().apply {
@@ -62,6 +57,19 @@ internal class PaddleLiteEngine private constructor(private val name: String, pr
             return PaddleLiteEngine(model.name, predictor)
         }
     }
+}
+
+/** Created by [EngineKind]. */
+internal class PaddleLiteLoader : EngineLoader {
+    override val needsFiles = true
+
+    // Any other is refused.
+    override fun readVersion(bundle: BundleFolder) = bundle.manifest.runtimeVersion
+
+    // Paddle-Lite reports its version only after a network is loaded. Every version can load another version's
+    // detector, which comes first; some end the process on the recogniser.
+    override fun open(bundle: BundleFolder, name: String, options: OcrOptions) =
+        PaddleLiteEngine.open(bundle, name, options)
 }
 
 /** Frees the native memory at once; Paddle-Lite's class only does so when it is garbage-collected. */
