@@ -124,7 +124,9 @@ def android_export(opt, make_home, android_folder, tmp_path_factory) -> ExportRe
         patch.delenv("EDGE_OCR_LITE_LIB", raising=False)
         for folder in (android_folder("armv8", page=4096), android_folder("armv7")):
             add_library(folder)
-        options = ExportOptions(precision="int8", abis=("arm64-v8a", "armeabi-v7a"), verify=False, zip=True)
+        options = ExportOptions(
+            precision="int8", abis=("arm64-v8a", "armeabi-v7a"), engine="paddle_lite", verify=False, zip=True
+        )
         return export_bundle("android", tmp_path_factory.mktemp("android") / "project", load_config("OCR"), options)
 
 

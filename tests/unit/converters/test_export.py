@@ -86,9 +86,27 @@ def test_targets():
     assert "arm (" in caught.value.hint
 
 
+def test_engines():
+    android, board = find_target("android"), find_target("arm")
+    assert android.choose_engines(None, has_lite_lib=False) == ("onnxruntime",)
+    assert android.choose_engines(None, has_lite_lib=True) == ("paddle_lite",)
+    assert android.choose_engines("both", has_lite_lib=True) == ("onnxruntime", "paddle_lite")
+    assert board.choose_engines(None, has_lite_lib=True) == ()
+    with pytest.raises(UsageError, match="--lite-lib: not used"):
+        android.choose_engines("onnxruntime", has_lite_lib=True)
+    with pytest.raises(UsageError, match="--engine both: not for --target arm"):
+        board.choose_engines("both", has_lite_lib=False)
+
+
 def test_abis():
     assert find_target("arm").choose_abis(()) == ("armv8",)
-    assert find_target("android").choose_abis(()) == ("arm64-v8a",)
+    android = find_target("android")
+    assert android.choose_abis((), ("paddle_lite",)) == ("arm64-v8a",)
+    assert android.choose_abis((), ("onnxruntime", "paddle_lite")) == ("arm64-v8a", "x86_64")
+    assert android.choose_abis(("x86",), ("onnxruntime",)) == ("x86",)
+    with pytest.raises(UsageError, match="--abi x86_64: Paddle-Lite has no library") as caught:
+        android.choose_abis(("x86_64",), ("paddle_lite",))
+    assert "--engine onnxruntime" in caught.value.hint
     assert find_target("arm").choose_abis(("armv7hf", "armv8", "armv7hf")) == ("armv7hf", "armv8")
     assert {name for target in TARGETS.values() for name in target.platforms.values()} == set(PLATFORMS)
     with pytest.raises(UsageError, match=r"--abi armv8: .*android") as caught:

@@ -87,11 +87,11 @@ def test_the_archive_holds_the_same(android_export):
 
 
 def test_the_readme_leads_to_a_running_app(export, android_export):
-    text = (export("android", precision="int8").out_dir / "README.md").read_text()
+    text = (export("android", precision="int8", engine="paddle_lite").out_dir / "README.md").read_text()
     for words in (
         "1. Paddle-Lite's library is missing",
         "   edge-ocr libs fetch --platform android.armv8 --version v2.13-rc\n",
-        "   edge-ocr export --target android --abi arm64-v8a --det-model PP-OCRv4_mobile_det"
+        "   edge-ocr export --target android --engine paddle_lite --abi arm64-v8a --det-model PP-OCRv4_mobile_det"
         " --rec-model PP-OCRv4_mobile_rec --quantize int8 --force --out THIS_FOLDER\n",
         "2. Open this folder in Android Studio.",
         "3. Run `app`",
@@ -100,7 +100,7 @@ def test_the_readme_leads_to_a_running_app(export, android_export):
         "`ocr/src/main/assets/edge-ocr`, `ocr/libs` and",
         "EdgeOcr.open(context).use { ocr ->",
         "try (EdgeOcr ocr = EdgeOcr.open(context)) {",
-        'extractNativeLibs="false"',
+        "emulators on x86 cannot run the app",
         f"In `{ASSETS}/`:",
     ):
         assert words in text, words
@@ -113,16 +113,70 @@ def test_the_readme_leads_to_a_running_app(export, android_export):
     assert "aligned to 4096 bytes: devices with Android 15 or newer and pages of 16 KB cannot load it" in whole
 
 
+@pytest.fixture
+def plain(export):
+    """The project that an export without options makes."""
+    return export("android").out_dir
+
+
+def test_nothing_is_fetched_by_hand_for_onnx_runtime(plain):
+    properties = (plain / "gradle.properties").read_text()
+    assert "\nedgeocr.abis=arm64-v8a,x86_64\n" in properties
+    assert "\nedgeocr.engines=onnxruntime\n" in properties
+    manifest = json.loads((plain / ASSETS / "manifest.json").read_bytes())
+    catalog = (plain / "gradle" / "libs.versions.toml").read_text()
+    version = manifest["app"].pop("onnxruntime_version")
+    assert f'onnxruntime = "{version}"' in catalog
+    assert manifest["app"] == {"engines": ["onnxruntime"], "abis": ["arm64-v8a", "x86_64"]}
+    assert manifest["lite"]["libraries"] == {}
+    assert {"onnx/det.onnx", "onnx/rec.onnx", "models/det.nb", "models/rec.nb"} <= set(manifest["files"])
+    text = (plain / "README.md").read_text()
+    assert "1. There is nothing to fetch by hand" in text
+    assert "libs fetch" not in text
+    assert "## The Paddle-Lite library" not in text
+    assert not list(plain.rglob("*.so"))
+
+
+def test_both_engines_need_the_library_of_one(export):
+    folder = export("android", engine="both", abis=("arm64-v8a", "x86_64")).out_dir
+    assert "\nedgeocr.engines=onnxruntime,paddle_lite\n" in (folder / "gradle.properties").read_text()
+    manifest = json.loads((folder / ASSETS / "manifest.json").read_bytes())
+    assert manifest["app"]["engines"] == ["onnxruntime", "paddle_lite"]
+    assert list(manifest["lite"]["libraries"]) == ["arm64-v8a"]
+    text = (folder / "README.md").read_text()
+    assert "edge-ocr export --target android --engine both --abi arm64-v8a,x86_64 " in text
+    assert "EngineKind.PADDLE_LITE" in text
+
+
+def test_every_engine_of_the_manifest_has_a_source_folder(plain):
+    schema = read_schema()["properties"]["app"]["oneOf"][1]["properties"]["engines"]["items"]["enum"]
+    kinds = re.findall(
+        r"^    (\w+)\(\"", (plain / "ocr/src/main/kotlin/io/github/edgeocr/EngineKind.kt").read_text(), re.M
+    )
+    assert [kind.lower() for kind in kinds] == schema
+    for engine in schema:
+        assert list((plain / "ocr/src" / engine / "kotlin").rglob("*.kt")), engine
+
+
+def test_an_onnx_file_of_a_project_is_compared_with_its_graph(plain, tmp_path):
+    folder = Path(shutil.copytree(plain, tmp_path / "project"))
+    assert inspect_bundle(folder).bundle is not None
+    assert all(check.passed for check in inspect_bundle(folder).checks)
+    path = folder / ASSETS / "onnx" / "rec.onnx"
+    path.write_bytes((folder / ASSETS / "onnx" / "det.onnx").read_bytes())
+    assert [check.name for check in inspect_bundle(folder).checks if not check.passed] == ["onnx/rec.onnx"]
+
+
 def make_sources(folder, monkeypatch):
     monkeypatch.setattr(android_project, "find_sources_folder", lambda: folder)
     for name in ("app/build.gradle.kts", "app/src/main/kotlin/build/A.kt", "ocr/build.gradle.kts", ".gitignore"):
         replace(folder / name, name.encode())
-    replace(folder / "gradle.properties", b"a=b\nedgeocr.abis=x\nc=d\n")
+    replace(folder / "gradle.properties", b"a=b\nedgeocr.abis=x\nedgeocr.engines=y\nc=d\n")
 
 
 def write_project(out, abis=("arm64-v8a",), **options):
     with open_bundle(out, inside=ASSETS, **options) as bundle:
-        android_project.add_project(bundle, abis)
+        android_project.add_project(bundle, abis, ("onnxruntime",))
         bundle.add("models/det.nb", b"model")
         bundle.add_manifest({"edge_ocr_version": "0"})
 
@@ -348,7 +402,7 @@ def test_a_project_does_not_replace_the_assets_of_one(written):
 def test_a_failed_project_is_kept_next_to_it_and_changed_ones_stay(written, tmp_path):
     def fail():
         with open_bundle(tmp_path / "new", inside=ASSETS) as bundle:
-            android_project.add_project(bundle, ("arm64-v8a",))
+            android_project.add_project(bundle, ("arm64-v8a",), ("onnxruntime",))
             bundle.add_manifest({"edge_ocr_version": "0"})
             bundle.keep_failed()
             raise ParityError("it reads otherwise")

@@ -46,7 +46,12 @@ def in_full(opt, make_home, lite_library, android_folder, tmp_path_factory):
             for library in libraries[target]:
                 add_library(library, allow_version_mismatch=True)
             options = ExportOptions(
-                precision="int8", charset="ascii", abis=abis[target], allow_version_mismatch=True, optimize=False
+                precision="int8",
+                charset="ascii",
+                abis=abis[target],
+                engine="both" if target == "android" else None,
+                allow_version_mismatch=True,
+                optimize=False,
             )
             out = tmp_path_factory.mktemp(target) / "bundle"
             made[target] = export_bundle(target, out, config, options)

@@ -55,8 +55,8 @@ class Phone:
             "token": "TOKEN",
             "passed": True,
             "error": None,
-            "engine": "onnxruntime",
-            "engine_version": "1.29.0",
+            "engine": "paddle_lite",
+            "engine_version": "v2.13-rc",
             "manifest_sha256": hashlib.sha256((project / ASSETS / "manifest.json").read_bytes()).hexdigest(),
             "device": {"manufacturer": "Google", "model": "Pixel 8", "sdk": 35, "abi": "arm64-v8a"},
             "threads": 4,
@@ -103,6 +103,13 @@ def phone(project, tmp_path, monkeypatch) -> Phone:
     return Phone(project, tmp_path, monkeypatch)
 
 
+@pytest.fixture
+def onnx_phone(export, tmp_path, monkeypatch) -> Phone:
+    """The same with a project for ONNX Runtime."""
+    project = shutil.copytree(export("android").out_dir, tmp_path / "project", copy_function=os.link)
+    return Phone(project, tmp_path, monkeypatch)
+
+
 def refuse(phone, kind, words, **options):
     with pytest.raises(kind, match=words) as caught:
         deploy_app(phone.project, **options)
@@ -138,6 +145,26 @@ def test_an_app_is_built_installed_and_compared(phone):
         os.kill(int(phone.place.with_suffix(".pid").read_text()), 0)
 
 
+@pytest.mark.parametrize(
+    ("properties", "abi"),
+    [
+        ("36\narm64-v8a\nGoogle\nPixel 9\n16384\n", "arm64-v8a"),
+        ("36\nx86_64,arm64-v8a\nGoogle\nsdk_gphone64_x86_64\n16384\n", "x86_64"),
+    ],
+)
+def test_an_app_with_onnx_runtime_needs_no_library(onnx_phone, properties, abi):
+    onnx_phone.result |= {"engine": "onnxruntime", "engine_version": "1.29.0"}
+    onnx_phone.play(properties=properties)
+    done = deploy_app(onnx_phone.project)
+    assert (done.abi, done.engine) == (abi, "onnxruntime 1.29.0")
+    assert plan_app(onnx_phone.project).abis == ("arm64-v8a", "x86_64")
+
+
+def test_an_abi_that_only_onnx_runtime_has_is_offered(onnx_phone):
+    onnx_phone.play(properties="35\nx86\nA\nB\n4096\n")
+    assert "--abi x86" in refuse(onnx_phone, ModelError, "x86, the project is for arm64-v8a, x86_64")
+
+
 # --- the project
 
 
@@ -151,14 +178,17 @@ def test_a_bundle_alone_and_one_for_boards_are_refused(phone, export):
 
 def test_a_project_without_libraries_is_refused(export):
     with pytest.raises(ModelError, match="arm64-v8a") as caught:
-        plan_app(export("android").out_dir)
+        plan_app(export("android", engine="paddle_lite").out_dir)
     assert "edge-ocr libs fetch --platform android.armv8" in caught.value.hint
-    assert "edge-ocr export --target android --abi arm64-v8a --force --out" in caught.value.hint
+    assert "edge-ocr export --target android --engine paddle_lite --abi arm64-v8a --force --out" in caught.value.hint
+    with pytest.raises(ModelError) as caught:
+        plan_app(export("android", engine="both").out_dir)
+    assert "--engine both --abi arm64-v8a,x86_64 --force" in caught.value.hint
 
 
 def test_the_way_to_a_library_keeps_the_precision(export, tmp_path):
     folder = tmp_path / "my app"
-    shutil.copytree(export("android", precision="int8").out_dir, folder)
+    shutil.copytree(export("android", precision="int8", engine="paddle_lite").out_dir, folder)
     with pytest.raises(ModelError) as caught:
         plan_app(folder)
     assert caught.value.hint.endswith(f"--abi arm64-v8a --quantize int8 --force --out '{folder}'")
@@ -357,7 +387,8 @@ def test_a_device_is_chosen(phone, monkeypatch):
     ("properties", "kind", "words", "hint"),
     [
         ("23\narm64-v8a\nA\nB\n4096\n", ToolchainError, "A B has Android API 23, expected 24 or newer", "newer phone"),
-        ("35\nx86_64,x86\nA\nB\n4096\n", ModelError, "x86_64, x86, .*arm64-v8a, arm", "ARM"),
+        ("35\nx86_64,x86\nA\nB\n4096\n", ModelError, "x86_64, x86, .*arm64-v8a, arm", "--abi x86_64"),
+        ("35\nriscv64\nA\nB\n4096\n", ModelError, "riscv64, .*arm64-v8a, arm", "another device"),
         ("35\narm64-v8a\nA\nB\n16384\n", ModelError, "16384 .*arm64-v8a", "16384"),
         ("", ToolchainError, "^1A2B3C4D: ", "Android"),
         ("many\narm64-v8a\nA\nB\n4096\n", ToolchainError, "^1A2B3C4D: ", "Android"),
@@ -555,7 +586,9 @@ def test_the_command_prints_report_json_and_plan(phone):
 
     out = read()
     assert "golden picture: 4 lines read as expected" in out
-    assert "phone: Google Pixel 8, Android API 35, arm64-v8a, pages of 4096 bytes; 4 threads, power mode NO_BIND" in out
+    assert (
+        "phone: Google Pixel 8, Android API 35, arm64-v8a, pages of 4096 bytes; paddle_lite v2.13-rc, 4 threads" in out
+    )
     assert json.loads(read("--json"))["device"]["serial"] == "1A2B3C4D"
     phone.place.with_suffix(".calls").unlink()
     assert "4. start io.github.edgeocr.demo/.SelfTestActivity and read its result from the log" in read("--dry-run")
