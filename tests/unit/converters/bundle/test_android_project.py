@@ -15,6 +15,7 @@ import pytest
 
 from converters.bundle.android import project as android_project
 from converters.bundle.android.record import RECORD, list_tools_folders, locate_bundle, read_record
+from converters.bundle.manifest import read_schema
 from converters.bundle.ownership import Contents, sort_out
 from converters.bundle.reader import inspect_bundle
 from converters.bundle.writer import check_out_dir, open_bundle
@@ -150,9 +151,8 @@ def test_both_engines_need_the_library_of_one(export):
 
 def test_every_engine_of_the_manifest_has_a_source_folder(plain):
     schema = read_schema()["properties"]["app"]["oneOf"][1]["properties"]["engines"]["items"]["enum"]
-    kinds = re.findall(
-        r"^    (\w+)\(\"", (plain / "ocr/src/main/kotlin/io/github/edgeocr/EngineKind.kt").read_text(), re.M
-    )
+    source = plain / "ocr/src/main/kotlin/io/github/edgeocr/EngineKind.kt"
+    kinds = re.findall(r"(?m)^    (\w+)\(\"", source.read_text())
     assert [kind.lower() for kind in kinds] == schema
     for engine in schema:
         assert list((plain / "ocr/src" / engine / "kotlin").rglob("*.kt")), engine
