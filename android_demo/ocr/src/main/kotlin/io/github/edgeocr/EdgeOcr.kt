@@ -43,6 +43,8 @@ public class EdgeOcr private constructor(
     public val engineVersion: String,
     /** How long opening took, including the checks of the files. */
     public val loadMs: Double,
+    /** Why the bundle in the app's assets was opened instead of the one in the folder; null if it was not. */
+    public val fallbackReason: EdgeOcrException? = null,
 ) : Closeable {
     private val lock = ReentrantLock()
 
@@ -154,7 +156,38 @@ public class EdgeOcr private constructor(
         @Throws(EdgeOcrException::class)
         public fun open(context: Context, options: OcrOptions = OcrOptions()): EdgeOcr {
             val start = System.nanoTime()
+            return openAssets(context, options, options.trust ?: Trust.findInAssets(context), start)
+        }
+
+        /**
+         * Loads the bundle in [folder], such as a download, or the one in the app's assets if [folder] does not exist or
+         * its bundle cannot be opened; [fallbackReason] then says why.
+         *
+         * Both must be signed as for `open(context)`, but the one in the assets may be older than those opened before:
+         * it belongs to the app. Throws the same exceptions, if neither can be opened.
+         */
+        @JvmStatic
+        @JvmOverloads
+        @Throws(EdgeOcrException::class)
+        public fun open(context: Context, folder: File, options: OcrOptions = OcrOptions()): EdgeOcr {
+            val start = System.nanoTime()
             val trust = options.trust ?: Trust.findInAssets(context)
+            val reason = try {
+                if (folder.exists()) return load(BundleFolder.open(folder, trust), options, trust, start)
+                null
+            } catch (error: EdgeOcrException) {
+                error
+            }
+            return openAssets(context, options, trust?.withoutCounters(), start, reason)
+        }
+
+        private fun openAssets(
+            context: Context,
+            options: OcrOptions,
+            trust: Trust?,
+            start: Long,
+            reason: EdgeOcrException? = null,
+        ): EdgeOcr {
             val assets = context.assets
             val bundle = AssetBundle(
                 File(context.filesDir, ASSETS_FOLDER),
@@ -165,7 +198,7 @@ public class EdgeOcr private constructor(
                 val (engine, loader) = chooseEngine(manifest, options)
                 if (loader.needsFiles) engine.listModels(manifest).values else emptyList()
             }
-            return load(unpacked, options, trust, start)
+            return load(unpacked, options, trust, start, reason)
         }
 
         /**
@@ -182,7 +215,13 @@ public class EdgeOcr private constructor(
             return load(BundleFolder.open(folder, options.trust), options, options.trust, start)
         }
 
-        private fun load(bundle: BundleFolder, options: OcrOptions, trust: Trust?, start: Long): EdgeOcr {
+        private fun load(
+            bundle: BundleFolder,
+            options: OcrOptions,
+            trust: Trust?,
+            start: Long,
+            reason: EdgeOcrException? = null,
+        ): EdgeOcr {
             val manifest = bundle.manifest
             val charset = bundle.readCharset()
             val (engine, loader) = chooseEngine(manifest, options)
@@ -204,7 +243,7 @@ public class EdgeOcr private constructor(
                 // Only now: a bundle that fails to load must not lock out the previous one.
                 bundle.release?.let { trust?.note(it) }
                 val version = loader.readVersion(bundle)
-                return EdgeOcr(bundle, networks, reader, settings, engine, version, measureMs(start))
+                return EdgeOcr(bundle, networks, reader, settings, engine, version, measureMs(start), reason)
             } catch (error: Throwable) {
                 networks.forEach(Closeable::close)
                 throw error

@@ -22,15 +22,17 @@ import java.io.IOException
  * updates of the provider Conscrypt. Without it, no bundle opens, unless the app includes Conscrypt 2.6 or newer and
  * calls `Security.addProvider(Conscrypt.newProvider())` before it opens a bundle.
  */
-public class Trust @Throws(EdgeOcrException::class) constructor(
-    keys: Map<String, String>,
-    private val counters: CounterStore,
-) {
-    private val keys = keys.map { (name, pem) -> readPublicKey(pem, name) }
+public class Trust private constructor(private val keys: List<ByteArray>, private val counters: CounterStore) {
+    @Throws(EdgeOcrException::class)
+    public constructor(keys: Map<String, String>, counters: CounterStore) :
+        this(keys.map { (name, pem) -> readPublicKey(pem, name) }, counters)
 
     init {
         if (keys.isEmpty()) throw UntrustedException("no bundle is trusted: there is no key", PUT_KEY)
     }
+
+    /** Trusts the same keys, whatever the counter, and records none. */
+    internal fun withoutCounters(): Trust = Trust(keys, NoCounters)
 
     /**
      * Checks the signature of a manifest and its counter. [readSignature] returns null if the bundle has none.
@@ -50,6 +52,12 @@ public class Trust @Throws(EdgeOcrException::class) constructor(
             val seen = counters.read()
             if ((seen[release.name] ?: -1) < release.counter) counters.write(seen + (release.name to release.counter))
         }
+    }
+
+    private object NoCounters : CounterStore {
+        override fun read() = emptyMap<String, Long>()
+
+        override fun write(counters: Map<String, Long>) = Unit
     }
 
     public companion object {

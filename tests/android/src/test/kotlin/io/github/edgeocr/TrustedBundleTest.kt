@@ -11,6 +11,7 @@ import org.junit.After
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
+import org.junit.Assert.assertNull
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Before
@@ -366,5 +367,70 @@ class TrustedBundleTest {
         assertEquals(bundle.texts, readAssets())
         val error = assertThrows(UntrustedException::class.java) { Trust.fromAssets(app) }
         assertTrue("edge-ocr-trust" in error.message!!)
+    }
+
+    // --- A download, and the assets if it cannot be used ---
+
+    /** Signs the bundle as the app's with counter 7, then as a download with another. */
+    private fun addDownload(counter: Long, pair: KeyPair = ours) {
+        write()
+        addAssets("edge-ocr-trust/key.pem" to writePem(ours))
+        write(counter, pair)
+    }
+
+    private fun openEither() = EdgeOcr.open(app, folder).use { ocr ->
+        assertEquals(bundle.texts, ocr.recognize(bundle.image).lines.map { it.text })
+        ocr.fallbackReason
+    }
+
+    @Test
+    fun `a newer download is opened`() {
+        addDownload(counter = 8)
+        assertNull(openEither())
+        assertEquals(8L, FileCounterStore(File(app.filesDir, "edge-ocr-trust/seen.json")).read()["demo"])
+        assertFalse(File(app.filesDir, "edge-ocr").exists())
+    }
+
+    @Test
+    fun `without a download the assets are opened`() {
+        addDownload(counter = 8)
+        folder.deleteRecursively()
+        assertNull(openEither())
+    }
+
+    @Test
+    fun `a download that is not trusted is passed over`() {
+        addDownload(counter = 8, pair = other)
+        assertTrue(openEither() is UntrustedException)
+        write(counter = 6)
+        // Nothing was opened before, so that it is accepted, as long as it is signed.
+        assertNull(openEither())
+    }
+
+    @Test
+    fun `a damaged download is passed over, though the assets are older than an earlier one`() {
+        addDownload(counter = 8)
+        assertNull(openEither())
+        File(folder, "models/rec.nb").appendText("more")
+        val reason = openEither()
+        assertTrue("${reason?.message}", reason is BundleException && "rec.nb" in reason.message!!)
+        // The app's bundle alone is still refused: it would undo the update.
+        assertRefusedByCounter { readAssets() }
+        File(folder, "manifest.json").delete()
+        assertTrue(openEither() is BundleException)
+    }
+
+    private fun assertRefusedByCounter(opening: () -> Any?) {
+        val error = assertThrows(UntrustedException::class.java) { opening() }
+        assertTrue("${error.message}", "counter 7, expected 8 or more" in error.message!!)
+    }
+
+    @Test
+    fun `if the assets cannot be opened either, their error is thrown`() {
+        bundle.write(folder)
+        addAssets("edge-ocr-trust/key.pem" to writePem(ours))
+        folder.deleteRecursively()
+        folder.mkdirs()
+        assertRefused<UntrustedException>("assets", "manifest.sig") { EdgeOcr.open(app, folder) }
     }
 }
