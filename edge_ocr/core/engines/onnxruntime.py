@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ class OnnxRuntimeEngine:
 
         Raises ModelError if ONNX Runtime cannot read it.
         """
+        # From 1.29 on, it otherwise sends usage data.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime as ort
 
         options = ort.SessionOptions()

@@ -26,3 +26,25 @@ def test_openvino_does_not_report(default_models, examples, tmp_path, monkeypatc
     subprocess.run([sys.executable, "-c", READ, examples / "sign.png"], check=True)
     # The place of its id.
     assert not (home / "intel").exists()
+
+
+IMPORT = """
+import os, sys
+from importlib.abc import MetaPathFinder
+
+class Watch(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "onnxruntime":
+            print("silent" if os.environ.get("ORT_DISABLE_TELEMETRY") == "1" else "reports")
+
+sys.meta_path.insert(0, Watch())
+from edge_ocr.core.lite_ocr import LiteOCR
+LiteOCR(sys.argv[1], engine="onnxruntime")
+"""
+
+
+def test_onnx_runtime_does_not_report(board_bundle, monkeypatch):
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    done = subprocess.run([sys.executable, "-c", IMPORT, board_bundle], check=True, capture_output=True, text=True)
+    # The first search asks whether there is one; the last is that of the import.
+    assert done.stdout.splitlines()[-1] == "silent"
