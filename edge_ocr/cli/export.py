@@ -69,7 +69,7 @@ def export(
     ] = None,
     engine: Annotated[
         AppEngine | None,
-        typer.Option(metavar="TYPE", help="For android: onnxruntime (default), paddle_lite, both."),
+        typer.Option(metavar="TYPE", help="For android: onnxruntime, paddle_lite or both."),
     ] = None,
     quantize: Annotated[
         Quantize, typer.Option(metavar="TYPE", help="none, int16, int8 or auto weights.")

@@ -79,7 +79,7 @@ def test_export_prints_the_bundle_only(opt, tmp_path):
 def test_every_option_reaches_the_bundle(opt, tmp_path):
     out = tmp_path / "bundle"
     options = ["--cls-model", "ch_ppocr_mobile_v2_cls", "--abi", "arm64-v8a, armeabi-v7a", "--quantize", "int16"]
-    options += ["--charset", "digits", "--no-optimize", "--lite-version", "v2.13-rc", "--zip"]
+    options += ["--charset", "digits", "--no-optimize", "--lite-version", "v2.13-rc", "--zip", "--engine", "both"]
     ended = run_export("--target", "android", "--out", out, *options)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == f"{out}\n{out}.zip\n"
@@ -92,7 +92,8 @@ def test_every_option_reaches_the_bundle(opt, tmp_path):
     assert (bundle / "models" / "cls.nb").is_file()
     manifest = json.loads((bundle / "manifest.json").read_bytes())
     assert (manifest["target"], manifest["precision"]) == ("android", "int16")
-    assert sorted(manifest["lite"]["libraries"]) == ["arm64-v8a", "armeabi-v7a"]
+    assert sorted(manifest["lite"]["libraries"]) == manifest["app"]["abis"] == ["arm64-v8a", "armeabi-v7a"]
+    assert manifest["app"]["engines"] == ["onnxruntime", "paddle_lite"]
     assert (manifest["charset"]["classes"], manifest["charset"]["selection"]) == (19, "digits")
     steps = [step["name"] for step in manifest["models"]["rec"]["passes"]]
     assert steps == ["restore_attributes", "keep_scales", "prune_charset"]

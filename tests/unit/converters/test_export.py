@@ -204,7 +204,9 @@ def test_the_readme_of_a_project_names_a_folder_by_its_model(opt, make_home, mon
     for path in (model.program, model.params):
         shutil.copy(path, folder / path.name)
     config = load_config("OCR", {"Pipeline.text_det_model": str(folder), "Pipeline.use_text_line_orientation": True})
-    done = export_bundle("android", tmp_path / "app", config, ExportOptions(charset="digits", verify=False))
+    done = export_bundle(
+        "android", tmp_path / "app", config, ExportOptions(charset="digits", engine="both", verify=False)
+    )
     readme = (done.out_dir / "README.md").read_text(encoding="utf-8")
     assert (
         "--det-model 'DIR of mine' --rec-model PP-OCRv4_mobile_rec --cls-model ch_ppocr_mobile_v2_cls"

@@ -203,7 +203,8 @@ def test_files_that_tools_left_among_the_sources_are_not_exported(tmp_path, monk
     sources = [".gitignore", "app/build.gradle.kts", "app/src/main/kotlin/build/A.kt", "gradle.properties"]
     bundle = [f"{ASSETS}/manifest.json", f"{ASSETS}/models/det.nb"]
     assert list_files(tmp_path / "out") == sorted([*sources, "ocr/build.gradle.kts", *bundle, RECORD])
-    assert (tmp_path / "out" / "gradle.properties").read_text() == "a=b\nedgeocr.abis=arm64-v8a,armeabi-v7a\nc=d\n"
+    properties = (tmp_path / "out" / "gradle.properties").read_text()
+    assert properties == "a=b\nedgeocr.abis=arm64-v8a,armeabi-v7a\nedgeocr.engines=onnxruntime\nc=d\n"
     manifest = json.loads((tmp_path / "out" / ASSETS / "manifest.json").read_bytes())
     assert list(manifest["files"]) == ["models/det.nb"]
 

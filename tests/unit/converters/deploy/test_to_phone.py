@@ -400,10 +400,17 @@ def test_devices_that_the_project_is_not_for(phone, properties, kind, words, hin
 
 
 def test_a_missing_abi_is_named(phone):
-    edit_manifest(phone, lambda manifest: manifest["lite"]["libraries"].pop("armeabi-v7a"))
+    edit_manifest(phone, lambda manifest: manifest["app"].update(abis=["arm64-v8a"]))
     phone.play(properties="28\narmeabi-v7a,armeabi\nA\nB\n\n")
     hint = refuse(phone, ModelError, "A B .*armeabi-v7a, armeabi, .*arm64-v8a$")
     assert "edge-ocr export --target android --abi armeabi-v7a" in hint
+
+
+def test_an_app_of_an_older_edge_ocr_has_paddle_lite(phone):
+    edit_manifest(phone, lambda manifest: manifest.pop("app"))
+    assert plan_app(phone.project).abis == ("arm64-v8a", "armeabi-v7a")
+    phone.play(properties="28\nx86_64\nA\nB\n\n")
+    refuse(phone, ModelError, "A B runs x86_64, the project is for arm64-v8a, armeabi-v7a$")
 
 
 def test_an_old_phone_that_does_not_report_its_page_size(phone):
