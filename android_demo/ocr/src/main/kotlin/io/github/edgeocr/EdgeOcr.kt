@@ -12,6 +12,7 @@ import io.github.edgeocr.core.NoEd25519Exception
 import io.github.edgeocr.core.OrientationClassifier
 import io.github.edgeocr.core.PageClassifier
 import io.github.edgeocr.core.Reading
+import io.github.edgeocr.core.ReturnWords
 import io.github.edgeocr.core.Settings
 import io.github.edgeocr.core.TextDetector
 import io.github.edgeocr.core.TextReader
@@ -57,7 +58,8 @@ public class EdgeOcr private constructor(
     /**
      * Reads the text lines of a bitmap. The bitmap is not kept. Without text, there are no lines.
      *
-     * The polygons are in pixels of [bitmap]; the first of the timings is `bitmap`, its conversion.
+     * The polygons are in pixels of [bitmap]; the first of the timings is `bitmap`, its conversion. [returnWords]: what
+     * each line has besides its text; the default is that of [settings].
      *
      * Throws [CancellationException] soon after [cancellation] asks for it, the thread is interrupted or this is
      * closed; [PictureException] if the bitmap cannot be read or memory is too small; [EngineException] if a network
@@ -65,26 +67,34 @@ public class EdgeOcr private constructor(
      */
     @JvmOverloads
     @Throws(EdgeOcrException::class)
-    public fun recognize(bitmap: Bitmap, cancellation: Cancellation = NEVER): Reading {
+    public fun recognize(
+        bitmap: Bitmap,
+        cancellation: Cancellation = NEVER,
+        returnWords: ReturnWords = settings.recognition.returnWords,
+    ): Reading {
         checkOpen()
         val start = System.nanoTime()
         val image = readBitmap(bitmap)
         val bitmapMs = measureMs(start)
-        val reading = recognize(image, cancellation)
+        val reading = recognize(image, cancellation, returnWords)
         return Reading(reading.lines, mapOf("bitmap" to bitmapMs) + reading.timingsMs, reading.pageAngle)
     }
 
     /** The same for a picture that is not a bitmap. */
     @JvmOverloads
     @Throws(EdgeOcrException::class)
-    public fun recognize(image: BgrImage, cancellation: Cancellation = NEVER): Reading {
+    public fun recognize(
+        image: BgrImage,
+        cancellation: Cancellation = NEVER,
+        returnWords: ReturnWords = settings.recognition.returnWords,
+    ): Reading {
         val isUnwanted = Cancellation {
             cancellation.isCancelled() || isClosed || Thread.currentThread().isInterrupted
         }
         checkOpen()
         waitForTurn(isUnwanted)
         try {
-            return reader.read(image, isUnwanted)
+            return reader.read(image, isUnwanted, returnWords)
         } catch (error: OutOfMemoryError) {
             throw PictureException(
                 "not enough memory to read a picture of ${image.width}×${image.height} pixels",

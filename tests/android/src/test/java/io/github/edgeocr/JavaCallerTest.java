@@ -1,6 +1,7 @@
 package io.github.edgeocr;
 
 import static org.junit.Assert.assertEquals;
+import static org.junit.Assert.assertNull;
 import static org.junit.Assert.assertThrows;
 
 import com.baidu.paddle.lite.FakeRuntime;
@@ -67,6 +68,9 @@ public class JavaCallerTest {
                     text.append(word.getText());
                 }
                 assertEquals(line.getText().replace(" ", ""), text.toString());
+            }
+            for (TextLine line : ocr.recognize(bundle.makeBitmap(), () -> false, ReturnWords.NONE).getLines()) {
+                assertNull(line.getWords());
             }
         }
     }
