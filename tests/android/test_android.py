@@ -27,7 +27,7 @@ LEAST_JAVA = 17
 SUITES = {
     *("Charset", "Detection", "Geometry", "Golden", "Imaging", "Manifest", "Orientation", "Recognition", "Speed"),
     *("Page", "TextReader", "Windows", "GoldenComparison", "Assets", "Bitmaps", "EdgeOcr", "JavaCaller"),
-    *("Trust", "TrustedBundle", "Words"),
+    *("Trust", "TrustedBundle", "Words", "LineTracker"),
     # The app's.
     *("MainActivity", "SettingsActivity", "LiveActivity", "Benchmark", "SelfTest", "OcrWorker", "PictureFile"),
     *("PhotoProvider", "OverlayView", "ReadingText", "ErrorText", "CameraFrames"),

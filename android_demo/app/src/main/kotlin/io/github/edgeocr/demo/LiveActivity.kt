@@ -14,11 +14,13 @@ import android.view.View
 import android.widget.Button
 import android.widget.TextView
 import io.github.edgeocr.core.BgrImage
+import io.github.edgeocr.core.LineTracker
 import io.github.edgeocr.core.Reading
+import io.github.edgeocr.core.ReturnWords
 import io.github.edgeocr.core.TextLine
 import kotlin.math.roundToInt
 
-/** Reads camera frames one after the other and shows the lines over the preview. */
+/** Reads camera frames one after the other and shows the lines over the preview; texts are voted over frames. */
 internal class LiveActivity : Activity(), Camera.Listener {
     private lateinit var preview: CameraPreview
     private lateinit var overlay: OverlayView
@@ -32,6 +34,7 @@ internal class LiveActivity : Activity(), Camera.Listener {
     private var choice: CameraChoice? = null
     private var job: OcrWorker.Job? = null
     private var isAsked = false
+    private val tracker = LineTracker()
 
     /** The latest frame that was read. */
     private var shot: Shot? = null
@@ -39,7 +42,8 @@ internal class LiveActivity : Activity(), Camera.Listener {
     /** Whether the user froze the latest frame. */
     private var isStopped = false
 
-    private class Shot(val image: BgrImage, val reading: Reading)
+    /** A frame and the lines to show over it. */
+    private class Shot(val image: BgrImage, val lines: List<TextLine>)
 
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
@@ -51,10 +55,9 @@ internal class LiveActivity : Activity(), Camera.Listener {
         mend = findViewById(R.id.live_mend)
         toggle = findViewById(R.id.live_toggle)
         copy = findViewById(R.id.live_copy)
-        overlay.showsWords = false
         overlay.onTextTapped = { copyText(this, it) }
         toggle.setOnClickListener { if (isStopped) start() else stop() }
-        copy.setOnClickListener { shot?.let { copyText(this, it.reading.toText()) } }
+        copy.setOnClickListener { shot?.let { copyText(this, it.lines.toText()) } }
         isAsked = savedInstanceState?.getBoolean(IS_ASKED) ?: false
         isStopped = savedInstanceState?.getBoolean(IS_STOPPED) ?: false
         shot = lastNonConfigurationInstance as Shot?
@@ -83,6 +86,7 @@ internal class LiveActivity : Activity(), Camera.Listener {
         release()
         isStopped = false
         shot = null
+        tracker.reset()
         overlay.show(null, emptyList(), 1, 1)
         copy.isEnabled = false
         toggle.setText(R.string.live_stop)
@@ -107,7 +111,7 @@ internal class LiveActivity : Activity(), Camera.Listener {
         isStopped = true
         toggle.setText(R.string.live_start)
         status.text = shot?.let { getString(R.string.live_stopped) }
-        shot?.let { overlay.show(it.image.toBitmap(), it.reading.lines, it.image.width, it.image.height) }
+        shot?.let { overlay.show(it.image.toBitmap(), it.lines, it.image.width, it.image.height) }
         copy.isEnabled = shot != null
     }
 
@@ -133,17 +137,19 @@ internal class LiveActivity : Activity(), Camera.Listener {
         // Read for each frame: there is no callback when a phone is rotated by 180°.
         val degrees = choice.findTurn(findRotation())
         job = worker.run(
-            { ocr, cancellation -> frame.toBgr(degrees).let { Shot(it, ocr.recognize(it, cancellation)) } },
+            { ocr, cancellation ->
+                frame.toBgr(degrees).let { it to ocr.recognize(it, cancellation, ReturnWords.NONE) }
+            },
         ) { result ->
-            result.fold({ show(it, choice.isFront) }, ::fail)
+            result.fold({ (image, reading) -> show(image, reading, choice.isFront) }, ::fail)
             camera?.requestFrame()
         }
     }
 
-    private fun show(shot: Shot, isMirrored: Boolean) {
-        this.shot = shot
-        val (image, reading) = shot.image to shot.reading
-        val lines = if (isMirrored) reading.lines.map { it.mirror(image.width) } else reading.lines
+    private fun show(image: BgrImage, reading: Reading, isMirrored: Boolean) {
+        val found = tracker.update(reading.lines).map { it.line }
+        shot = Shot(image, found)
+        val lines = if (isMirrored) found.map { it.mirror(image.width) } else found
         overlay.show(null, lines, image.width, image.height)
         copy.isEnabled = lines.isNotEmpty()
         val count = resources.getQuantityString(R.plurals.lines, lines.size, lines.size)

@@ -194,8 +194,8 @@ class MainActivity : Activity() {
     override fun onOptionsItemSelected(item: MenuItem): Boolean {
         val (reading, picture) = current.reading to current.picture
         when (item.itemId) {
-            R.id.copy_all -> reading?.let { copyText(this, it.toText()) }
-            R.id.share_text -> reading?.let { shareText(this, it.toText()) }
+            R.id.copy_all -> reading?.let { copyText(this, it.lines.toText()) }
+            R.id.share_text -> reading?.let { shareText(this, it.lines.toText()) }
             R.id.share_json -> if (reading != null && picture != null) shareJson(reading, picture)
             R.id.show_texts -> overlay.showsTexts = !overlay.showsTexts
             R.id.live -> open(LiveActivity::class.java)

@@ -18,9 +18,6 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
     /** Receives the text of the word that was tapped; of its line the second time, or if the line has no words. */
     var onTextTapped: (String) -> Unit = {}
 
-    /** Whether words are outlined and can be tapped. */
-    var showsWords = true
-
     /** Whether texts are drawn over the picture; boxes always are. */
     var showsTexts = true
         set(value) {
@@ -77,7 +74,7 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
         val toView = Matrix()
         boxes = if (toView.setRectToRect(imageArea, view, Matrix.ScaleToFit.CENTER)) {
             lines.map { line ->
-                val words = line.words.orEmpty().filter { showsWords }.map { Box(it.text, it.polygon, toView) }
+                val words = line.words.orEmpty().map { Box(it.text, it.polygon, toView) }
                 LineBox(Box(line.text, line.polygon, toView), words)
             }
         } else {

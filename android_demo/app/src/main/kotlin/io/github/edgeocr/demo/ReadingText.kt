@@ -14,7 +14,7 @@ import org.json.JSONArray
 import org.json.JSONObject
 
 /** The texts of all lines, one per line. */
-internal fun Reading.toText(): String = lines.joinToString("\n") { it.text }
+internal fun List<TextLine>.toText(): String = joinToString("\n") { it.text }
 
 /**
  * The result as JSON, with the keys of all edge-ocr interfaces (`Reading.describe` in edge_ocr/core/types.py).

@@ -115,6 +115,29 @@ class LiveActivityTest : DemoTest() {
     }
 
     @Test
+    fun `lines remain for two frames without text`() {
+        plugCamera()
+        val live = startLive()
+        give()
+        waitUntil("the lines are shown") { live.shown == texts }
+        // The next frames are dark.
+        FakeRuntime.networks["det.nb"] = FakeRuntime.Network { shape, _ ->
+            runs.incrementAndGet()
+            val area = shape[2] * shape[3]
+            FakeRuntime.Output(longArrayOf(1, 1, shape[2], shape[3]), FloatArray(area.toInt()))
+        }
+        app.worker.close()
+        for (shown in listOf(texts, texts, "")) {
+            val before = runs.get()
+            give()
+            waitUntil("it is read") { runs.get() > before }
+            waitForWorker()
+            assertEquals(shown, live.shown)
+        }
+        assertFalse(live.find<View>(R.id.live_copy).isEnabled)
+    }
+
+    @Test
     fun `frames that arrive while one is read are dropped`() {
         plugCamera()
         val finish = CountDownLatch(1)

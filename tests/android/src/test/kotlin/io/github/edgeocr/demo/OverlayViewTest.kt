@@ -165,10 +165,6 @@ class OverlayViewTest : DemoTest() {
         assertTrue(word.sameAs(draw(view)))
         tap(view, 80f, 160f)
         assertNotEquals(Color.BLUE, draw(view).getPixel(130, 160))
-        val bare = makeView().apply { showsTexts = false }
-        bare.showsWords = false
-        bare.show(picture, listOf(lineOfWords), 200, 100)
-        assertColor(Color.BLUE, draw(bare), 48, 160)
     }
 
     @Test

@@ -24,8 +24,8 @@ class ReadingTextTest : DemoTest() {
 
     @Test
     fun `texts are on separate lines`() {
-        assertEquals("山茶书店\na \"b\"\\", reading.toText())
-        assertEquals("", Reading(emptyList(), emptyMap()).toText())
+        assertEquals("山茶书店\na \"b\"\\", reading.lines.toText())
+        assertEquals("", emptyList<TextLine>().toText())
     }
 
     @Test
