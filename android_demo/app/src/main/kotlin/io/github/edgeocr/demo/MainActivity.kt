@@ -30,6 +30,7 @@ class MainActivity : Activity() {
     private lateinit var current: PictureReading
     private lateinit var overlay: OverlayView
     private lateinit var list: LineList
+    private var shown: ShownPicture? = null
 
     // The camera app may push this app out of memory.
     private var photo: Uri? = null
@@ -155,7 +156,10 @@ class MainActivity : Activity() {
 
     private fun render() {
         val lines = current.reading?.lines.orEmpty()
-        current.picture.let { overlay.show(it?.bitmap, lines, it?.width ?: 0, it?.height ?: 0) }
+        val picture = current.picture
+        if (picture !== shown) findViewById<View>(R.id.picture).scrollTo(0, 0)
+        shown = picture
+        overlay.show(picture?.strips.orEmpty(), lines, picture?.width ?: 0, picture?.height ?: 0)
         list.show(lines)
         findViewById<ProgressBar>(R.id.progress).isVisible = current.isBusy
         findViewById<Button>(R.id.cancel).isVisible = current.isBusy
@@ -207,7 +211,7 @@ class MainActivity : Activity() {
         return true
     }
 
-    private fun shareJson(reading: Reading, picture: Picture) =
+    private fun shareJson(reading: Reading, picture: ShownPicture) =
         shareText(this, reading.toJson(picture.width, picture.height).toString())
 
     private fun open(screen: Class<out Activity>) = startActivity(Intent(this, screen))

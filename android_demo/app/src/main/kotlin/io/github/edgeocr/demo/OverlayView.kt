@@ -12,8 +12,13 @@ import android.view.MotionEvent
 import android.view.View
 import io.github.edgeocr.core.TextLine
 import kotlin.math.hypot
+import kotlin.math.round
 
-/** A picture, scaled to fit, with the boxes and texts of its lines and the outlines of their words on top. */
+/**
+ * A picture, scaled to fit, with the boxes and texts of its lines and the outlines of their words on top.
+ *
+ * In a ScrollView, a picture that is more than three times higher than wide has the view's width.
+ */
 internal class OverlayView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
     /** Receives the text of the word that was tapped; of its line the second time, or if the line has no words. */
     var onTextTapped: (String) -> Unit = {}
@@ -25,7 +30,7 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
             invalidate()
         }
 
-    private var bitmap: Bitmap? = null
+    private var strips = emptyList<Bitmap>()
     private var lines = emptyList<TextLine>()
     private val imageArea = RectF()
     private val shownArea = RectF()
@@ -59,12 +64,24 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
      *
      * [bitmap] may have another size, or be null if a view below this one shows the picture.
      */
-    fun show(bitmap: Bitmap?, lines: List<TextLine>, imageWidth: Int, imageHeight: Int) {
-        this.bitmap = bitmap
+    fun show(bitmap: Bitmap?, lines: List<TextLine>, imageWidth: Int, imageHeight: Int) =
+        show(listOfNotNull(bitmap), lines, imageWidth, imageHeight)
+
+    /** The same for a picture in parts, from top to bottom. */
+    fun show(strips: List<Bitmap>, lines: List<TextLine>, imageWidth: Int, imageHeight: Int) {
+        this.strips = strips
         this.lines = lines
+        if (imageWidth.toFloat() != imageArea.width() || imageHeight.toFloat() != imageArea.height()) requestLayout()
         imageArea.set(0f, 0f, imageWidth.toFloat(), imageHeight.toFloat())
         contentDescription = lines.joinToString("\n") { it.text }
         place()
+    }
+
+    override fun onMeasure(widthMeasureSpec: Int, heightMeasureSpec: Int) {
+        val width = MeasureSpec.getSize(widthMeasureSpec)
+        val isTall = imageArea.height() > TALL * imageArea.width()
+        val wanted = if (isTall) imageArea.height() * minOf(width / imageArea.width(), MOST_ENLARGED) else 0f
+        setMeasuredDimension(width, resolveSize(wanted.toInt(), heightMeasureSpec))
     }
 
     override fun onSizeChanged(width: Int, height: Int, oldWidth: Int, oldHeight: Int) = place()
@@ -85,7 +102,7 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
     }
 
     override fun onDraw(canvas: Canvas) {
-        bitmap?.let { canvas.drawBitmap(it, null, shownArea, imagePaint) }
+        drawPicture(canvas)
         for ((line, words) in boxes) {
             if (showsTexts) {
                 canvas.drawPath(line.outline, paperPaint)
@@ -94,6 +111,18 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
             for (word in words) canvas.drawPath(word.outline, wordPaint)
             canvas.drawPath(line.outline, boxPaint)
             for (box in words + line) if (box.polygon === selected) canvas.drawPath(box.outline, selectionPaint)
+        }
+    }
+
+    private fun drawPicture(canvas: Canvas) {
+        val scale = shownArea.height() / strips.sumOf { it.height }
+        var (rows, top) = 0 to shownArea.top
+        for (strip in strips) {
+            rows += strip.height
+            // Whole pixels, so that there is no seam.
+            val bottom = if (strip === strips.last()) shownArea.bottom else round(shownArea.top + rows * scale)
+            canvas.drawBitmap(strip, null, RectF(shownArea.left, top, shownArea.right, bottom), imagePaint)
+            top = bottom
         }
     }
 
@@ -185,6 +214,12 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
     }
 
     private companion object {
+        /** A picture this many times higher than wide would be too narrow as a whole. */
+        const val TALL = 3f
+
+        /** Pixels of the view per pixel of a narrow picture. */
+        const val MOST_ENLARGED = 2f
+
         const val BOX_DP = 2f
         const val WORD_DP = 1f
         const val WORD_ALPHA = 160

@@ -13,25 +13,39 @@ import java.io.InputStream
 import java.io.OutputStream
 import java.util.UUID
 import java.util.concurrent.CancellationException
+import kotlin.math.sqrt
 
 /** A picture cannot be copied or read; [reason] is a string resource. */
 internal class PictureFileException(val reason: Int, cause: Throwable? = null) : IOException(cause)
 
 /** An upright picture of [width] × [height] pixels in its file; [bitmap] is downsampled to fit into memory. */
 internal class Picture(val bitmap: Bitmap, val width: Int, val height: Int) {
-    /** The same, not larger than a screen. */
-    fun shrink(): Picture {
-        val scale = SCREEN_SIDE.toFloat() / maxOf(bitmap.width, bitmap.height)
-        if (scale >= 1) return this
+    /** The same for the screen. A screenshot of 1080 × 12000 pixels is reduced to 734 × 8164. */
+    fun shrink(): ShownPicture {
+        val pixels = bitmap.width.toLong() * bitmap.height
+        val scale = minOf(SCREEN_SIDE.toDouble() / bitmap.width, sqrt(SHOWN_PIXELS.toDouble() / pixels))
+        if (scale >= 1) return ShownPicture(cut(bitmap), width, height)
         val (smallWidth, smallHeight) = (bitmap.width * scale).toInt() to (bitmap.height * scale).toInt()
         val small = Bitmap.createScaledBitmap(bitmap, maxOf(1, smallWidth), maxOf(1, smallHeight), true)
-        return Picture(small, width, height)
+        return ShownPicture(cut(small), width, height)
+    }
+
+    private fun cut(whole: Bitmap) = List((whole.height + SCREEN_SIDE - 1) / SCREEN_SIDE) {
+        val top = it * SCREEN_SIDE
+        Bitmap.createBitmap(whole, 0, top, whole.width, minOf(SCREEN_SIDE, whole.height - top))
     }
 
     private companion object {
+        /** The largest bitmap that every GPU draws is at least this wide and high. */
         const val SCREEN_SIDE = 2048
+
+        /** 24 MB. */
+        const val SHOWN_PIXELS = 6_000_000
     }
 }
+
+/** A picture of [width] × [height] pixels in its file, to show; [strips] are it from top to bottom. */
+internal class ShownPicture(val strips: List<Bitmap>, val width: Int, val height: Int)
 
 /** The app's own copy of a picture. It outlives the process and the permission to read the original. */
 internal class PictureFile(val file: File) {
@@ -93,13 +107,17 @@ internal class PictureFile(val file: File) {
         /** The largest file that is copied: several times the size of a photo of 108 megapixels. */
         const val LIMIT_BYTES = 256L shl 20
 
-        /** Enough for the largest phone photos at full size, and the most that Android draws: 100 MB. */
+        /** Enough for most phone photos and long screenshots at full size; a bitmap of 96 MB. */
         private const val MOST_PIXELS = 24_000_000
 
-        /** The bitmap, and at the same time the rotated bitmap or the library's copy. */
-        private const val PIXEL_BYTES = 8
+        /** The bitmap, and at the same time the library's copy. */
+        private const val PIXEL_BYTES = 7
 
-        /** The largest picture in pixels, so that reading it needs at most half of the heap. */
+        /**
+         * The largest picture in pixels, so that these need at most half of the heap.
+         *
+         * A screenshot of 1080 × 12000 pixels is read at full size on a phone that gives apps 192 MB.
+         */
         fun countPixels(heapBytes: Long): Int = minOf(MOST_PIXELS.toLong(), heapBytes / 2 / PIXEL_BYTES).toInt()
 
         /**

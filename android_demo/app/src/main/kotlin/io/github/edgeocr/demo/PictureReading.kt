@@ -24,7 +24,7 @@ internal class PictureReading(
     var file: PictureFile? = null
         private set
 
-    var picture: Picture? = null
+    var picture: ShownPicture? = null
         private set
 
     /** Size in pixels of the picture's file. */
@@ -53,14 +53,20 @@ internal class PictureReading(
         if (own !== file) clear()
         source = null
         file = own
-        step(worker.prepare({ own.decode() }, next(::read)))
+        val work = worker.prepare(
+            { own.decode().let { it to it.shrink() } },
+            next { (whole, shown) ->
+                picture = shown
+                read(whole)
+            },
+        )
+        step(work)
     }
 
     /** Continues after a cancellation or failure. */
     fun retry() {
         source?.let { return start(it) }
-        val found = picture
-        if (found != null) read(found) else file?.let(::start)
+        file?.let(::start)
     }
 
     fun cancel() {
@@ -88,16 +94,14 @@ internal class PictureReading(
     }
 
     private fun read(read: Picture) {
-        picture = read
         val work = worker.run(
             { ocr, job ->
                 val found = ocr.recognize(read.bitmap, job)
                 val (byX, byY) = read.width.toFloat() / read.bitmap.width to read.height.toFloat() / read.bitmap.height
-                found.scale(byX, byY) to read.shrink()
+                found.scale(byX, byY)
             },
-            next { (found, shrunk) ->
+            next { found ->
                 reading = found
-                picture = shrunk
                 error = null
                 onChange()
             },

@@ -6,6 +6,7 @@ import android.content.ClipData
 import android.content.ClipboardManager
 import android.content.Intent
 import android.content.pm.PackageManager.ResolveInfoFlags
+import android.graphics.Bitmap
 import android.graphics.Insets
 import android.graphics.Rect
 import android.net.Uri
@@ -32,6 +33,7 @@ import org.robolectric.Robolectric
 import org.robolectric.Shadows.shadowOf
 import org.robolectric.android.controller.ActivityController
 import org.robolectric.annotation.Config
+import java.io.ByteArrayOutputStream
 import java.io.File
 import java.util.concurrent.CountDownLatch
 import java.util.concurrent.atomic.AtomicInteger
@@ -179,6 +181,24 @@ class MainActivityTest : DemoTest() {
         assertEquals(bundle.texts[0], json.getJSONArray("rec_text").getString(0))
         assertEquals(bundle.image.width, json.getInt("image_width"))
         assertEquals(bundle.texts.size, json.getJSONArray("dt_polys").length())
+    }
+
+    @Test
+    fun `a long screenshot is scrolled, the next picture begins at its top`() {
+        val long = Bitmap.createBitmap(54, 600, Bitmap.Config.ARGB_8888)
+        offer(ByteArrayOutputStream().also { long.compress(Bitmap.CompressFormat.PNG, 9, it) }.toByteArray())
+        val controller = share()
+        val (scroll, overlay) = controller.find(R.id.picture) to controller.find(R.id.overlay)
+        waitUntil("it is shown") { scroll.canScrollVertically(1) }
+        assertEquals(1200, overlay.height)
+        scroll.scrollBy(0, 500)
+        assertEquals(500, scroll.scrollY)
+        offer()
+        controller.find(R.id.pick).performClick()
+        val asked = shadowOf(controller.get()).nextStartedActivityForResult.intent
+        shadowOf(controller.get()).receiveResult(asked, Activity.RESULT_OK, Intent().setData(uri))
+        waitUntil("the next is shown") { overlay.height == scroll.height }
+        assertEquals(0, scroll.scrollY)
     }
 
     private fun readShared(): String? {

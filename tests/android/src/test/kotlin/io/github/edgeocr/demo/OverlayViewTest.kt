@@ -5,6 +5,7 @@ import android.graphics.Canvas
 import android.graphics.Color
 import android.view.MotionEvent
 import android.view.View.MeasureSpec.EXACTLY
+import android.view.View.MeasureSpec.UNSPECIFIED
 import android.view.View.MeasureSpec.makeMeasureSpec
 import io.github.edgeocr.core.TextLine
 import io.github.edgeocr.core.Word
@@ -73,6 +74,40 @@ class OverlayViewTest : DemoTest() {
         val drawn = draw(view)
         assertColor(Color.BLUE, drawn, 2, 297)
         assertColor(app.getColor(R.color.box), drawn, 100, 140)
+    }
+
+    @Test
+    fun `strips are one picture without a seam`() {
+        val view = makeView()
+        val parts = List(3) { Bitmap.createBitmap(picture, 0, 33 * it, 200, if (it < 2) 33 else 34) }
+        view.show(parts, emptyList(), 200, 100)
+        val drawn = draw(view)
+        for (y in 102..298) assertColor(Color.BLUE, drawn, 200, y)
+        for (y in listOf(98, 302)) assertColor(Color.TRANSPARENT, drawn, 200, y)
+    }
+
+    /** Height in a ScrollView that is 400 pixels wide. */
+    private fun measureHeight(imageWidth: Int, imageHeight: Int): Int {
+        val view = OverlayView(app, null)
+        view.show(null, emptyList(), imageWidth, imageHeight)
+        view.measure(makeMeasureSpec(400, EXACTLY), makeMeasureSpec(0, UNSPECIFIED))
+        return view.measuredHeight
+    }
+
+    @Test
+    fun `a tall picture is as wide as the view, others fit into it`() {
+        assertEquals(4444, measureHeight(1080, 12000))
+        // Not enlarged more than twofold.
+        assertEquals(2000, measureHeight(100, 1000))
+        assertEquals(listOf(0, 0, 0), listOf(measureHeight(1080, 2400), measureHeight(9000, 1080), measureHeight(0, 0)))
+        val view = OverlayView(app, null)
+        view.show(picture, listOf(makeLine("below", 20f, 900f, 80f, 920f)), 100, 1000)
+        val tapped = ArrayList<String>()
+        view.onTextTapped = { tapped += it }
+        view.measure(makeMeasureSpec(400, EXACTLY), makeMeasureSpec(0, UNSPECIFIED))
+        view.layout(0, 0, 400, view.measuredHeight)
+        assertTrue(tap(view, 200f, 1820f))
+        assertEquals(listOf("below"), tapped)
     }
 
     @Test

@@ -1,7 +1,9 @@
 package io.github.edgeocr.demo
 
 import android.graphics.Bitmap
+import android.graphics.Canvas
 import android.graphics.Color
+import android.graphics.Paint
 import android.net.Uri
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertSame
@@ -85,7 +87,7 @@ class PictureFileTest : DemoTest() {
         assertEquals(12000 to 9000, picture.width to picture.height)
         assertEquals(3000 to 2250, picture.bitmap.width to picture.bitmap.height)
         val shown = picture.shrink()
-        assertEquals(2048 to 1536, shown.bitmap.width to shown.bitmap.height)
+        assertEquals(2048 to 1536, shown.strips.single().run { width to height })
         assertEquals(12000 to 9000, shown.width to shown.height)
     }
 
@@ -94,7 +96,7 @@ class PictureFileTest : DemoTest() {
         val picture = write(bundle.encodePicture()).decode()
         assertEquals(bundle.image.width to bundle.image.height, picture.width to picture.height)
         assertEquals(bundle.image.width to bundle.image.height, picture.bitmap.width to picture.bitmap.height)
-        assertSame(picture, picture.shrink())
+        assertSame(picture.bitmap, picture.shrink().strips.single())
         val pixels = bundle.image.width * bundle.image.height
         val same = write(bundle.encodePicture()).decode(pixels).bitmap
         val less = write(bundle.encodePicture()).decode(pixels - 1).bitmap
@@ -107,7 +109,30 @@ class PictureFileTest : DemoTest() {
         assertEquals(24_000_000, PictureFile.countPixels(Long.MAX_VALUE))
         // A photo of 12 megapixels is read at full size on a phone that gives apps 192 MB.
         assertTrue(PictureFile.countPixels(192L shl 20) >= 12_000_000)
-        assertEquals(16 shl 16, PictureFile.countPixels(16L shl 20))
+        assertEquals((16 shl 20) / 2 / 7, PictureFile.countPixels(16L shl 20))
+    }
+
+    @Test
+    fun `a long screenshot is read at full size and shown in strips`() {
+        val (width, height) = 1080 to 12000
+        assertTrue(PictureFile.countPixels(192L shl 20) >= width * height)
+        val bitmap = Bitmap.createBitmap(width, height, Bitmap.Config.ARGB_8888)
+        // Its lower half is red.
+        Canvas(bitmap).drawColor(Color.WHITE)
+        Canvas(bitmap).drawRect(0f, 6000f, 1080f, 12000f, Paint().apply { color = Color.RED })
+        val content = ByteArrayOutputStream().also { bitmap.compress(Bitmap.CompressFormat.PNG, 0, it) }
+        val picture = write(content.toByteArray()).decode(width * height)
+        assertEquals(width to height, picture.bitmap.width to picture.bitmap.height)
+        val shown = picture.shrink()
+        assertEquals(width to height, shown.width to shown.height)
+        assertEquals(setOf(734), shown.strips.map { it.width }.toSet())
+        assertEquals(listOf(2048, 2048, 2048, 2020), shown.strips.map { it.height })
+        val colors = shown.strips.flatMap { strip -> List(strip.height) { nameColor(strip.getPixel(300, it)) } }
+        assertEquals(setOf("111", "100"), colors.toSet())
+        assertTrue(abs(colors.indexOf("100") - colors.size / 2) <= 2)
+        // If memory is too small for the whole, text is half as large.
+        val half = write(content.toByteArray()).decode(width * height - 1).bitmap
+        assertEquals(540 to 6000, half.width to half.height)
     }
 
     @Test
