@@ -55,7 +55,7 @@ internal class LiveActivity : Activity(), Camera.Listener {
         mend = findViewById(R.id.live_mend)
         toggle = findViewById(R.id.live_toggle)
         copy = findViewById(R.id.live_copy)
-        overlay.onTextTapped = { copyText(this, it) }
+        overlay.onTextChosen = { copyText(this, it) }
         toggle.setOnClickListener { if (isStopped) start() else stop() }
         copy.setOnClickListener { shot?.let { copyText(this, it.lines.toText()) } }
         isAsked = savedInstanceState?.getBoolean(IS_ASKED) ?: false

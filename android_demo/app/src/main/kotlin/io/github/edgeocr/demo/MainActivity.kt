@@ -40,7 +40,7 @@ class MainActivity : Activity() {
         showScreen(R.layout.main, hasBack = false)
         overlay = findViewById(R.id.overlay)
         overlay.showsTexts = savedInstanceState?.getBoolean(SHOWS_TEXTS) ?: true
-        overlay.onTextTapped = { copyText(this, it) }
+        overlay.onTextChosen = { copyText(this, it) }
         list = LineList()
         findViewById<ListView>(R.id.lines).apply {
             adapter = list

@@ -6,8 +6,11 @@ import android.graphics.Canvas
 import android.graphics.Matrix
 import android.graphics.Paint
 import android.graphics.Path
+import android.graphics.Rect
 import android.graphics.RectF
 import android.util.AttributeSet
+import android.view.GestureDetector
+import android.view.HapticFeedbackConstants
 import android.view.MotionEvent
 import android.view.View
 import io.github.edgeocr.core.TextLine
@@ -20,8 +23,12 @@ import kotlin.math.round
  * In a ScrollView, a picture that is more than three times higher than wide has the view's width.
  */
 internal class OverlayView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
-    /** Receives the text of the word that was tapped; of its line the second time, or if the line has no words. */
-    var onTextTapped: (String) -> Unit = {}
+    /**
+     * Receives the text of the word that was tapped; of its line the second time, or if the line has no words.
+     *
+     * After a long press, a finger draws a rectangle: then the text in it.
+     */
+    var onTextChosen: (String) -> Unit = {}
 
     /** Whether texts are drawn over the picture; boxes always are. */
     var showsTexts = true
@@ -34,11 +41,22 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
     private var lines = emptyList<TextLine>()
     private val imageArea = RectF()
     private val shownArea = RectF()
+    private val toView = Matrix()
     private var boxes = emptyList<LineBox>()
     private var tapped: Box? = null
 
-    /** The polygon of the line or word that was tapped last. */
-    private var selected: FloatArray? = null
+    /** The polygons of what was chosen last. */
+    private var selected = emptyList<FloatArray>()
+
+    /** The rectangle that was drawn last, from its first corner to the finger. */
+    private var region: Region? = null
+    private var isDrawing = false
+    private val gestures = GestureDetector(
+        context,
+        object : GestureDetector.SimpleOnGestureListener() {
+            override fun onLongPress(event: MotionEvent) = startRegion(event.x, event.y)
+        },
+    )
 
     private val density = resources.displayMetrics.density
     private val imagePaint = Paint(Paint.FILTER_BITMAP_FLAG)
@@ -51,6 +69,7 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
         strokeWidth = WORD_DP * density
         alpha = WORD_ALPHA
     }
+    private val regionPaint = Paint(boxPaint).apply { color = context.getColor(R.color.region) }
     private val selectionPaint = Paint(Paint.ANTI_ALIAS_FLAG).apply { color = context.getColor(R.color.selection) }
     private val paperPaint = Paint(Paint.ANTI_ALIAS_FLAG).apply { color = context.getColor(R.color.paper) }
 
@@ -70,6 +89,7 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
     /** The same for a picture in parts, from top to bottom. */
     fun show(strips: List<Bitmap>, lines: List<TextLine>, imageWidth: Int, imageHeight: Int) {
         this.strips = strips
+        if (lines !== this.lines && !isDrawing) region = null
         this.lines = lines
         if (imageWidth.toFloat() != imageArea.width() || imageHeight.toFloat() != imageArea.height()) requestLayout()
         imageArea.set(0f, 0f, imageWidth.toFloat(), imageHeight.toFloat())
@@ -84,11 +104,13 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
         setMeasuredDimension(width, resolveSize(wanted.toInt(), heightMeasureSpec))
     }
 
-    override fun onSizeChanged(width: Int, height: Int, oldWidth: Int, oldHeight: Int) = place()
+    override fun onSizeChanged(width: Int, height: Int, oldWidth: Int, oldHeight: Int) {
+        region = null
+        place()
+    }
 
     private fun place() {
         val view = RectF(0f, 0f, width.toFloat(), height.toFloat())
-        val toView = Matrix()
         boxes = if (toView.setRectToRect(imageArea, view, Matrix.ScaleToFit.CENTER)) {
             lines.map { line ->
                 val words = line.words.orEmpty().map { Box(it.text, it.polygon, toView) }
@@ -110,8 +132,11 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
             }
             for (word in words) canvas.drawPath(word.outline, wordPaint)
             canvas.drawPath(line.outline, boxPaint)
-            for (box in words + line) if (box.polygon === selected) canvas.drawPath(box.outline, selectionPaint)
+            for (box in words + line) {
+                if (selected.any { it === box.polygon }) canvas.drawPath(box.outline, selectionPaint)
+            }
         }
+        region?.let { canvas.drawRect(it.toRect(), regionPaint) }
     }
 
     private fun drawPicture(canvas: Canvas) {
@@ -137,22 +162,67 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
     }
 
     override fun onTouchEvent(event: MotionEvent): Boolean {
+        gestures.onTouchEvent(event)
         when (event.actionMasked) {
-            MotionEvent.ACTION_DOWN -> return findBox(event.x, event.y) != null
-            MotionEvent.ACTION_UP -> {
+            MotionEvent.ACTION_DOWN -> return boxes.isNotEmpty()
+            MotionEvent.ACTION_MOVE -> if (isDrawing) stretchRegion(event.x, event.y)
+            MotionEvent.ACTION_UP -> if (isDrawing) {
+                endRegion()
+            } else {
                 tapped = findBox(event.x, event.y)
                 performClick()
+            }
+            MotionEvent.ACTION_CANCEL -> if (isDrawing) {
+                isDrawing = false
+                select(emptyList(), null)
             }
         }
         return true
     }
 
+    private fun startRegion(x: Float, y: Float) {
+        if (boxes.isEmpty()) return
+        isDrawing = true
+        performHapticFeedback(HapticFeedbackConstants.LONG_PRESS)
+        // Otherwise the finger would scroll.
+        parent?.requestDisallowInterceptTouchEvent(true)
+        select(emptyList(), Region(x, y, x, y))
+    }
+
+    private fun stretchRegion(x: Float, y: Float) {
+        val (startX, startY) = region ?: return
+        val stretched = Region(startX, startY, x, y)
+        select(findSelection(stretched).polygons, stretched)
+        // Scrolls if the finger reaches an edge.
+        val reach = FINGER_DP * density
+        requestRectangleOnScreen(Rect().also { RectF(x - reach, y - reach, x + reach, y + reach).round(it) }, true)
+    }
+
+    private fun endRegion() {
+        isDrawing = false
+        val selection = region?.let(::findSelection)
+        if (selection == null || selection.text.isEmpty()) return select(emptyList(), null)
+        select(selection.polygons, region)
+        onTextChosen(selection.text)
+    }
+
+    private fun findSelection(region: Region): Selection {
+        val toImage = Matrix().also { toView.invert(it) }
+        val area = region.toRect().also { toImage.mapRect(it) }
+        return lines.select(area.left, area.top, area.right, area.bottom)
+    }
+
+    private fun select(polygons: List<FloatArray>, drawn: Region?) {
+        selected = polygons
+        region = drawn
+        invalidate()
+    }
+
     override fun performClick(): Boolean {
         super.performClick()
         tapped?.let { box ->
-            selected = box.polygon
-            invalidate()
-            onTextTapped(box.text)
+            select(listOf(box.polygon), null)
+            onTextChosen(box.text)
         }
         tapped = null
         return true
@@ -163,7 +233,12 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
         val (line, words) = boxes.minByOrNull { it.line.measureDistance(x, y) } ?: return null
         if (line.measureDistance(x, y) > FINGER_DP * density) return null
         val word = words.minByOrNull { it.measureDistance(x, y) }
-        return if (word == null || word.polygon === selected) line else word
+        return if (word == null || selected.singleOrNull() === word.polygon) line else word
+    }
+
+    /** Two opposite corners in the view. */
+    private data class Region(val startX: Float, val startY: Float, val endX: Float, val endY: Float) {
+        fun toRect() = RectF(startX, startY, endX, endY).apply { sort() }
     }
 
     private data class LineBox(val line: Box, val words: List<Box>)

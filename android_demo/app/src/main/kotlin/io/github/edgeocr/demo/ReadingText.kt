@@ -16,6 +16,51 @@ import org.json.JSONObject
 /** The texts of all lines, one per line. */
 internal fun List<TextLine>.toText(): String = joinToString("\n") { it.text }
 
+/** A part of a result: its text, and the polygons of the words or lines that it consists of. */
+internal class Selection(val text: String, val polygons: List<FloatArray>)
+
+/**
+ * Selects the words, and the lines without words, whose middle is in a rectangle, in pixels of the picture.
+ *
+ * The text has a line for each line, in reading order; it is empty if nothing is there.
+ */
+internal fun List<TextLine>.select(left: Float, top: Float, right: Float, bottom: Float): Selection {
+    fun isInside(polygon: FloatArray): Boolean {
+        val (x, y) = (0..1).map { axis -> (axis until 8 step 2).map { polygon[it] }.average().toFloat() }
+        return x in left..right && y in top..bottom
+    }
+
+    val texts = ArrayList<String>()
+    val polygons = ArrayList<FloatArray>()
+    for (line in this) {
+        val words = line.words.orEmpty()
+        val chosen = words.map { isInside(it.polygon) }
+        if (words.isEmpty() && isInside(line.polygon)) {
+            texts += line.text
+            polygons += line.polygon
+        } else if (true in chosen) {
+            texts += joinWords(line.text, words, chosen)
+            polygons += words.filterIndexed { i, _ -> chosen[i] }.map { it.polygon }
+        }
+    }
+    return Selection(texts.joinToString("\n"), polygons)
+}
+
+/** The [chosen] words of a line; neighbours have between them what they have in the line's text. */
+private fun joinWords(text: String, words: List<Word>, chosen: List<Boolean>): String {
+    val joined = StringBuilder()
+    var end = 0
+    for ((i, word) in words.withIndex()) {
+        val start = text.indexOf(word.text, end)
+        val gap = if (start < 0) " " else text.substring(end, start)
+        if (start >= 0) end = start + word.text.length
+        if (!chosen[i]) continue
+        if (joined.isNotEmpty()) joined.append(if (chosen[i - 1]) gap else " ")
+        joined.append(word.text)
+    }
+    return joined.toString()
+}
+
 /**
  * The result as JSON, with the keys of all edge-ocr interfaces (`Reading.describe` in edge_ocr/core/types.py).
  *

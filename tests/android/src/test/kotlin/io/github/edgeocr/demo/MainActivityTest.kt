@@ -159,7 +159,7 @@ class MainActivityTest : DemoTest() {
         shadowOf(controller.list).performItemClick(1)
         assertEquals(bundle.texts[1], readClipboard())
         val overlay = controller.find(R.id.overlay) as OverlayView
-        overlay.onTextTapped("word")
+        overlay.onTextChosen("word")
         assertEquals("word", readClipboard())
         val line = controller.list.adapter.getItem(0) as TextLine
         assertEquals(line.text.replace(" ", ""), line.words!!.joinToString("") { it.text })

@@ -3,17 +3,21 @@ package io.github.edgeocr.demo
 import android.graphics.Bitmap
 import android.graphics.Canvas
 import android.graphics.Color
+import android.os.Looper
+import android.os.SystemClock
 import android.view.MotionEvent
 import android.view.View.MeasureSpec.EXACTLY
 import android.view.View.MeasureSpec.UNSPECIFIED
 import android.view.View.MeasureSpec.makeMeasureSpec
+import android.view.ViewConfiguration
 import io.github.edgeocr.core.TextLine
 import io.github.edgeocr.core.Word
 import org.junit.Assert.assertEquals
-import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNotEquals
 import org.junit.Assert.assertTrue
 import org.junit.Test
+import org.robolectric.Shadows.shadowOf
+import java.util.concurrent.TimeUnit
 import kotlin.math.abs
 
 class OverlayViewTest : DemoTest() {
@@ -103,7 +107,7 @@ class OverlayViewTest : DemoTest() {
         val view = OverlayView(app, null)
         view.show(picture, listOf(makeLine("below", 20f, 900f, 80f, 920f)), 100, 1000)
         val tapped = ArrayList<String>()
-        view.onTextTapped = { tapped += it }
+        view.onTextChosen = { tapped += it }
         view.measure(makeMeasureSpec(400, EXACTLY), makeMeasureSpec(0, UNSPECIFIED))
         view.layout(0, 0, 400, view.measuredHeight)
         assertTrue(tap(view, 200f, 1820f))
@@ -154,7 +158,7 @@ class OverlayViewTest : DemoTest() {
     fun `a tap finds the line under it or near it`() {
         val view = makeView()
         val tapped = ArrayList<String>()
-        view.onTextTapped = { tapped += it }
+        view.onTextChosen = { tapped += it }
         view.show(picture, listOf(line, other), 200, 100)
         assertTrue(tap(view, 100f, 160f))
         assertTrue(tap(view, 320f, 200f))
@@ -162,7 +166,7 @@ class OverlayViewTest : DemoTest() {
         // Between two lines, the nearer one.
         assertTrue(tap(view, 292f, 160f))
         assertEquals(listOf("wide", "竖排文字", "wide", "竖排文字"), tapped)
-        assertFalse(tap(view, 100f, 250f))
+        assertTrue(tap(view, 100f, 250f))
         view.performClick()
         assertEquals(4, tapped.size)
     }
@@ -177,7 +181,7 @@ class OverlayViewTest : DemoTest() {
     fun `a tap finds the word under it or nearest in its line, the second one the line`() {
         val view = makeView()
         val tapped = ArrayList<String>()
-        view.onTextTapped = { tapped += it }
+        view.onTextChosen = { tapped += it }
         view.show(picture, listOf(lineOfWords, other), 200, 100)
         for (x in listOf(100f, 100f, 100f, 134f, 320f, 238f, 238f)) assertTrue(tap(view, x, 182f))
         assertEquals(listOf("wi", "wi de", "wi", "de", "竖排文字", "de", "wi de"), tapped)
@@ -200,6 +204,86 @@ class OverlayViewTest : DemoTest() {
         assertTrue(word.sameAs(draw(view)))
         tap(view, 80f, 160f)
         assertNotEquals(Color.BLUE, draw(view).getPixel(130, 160))
+    }
+
+    private fun touch(view: OverlayView, action: Int, x: Float, y: Float) =
+        view.dispatchTouchEvent(MotionEvent.obtain(pressed, SystemClock.uptimeMillis(), action, x, y, 0))
+
+    private var pressed = 0L
+
+    /** Holds a finger down, then moves it along [path]; it stays there. */
+    private fun drag(view: OverlayView, vararg path: Pair<Float, Float>) {
+        pressed = SystemClock.uptimeMillis()
+        touch(view, MotionEvent.ACTION_DOWN, path[0].first, path[0].second)
+        shadowOf(Looper.getMainLooper()).idleFor(ViewConfiguration.getLongPressTimeout() * 2L, TimeUnit.MILLISECONDS)
+        for ((x, y) in path.drop(1)) touch(view, MotionEvent.ACTION_MOVE, x, y)
+    }
+
+    private fun lift(view: OverlayView, x: Float, y: Float) = touch(view, MotionEvent.ACTION_UP, x, y)
+
+    @Test
+    fun `a rectangle that is drawn after a long press chooses what is in it`() {
+        val view = makeView()
+        val chosen = ArrayList<String>()
+        view.onTextChosen = { chosen += it }
+        view.show(picture, listOf(lineOfWords, other), 200, 100)
+        val before = draw(view)
+        // From the lower right to the upper left; everything is chosen only on the way.
+        drag(view, 380f to 290f, 20f to 105f, 130f to 120f)
+        assertEquals(emptyList<String>(), chosen)
+        val drawn = draw(view)
+        assertColor(app.getColor(R.color.region), drawn, 130, 250)
+        assertNotEquals(before.getPixel(180, 160), drawn.getPixel(180, 160))
+        assertEquals(before.getPixel(80, 160), drawn.getPixel(80, 160))
+        lift(view, 130f, 120f)
+        assertEquals(listOf("de\n竖排文字"), chosen)
+        assertTrue(drawn.sameAs(draw(view)))
+        drag(view, 20f to 105f, 390f to 295f)
+        lift(view, 390f, 295f)
+        assertEquals("wi de\n竖排文字", chosen.last())
+        // A tap replaces it.
+        tap(view, 80f, 160f)
+        assertEquals("wi", chosen.last())
+        assertColor(Color.BLUE, draw(view), 390, 250)
+    }
+
+    @Test
+    fun `a long press or a rectangle without text in it chooses nothing`() {
+        val view = makeView()
+        val chosen = ArrayList<String>()
+        view.onTextChosen = { chosen += it }
+        view.show(picture, listOf(lineOfWords, other), 200, 100)
+        val before = draw(view)
+        drag(view, 80f to 160f)
+        lift(view, 80f, 160f)
+        drag(view, 80f to 220f, 200f to 280f)
+        lift(view, 200f, 280f)
+        drag(view, 20f to 105f, 390f to 295f)
+        touch(view, MotionEvent.ACTION_CANCEL, 390f, 295f)
+        assertEquals(emptyList<String>(), chosen)
+        assertTrue(before.sameAs(draw(view)))
+        // A finger that moves at once draws nothing: it scrolls.
+        pressed = SystemClock.uptimeMillis()
+        touch(view, MotionEvent.ACTION_DOWN, 20f, 105f)
+        touch(view, MotionEvent.ACTION_MOVE, 200f, 295f)
+        shadowOf(Looper.getMainLooper()).idleFor(9, TimeUnit.SECONDS)
+        touch(view, MotionEvent.ACTION_MOVE, 390f, 295f)
+        touch(view, MotionEvent.ACTION_CANCEL, 390f, 295f)
+        assertEquals(emptyList<String>(), chosen)
+    }
+
+    @Test
+    fun `a new frame does not end a rectangle that is being drawn`() {
+        val view = makeView()
+        val chosen = ArrayList<String>()
+        view.onTextChosen = { chosen += it }
+        view.show(picture, listOf(lineOfWords, other), 200, 100)
+        drag(view, 20f to 105f, 280f to 295f)
+        view.show(picture, listOf(makeLine("new", 20f, 20f, 120f, 40f), other), 200, 100)
+        lift(view, 280f, 295f)
+        assertEquals(listOf("new"), chosen)
+        view.show(picture, listOf(other), 200, 100)
+        assertColor(Color.BLUE, draw(view), 280, 250)
     }
 
     @Test

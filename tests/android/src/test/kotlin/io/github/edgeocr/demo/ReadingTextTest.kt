@@ -28,6 +28,42 @@ class ReadingTextTest : DemoTest() {
         assertEquals("", emptyList<TextLine>().toText())
     }
 
+    private fun makeBox(left: Int, top: Int, right: Int, bottom: Int) =
+        listOf(left, top, right, top, right, bottom, left, bottom).map(Int::toFloat).toFloatArray()
+
+    private fun makeWords(text: String, top: Int, vararg words: String) = TextLine(
+        makeBox(0, top, 100 * words.size, top + 20),
+        0.9,
+        text,
+        0.9,
+        words.mapIndexed { i, word -> Word(word, 0.9, makeBox(100 * i, top, 100 * i + 90, top + 20), emptyList()) },
+    )
+
+    @Test
+    fun `words are selected by their middles and keep what is between them`() {
+        val lines = listOf(
+            makeWords("one, two  two", 0, "one,", "two", "two"),
+            makeWords("书店在here", 30, "书", "店", "在", "here"),
+            TextLine(makeBox(0, 60, 300, 80), 0.9, "no words", 0.9),
+        )
+        fun select(left: Int, top: Int, right: Int, bottom: Int) =
+            lines.select(left.toFloat(), top.toFloat(), right.toFloat(), bottom.toFloat())
+
+        val all = select(0, 0, 400, 80)
+        assertEquals(lines.toText(), all.text)
+        assertEquals(8, all.polygons.size)
+        assertEquals("two  two\n店在\nno words", select(100, 0, 290, 80).text)
+        assertEquals("one, two\n书店\nno words", select(40, 5, 160, 75).text)
+        assertEquals(listOf(lines[0].words!![2].polygon), select(240, 5, 300, 25).polygons)
+        assertEquals("", select(50, 12, 400, 38).text)
+        assertEquals(emptyList<FloatArray>(), select(400, 0, 500, 90).polygons)
+        // A column that bends: words in between are not selected.
+        val (first, _, last) = lines[0].words!!
+        val bent = Word("two", 0.9, makeBox(100, 40, 190, 60), emptyList())
+        val line = TextLine(lines[0].polygon, 0.9, "one, two  two", 0.9, listOf(first, bent, last))
+        assertEquals("one, two", listOf(line).select(0f, 0f, 300f, 20f).text)
+    }
+
     @Test
     fun `JSON has the host's keys and whole pixels`() {
         val json = JSONObject(reading.toJson(640, 480).toString())
