@@ -30,7 +30,7 @@ SUITES = {
     *("Trust", "TrustedBundle", "Words", "LineTracker"),
     # The app's.
     *("MainActivity", "SettingsActivity", "LiveActivity", "Benchmark", "SelfTest", "OcrWorker", "PictureFile"),
-    *("PhotoProvider", "OverlayView", "ReadingText", "ErrorText", "CameraFrames"),
+    *("PhotoProvider", "OverlayView", "LineNodes", "ReadingText", "ErrorText", "CameraFrames"),
 }
 
 # Maven's messages if it reaches no repository.

@@ -18,6 +18,7 @@ import io.github.edgeocr.core.LineTracker
 import io.github.edgeocr.core.Reading
 import io.github.edgeocr.core.ReturnWords
 import io.github.edgeocr.core.TextLine
+import io.github.edgeocr.core.TrackedLine
 import kotlin.math.roundToInt
 
 /** Reads camera frames one after the other and shows the lines over the preview; texts are voted over frames. */
@@ -43,7 +44,10 @@ internal class LiveActivity : Activity(), Camera.Listener {
     private var isStopped = false
 
     /** A frame and the lines to show over it. */
-    private class Shot(val image: BgrImage, val lines: List<TextLine>)
+    private class Shot(val image: BgrImage, tracked: List<TrackedLine>) {
+        val lines = tracked.map { it.line }
+        val ids = tracked.map { it.id }
+    }
 
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
@@ -111,7 +115,7 @@ internal class LiveActivity : Activity(), Camera.Listener {
         isStopped = true
         toggle.setText(R.string.live_start)
         status.text = shot?.let { getString(R.string.live_stopped) }
-        shot?.let { overlay.show(it.image.toBitmap(), it.lines, it.image.width, it.image.height) }
+        shot?.let { overlay.show(it.image.toBitmap(), it.lines, it.image.width, it.image.height, it.ids) }
         copy.isEnabled = shot != null
     }
 
@@ -147,10 +151,10 @@ internal class LiveActivity : Activity(), Camera.Listener {
     }
 
     private fun show(image: BgrImage, reading: Reading, isMirrored: Boolean) {
-        val found = tracker.update(reading.lines).map { it.line }
-        shot = Shot(image, found)
-        val lines = if (isMirrored) found.map { it.mirror(image.width) } else found
-        overlay.show(null, lines, image.width, image.height)
+        val shot = Shot(image, tracker.update(reading.lines))
+        this.shot = shot
+        val lines = if (isMirrored) shot.lines.map { it.mirror(image.width) } else shot.lines
+        overlay.show(null, lines, image.width, image.height, shot.ids)
         copy.isEnabled = lines.isNotEmpty()
         val count = resources.getQuantityString(R.plurals.lines, lines.size, lines.size)
         status.text = getString(R.string.read, count, reading.timingsMs.values.sum().roundToInt())

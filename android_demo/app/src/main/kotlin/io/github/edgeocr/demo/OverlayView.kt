@@ -13,6 +13,7 @@ import android.view.GestureDetector
 import android.view.HapticFeedbackConstants
 import android.view.MotionEvent
 import android.view.View
+import android.view.accessibility.AccessibilityNodeProvider
 import io.github.edgeocr.core.TextLine
 import kotlin.math.hypot
 import kotlin.math.round
@@ -39,6 +40,7 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
 
     private var strips = emptyList<Bitmap>()
     private var lines = emptyList<TextLine>()
+    private var ids = emptyList<Int>()
     private val imageArea = RectF()
     private val shownArea = RectF()
     private val toView = Matrix()
@@ -51,6 +53,7 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
     /** The rectangle that was drawn last, from its first corner to the finger. */
     private var region: Region? = null
     private var isDrawing = false
+    private val nodes = LineNodes(this) { choose(boxes[it].line) }
     private val gestures = GestureDetector(
         context,
         object : GestureDetector.SimpleOnGestureListener() {
@@ -81,19 +84,31 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
     /**
      * Shows [lines] over a picture of [imageWidth] × [imageHeight] pixels, in which their polygons are.
      *
-     * [bitmap] may have another size, or be null if a view below this one shows the picture.
+     * [bitmap] may have another size, or be null if a view below this one shows the picture. [ids]: one for each line,
+     * by which screen readers follow it to the next picture of a video.
      */
-    fun show(bitmap: Bitmap?, lines: List<TextLine>, imageWidth: Int, imageHeight: Int) =
-        show(listOfNotNull(bitmap), lines, imageWidth, imageHeight)
+    fun show(
+        bitmap: Bitmap?,
+        lines: List<TextLine>,
+        imageWidth: Int,
+        imageHeight: Int,
+        ids: List<Int> = lines.indices.toList(),
+    ) = show(listOfNotNull(bitmap), lines, imageWidth, imageHeight, ids)
 
     /** The same for a picture in parts, from top to bottom. */
-    fun show(strips: List<Bitmap>, lines: List<TextLine>, imageWidth: Int, imageHeight: Int) {
+    fun show(
+        strips: List<Bitmap>,
+        lines: List<TextLine>,
+        imageWidth: Int,
+        imageHeight: Int,
+        ids: List<Int> = lines.indices.toList(),
+    ) {
         this.strips = strips
+        this.ids = ids
         if (lines !== this.lines && !isDrawing) region = null
         this.lines = lines
         if (imageWidth.toFloat() != imageArea.width() || imageHeight.toFloat() != imageArea.height()) requestLayout()
         imageArea.set(0f, 0f, imageWidth.toFloat(), imageHeight.toFloat())
-        contentDescription = lines.joinToString("\n") { it.text }
         place()
     }
 
@@ -120,8 +135,13 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
             emptyList()
         }
         toView.mapRect(shownArea, imageArea)
+        nodes.show(boxes.zip(ids) { (line), id -> LineNode(id, line.text, line.bounds) })
         invalidate()
     }
+
+    override fun getAccessibilityNodeProvider(): AccessibilityNodeProvider = nodes
+
+    override fun dispatchHoverEvent(event: MotionEvent): Boolean = nodes.hover(event) || super.dispatchHoverEvent(event)
 
     override fun onDraw(canvas: Canvas) {
         drawPicture(canvas)
@@ -220,12 +240,14 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
 
     override fun performClick(): Boolean {
         super.performClick()
-        tapped?.let { box ->
-            select(listOf(box.polygon), null)
-            onTextChosen(box.text)
-        }
+        tapped?.let(::choose)
         tapped = null
         return true
+    }
+
+    private fun choose(box: Box) {
+        select(listOf(box.polygon), null)
+        onTextChosen(box.text)
     }
 
     /** The word at a point, or its line if the word is selected; the nearest one within the reach of a finger. */
@@ -263,6 +285,12 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
             moveTo(getX(0), getY(0))
             for (i in 1..3) lineTo(getX(i), getY(i))
             close()
+        }
+
+        val bounds = Rect().also { bounds ->
+            val (left, right) = (0..3).map(::getX).run { min() to max() }
+            val (top, bottom) = (0..3).map(::getY).run { min() to max() }
+            RectF(left, top, right, bottom).round(bounds)
         }
 
         private fun getX(corner: Int) = corners[corner % 4 * 2]

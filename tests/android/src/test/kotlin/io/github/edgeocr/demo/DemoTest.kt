@@ -4,6 +4,8 @@ import android.app.Activity
 import android.app.Application
 import android.content.Intent
 import android.os.Looper
+import android.view.View
+import android.view.accessibility.AccessibilityNodeProvider
 import com.baidu.paddle.lite.FakeRuntime
 import io.github.edgeocr.EdgeOcr
 import io.github.edgeocr.TestBundle
@@ -80,6 +82,10 @@ abstract class DemoTest {
         RuntimeEnvironment.setQualifiers(qualifiers)
         controller.configurationChange(app.resources.configuration)
     }
+
+    /** The texts that a screen reader finds in a view, in its order. */
+    protected fun hear(view: View): List<String> = view.accessibilityNodeProvider
+        .findAccessibilityNodeInfosByText("", AccessibilityNodeProvider.HOST_VIEW_ID).orEmpty().map { "${it.text}" }
 
     /** Runs the main thread's queue until [isSo] returns true. */
     protected fun waitUntil(what: String, isSo: () -> Boolean) {

@@ -56,7 +56,7 @@ class LiveActivityTest : DemoTest() {
     private val ActivityController<LiveActivity>.mend get() = find<Button>(R.id.live_mend)
     private val ActivityController<LiveActivity>.toggle get() = find<Button>(R.id.live_toggle)
     private val ActivityController<LiveActivity>.shown
-        get() = find<View>(R.id.live_overlay).contentDescription?.toString()
+        get() = hear(find(R.id.live_overlay)).joinToString("\n")
 
     private fun <T : View> ActivityController<LiveActivity>.find(id: Int): T = get().findViewById(id)
 

@@ -81,10 +81,11 @@ class MainActivityTest : DemoTest() {
 
     private fun assertLinesShown(controller: ActivityController<MainActivity>) {
         assertEquals(controller.status, bundle.texts, controller.listTexts())
-        val heard = controller.find(R.id.overlay).contentDescription
-        assertEquals(bundle.texts.joinToString("\n"), "$heard")
+        assertEquals(bundle.texts, hear(controller.find(R.id.overlay)))
         val lines = app.resources.getQuantityString(R.plurals.lines, bundle.texts.size, bundle.texts.size)
         assertTrue(controller.status, lines in controller.status)
+        // Screen readers announce it.
+        assertEquals(View.ACCESSIBILITY_LIVE_REGION_POLITE, controller.find(R.id.status).accessibilityLiveRegion)
         assertFalse(controller.isShown(R.id.retry))
     }
 

@@ -285,13 +285,4 @@ class OverlayViewTest : DemoTest() {
         view.show(picture, listOf(other), 200, 100)
         assertColor(Color.BLUE, draw(view), 280, 250)
     }
-
-    @Test
-    fun `the texts are accessible`() {
-        val view = makeView()
-        view.show(picture, listOf(line, other), 200, 100)
-        assertEquals("wide\n竖排文字", "${view.contentDescription}")
-        view.show(picture, emptyList(), 200, 100)
-        assertNotEquals("wide\n竖排文字", "${view.contentDescription}")
-    }
 }
