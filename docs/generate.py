@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,17 @@ _CHINESE = {
     "no": "否",
 }
 
+# Where Dokka's pages are, and their folder in the site.
+_KDOC = REPOSITORY / "tests" / "android" / "target" / "kdoc"
+_KDOC_IN_SITE = "reference/android"
+# Chinese pages are in a folder of their own; Dokka's pages are in the site once.
+_KDOC_LINK = '<a href="android/index.html">Every class and function</a>, from the KDoc in the sources.'
+_KDOC_MISSING = "Every class and function has KDoc in the sources. To add it here, run `nox -s docs` with Maven."
+_CHINESE |= {
+    _KDOC_LINK: '<a href="../../reference/android/index.html">全部类与函数</a>（英文），取自源码中的 KDoc。',
+    _KDOC_MISSING: "全部类与函数在源码中都有 KDoc。安装 Maven 后运行 `nox -s docs`，本站就会包含它们。",
+}
+
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Replace the markers of a page; MkDocs calls this for each of them."""
@@ -60,6 +72,12 @@ def on_files(files: Any, *, config: Any) -> Any:
     return files
 
 
+def on_post_build(*, config: Any) -> None:
+    """Add Dokka's pages, if there are any."""
+    if _KDOC.is_dir():
+        shutil.copytree(_KDOC, Path(config.site_dir) / _KDOC_IN_SITE, dirs_exist_ok=True)
+
+
 def fill(markdown: str, *, chinese: bool = False) -> str:
     """Return the text of a page with each marker replaced.
 
@@ -72,7 +90,7 @@ def _translate(lines: Iterator[str], chinese: bool) -> Iterator[str]:
     for line in lines:
         if chinese and line.startswith("| "):
             line = f"| {' | '.join(_CHINESE.get(cell, cell) for cell in line[2:-2].split(' | '))} |"
-        yield line
+        yield _CHINESE.get(line, line) if chinese else line
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -272,8 +290,14 @@ def make_tolerances() -> Iterator[str]:
         yield f"- {_code(one.figure)}: {_plain(one.reason)}"
 
 
+def make_kdoc() -> Iterator[str]:
+    """A link to Dokka's pages, or how to make them."""
+    yield _KDOC_LINK if _KDOC.is_dir() else _KDOC_MISSING
+
+
 GENERATORS: dict[str, Callable[[], Iterator[str]]] = {
     "commands": make_commands,
+    "kdoc": make_kdoc,
     "manifest": make_manifest,
     "models": make_models,
     "onnx_ops": make_onnx_ops,

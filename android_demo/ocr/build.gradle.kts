@@ -95,6 +95,8 @@ tasks.matching { it.name == "preBuild" }.configureEach { dependsOn(checkFiles) }
 
 dependencies {
     if (hasOnnxRuntime) implementation(libs.onnxruntime.android)
+    // Flow and CoroutineDispatcher are part of the library's API.
+    api(libs.kotlinx.coroutines.core)
     // The app's tasks that unpack the archive also wait for this check; otherwise they would fail first.
     if (hasPaddleLite) implementation(files(paddleJar) { builtBy(checkFiles) })
 }

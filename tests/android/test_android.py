@@ -27,7 +27,8 @@ LEAST_JAVA = 17
 SUITES = {
     *("Charset", "Detection", "Geometry", "Golden", "Imaging", "Manifest", "Orientation", "Recognition", "Speed"),
     *("Page", "TextReader", "Windows", "GoldenComparison", "Assets", "Bitmaps", "EdgeOcr", "JavaCaller"),
-    *("Trust", "TrustedBundle", "Words", "LineTracker"),
+    *("Trust", "TrustedBundle", "Words", "LineTracker", "Coroutines", "AsyncOcr", "FrameReader"),
+    *("KotlinSample", "JavaSample", "Api"),
     # The app's.
     *("MainActivity", "SettingsActivity", "LiveActivity", "Benchmark", "SelfTest", "OcrWorker", "PictureFile"),
     *("PhotoProvider", "OverlayView", "LineNodes", "ReadingText", "ErrorText", "CameraFrames"),
@@ -280,8 +281,8 @@ def test_library_needs_nothing_but_android_and_kotlin():
     folder = FOLDER.parents[1] / "android_demo/ocr/src"
     texts = [path.read_text(encoding="utf-8") for path in folder.rglob("*.kt")]
     imports = {name for text in texts for name in re.findall(r"^import (\S+)", text, re.MULTILINE)}
-    engines = ("ai.onnxruntime.", "com.baidu.paddle.lite.")
-    known = (*engines, "android.", "io.github.edgeocr.", "java.", "kotlin.", "org.json.")
+    added = ("ai.onnxruntime.", "com.baidu.paddle.lite.", "kotlinx.coroutines.")
+    known = (*added, "android.", "io.github.edgeocr.", "java.", "kotlin.", "org.json.")
     assert imports >= {"com.baidu.paddle.lite.PaddlePredictor", "ai.onnxruntime.OrtSession"}
     assert {name for name in imports if not name.startswith(known)} == set()
 
@@ -290,6 +291,6 @@ def test_maven_uses_the_versions_that_gradle_uses():
     catalog = (FOLDER.parents[1] / "android_demo/gradle/libs.versions.toml").read_text(encoding="utf-8")
     versions = dict(re.findall(r'^(\w+) = "(.+)"$', catalog, re.MULTILINE))
     pom = (FOLDER / "pom.xml").read_text(encoding="utf-8")
-    for tool in ("kotlin", "onnxruntime"):
+    for tool in ("kotlin", "onnxruntime", "coroutines"):
         assert f"<{tool}.version>{versions[tool]}</{tool}.version>" in pom
     assert f'android:minSdkVersion="{versions["minSdk"]}" android:targetSdkVersion="{versions["compileSdk"]}"' in pom

@@ -2,7 +2,12 @@ package io.github.edgeocr
 
 import io.github.edgeocr.core.EdgeOcrException
 
-/** Paddle-Lite has another version than the networks need. It might return wrong text without an error. */
+/**
+ * Paddle-Lite has another version than the networks need. It might return wrong text without an error.
+ *
+ * @property libraryVersion That of the app's Paddle-Lite.
+ * @property bundleVersion The one that the bundle needs.
+ */
 public class VersionMismatchException(public val libraryVersion: String, public val bundleVersion: String) :
     EdgeOcrException(
         "the app has Paddle-Lite $libraryVersion, but its bundle needs $bundleVersion",

@@ -26,15 +26,20 @@ public enum class PowerMode {
 
 /** Returns the settings for reading, given those of the bundle. */
 public fun interface SettingsChange {
+    /** Called once while a bundle is opened. */
     public fun apply(settings: Settings): Settings
 }
 
 /**
- * How the networks run: on [threads] threads (at least 1) and the cores that [powerMode] selects.
+ * How the networks run and what is read.
  *
- * If [trust] is set, only bundles that are signed with one of its keys are used. [returnWords]: what each line has
- * besides its text; if it is null, the bundle's setting applies. [engine]: what runs the networks; if it is null, the
- * first one that is in the app and that the bundle has networks for.
+ * @property threads How many threads a network runs on, at least 1.
+ * @property powerMode The cores that they run on.
+ * @property settingsChange Changes the bundle's settings.
+ * @property trust If it is set, only bundles that are signed with one of its keys are used.
+ * @property returnWords What each line has besides its text; if it is null, the bundle's setting applies.
+ * @property engine What runs the networks; if it is null, the first one that is in the app and that the bundle has
+ * networks for.
  */
 public class OcrOptions @JvmOverloads constructor(
     public val threads: Int = Runtime.getRuntime().availableProcessors().coerceAtMost(USEFUL_THREADS),

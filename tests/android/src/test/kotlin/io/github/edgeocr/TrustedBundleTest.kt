@@ -27,8 +27,6 @@ import java.security.KeyPairGenerator
 import java.security.Security
 import java.security.Signature
 import java.util.Base64
-import java.util.zip.ZipEntry
-import java.util.zip.ZipOutputStream
 
 /** Bundles in an app that trusts a key. */
 @RunWith(RobolectricTestRunner::class)
@@ -297,21 +295,8 @@ class TrustedBundleTest {
         assertFalse(home.exists())
     }
 
-    /** Makes the app's assets: an APK with nothing else. */
-    private fun addAssets(vararg others: Pair<String, String>) {
-        val apk = temporary.newFile("assets.apk")
-        ZipOutputStream(apk.outputStream()).use { zip ->
-            val files = folder.walk().filter(File::isFile)
-                .map { "edge-ocr/${it.relativeTo(folder).path}" to it.readBytes() }
-            for ((name, content) in files + others.map { (name, text) -> name to text.toByteArray() }) {
-                zip.putNextEntry(ZipEntry("assets/$name"))
-                zip.write(content)
-            }
-        }
-        val assets = app.assets
-        val cookie = assets.javaClass.getMethod("addAssetPath", String::class.java).invoke(assets, apk.path) as Int
-        assertTrue("$cookie", cookie > 0)
-    }
+    private fun addAssets(vararg others: Pair<String, String>) =
+        addAssets(temporary.newFile("assets.apk"), folder, *others)
 
     private fun readAssets(options: OcrOptions = OcrOptions()) = EdgeOcr.open(app, options).use { ocr ->
         ocr.recognize(bundle.image).lines.map { it.text }

@@ -1,6 +1,12 @@
 package io.github.edgeocr.core
 
-/** A picture: [pixels] are [height] × [width] × 3 bytes in the order blue, green, red. */
+/**
+ * A picture.
+ *
+ * @property width Pixels in a row.
+ * @property height Rows.
+ * @property pixels [height] × [width] × 3 bytes, in the order blue, green, red.
+ */
 public class BgrImage(public val width: Int, public val height: Int, public val pixels: ByteArray) {
     init {
         require(width > 0 && height > 0) { "the picture has $width×$height pixels, expected at least 1×1" }

@@ -3,11 +3,13 @@ package io.github.edgeocr.core
 import kotlin.math.min
 
 /**
- * A line's [text], its [score] (mean probability of the characters, in 0..1; 0.0 without any), and where its characters
- * are among the time [steps].
+ * A line's text, and where its characters are among the time [steps].
  *
  * [pieces]: text of each character, in the order of the steps; followed by a space if one was added. [scores]: in 0..1.
  * [starts]: first step of each character. [ends]: the step after its last one.
+ *
+ * @property text The characters.
+ * @property score Mean probability of the characters, in 0..1; 0.0 without any.
  */
 public class DecodedText internal constructor(
     public val text: String,

@@ -3,7 +3,9 @@ package io.github.edgeocr.core
 /**
  * Base of every expected error; anything else is an internal error.
  *
- * The message says in one line what failed, where, expected and actual; [hint] names the next step.
+ * The message says in one line what failed, where, expected and actual.
+ *
+ * @property hint The next step, or null.
  */
 public open class EdgeOcrException(
     message: String,

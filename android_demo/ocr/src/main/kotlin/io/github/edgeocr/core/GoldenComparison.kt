@@ -5,7 +5,12 @@ import kotlin.math.abs
 import kotlin.math.hypot
 import kotlin.math.max
 
-/** A line that the manifest expects ([expected]) and the line that was read there; null if either is missing. */
+/**
+ * A line that the manifest expects and the line that was read there.
+ *
+ * @property expected Null if the manifest expects none.
+ * @property found Null if none was read.
+ */
 public class GoldenLine internal constructor(public val expected: TextLine?, public val found: TextLine?) {
     /** The largest distance between corners, in pixels of the picture; NaN without a counterpart. */
     public val cornerPx: Double
@@ -30,6 +35,7 @@ public class GoldenLine internal constructor(public val expected: TextLine?, pub
         }
     }
 
+    /** Whether the text is equal. */
     public val isTextRight: Boolean = expected?.text == found?.text
 
     /** Whether the text is equal, and corners and scores are within the rounding of an engine. */
@@ -37,8 +43,13 @@ public class GoldenLine internal constructor(public val expected: TextLine?, pub
         isTextRight && cornerPx <= GoldenComparison.MAX_CORNER_PX && scoreDiff <= GoldenComparison.MAX_SCORE_DIFF
 }
 
-/** The golden picture as this device reads it: [lines] in reading order. */
+/**
+ * The golden picture as this device reads it.
+ *
+ * @property lines In reading order.
+ */
 public class GoldenComparison private constructor(image: String, public val lines: List<GoldenLine>) {
+    /** Whether every line is right. */
     public val isPassed: Boolean = lines.all { it.isRight }
 
     /** One sentence for each line that differs. */
@@ -57,6 +68,8 @@ public class GoldenComparison private constructor(image: String, public val line
 
         /** The rounding of another engine can move a box by a pixel of the prob map. */
         public const val MAX_CORNER_PX: Double = 3.0
+
+        /** By how much scores may differ. */
         public const val MAX_SCORE_DIFF: Double = 0.02
 
         /** Throws [BundleException] if a line of [golden] does not have four corners. */

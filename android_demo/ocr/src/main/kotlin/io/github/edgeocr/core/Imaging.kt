@@ -4,7 +4,12 @@ import kotlin.math.floor
 import kotlin.math.max
 import kotlin.math.min
 
-/** Rows and columns. */
+/**
+ * The size of a picture.
+ *
+ * @property height Rows.
+ * @property width Columns.
+ */
 public data class Size(val height: Int, val width: Int)
 
 /** The width of the border that a picture needs for detection, in pixels; 0 except for small pictures and strips. */

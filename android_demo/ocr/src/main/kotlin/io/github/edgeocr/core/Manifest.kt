@@ -1,9 +1,19 @@
 package io.github.edgeocr.core
 
-/** Expected size and hash of a file of the bundle; [sha256] in lower-case hexadecimal digits. */
+/**
+ * Expected size and hash of a file of the bundle.
+ *
+ * @property sizeBytes Its size.
+ * @property sha256 In lower-case hexadecimal digits.
+ */
 public data class FileEntry(val sizeBytes: Long, val sha256: String)
 
-/** The bundle's picture, in the file [image], whose [lines] are known. */
+/**
+ * The bundle's picture whose text is known.
+ *
+ * @property image Its file.
+ * @property lines Its lines, in reading order.
+ */
 public class Golden(public val image: String, public val lines: List<TextLine>)
 
 /** A bundle's manifest.json: its files and how to use them. */
@@ -20,6 +30,7 @@ public class Manifest private constructor(
     public val classCount: Int,
     /** The class for no character. */
     public val blankIndex: Int,
+    /** Settings and constants of the stages. */
     public val settings: Settings,
     /** Null if the bundle has none. */
     public val golden: Golden?,

@@ -1,6 +1,11 @@
 package io.github.edgeocr.core
 
-/** Indices of the crops that are upside down, and of those that the classifier is unsure about. */
+/**
+ * What the classifier says about a list of crops.
+ *
+ * @property turned Indices of those that are upside down.
+ * @property unsure Indices of those that it is unsure about.
+ */
 public class TurnedCrops(public val turned: List<Int>, public val unsure: List<Int>)
 
 /** Finds lines that are upside down. */

@@ -12,7 +12,12 @@ public enum class LimitType {
     LONG,
 }
 
-/** (x / 255 − mean) / std for blue, green and red; [mean] and [std] have three values each. */
+/**
+ * (x / 255 − mean) / std for blue, green and red.
+ *
+ * @property mean Three values.
+ * @property std Three values.
+ */
 public data class Normalization(val mean: List<Float>, val std: List<Float>) {
     /** The normalised value of each byte: 256 floats for the first channel, then for the second and the third. */
     internal fun tabulate(): FloatArray = FloatArray(3 * 256) { i ->
@@ -25,6 +30,7 @@ public data class Normalization(val mean: List<Float>, val std: List<Float>) {
 public data class DetectionSettings(
     /** Side length in pixels that [limitType] applies to. */
     val limitSideLen: Int,
+    /** The side that [limitSideLen] applies to. */
     val limitType: LimitType,
     /** Probability in 0..1 above which a pixel of the prob map counts as text. */
     val binThreshold: Float,
@@ -34,6 +40,7 @@ public data class DetectionSettings(
     val unclipRatio: Double,
     /** How many outlines are examined. */
     val maxCandidates: Int,
+    /** For blue, green and red. */
     val normalization: Normalization,
     /** Sides of the input are multiples of this many pixels. */
     val sideMultiple: Int,
@@ -129,7 +136,12 @@ public data class GeometrySettings(
     val tiltSpread: Double,
 )
 
-/** A range of absolute slopes (dy / dx). */
+/**
+ * A range of absolute slopes (dy / dx).
+ *
+ * @property least Its lower end.
+ * @property most Its upper end.
+ */
 public data class Slopes(val least: Double, val most: Double)
 
 /** Input shape, batches and score limit of text recognition. */
@@ -146,6 +158,7 @@ public data class RecognitionSettings(
     val isRightToLeft: Boolean,
     /** How many times more probable a space counts against the blank. */
     val spaceWeight: Float,
+    /** For blue, green and red. */
     val normalization: Normalization,
     /** The value to the right of a line that is narrower than the input. */
     val padValue: Float,
@@ -165,6 +178,7 @@ public data class RecognitionSettings(
     val returnWords: ReturnWords,
     /** Whether a word is a run of Chinese or Japanese characters; otherwise each of them is one. */
     val joinsCjk: Boolean,
+    /** Where words and characters are looked for. */
     val words: WordSettings,
 )
 
@@ -182,11 +196,15 @@ public data class WordSettings(
 
 /** Input shape and thresholds of the classifier that finds upside-down lines. */
 public data class OrientationSettings(
+    /** Rows of the input. */
     val imageHeight: Int,
+    /** Columns of the input. */
     val imageWidth: Int,
     /** A line is turned if the probability that it is upside down exceeds this. */
     val threshold: Float,
+    /** For blue, green and red. */
     val normalization: Normalization,
+    /** The value to the right of a line that is narrower than the input. */
     val padValue: Float,
     /** The class for upside down. */
     val turnedClass: Int,
@@ -200,7 +218,9 @@ public data class OrientationSettings(
 public data class PageOrientationSettings(
     /** Length in pixels to which the shorter side of a picture is scaled. */
     val resizeShort: Int,
+    /** Rows of the input. */
     val imageHeight: Int,
+    /** Columns of the input. */
     val imageWidth: Int,
     /** For red, green and blue. */
     val normalization: Normalization,
@@ -214,12 +234,19 @@ public data class PageOrientationSettings(
 
 /** Everything that the stages need from the manifest: the user's settings and the constants. */
 public data class Settings(
+    /** Text detection. */
     val detection: DetectionSettings,
+    /** The border around small pictures. */
     val border: BorderSettings,
+    /** Large pictures in windows. */
     val windows: WindowSettings,
+    /** Crops and reading order. */
     val geometry: GeometrySettings,
+    /** Text recognition. */
     val recognition: RecognitionSettings,
+    /** Lines that are upside down. */
     val orientation: OrientationSettings,
+    /** Pages that are turned. */
     val pageOrientation: PageOrientationSettings,
 ) {
     internal companion object {

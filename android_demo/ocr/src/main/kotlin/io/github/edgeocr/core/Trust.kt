@@ -9,7 +9,12 @@ import java.security.Security
 import java.security.Signature
 import java.security.spec.X509EncodedKeySpec
 
-/** The release that a signed manifest names. [counter] rises with each bundle of the release [name]. */
+/**
+ * The release that a signed manifest names.
+ *
+ * @property name Bundles of the same name replace each other.
+ * @property counter Rises with each of them.
+ */
 public data class Release(val name: String, val counter: Long)
 
 /** Records the highest counter that was accepted, by name of release. */

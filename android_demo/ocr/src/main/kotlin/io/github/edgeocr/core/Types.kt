@@ -1,24 +1,30 @@
 package io.github.edgeocr.core
 
-/*
- * A polygon is a FloatArray of 8: x and y of four corners in pixels of the original picture, in the order top left, top
- * right, bottom right, bottom left as seen on the upright page, whatever the direction of the text.
- */
-
 /**
  * One detected text line.
  *
- * [polygon]: 8 floats, as above. [detScore]: mean probability inside the box, in 0..1.
+ * @property polygon 8 floats: x and y of four corners in pixels of the original picture, in the order top left, top
+ * right, bottom right, bottom left as seen on the upright page, whatever the direction of the text.
+ * @property detScore Mean probability inside the box, in 0..1.
  */
 public class TextBox(public val polygon: FloatArray, public val detScore: Double)
 
-/** One character of a word. [polygon]: 8 floats, as above. [score]: its probability, in 0..1. */
+/**
+ * One character of a word.
+ *
+ * @property text A code point, or several that the dictionary keeps together.
+ * @property score Its probability, in 0..1.
+ * @property polygon 8 floats, as in [TextBox].
+ */
 public class Character(public val text: String, public val score: Double, public val polygon: FloatArray)
 
 /**
- * A word of a line. [polygon]: 8 floats, as above. [score]: mean probability of its characters, in 0..1.
+ * A word of a line.
  *
- * [characters]: in the order in which they are read; empty unless requested.
+ * @property text Its characters, without spaces around them.
+ * @property score Mean probability of its characters, in 0..1.
+ * @property polygon 8 floats, as in [TextBox].
+ * @property characters In the order in which they are read; empty unless requested.
  */
 public class Word(
     public val text: String,
@@ -29,6 +35,7 @@ public class Word(
 
 /** What each line has besides its text. */
 public enum class ReturnWords {
+    /** Nothing. */
     NONE,
 
     /** Words. */
@@ -41,8 +48,11 @@ public enum class ReturnWords {
 /**
  * One line that was detected and read.
  *
- * [polygon]: 8 floats, as above. [recScore]: mean probability of the characters, in 0..1. [words]: in the order in
- * which they are read; null unless requested.
+ * @property polygon 8 floats, as in [TextBox].
+ * @property detScore Mean probability inside the box, in 0..1.
+ * @property text The text, in the order in which it is read.
+ * @property recScore Mean probability of the characters, in 0..1.
+ * @property words In the order in which they are read; null unless requested.
  */
 public class TextLine @JvmOverloads constructor(
     public val polygon: FloatArray,
@@ -55,8 +65,9 @@ public class TextLine @JvmOverloads constructor(
 /**
  * The text of one picture.
  *
- * [lines]: from top to bottom, and within a row in the direction of the text. [timingsMs]: time of each stage, in
- * order. [pageAngle]: how far the page is turned clockwise in the picture, 0, 90, 180 or 270 degrees; null if that was
+ * @property lines From top to bottom, and within a row in the direction of the text; empty without text.
+ * @property timingsMs Time of each stage in milliseconds, in order.
+ * @property pageAngle How far the page is turned clockwise in the picture, 0, 90, 180 or 270 degrees; null if that was
  * not examined.
  */
 public class Reading @JvmOverloads constructor(
@@ -65,7 +76,12 @@ public class Reading @JvmOverloads constructor(
     public val pageAngle: Int? = null,
 )
 
-/** An array of floats in row-major order. Images are N × C × H × W. */
+/**
+ * An array of floats. Images are N × C × H × W.
+ *
+ * @property shape Length of each axis.
+ * @property data The values in row-major order.
+ */
 public class Tensor(public val shape: IntArray, public val data: FloatArray) {
     init {
         require(shape.fold(1, Int::times) == data.size) { "${data.size} values for shape ${shape.joinToString("×")}" }
@@ -84,5 +100,6 @@ public fun interface Engine {
 
 /** Asked between the steps of a reading whether to stop. */
 public fun interface Cancellation {
+    /** Whether to stop. Called often and from the reading's thread, so it must be fast. */
     public fun isCancelled(): Boolean
 }
