@@ -272,13 +272,16 @@ def test_an_android_project_names_what_gradle_adds(android_export, repository):
     catalog = (repository / "android_demo" / "gradle" / "libs.versions.toml").read_text(encoding="utf-8")
     plugins = re.findall(r'id = "(.+?)"', catalog)
     found = {name: part["scope"] for name, part in parts.items() if name.startswith("pkg:maven/")}
-    (stdlib,) = (name for name, scope in found.items() if scope == "required")
-    assert stdlib.startswith("pkg:maven/org.jetbrains.kotlin/kotlin-stdlib@")
+    required = {name.partition("@")[0].removeprefix("pkg:maven/") for name in found if found[name] == "required"}
+    assert required == {
+        "org.jetbrains.kotlin/kotlin-stdlib",
+        "org.jetbrains.kotlinx/kotlinx-coroutines-core",
+    }
     for plugin in plugins:
         (name,) = (name for name in found if name.startswith(f"pkg:maven/{plugin}/{plugin}.gradle.plugin@"))
         assert found[name] == "excluded"
         assert f'= "{name.rpartition("@")[2]}"' in catalog
-    assert len(found) == len(plugins) + 1
+    assert len(found) == len(plugins) + len(required)
     libraries = [name for name, part in parts.items() if part["name"] == "Paddle-Lite"]
     assert len(libraries) == 2
     assert parts["ocr/libs/PaddlePredictor.jar"]["licenses"] == APACHE
