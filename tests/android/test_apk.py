@@ -46,7 +46,7 @@ def tools(tmp_path_factory) -> Tools:
 @pytest.fixture(scope="module")
 def build(tools, export, tmp_path_factory) -> Build:
     """The finished build of the project that `edge-ocr export` writes; do not change its files."""
-    project = export("android", precision="int8").out_dir
+    project = export("android", precision="int8", engine="both").out_dir
     build = Build(project, tools, tmp_path_factory.mktemp("apk"))
     build.build()
     return build
@@ -154,9 +154,13 @@ def read_mapping(path: Path) -> dict[str, str]:
 
 
 def check_components(apk: Path, build: Build) -> list[str]:
-    """Android finds the classes that the manifest and layouts name."""
-    rules = (build.folder / "aapt-rules.pro").read_text(encoding="utf-8")
-    named = set(re.findall(r"^-keep class (\S+)", rules, re.MULTILINE))
+    """The classes that the manifest, layouts and the library name are there."""
+    rules = (build.folder / "aapt-rules.pro").read_text("utf-8") + build.consumer_rules.read_text("utf-8")
+    named = {
+        name.strip(",") for names in re.findall("^-keep class ([^{]+)", rules, re.MULTILINE) for name in names.split()
+    }
+    named = {name for name in named if "*" not in name}
+    assert len(named) >= 9
     return [f"no class {name}" for name in named - set(read_members(apk))]
 
 
@@ -165,8 +169,8 @@ def check_components(apk: Path, build: Build) -> list[str]:
 
 def test_the_apk_is_as_android_wants_it(build, apk, record_property):
     files = build.list_files()
-    models = [name for name in files if name.endswith(".nb")]
-    assert len(models) >= 2
+    for kind in (".nb", ".onnx"):
+        assert len([name for name in files if name.endswith(kind)]) >= 2
     assert check_signature(apk) == []
     assert check_alignment(apk) == []
     assert check_badging(apk, build) == []
@@ -308,6 +312,7 @@ def test_the_tools_have_the_versions_that_gradle_uses():
     versions = dict(re.findall(r'^(\w+) = "(.+)"$', catalog, re.MULTILINE))
     pom = (FOLDER / "tools" / "pom.xml").read_text(encoding="utf-8")
     assert f"<kotlin.version>{versions['kotlin']}</kotlin.version>" in pom
+    assert f"<onnxruntime.version>{versions['onnxruntime']}</onnxruntime.version>" in pom
     assert f"<agp.version>{versions['agp']}</agp.version>" in pom
     first, rest = versions["agp"].split(".", 1)
     assert f"<agp.libraries.version>{int(first) + 23}.{rest}</agp.libraries.version>" in pom

@@ -111,6 +111,7 @@ class Settings:
     compile_sdk: str
     java: str
     uncompressed: tuple[str, ...]
+    engines: tuple[str, ...]
 
     @classmethod
     def read(cls, project: Path) -> Settings:
@@ -122,6 +123,8 @@ class Settings:
             (value,) = re.findall(rf'^ *{name} = "?([^"\n]+)"?$', text, re.MULTILINE)
             return value
 
+        properties = (project / "gradle.properties").read_text(encoding="utf-8")
+        (engines,) = re.findall(r"^edgeocr\.engines=(.+)$", properties, re.MULTILINE)
         no_compress = "".join(re.findall(r"noCompress \+= (.+)", app))
         return cls(
             find(app, "applicationId"),
@@ -132,6 +135,7 @@ class Settings:
             versions["compileSdk"],
             versions["java"],
             tuple(re.findall(r'"(\w+)"', no_compress)),
+            tuple(engines.split(",")),
         )
 
 
@@ -153,6 +157,10 @@ class Build:
         start = time.perf_counter()
         yield
         self.seconds[step] = time.perf_counter() - start
+
+    @property
+    def consumer_rules(self) -> Path:
+        return self.project / "ocr" / "consumer-rules.pro"
 
     def source(self, module: str) -> Path:
         return self.project / module / "src" / "main"
@@ -220,24 +228,26 @@ class Build:
 
     def find_engines(self) -> dict[str, Path]:
         """Return the jars with the Java classes of the engines, by package, without native libraries."""
-        classes = self.folder / "onnxruntime-classes"
-        with zipfile.ZipFile(self.tools.jar("com/microsoft/onnxruntime/onnxruntime")) as jar:
-            jar.extractall(classes, [name for name in jar.namelist() if name.endswith(".class")])
-        given = self.project / "ocr" / "libs" / "PaddlePredictor.jar"
-        paddle = given if given.is_file() else self.compile_java(STUBS, "paddle")
-        return {"ai.onnxruntime": self.pack(classes, "onnxruntime"), "com.baidu.paddle.lite": paddle}
+        found = {}
+        if "onnxruntime" in self.settings.engines:
+            classes = self.folder / "onnxruntime-classes"
+            with zipfile.ZipFile(self.tools.jar("com/microsoft/onnxruntime/onnxruntime")) as jar:
+                jar.extractall(classes, [name for name in jar.namelist() if name.endswith(".class")])
+            found["ai.onnxruntime"] = self.pack(classes, "onnxruntime")
+        if "paddle_lite" in self.settings.engines:
+            found["com.baidu.paddle.lite"] = self.compile_java(STUBS, "paddle")
+        return found
 
     def compile_kotlin(self, r_sources: Path, engines: Mapping[str, Path]) -> list[Path]:
         """Compile library and app, each a module of its own; return their jars."""
         tools, target = self.tools, ("-jvm-target", self.settings.java)
         known = [tools.jar(KOTLIN), tools.jar(ANNOTATIONS), tools.framework]
         library, app = self.folder / "ocr.jar", self.folder / "app.jar"
-        names = ("main", "onnxruntime", "paddlelite")
+        names = ("main", *self.settings.engines)
         sources = [self.project / "ocr" / "src" / name / "kotlin" for name in names]
         with self.timed("Kotlin, library"):
-            present = [folder for folder in sources if folder.is_dir()]
             libraries = [*known, *engines.values()]
-            tools.kotlinc("ocr", present, libraries, library, "-Xexplicit-api=strict", *target)
+            tools.kotlinc("ocr", sources, libraries, library, "-Xexplicit-api=strict", *target)
         with self.timed("Kotlin, app"):
             tools.kotlinc("app", [self.source("app") / "kotlin", r_sources], [*known, library], app, *target)
         return [library, app]
@@ -309,9 +319,7 @@ class Build:
             self.classes = [self.compile_java(java, "r"), *self.engines.values()]
         self.classes += self.compile_kotlin(java, self.engines)
         with self.timed("R8"):
-            dex, self.mapping = self.shrink(
-                self.classes, [rules, self.project / "ocr" / "consumer-rules.pro"], linked, "classes"
-            )
+            dex, self.mapping = self.shrink(self.classes, [rules, self.consumer_rules], linked, "classes")
         with self.timed("assembly and signature"):
             resources = self.convert(self.folder / "classes.ap_", self.folder / "resources.ap_")
             self.unsigned = self.assemble(resources, dex, self.folder / "unsigned.zip")
