@@ -153,10 +153,10 @@ def test_an_app_is_built_installed_and_compared(phone):
     ],
 )
 def test_an_app_with_onnx_runtime_needs_no_library(onnx_phone, properties, abi):
-    onnx_phone.result |= {"engine": "onnxruntime", "engine_version": "1.29.0"}
+    onnx_phone.result |= {"engine": "onnxruntime", "engine_version": "1.28.0"}
     onnx_phone.play(properties=properties)
     done = deploy_app(onnx_phone.project)
-    assert (done.abi, done.engine) == (abi, "onnxruntime 1.29.0")
+    assert (done.abi, done.engine) == (abi, "onnxruntime 1.28.0")
     assert plan_app(onnx_phone.project).abis == ("arm64-v8a", "x86_64")
 
 

@@ -40,7 +40,7 @@ public class EdgeOcr private constructor(
     public val settings: Settings,
     /** What runs the networks. */
     public val engine: EngineKind,
-    /** Its version, such as `v2.13-rc` for Paddle-Lite or `1.29.0` for ONNX Runtime. */
+    /** Its version, such as `v2.13-rc` for Paddle-Lite or `1.28.0` for ONNX Runtime. */
     public val engineVersion: String,
     /** How long opening took, including the checks of the files. */
     public val loadMs: Double,
