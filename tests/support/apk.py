@@ -46,8 +46,16 @@ def run(*command: str | Path, timeout: int = 600) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     if done.returncode:
         # The command may be very long.
-        raise BuildError(f"{command[0]} failed ({done.returncode}): {(done.stdout + done.stderr)[-4000:]}")
+        raise BuildError(f"{command[0]} failed ({done.returncode}): {(done.stdout + done.stderr)[-9000:]}")
     return done.stdout + done.stderr
+
+
+def fetch_jars(pom: Path, name: str, *flags: str) -> tuple[Path, ...]:
+    """Return the jars that Maven lists in a file of this name; raises BuildError with its messages."""
+    run("mvn", "-q", "-B", "-f", pom, "generate-resources", *flags)
+    paths = (pom.parent / "target" / name).read_text(encoding="utf-8").strip()
+    # Some artifacts only name others.
+    return tuple(Path(path) for path in paths.split(os.pathsep) if path.endswith(".jar"))
 
 
 def fetch_aapt2(folder: Path) -> Path:
@@ -73,9 +81,7 @@ class Tools:
     @classmethod
     def fetch(cls, folder: Path) -> Tools:
         """Fetch them with Maven and npm; raises BuildError with their messages."""
-        run("mvn", "-q", "-B", "-f", POM, "generate-resources")
-        paths = (POM.parent / "target" / "classpath.txt").read_text(encoding="utf-8").strip().split(os.pathsep)
-        return cls(fetch_aapt2(folder), tuple(map(Path, paths)))
+        return cls(fetch_aapt2(folder), fetch_jars(POM, "classpath.txt"))
 
     def jar(self, name: str) -> Path:
         """Return the jar of an artifact, such as `com/android/tools/r8`."""
@@ -330,8 +336,8 @@ def choose_compression(name: str, stored: Sequence[str]) -> int:
     return zipfile.ZIP_STORED if name.rsplit(".", 1)[-1] in stored else zipfile.ZIP_DEFLATED
 
 
-def find_missing_tools() -> list[str]:
-    """Return what is not on the PATH, with the Debian package that has it."""
+def find_missing_tools(*needed: str) -> list[str]:
+    """Return which of the programs, or of all, are not on the PATH, with the Debian package that has each."""
     packages = {
         "mvn": "maven",
         "javac": "openjdk-17-jdk-headless",
@@ -341,4 +347,5 @@ def find_missing_tools() -> list[str]:
         "apksigner": "apksigner",
         "dexdump": "dexdump",
     }
-    return [f"{program} (Debian: {package})" for program, package in packages.items() if shutil.which(program) is None]
+    missing = [program for program in needed or packages if shutil.which(program) is None]
+    return [f"{program} (Debian: {packages[program]})" for program in missing]
