@@ -58,7 +58,9 @@ fun DependencyHandler.implementation(notation: Any): Dependency? = add("implemen
 
 /** `providers` of a project made for tests, which does not read `gradle.properties` itself. */
 class TestProviders(project: Project) : ProviderFactory by project.providers {
-    private val properties = project.rootProject.file("gradle.properties").reader().use { Properties().apply { load(it) } }
+    private val properties = Properties().apply {
+        project.rootProject.file("gradle.properties").reader().use { load(it) }
+    }
 
     override fun gradleProperty(name: String): Provider<String> = Providers.ofNullable(properties.getProperty(name))
 }

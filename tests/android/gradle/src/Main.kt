@@ -24,7 +24,8 @@ fun main(arguments: Array<String>) {
 }
 
 private fun evaluate(folder: File, home: File) {
-    val root = ProjectBuilder.builder().withName("edge-ocr").withProjectDir(folder).withGradleUserHomeDir(home).build()
+    val root =
+        ProjectBuilder.builder().withName("edge-ocr").withProjectDir(folder).withGradleUserHomeDir(home).build()
     val (library, app) = listOf("ocr", "app").map {
         ProjectBuilder.builder().withParent(root).withProjectDir(File(folder, it)).withName(it).build()
     }
@@ -68,6 +69,9 @@ private fun evaluate(folder: File, home: File) {
 }
 
 private fun Project.listNeeds() =
-    configurations.getByName("implementation").dependencies.map { listOfNotNull(it.group, it.name, it.version).joinToString(":") }
+    configurations.getByName("implementation").dependencies.map {
+        listOfNotNull(it.group, it.name, it.version).joinToString(":")
+    }
 
-private fun tell(name: String, value: Any?) = println("$name=${if (value is Iterable<*>) value.joinToString() else value}")
+private fun tell(name: String, value: Any?) =
+    println("$name=${if (value is Iterable<*>) value.joinToString() else value}")
