@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import re
+import resource
 import shutil
 import subprocess
 import tarfile
@@ -153,6 +154,7 @@ class Build:
     tools: Tools
     folder: Path
     seconds: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: float = 0
 
     def __post_init__(self) -> None:
         self.settings = Settings.read(self.project)
@@ -160,9 +162,11 @@ class Build:
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        start = time.perf_counter()
+        start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         yield
         self.seconds[step] = time.perf_counter() - start
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.cpu_seconds += used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
 
     @property
     def consumer_rules(self) -> Path:
