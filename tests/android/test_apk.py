@@ -313,6 +313,7 @@ def test_the_tools_have_the_versions_that_gradle_uses():
     pom = (FOLDER / "tools" / "pom.xml").read_text(encoding="utf-8")
     assert f"<kotlin.version>{versions['kotlin']}</kotlin.version>" in pom
     assert f"<onnxruntime.version>{versions['onnxruntime']}</onnxruntime.version>" in pom
+    assert f"<coroutines.version>{versions['coroutines']}</coroutines.version>" in pom
     assert f"<agp.version>{versions['agp']}</agp.version>" in pom
     first, rest = versions["agp"].split(".", 1)
     assert f"<agp.libraries.version>{int(first) + 23}.{rest}</agp.libraries.version>" in pom

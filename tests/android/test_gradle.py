@@ -97,6 +97,7 @@ def test_agp_understands_the_files(evaluate, texts, record_property):
         "ocr.warningsAreErrors": "true",
         "ocr.jvmTarget": java,
         "ocr.needs": f"com.microsoft.onnxruntime:onnxruntime-android:{versions['onnxruntime']}",
+        "ocr.gives": f"org.jetbrains.kotlinx:kotlinx-coroutines-core:{versions['coroutines']}",
         "app.explicitApi": "null",
         "app.warningsAreErrors": "true",
         "app.jvmTarget": java,

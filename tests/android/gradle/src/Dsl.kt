@@ -56,6 +56,8 @@ fun Project.dependencies(block: DependencyHandler.() -> Unit) = dependencies.blo
 
 fun DependencyHandler.implementation(notation: Any): Dependency? = add("implementation", notation)
 
+fun DependencyHandler.api(notation: Any): Dependency? = add("api", notation)
+
 /** `providers` of a project made for tests, which does not read `gradle.properties` itself. */
 class TestProviders(project: Project) : ProviderFactory by project.providers {
     private val properties = Properties().apply {

@@ -62,14 +62,15 @@ private fun evaluate(folder: File, home: File) {
         tell("${project.name}.explicitApi", kotlin.explicitApi)
         tell("${project.name}.warningsAreErrors", kotlin.compilerOptions.allWarningsAsErrors.get())
         tell("${project.name}.jvmTarget", kotlin.compilerOptions.jvmTarget.get().target)
-        tell("${project.name}.needs", project.listNeeds())
+        tell("${project.name}.needs", project.listNeeds("implementation"))
     }
+    tell("ocr.gives", library.listNeeds("api"))
     val check = library.tasks.getByName("checkFiles")
     tell("ocr.check", library.tasks.getByName("preBuild").taskDependencies.getDependencies(null).contains(check))
 }
 
-private fun Project.listNeeds() =
-    configurations.getByName("implementation").dependencies.map {
+private fun Project.listNeeds(configuration: String) =
+    configurations.getByName(configuration).dependencies.map {
         listOfNotNull(it.group, it.name, it.version).joinToString(":")
     }
 
