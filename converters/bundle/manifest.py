@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
-from converters.bundle.android.project import read_onnxruntime_version
+from converters.bundle.android.project import read_version
 from converters.bundle.contents import BundleContents
 from converters.bundle.golden import GOLDEN_FILE
 from converters.lite.libraries.library import RuntimeLibrary
@@ -137,7 +137,7 @@ def _describe_parity(parity: ParityReport) -> dict[str, Any]:
 def _describe_app(contents: BundleContents) -> dict[str, Any] | None:
     if not contents.engines:
         return None
-    version = {"onnxruntime_version": read_onnxruntime_version()} if "onnxruntime" in contents.engines else {}
+    version = {"onnxruntime_version": read_version("onnxruntime")} if "onnxruntime" in contents.engines else {}
     return {"engines": list(contents.engines), "abis": list(contents.abis), **version}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 
+from converters.bundle.android.project import read_version
 from converters.bundle.contents import BundleContents
 from converters.graph.charsets import NAMED_CHARSETS
 from converters.lite.toolchain import LITE_VERSION
@@ -189,12 +190,12 @@ or newer.
 
 
 def _describe_app(contents: BundleContents) -> str:
-    target = contents.target
+    target, sdk = contents.target, read_version("compileSdk")
     return f"""
 ## Build and run the app
 
 1. {_describe_first_step(contents)}
-2. Open this folder in Android Studio. Without Android Studio, install Java 17, the Android SDK with platform 35 (set
+2. Open this folder in Android Studio. Without Android Studio, install Java 17, the Android SDK with platform {sdk} (set
    `ANDROID_HOME` to its folder) and Gradle 8.13 or a later 8.x, and run `gradle :app:assembleDebug` here.
 3. Run `app` on a phone with Android 7 or newer. Alternatively, run `edge-ocr deploy THIS_FOLDER --adb` in the folder
    above: it builds and installs the app, reads a picture on the phone, and compares the result with the host's.

@@ -60,14 +60,14 @@ def _set_property(properties: str, name: str, values: Sequence[str]) -> str:
     return re.sub(rf"(?m)^edgeocr\.{name}=.*$", f"edgeocr.{name}={','.join(values)}", properties)
 
 
-def read_onnxruntime_version() -> str:
-    """Return the version of onnxruntime-android that the project uses.
+def read_version(name: str) -> str:
+    """Return a version in the project's gradle/libs.versions.toml, such as that of `onnxruntime` or `compileSdk`.
 
     Raises ModelError if this installation lacks the project's sources.
     """
     path = find_sources_folder() / "gradle" / "libs.versions.toml"
     try:
-        found = re.search(r'(?m)^onnxruntime = "(.+)"$', path.read_text(encoding="utf-8"))
+        found = re.search(rf'(?m)^{name} = "(.+)"$', path.read_text(encoding="utf-8"))
     except OSError:
         found = None
     if found is None:
