@@ -5,7 +5,6 @@ import ai.onnxruntime.OrtEnvironment
 import ai.onnxruntime.OrtException
 import ai.onnxruntime.OrtSession
 import android.os.Build
-import android.system.Os
 import io.github.edgeocr.core.BundleException
 import io.github.edgeocr.core.Tensor
 import java.nio.FloatBuffer
@@ -43,8 +42,6 @@ internal class OnnxRuntimeEngine private constructor(private val name: String, p
     companion object {
         /** Loads a network; throws the exceptions of [EngineLoader.open]. */
         fun open(bundle: BundleFolder, name: String, options: OcrOptions): OnnxRuntimeEngine {
-            // Versions from 1.29.0 on otherwise send usage data.
-            Os.setenv("ORT_DISABLE_TELEMETRY", "1", false)
             val environment = try {
                 OrtEnvironment.getEnvironment()
             } catch (error: LinkageError) {
