@@ -44,10 +44,14 @@ def main() -> int:
     if maven is None:
         print("no reference of the Android library: no mvn (Debian: maven and openjdk-17-jdk-headless)")
         return _TOOLCHAIN
+    # By its full name: for a short one, Maven does not say why it finds no plugin.
+    version = re.search(r"<dokka.version>(.+)</dokka.version>", POM.read_text(encoding="utf-8"))
+    if version is None:
+        raise ValueError(f"{POM} has no dokka.version")
     # Warnings only.
     options = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
     done = subprocess.run(
-        [maven, "-B", "-f", POM, "dokka:dokka"],
+        [maven, "-B", "-f", POM, f"org.jetbrains.dokka:dokka-maven-plugin:{version[1]}:dokka"],
         capture_output=True,
         text=True,
         timeout=900,
@@ -56,7 +60,7 @@ def main() -> int:
     if done.returncode and _NO_NETWORK.search(done.stdout):
         print("no reference of the Android library: no Maven repository that can be reached")
         return _TOOLCHAIN
-    gaps = list(find_gaps(done.stdout))
+    gaps = [] if done.returncode else list(find_gaps(done.stdout))
     if done.returncode or gaps or not (PAGES / "index.html").is_file():
         print("\n".join(gaps) or done.stdout + done.stderr)
         return _GAPS

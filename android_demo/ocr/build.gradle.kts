@@ -5,11 +5,17 @@ plugins {
     alias(libs.plugins.kotlin.android)
 }
 
-fun readList(name: String) =
-    providers.gradleProperty(name).get().split(",").map(String::trim).filter(String::isNotEmpty)
+fun readList(name: String): List<String> {
+    val text = providers.gradleProperty(name).orNull
+        ?: throw GradleException("gradle.properties has no $name: copy it from the exported project")
+    return text.split(",").map(String::trim).filter(String::isNotEmpty)
+}
 
 val abis = readList("edgeocr.abis")
 val engines = readList("edgeocr.engines")
+require(engines.isNotEmpty() && engines.all { it == "onnxruntime" || it == "paddle_lite" }) {
+    "edgeocr.engines is ${engines.joinToString()}, expected onnxruntime, paddle_lite or both with a comma between"
+}
 val hasOnnxRuntime = "onnxruntime" in engines
 val hasPaddleLite = "paddle_lite" in engines
 val paddleJar = file("libs/PaddlePredictor.jar")
@@ -81,12 +87,11 @@ val checkFiles by tasks.registering {
         // Paddle-Lite has no libraries for emulators.
         needed += abis.filter { it.startsWith("arm") }.map { file("src/main/jniLibs/$it/libpaddle_lite_jni.so") }
     }
-    val engine = if (hasOnnxRuntime && hasPaddleLite) "both" else engines.joinToString()
-    val command = "edge-ocr export --target android --engine $engine --abi ${abis.joinToString(",")}"
+    val fetch = if (hasPaddleLite) "run edge-ocr libs fetch --platform android.armv8 (or android.armv7), then " else ""
     doLast {
         val missing = needed.filterNot(File::isFile).map { it.relativeTo(folder).invariantSeparatorsPath }
         if (missing.isNotEmpty()) {
-            throw GradleException("ocr has no ${missing.joinToString()}; run: $command")
+            throw GradleException("ocr has no ${missing.joinToString()}: ${fetch}export the project again with --force")
         }
     }
 }

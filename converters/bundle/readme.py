@@ -137,9 +137,10 @@ def _describe_runtime(contents: BundleContents) -> str:
     if not contents.needs_lite:
         return f"Made by edge-ocr {__version__} for ONNX Runtime, which the build fetches."
     check = _ANDROID_CHECK if contents.engines else _ARM_CHECK
+    other = "ONNX Runtime, which the build fetches, and " if "onnxruntime" in contents.engines else ""
     return (
-        f"Made by edge-ocr {__version__} for **Paddle-Lite {contents.toolchain.opt_version}** only: a mismatched "
-        f"runtime just logs a warning and\nmay then return wrong text. {check}"
+        f"Made by edge-ocr {__version__} for {other}**Paddle-Lite {contents.toolchain.opt_version}** only:\n"
+        f"a mismatched runtime just logs a warning and may then return wrong text. {check}"
     )
 
 

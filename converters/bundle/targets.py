@@ -70,6 +70,11 @@ class Target:
                     f"{self.abi_option} {name or repr('')}: the target {self.name} has no such ABI",
                     f"give one or more of {', '.join(known)}, separated by commas",
                 )
+        if names and "paddle_lite" in engines and not set(names).intersection(self.platforms):
+            raise UsageError(
+                f"{self.abi_option} {','.join(names)}: Paddle-Lite has no library for it",
+                f"use --engine onnxruntime, or add {next(iter(self.platforms))}",
+            )
         default = (next(iter(self.platforms)), *(self.emulator_abis[:1] if with_emulators else ()))
         return tuple(dict.fromkeys(names)) or default
 
@@ -102,14 +107,17 @@ Module `ocr` does all the work. To use it in your own project:
 
 1. Copy the folder `ocr` into the project, and add `include(":ocr")` to `settings.gradle.kts`.
 2. Add `implementation(project(":ocr"))` to your app. In its `android` block, add
-   `androidResources { noCompress += listOf("nb", "onnx") }`, and `ndk { abiFilters += listOf("arm64-v8a") }` to its
-   `defaultConfig`: ONNX Runtime has libraries for four ABIs.
+   `androidResources { noCompress += listOf("nb", "onnx") }`, and to its `defaultConfig`
+   `ndk { abiFilters += providers.gradleProperty("edgeocr.abis").get().split(",") }`: otherwise the app contains ONNX
+   Runtime for four ABIs.
 3. Add all `plugins` of the root `build.gradle.kts` here to yours: Gradle requires plugins that modules share to be
    declared there.
 4. Add the entries of `gradle/libs.versions.toml` that yours lacks, and `edgeocr.abis` and `edgeocr.engines` from
    `gradle.properties`.
 
-The module is written for AGP 8.13. AGP 9 includes Kotlin, so there remove the plugin `kotlin-android` from the module.
+Your project needs Kotlin 2.2 or newer, Java 17 and `minSdk` 24 or higher. If your Kotlin or AGP warns about the module,
+remove `allWarningsAsErrors` and `warningsAsErrors` from `ocr/build.gradle.kts`. The module is written for AGP 8.13. AGP
+9 includes Kotlin, so there remove the plugin `kotlin-android` from the module.
 Then, off the main thread:
 
 ```kotlin

@@ -168,6 +168,9 @@ def _open_project(folder: Path, trusted: Path | None) -> Bundle:
     bundle = inspection.bundle
     if bundle is None:
         found = "; ".join(f"{check.name}: {check.detail}" for check in inspection.checks if not check.passed)
+        if any(check.layer == "signature" and not check.passed for check in inspection.checks):
+            hint = f"check that {trusted} is its signer's key, or export it again with --sign KEY --release NAME"
+            raise ParityError(f"{folder}: is not trusted: {found}", hint)
         raise ParityError(f"{folder}: is not as it was exported: {found}", "export it again")
     target = find_target("android")
     if bundle.manifest["target"] != target.name:
@@ -180,7 +183,7 @@ def _open_project(folder: Path, trusted: Path | None) -> Bundle:
     libraries = bundle.manifest["lite"]["libraries"]
     lacking = [abi for abi, library in libraries.items() if library["file"] is None]
     if lacking:
-        fetch = f"edge-ocr libs fetch --platform {target.platforms[lacking[0]]}"
+        fetch = " and ".join(f"edge-ocr libs fetch --platform {target.platforms[abi]}" for abi in lacking)
         precision = bundle.manifest["precision"]
         quantize = "" if precision == "fp32" else f" --quantize {precision}"
         engine = "both" if "onnxruntime" in _list_engines(bundle) else "paddle_lite"

@@ -221,10 +221,13 @@ def _warn_of_missing_library(done: ExportReport) -> None:
 
         platforms = find_target(done.target).platforms
         fetch = " and ".join(f"`edge-ocr libs fetch --platform {platforms[abi]}`" for abi in lacking)
-        also = ", or add --with-onnx" if done.target == "arm" else ""
+        if done.target == "arm":
+            what, also = f"the bundle cannot run on {' and '.join(lacking)} yet", "or add --with-onnx"
+        else:
+            what, also = "the app cannot be built yet", "or use --engine onnxruntime"
         report(
-            f"WARNING: the bundle cannot run on {' and '.join(lacking)} yet, as it has no Paddle-Lite library: "
-            f"run {fetch}, then export again with --force{also}"
+            f"WARNING: {what}, as it has no Paddle-Lite library for {' and '.join(lacking)}: "
+            f"run {fetch}, then export again with --force, {also}"
         )
 
 

@@ -24,6 +24,8 @@ APP = FOLDER.parents[1] / "android_demo" / "app" / "src" / "main"
 DATA = Path(os.environ.get("EDGE_OCR_TEST_DATA") or FOLDER.parents[2] / "shared" / "data")
 PHOTOS = ("general_ocr", "paddleocr_imgs", "rapidocr_tests", "reports")
 LEAST_JAVA = 17
+# The suites that run real networks, and how many tests each has.
+RUN = {"PicturesTest": 2, "demo.NetworksTest": 5}
 SUITES = {
     *("Charset", "Detection", "Geometry", "Golden", "Imaging", "Manifest", "Orientation", "Recognition", "Speed"),
     *("Page", "TextReader", "Windows", "GoldenComparison", "Assets", "Bitmaps", "EdgeOcr", "JavaCaller"),
@@ -96,6 +98,10 @@ def assert_reads_alike(
     assert done.returncode == 0, told[-6000:]
     totals = re.findall(r"\| ([^|]+) \| (\d+) pictures \|.*\|$", told, re.MULTILINE)
     assert {name: int(count) for name, count in totals} == dict.fromkeys(projects, len(pictures))
+    reports = [FOLDER / "target" / "surefire-reports" / f"TEST-io.github.edgeocr.{name}.xml" for name in RUN]
+    counts = [ElementTree.parse(report).getroot().attrib for report in reports]
+    assert [int(count["tests"]) for count in counts] == list(RUN.values())
+    assert all(count["skipped"] == "0" for count in counts)
     record_property("figures", "\n".join(re.findall(r"\| [^|]+ \| \d+ pictures \|.*\|$", told, re.MULTILINE)))
 
 

@@ -23,7 +23,8 @@ PACKAGE = "io.github.edgeocr.demo"
 CORE = "io.github.edgeocr.core."
 # What Maven and npm say if they reach no registry.
 NO_NETWORK = re.compile(
-    r"Unknown host|No route to host|Network is unreachable|Connection (refused|timed out)|EAI_AGAIN"
+    r"Unknown host|No route to host|Network is unreachable|Connection (refused|timed out)"
+    r"|EAI_AGAIN|ENOTFOUND|ECONNREFUSED|ETIMEDOUT"
 )
 # Without models; what the code and the resources took, plus room.
 LARGEST_APP = 400_000
@@ -319,3 +320,9 @@ def test_the_tools_have_the_versions_that_gradle_uses():
     assert f"<agp.libraries.version>{int(first) + 23}.{rest}</agp.libraries.version>" in pom
     # R8 is released with AGP.
     assert f"<version>{'.'.join(versions['agp'].split('.')[:2])}.19</version>" in pom
+
+
+def test_the_default_app_has_no_networks_of_another_engine(tools, export, tmp_path):
+    for engine, kept in (("onnxruntime", ".onnx"), ("paddle_lite", ".nb")):
+        build = Build(export("android", engine=engine).out_dir, tools, tmp_path)
+        assert {Path(name).suffix for name in build.list_files()} & {".nb", ".onnx"} == {kept}

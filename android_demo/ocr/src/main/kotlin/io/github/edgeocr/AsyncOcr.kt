@@ -85,7 +85,8 @@ public object AsyncOcr {
      * Does what [EdgeOcr.recognize] does. Readings run in the order of the calls, one at a time, also those of several
      * [EdgeOcr]. If it is closed meanwhile, the error is an [IllegalStateException].
      *
-     * The bitmap must not change or be recycled before the callback is called or the job is cancelled.
+     * The bitmap must not change or be recycled before the callback is called. After a cancellation, leave it to the
+     * garbage collector.
      */
     @JvmStatic
     public fun recognize(

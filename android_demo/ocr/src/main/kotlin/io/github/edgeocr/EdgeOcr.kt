@@ -20,6 +20,7 @@ import io.github.edgeocr.core.TextRecognizer
 import io.github.edgeocr.core.UntrustedException
 import java.io.Closeable
 import java.io.File
+import java.io.FileInputStream
 import java.nio.ByteBuffer
 import java.nio.channels.FileChannel
 import java.util.concurrent.CancellationException
@@ -188,7 +189,12 @@ public class EdgeOcr private constructor(
             } catch (error: EdgeOcrException) {
                 error
             }
-            return openAssets(context, options, trust?.withoutCounters(), start, reason)
+            try {
+                return openAssets(context, options, trust?.ofAnyAge(), start, reason)
+            } catch (error: EdgeOcrException) {
+                reason?.let(error::addSuppressed)
+                throw error
+            }
         }
 
         private fun openAssets(
@@ -264,16 +270,15 @@ public class EdgeOcr private constructor(
         private fun chooseEngine(manifest: Manifest, options: OcrOptions): Pair<EngineKind, EngineLoader> {
             val wanted = options.engine?.let(::listOf) ?: EngineKind.entries
             val inApp = wanted.mapNotNull { kind -> kind.findLoader()?.let { kind to it } }
-            if (inApp.isEmpty()) throw LibraryException("the app was built without ${wanted.joinToString(" and ")}")
+            if (inApp.isEmpty()) throw LibraryException("the app has no ${wanted.joinToString(" and no ") { it.product }}")
             return inApp.firstOrNull { (kind, _) -> kind.listModels(manifest).isNotEmpty() }
-                ?: throw BundleException("the bundle has no networks for ${inApp.joinToString { "${it.first}" }}")
+                ?: throw BundleException("the bundle has no networks for ${inApp.joinToString { it.first.product }}")
         }
 
+        /** The mapping stays when the caller closes [asset]. */
         private fun mapAsset(asset: AssetFileDescriptor): ByteBuffer =
-            // Closes the descriptor, but not the mapping.
-            asset.createInputStream().use {
-                it.channel.map(FileChannel.MapMode.READ_ONLY, asset.startOffset, asset.declaredLength)
-            }
+            FileInputStream(asset.fileDescriptor).channel
+                .map(FileChannel.MapMode.READ_ONLY, asset.startOffset, asset.declaredLength)
 
         private fun measureMs(start: Long) = (System.nanoTime() - start) / 1e6
     }

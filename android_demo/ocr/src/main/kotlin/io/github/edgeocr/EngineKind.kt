@@ -9,12 +9,12 @@ import java.io.Closeable
  *
  * In order of preference: ONNX Runtime also runs on x86-64 and on devices with pages of 16 KB.
  */
-public enum class EngineKind(private val loader: String) {
+public enum class EngineKind(internal val product: String, private val loader: String) {
     /** ONNX Runtime, with the bundle's `.onnx` files, which stay in the APK. */
-    ONNXRUNTIME("io.github.edgeocr.OnnxRuntimeLoader"),
+    ONNXRUNTIME("ONNX Runtime", "io.github.edgeocr.OnnxRuntimeLoader"),
 
     /** Paddle-Lite, with the bundle's `.nb` files, which are copied from the APK. */
-    PADDLE_LITE("io.github.edgeocr.PaddleLiteLoader"),
+    PADDLE_LITE("Paddle-Lite", "io.github.edgeocr.PaddleLiteLoader"),
     ;
 
     /** Whether this app was built with the engine. */

@@ -69,7 +69,8 @@ public class FrameReader(ocr: EdgeOcr, executor: Executor, callback: OcrCallback
      * Passes a frame and returns at once: true if it is read now, or next unless a newer one comes; false after an
      * error or [close].
      *
-     * The frame must not change or be recycled until the callback has a reading of it or of a later one.
+     * The frame must not change or be recycled until the callback has a reading of it or of a later one. After [close],
+     * leave it to the garbage collector.
      */
     public fun offer(frame: Bitmap): Boolean = job.isActive && frames.trySend(frame).isSuccess
 

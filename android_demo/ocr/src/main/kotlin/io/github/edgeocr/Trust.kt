@@ -22,17 +22,21 @@ import java.io.IOException
  * updates of the provider Conscrypt. Without it, no bundle opens, unless the app includes Conscrypt 2.6 or newer and
  * calls `Security.addProvider(Conscrypt.newProvider())` before it opens a bundle.
  */
-public class Trust private constructor(private val keys: List<ByteArray>, private val counters: CounterStore) {
+public class Trust private constructor(
+    private val keys: List<ByteArray>,
+    private val counters: CounterStore,
+    private val isAgeless: Boolean,
+) {
     @Throws(EdgeOcrException::class)
     public constructor(keys: Map<String, String>, counters: CounterStore) :
-        this(keys.map { (name, pem) -> readPublicKey(pem, name) }, counters)
+        this(keys.map { (name, pem) -> readPublicKey(pem, name) }, counters, isAgeless = false)
 
     init {
         if (keys.isEmpty()) throw UntrustedException("no bundle is trusted: there is no key", PUT_KEY)
     }
 
-    /** Trusts the same keys, whatever the counter, and records none. */
-    internal fun withoutCounters(): Trust = Trust(keys, NoCounters)
+    /** Trusts the same keys, whatever the counter; still records it if it is the highest. */
+    internal fun ofAnyAge(): Trust = Trust(keys, counters, isAgeless = true)
 
     /**
      * Checks the signature of a manifest and its counter. [readSignature] returns null if the bundle has none.
@@ -41,7 +45,7 @@ public class Trust private constructor(private val keys: List<ByteArray>, privat
      */
     internal fun check(manifest: ByteArray, place: String, readSignature: () -> ByteArray?): Release =
         try {
-            checkManifest(manifest, readSignature(), keys, counters.read())
+            checkManifest(manifest, readSignature(), keys, if (isAgeless) emptyMap() else counters.read())
         } catch (error: UntrustedException) {
             throw UntrustedException("$place is not trusted: ${error.message}", error.hint)
         }
@@ -52,12 +56,6 @@ public class Trust private constructor(private val keys: List<ByteArray>, privat
             val seen = counters.read()
             if ((seen[release.name] ?: -1) < release.counter) counters.write(seen + (release.name to release.counter))
         }
-    }
-
-    private object NoCounters : CounterStore {
-        override fun read() = emptyMap<String, Long>()
-
-        override fun write(counters: Map<String, Long>) = Unit
     }
 
     public companion object {

@@ -10,9 +10,11 @@ import io.github.edgeocr.core.Tensor
 import java.nio.FloatBuffer
 
 /** A network that runs on ONNX Runtime, on the processor. */
-internal class OnnxRuntimeEngine private constructor(private val name: String, private val session: OrtSession) :
-    OpenEngine {
-    private val inputName = session.inputNames.single()
+internal class OnnxRuntimeEngine private constructor(
+    private val name: String,
+    private val session: OrtSession,
+    private val inputName: String,
+) : OpenEngine {
     private var isClosed = false
 
     /** Throws [EngineException] if ONNX Runtime refuses the input. */
@@ -56,7 +58,13 @@ internal class OnnxRuntimeEngine private constructor(private val name: String, p
                     it.setCPUArenaAllocator(false)
                     environment.createSession(bundle.mapFile(name), it)
                 }
-                OnnxRuntimeEngine(name, session)
+                val input = session.inputNames.singleOrNull()
+                if (input == null) {
+                    val count = session.numInputs
+                    session.close()
+                    throw BundleException("$name has $count inputs, expected 1")
+                }
+                OnnxRuntimeEngine(name, session, input)
             } catch (error: OrtException) {
                 throw BundleException("ONNX Runtime cannot load $name: ${error.message}", cause = error)
             }

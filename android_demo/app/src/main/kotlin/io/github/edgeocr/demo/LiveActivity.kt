@@ -36,6 +36,7 @@ internal class LiveActivity : Activity(), Camera.Listener {
     private var job: OcrWorker.Job? = null
     private var isAsked = false
     private val tracker = LineTracker()
+    private var trackedDegrees = 0
 
     /** The latest frame that was read. */
     private var shot: Shot? = null
@@ -140,6 +141,8 @@ internal class LiveActivity : Activity(), Camera.Listener {
         val choice = choice ?: return
         // Read for each frame: there is no callback when a phone is rotated by 180°.
         val degrees = choice.findTurn(findRotation())
+        if (degrees != trackedDegrees) tracker.reset()
+        trackedDegrees = degrees
         job = worker.run(
             { ocr, cancellation ->
                 frame.toBgr(degrees).let { it to ocr.recognize(it, cancellation, ReturnWords.NONE) }

@@ -182,9 +182,13 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
     }
 
     override fun onTouchEvent(event: MotionEvent): Boolean {
+        if (event.actionMasked == MotionEvent.ACTION_DOWN) {
+            isDrawing = false
+            // A refused touch gets no end, so that the detector would take it for a long press.
+            if (boxes.isEmpty()) return false
+        }
         gestures.onTouchEvent(event)
         when (event.actionMasked) {
-            MotionEvent.ACTION_DOWN -> return boxes.isNotEmpty()
             MotionEvent.ACTION_MOVE -> if (isDrawing) stretchRegion(event.x, event.y)
             MotionEvent.ACTION_UP -> if (isDrawing) {
                 endRegion()

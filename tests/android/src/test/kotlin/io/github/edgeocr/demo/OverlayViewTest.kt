@@ -13,6 +13,7 @@ import android.view.ViewConfiguration
 import io.github.edgeocr.core.TextLine
 import io.github.edgeocr.core.Word
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNotEquals
 import org.junit.Assert.assertTrue
 import org.junit.Test
@@ -245,6 +246,20 @@ class OverlayViewTest : DemoTest() {
         tap(view, 80f, 160f)
         assertEquals("wi", chosen.last())
         assertColor(Color.BLUE, draw(view), 390, 250)
+    }
+
+    @Test
+    fun `a finger that was down before there was text draws nothing`() {
+        val view = makeView()
+        val chosen = ArrayList<String>()
+        view.onTextChosen = { chosen += it }
+        pressed = SystemClock.uptimeMillis()
+        // The system sends nothing more of a touch that the view refuses.
+        assertFalse(touch(view, MotionEvent.ACTION_DOWN, 80f, 160f))
+        view.show(picture, listOf(lineOfWords, other), 200, 100)
+        val before = draw(view)
+        shadowOf(Looper.getMainLooper()).idleFor(ViewConfiguration.getLongPressTimeout() * 2L, TimeUnit.MILLISECONDS)
+        assertTrue(before.sameAs(draw(view)))
     }
 
     @Test
