@@ -29,7 +29,7 @@ RUN = {"PicturesTest": 2, "demo.NetworksTest": 5}
 SUITES = {
     *("Charset", "Detection", "Geometry", "Golden", "Imaging", "Manifest", "Orientation", "Recognition", "Speed"),
     *("Page", "TextReader", "Windows", "GoldenComparison", "Assets", "Bitmaps", "EdgeOcr", "JavaCaller"),
-    *("Trust", "TrustedBundle", "Words", "LineTracker", "Coroutines", "AsyncOcr", "FrameReader"),
+    *("Trust", "TrustedBundle", "BundleArchive", "Words", "LineTracker", "Coroutines", "AsyncOcr", "FrameReader"),
     *("KotlinSample", "JavaSample", "Api"),
     # The app's.
     *("MainActivity", "SettingsActivity", "LiveActivity", "Benchmark", "SelfTest", "OcrWorker", "PictureFile"),

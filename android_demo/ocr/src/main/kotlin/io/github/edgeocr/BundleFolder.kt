@@ -91,7 +91,9 @@ internal class BundleFolder(
 
     companion object {
         private const val COPY_AGAIN = "copy the bundle again"
-        private const val MAX_MANIFEST_BYTES = 16L shl 20
+
+        /** Manifests have about 40 KB. */
+        const val MAX_MANIFEST_BYTES = 16L shl 20
 
         /**
          * Reads the manifest in a folder. If [trust] is given, it must accept the signature.
@@ -101,7 +103,7 @@ internal class BundleFolder(
          */
         fun open(folder: File, trust: Trust? = null): BundleFolder {
             val file = File(folder, Manifest.FILE)
-            // Opening a pipe would wait forever. Manifests have about 40 KB.
+            // Opening a pipe would wait forever.
             if (file.exists() && (!file.isFile || file.length() > MAX_MANIFEST_BYTES)) {
                 throw BundleException("$file is not the manifest of a bundle")
             }
@@ -134,12 +136,14 @@ internal class BundleFolder(
         fun parse(text: String): Manifest {
             val manifest = Manifest.parse(text)
             for (name in manifest.files.keys) {
-                if (name.startsWith("/") || '\\' in name || '\u0000' in name || ".." in name.split("/")) {
-                    throw BundleException("${Manifest.FILE}: the file $name is outside the bundle")
-                }
+                if (isOutside(name)) throw BundleException("${Manifest.FILE}: the file $name is outside the bundle")
             }
             return manifest
         }
+
+        /** Whether a file of this name in a folder might be outside that folder. */
+        fun isOutside(name: String): Boolean =
+            name.startsWith("/") || '\\' in name || '\u0000' in name || ".." in name.split("/")
     }
 }
 

@@ -6,7 +6,6 @@ import io.github.edgeocr.core.BundleException
 import io.github.edgeocr.core.EdgeOcrException
 import io.github.edgeocr.core.NoEd25519Exception
 import io.github.edgeocr.core.UntrustedException
-import org.json.JSONObject
 import org.junit.After
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
@@ -23,10 +22,7 @@ import org.robolectric.RobolectricTestRunner
 import org.robolectric.RuntimeEnvironment
 import java.io.File
 import java.security.KeyPair
-import java.security.KeyPairGenerator
 import java.security.Security
-import java.security.Signature
-import java.util.Base64
 
 /** Bundles in an app that trusts a key. */
 @RunWith(RobolectricTestRunner::class)
@@ -35,8 +31,8 @@ class TrustedBundleTest {
     val temporary = TemporaryFolder()
 
     private val bundle = TestBundle("card")
-    private val ours = KeyPairGenerator.getInstance("Ed25519").generateKeyPair()
-    private val other = KeyPairGenerator.getInstance("Ed25519").generateKeyPair()
+    private val ours = makeKeys()
+    private val other = makeKeys()
     private val folder get() = File(temporary.root, "bundle")
     private val manifest get() = File(folder, "manifest.json")
     private val signature get() = File(folder, "manifest.sig")
@@ -56,25 +52,10 @@ class TrustedBundleTest {
         providers.forEach(Security::addProvider)
     }
 
-    private fun writePem(pair: KeyPair) =
-        "-----BEGIN PUBLIC KEY-----\n${Base64.getEncoder().encodeToString(pair.public.encoded)}\n" +
-            "-----END PUBLIC KEY-----\n"
-
     private fun trust(vararg pairs: KeyPair = arrayOf(ours)) =
         Trust(pairs.withIndex().associate { (i, pair) -> "key$i.pem" to writePem(pair) }, FileCounterStore(seen))
 
-    private fun sign(content: ByteArray, pair: KeyPair = ours): ByteArray = Signature.getInstance("Ed25519").run {
-        initSign(pair.private)
-        update(content)
-        sign()
-    }
-
-    private fun write(counter: Long = 7, pair: KeyPair = ours): File {
-        bundle.manifest.put("release", JSONObject().put("name", "demo").put("counter", counter))
-        bundle.write(folder)
-        signature.writeBytes(sign(manifest.readBytes(), pair))
-        return folder
-    }
+    private fun write(counter: Long = 7, pair: KeyPair = ours): File = bundle.writeSigned(folder, pair, counter)
 
     private fun read(trust: Trust? = trust()) = EdgeOcr.open(folder, OcrOptions(trust = trust)).use { ocr ->
         ocr.recognize(bundle.image).lines.map { it.text }
@@ -143,7 +124,7 @@ class TrustedBundleTest {
     @Test
     fun `a signature of another manifest is refused`() {
         write()
-        signature.writeBytes(sign("another manifest".toByteArray()))
+        signature.writeBytes(sign("another manifest".toByteArray(), ours))
         assertMisfit()
     }
 
@@ -277,7 +258,7 @@ class TrustedBundleTest {
     fun `a copy gets the signature that the assets have now`() {
         write(pair = other)
         unpack(null)
-        signature.writeBytes(sign(manifest.readBytes()))
+        signature.writeBytes(sign(manifest.readBytes(), ours))
         unpack()
         assertArrayEquals(signature.readBytes(), File(copy, "manifest.sig").readBytes())
         signature.delete()

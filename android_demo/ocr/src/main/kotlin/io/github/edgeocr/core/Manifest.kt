@@ -36,6 +36,8 @@ public class Manifest private constructor(
     public val golden: Golden?,
     /** Every file of the bundle except the manifest, by its path with forward slashes. */
     public val files: Map<String, FileEntry>,
+    /** The release that it names, whether or not its signature was checked; null if it names none. */
+    public val release: Release?,
 ) {
     public companion object {
         /** The manifest's file name. */
@@ -82,6 +84,7 @@ public class Manifest private constructor(
                 files.keys.associateWith { name ->
                     files.getFields(name).let { FileEntry(it.getLong("size_bytes"), it.getText("sha256")) }
                 },
+                if (manifest.has("release")) readRelease(manifest.getFields("release")) else null,
             )
             for (name in read.models.values + read.graphs.values + read.charsetFile + listOfNotNull(read.golden?.image)) {
                 if (name !in read.files) throw BundleException("$FILE: $name is not among the files")
@@ -94,6 +97,8 @@ public class Manifest private constructor(
 
         private fun listFiles(models: JsonFields) =
             MODELS.filter { models.has(it) || it in REQUIRED }.associateWith { models.getFields(it).getText("file") }
+
+        private fun readRelease(release: JsonFields) = Release(release.getText("name"), release.getLong("counter"))
 
         private fun readGolden(golden: JsonFields) = Golden(
             golden.getText("image"),
