@@ -33,7 +33,7 @@ SUITES = {
     *("KotlinSample", "JavaSample", "Api"),
     # The app's.
     *("MainActivity", "SettingsActivity", "LiveActivity", "Benchmark", "SelfTest", "OcrWorker", "PictureFile"),
-    *("PhotoProvider", "OverlayView", "LineNodes", "ReadingText", "ErrorText", "CameraFrames"),
+    *("PhotoProvider", "OverlayView", "LineNodes", "ReadingText", "ErrorText", "CameraFrames", "Models"),
 }
 
 # Maven's messages if it reaches no repository.

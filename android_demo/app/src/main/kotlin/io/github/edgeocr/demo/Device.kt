@@ -6,8 +6,6 @@ import android.os.PowerManager
 import android.os.Process
 import android.system.Os
 import android.system.OsConstants
-import io.github.edgeocr.EdgeOcr
-import io.github.edgeocr.core.Manifest
 import org.json.JSONObject
 import java.io.IOException
 import java.math.RoundingMode
@@ -25,10 +23,10 @@ internal fun describeDevice(): JSONObject = JSONObject()
 private fun findAbi(): String? =
     (if (Process.is64Bit()) Build.SUPPORTED_64_BIT_ABIS else Build.SUPPORTED_32_BIT_ABIS).firstOrNull()
 
-/** The sha256 of the manifest in the assets, in hexadecimal digits; null if there is none. */
+/** The sha256 of the manifest of the models that are used, in hexadecimal digits; null if there is none. */
 internal fun hashManifest(context: Context): String? =
     try {
-        val content = context.assets.open("${EdgeOcr.ASSETS_FOLDER}/${Manifest.FILE}").use { it.readBytes() }
+        val content = context.models.openManifest().use { it.readBytes() }
         MessageDigest.getInstance("SHA-256").digest(content).joinToString("") { "%02x".format(it) }
     } catch (_: IOException) {
         null

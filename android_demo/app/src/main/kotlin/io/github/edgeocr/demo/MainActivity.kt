@@ -51,7 +51,7 @@ class MainActivity : Activity() {
         findViewById<View>(R.id.cancel).setOnClickListener { current.cancel() }
         findViewById<View>(R.id.retry).setOnClickListener { current.retry() }
         val kept = lastNonConfigurationInstance as PictureReading?
-        current = kept ?: PictureReading(worker, applicationContext.contentResolver, File(cacheDir, "pictures"))
+        current = kept ?: PictureReading(worker, applicationContext.contentResolver, File(cacheDir, "pictures"), models)
         current.onChange = ::render
         photo = savedInstanceState?.getString(PHOTO)?.let(Uri::parse)
         if (kept == null) begin(savedInstanceState)
@@ -174,14 +174,19 @@ class MainActivity : Activity() {
         return when {
             current.isBusy -> getString(R.string.reading)
             error != null -> describeError(this, error)
-            reading != null && reading.lines.isEmpty() -> getString(R.string.no_text)
             reading != null -> {
-                val count = resources.getQuantityString(R.plurals.lines, reading.lines.size, reading.lines.size)
-                getString(R.string.read, count, reading.timingsMs.values.sum().roundToInt())
+                val fallback = current.fallbackReason?.let { getString(R.string.models_fallback, it.message) }
+                listOfNotNull(fallback, describe(reading)).joinToString("\n")
             }
             current.isBegun -> getString(R.string.cancelled)
             else -> getString(R.string.welcome)
         }
+    }
+
+    private fun describe(reading: Reading): String {
+        if (reading.lines.isEmpty()) return getString(R.string.no_text)
+        val count = resources.getQuantityString(R.plurals.lines, reading.lines.size, reading.lines.size)
+        return getString(R.string.read, count, reading.timingsMs.values.sum().roundToInt())
     }
 
     override fun onCreateOptionsMenu(menu: Menu): Boolean {

@@ -9,7 +9,7 @@ import java.util.concurrent.Executor
 import java.util.concurrent.Executors
 import java.util.concurrent.atomic.AtomicInteger
 
-/** The app's only [EdgeOcr], on one background thread. Call its functions on the main thread. */
+/** The app's only [EdgeOcr], on one background thread. Call its functions on the main thread, [close] on any. */
 internal class OcrWorker(private val open: (OcrOptions) -> EdgeOcr, private val options: () -> OcrOptions) {
     /** Work that was requested and can be cancelled. */
     class Job : Cancellation {

@@ -2,6 +2,7 @@ package io.github.edgeocr.demo
 
 import android.content.ContentResolver
 import android.net.Uri
+import io.github.edgeocr.core.EdgeOcrException
 import io.github.edgeocr.core.Reading
 import java.io.File
 
@@ -14,6 +15,7 @@ internal class PictureReading(
     private val worker: OcrWorker,
     private val resolver: ContentResolver,
     private val folder: File,
+    private val models: Models,
 ) {
     var onChange: () -> Unit = {}
 
@@ -32,6 +34,10 @@ internal class PictureReading(
         private set
 
     var error: Throwable? = null
+        private set
+
+    /** Why it was read with other models than those installed, if the user does not know yet. */
+    var fallbackReason: EdgeOcrException? = null
         private set
 
     val isBusy: Boolean get() = job != null
@@ -84,6 +90,7 @@ internal class PictureReading(
         source = null
         picture = null
         reading = null
+        fallbackReason = null
         error = null
     }
 
@@ -102,6 +109,7 @@ internal class PictureReading(
             },
             next { found ->
                 reading = found
+                fallbackReason = models.takeReason()
                 error = null
                 onChange()
             },

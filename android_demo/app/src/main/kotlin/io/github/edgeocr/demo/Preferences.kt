@@ -1,6 +1,7 @@
 package io.github.edgeocr.demo
 
 import android.content.Context
+import io.github.edgeocr.EngineKind
 import io.github.edgeocr.OcrOptions
 import io.github.edgeocr.PowerMode
 import io.github.edgeocr.SettingsChange
@@ -49,6 +50,11 @@ internal class Preferences(context: Context) {
         get() = stored.getString(POWER_MODE, null).let { name -> PowerMode.entries.find { it.name == name } }
         set(value) = store(POWER_MODE, value?.name)
 
+    /** Null also if the app was built without the one that the user chose. */
+    var engine: EngineKind?
+        get() = stored.getString(ENGINE, null).let { name -> EngineKind.entries.find { it.name == name && it.isInApp } }
+        set(value) = store(ENGINE, value?.name)
+
     fun clear() = stored.edit().clear().apply()
 
     fun toOptions(): OcrOptions {
@@ -59,6 +65,7 @@ internal class Preferences(context: Context) {
             // A data class, so that options with the same values are equal.
             Overrides(NumberSetting.entries.filter { it != NumberSetting.THREADS }.associateWith(::get)),
             returnWords = ReturnWords.WORDS,
+            engine = engine,
         )
     }
 
@@ -66,6 +73,7 @@ internal class Preferences(context: Context) {
 
     private companion object {
         const val POWER_MODE = "POWER_MODE"
+        const val ENGINE = "ENGINE"
     }
 }
 

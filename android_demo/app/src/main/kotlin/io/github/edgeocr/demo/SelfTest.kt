@@ -31,7 +31,7 @@ internal class SelfTestReport(
             if (ocr.settings == ocr.manifest.settings) return make(ocr, cancellation)
             val options = Preferences(context).toOptions()
             val own = OcrOptions(options.threads, options.powerMode, engine = options.engine)
-            return EdgeOcr.open(context, own).use { make(it, cancellation) }
+            return context.models.open(own).use { make(it, cancellation) }
         }
 
         private fun make(ocr: EdgeOcr, cancellation: Cancellation): SelfTestReport {

@@ -6,11 +6,16 @@ import io.github.edgeocr.EdgeOcr
 import io.github.edgeocr.core.Cancellation
 
 /**
- * Work with the networks that continues while the phone is rotated: an activity passes it to its successor.
+ * Work that continues while the phone is rotated: an activity passes it to its successor.
  *
- * Use it on the main thread. [work] runs on the worker's thread and reports there how many steps are done.
+ * Use it on the main thread. [start] begins the work, which reports on its thread how many steps are done, and on the
+ * main thread its outcome.
  */
-internal class Task<T>(worker: OcrWorker, work: (EdgeOcr, Cancellation, tell: (steps: Int) -> Unit) -> T) {
+internal class Task<T>(start: (tell: (steps: Int) -> Unit, done: (Result<T>) -> Unit) -> OcrWorker.Job) {
+    /** Work with the networks. */
+    constructor(worker: OcrWorker, work: (EdgeOcr, Cancellation, tell: (steps: Int) -> Unit) -> T) :
+        this({ tell, done -> worker.run({ ocr, cancellation -> work(ocr, cancellation, tell) }, done) })
+
     /** How many steps are done. */
     var steps = 0
         private set
@@ -23,7 +28,7 @@ internal class Task<T>(worker: OcrWorker, work: (EdgeOcr, Cancellation, tell: (s
     var onChange: () -> Unit = {}
 
     private val main = Handler(Looper.getMainLooper())
-    private val job = worker.run({ ocr, cancellation -> work(ocr, cancellation, ::tell) }) {
+    private val job = start(::tell) {
         outcome = it
         onChange()
     }
