@@ -19,6 +19,7 @@ import org.robolectric.RobolectricTestRunner
 import org.robolectric.RuntimeEnvironment
 import org.robolectric.Shadows.shadowOf
 import org.robolectric.android.controller.ActivityController
+import java.io.ByteArrayOutputStream
 import java.io.File
 import java.util.concurrent.TimeUnit
 import java.util.concurrent.locks.LockSupport
@@ -69,6 +70,18 @@ abstract class DemoTest {
         // Robolectric reads assets from a built APK only; the replacement also needs those of the system.
         @Suppress("DEPRECATION")
         check(app.assets.addAssetPath(apk.path) != 0) { "$apk was not taken" }
+    }
+
+    /** A zip of a bundle's folder. */
+    protected fun pack(folder: File): ByteArray {
+        val packed = ByteArrayOutputStream()
+        ZipOutputStream(packed).use { zip ->
+            for (file in folder.walk().filter(File::isFile)) {
+                zip.putNextEntry(ZipEntry("new/${file.relativeTo(folder).invariantSeparatorsPath}"))
+                zip.write(file.readBytes())
+            }
+        }
+        return packed.toByteArray()
     }
 
     /** Creates and shows an activity; [destroyActivities] ends it. */

@@ -44,15 +44,7 @@ class ModelsTest : DemoTest() {
     /** A zip of the bundle as release 8; its box threshold is not that of the app's bundle. */
     private fun pack(): ByteArray {
         bundle.manifest.getJSONObject("settings").getJSONObject("detection").put("box_threshold", NEW_THRESHOLD)
-        val written = bundle.writeSigned(temporary.newFolder(), ours, counter = 8)
-        val packed = ByteArrayOutputStream()
-        ZipOutputStream(packed).use { zip ->
-            for (file in written.walk().filter(File::isFile)) {
-                zip.putNextEntry(ZipEntry("new/${file.relativeTo(written).path}"))
-                zip.write(file.readBytes())
-            }
-        }
-        return packed.toByteArray()
+        return pack(bundle.writeSigned(temporary.newFolder(), ours, counter = 8))
     }
 
     private fun ActivityController<SettingsActivity>.install(open: () -> InputStream = pack()::inputStream) {

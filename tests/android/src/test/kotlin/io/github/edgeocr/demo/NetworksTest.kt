@@ -10,6 +10,7 @@ import android.view.View
 import android.widget.ListView
 import android.widget.TextView
 import com.baidu.paddle.lite.FakeRuntime
+import io.github.edgeocr.BundleArchive
 import io.github.edgeocr.Cases
 import io.github.edgeocr.EdgeOcr
 import io.github.edgeocr.EngineKind
@@ -18,6 +19,7 @@ import io.github.edgeocr.core.items
 import io.github.edgeocr.readBitmap
 import org.json.JSONObject
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertNull
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Test
@@ -95,6 +97,18 @@ class NetworksTest : DemoTest() {
         val shown = hear(live.find(R.id.live_overlay))
         // Frames have half the colour resolution, so single lines may differ.
         assertTrue("$shown", texts.count { it in shown } >= texts.size - 1)
+    }
+
+    @Test
+    fun `installed networks are mapped from their folder`() {
+        val models = File(app.filesDir, "models")
+        BundleArchive.unpack(app, pack(folder).inputStream(), models)
+        val picture = BitmapFactory.decodeFile(File(folder, golden.getString("image")).path)
+        EdgeOcr.open(app, models).use { ocr ->
+            assertNull(ocr.fallbackReason)
+            assertEquals(EngineKind.ONNXRUNTIME, ocr.engine)
+            assertEquals(texts, ocr.recognize(picture).lines.map { it.text })
+        }
     }
 
     @Test
