@@ -39,7 +39,10 @@ class TestBundle(name: String = "sign") {
         files["dict.txt"] = GoldenFiles.classes.drop(1).joinToString("") { "$it\n" }.toByteArray()
         manifest.getJSONObject("charset").put("classes", GoldenFiles.classes.size)
         val settings = case.getJSONObject("settings")
-        for (stage in settings.keys()) manifest.getJSONObject("settings").put(stage, settings.getJSONObject(stage))
+        // Copies, which a test may change.
+        for (stage in settings.keys()) {
+            manifest.getJSONObject("settings").put(stage, JSONObject("${settings.getJSONObject(stage)}"))
+        }
         for ((file, content) in files.toList()) putFile(file, content)
     }
 

@@ -16,6 +16,7 @@ import io.github.edgeocr.writePem
 import io.github.edgeocr.writeSigned
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
+import org.junit.Assert.assertNotEquals
 import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
 import org.junit.Test
@@ -80,6 +81,7 @@ class ModelsTest : DemoTest() {
     fun `installed models are used until they are removed`() {
         installBundle()
         val before = readSettings()
+        assertNotEquals(NEW_THRESHOLD, before.detection.boxThreshold, 0.0)
         val controller = start<SettingsActivity>()
         waitForState(controller, own)
         assertFalse(controller.find(R.id.models_remove).isEnabled)
@@ -178,7 +180,7 @@ class ModelsTest : DemoTest() {
         installBundle()
         val (begun, go) = CountDownLatch(1) to CountDownLatch(1)
         val controller = start<SettingsActivity>()
-        val packed = pack() + ByteArray(1 shl 17)
+        val packed = pack()
         controller.install { SlowStream(packed, begun, go) }
         begun.await()
         controller.get().finish()
