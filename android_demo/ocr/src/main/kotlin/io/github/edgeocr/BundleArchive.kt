@@ -117,7 +117,9 @@ public object BundleArchive {
         fun listModels(engines: List<EngineKind>) = engines.flatMap { it.listModels(manifest).values }.toSet()
 
         val networks = listModels(inApp)
-        if (networks.isEmpty()) throw BundleException("the bundle has no networks for ${inApp.joinToString(" or ")}")
+        if (networks.isEmpty()) {
+            throw BundleException("the bundle has no networks for ${inApp.joinToString(" or ") { it.product }}")
+        }
         return manifest.files.keys - (listModels(EngineKind.entries) - networks)
     }
 

@@ -112,7 +112,7 @@ class BundleArchiveTest {
 
         val networks = bundle.files.keys.filter { it.endsWith(".nb") }
         val error = assertThrows(BundleException::class.java) { list(EngineKind.ONNXRUNTIME) }
-        assertEquals("the bundle has no networks for ONNXRUNTIME", error.message)
+        assertEquals("the bundle has no networks for ONNX Runtime", error.message)
         val graphs = listOf("det", "rec").associateWith { "onnx/$it.onnx" }
         graphs.values.forEach { bundle.putFile(it, ByteArray(3)) }
         bundle.manifest.put("onnx", JSONObject(graphs.mapValues { (_, file) -> JSONObject().put("file", file) }))

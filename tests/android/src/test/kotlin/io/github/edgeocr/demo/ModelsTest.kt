@@ -229,7 +229,7 @@ class ModelsTest : DemoTest() {
             waitUntil("$kind is kept") { Preferences(app).engine == kind }
         }
         // The bundle is opened again, and has no networks for it.
-        assertTrue(readPicture(), "no networks for ONNXRUNTIME" in readPicture())
+        assertTrue(readPicture(), "no networks for ONNX Runtime" in readPicture())
         controller.find(R.id.reset).performClick()
         waitUntil("no engine is kept") { Preferences(app).engine == null }
         readSettings()
