@@ -4,8 +4,13 @@ import kotlin.math.abs
 import kotlin.math.max
 import kotlin.math.min
 
-/** A line of a video. [id] stays the same from frame to frame. [line]: where it is now, with the text to show. */
-public class TrackedLine(public val id: Int, public val line: TextLine)
+/** A line of a video. */
+public class TrackedLine(
+    /** Stays the same from frame to frame. */
+    public val id: Int,
+    /** Where it is now, with the text to show. */
+    public val line: TextLine,
+)
 
 /**
  * Follows text lines through the frames of a video, so that shown texts do not flicker.
