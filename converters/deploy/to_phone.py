@@ -273,7 +273,7 @@ def _compare(result: SelfTest, bundle: Bundle, manifest_sha256: str, notes: list
         raise NotVerifiedError(
             f"the app that ran has another bundle: the sha256 of its manifest is {result.manifest_sha256}, expected "
             f"{manifest_sha256}",
-            "check that app/build.gradle.kts still uses module ocr and its assets",
+            "in the app, choose Settings > Models > Use the app's models; or check that the app still uses module ocr",
         )
     golden = bundle.manifest["golden"]
     if golden is None:

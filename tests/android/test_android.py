@@ -25,7 +25,7 @@ DATA = Path(os.environ.get("EDGE_OCR_TEST_DATA") or FOLDER.parents[2] / "shared"
 PHOTOS = ("general_ocr", "paddleocr_imgs", "rapidocr_tests", "reports")
 LEAST_JAVA = 17
 # The suites that run real networks, and how many tests each has.
-RUN = {"PicturesTest": 2, "demo.NetworksTest": 5}
+RUN = {"PicturesTest": 2, "demo.NetworksTest": 6}
 SUITES = {
     *("Charset", "Detection", "Geometry", "Golden", "Imaging", "Manifest", "Orientation", "Recognition", "Speed"),
     *("Page", "TextReader", "Windows", "GoldenComparison", "Assets", "Bitmaps", "EdgeOcr", "JavaCaller"),

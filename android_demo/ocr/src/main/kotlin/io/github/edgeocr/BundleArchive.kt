@@ -30,9 +30,9 @@ public object BundleArchive {
      *
      * The zip is what `edge-ocr export --target android --zip` writes, or has the bundle's own folder. [archive] is
      * read to its end and not closed. Only what the manifest lists is taken, without networks for engines that are not
-     * in the app. An earlier bundle in [folder] stays until the new one is complete; until then, the device also holds the
-     * zip and the new files, beside [folder]. What is open keeps its networks: close it and open it again. Takes long:
-     * do not call it on the main thread.
+     * in the app. An earlier bundle in [folder] stays until the new one is complete; until then, the device also holds
+     * the zip and the new files, beside [folder]. What is open keeps its networks: close it and open it again. Takes
+     * long: do not call it on the main thread.
      *
      * The bundle must be signed as for `EdgeOcr.open(context)`; its counter is recorded when it is opened. Throws
      * [UntrustedException] if it must not be used, [NoEd25519Exception] if this device cannot check signatures,
