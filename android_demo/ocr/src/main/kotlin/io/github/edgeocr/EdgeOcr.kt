@@ -171,8 +171,8 @@ public class EdgeOcr private constructor(
         }
 
         /**
-         * Loads the bundle in [folder], such as a download, or the one in the app's assets if [folder] does not exist or
-         * its bundle cannot be opened; [fallbackReason] then says why.
+         * Loads the bundle in [folder], such as a download, or the one in the app's assets if [folder] does not exist
+         * or its bundle cannot be opened; [fallbackReason] then says why.
          *
          * Both must be signed as for `open(context)`, but the one in the assets may be older than those opened before:
          * it belongs to the app. Throws the same exceptions, if neither can be opened.
@@ -270,7 +270,9 @@ public class EdgeOcr private constructor(
         private fun chooseEngine(manifest: Manifest, options: OcrOptions): Pair<EngineKind, EngineLoader> {
             val wanted = options.engine?.let(::listOf) ?: EngineKind.entries
             val inApp = wanted.mapNotNull { kind -> kind.findLoader()?.let { kind to it } }
-            if (inApp.isEmpty()) throw LibraryException("the app has no ${wanted.joinToString(" and no ") { it.product }}")
+            if (inApp.isEmpty()) {
+                throw LibraryException("the app has no ${wanted.joinToString(" and no ") { it.product }}")
+            }
             return inApp.firstOrNull { (kind, _) -> kind.listModels(manifest).isNotEmpty() }
                 ?: throw BundleException("the bundle has no networks for ${inApp.joinToString { it.first.product }}")
         }

@@ -22,7 +22,8 @@ internal class OnnxRuntimeEngine private constructor(
         check(!isClosed) { "$name is closed" }
         val shape = LongArray(input.shape.size) { input.shape[it].toLong() }
         return try {
-            OnnxTensor.createTensor(OrtEnvironment.getEnvironment(), FloatBuffer.wrap(input.data), shape).use { tensor ->
+            val environment = OrtEnvironment.getEnvironment()
+            OnnxTensor.createTensor(environment, FloatBuffer.wrap(input.data), shape).use { tensor ->
                 session.run(mapOf(inputName to tensor)).use { result ->
                     val output = result[0] as OnnxTensor
                     val sizes = output.info.shape

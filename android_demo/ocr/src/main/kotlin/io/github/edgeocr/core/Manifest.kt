@@ -86,7 +86,8 @@ public class Manifest private constructor(
                 },
                 if (manifest.has("release")) readRelease(manifest.getFields("release")) else null,
             )
-            for (name in read.models.values + read.graphs.values + read.charsetFile + listOfNotNull(read.golden?.image)) {
+            val networks = read.models.values + read.graphs.values
+            for (name in networks + read.charsetFile + listOfNotNull(read.golden?.image)) {
                 if (name !in read.files) throw BundleException("$FILE: $name is not among the files")
             }
             return read

@@ -67,7 +67,8 @@ class NetworksTest : DemoTest() {
         val result = JSONObject(ShadowLog.getLogsForTag("EdgeOcr").single().msg)
         assertTrue(result.getBoolean("passed"))
         assertEquals("onnxruntime", result.getString("engine"))
-        assertTrue(result.getString("engine_version"), Regex("""\d+\.\d+\.\d+""").matches(result.getString("engine_version")))
+        val version = result.getString("engine_version")
+        assertTrue(version, Regex("""\d+\.\d+\.\d+""").matches(version))
     }
 
     @Test
