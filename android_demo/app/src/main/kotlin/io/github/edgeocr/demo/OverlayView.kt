@@ -164,7 +164,7 @@ internal class OverlayView(context: Context, attributes: AttributeSet?) : View(c
         var (rows, top) = 0 to shownArea.top
         for (strip in strips) {
             rows += strip.height
-            // Whole pixels, so that there is no seam.
+            // Whole pixels avoid a seam.
             val bottom = if (strip === strips.last()) shownArea.bottom else round(shownArea.top + rows * scale)
             canvas.drawBitmap(strip, null, RectF(shownArea.left, top, shownArea.right, bottom), imagePaint)
             top = bottom

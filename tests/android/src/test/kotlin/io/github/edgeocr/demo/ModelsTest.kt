@@ -135,7 +135,7 @@ class ModelsTest : DemoTest() {
     }
 
     @Test
-    fun `what is no bundle is refused, and the earlier models stay`() {
+    fun `a file without a bundle is refused, and the earlier models stay`() {
         installBundle()
         val controller = start<SettingsActivity>()
         controller.install()
