@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge_ocr.core.files import write_file
+from edge_ocr.engines.openvino_graph import REVISION
 from edge_ocr.engines.silent_openvino import ov
 from edge_ocr.errors import UsageError
 from edge_ocr.models.store import hash_file, store_root
@@ -29,9 +30,9 @@ def open_compiled(
 ) -> ov.CompiledModel:
     """Return the network from disk, or else compile it with `compile_model` and store it.
 
-    A file is valid for the exact model, this version of OpenVINO, this processor and `properties`, and only if its
-    checksum matches: a damaged network could silently return wrong text. ONNX with weights in other files is not
-    cached. A read-only store is not an error.
+    A file is valid for the exact model and its rewriting, this version of OpenVINO, this processor and `properties`,
+    and only if its checksum matches: a damaged network could silently return wrong text. ONNX with weights in other
+    files is not cached. A read-only store is not an error.
 
     Raises what `compile_model` raises.
     """
@@ -60,7 +61,7 @@ def _has_weights_elsewhere(model: Model) -> bool:
 def _name(core: ov.Core, model: Model, properties: Mapping[str, object]) -> str:
     files = [hash_file(path) for path in (model.program, model.params) if path is not None]
     processor = [core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
-    facts = json.dumps([ov.get_version(), files, list(map(str, processor)), sorted(properties.items())], default=str)
+    facts = json.dumps([ov.get_version(), REVISION, files, list(map(str, processor)), sorted(properties.items())], default=str)
     return hashlib.sha256(facts.encode()).hexdigest()
 
 

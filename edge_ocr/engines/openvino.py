@@ -14,6 +14,7 @@ from edge_ocr.core.engines.failures import get_reason, refuse_input
 from edge_ocr.devices import Precision
 from edge_ocr.engines.checked import CheckedEngine
 from edge_ocr.engines.compiled import open_compiled
+from edge_ocr.engines.openvino_graph import simplify
 from edge_ocr.engines.silent_openvino import ov
 from edge_ocr.errors import ModelError
 from edge_ocr.models.types import Kind, Model
@@ -64,10 +65,13 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,
         }
 
+        def compile_model() -> ov.CompiledModel:
+            network = core.read_model(model.program)
+            simplify(network)
+            return core.compile_model(network, "CPU", properties)
+
         def build() -> ov.CompiledModel:
-            return open_compiled(
-                core, model, properties, lambda: core.compile_model(core.read_model(model.program), "CPU", properties)
-            )
+            return open_compiled(core, model, properties, compile_model)
 
         try:
             # In a temporary thread: OpenVINO 2026 gives the thread that builds a network a signal stack and frees it

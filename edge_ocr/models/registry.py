@@ -65,8 +65,11 @@ _V6_TINY_DET_SETTINGS: Mapping[str, object] = MappingProxyType({**_V6_DET_SETTIN
 # RecResizeImg in configs/rec/PP-OCRv5/PP-OCRv5_mobile_rec.yml and configs/rec/PP-OCRv6/PP-OCRv6_*_rec.yml.
 _REC_SETTINGS: Mapping[str, object] = MappingProxyType({"Recognition.image_shape": [3, 48, 320]})
 # PP-OCRv6 gives the blank too much of narrow spaces. Of 279 spaces on rendered receipts, small loses 13 and tiny 28;
-# with this weight 0 and 3, without any extra space (benchmarks/README.md).
-_V6_REC_SETTINGS: Mapping[str, object] = MappingProxyType({**_REC_SETTINGS, "Recognition.space_weight": 10})
+# with this weight 0 and 3, without any extra space (benchmarks/README.md). Lines are padded to 64 px instead of the 320
+# of their configs, which saves three tenths of the work and reads as many lines: "Padding of lines", there.
+_V6_REC_SETTINGS: Mapping[str, object] = MappingProxyType(
+    {"Recognition.image_shape": [3, 48, 64], "Recognition.space_weight": 10}
+)
 _ARABIC_SETTINGS: Mapping[str, object] = MappingProxyType({**_REC_SETTINGS, "Recognition.direction": "rtl"})
 # ResizeImage in PaddleX's inference.yml of the models.
 # The rest of the preprocessing is ch_ppocr_mobile_v2_cls's, see `_read_cls` in inference_yml.py.

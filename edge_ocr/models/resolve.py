@@ -39,6 +39,9 @@ from edge_ocr.models.types import (
 
 logger = logging.getLogger("edge_ocr")
 
+# Settings of which the registry knows better than a model's inference.yml.
+_SIZES = ("Detection.limit_", "Recognition.image_shape")
+
 _Pull = Callable[[ModelSpec, Path, Progress | None, bool], None]
 """Puts a model of the registry into the store, by way of a new folder: row, folder, progress, force."""
 
@@ -200,9 +203,10 @@ def _open_stored(
         folder, spec.kind, name=spec.name, source=source, find_default=find_default, dictionary=dictionary
     )
     if model.settings:
-        # An official inference.yml has the limit of the training's evaluation, which PaddleOCR itself does not use.
-        limits = {key: value for key, value in spec.settings.items() if key.startswith("Detection.limit_")}
-        return replace(model, spec=spec, settings=MappingProxyType({**spec.settings, **model.settings, **limits}))
+        # An official inference.yml has the sizes of the training's evaluation. PaddleOCR itself does not use that of
+        # detection; that of recognition pads most lines.
+        sizes = {key: value for key, value in spec.settings.items() if key.startswith(_SIZES)}
+        return replace(model, spec=spec, settings=MappingProxyType({**spec.settings, **model.settings, **sizes}))
     return replace(model, spec=spec, settings=spec.settings, settings_source="registry")
 
 
