@@ -1,13 +1,20 @@
 """Compare edge-ocr and its peers on the same pictures: time, memory and accuracy, as tables, JSON and a chart.
 
-    python -m benchmarks.host --images DIR [--images DIR2 ...] [--gt FILE ...] [--against rapidocr,edge-ocr:tiny]
+    python -m benchmarks.host --images DIR [--images DIR2 ...] [--gt FILE ...] [--against rapidocr,edge-ocr:tiny:bf16]
+    python -m benchmarks.host --from results/host.json --out results
 
-In each round, every system reads every folder in its own process, one after the other, with the same number of threads.
-A process loads once, reads one picture to warm up, then each picture of the folder. The time of a picture is from its
-path to its texts, including decoding. `edge-ocr:ENGINE` is edge-ocr on another engine, `edge-ocr:bf16` at that
-precision, `edge-ocr:pad192` with less padding, `edge-ocr:1600` with that limit of the detection input's side;
-`rapidocr:960` is RapidOCR with edge-ocr's limit instead of its own. `edge-ocr:tiny`, `:v5` and `:v6` are the pipelines
-OCR-tiny, OCR-v5 and OCR-v6; `rapidocrlite` and `faster-paddle` run the networks of `:tiny` and `:v6`.
+In each round, every system reads every folder in its own process, one after the other, with the same number of threads;
+every second round goes in reverse order, so that a drift of the machine's speed affects all alike. A process loads
+once, reads one picture to warm up, then each picture of the folder. The time of a picture is from its path to its
+texts, including decoding. `--from` prints and draws an earlier run again, without measuring.
+
+Variants follow a system's name, each after a colon, in any order: `edge-ocr:tiny:bf16:1600`.
+
+- `tiny`, `v5`, `v6`: the networks of the pipelines OCR-tiny, OCR-v5 and OCR-v6, from the same files, except that
+  faster-paddle has its own copies. Without: PP-OCRv4 mobile, but PP-OCRv6 small for `rapidocr3`. `rapidocrlite:lite`
+  has networks of its own.
+- an engine, such as `paddle`; a precision, such as `bf16`; `pad192`, less padding: of edge-ocr only.
+- a number: limit of the detection input's longest side, of edge-ocr, `rapidocr` and `rapidocr3`.
 """
 
 from __future__ import annotations
@@ -22,13 +29,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.host_chart import draw_chart
+from benchmarks.host_chart import draw_chart, draw_pareto
 from benchmarks.peers import find_peer
 from converters.processes.child import clean_environment
 from converters.report import Truth
@@ -36,14 +44,33 @@ from converters.verify.parity import MATCH_IOU, measure_iou, pair_lines, score_t
 from edge_ocr.config import load_config
 from edge_ocr.core.pictures import list_pictures
 from edge_ocr.core.types import TextLine
-from edge_ocr.errors import EdgeOcrError, InputError, ToolchainError
+from edge_ocr.engines import ENGINES
+from edge_ocr.errors import EdgeOcrError, InputError, ToolchainError, UsageError
 from edge_ocr.pipeline import find_models
 
 ROOT = Path(__file__).parent.parent
 WARMUP = ROOT / "examples/images/receipt.jpg"
 OWN = "edge-ocr"
 PIPELINES = {"tiny": "OCR-tiny", "v5": "OCR-v5", "v6": "OCR-v6"}
-"""Pipeline of a system whose name ends so, after the colon; all others run `OCR`."""
+VARIANTS = {
+    "models": (*PIPELINES, "lite"),
+    "engine": tuple(ENGINES),
+    "precision": ("f32", "bf16", "f16", "int8", "auto"),
+    "padding": ("pad192",),
+}
+"""Variants by kind. A system has at most one of each kind, and one number, of the kind `side`."""
+SYSTEMS = {
+    OWN: (*PIPELINES, *VARIANTS["engine"], *VARIANTS["precision"], *VARIANTS["padding"], "side"),
+    "rapidocr": ("side",),
+    "rapidocr3": ("tiny", "v6", "side"),
+    "rapidocrlite": ("tiny", "v6", "lite"),
+    "paddleocr": (),
+    "paddleocr3": ("tiny", "v5", "v6"),
+    "faster-paddle": ("tiny", "v6"),
+}
+"""Variants and kinds of them that each system accepts."""
+NEED_MODELS = ("rapidocrlite", "faster-paddle")
+"""Systems that cannot run PP-OCRv4."""
 JOBS = (1, 2)
 
 STAGES = ("decode", "det pre", "det infer", "det post", "crop", "rec pre", "rec infer", "rec post")
@@ -69,25 +96,33 @@ ROWS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=Path, action="append", required=True, metavar="DIR", help="may be repeated")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--images", type=Path, action="append", metavar="DIR", help="may be repeated")
+    source.add_argument("--from", type=Path, dest="earlier", metavar="FILE", help="host.json of an earlier run")
     parser.add_argument(
         "--gt", type=Path, action="append", default=[], metavar="FILE", help="as for verify; default: DIR/gt.jsonl"
     )
-    parser.add_argument("--against", default="", metavar="NAME,...", help="rapidocr, paddleocr, edge-ocr:paddle, ...")
+    parser.add_argument(
+        "--against", default="", metavar="NAME,...", help="rapidocr, paddleocr, edge-ocr:tiny:bf16, ..."
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--throughput", action="store_true", help="also time edge-ocr predict --jobs on all pictures")
-    parser.add_argument("--out", type=Path, help="folder for host.json and host.png")
+    parser.add_argument("--out", type=Path, help="folder for host.json, host.png and pareto.png")
     options = parser.parse_args()
-    if options.gt and len(options.gt) != len(options.images):
-        parser.error(f"{len(options.gt)} --gt for {len(options.images)} --images, expected one for each")
+    if options.gt and len(options.gt) != len(options.images or ()):
+        parser.error(f"{len(options.gt)} --gt for {len(options.images or ())} --images, expected one for each")
     try:
-        compare(options)
+        content = read_content(options.earlier) if options.earlier else compare(options)
+        report(content)
+        if options.out:
+            draw(content, options.out)
     except EdgeOcrError as error:
         raise SystemExit(f"{error.message}\n{error.hint or ''}") from None
 
 
-def compare(options: argparse.Namespace) -> None:
+def compare(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure all systems; return what `report` and `draw` need, and write it to host.json in the folder `out`."""
     systems = list(dict.fromkeys([OWN, *(name for name in options.against.split(",") if name)]))
     folders = {folder.absolute().name: list_pictures(folder) for folder in options.images}
     if len(folders) < len(options.images):
@@ -100,6 +135,7 @@ def compare(options: argparse.Namespace) -> None:
         "load_before": os.getloadavg()[0],
         "threads": options.threads,
         "rounds": options.rounds,
+        "counts": {name: count_labels(pictures, labels[name]) for name, pictures in folders.items()},
     }
     runs, rates = measure(systems, folders, options)
     content["versions"] = {system: runs[next(iter(folders))][system][0]["versions"] for system in systems}
@@ -108,13 +144,31 @@ def compare(options: argparse.Namespace) -> None:
         name: {system: summarise(found, by_system[OWN], labels[name]) for system, found in by_system.items()}
         for name, by_system in runs.items()
     }
-    report(content, {name: len(pictures) for name, pictures in folders.items()})
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         text = json.dumps({**content, "runs": runs}, ensure_ascii=False)
         (options.out / "host.json").write_text(text + "\n", encoding="utf-8")
-        caption = f"{describe(content)}. Stages: shares of the mean."
-        draw_chart(content["figures"], caption, options.out / "host.png")
+    return content
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """Return the content of a host.json; raise InputError if it is not one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}", "give a host.json that benchmarks.host wrote") from None
+    if not isinstance(content, dict) or not {"figures", "counts"} <= content.keys():
+        raise InputError(f"{path} has no figures or counts", "give a host.json that this benchmarks.host wrote")
+    return content
+
+
+def draw(content: Mapping[str, Any], folder: Path) -> None:
+    """Write host.png, and pareto.png if any folder has labels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    machine = describe(content)
+    draw_chart(content["figures"], f"{machine}. Stages: shares of the mean.", folder / "host.png")
+    if not draw_pareto(content["figures"], content["counts"], machine, folder / "pareto.png"):
+        print("no pareto.png: no folder has labels", file=sys.stderr)
 
 
 def measure(
@@ -126,7 +180,7 @@ def measure(
     rates: dict[str, dict[str, list[float]]] = {name: {} for name in folders}
     for number in range(options.rounds):
         for name, pictures in folders.items():
-            for system in systems:
+            for system in order_systems(systems, number):
                 print(f"round {number + 1}: {system} reads {name}", file=sys.stderr)
                 run = run_system(system, interpreters[system], pictures, options.threads)
                 runs[name][system].append(run)
@@ -139,28 +193,101 @@ def measure(
     return runs, rates
 
 
-# --- running
+def order_systems(systems: Sequence[str], number: int) -> Sequence[str]:
+    """Return the order of round `number`, from 0: reversed every second round."""
+    return systems[::-1] if number % 2 else systems
 
 
-def find_interpreter(system: str) -> Path:
-    name = system.partition(":")[0]
+# --- systems
+
+
+@dataclass(frozen=True)
+class System:
+    """A system and its variants."""
+
+    name: str
+    """Of SYSTEMS."""
+    models: str | None = None
+    """Variant that selects networks; None for PP-OCRv4 mobile, or for those in the peer's package."""
+    side: int | None = None
+    """Limit of the detection input's longest side, in pixels; None for the system's own."""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of edge-ocr, by key path."""
+
+    @property
+    def pipeline(self) -> str:
+        return PIPELINES.get(self.models or "", "OCR")
+
+
+def parse_system(text: str) -> System:
+    """Return the system that a name with variants means, such as `edge-ocr:tiny:bf16`.
+
+    Raises UsageError for an unknown system, a variant that it does not have, two variants of one kind, and a setting
+    that edge-ocr refuses.
+    """
+    name, *variants = text.split(":")
+    if name not in SYSTEMS:
+        raise UsageError(f"unknown system {name}", f"one of {', '.join(SYSTEMS)}")
+    found: dict[str, str] = {}
+    for variant in variants:
+        kind = next((kind for kind, members in VARIANTS.items() if variant in members), None)
+        if kind is None and variant.isdecimal():
+            kind = "side"
+        if kind is None or (kind if kind == "side" else variant) not in SYSTEMS[name]:
+            accepted = ["a number" if each == "side" else each for each in SYSTEMS[name]]
+            raise UsageError(
+                f"{text}: {name} has no variant {variant!r}",
+                f"one of {', '.join(accepted)}" if accepted else f"use {name} alone",
+            )
+        if kind in found:
+            raise UsageError(f"{text}: {found[kind]} and {variant} exclude each other", "remove one of them")
+        found[kind] = variant
+    if name in NEED_MODELS and "models" not in found:
+        raise UsageError(f"{text}: {name} does not run PP-OCRv4 mobile", f"add :{' or :'.join(SYSTEMS[name])}")
+    system = System(name, found.get("models"), int(found["side"]) if "side" in found else None)
+    if name != OWN:
+        return system
+    overrides: dict[str, Any] = {}
+    if "engine" in found:
+        overrides["Runtime.engine"] = found["engine"]
+    if "precision" in found:
+        overrides["Runtime.precision"] = found["precision"]
+    if "padding" in found:
+        overrides["Recognition.image_shape"] = [3, 48, 192]
+    if system.side is not None:
+        overrides |= {"Detection.limit_side_len": system.side, "Detection.limit_type": "max"}
+    load_config(system.pipeline, overrides, dict.fromkeys(overrides, text))
+    return replace(system, overrides=overrides)
+
+
+def find_interpreter(text: str) -> Path:
+    """Return the interpreter that runs a system; raise as `parse_system` and `find_peer` do."""
+    name = parse_system(text).name
     return Path(sys.executable) if name == OWN else find_peer(name)
 
 
-def run_system(
-    system: str, python: Path, pictures: Sequence[Path], threads: int, *, keep_going: bool = False
-) -> dict[str, Any]:
-    """Read pictures in a process; return `load_ms`, `images`, `peak_mb` and `versions`, as the process reports them.
+# --- running
 
-    Raises ToolchainError if it fails; with `keep_going`, a picture that fails has an `error` and nothing else.
+
+def run_system(
+    text: str, python: Path, pictures: Sequence[Path], threads: int, *, keep_going: bool = False
+) -> dict[str, Any]:
+    """Read pictures with a system in a process; return its `load_ms`, `images`, `peak_mb` and `versions`.
+
+    Raises UsageError as `parse_system` does, and ToolchainError if the process fails; with `keep_going`, a picture that
+    fails has an `error` and nothing else.
     """
-    pipeline = PIPELINES.get(system.partition(":")[2], "OCR")
-    config = load_config(pipeline, {"Pipeline.use_text_line_orientation": True})
+    system = parse_system(text)
+    config = load_config(system.pipeline, {"Pipeline.use_text_line_orientation": True})
     models = find_models(config)
     job = {
-        "system": system,
+        "system": system.name,
+        "models": system.models,
+        "side": system.side,
+        "overrides": system.overrides,
         "threads": threads,
-        "pipeline": pipeline,
+        "pipeline": system.pipeline,
+        "names": {kind: model.name for kind, model in models.items()},
         "programs": {kind: str(model.program) for kind, model in models.items()},
         "dictionary": models["rec"].dictionary,
         "warmup": str(WARMUP),
@@ -169,7 +296,7 @@ def run_system(
     }
     # Otherwise modules of this folder would hide packages with the same names.
     environment = {**clean_environment(), "OMP_NUM_THREADS": str(threads), "PYTHONSAFEPATH": "1"}
-    if system.partition(":")[0] == OWN:
+    if system.name == OWN:
         environment["PYTHONPATH"] = str(ROOT)
     worker = Path(__file__).with_name("host_worker.py")
     with tempfile.TemporaryDirectory() as scratch:
@@ -223,6 +350,13 @@ def read_labels(path: Path, *, required: bool) -> dict[str, list[dict[str, Any]]
         return {}
     rows = map(json.loads, filter(str.strip, path.read_text(encoding="utf-8").split("\n")))
     return {row["image"]: row["words"] for row in rows}
+
+
+def count_labels(pictures: Sequence[Path], labels: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, int]:
+    """Return the number of `pictures`, and of labels that count: `lines` with a box, `texts` without."""
+    words = [word for picture in pictures for word in labels.get(picture.name, ()) if not word.get("ignore")]
+    boxed = sum(word.get("poly") is not None for word in words)
+    return {"pictures": len(pictures), "lines": boxed, "texts": len(words) - boxed}
 
 
 def summarise(
@@ -297,13 +431,14 @@ def measure_accuracy(
 # --- tables
 
 
-def report(content: Mapping[str, Any], counts: Mapping[str, int]) -> None:
-    """Print all figures as Markdown; `counts`: pictures of each folder."""
+def report(content: Mapping[str, Any]) -> None:
+    """Print all figures as Markdown."""
     print(f"{describe(content)}, load before the first round {content['load_before']:.1f}.")
     for system, found in content["versions"].items():
         print(f"{system}: {', '.join(' '.join(each) for each in found.items())}.")
     for name, panel in content["figures"].items():
-        print(f"\n{name}, {counts[name]} pictures, {content['rounds']} rounds:\n")
+        counts = content["counts"][name]
+        print(f"\n{name}, {counts['pictures']} pictures, {content['rounds']} rounds:\n")
         rows = {
             title: [format_cell(form, each.get(key)) for each in panel.values()] for key, (title, form) in ROWS.items()
         }

@@ -28,14 +28,8 @@ TIMED = (
     ("rec pre", "edge_ocr.core.recognition", "prepare_lines"),
 )
 
-# Variants of edge-ocr; other names are engines. `pad192` has less padding than PP-OCR.
-OVERRIDES: dict[str, dict[str, Any]] = {
-    "bf16": {"Runtime.precision": "bf16"},
-    "pad192": {"Recognition.image_shape": [3, 48, 192]},
-}
 
-
-def load_edge_ocr(variant: str, job: dict[str, Any]) -> Read:
+def load_edge_ocr(job: dict[str, Any]) -> Read:
     from edge_ocr import create_pipeline, pipeline
     from edge_ocr.core.charset import Charset
 
@@ -63,13 +57,7 @@ def load_edge_ocr(variant: str, job: dict[str, Any]) -> Read:
         home = import_module(module)
         setattr(home, name, time_calls(stage, getattr(home, name)))
     Charset.decode = time_calls("rec post", Charset.decode)
-    # A number limits the side length of the detection input.
-    limits = {"Detection.limit_side_len": int(variant), "Detection.limit_type": "max"} if variant.isdigit() else None
-    overrides = limits or OVERRIDES.get(variant)
-    is_engine = not overrides and job["pipeline"] == "OCR"
-    reader = create_pipeline(
-        job["pipeline"], engine=variant or None if is_engine else None, threads=job["threads"], overrides=overrides
-    )
+    reader = create_pipeline(job["pipeline"], threads=job["threads"], overrides=job["overrides"])
 
     def read(path: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
         spent.clear()
@@ -83,11 +71,11 @@ def load_edge_ocr(variant: str, job: dict[str, Any]) -> Read:
     return read
 
 
-def load_rapidocr(variant: str, job: dict[str, Any]) -> Read:
+def load_rapidocr(job: dict[str, Any]) -> Read:
     from rapidocr_onnxruntime import RapidOCR
 
-    # A number limits the longest side of the detection input; by default the shorter side is at least 736.
-    limits = {"det_limit_side_len": int(variant), "det_limit_type": "max"} if variant else {}
+    # By default the shorter side of the detection input is at least 736.
+    limits = {"det_limit_side_len": job["side"], "det_limit_type": "max"} if job["side"] is not None else {}
     reader = RapidOCR(intra_op_num_threads=job["threads"], inter_op_num_threads=1, **limits)
 
     def read(path: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
@@ -99,7 +87,66 @@ def load_rapidocr(variant: str, job: dict[str, Any]) -> Read:
     return read
 
 
-def load_paddleocr(variant: str, job: dict[str, Any]) -> Read:
+def name_models(job: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of RapidOCR 3 that select the job's models."""
+    dictionary = Path(job["scratch"], "dict.txt")
+    dictionary.write_text("".join(f"{text}\n" for text in job["dictionary"]), encoding="utf-8")
+    return {
+        "Det.model_path": job["programs"]["det"],
+        "Rec.model_path": job["programs"]["rec"],
+        "Rec.rec_keys_path": str(dictionary),
+    }
+
+
+def load_rapidocr3(job: dict[str, Any]) -> Read:
+    from rapidocr import RapidOCR
+
+    reader = RapidOCR(
+        params={
+            "Global.use_cls": False,
+            "Global.log_level": "error",
+            "EngineConfig.onnxruntime.intra_op_num_threads": job["threads"],
+            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+            # The package has PP-OCRv6 small, the same files as edge-ocr's.
+            **(name_models(job) if job["models"] else {}),
+            **({"Det.limit_side_len": job["side"], "Det.limit_type": "max"} if job["side"] is not None else {}),
+        }
+    )
+
+    def read(path: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
+        found = reader(path)
+        if found.boxes is None:
+            return [], {}
+        det, _, rec = found.elapse_list
+        lines = [{"poly": poly.tolist(), "text": text} for poly, text in zip(found.boxes, found.txts, strict=True)]
+        return lines, {"det": det * 1000, "rec": rec * 1000}
+
+    return read
+
+
+def load_rapidocrlite(job: dict[str, Any]) -> Read:
+    # Its own engine, in C++, ignores the threads of its settings unless it runs its own models.
+    os.environ["PPOCR_BENCH_THREADS"] = str(job["threads"])
+    from rapidocr import RapidOCR
+
+    own = {"Det.model_type": "lite", "Rec.model_type": "lite"}
+    reader = RapidOCR(
+        params={
+            "Global.use_cls": False,
+            "EngineConfig.onnxruntime.intra_op_num_threads": job["threads"],
+            **(own if job["models"] == "lite" else name_models(job)),
+        }
+    )
+
+    def read(path: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
+        found = reader(path)
+        pairs = () if found.boxes is None else zip(found.boxes, found.txts, strict=True)
+        return [{"poly": poly.tolist(), "text": text} for poly, text in pairs], {}
+
+    return read
+
+
+def load_paddleocr(job: dict[str, Any]) -> Read:
     from paddleocr import PaddleOCR
 
     class Reader(PaddleOCR):
@@ -127,32 +174,77 @@ def load_paddleocr(variant: str, job: dict[str, Any]) -> Read:
     return read
 
 
-def load_rapidocrlite(variant: str, job: dict[str, Any]) -> Read:
-    from rapidocr import RapidOCR
+def load_paddleocr3(job: dict[str, Any]) -> Read:
+    # Its models are local files.
+    os.environ["PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK"] = "True"
+    from paddleocr import PaddleOCR
 
-    dictionary = Path(job["scratch"], "dict.txt")
-    dictionary.write_text("".join(f"{text}\n" for text in job["dictionary"]), encoding="utf-8")
-    params = {
-        "Det.model_path": job["programs"]["det"],
-        "Rec.model_path": job["programs"]["rec"],
-        "Rec.rec_keys_path": str(dictionary),
-        "Global.use_cls": False,
-        "EngineConfig.onnxruntime.intra_op_num_threads": job["threads"],
-    }
-    reader = RapidOCR(params=params)
+    folders = {kind: describe_model(kind, job) for kind in ("det", "rec")}
+    # Paddle 3.3's new representation of programs does not run with oneDNN.
+    name, settings = "paddle_static", {"run_mode": "mkldnn", "enable_new_ir": False, "cpu_threads": job["threads"]}
+    if job["programs"]["det"].endswith(".onnx"):
+        name, settings = "onnxruntime", {"intra_op_num_threads": job["threads"], "inter_op_num_threads": 1}
+    reader = PaddleOCR(
+        text_detection_model_name=job["names"]["det"],
+        text_detection_model_dir=folders["det"],
+        text_recognition_model_name=job["names"]["rec"],
+        text_recognition_model_dir=folders["rec"],
+        text_rec_score_thresh=0.5,
+        use_doc_orientation_classify=False,
+        use_doc_unwarping=False,
+        use_textline_orientation=False,
+        device="cpu",
+        engine=name,
+        engine_config=settings,
+    )
 
     def read(path: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
-        found = reader(path)
-        pairs = () if found.boxes is None else zip(found.boxes, found.txts, strict=True)
-        return [{"poly": poly.tolist(), "text": text} for poly, text in pairs], {}
+        lines = []
+        for page in reader.predict(path):
+            pairs = zip(page["rec_polys"], page["rec_texts"], strict=True)
+            lines += [{"poly": poly.tolist(), "text": text} for poly, text in pairs]
+        return lines, {}
 
     return read
 
 
-def load_faster_paddle(variant: str, job: dict[str, Any]) -> Read:
+def describe_model(kind: str, job: dict[str, Any]) -> str:
+    """Return a folder with a model as PaddleOCR 3 expects it: its files, and what it takes and gives."""
+    folder = Path(job["scratch"], kind)
+    folder.mkdir()
+    for file in Path(job["programs"][kind]).parent.glob("inference.*"):
+        if file.suffix != ".yml":
+            (folder / file.name).symlink_to(file)
+    steps: dict[str, list[dict[str, Any]]] = {
+        "det": [
+            {"DetResizeForTest": None},
+            {
+                "NormalizeImage": {
+                    "mean": [0.485, 0.456, 0.406],
+                    "std": [0.229, 0.224, 0.225],
+                    "scale": 1 / 255,
+                    "order": "hwc",
+                }
+            },
+            {"ToCHWImage": None},
+        ],
+        "rec": [{"RecResizeImg": {"image_shape": [3, 48, 320]}}],
+    }
+    decoder = {"det": {"name": "DBPostProcess"}, "rec": {"name": "CTCLabelDecode", "character_dict": job["dictionary"]}}
+    content = {
+        "Global": {"model_name": job["names"][kind]},
+        "PreProcess": {"transform_ops": [{"DecodeImage": {"channel_first": False, "img_mode": "BGR"}}, *steps[kind]]},
+        "PostProcess": decoder[kind],
+    }
+    # JSON is YAML.
+    (folder / "inference.yml").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    return str(folder)
+
+
+def load_faster_paddle(job: dict[str, Any]) -> Read:
     from faster_paddle import OcrEngine
 
-    reader = OcrEngine(model_size={"tiny": "tiny", "v6": "small"}[variant], threads=job["threads"])
+    reader = OcrEngine(model_size={"tiny": "tiny", "v6": "small"}[job["models"]], threads=job["threads"])
 
     def read(path: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
         lines = []
@@ -170,7 +262,12 @@ def load_faster_paddle(variant: str, job: dict[str, Any]) -> Read:
 SYSTEMS = {
     "edge-ocr": (load_edge_ocr, ("edge-ocr", "openvino", "onnxruntime", "paddlepaddle", "opencv-python", "numpy")),
     "rapidocr": (load_rapidocr, ("rapidocr-onnxruntime", "onnxruntime", "opencv-python", "numpy")),
+    "rapidocr3": (load_rapidocr3, ("rapidocr", "onnxruntime", "opencv-python-headless", "numpy")),
     "paddleocr": (load_paddleocr, ("paddleocr", "paddlepaddle", "opencv-python", "numpy")),
+    "paddleocr3": (
+        load_paddleocr3,
+        ("paddleocr", "paddlex", "paddlepaddle", "onnxruntime", "opencv-contrib-python", "numpy"),
+    ),
     "rapidocrlite": (load_rapidocrlite, ("rapidocrlite", "opencv-python", "numpy")),
     "faster-paddle": (load_faster_paddle, ("faster-paddle", "numpy")),
 }
@@ -205,13 +302,12 @@ def main() -> None:
     def tell(**row: Any) -> None:
         print(json.dumps(row), file=out, flush=True)
 
-    name, _, variant = job["system"].partition(":")
-    load, packages = SYSTEMS[name]
+    load, packages = SYSTEMS[job["system"]]
     import cv2
 
     # Most of them use it; by default it uses every core.
     cv2.setNumThreads(job["threads"])
-    read = load(variant, job)
+    read = load(job)
     tell(load_ms=(time.perf_counter() - started) * 1000)
     read(job["warmup"])
     for picture in job["pictures"]:

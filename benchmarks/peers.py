@@ -27,7 +27,7 @@ PEERS = {
         "opencv-python==5.0.0.93",
         "numpy==2.4.6",
     ),
-    # For benchmarks.words; the package has the models.
+    # Also for benchmarks.words; the package has the models of PP-OCRv6 small.
     "rapidocr3": (
         "rapidocr==3.10.0",
         "onnxruntime==1.32.0",
@@ -42,6 +42,16 @@ PEERS = {
         "opencv-python-headless==5.0.0.93",
         "numpy==2.4.6",
         # Imported by Paddle, which does not declare it.
+        "setuptools==84.2.1",
+    ),
+    # PaddleX, which it uses, pins OpenCV and with it NumPy. PP-OCRv6 is only available as ONNX here.
+    "paddleocr3": (
+        "paddleocr==3.7.0",
+        "paddlex==3.7.2",
+        "paddlepaddle==3.3.1",
+        "onnxruntime==1.32.0",
+        "opencv-contrib-python==4.10.0.84",
+        "numpy==2.3.5",
         "setuptools==84.2.1",
     ),
     # PP-OCRv6 on engines of their own: C++, and ONNX Runtime in Rust. The worker imports OpenCV.
