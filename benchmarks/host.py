@@ -6,7 +6,8 @@
 In each round, every system reads every folder in its own process, one after the other, with the same number of threads;
 every second round goes in reverse order, so that a drift of the machine's speed affects all alike. A process loads
 once, reads one picture to warm up, then each picture of the folder. The time of a picture is from its path to its
-texts, including decoding. `--from` prints and draws an earlier run again, without measuring.
+texts, including decoding. `--from` prints and draws an earlier run again, without measuring, all systems or those of
+`--against`.
 
 Variants follow a system's name, each after a colon, in any order: `edge-ocr:tiny:bf16:1600`.
 
@@ -113,7 +114,11 @@ def main() -> None:
     if options.gt and len(options.gt) != len(options.images or ()):
         parser.error(f"{len(options.gt)} --gt for {len(options.images or ())} --images, expected one for each")
     try:
-        content = read_content(options.earlier) if options.earlier else compare(options)
+        systems = list(dict.fromkeys([OWN, *(name for name in options.against.split(",") if name)]))
+        if options.earlier:
+            content = read_content(options.earlier, systems if options.against else None)
+        else:
+            content = compare(systems, options)
         report(content)
         if options.out:
             draw(content, options.out)
@@ -121,9 +126,8 @@ def main() -> None:
         raise SystemExit(f"{error.message}\n{error.hint or ''}") from None
 
 
-def compare(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure all systems; return what `report` and `draw` need, and write it to host.json in the folder `out`."""
-    systems = list(dict.fromkeys([OWN, *(name for name in options.against.split(",") if name)]))
+def compare(systems: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
+    """Measure systems; return what `report` and `draw` need, and write it to host.json in the folder `out`."""
     folders = {folder.absolute().name: list_pictures(folder) for folder in options.images}
     if len(folders) < len(options.images):
         raise InputError("two folders have the same name", "rename one; the tables use it")
@@ -151,14 +155,25 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     return content
 
 
-def read_content(path: Path) -> dict[str, Any]:
-    """Return the content of a host.json; raise InputError if it is not one."""
+def read_content(path: Path, systems: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return the content of a host.json, only of some `systems` unless None.
+
+    Raises InputError if it is not a host.json, UsageError for a system that it does not have.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}: {error}", "give a host.json that benchmarks.host wrote") from None
-    if not isinstance(content, dict) or not {"figures", "counts"} <= content.keys():
-        raise InputError(f"{path} has no figures or counts", "give a host.json that this benchmarks.host wrote")
+    if not isinstance(content, dict) or not {"figures", "counts", "versions"} <= content.keys():
+        raise InputError(f"{path}: no figures, counts and versions", "give a host.json that this benchmarks.host wrote")
+    for system in systems or ():
+        if system not in content["versions"]:
+            raise UsageError(f"{path} has no figures of {system}", f"one of {', '.join(content['versions'])}")
+    if systems:
+        for panel in (content["versions"], *content["figures"].values()):
+            kept = {system: panel[system] for system in systems}
+            panel.clear()
+            panel.update(kept)
     return content
 
 

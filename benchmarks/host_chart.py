@@ -47,7 +47,7 @@ PLOT_LEFT, PLOT_RIGHT, PLOT_TOP, PLOT_BOTTOM = 70, 24, 60, 52
 LABEL, SMALL, NOTE_GAP, PADDING, LEADER = 13, 11, 5, 4, 10
 
 # Search for places of labels.
-ORDERS, PASSES = 4, 3
+ORDERS, PASSES = 6, 3
 
 Point = tuple[float, float]
 Line = tuple[Point, Point]
@@ -170,7 +170,7 @@ def draw_pareto(
     }
     if not shown:
         return False
-    heights = {folder: 240 + 12 * len(systems) for folder, systems in shown.items()}
+    heights = {folder: 260 + 12 * len(systems) for folder, systems in shown.items()}
     canvas = Canvas(sum(heights.values()) + len(shown) * (PLOT_TOP + PLOT_BOTTOM) + 84)
     top = 0.0
     for folder, systems in shown.items():
@@ -193,9 +193,10 @@ def draw_panel(canvas: Canvas, systems: Mapping[str, Mapping[str, Any]], frame: 
     left, top, right, bottom = frame
     times, shares = zip(*points.values(), strict=True)
     # Time is logarithmic; room for discs and labels on all sides.
-    slow, fast = math.log(max(times) * 1.3), math.log(min(times) / 1.15)
-    room = max(0.1 * (max(shares) - min(shares)), 0.002)
-    best, worst = max(shares) + 2 * room, min(shares) - room
+    room = max(0.08 * math.log(max(times) / min(times)), 0.15)
+    slow, fast = math.log(max(times)) + room, math.log(min(times)) - room
+    room = max(0.12 * (max(shares) - min(shares)), 0.002)
+    best, worst = max(shares) + 1.8 * room, min(shares) - room
 
     def place(ms: float, share: float) -> Point:
         x = left + (math.log(ms) - fast) / (slow - fast) * (right - left)
@@ -305,7 +306,7 @@ def place_labels(
         for other, theirs in others.items():
             led += cross(lead(other, theirs), box) + intersect(leader, lead(other, theirs))
         over = sum(cross(leader, mark) for other, mark in marks.items() if other != name)
-        return 1e6 * outside + 1e4 * hidden + 400 * led + 250 * sum(cross(line, box) for line in lines) + 60 * over
+        return 1e6 * outside + 1e4 * hidden + 400 * led + 250 * sum(cross(line, box) for line in lines) + 200 * over
 
     def place(order: Sequence[str]) -> float:
         """Fill `placed` in an order; return the cost."""

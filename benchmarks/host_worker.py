@@ -47,8 +47,8 @@ def load_edge_ocr(job: dict[str, Any]) -> Read:
 
     original = pipeline.create_engine
 
-    def create_engine(name: str, model: Any, *rest: Any) -> Any:
-        engine = original(name, model, *rest)
+    def create_engine(name: str, model: Any, *rest: Any, **options: Any) -> Any:
+        engine = original(name, model, *rest, **options)
         engine.run = time_calls(f"{model.kind} infer", engine.run)
         return engine
 
