@@ -125,7 +125,7 @@ def load_rapidocr3(job: dict[str, Any]) -> Read:
 
 
 def load_rapidocrlite(job: dict[str, Any]) -> Read:
-    # Its own engine, in C++, ignores the threads of its settings unless it runs its own models.
+    # Its engine, in C++, obeys the threads of its settings only for its own networks.
     os.environ["PPOCR_BENCH_THREADS"] = str(job["threads"])
     from rapidocr import RapidOCR
 
