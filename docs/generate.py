@@ -116,9 +116,9 @@ def make_commands() -> Iterator[str]:
     """Every command of `edge-ocr` with its arguments and options, from the Typer app."""
     from typer.main import get_command
 
-    from edge_ocr.cli.app import app
+    from edge_ocr.cli.app import make_app
 
-    for name, command in list_commands(get_command(app), "edge-ocr"):
+    for name, command in list_commands(get_command(make_app()), "edge-ocr"):
         yield f"## {name}"
         yield ""
         yield _plain(command.help or "")

@@ -26,9 +26,9 @@ def cli() -> Callable[..., Outcome]:
     """Run a command in this process; anything but a result or an exit code is a bug and fails the test."""
 
     def run(*arguments: object, stdin: bytes | None = None) -> Outcome:
-        from edge_ocr.cli.app import app
+        from edge_ocr.cli.app import make_app
 
-        done = CliRunner().invoke(app, list(map(str, arguments)), input=stdin)
+        done = CliRunner().invoke(make_app(), list(map(str, arguments)), input=stdin)
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
         assert "Traceback" not in done.stderr

@@ -11,12 +11,12 @@ import pytest
 import typer.main
 from support.processes import read_terminal
 
-from edge_ocr.cli.app import app
+from edge_ocr.cli.app import make_app
 
 
 def list_commands() -> list[str]:
     """Return every command, groups too; the first is empty: `edge-ocr` itself."""
-    found, left = [], [("", typer.main.get_command(app))]
+    found, left = [], [("", typer.main.get_command(make_app()))]
     while left:
         name, command = left.pop(0)
         found.append(name)

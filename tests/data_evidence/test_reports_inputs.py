@@ -52,11 +52,11 @@ def test_good_pages_of_a_pdf_are_read_and_the_bad_one_is_named(open_pipeline):
 def test_good_pages_are_written_to_a_file_once(default_models, tmp_path):
     from typer.testing import CliRunner
 
-    from edge_ocr.cli.app import app
+    from edge_ocr.cli.app import make_app
 
     output = tmp_path / "out.jsonl"
     for more in ([], ["--resume"]):
-        done = CliRunner().invoke(app, ["predict", str(REPORTS / "mixed.pdf"), "--output", str(output), *more])
+        done = CliRunner().invoke(make_app(), ["predict", str(REPORTS / "mixed.pdf"), "--output", str(output), *more])
         assert done.exit_code == 4
         assert f"Error: {TOO_LARGE}\n" in done.stderr
         pages = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]

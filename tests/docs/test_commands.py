@@ -28,7 +28,7 @@ from typer.main import get_command
 from converters.export import export_bundle
 from converters.plan import ExportOptions
 from converters.signing import make_keys, make_signer
-from edge_ocr.cli.app import app
+from edge_ocr.cli.app import make_app
 from edge_ocr.config import find_config, load_config
 from edge_ocr.core.commands import _parse as parse_board_command
 from edge_ocr.models.resolve import locate_model
@@ -72,7 +72,7 @@ PROGRAMS = list(dict.fromkeys(program for page in PAGES for program in list_prog
 
 def parse_command(command: str) -> None:
     """Let Typer parse a command of `edge-ocr`, including values; raises if it does not know one."""
-    parsed = get_command(app)
+    parsed = get_command(make_app())
     _, *arguments = shlex.split(command)
     name = "edge-ocr"
     while hasattr(parsed, "commands"):
@@ -345,7 +345,7 @@ def test_chinese_page_has_the_same_commands(page):
 
 def test_options_in_the_text_exist():
     known = {"--help", "--version", "--debug"}
-    commands = [get_command(app)]
+    commands = [get_command(make_app())]
     while commands:
         command = commands.pop()
         commands += getattr(command, "commands", {}).values()

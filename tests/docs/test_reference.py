@@ -16,7 +16,7 @@ from typer.main import get_command
 from converters.graph.passes import PASSES
 from converters.verify.parity import TOLERANCES
 from edge_ocr import errors
-from edge_ocr.cli.app import app
+from edge_ocr.cli.app import make_app
 from edge_ocr.config import load_config
 from edge_ocr.models.registry import REGISTRY
 
@@ -69,7 +69,7 @@ def test_every_variable_is_explained(ending):
 
 def test_commands_have_all_their_options(generate):
     page = generate.fill(read("reference/commands.md"))
-    for name, command in generate.list_commands(get_command(app), "edge-ocr"):
+    for name, command in generate.list_commands(get_command(make_app()), "edge-ocr"):
         section = page.split(f"## {name}\n")[1].split("\n## ")[0]
         for option in (name for parameter in command.params for name in parameter.opts if name.startswith("--")):
             assert re.search(rf"`[^`]*{option}\b", section), (name, option)

@@ -15,7 +15,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-from ..bundle import ENGINES, POWER_MODES
 from ..errors import EdgeOcrError, ToolchainError, UsageError, escape_text
 
 INTERRUPTED = 130
@@ -125,6 +124,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _build_parser() -> tuple[_Parser, tuple[str, ...]]:
+    # Not above: the host's command also imports this module, for the exit codes of errors.
+    from ..bundle import ENGINES, POWER_MODES
+
     prog = "edge-ocr-lite"
     common = _Parser(add_help=False)
     common.add_argument("--bundle", metavar="DIR", type=Path, help="default: the bundle of this command")
