@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_ocr.core.files import write_file
 from edge_ocr.engines.openvino_graph import REVISION
@@ -27,8 +29,11 @@ _DIGEST_BYTES = 32
 
 def open_compiled(
     core: ov.Core, model: Model, properties: Mapping[str, object], compile_model: Callable[[], ov.CompiledModel]
-) -> ov.CompiledModel:
+) -> tuple[ov.CompiledModel, NDArray[np.uint8] | None]:
     """Return the network from disk, or else compile it with `compile_model` and store it.
+
+    The second value is the content of the file, in which the network has its weights: keep it as long as the network.
+    None if the network was compiled.
 
     A file is valid for the exact model and its rewriting, this version of OpenVINO, this processor and `properties`,
     and only if its checksum matches: a damaged network could silently return wrong text. ONNX with weights in other
@@ -37,16 +42,18 @@ def open_compiled(
     Raises what `compile_model` raises.
     """
     if _has_weights_elsewhere(model):
-        return compile_model()
+        return compile_model(), None
     file = store_root() / FOLDER / f"{_name(core, model, properties)}.blob"
-    compiled = _import(core, file, properties)
-    if compiled is None:
-        compiled = compile_model()
-        content = compiled.export_model().getvalue()
-        with suppress(UsageError, OSError):
-            write_file(file, hashlib.sha256(content).digest() + content)
-            _prune(file.parent)
-    return compiled
+    imported = _import(core, file, properties)
+    if imported is not None:
+        return imported
+    compiled = compile_model()
+    content = compiled.export_model().getvalue()
+    with suppress(UsageError, OSError):
+        # The blob first, so that its weights are aligned in memory.
+        write_file(file, content + hashlib.sha256(content).digest())
+        _prune(file.parent)
+    return compiled, None
 
 
 def _has_weights_elsewhere(model: Model) -> bool:
@@ -65,18 +72,23 @@ def _name(core: ov.Core, model: Model, properties: Mapping[str, object]) -> str:
     return hashlib.sha256(facts.encode()).hexdigest()
 
 
-def _import(core: ov.Core, file: Path, properties: Mapping[str, object]) -> ov.CompiledModel | None:
+def _import(
+    core: ov.Core, file: Path, properties: Mapping[str, object]
+) -> tuple[ov.CompiledModel, NDArray[np.uint8]] | None:
+    """Return the network of a file, and the file's content; None if it is unusable."""
     try:
-        content = file.read_bytes()
+        # Not mapped: a file that is cut off while a process uses it would end the process.
+        content = np.fromfile(file, dtype=np.uint8)
     except OSError:
         return None
-    digest, blob = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-    if hashlib.sha256(blob).digest() != digest:
+    blob, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+    if hashlib.sha256(blob.data).digest() != digest.tobytes():
         return None
     with suppress(OSError):
         file.touch()
     try:
-        return core.import_model(io.BytesIO(blob), "CPU", dict(properties))
+        # From a stream, it would copy the weights.
+        return core.import_model(ov.Tensor(blob, shared_memory=True), "CPU", dict(properties)), content
     except RuntimeError:
         # Whatever the reason, compile the model instead.
         return None

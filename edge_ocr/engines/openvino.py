@@ -70,7 +70,7 @@ class OpenVinoEngine:
             simplify(network)
             return core.compile_model(network, "CPU", properties)
 
-        def build() -> ov.CompiledModel:
+        def build() -> tuple[ov.CompiledModel, NDArray[np.uint8] | None]:
             return open_compiled(core, model, properties, compile_model)
 
         try:
@@ -78,10 +78,12 @@ class OpenVinoEngine:
             # with the network but leaves it set, so that the next handled signal, such as Ctrl-C, would be a
             # segmentation fault.
             with ThreadPoolExecutor(1) as pool:
-                compiled = pool.submit(build).result()
+                compiled, weights = pool.submit(build).result()
         except RuntimeError as error:
             raise ModelError(f"OpenVINO cannot read {model.program}: {get_reason(error)}") from None
         self._request = compiled.create_infer_request()
+        # After the request, so that it is also released after it.
+        self._weights = weights
         self._name = model.name
         self._kind = model.kind
         self._shapes: set[tuple[int, ...]] = set()

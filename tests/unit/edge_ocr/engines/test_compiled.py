@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,28 @@ def test_signals_work_after_the_networks_are_freed(examples, make_home):
     assert list((home / "compiled").iterdir())
 
 
+def test_engine_keeps_the_weights_of_a_network_from_disk(model, store, monkeypatch):
+    # They are in the file's content, and OpenVINO does not keep that.
+    first = run(model)
+    contents: list[weakref.ref[np.ndarray]] = []
+    read = np.fromfile
+
+    def watch(*arguments, **options) -> np.ndarray:
+        content = read(*arguments, **options)
+        contents.append(weakref.ref(content))
+        return content
+
+    monkeypatch.setattr(np, "fromfile", watch)
+    engine = OpenVinoEngine(model, 1)
+    gc.collect()
+    (content,) = contents
+    assert content() is not None
+    np.testing.assert_array_equal(engine.run(LINE), first)
+    del engine
+    gc.collect()
+    assert content() is None
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other"])
 def test_damaged_file_is_made_again(model, store, compilations, damage):
     first = run(model)
@@ -104,7 +128,7 @@ def test_file_that_openvino_refuses_is_made_again(model, store, compilations):
     first = run(model)
     (file,) = store.iterdir()
     # Its sha256 is right, but it is not a network.
-    file.write_bytes(hashlib.sha256(b"no network").digest() + b"no network")
+    file.write_bytes(b"no network" + hashlib.sha256(b"no network").digest())
     np.testing.assert_array_equal(run(model), first)
     assert len(compilations) == 2
 

@@ -48,3 +48,18 @@ def test_onnx_runtime_does_not_report(board_bundle, monkeypatch):
     done = subprocess.run([sys.executable, "-c", IMPORT, board_bundle], check=True, capture_output=True, text=True)
     # The first search asks whether there is one; the last is that of the import.
     assert done.stdout.splitlines()[-1] == "silent"
+
+
+CONVERT = """
+import sys
+from edge_ocr.engines.silent_openvino import ov
+assert "openvino.tools.ovc" not in sys.modules
+assert not hasattr(ov, "no_such_name")
+from openvino import convert_model
+print(convert_model.__name__)
+"""
+
+
+def test_others_may_use_openvinos_converter():
+    done = subprocess.run([sys.executable, "-c", CONVERT], check=True, capture_output=True, text=True)
+    assert done.stdout == "convert_model\n"
