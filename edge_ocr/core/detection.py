@@ -11,10 +11,10 @@ import numpy as np
 
 from .engines.base import Engine
 from .geometry import LEAST_FILL, SLANT, fit_quad, is_slanted, join_pieces, sort_reading_order, unclip
-from .imaging import prepare_detection
+from .imaging import plan_detection_size, prepare_detection
 from .settings import DetectionSettings
 from .types import BgrImage, Polygon, TextBox
-from .windows import grow_box, map_windows, merge_boxes, plan_finer_scale, plan_spans
+from .windows import MAX_WHOLE_PIXELS, grow_box, map_large, map_windows, merge_boxes, plan_finer_scale, plan_spans
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +37,12 @@ class TextDetector:
         If the settings allow windows and text is too small at the side limit, the image is searched at larger scales.
         """
         settings, (height, width) = self.settings, image.shape[:2]
-        prob_map = self.engine.run(prepare_detection(image, settings))[0, 0]
+        size = plan_detection_size(height, width, settings)
+        prob_map: NDArray[Any]
+        if math.prod(size) > MAX_WHOLE_PIXELS:
+            prob_map = map_large(self.engine, image, *size, settings)
+        else:
+            prob_map = self.engine.run(prepare_detection(image, settings))[0, 0]
         found = find_boxes(prob_map, height, width, settings)
         scale = max(prob_map.shape) / max(height, width)
         # From the coarsest to the finest.

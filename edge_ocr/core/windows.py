@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 WINDOW_SIDE = 960
 WINDOW_OVERLAP = 128
 
+# A detection input with more pixels is computed in windows, whatever the settings: the memory of the network grows with
+# its input, to 2.5 GB for 4000 × 3000. These windows and their overlap are larger: the text may be large, too.
+MAX_WHOLE_PIXELS = 1280 * 1280
+LARGE_WINDOW_SIDE = 1280
+LARGE_WINDOW_OVERLAP = 320
+
 # A window whose values all differ by less than this is blank, and the network does not run.
 BLANK_RANGE = 8
 
@@ -78,15 +84,15 @@ class Span:
     end: int
 
 
-def plan_spans(length: int) -> tuple[int, list[Span]]:
+def plan_spans(length: int, window_side: int = WINDOW_SIDE, overlap: int = WINDOW_OVERLAP) -> tuple[int, list[Span]]:
     """Return the size of the windows along an axis of `length` pixels, a multiple of 32, and their places.
 
     All have one size, so that the network sees one shape. The only window of a short axis may be longer than the axis.
     """
     count = 1
-    if length > WINDOW_SIDE:
-        count = -(-(length - WINDOW_OVERLAP) // (WINDOW_SIDE - WINDOW_OVERLAP))
-    size = -(-(length + (count - 1) * WINDOW_OVERLAP) // count)
+    if length > window_side:
+        count = -(-(length - overlap) // (window_side - overlap))
+    size = -(-(length + (count - 1) * overlap) // count)
     size = -(-size // DETECTION_STRIDE) * DETECTION_STRIDE
     starts = [i * (length - size) // (count - 1) for i in range(count)] if count > 1 else [0]
     seams = [(start + size + after) // 2 for start, after in zip(starts, starts[1:])]
@@ -99,10 +105,30 @@ def map_windows(engine: Engine, image: BgrImage, scale: float, settings: Detecti
     uint8 in steps of 1/255, so that the map of a large picture takes a third of the picture's memory.
     """
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    return _map_spans(engine, image, plan_spans(height), plan_spans(width), settings)
+
+
+def map_large(
+    engine: Engine, image: BgrImage, height: int, width: int, settings: DetectionSettings
+) -> NDArray[np.uint8]:
+    """Return the prob map (`height` × `width`) of `image` resized to that, as `map_windows` does, in larger windows."""
+    vertical, horizontal = (plan_spans(side, LARGE_WINDOW_SIDE, LARGE_WINDOW_OVERLAP) for side in (height, width))
+    return _map_spans(engine, image, vertical, horizontal, settings)
+
+
+def _map_spans(
+    engine: Engine,
+    image: BgrImage,
+    vertical: tuple[int, list[Span]],
+    horizontal: tuple[int, list[Span]],
+    settings: DetectionSettings,
+) -> NDArray[np.uint8]:
+    """Return the prob map of `image` resized to the lengths that were given to `plan_spans`."""
+    (rows, downs), (columns, acrosses) = vertical, horizontal
+    height, width = downs[-1].end, acrosses[-1].end
     if (height, width) != image.shape[:2]:
         image = resize_picture(image, width, height)
     prob_map: NDArray[np.uint8] = np.zeros((height, width), dtype=np.uint8)
-    (rows, downs), (columns, acrosses) = plan_spans(height), plan_spans(width)
     for down in downs:
         for across in acrosses:
             window = image[down.start : down.start + rows, across.start : across.start + columns]

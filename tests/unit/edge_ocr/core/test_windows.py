@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 
 import cv2
@@ -11,9 +12,12 @@ import pytest
 
 from edge_ocr.config import load_config
 from edge_ocr.core import windows
-from edge_ocr.core.detection import TextDetector
+from edge_ocr.core.detection import TextDetector, find_boxes
+from edge_ocr.core.imaging import prepare_detection
 from edge_ocr.core.types import TextBox
 from edge_ocr.core.windows import (
+    LARGE_WINDOW_SIDE,
+    MAX_WHOLE_PIXELS,
     WINDOW_OVERLAP,
     WINDOW_SIDE,
     grow_box,
@@ -90,6 +94,33 @@ def test_windows_make_one_map(size, scale):
     # One window at a time, all of one shape.
     assert len(set(engine.shapes)) <= 1
     assert all(shape[0] == 1 and max(shape[2:]) <= WINDOW_SIDE for shape in engine.shapes)
+
+
+def test_large_inputs_are_computed_in_windows_whatever_the_settings():
+    # Across every seam: of the rows and of the columns.
+    page = make_page(2400, 3200, *((40, y, 3100, 60) for y in range(40, 2300, 150)))
+    settings = replace(SETTINGS, windows=False, limit_type="max", limit_side_len=4000)
+    engine, whole = InkEngine(), InkEngine()
+    boxes = TextDetector(engine, settings).detect(page)
+    assert len(engine.shapes) > 1
+    assert len(set(engine.shapes)) == 1
+    assert max(engine.shapes[0]) <= LARGE_WINDOW_SIDE
+    expected = find_boxes(whole.run(prepare_detection(page, settings))[0, 0], 2400, 3200, settings)
+    assert whole.shapes == [(1, 3, 2400, 3200)]
+    assert places(boxes) == places(expected)
+    assert len(boxes) == 16
+
+
+def test_inputs_up_to_the_limit_are_computed_whole():
+    side = math.isqrt(MAX_WHOLE_PIXELS)
+    page = make_page(side, side, (100, 100, 300, 40))
+    settings = replace(SETTINGS, windows=False, limit_type="max", limit_side_len=side)
+    engine = InkEngine()
+    TextDetector(engine, settings).detect(page)
+    TextDetector(engine, replace(settings, limit_side_len=4000)).detect(np.vstack([page, page[:64]]))
+    assert engine.shapes[0] == (1, 3, side, side)
+    # The other window is blank.
+    assert engine.shapes[1:] == [(1, 3, 832, side)]
 
 
 def test_blank_windows_are_not_run():
