@@ -229,7 +229,7 @@ _FIELDS: Mapping[str, _Field] = MappingProxyType(
         # for turned with more than 0.71.
         "PageOrientation.thresh": _Field(0.85, _number(0, 1)),
         "Runtime.engine": _Field("auto", _choice("auto", "openvino", "paddle", "onnxruntime")),
-        "Runtime.precision": _Field("f32", _choice("f32", "bf16", "f16")),
+        "Runtime.precision": _Field("f32", _choice("f32", "bf16", "f16", "int8", "auto")),
         "Runtime.threads": _Field(None, _optional(_integer(1, 1024))),
         # Twice Pillow's MAX_IMAGE_PIXELS, above which Pillow refuses pictures.
         "Input.max_pixels": _Field(178_956_970, _integer(1, 2**31 - 1)),

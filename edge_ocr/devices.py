@@ -8,8 +8,10 @@ from typing import Literal
 
 from edge_ocr.errors import UsageError
 
-Precision = Literal["f32", "bf16", "f16"]
-"""bf16 and f16 apply to recognition only, on processors that have them; uncertain lines are read again in f32."""
+Precision = Literal["f32", "bf16", "f16", "int8", "auto"]
+"""How detectors and recognisers compute, if the processor and the network can: otherwise in f32. Uncertain lines are
+read again in f32. int8 is for recognisers whose layers were chosen beforehand; `auto` is the fastest, as measured once.
+"""
 
 KINDS = ("cpu", "gpu", "npu", "xpu", "mlu")
 

@@ -28,22 +28,26 @@ _DIGEST_BYTES = 32
 
 
 def open_compiled(
-    core: ov.Core, model: Model, properties: Mapping[str, object], compile_model: Callable[[], ov.CompiledModel]
+    core: ov.Core,
+    model: Model,
+    properties: Mapping[str, object],
+    compile_model: Callable[[], ov.CompiledModel],
+    changes: object = None,
 ) -> tuple[ov.CompiledModel, NDArray[np.uint8] | None]:
     """Return the network from disk, or else compile it with `compile_model` and store it.
 
     The second value is the content of the file, in which the network has its weights: keep it as long as the network.
     None if the network was compiled.
 
-    A file is valid for the exact model and its rewriting, this version of OpenVINO, this processor and `properties`,
-    and only if its checksum matches: a damaged network could silently return wrong text. ONNX with weights in other
-    files is not cached. A read-only store is not an error.
+    A file is valid for the exact model, its rewriting and `changes`, this version of OpenVINO, this processor and
+    `properties`, and only if its checksum matches: a damaged network could silently return wrong text. ONNX with
+    weights in other files is not cached. A read-only store is not an error.
 
     Raises what `compile_model` raises.
     """
     if _has_weights_elsewhere(model):
         return compile_model(), None
-    file = store_root() / FOLDER / f"{_name(core, model, properties)}.blob"
+    file = store_root() / FOLDER / f"{_name(core, model, properties, changes)}.blob"
     imported = _import(core, file, properties)
     if imported is not None:
         return imported
@@ -65,11 +69,16 @@ def _has_weights_elsewhere(model: Model) -> bool:
         return True
 
 
-def _name(core: ov.Core, model: Model, properties: Mapping[str, object]) -> str:
+def name_result(model: Model, threads: int) -> Path:
+    """Return the file that remembers which precision is fastest: for this model, processor and number of threads."""
+    return store_root() / FOLDER / f"{_name(ov.Core(), model, {}, threads)}.json"
+
+
+def _name(core: ov.Core, model: Model, properties: Mapping[str, object], changes: object) -> str:
     files = [hash_file(path) for path in (model.program, model.params) if path is not None]
-    processor = [core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
-    facts = json.dumps([ov.get_version(), REVISION, files, list(map(str, processor)), sorted(properties.items())], default=str)
-    return hashlib.sha256(facts.encode()).hexdigest()
+    processor = [str(core.get_property("CPU", name)) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
+    facts = [ov.get_version(), REVISION, files, processor, sorted(properties.items()), changes]
+    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()
 
 
 def _import(

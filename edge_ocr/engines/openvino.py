@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,10 @@ from edge_ocr.core.engines.base import Engine
 from edge_ocr.core.engines.failures import get_reason, refuse_input
 from edge_ocr.devices import Precision
 from edge_ocr.engines.checked import CheckedEngine
-from edge_ocr.engines.compiled import open_compiled
+from edge_ocr.engines.compiled import name_result, open_compiled
+from edge_ocr.engines.fastest import choose_precision
 from edge_ocr.engines.openvino_graph import simplify
+from edge_ocr.engines.openvino_int8 import find_ranges, quantise
 from edge_ocr.engines.silent_openvino import ov
 from edge_ocr.errors import ModelError
 from edge_ocr.models.types import Kind, Model
@@ -24,7 +27,7 @@ from edge_ocr.models.types import Kind, Model
 SHAPE_CACHE_CAPACITY: Mapping[Kind, int] = {"det": 16, "rec": 1024, "cls": 16, "page": 1}
 
 # OpenVINO's names for processors' precisions. If f16 is requested, a processor with only bf16 would compute in bf16.
-_CAPABILITIES: Mapping[Precision, str] = {"bf16": "BF16", "f16": "FP16"}
+_CAPABILITIES: Mapping[Precision, str] = {"bf16": "BF16", "f16": "FP16", "int8": "INT8"}
 
 # The first array makes OpenVINO import NumPy while it holds a lock, so two threads could deadlock. During the import of
 # this module there is only one.
@@ -32,17 +35,40 @@ ov.Tensor(np.zeros(1, dtype=np.float32))
 
 
 def create(model: Model, device_kind: str, device_id: int, threads: int, precision: Precision = "f32") -> Engine:
-    """Load a model; it always runs on the CPU. `precision` applies to recognisers only, if the CPU supports it.
+    """Load a model; it always runs on the CPU.
+
+    Other precisions than f32 apply to detectors and recognisers. A precision that the processor or the network does not
+    have is f32 (int8: bf16, if the processor has that); `auto` is the fastest, see `edge_ocr.engines.fastest`.
 
     Raises ModelError if OpenVINO cannot read it.
     """
-    exact = OpenVinoEngine(model, threads)
-    if precision == "f32" or model.kind != "rec":
-        return exact
-    if _CAPABILITIES[precision] not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if precision != "f32":
+        names = _list_precisions(model)
+        if precision == "auto":
+            engines = {name: partial(OpenVinoEngine, model, threads, name) for name in names}
+            precision = choose_precision(model.kind, engines, name_result(model, threads))
+        elif precision == "int8" and "int8" not in names:
+            precision = "bf16"
         # It would compute in f32, and uncertain lines twice.
-        return exact
-    return CheckedEngine(OpenVinoEngine(model, threads, precision), exact)
+        precision = precision if precision in names else "f32"
+    engine = OpenVinoEngine(model, threads, precision)
+    if precision == "f32" or model.kind != "rec":
+        return engine
+    return CheckedEngine(engine, OpenVinoEngine(model, threads))
+
+
+def _list_precisions(model: Model) -> list[Precision]:
+    """Return the precisions in which a network can compute on this processor."""
+    if model.kind not in ("det", "rec"):
+        return ["f32"]
+    capabilities = _list_capabilities()
+    found = [name for name, capability in _CAPABILITIES.items() if capability in capabilities]
+    return ["f32", *(name for name in found if name != "int8" or find_ranges(model) is not None)]
+
+
+def _list_capabilities() -> list[str]:
+    found: list[str] = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return found
 
 
 class OpenVinoEngine:
@@ -52,9 +78,10 @@ class OpenVinoEngine:
 
     def __init__(self, model: Model, threads: int, precision: Precision = "f32") -> None:
         core = ov.Core()
+        ranges = find_ranges(model) if precision == "int8" else None
         properties = {
             # The plugin's default is bf16 on processors that support it, which changes the prob map by up to 0.39.
-            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_PRECISION_HINT": precision if precision != "int8" else _name_rest(),
             # By default it rounds the inputs of products whose weights are stored as integers to 8 bits, which changes
             # the probabilities of PP-OCRv4 mobile by up to 0.012.
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
@@ -68,10 +95,12 @@ class OpenVinoEngine:
         def compile_model() -> ov.CompiledModel:
             network = core.read_model(model.program)
             simplify(network)
+            if ranges is not None:
+                quantise(network, ranges)
             return core.compile_model(network, "CPU", properties)
 
         def build() -> tuple[ov.CompiledModel, NDArray[np.uint8] | None]:
-            return open_compiled(core, model, properties, compile_model)
+            return open_compiled(core, model, properties, compile_model, ranges)
 
         try:
             # In a temporary thread: OpenVINO 2026 gives the thread that builds a network a signal stack and frees it
@@ -102,6 +131,11 @@ class OpenVinoEngine:
             _trim_heap()
         output: NDArray[np.float32] = self._request.get_output_tensor(0).data
         return output
+
+
+def _name_rest() -> str:
+    """Return the precision of the layers that do not compute in int8."""
+    return "bf16" if _CAPABILITIES["bf16"] in _list_capabilities() else "f32"
 
 
 def _trim_heap() -> None:

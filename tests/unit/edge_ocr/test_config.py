@@ -213,7 +213,7 @@ def test_unknown_names_are_refused_with_the_nearest(write, text, message, hint):
         ("Recognition.image_shape", "[3, 7, 320]", "a list [3, height, width]"),
         ("Recognition.character_dict_path", "5", "a non-empty text, or null"),
         ("Runtime.engine", "tensorrt", "one of auto, openvino, paddle, onnxruntime"),
-        ("Runtime.precision", "int8", "one of f32, bf16, f16"),
+        ("Runtime.precision", "int4", "one of f32, bf16, f16, int8, auto"),
         ("Runtime.threads", "0", "a whole number from 1 to 1024, or null"),
         ("Input.max_file_mb", "0", "a whole number from 1 to 16384"),
         ("Input.download_timeout_s", "0", "a number above 0 to 3600"),

@@ -1,0 +1,99 @@
+"""Measure the ranges of a recogniser's layers that compute in int8 on hosts, and write them to the package's table.
+
+    python -m benchmarks.int8 PP-OCRv4_mobile_rec [--inputs NAME,...] --images DIR [--images DIR2 ...]
+
+Without `--inputs`, it lists the layers: the tensor that each reads, the shape of its weights and its range. With it,
+these layers are entered in the table. Ranges are those of the lines that the pipeline finds in the pictures: the
+outermost 0.01 % of each line's values are clipped. Pictures should be others than those that accuracy is measured on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_ocr import create_pipeline
+from edge_ocr.core.imaging import prepare_lines, resize_line
+from edge_ocr.core.pictures import list_pictures
+from edge_ocr.core.recognition import plan_width
+from edge_ocr.engines.openvino_graph import simplify
+from edge_ocr.engines.openvino_int8 import TABLE, list_inputs
+from edge_ocr.engines.silent_openvino import ov
+from edge_ocr.models.resolve import resolve_model
+from edge_ocr.models.store import hash_file
+
+CLIPPED_PERCENT = 0.01
+DIGITS = 5
+# Wider lines are cut.
+_MAX_WIDTH = 1600
+
+
+def collect_lines(name: str, pictures: Iterable[Path]) -> list[NDArray[np.float32]]:
+    """Return the lines of the pictures as inputs of the recogniser, each 1 × 3 × 48 × W."""
+    reader = create_pipeline(overrides={"Pipeline.text_rec_model": name})
+    lines: list[NDArray[np.float32]] = []
+
+    def keep(crops: list[Any], *, locate: bool = False) -> Any:
+        settings = recogniser.settings
+        for crop in crops:
+            line = resize_line(crop, settings.image_height, _MAX_WIDTH)
+            lines.append(prepare_lines([line], plan_width(line.shape[1], settings.min_width)))
+        return recognise(crops, locate=locate)
+
+    recogniser = reader._readers[0].recognizer
+    recognise = recogniser.recognize
+    recogniser.recognize = keep  # type: ignore[method-assign]
+    for picture in pictures:
+        list(reader.predict(picture))
+    return lines
+
+
+def measure_ranges(model: ov.Model, lines: Iterable[NDArray[np.float32]]) -> dict[str, tuple[float, float]]:
+    """Return the range of each tensor that a product reads."""
+    inputs = list_inputs(model)
+    results = [ov.opset13.result(nodes[0].input_value(0)) for nodes in inputs.values()]
+    request = ov.compile_model(
+        ov.Model(results, model.get_parameters(), "inputs"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    ).create_infer_request()
+    ends = []
+    for line in lines:
+        request.infer([line])
+        values = [request.get_output_tensor(i).data for i in range(len(results))]
+        ends.append([np.percentile(value, [CLIPPED_PERCENT, 100 - CLIPPED_PERCENT]) for value in values])
+    stacked = np.array(ends)
+    lows, highs = stacked[:, :, 0].min(axis=0), stacked[:, :, 1].max(axis=0)
+    return {name: (float(low), float(high)) for name, low, high in zip(inputs, lows, highs, strict=True)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", metavar="NAME", help="a recogniser of the registry")
+    parser.add_argument("--images", type=Path, action="append", required=True, metavar="DIR", help="may be repeated")
+    parser.add_argument("--inputs", default="", metavar="NAME,...", help="tensors whose readers compute in int8")
+    options = parser.parse_args()
+    program = resolve_model(options.model, "rec").program
+    model = ov.Core().read_model(program)
+    simplify(model)
+    ranges = measure_ranges(model, collect_lines(options.model, (p for d in options.images for p in list_pictures(d))))
+    for name, nodes in list_inputs(model).items():
+        shapes = ", ".join(str(list(node.input_value(1).get_shape())) for node in nodes)
+        print(f"{name:32} {ranges[name][0]:9.3f} {ranges[name][1]:9.3f}  {shapes}")
+    names = [name for name in options.inputs.split(",") if name]
+    unknown = sorted(set(names) - set(ranges))
+    if unknown:
+        raise SystemExit(f"no such tensor: {', '.join(unknown)}")
+    if names:
+        table = json.loads(TABLE.read_text(encoding="utf-8"))
+        chosen = {name: [round(end, DIGITS) for end in ranges[name]] for name in names}
+        table[hash_file(program)] = {"name": options.model, "inputs": chosen}
+        TABLE.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
