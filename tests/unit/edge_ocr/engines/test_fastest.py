@@ -45,13 +45,13 @@ def choose(monkeypatch, tmp_path):
     ("kind", "spent", "expected"),
     [
         ("rec", {"f32": 10, "bf16": 6, "int8": 5}, "int8"),
-        ("rec", {"f32": 10, "bf16": 6, "int8": 7}, "bf16"),
+        ("rec", {"f32": 10, "bf16": 6, "int8": 6.1}, "bf16"),
         ("rec", {"f32": 10, "bf16": 12}, "f32"),
         # Too little to gain.
         ("det", {"f32": 10, "bf16": 8.6}, "f32"),
         ("det", {"f32": 10, "bf16": 8.4}, "bf16"),
         # Uncertain lines are read twice.
-        ("rec", {"f32": 10, "bf16": 8.4}, "f32"),
+        ("rec", {"f32": 10, "bf16": 6.6}, "f32"),
     ],
 )
 def test_the_fastest_that_is_worth_it(choose, kind, spent, expected):
