@@ -14,7 +14,7 @@ Variants follow a system's name, each after a colon, in any order: `edge-ocr:tin
 - `tiny`, `v5`, `v6`: the networks of the pipelines OCR-tiny, OCR-v5 and OCR-v6, from the same files, except that
   faster-paddle has its own copies. Without: PP-OCRv4 mobile, but PP-OCRv6 small for `rapidocr3`. `rapidocrlite:lite`
   has networks of its own.
-- an engine, such as `paddle`; a precision, such as `bf16`; `pad192`, less padding: of edge-ocr only.
+- an engine, such as `paddle`; a precision, such as `bf16`; `pad320`, PP-OCR's padding: of edge-ocr only.
 - a number: limit of the detection input's longest side, of edge-ocr, `rapidocr` and `rapidocr3`.
 """
 
@@ -57,7 +57,7 @@ VARIANTS = {
     "models": (*PIPELINES, "lite"),
     "engine": tuple(ENGINES),
     "precision": ("f32", "bf16", "f16", "int8", "auto"),
-    "padding": ("pad192",),
+    "padding": ("pad320",),
 }
 """Variants by kind. A system has at most one of each kind, and one number, of the kind `side`."""
 SYSTEMS = {
@@ -268,7 +268,7 @@ def parse_system(text: str) -> System:
     if "precision" in found:
         overrides["Runtime.precision"] = found["precision"]
     if "padding" in found:
-        overrides["Recognition.image_shape"] = [3, 48, 192]
+        overrides["Recognition.image_shape"] = [3, 48, 320]
     if system.side is not None:
         overrides |= {"Detection.limit_side_len": system.side, "Detection.limit_type": "max"}
     load_config(system.pipeline, overrides, dict.fromkeys(overrides, text))

@@ -86,7 +86,7 @@ def create_engine(
     """
     module, _, attribute = ENGINES[name].home.partition(":")
     create: Callable[..., Engine] = getattr(import_module(module), attribute)
-    if precision == "f32":
+    if precision == "f32" or (precision == "auto" and name != "openvino"):
         return create(model, device_kind, device_id, threads)
     if name != "openvino":
         raise UsageError(

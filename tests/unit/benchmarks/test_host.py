@@ -145,7 +145,7 @@ def test_an_unknown_system_is_refused():
                 "Detection.limit_type": "max",
             },
         ),
-        ("edge-ocr:pad192", None, {"Recognition.image_shape": [3, 48, 192]}),
+        ("edge-ocr:pad320", None, {"Recognition.image_shape": [3, 48, 320]}),
         ("rapidocrlite:lite", "lite", {}),
         ("faster-paddle:v6", "v6", {}),
     ],

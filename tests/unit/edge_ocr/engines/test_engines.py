@@ -272,3 +272,13 @@ def test_products_of_integer_weights_are_exact(tmp_path):
     for name in ("onnxruntime", "openvino"):
         model = replace(make_model("onnx", path), kind="rec")
         np.testing.assert_allclose(create_engine(name, model, "cpu", 0, 1).run(x), wanted, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "f16", "int8"])
+def test_other_engines_compute_in_f32_only(default_models, precision):
+    with pytest.raises(UsageError, match=f"paddle computes in f32 only, not in {precision}"):
+        create_engine("paddle", default_models["PP-OCRv4_mobile_det"], "cpu", 0, 1, precision)
+
+
+def test_the_fastest_of_one_precision_is_f32(default_models):
+    assert create_engine("paddle", default_models["PP-OCRv4_mobile_det"], "cpu", 0, 1, "auto").name == "paddle"
