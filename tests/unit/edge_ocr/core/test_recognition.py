@@ -10,6 +10,7 @@ from edge_ocr.core.charset import Charset
 from edge_ocr.core.orientation import BATCH_SIZE, OrientationClassifier, turn
 from edge_ocr.core.pipeline import TextReader
 from edge_ocr.core.recognition import (
+    LEAST_WANTED,
     MAX_WIDTH,
     Part,
     TextRecognizer,
@@ -82,8 +83,26 @@ def test_readings_come_in_the_order_of_the_crops():
 
 def test_batches_hold_one_width_and_no_more_lines_than_asked_for():
     recognizer = make_recognizer(batch_size=2)
-    recognizer.recognize([make_crop("a", width) for width in (100, 600, 200, 610, 300)])
+    crops = [make_crop("a", width) for width in (100, 600, 200, 610, 300)]
+    for _ in range(LEAST_WANTED):
+        recognizer.recognize(crops)
+    recognizer.engine.shapes.clear()
+    recognizer.recognize(crops)
     assert sorted(recognizer.engine.shapes) == [(1, 3, 48, 320), (2, 3, 48, 320), (2, 3, 48, 640)]
+
+
+def test_lines_are_read_one_by_one_until_their_batch_is_worth_its_shape():
+    recognizer = make_recognizer(batch_size=8)
+    counts = []
+    for _ in range(LEAST_WANTED + 2):
+        recognizer.engine.shapes.clear()
+        recognizer.recognize([make_crop(letter, 100) for letter in "abcd"])
+        counts.append(sorted(shape[0] for shape in recognizer.engine.shapes))
+    assert counts == [[1, 1, 1, 1]] * LEAST_WANTED + [[4], [4]]
+    # Another width, or another number of lines, is another shape.
+    recognizer.engine.shapes.clear()
+    recognizer.recognize([make_crop("a", 600), make_crop("b", 600), *(make_crop("c", 100) for _ in range(2))])
+    assert {shape[0] for shape in recognizer.engine.shapes} == {1}
 
 
 def test_batches_have_few_sizes_and_a_bounded_area():
@@ -99,8 +118,11 @@ def test_fewer_results_than_lines_are_refused():
     recognizer = make_recognizer()
     run = recognizer.engine.run
     recognizer.engine.run = lambda array: run(array)[:1]
+    crops = [make_crop("a", 100), make_crop("b", 100)]
+    for _ in range(LEAST_WANTED):
+        recognizer.recognize(crops)
     with pytest.raises(ModelError, match="1 results for 2 lines"):
-        recognizer.recognize([make_crop("a", 100), make_crop("b", 100)])
+        recognizer.recognize(crops)
 
 
 def test_no_crops_run_nothing():
