@@ -23,10 +23,9 @@ from edge_ocr.core.imaging import prepare_lines, resize_line
 from edge_ocr.core.pictures import list_pictures
 from edge_ocr.core.recognition import plan_width
 from edge_ocr.engines.openvino_graph import simplify
-from edge_ocr.engines.openvino_int8 import TABLE, list_inputs
+from edge_ocr.engines.openvino_int8 import TABLE, list_inputs, name_network
 from edge_ocr.engines.silent_openvino import ov
 from edge_ocr.models.resolve import resolve_model
-from edge_ocr.models.store import hash_file
 
 CLIPPED_PERCENT = 0.01
 DIGITS = 5
@@ -77,8 +76,8 @@ def main() -> None:
     parser.add_argument("--images", type=Path, action="append", required=True, metavar="DIR", help="may be repeated")
     parser.add_argument("--inputs", default="", metavar="NAME,...", help="tensors whose readers compute in int8")
     options = parser.parse_args()
-    program = resolve_model(options.model, "rec").program
-    model = ov.Core().read_model(program)
+    stored = resolve_model(options.model, "rec")
+    model = ov.Core().read_model(stored.program)
     simplify(model)
     ranges = measure_ranges(model, collect_lines(options.model, (p for d in options.images for p in list_pictures(d))))
     for name, nodes in list_inputs(model).items():
@@ -91,7 +90,7 @@ def main() -> None:
     if names:
         table = json.loads(TABLE.read_text(encoding="utf-8"))
         chosen = {name: [round(end, DIGITS) for end in ranges[name]] for name in names}
-        table[hash_file(program)] = {"name": options.model, "inputs": chosen}
+        table[name_network(stored)] = {"name": options.model, "inputs": chosen}
         TABLE.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 

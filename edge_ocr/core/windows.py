@@ -105,15 +105,18 @@ def map_windows(engine: Engine, image: BgrImage, scale: float, settings: Detecti
     uint8 in steps of 1/255, so that the map of a large picture takes a third of the picture's memory.
     """
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    return _map_spans(engine, image, plan_spans(height), plan_spans(width), settings)
+    return _map_spans(engine, image, plan_spans(height), plan_spans(width), settings, BLANK_RANGE)
 
 
 def map_large(
     engine: Engine, image: BgrImage, height: int, width: int, settings: DetectionSettings
 ) -> NDArray[np.uint8]:
-    """Return the prob map (`height` × `width`) of `image` resized to that, as `map_windows` does, in larger windows."""
+    """Return the prob map (`height` × `width`) of `image` resized to that, as `map_windows` does, in larger windows.
+
+    As nothing else may look at them, windows with faint text are not blank.
+    """
     vertical, horizontal = (plan_spans(side, LARGE_WINDOW_SIDE, LARGE_WINDOW_OVERLAP) for side in (height, width))
-    return _map_spans(engine, image, vertical, horizontal, settings)
+    return _map_spans(engine, image, vertical, horizontal, settings, 1)
 
 
 def _map_spans(
@@ -122,8 +125,12 @@ def _map_spans(
     vertical: tuple[int, list[Span]],
     horizontal: tuple[int, list[Span]],
     settings: DetectionSettings,
+    blank_range: int,
 ) -> NDArray[np.uint8]:
-    """Return the prob map of `image` resized to the lengths that were given to `plan_spans`."""
+    """Return the prob map of `image` resized to the lengths that were given to `plan_spans`.
+
+    It is 0 where all values of a window differ by less than `blank_range`.
+    """
     (rows, downs), (columns, acrosses) = vertical, horizontal
     height, width = downs[-1].end, acrosses[-1].end
     if (height, width) != image.shape[:2]:
@@ -132,7 +139,7 @@ def _map_spans(
     for down in downs:
         for across in acrosses:
             window = image[down.start : down.start + rows, across.start : across.start + columns]
-            if int(window.max()) - int(window.min()) < BLANK_RANGE:
+            if int(window.max()) - int(window.min()) < blank_range:
                 continue
             missing = rows - window.shape[0], columns - window.shape[1]
             if any(missing):

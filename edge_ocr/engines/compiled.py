@@ -22,7 +22,9 @@ FOLDER = "compiled"
 """Folder in the store; may be deleted at any time."""
 
 MAX_FILES = 16
-"""The default models take two, 16 MB together; the least recently used are deleted."""
+"""How many networks, and results of measurements. The default models take two networks, 16 MB together, and up to five
+with the precision `auto`; the least recently used are deleted.
+"""
 
 _DIGEST_BYTES = 32
 
@@ -69,9 +71,9 @@ def _has_weights_elsewhere(model: Model) -> bool:
         return True
 
 
-def name_result(model: Model, threads: int) -> Path:
-    """Return the file that remembers which precision is fastest: for this model, processor and number of threads."""
-    return store_root() / FOLDER / f"{_name(ov.Core(), model, {}, threads)}.json"
+def name_result(model: Model, *facts: object) -> Path:
+    """Return the file that remembers which precision is fastest: for this model and processor, and these facts."""
+    return store_root() / FOLDER / f"{_name(ov.Core(), model, {}, facts)}.json"
 
 
 def _name(core: ov.Core, model: Model, properties: Mapping[str, object], changes: object) -> str:
@@ -104,6 +106,7 @@ def _import(
 
 
 def _prune(folder: Path) -> None:
-    files = sorted(folder.glob("*.blob"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in files[MAX_FILES:]:
-        file.unlink()
+    for suffix in (".blob", ".json"):
+        files = sorted(folder.glob(f"*{suffix}"), key=lambda file: file.stat().st_mtime, reverse=True)
+        for file in files[MAX_FILES:]:
+            file.unlink()

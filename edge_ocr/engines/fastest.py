@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from edge_ocr.core.engines.base import Engine
 from edge_ocr.core.files import write_file
 from edge_ocr.devices import Precision
-from edge_ocr.errors import UsageError
+from edge_ocr.errors import ModelError, UsageError
 from edge_ocr.models.types import Kind
+
+REVISION = 1
+"""Number of this way to choose; results of another are not used."""
 
 LEAST_GAIN = 0.15
 """A lower precision must save this share of the time of f32."""
@@ -33,8 +36,11 @@ _SHAPES: Mapping[Kind, tuple[int, int, int, int]] = {"det": (1, 3, 640, 640), "r
 def choose_precision(kind: Kind, engines: Mapping[Precision, Callable[[], Engine]], file: Path) -> Precision:
     """Return the precision of the fastest engine; f32 unless another saves at least `LEAST_GAIN`.
 
-    `engines`: how to build the engine of each precision, f32 among them. `file` holds the result for the next start; it
-    is written if it is missing or does not fit. A read-only store is not an error.
+    `engines`: how to build the engine of each precision, f32 among them; others that cannot be built are left out.
+    `file` holds the result for the next start; it is written if it is missing or does not fit. A read-only store is not
+    an error.
+
+    Raises ModelError if the engine of f32 cannot be built.
     """
     if kind not in _SHAPES or len(engines) == 1:
         return "f32"
@@ -43,7 +49,14 @@ def choose_precision(kind: Kind, engines: Mapping[Precision, Callable[[], Engine
         for name in engines:
             if name == known:
                 return name
-    spent = _measure({name: build() for name, build in engines.items()}, _SHAPES[kind])
+    built: dict[Precision, Engine] = {}
+    for name, build in engines.items():
+        try:
+            built[name] = build()
+        except ModelError:
+            if name == "f32":
+                raise
+    spent = _measure(built, _SHAPES[kind])
     exact = spent["f32"]
     cost = {name: ms if name == "f32" or kind != "rec" else ms + _REPEATED * exact for name, ms in spent.items()}
     chosen = min(cost, key=lambda name: cost[name])

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from edge_ocr.core.engines.base import Engine
 from edge_ocr.core.engines.failures import get_reason, refuse_input
 from edge_ocr.devices import Precision
+from edge_ocr.engines import fastest
 from edge_ocr.engines.checked import CheckedEngine
 from edge_ocr.engines.compiled import name_result, open_compiled
-from edge_ocr.engines.fastest import choose_precision
 from edge_ocr.engines.openvino_graph import simplify
-from edge_ocr.engines.openvino_int8 import find_ranges, quantise
+from edge_ocr.engines.openvino_int8 import REVISION, find_ranges, quantise
 from edge_ocr.engines.silent_openvino import ov
 from edge_ocr.errors import ModelError
 from edge_ocr.models.types import Kind, Model
@@ -50,7 +50,8 @@ def create(model: Model, device_kind: str, device_id: int, threads: int, precisi
         names = _list_precisions(model)
         if precision == "auto":
             engines = {name: partial(OpenVinoEngine, model, threads, name) for name in names}
-            precision = choose_precision(model.kind, engines, name_result(model, threads))
+            file = name_result(model, threads, names, find_ranges(model), fastest.REVISION)
+            precision = fastest.choose_precision(model.kind, engines, file)
         elif precision == "int8" and "int8" not in names:
             precision = "bf16"
         # It would compute in f32, and uncertain lines twice.
@@ -104,7 +105,7 @@ class OpenVinoEngine:
             return core.compile_model(network, "CPU", properties)
 
         def build() -> tuple[ov.CompiledModel, NDArray[np.uint8] | None]:
-            return open_compiled(core, model, properties, compile_model, ranges)
+            return open_compiled(core, model, properties, compile_model, ranges and [REVISION, ranges])
 
         try:
             # In a temporary thread: OpenVINO 2026 gives the thread that builds a network a signal stack and frees it

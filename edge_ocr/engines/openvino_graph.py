@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -85,10 +84,16 @@ def _fold_gates(model: ov.Model) -> None:
                 continue
             gates = [value for value in product.input_values() if value != other]
             # The gate has one value per channel; adding to it is cheap.
-            if len(gates) == 1 and gates[0].get_partial_shape()[2:] == ov.PartialShape([1, 1]):
+            if len(gates) == 1 and _is_gate(gates[0]):
                 one = ov.opset13.constant(np.ones((1, 1, 1, 1), dtype=np.float32))
                 _replace(node, ov.opset13.multiply(other, ov.opset13.add(gates[0], one)))
                 break
+
+
+def _is_gate(value: ov.Output) -> bool:
+    shape = value.get_partial_shape()
+    has_rank = shape.rank.is_static and len(shape) == 4
+    return has_rank and shape[2:] == ov.PartialShape([1, 1]) and value.get_element_type() == ov.Type.f32
 
 
 def _split_concats(model: ov.Model) -> None:
@@ -144,7 +149,8 @@ def _find_upscaling(node: ov.Node) -> _Upscaling | None:
     )
     if weights is None or weights.shape[2:] != (_BLOCK, _BLOCK) or not is_plain:
         return None
-    if math.prod(bias.shape) != weights.shape[1]:
+    count = weights.shape[1]
+    if bias.size != count or (count > 1 and bias.shape[-3:] != (count, 1, 1)):
         return None
     return _Upscaling(upscaling.input_value(0), weights, bias.reshape(-1))
 

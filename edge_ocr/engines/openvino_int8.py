@@ -12,8 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_ocr.engines.silent_openvino import ov
+from edge_ocr.errors import ModelError
 from edge_ocr.models.store import hash_file
 from edge_ocr.models.types import Model
+
+REVISION = 1
+"""Number of this way to round; networks that were compiled with another are not reused."""
 
 Ranges = Mapping[str, tuple[float, float]]
 """Least and greatest value that int8 can hold, by name of the tensor; other values are clipped."""
@@ -38,8 +42,13 @@ def find_ranges(model: Model) -> Ranges | None:
     """Return the ranges of a network that is known to read well in int8; None for others, whatever they are called."""
     if model.kind != "rec":
         return None
-    known = _read_table().get(hash_file(model.program))
+    known = _read_table().get(name_network(model))
     return None if known is None else {name: (low, high) for name, (low, high) in known["inputs"].items()}
+
+
+def name_network(model: Model) -> str:
+    """Return the key of a network in the table: the hashes of its files."""
+    return "-".join(hash_file(path) for path in (model.program, model.params) if path is not None)
 
 
 def list_inputs(model: ov.Model) -> dict[str, list[ov.Node]]:
@@ -56,9 +65,15 @@ def list_inputs(model: ov.Model) -> dict[str, list[ov.Node]]:
 def quantise(model: ov.Model, ranges: Ranges) -> None:
     """Round the inputs and weights of the products that read the tensors of `ranges`, so that they compute in int8.
 
-    Raises KeyError if the network has no such tensor.
+    Raises ModelError if no product reads such a tensor.
     """
     products = list_inputs(model)
+    missing = sorted(set(ranges) - set(products))
+    if missing:
+        raise ModelError(
+            f"int8 is not possible with OpenVINO {ov.get_version()}: no layer reads {', '.join(missing)}",
+            "set Runtime.precision to f32 or auto",
+        )
     for name, (low, high) in ranges.items():
         for node in products[name]:
             source, weights = node.input_value(0), node.input_value(1).get_node().data

@@ -63,9 +63,9 @@ _V6_DET_SETTINGS: Mapping[str, object] = MappingProxyType(
 )
 _V6_TINY_DET_SETTINGS: Mapping[str, object] = MappingProxyType({**_V6_DET_SETTINGS, "Detection.box_thresh": 0.4})
 # Lines are padded to 192 px instead of the 320 of PP-OCRv4_mobile_rec.yml: a fifth less work, as many lines read right
-# ("Padding of lines", there).
+# (benchmarks/README.md, "Padding of lines").
 _V4_REC_SETTINGS: Mapping[str, object] = MappingProxyType({"Recognition.image_shape": [3, 48, 192]})
-# RecResizeImg in configs/rec/PP-OCRv5/PP-OCRv5_mobile_rec.yml and configs/rec/PP-OCRv6/PP-OCRv6_*_rec.yml.
+# RecResizeImg in configs/rec/PP-OCRv5/PP-OCRv5_mobile_rec.yml and configs/rec/PP-OCRv6/PP-OCRv6_medium_rec.yml.
 _REC_SETTINGS: Mapping[str, object] = MappingProxyType({"Recognition.image_shape": [3, 48, 320]})
 # PP-OCRv6 gives the blank too much of narrow spaces. Of 279 spaces on rendered receipts, small loses 13 and tiny 28;
 # with this weight 0 and 3, without any extra space (benchmarks/README.md). Lines are padded to 64 px instead of the 320

@@ -39,8 +39,9 @@ from edge_ocr.models.types import (
 
 logger = logging.getLogger("edge_ocr")
 
-# Settings of which the registry knows better than a model's inference.yml.
-_SIZES = ("Detection.limit_", "Recognition.image_shape")
+# Prefixes of the settings that come from the registry even if a model has an inference.yml. Its sizes are those of the
+# training's evaluation: PaddleOCR itself does not use that of detection, and that of recognition pads most lines.
+_FROM_REGISTRY = ("Detection.limit_", "Recognition.image_shape")
 
 _Pull = Callable[[ModelSpec, Path, Progress | None, bool], None]
 """Puts a model of the registry into the store, by way of a new folder: row, folder, progress, force."""
@@ -133,6 +134,9 @@ def apply_model(config: PipelineConfig, model: Model) -> PipelineConfig:
 
     Raises ConfigError for constants out of range, ModelError if the user set a height that the model does not have.
     """
+    known = {} if model.spec is None else model.spec.settings
+    sizes = {key: value for key, value in known.items() if key.startswith(_FROM_REGISTRY)}
+    config = config.with_model_settings(sizes, f"registry of {model.name}")
     config = config.with_model_settings(model.settings, f"{model.settings_source} of {model.name}")
     if any(map(has_right_to_left, model.dictionary or ())):
         config = config.with_model_settings({"Recognition.direction": "rtl"}, f"dictionary of {model.name}")
@@ -203,10 +207,7 @@ def _open_stored(
         folder, spec.kind, name=spec.name, source=source, find_default=find_default, dictionary=dictionary
     )
     if model.settings:
-        # An official inference.yml has the sizes of the training's evaluation. PaddleOCR itself does not use that of
-        # detection; that of recognition pads most lines.
-        sizes = {key: value for key, value in spec.settings.items() if key.startswith(_SIZES)}
-        return replace(model, spec=spec, settings=MappingProxyType({**spec.settings, **model.settings, **sizes}))
+        return replace(model, spec=spec, settings=MappingProxyType({**spec.settings, **model.settings}))
     return replace(model, spec=spec, settings=spec.settings, settings_source="registry")
 
 

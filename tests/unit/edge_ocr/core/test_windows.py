@@ -123,6 +123,16 @@ def test_inputs_up_to_the_limit_are_computed_whole():
     assert engine.shapes[1:] == [(1, 3, 832, side)]
 
 
+def test_faint_text_in_a_large_input_is_not_blank():
+    side = math.isqrt(MAX_WHOLE_PIXELS) + 32
+    page = make_page(side, side, (100, 100, 300, 40))
+    page = np.where(page == 255, 255, 249).astype(np.uint8)
+    engine = InkEngine()
+    TextDetector(engine, replace(SETTINGS, windows=False, limit_type="max", limit_side_len=4000)).detect(page)
+    assert len(engine.shapes) == 1
+    assert map_windows(engine, page, 1.0, SETTINGS).any() is np.False_
+
+
 def test_blank_windows_are_not_run():
     engine = InkEngine()
     page = make_page(300, 5000, (100, 50, 300, 20))

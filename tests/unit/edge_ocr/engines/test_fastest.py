@@ -9,6 +9,7 @@ import pytest
 
 from edge_ocr.engines import fastest
 from edge_ocr.engines.fastest import choose_precision
+from edge_ocr.errors import ModelError
 
 
 class Counting:
@@ -81,6 +82,18 @@ def test_a_damaged_result_is_measured_again(choose, tmp_path, content):
 def test_a_store_that_cannot_be_written_is_no_error(choose, tmp_path):
     (tmp_path / "file").write_text("")
     assert choose(file=tmp_path / "file" / "result.json", f32=10, bf16=5) == ("bf16", True)
+
+
+def test_an_engine_that_cannot_be_built_is_left_out(monkeypatch, tmp_path):
+    def fail():
+        raise ModelError("broken")
+
+    monkeypatch.setattr(fastest, "_measure", lambda engines, shape: dict.fromkeys(engines, 10.0))
+    file = tmp_path / "result.json"
+    assert choose_precision("rec", {"f32": Counting, "int8": fail}, file) == "f32"
+    file.unlink()
+    with pytest.raises(ModelError, match="broken"):
+        choose_precision("rec", {"f32": fail, "int8": Counting}, file)
 
 
 def test_engines_run_in_turn_on_the_same_input():

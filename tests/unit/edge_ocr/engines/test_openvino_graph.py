@@ -92,6 +92,18 @@ def test_other_heads_stay(second):
     assert ops["ConvolutionBackpropData"] == 2
 
 
+@pytest.mark.parametrize("shape", [(8,), (1, 1, 1, 8)])
+def test_a_bias_along_the_width_stays(shape):
+    # As wide as there are channels.
+    source = take(3)
+    weights = op.constant(draw(5, 8, 2, 2))
+    inner = op.add(
+        op.convolution_backprop_data(convolve(source, 5, 3), weights, [2, 2]), op.constant(10 * draw(*shape))
+    )
+    ops = compare(build(source, op.sigmoid(scale_up(op.relu(inner), 8, 1))), draw(1, 3, 6, 4))
+    assert ops["ConvolutionBackpropData"] == 2
+
+
 def test_a_gate_and_its_sum_are_one_product():
     source = take(3)
     features = convolve(source, 8, 3)
@@ -110,6 +122,18 @@ def test_products_that_are_no_gates_stay():
     compare(model, draw(1, 3, 9, 10))
     (total,) = (node for node in model.get_ops() if node.get_type_name() == "Add")
     assert {value.get_node().get_type_name() for value in total.input_values()} == {"Convolution", "Multiply"}
+
+
+def test_a_gate_in_half_precision_stays():
+    source = take(3)
+    features = op.convert(convolve(source, 8, 3), "f16")
+    gate = op.sigmoid(op.reduce_mean(features, op.constant([2, 3]), keep_dims=True))
+    total = op.convert(op.add(features, op.multiply(gate, features)), "f32")
+    model = build(source, total)
+    array = draw(1, 3, 9, 10)
+    before = run(model.clone(), array)
+    simplify(model)
+    np.testing.assert_allclose(run(model, array), before, atol=1e-2)
 
 
 def test_a_gate_that_is_read_twice_stays():
