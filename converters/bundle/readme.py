@@ -56,7 +56,8 @@ Detection: add a border to small pictures and strips (`constants.border`). Scale
    of text at each pixel. Binarise it at `thresh`, find outlines, fit rotated rectangles, drop those whose mean
    probability is below `box_thresh`, grow the others by area x `unclip_ratio` / perimeter, and scale them back. If the
    text found is too small and `Detection.windows` is true, repeat this at a larger scale in overlapping windows that
-   form one map (`constants.windows`), and keep what only the first pass found.
+   form one map (`constants.windows`), and keep what only the first pass found. An input of more than `whole_pixels` is
+   computed in windows in any case.
 """
 _CROPS = """\
 Cut each rectangle out with a perspective transform. Turn the crop by 90 degrees if it is at least 1.5 times taller

@@ -27,6 +27,9 @@ def list_constants() -> dict[str, Any]:
         "windows": {
             "side": windows.WINDOW_SIDE,
             "overlap": windows.WINDOW_OVERLAP,
+            "whole_pixels": windows.MAX_WHOLE_PIXELS,
+            "large_side": windows.LARGE_WINDOW_SIDE,
+            "large_overlap": windows.LARGE_WINDOW_OVERLAP,
             "blank_range": windows.BLANK_RANGE,
             "small_box": windows.SMALL_BOX_PX,
             "legible_box": windows.LEGIBLE_BOX_PX,

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from golden_cases import LABEL, SIGN, TURNED, WIDE, View
+from golden_windows import expect_large_maps, expect_large_spans
 from golden_words import describe_words, expect_joined_spans, expect_spans, expect_words
 
 from edge_ocr.config import load_config
@@ -121,6 +122,8 @@ def expect(recorded: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dic
         ],
         "borders": list(_expect_borders(made)),
         "spans": list(_expect_spans()),
+        "large_spans": list(expect_large_spans()),
+        "large_maps": list(expect_large_maps(made)),
         "fine_prints": list(_expect_fine_prints()),
         "merges": list(_expect_merges()),
         "cuts": list(_expect_cuts()),

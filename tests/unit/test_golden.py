@@ -16,13 +16,14 @@ from jsonschema import Draft202012Validator
 
 from converters.bundle.manifest import describe_settings, read_schema
 from edge_ocr.config import load_config
-from edge_ocr.core import geometry
+from edge_ocr.core import geometry, windows
 from edge_ocr.core.constants import list_constants
 
 FOLDER = Path(__file__).parents[1] / "golden"
 
 sys.path.insert(0, str(FOLDER))
 import golden_expected  # noqa: E402
+import golden_windows  # noqa: E402
 import make_golden  # noqa: E402
 
 # Differences that other versions of the libraries may cause: scores and corners, mean of pixels, and of inputs (where
@@ -91,6 +92,8 @@ def test_it_is_small():
         "line_widths",
         "borders",
         "spans",
+        "large_spans",
+        "large_maps",
         "fine_prints",
         "merges",
         "cuts",
@@ -221,6 +224,14 @@ def test_another_constant_is_seen(recorded, expected, monkeypatch, constant, val
     with contextlib.suppress(ValueError):
         found = golden_expected.expect(*recorded)[0]
         assert [key for key in sections if list(_differ(found[key], expected[key]))]
+
+
+@pytest.mark.parametrize(("constant", "value"), [("LARGE_WINDOW_SIDE", 960), ("LARGE_WINDOW_OVERLAP", 256)])
+def test_another_constant_of_large_windows_is_seen(monkeypatch, constant, value):
+    monkeypatch.setattr(windows, constant, value)
+    made: dict[str, np.ndarray] = {}
+    list(golden_windows.expect_large_maps(made))
+    assert any((array != make_golden.read_array(FOLDER, name)).mean() > 0.01 for name, array in made.items())
 
 
 def test_another_map_is_seen(recorded, expected):

@@ -11,15 +11,21 @@ public class TextDetector(private val engine: Engine, private val settings: Sett
     /**
      * Returns the boxes of the text lines in reading order; an empty list if there is no text.
      *
-     * If the settings allow windows and text is too small at their side limit, larger scales are searched too;
-     * [beforeWindow] may then throw to stop.
+     * If the settings allow windows and text is too small at their side limit, larger scales are searched too. Inputs
+     * too large for the network at once are computed in windows, whatever the settings say. [beforeWindow] may throw
+     * to stop.
      *
      * Throws [BundleException] if the network does not return a prob map.
      */
     public fun detect(image: BgrImage, beforeWindow: () -> Unit = {}): List<TextBox> {
         val imageSize = Size(image.height, image.width)
         val wholeSize = planDetectionSize(image.height, image.width, settings.detection)
-        var found = findInWhole(image)
+        var found =
+            if (wholeSize.run { height * width } > settings.windows.wholePixels) {
+                findInLarge(image, wholeSize, beforeWindow)
+            } else {
+                findInWhole(image)
+            }
         if (!settings.detection.windows) return found
         var scale = wholeSize.run { max(height, width) }.toDouble() / max(image.height, image.width)
         // From the coarsest to the finest.
@@ -41,6 +47,11 @@ public class TextDetector(private val engine: Engine, private val settings: Sett
     private fun findInWhole(image: BgrImage): List<TextBox> {
         val input = prepareDetection(image, settings.detection)
         val map = ProbMap.ofProbs(run(input), input.shape.let { (_, _, height, width) -> Size(height, width) })
+        return findBoxes(map, Size(image.height, image.width), settings.detection, settings.geometry)
+    }
+
+    private fun findInLarge(image: BgrImage, size: Size, beforeWindow: () -> Unit): List<TextBox> {
+        val map = mapLarge(image, size, settings, beforeWindow, ::run)
         return findBoxes(map, Size(image.height, image.width), settings.detection, settings.geometry)
     }
 

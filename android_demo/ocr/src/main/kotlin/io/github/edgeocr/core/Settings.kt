@@ -72,6 +72,12 @@ public data class WindowSettings(
     val side: Int,
     /** The overlap of neighbours, in the same pixels. */
     val overlap: Int,
+    /** A first input with more pixels is computed in large windows, whatever the settings say. */
+    val wholePixels: Int,
+    /** Longest side of a large window in pixels of the network's input. */
+    val largeSide: Int,
+    /** The overlap of large windows, in the same pixels. */
+    val largeOverlap: Int,
     /** A window whose values, in 0..255, all differ by less is blank. */
     val blankRange: Int,
     /** Text is too small if the lower quartile of the box heights, in pixels of the network's input, is below this. */
@@ -292,6 +298,9 @@ public data class Settings(
         private fun readWindows(constants: JsonFields) = WindowSettings(
             side = constants.getInt("side"),
             overlap = constants.getInt("overlap"),
+            wholePixels = constants.getInt("whole_pixels"),
+            largeSide = constants.getInt("large_side"),
+            largeOverlap = constants.getInt("large_overlap"),
             blankRange = constants.getInt("blank_range"),
             smallBox = constants.getDouble("small_box"),
             legibleBox = constants.getDouble("legible_box"),

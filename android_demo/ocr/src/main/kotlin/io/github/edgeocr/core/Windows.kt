@@ -45,6 +45,30 @@ internal fun mapWindows(
     run: (Tensor) -> FloatArray,
 ): ProbMap {
     val size = Size(max(1, Math.rint(image.height * scale).toInt()), max(1, Math.rint(image.width * scale).toInt()))
+    return mapSpans(image, size, settings, beforeWindow, run)
+}
+
+/** The windows of large inputs. As nothing else may look at them, windows with faint text are not blank. */
+internal fun planLarge(settings: WindowSettings): WindowSettings =
+    settings.copy(side = settings.largeSide, overlap = settings.largeOverlap, blankRange = 1)
+
+/** Returns the prob map of [image] scaled to [size], as [mapWindows] does, in the windows of large inputs. */
+internal fun mapLarge(
+    image: BgrImage,
+    size: Size,
+    settings: Settings,
+    beforeWindow: () -> Unit,
+    run: (Tensor) -> FloatArray,
+): ProbMap = mapSpans(image, size, settings.copy(windows = planLarge(settings.windows)), beforeWindow, run)
+
+/** Returns the prob map of [image] scaled to [size], made in the windows of [settings]; blank ones are 0. */
+private fun mapSpans(
+    image: BgrImage,
+    size: Size,
+    settings: Settings,
+    beforeWindow: () -> Unit,
+    run: (Tensor) -> FloatArray,
+): ProbMap {
     val reduced = resize(image, size)
     val downs = planSpans(size.height, settings.detection.sideMultiple, settings.windows)
     val acrosses = planSpans(size.width, settings.detection.sideMultiple, settings.windows)

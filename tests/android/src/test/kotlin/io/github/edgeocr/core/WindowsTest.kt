@@ -24,11 +24,105 @@ class WindowsTest {
 
     @Test
     fun `windows are at the host's positions`() {
-        val rows = expected.items("spans")
-        for (row in rows) assertEquals(wantSpans(row), listSpans(row, windows), "$row")
-        for (changed in listOf(windows.copy(side = 928), windows.copy(overlap = 96))) {
-            assertTrue(rows.any { wantSpans(it) != listSpans(it, changed) }, "$changed")
+        for ((name, used) in listOf("spans" to windows, "large_spans" to planLarge(windows))) {
+            val rows = expected.items(name)
+            for (row in rows) assertEquals(wantSpans(row), listSpans(row, used), "$row")
+            for (changed in listOf(used.copy(side = used.side - 32), used.copy(overlap = used.overlap - 32))) {
+                assertTrue(rows.any { wantSpans(it) != listSpans(it, changed) }, "$name: $changed")
+            }
         }
+    }
+
+    /** The map that the host's drawn network gives for a case of large_maps, and the input shapes. */
+    private fun mapLarge(row: JSONObject, changed: WindowSettings): Pair<List<Float>, List<List<Int>>> {
+        val runs = ArrayList<List<Int>>()
+        val size = Size(row.getInt("height"), row.getInt("width"))
+        val map = mapLarge(GoldenFiles.readView(row), size, settings.copy(windows = changed), {}) { input ->
+            runs += input.shape.toList()
+            val (_, _, height, width) = input.shape
+            FloatArray(height * width) { i ->
+                val level = (3 * (i % width) + 5 * (i / width)) % 101
+                (level + (if (input.data[height * width + i] < 0) 150 else 0) + 0.25f) / 255
+            }
+        }
+        assertEquals(size, map.size)
+        val (rows, columns) = size.run { listOf(height, width) }.map { 0 until it step row.getInt("stride") }
+        return rows.flatMap { y -> columns.map { x -> map[y * size.width + x] } } to runs
+    }
+
+    @Test
+    fun `maps of large inputs are the host's`() {
+        for (row in expected.items("large_maps")) {
+            val wanted = GoldenFiles.readMap(row.getString("name")).data.toList()
+            fun countOther(changed: WindowSettings) =
+                mapLarge(row, changed).first.zip(wanted).count { (found, value) -> found != value }
+
+            val (map, runs) = mapLarge(row, windows)
+            assertEquals(wanted.size, map.size)
+            assertEquals(row.getJSONArray("runs").elements().map { (it as JSONArray).elements() }, runs)
+            assertEquals(0, countOther(windows), "$row")
+            for (changed in listOf(windows.copy(largeSide = 960), windows.copy(largeOverlap = 256))) {
+                assertTrue(countOther(changed) > wanted.size / 100, "$changed")
+            }
+        }
+    }
+
+    /** A network that takes dark pixels for text and adds the sizes of its inputs to [sizes]. */
+    private fun openInk(sizes: MutableList<Size>) = Engine { input ->
+        val (_, _, height, width) = input.shape
+        sizes += Size(height, width)
+        val plane = height * width
+        Tensor(intArrayOf(1, 1, height, width), FloatArray(plane) { if (input.data[plane + it] < 1) 1f else 0f })
+    }
+
+    /** A white page with a dark bar of 60 rows and [width] columns every 150 rows. */
+    private fun drawBars(page: Size, width: Int) = BgrImage(
+        page.width,
+        page.height,
+        ByteArray(3 * page.width * page.height) { i ->
+            val (x, y) = i / 3 % page.width to i / 3 / page.width
+            val isBar = x in 40 until 40 + width && (y + 110) % 150 < 60
+            if (isBar) 40 else -1
+        },
+    )
+
+    private fun limit(side: Int, changed: WindowSettings = windows) =
+        settings.copy(detection = settings.detection.copy(limitSideLen = side, windows = false), windows = changed)
+
+    @Test
+    fun `large inputs are computed in windows whatever the settings`() {
+        // Across every seam.
+        val image = drawBars(Size(1600, 2400), 2300)
+        val sizes = ArrayList<Size>()
+        val boxes = TextDetector(openInk(sizes), limit(4000)).detect(image)
+        assertEquals(List(6) { Size(960, 1024) }, sizes)
+        val whole = ArrayList<Size>()
+        val wanted = TextDetector(openInk(whole), limit(4000, windows.copy(wholePixels = 1600 * 2400))).detect(image)
+        assertEquals(listOf(Size(1600, 2400)), whole)
+        assertEquals(11, wanted.size)
+        assertEquals(wanted.map { it.polygon.toList() }, boxes.map { it.polygon.toList() })
+    }
+
+    @Test
+    fun `inputs up to the limit are computed whole`() {
+        val sizes = ArrayList<Size>()
+        val detector = TextDetector(openInk(sizes), limit(4000))
+        detector.detect(drawBars(Size(1280, 1280), 300))
+        // Its other window is blank.
+        detector.detect(drawBars(Size(1280, 1312), 300))
+        assertEquals(listOf(Size(1280, 1280), Size(1280, 832)), sizes)
+    }
+
+    @Test
+    fun `large inputs can be cancelled`() {
+        val sizes = ArrayList<Size>()
+        var asked = 0
+        assertThrows(CancellationException::class.java) {
+            TextDetector(openInk(sizes), limit(4000)).detect(drawBars(Size(1600, 2400), 2300)) {
+                if (++asked == 3) throw CancellationException()
+            }
+        }
+        assertEquals(2, sizes.size)
     }
 
     @Test
@@ -167,6 +261,16 @@ class WindowsTest {
             assertEquals(runs, count)
             assertEquals(Size(40, 1700), map.size)
             assertEquals(listOf(1f, runs - 1f), listOf(map[849], map[850]))
+        }
+        // In large inputs, only windows of one colour are blank.
+        for ((range, runs) in listOf(0 to 1, 1 to 2)) {
+            var count = 0
+            mapLarge(draw(1700, 1000, range), Size(1000, 1700), settings, {}) { input ->
+                count++
+                assertEquals(listOf(1, 3, 1024, 1024), input.shape.toList())
+                FloatArray(1024 * 1024)
+            }
+            assertEquals(runs, count)
         }
     }
 
