@@ -149,6 +149,7 @@ class TextRecognizer:
         self.engine = engine
         self.charset = charset
         self.settings = settings
+        self.least_wanted = LEAST_WANTED
         self._wanted: Counter[tuple[int, int]] = Counter()
         """How often a batch of so many lines of one width was wanted."""
 
@@ -189,7 +190,7 @@ class TextRecognizer:
         for batch in batches:
             shape = len(batch), widths[batch[0]]
             self._wanted[shape] += 1
-            if self._wanted[shape] > LEAST_WANTED:
+            if self._wanted[shape] > self.least_wanted:
                 yield batch
             else:
                 yield from ([i] for i in batch)

@@ -155,7 +155,10 @@ def record(cases: Sequence[tuple[str, View, dict[str, Any], int]] = CASES) -> tu
             orientation=config.orientation,
             page_orientation=config.page_orientation,
         )
-        TextReader.build(kept, charset, settings).read(view.cut())
+        reader = TextReader.build(kept, charset, settings)
+        # Otherwise lines are read one by one at first.
+        reader.recognizer.least_wanted = 0
+        reader.read(view.cut())
         maps = [np.round(output * 255).astype(np.uint8) for kind, _, output in runs if kind == "det"]
         # A single map keeps its shape; maps of windows are concatenated.
         arrays[f"{name}.det"] = maps[0][0, 0] if len(maps) == 1 else np.concatenate([part.reshape(-1) for part in maps])

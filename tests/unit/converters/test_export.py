@@ -126,7 +126,7 @@ def test_export_of_the_shipped_models(export, det, rec):
     own = ["LICENSES", "README.md", "bom.cdx.json", "dict.txt", "golden.png", "manifest.json", "pipeline.yaml"]
     names = sorted([*own, *models, *runtime, *scripts])
     assert list_all(out) == names
-    assert sum(path.stat().st_size for path in (out / "runtime").rglob("*.py")) <= 214_500
+    assert sum(path.stat().st_size for path in (out / "runtime").rglob("*.py")) <= 217_500
     assert [os.access(out / name, os.X_OK) for name in scripts] == [True, False, True, True]
     assert list_all(out.parent) == sorted(["bundle.zip", *(f"bundle/{name}" for name in names)])
     assert [model.source.model.kind for model in report.models] == ["det", "rec", "cls"]

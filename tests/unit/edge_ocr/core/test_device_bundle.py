@@ -515,7 +515,7 @@ def test_every_module_of_the_runtime_can_be_imported(runtime):
 
 def test_the_runtime_is_small_and_has_the_shims_sources(runtime):
     package = runtime / "edge_ocr_lite"
-    assert sum(path.stat().st_size for path in package.rglob("*.py")) <= 214_500
+    assert sum(path.stat().st_size for path in package.rglob("*.py")) <= 217_500
     others = sorted(path.name for path in package.rglob("*") if path.is_file() and path.suffix != ".py")
     assert others == ["edge_ocr_lite.cpp", "edge_ocr_lite.h"]
 

@@ -18,7 +18,6 @@ import pytest
 
 from converters.lite.graph_engines import open_graph_engines
 from converters.lite.nb.read import parse_nb
-from edge_ocr.config import load_config
 from edge_ocr.core import LiteOCR
 from edge_ocr.core.pictures import read_picture
 from edge_ocr.core.pipeline import TextReader
@@ -48,9 +47,8 @@ def test_a_board_reads_as_the_host_does(reader, board_bundle, examples, judge):
     models = {
         kind: parse_nb((board_bundle / "models" / f"{kind}.nb").read_bytes(), kind) for kind in reader.bundle.kinds
     }
-    config = load_config("OCR", {"Pipeline.use_text_line_orientation": True})
     with open_graph_engines(models, 2) as opened:
-        host = TextReader.build(opened.engines, reader.bundle.read_charset(), config)
+        host = TextReader.build(opened.engines, reader.bundle.read_charset(), reader.bundle)
     for picture, least in {"sign.png": 4, "receipt.jpg": 10, "upside_down.png": 1}.items():
         expected = host.read(read_picture(examples / picture))
         found = reader.predict(examples / picture)
