@@ -32,7 +32,7 @@ from edge_ocr.config import load_config
 from edge_ocr.core.bundle import iterate_files
 from edge_ocr.core.charset import Charset
 from edge_ocr.errors import ConversionError, ModelError, ToolchainError, UsageError
-from edge_ocr.models.resolve import resolve_model
+from edge_ocr.models.resolve import apply_model, resolve_model
 
 
 @pytest.fixture
@@ -167,6 +167,7 @@ def test_export_of_the_shipped_models(export, det, rec):
     assert manifest["charset"]["classes"] == manifest["charset"]["source_classes"] == 6625
     # One line at a time, unless a pipeline file sets another number.
     config = load_config("OCR", {"Pipeline.use_text_line_orientation": True, "Pipeline.text_rec_batch_size": 1})
+    config = apply_model(config, resolve_model("PP-OCRv4_mobile_rec", "rec"))
     assert load_config(out / "pipeline.yaml").values == config.values
 
 

@@ -131,8 +131,12 @@ def test_several_processes_read_with_the_models_own_settings(default_models, exa
     config = load_config("OCR", {"Pipeline.text_det_model": str(tmp_path)})
     source = Source(examples / "receipt.jpg", "receipt")
     (alone,), (pooled,) = (list(read_many([source], config, jobs=jobs)) for jobs in (1, 2))
-    assert pooled.lines == alone.lines
-    assert len(json.loads(alone.lines[0])["rec_text"]) < 40
+    (expected,), (found,) = (list(map(json.loads, outcome.lines)) for outcome in (alone, pooled))
+    # With another number of threads, sums are rounded in another order.
+    for score in ("rec_score", "dt_scores"):
+        assert found.pop(score) == pytest.approx(expected.pop(score), abs=1e-5)
+    assert found == expected
+    assert len(expected["rec_text"]) < 40
 
 
 @pytest.mark.slow
