@@ -32,6 +32,7 @@ RAPIDOCR = {
     "Detection__unclip_ratio": 1.6,
     "Detection__mean": [0.5, 0.5, 0.5],
     "Detection__std": [0.5, 0.5, 0.5],
+    "Recognition__image_shape": [3, 48, 320],
 }
 ORIENTATION = {"Pipeline__use_text_line_orientation": True}
 
