@@ -259,8 +259,9 @@ def test_rapidocr_promotion(read):
 def test_rapidocr_vertical_words(read, judge):
     (result,) = read("rapidocr_tests/text_vertical_words.png", **RAPIDOCR)
     assert len(result["rec_text"]) == 3
-    # Their test has 已取之時不參一人見而; the last letter is read 耐 here, with 0.82 for the line, on both engines.
-    assert judge.fold(result["rec_text"][0]).startswith("已取之時不參一人見")
+    # Their test has 已取之時不參一人見而. An input of this size is computed in windows, where 參 and 見 are read as 参
+    # and 见, their simplified forms; as a whole, 而 is read 耐.
+    assert judge.fold(result["rec_text"][0]) == "已取之時不参一人见而"
     assert judge.fold(result["rec_text"][1]) == "是非不得問之人要取之"
 
 
