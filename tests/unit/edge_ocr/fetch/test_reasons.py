@@ -10,8 +10,7 @@ import time
 
 import pytest
 
-from edge_ocr.cli.errors import report_error as cli_report_error
-from edge_ocr.core.commands import report_error as board_report_error
+from edge_ocr.core.commands import report_error
 from edge_ocr.errors import InputError, ModelError
 from edge_ocr.fetch.reasons import mask_urls, sum_up_uv
 from edge_ocr.models import store as model_store
@@ -137,9 +136,8 @@ def test_masking_takes_no_time():
     assert time.perf_counter() - start < 2
 
 
-@pytest.mark.parametrize("report", [cli_report_error, board_report_error], ids=["host", "board"])
-def test_control_characters_are_escaped(report, capsys):
-    report(InputError("山茶\u3000a: HTTP 404 \x1b[2J\x9b\r\u202ex", "see\nb\x07\udce9"))
+def test_control_characters_are_escaped(capsys):
+    report_error(InputError("山茶\u3000a: HTTP 404 \x1b[2J\x9b\r\u202ex", "see\nb\x07\udce9"))
     told = "Error: 山茶\u3000a: HTTP 404 \\x1b[2J\\x9b\\r\\u202ex\nHint: see\nb\\x07\\udce9\n"
     assert capsys.readouterr().err == told
 
