@@ -13,15 +13,13 @@ import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_ocr import create_pipeline
-from edge_ocr.core.imaging import prepare_lines, resize_line
+from edge_ocr.core.engines.base import Engine
 from edge_ocr.core.pictures import list_pictures
-from edge_ocr.core.recognition import plan_width
 from edge_ocr.engines.openvino_graph import simplify
 from edge_ocr.engines.openvino_int8 import TABLE, list_inputs, name_network
 from edge_ocr.engines.silent_openvino import ov
@@ -29,28 +27,30 @@ from edge_ocr.models.resolve import resolve_model
 
 CLIPPED_PERCENT = 0.01
 DIGITS = 5
-# Wider lines are cut.
-_MAX_WIDTH = 1600
+
+
+class _Recorder:
+    """Runs another engine and keeps its inputs."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.name = engine.name
+        self.inputs: list[NDArray[np.float32]] = []
+        self._engine = engine
+
+    def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.inputs.append(array)
+        return self._engine.run(array)
 
 
 def collect_lines(name: str, pictures: Iterable[Path]) -> list[NDArray[np.float32]]:
     """Return the lines of the pictures as inputs of the recogniser, each 1 × 3 × 48 × W."""
-    reader = create_pipeline(overrides={"Pipeline.text_rec_model": name})
-    lines: list[NDArray[np.float32]] = []
-
-    def keep(crops: list[Any], *, locate: bool = False) -> Any:
-        settings = recogniser.settings
-        for crop in crops:
-            line = resize_line(crop, settings.image_height, _MAX_WIDTH)
-            lines.append(prepare_lines([line], plan_width(line.shape[1], settings.min_width)))
-        return recognise(crops, locate=locate)
-
+    reader = create_pipeline(overrides={"Pipeline.text_rec_model": name, "Pipeline.text_rec_batch_size": 1})
     recogniser = reader._readers[0].recognizer
-    recognise = recogniser.recognize
-    recogniser.recognize = keep  # type: ignore[method-assign]
+    recorder = _Recorder(recogniser.engine)
+    recogniser.engine = recorder
     for picture in pictures:
         list(reader.predict(picture))
-    return lines
+    return recorder.inputs
 
 
 def measure_ranges(model: ov.Model, lines: Iterable[NDArray[np.float32]]) -> dict[str, tuple[float, float]]:

@@ -22,6 +22,7 @@ from edge_ocr.core.constants import list_constants
 FOLDER = Path(__file__).parents[1] / "golden"
 
 sys.path.insert(0, str(FOLDER))
+# E402: they are found in that folder only.
 import golden_expected  # noqa: E402
 import golden_windows  # noqa: E402
 import make_golden  # noqa: E402
