@@ -5,9 +5,9 @@
 
 In each round, every system reads every folder in its own process, one after the other, with the same number of threads;
 every second round goes in reverse order, so that a drift of the machine's speed affects all alike. A process loads
-once, reads one picture to warm up, then each picture of the folder. The time of a picture is from its path to its
-texts, including decoding. `--from` prints and draws an earlier run again, without measuring, all systems or those of
-`--against`.
+once, reads one picture to warm up, then each picture of the folder, then all of them again: engines that generate code
+for each shape are slower at first. The time of a picture is from its path to its texts, including decoding. `--from`
+prints and draws an earlier run again, without measuring, all systems or those of `--against`.
 
 Variants follow a system's name, each after a colon, in any order: `edge-ocr:tiny:bf16:1600`.
 
@@ -81,6 +81,7 @@ STAGES = ("decode", "det pre", "det infer", "det post", "crop", "rec pre", "rec 
 ROWS = {
     "median_ms": ("median, ms", "{:.0f}"),
     "fastest_ms": ("median of each picture's fastest round, ms", "{:.0f}"),
+    "again_ms": ("median, ms, when a process reads the pictures again", "{:.0f}"),
     "p95_ms": ("p95, ms", "{:.0f}"),
     "cpu_ms": ("CPU time, median, ms", "{:.0f}"),
     "load_ms": ("import and load, ms", "{:.0f}"),
@@ -197,7 +198,7 @@ def measure(
         for name, pictures in folders.items():
             for system in order_systems(systems, number):
                 print(f"round {number + 1}: {system} reads {name}", file=sys.stderr)
-                run = run_system(system, interpreters[system], pictures, options.threads)
+                run = run_system(system, interpreters[system], pictures, options.threads, again=True)
                 runs[name][system].append(run)
             if options.throughput:
                 spent = [image["ms"] for image in runs[name][OWN][-1]["images"]]
@@ -285,9 +286,17 @@ def find_interpreter(text: str) -> Path:
 
 
 def run_system(
-    text: str, python: Path, pictures: Sequence[Path], threads: int, *, keep_going: bool = False
+    text: str,
+    python: Path,
+    pictures: Sequence[Path],
+    threads: int,
+    *,
+    again: bool = False,
+    keep_going: bool = False,
 ) -> dict[str, Any]:
-    """Read pictures with a system in a process; return its `load_ms`, `images`, `peak_mb` and `versions`.
+    """Read pictures with a system in a process; return its `load_ms`, `images`, `again_ms`, `peak_mb` and `versions`.
+
+    With `again`, it then reads all pictures once more, and `again_ms` has the time of each.
 
     Raises UsageError as `parse_system` does, and ToolchainError if the process fails; with `keep_going`, a picture that
     fails has an `error` and nothing else.
@@ -306,6 +315,7 @@ def run_system(
         "programs": {kind: str(model.program) for kind, model in models.items()},
         "dictionary": models["rec"].dictionary,
         "warmup": str(WARMUP),
+        "again": again,
         "keep_going": keep_going,
         "pictures": [str(picture.absolute()) for picture in pictures],
     }
@@ -402,6 +412,9 @@ def summarise(
         "peak_mb": max(run["peak_mb"] for run in runs),
         "stages_ms": {**stages, "other": mean - sum(stages.values())},
     }
+    again = [ms for run in runs for ms in run.get("again_ms", ())]
+    if again:
+        figures["again_ms"] = float(np.median(again))
     if "det infer" in stages:
         figures["outside_share"] = 1 - (stages["det infer"] + stages.get("rec infer", 0.0)) / mean
     # Texts do not change from round to round.
