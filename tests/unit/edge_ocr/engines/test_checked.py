@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from edge_ocr import create_pipeline
+from edge_ocr.core.charset import Charset
 from edge_ocr.engines import openvino
-from edge_ocr.engines.checked import LEAST_MARGIN, CheckedEngine, measure_margins
+from edge_ocr.engines.checked import LEAST_MARGIN, CheckedEngine, find_uncertain
 
 
 class FixedEngine:
@@ -36,12 +37,71 @@ def make_probs(*lines: list[list[float]]) -> np.ndarray:
 FAST = make_probs([[0.9, 0.1, 0], [0.2, 0.7, 0.1]], [[0.9, 0.1, 0], [0.48, 0.52, 0]], [[0, 0.3, 0.7], [1, 0, 0]])
 
 
-def test_margin_is_that_of_the_least_certain_step():
-    assert measure_margins(FAST) == pytest.approx([0.5, 0.04, 0.4], abs=1e-6)
+SURE = [0, 0, 1.0]
+NEAR = {"blank": [0.52, 0, 0.48], "character": [0.48, 0, 0.52], "another": [0, 0.48, 0.52]}
 
 
-def test_two_equally_good_classes_have_no_margin():
-    assert measure_margins(make_probs([[0.5, 0.5, 0]])) == [0]
+def test_the_least_certain_step_decides():
+    assert find_uncertain(FAST).tolist() == [False, True, False]
+
+
+def test_two_equally_good_classes_are_uncertain():
+    assert find_uncertain(make_probs([[0.5, 0.5, 0]])).all()
+
+
+@pytest.mark.parametrize("near", ["blank", "character"])
+def test_a_longer_character_is_the_same_text(near):
+    blank = [1.0, 0, 0]
+    assert not find_uncertain(make_probs([blank, NEAR[near], SURE], [SURE, NEAR[near], blank])).any()
+
+
+@pytest.mark.parametrize("near", ["blank", "character"])
+def test_a_gap_between_two_equal_characters_is_not(near):
+    assert find_uncertain(make_probs([SURE, NEAR[near], SURE])).all()
+
+
+@pytest.mark.parametrize("near", ["blank", "character"])
+def test_a_character_of_one_step_is_not(near):
+    blank = [1.0, 0, 0]
+    assert find_uncertain(make_probs([blank, NEAR[near], blank], [[0, 1.0, 0], NEAR[near], blank])).all()
+
+
+def test_another_character_beside_the_same_is_not():
+    # "b" or "ab".
+    assert find_uncertain(make_probs([NEAR["another"], SURE])).all()
+
+
+def test_a_step_between_two_characters_may_belong_to_either():
+    assert not find_uncertain(make_probs([[0, 1.0, 0], NEAR["another"], SURE])).any()
+
+
+@pytest.mark.parametrize("margin", [LEAST_MARGIN * 0.9, LEAST_MARGIN * 1.1])
+def test_only_margins_below_the_limit_count(margin):
+    found = find_uncertain(make_probs([[0.5 - margin / 2, 0, 0.5 + margin / 2]]))
+    assert found.all() == (margin < LEAST_MARGIN)
+
+
+def test_finding_them_changes_nothing():
+    probs = FAST.copy()
+    find_uncertain(probs)
+    assert np.array_equal(probs, FAST)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_lines_that_are_certain_read_the_same_with_any_second_class(seed):
+    charset = Charset(("", "a", "b"))
+    logits = np.random.default_rng(seed).normal(0, 2, (400, 5, 3)).astype(np.float32)
+    probs = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    uncertain = find_uncertain(probs)
+    for line, is_uncertain in zip(probs, uncertain, strict=True):
+        order = line.argsort(axis=1)
+        text, texts = charset.decode(line).text, set()
+        for t in np.flatnonzero(np.diff(np.take_along_axis(line, order, 1)[:, 1:])[:, 0] < LEAST_MARGIN):
+            other = line.copy()
+            other[t, order[t, 1]] = 2
+            texts.add(charset.decode(other).text)
+        assert (texts - {text} != set()) == is_uncertain
+    assert 0 < uncertain.mean() < 1
 
 
 def test_only_lines_in_doubt_are_read_again():

@@ -15,6 +15,7 @@ from benchmarks.int8 import collect_lines
 from edge_ocr.engines.openvino_graph import simplify
 from edge_ocr.engines.openvino_int8 import TABLE, find_ranges, quantise
 from edge_ocr.errors import ModelError
+from edge_ocr.models.registry import REGISTRY
 
 RNG = np.random.default_rng(3)
 
@@ -100,4 +101,5 @@ def test_the_default_recogniser_reads_in_int8(default_models, examples, scale, l
 def test_ranges_in_the_table_are_ranges():
     for known in json.loads(TABLE.read_text(encoding="utf-8")).values():
         assert known["inputs"]
+        assert REGISTRY[known["name"]].kind == "rec"
         assert all(low <= 0 < high for low, high in known["inputs"].values()), known["name"]
