@@ -310,6 +310,7 @@ def main() -> None:
     read = load(job)
     tell(load_ms=(time.perf_counter() - started) * 1000)
     read(job["warmup"])
+    done = []
     for picture in job["pictures"]:
         started, cpu_started = time.perf_counter(), time.process_time()
         try:
@@ -323,9 +324,10 @@ def main() -> None:
             tell(image=Path(picture).name, error=f"{type(error).__name__}: {error}")
             continue
         ms, cpu_ms = (time.perf_counter() - started) * 1000, (time.process_time() - cpu_started) * 1000
+        done.append(picture)
         tell(image=Path(picture).name, ms=ms, cpu_ms=cpu_ms, stages_ms=stages, lines=lines)
     again = []
-    for picture in job["pictures"] if job.get("again") else ():
+    for picture in done if job.get("again") else ():
         started = time.perf_counter()
         read(picture)
         again.append((time.perf_counter() - started) * 1000)

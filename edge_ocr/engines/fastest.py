@@ -23,8 +23,8 @@ REVISION = 2
 LEAST_GAIN = 0.15
 """A lower precision must save this share of the time of f32."""
 
-# Share of the time of f32 that reading uncertain lines again takes: with PP-OCRv6 tiny, a twentieth of the lines of
-# receipts and a ninth of those in photos, one by one.
+# Share of the time of f32 that reading uncertain lines again takes: 0.03 to 0.07 of the lines, more in photos, one by
+# one (benchmarks/README.md).
 _REPEATED = 0.1
 
 _ROUNDS = 5

@@ -215,11 +215,15 @@ def test_variants_reach_the_pipeline(repository):
 
 def test_every_second_round_is_in_reverse_order(monkeypatch, tmp_path):
     read = []
-    monkeypatch.setattr(host, "run_system", lambda system, *_, **__: read.append(system) or make_run([1]))
+    asked = []
+    monkeypatch.setattr(
+        host, "run_system", lambda system, *_, again: asked.append(again) or read.append(system) or make_run([1])
+    )
     options = argparse.Namespace(rounds=3, threads=1, throughput=False)
     monkeypatch.setattr(host, "find_interpreter", lambda system: tmp_path)
     runs, _ = host.measure(["a", "b", "c"], {"pages": []}, options)
     assert "".join(read) == "abccbaabc"
+    assert all(asked)
     assert [len(each) for each in runs["pages"].values()] == [3, 3, 3]
 
 

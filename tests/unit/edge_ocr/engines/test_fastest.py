@@ -53,6 +53,7 @@ def choose(monkeypatch, tmp_path):
         ("det", {"f32": 10, "bf16": 8.4}, "bf16"),
         # Uncertain lines are read twice.
         ("rec", {"f32": 10, "bf16": 7.6}, "f32"),
+        ("rec", {"f32": 10, "bf16": 7.4}, "bf16"),
     ],
 )
 def test_the_fastest_that_is_worth_it(choose, kind, spent, expected):
