@@ -289,7 +289,7 @@ def place_labels(
     """Return a box for the label of each disc: near it, in the frame, on no disc or other label, if possible on no
     line.
 
-    `discs`: x, y and radius; `sizes`: width and height of each label. Boxes overlap only if there is no room at all.
+    `discs`: x, y and radius; `sizes`: width and height of each label. Where nothing is free, boxes overlap.
     """
     marks = {name: (x - r, y - r, x + r, y + r) for name, (x, y, r) in discs.items()}
     placed: dict[str, Box] = {}

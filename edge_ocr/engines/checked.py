@@ -52,7 +52,7 @@ def find_uncertain(probs: NDArray[np.float32]) -> NDArray[np.bool_]:
     uncertain: NDArray[np.bool_] = np.isnan(margins).any(axis=1)
     classes = best[:, :, 0].tolist()
     for line, step in np.argwhere(margins < LEAST_MARGIN).tolist():
-        before, chosen, after = ([BLANK_INDEX, *classes[line], BLANK_INDEX])[step : step + 3]
+        before, chosen, after = [BLANK_INDEX, *classes[line], BLANK_INDEX][step : step + 3]
         if _read_steps(before, chosen, after) != _read_steps(before, int(second[line, step, 0]), after):
             uncertain[line] = True
     return uncertain
