@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -22,15 +21,13 @@ from .words import LineText, Spans, find_spans, measure_ink
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+Share = Callable[[list[list[int]], Callable[[list[int]], None]], None]
+
 # Input widths are multiples of this, so that engines see few different shapes.
 WIDTH_STEP = 64
 
 # Largest total width of the lines in a batch, in pixels: more does not help on a CPU.
 BATCH_WIDTH = 1280
-
-# An engine prepares each new shape, which takes as long as a few lines. Lines are read one by one until a batch of that
-# many, and of that width, was wanted this often: with PP-OCRv6 tiny, the first receipt takes 0.7 of the time.
-LEAST_WANTED = 4
 
 # Widest input, PaddleX's MAX_IMG_W. Wider lines are cut into parts.
 MAX_WIDTH = 3200
@@ -145,13 +142,16 @@ def plan_batches(widths: list[int], batch_size: int) -> list[list[int]]:
 class TextRecognizer:
     """Reads text lines."""
 
-    def __init__(self, engine: Engine, charset: Charset, settings: RecognitionSettings) -> None:
+    def __init__(
+        self, engine: Engine, charset: Charset, settings: RecognitionSettings, share: Share | None = None
+    ) -> None:
+        """`share` calls a function with each item, if the engine can, in several threads, and each item is a line; by
+        default, lines are read in batches.
+        """
         self.engine = engine
         self.charset = charset
         self.settings = settings
-        self.least_wanted = LEAST_WANTED
-        self._wanted: Counter[tuple[int, int]] = Counter()
-        """How often a batch of so many lines of one width was wanted."""
+        self._share = share
 
     def recognize(self, crops: list[BgrImage], *, locate: bool = False) -> list[LineText]:
         """Return what was read in each crop, in the given order; with `locate`, also where the characters are.
@@ -172,7 +172,8 @@ class TextRecognizer:
         settings = self.settings
         widths = [plan_width(line.shape[1], settings.min_width) for line in lines]
         found: list[DecodedText | None] = [None] * len(lines)
-        for batch in self._split_new(plan_batches(widths, settings.batch_size), widths):
+
+        def read_batch(batch: list[int]) -> None:
             probs = np.asarray(self.engine.run(prepare_lines([lines[i] for i in batch], widths[batch[0]])))
             if len(probs) != len(batch):
                 raise ModelError(
@@ -181,16 +182,13 @@ class TextRecognizer:
                 )
             for i, line_probs in zip(batch, probs):
                 found[i] = self.charset.decode(line_probs, settings.space_weight)
+
+        if self._share is None:
+            for batch in plan_batches(widths, settings.batch_size):
+                read_batch(batch)
+        else:
+            # The widest first: at the end, no thread waits long for the others.
+            self._share([[i] for i in sorted(range(len(lines)), key=lambda i: -widths[i])], read_batch)
         texts = [text for text in found if text is not None]
         spans = find_spans(texts, lines, widths) if locate else [None] * len(texts)
         return [LineText(text.text, text.score, places) for text, places in zip(texts, spans)]
-
-    def _split_new(self, batches: list[list[int]], widths: list[int]) -> Iterator[list[int]]:
-        """Yield batches whose shape was wanted often, and the lines of others one by one."""
-        for batch in batches:
-            shape = len(batch), widths[batch[0]]
-            self._wanted[shape] += 1
-            if self._wanted[shape] > self.least_wanted:
-                yield batch
-            else:
-                yield from ([i] for i in batch)

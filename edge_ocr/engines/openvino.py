@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +40,9 @@ _CAPABILITIES: Mapping[Precision, str] = {"bf16": "BF16", "f16": "FP16", "int8":
 ov.Tensor(np.zeros(1, dtype=np.float32))
 
 
-def create(model: Model, device_kind: str, device_id: int, threads: int, precision: Precision = "f32") -> Engine:
+def create(
+    model: Model, device_kind: str, device_id: int, threads: int, precision: Precision = "f32", lanes: int = 0
+) -> Engine:
     """Load a model; it always runs on the CPU.
 
     Other precisions than f32 apply to detectors and recognisers. A precision that the processor or the network does not
@@ -49,17 +53,17 @@ def create(model: Model, device_kind: str, device_id: int, threads: int, precisi
     if precision != "f32":
         names = _list_precisions(model)
         if precision == "auto":
-            engines = {name: partial(OpenVinoEngine, model, threads, name) for name in names}
-            file = name_result(model, threads, names, find_ranges(model), fastest.REVISION)
+            engines = {name: partial(OpenVinoEngine, model, threads, name, lanes) for name in names}
+            file = name_result(model, threads, lanes, names, find_ranges(model), fastest.REVISION)
             precision = fastest.choose_precision(model.kind, engines, file)
         elif precision == "int8" and "int8" not in names:
             precision = "bf16"
         # It would compute in f32, and uncertain lines twice.
         precision = precision if precision in names else "f32"
-    engine = OpenVinoEngine(model, threads, precision)
+    engine = OpenVinoEngine(model, threads, precision, lanes)
     if precision == "f32" or model.kind != "rec":
         return engine
-    return CheckedEngine(engine, OpenVinoEngine(model, threads))
+    return CheckedEngine(engine, OpenVinoEngine(model, threads, lanes=lanes))
 
 
 def _list_precisions(model: Model) -> list[Precision]:
@@ -81,7 +85,7 @@ class OpenVinoEngine:
 
     name = "openvino"
 
-    def __init__(self, model: Model, threads: int, precision: Precision = "f32") -> None:
+    def __init__(self, model: Model, threads: int, precision: Precision = "f32", lanes: int = 0) -> None:
         core = ov.Core()
         ranges = find_ranges(model) if precision == "int8" else None
         properties = {
@@ -92,6 +96,7 @@ class OpenVinoEngine:
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": max(1, lanes),
             "CPU_RUNTIME_CACHE_CAPACITY": SHAPE_CACHE_CAPACITY[model.kind],
             # Every process would be pinned to the same cores, so that two single-threaded ones would share one.
             "ENABLE_CPU_PINNING": False,
@@ -115,8 +120,10 @@ class OpenVinoEngine:
                 compiled, weights = pool.submit(build).result()
         except RuntimeError as error:
             raise ModelError(f"OpenVINO cannot read {model.program}: {get_reason(error)}") from None
-        self._request = compiled.create_infer_request()
-        # After the request, so that it is also released after it.
+        self._compiled = compiled
+        # One for each lane; other threads take turns with one.
+        self._requests = threading.local() if lanes else SimpleNamespace()
+        # After the requests, so that it is also released after them.
         self._weights = weights
         self._name = model.name
         self._kind = model.kind
@@ -124,9 +131,12 @@ class OpenVinoEngine:
         self._changes = 0
 
     def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run one NCHW batch; the result is a view that the next run overwrites."""
+        """Run one NCHW batch; the result is a view that the next run (with lanes, of the same thread) overwrites."""
+        request: ov.InferRequest | None = getattr(self._requests, "own", None)
+        if request is None:
+            request = self._requests.own = self._compiled.create_infer_request()
         try:
-            self._request.infer([array], share_inputs=True, share_outputs=True)
+            request.infer([array], share_inputs=True, share_outputs=True)
         except RuntimeError as error:
             raise refuse_input(self._name, array, error) from None
         if array.shape not in self._shapes:
@@ -137,7 +147,7 @@ class OpenVinoEngine:
             if self._changes % TRIM_EVERY == 0:
                 _trim_heap()
             self._changes += 1
-        output: NDArray[np.float32] = self._request.get_output_tensor(0).data
+        output: NDArray[np.float32] = request.get_output_tensor(0).data
         return output
 
 

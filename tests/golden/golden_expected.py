@@ -95,10 +95,7 @@ def open_reader(case: dict[str, Any], classes: Sequence[str], arrays: dict[str, 
         return ReplayEngine(iterate())
 
     engines = {kind: replay(kind) for kind in ("det", "rec", "cls")}
-    reader = TextReader.build(engines, Charset(tuple(classes)), read_settings(case["settings"]))
-    # As the outputs were recorded, in whole batches.
-    reader.recognizer.least_wanted = 0
-    return reader
+    return TextReader.build(engines, Charset(tuple(classes)), read_settings(case["settings"]))
 
 
 def expect(recorded: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -156,8 +156,6 @@ def record(cases: Sequence[tuple[str, View, dict[str, Any], int]] = CASES) -> tu
             page_orientation=config.page_orientation,
         )
         reader = TextReader.build(kept, charset, settings)
-        # Otherwise lines are read one by one at first.
-        reader.recognizer.least_wanted = 0
         reader.read(view.cut())
         maps = [np.round(output * 255).astype(np.uint8) for kind, _, output in runs if kind == "det"]
         # A single map keeps its shape; maps of windows are concatenated.

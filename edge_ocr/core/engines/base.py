@@ -20,7 +20,7 @@ class Engine(Protocol):
     def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network on one NCHW batch and return its one output.
 
-        The returned array may be a view of the engine's buffer, valid until the next run.
+        The returned array may be a view of the engine's buffer, valid until the next run in the same thread.
         """
         ...
 

@@ -370,7 +370,7 @@ def devices(monkeypatch) -> Counter[tuple[str, str, int]]:
     runs: Counter[tuple[str, str, int]] = Counter()
     create_engine = pipeline_module.create_engine
 
-    def create(name, model, device_kind, device_id, threads, precision):
+    def create(name, model, device_kind, device_id, threads, precision, lanes):
         engine = create_engine("openvino", model, "cpu", 0, threads, precision)
 
         class Counted:

@@ -10,7 +10,6 @@ from edge_ocr.core.charset import Charset
 from edge_ocr.core.orientation import BATCH_SIZE, OrientationClassifier, turn
 from edge_ocr.core.pipeline import TextReader
 from edge_ocr.core.recognition import (
-    LEAST_WANTED,
     MAX_WIDTH,
     Part,
     TextRecognizer,
@@ -22,6 +21,7 @@ from edge_ocr.core.recognition import (
 from edge_ocr.core.settings import RecognitionSettings
 from edge_ocr.core.types import TextBox
 from edge_ocr.core.words import LineText
+from edge_ocr.engines.lanes import Lanes
 from edge_ocr.errors import ModelError
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -53,7 +53,9 @@ def make_crop(letter: str, width: int, height: int = 48, score: int = 255) -> np
     return crop
 
 
-def make_recognizer(batch_size: int = 4, text_score: float = 0.5, direction: str = "ltr") -> TextRecognizer:
+def make_recognizer(
+    batch_size: int = 4, text_score: float = 0.5, direction: str = "ltr", lanes: int = 0
+) -> TextRecognizer:
     settings = RecognitionSettings(
         image_height=48,
         min_width=320,
@@ -64,7 +66,8 @@ def make_recognizer(batch_size: int = 4, text_score: float = 0.5, direction: str
         return_words="none",
         cjk_words="character",
     )
-    return TextRecognizer(LetterEngine(), Charset.fit(LETTERS, 27, "letters"), settings)
+    share = Lanes(lanes).share if lanes else None
+    return TextRecognizer(LetterEngine(), Charset.fit(LETTERS, 27, "letters"), settings, share)
 
 
 @pytest.mark.parametrize(
@@ -84,25 +87,22 @@ def test_readings_come_in_the_order_of_the_crops():
 def test_batches_hold_one_width_and_no_more_lines_than_asked_for():
     recognizer = make_recognizer(batch_size=2)
     crops = [make_crop("a", width) for width in (100, 600, 200, 610, 300)]
-    for _ in range(LEAST_WANTED):
-        recognizer.recognize(crops)
-    recognizer.engine.shapes.clear()
     recognizer.recognize(crops)
     assert sorted(recognizer.engine.shapes) == [(1, 3, 48, 320), (2, 3, 48, 320), (2, 3, 48, 640)]
 
 
-def test_lines_are_read_one_by_one_until_their_batch_is_worth_its_shape():
-    recognizer = make_recognizer(batch_size=8)
-    counts = []
-    for _ in range(LEAST_WANTED + 2):
-        recognizer.engine.shapes.clear()
-        recognizer.recognize([make_crop(letter, 100) for letter in "abcd"])
-        counts.append(sorted(shape[0] for shape in recognizer.engine.shapes))
-    assert counts == [[1, 1, 1, 1]] * LEAST_WANTED + [[4], [4]]
-    # Another width, or another number of lines, is another shape.
-    recognizer.engine.shapes.clear()
-    recognizer.recognize([make_crop("a", 600), make_crop("b", 600), *(make_crop("c", 100) for _ in range(2))])
+@pytest.mark.parametrize("lanes", [1, 2, 3, 9])
+def test_lanes_read_each_line_alone_and_keep_the_order(lanes):
+    recognizer = make_recognizer(lanes=lanes)
+    crops = [
+        make_crop(letter, width)
+        for letter, width in zip("quickzap", (900, 50, 400, 900, 70, 60, 330, 800), strict=True)
+    ]
+    for _ in range(20):
+        assert "".join(line.text for line in recognizer.recognize(crops)) == "quickzap"
     assert {shape[0] for shape in recognizer.engine.shapes} == {1}
+    assert len(recognizer.engine.shapes) == 20 * len(crops)
+    assert recognizer.recognize([]) == []
 
 
 def test_batches_have_few_sizes_and_a_bounded_area():
@@ -119,8 +119,6 @@ def test_fewer_results_than_lines_are_refused():
     run = recognizer.engine.run
     recognizer.engine.run = lambda array: run(array)[:1]
     crops = [make_crop("a", 100), make_crop("b", 100)]
-    for _ in range(LEAST_WANTED):
-        recognizer.recognize(crops)
     with pytest.raises(ModelError, match="1 results for 2 lines"):
         recognizer.recognize(crops)
 
