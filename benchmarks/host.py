@@ -74,8 +74,8 @@ NEED_MODELS = ("rapidocrlite", "faster-paddle")
 """Systems that cannot run PP-OCRv4."""
 JOBS = (1, 2)
 
-STAGES = ("decode", "det pre", "det infer", "det post", "crop", "rec pre", "rec infer", "rec post")
-"""Stages of edge-ocr; peers report `det` and `rec`."""
+STAGES = ("decode", "det pre", "det infer", "det post", "det", "crop", "rec")
+"""Stages of edge-ocr, without `det`; peers report `det` and `rec`."""
 
 # Name and format of each figure in the tables.
 ROWS = {
@@ -86,7 +86,6 @@ ROWS = {
     "cpu_ms": ("CPU time, median, ms", "{:.0f}"),
     "load_ms": ("import and load, ms", "{:.0f}"),
     "peak_mb": ("peak memory, MB", "{:.0f}"),
-    "outside_share": ("time outside the networks", "{:.1%}"),
     "lines": ("lines", "{:d}"),
     "equal_share": (f"same text as {OWN}", "{:.2%}"),
     "hmean": ("boxes, H-mean", "{:.4f}"),
@@ -398,7 +397,7 @@ def summarise(
     median, p95 = np.percentile([image["ms"] for image in images], [50, 95])
     mean = float(np.mean([image["ms"] for image in images]))
     stages: dict[str, float] = {}
-    for stage in (*STAGES, "det", "rec"):
+    for stage in STAGES:
         spent = [image["stages_ms"].get(stage, 0.0) for image in images]
         if any(spent):
             stages[stage] = float(np.mean(spent))
@@ -415,8 +414,6 @@ def summarise(
     again = [ms for run in runs for ms in run.get("again_ms", ())]
     if again:
         figures["again_ms"] = float(np.median(again))
-    if "det infer" in stages:
-        figures["outside_share"] = 1 - (stages["det infer"] + stages.get("rec infer", 0.0)) / mean
     # Texts do not change from round to round.
     read, own = ({row["image"]: make_lines(row["lines"]) for row in each[0]["images"]} for each in (runs, own_runs))
     pairs = [pair for name in own for pair in pair_lines(own[name], read[name]) if pair.reference is not None]
@@ -473,7 +470,7 @@ def report(content: Mapping[str, Any]) -> None:
         print_table("", list(panel), rows)
         stages = {
             stage: [format_cell("{:.1f}", figures["stages_ms"].get(stage)) for figures in panel.values()]
-            for stage in (*STAGES, "det", "rec", "other")
+            for stage in (*STAGES, "other")
         }
         print_table("stage, mean, ms", list(panel), stages)
         rates = content["pictures_per_second"][name]

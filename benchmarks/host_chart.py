@@ -18,10 +18,7 @@ COLOURS = {
     "det post": "#1b4b91",
     "det": "#5aa9c9",
     "crop": "#3fa66b",
-    "rec pre": "#ffd8a8",
-    "rec infer": "#f08c2e",
-    "rec post": "#b4560a",
-    "rec": "#e5b143",
+    "rec": "#f08c2e",
     "other": "#d0d7de",
 }
 SYSTEM_COLOURS = {

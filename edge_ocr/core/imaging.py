@@ -84,7 +84,7 @@ def normalize_picture(
     tables = np.arange(256, dtype=np.uint8)[:, np.newaxis] * scale + shift
     batch = np.empty((1, 3, height, width), dtype=np.float32)
     for channel in range(3):
-        batch[0, channel] = cv2.LUT(cv2.extractChannel(image, channel), tables[:, channel].copy())
+        cv2.LUT(cv2.extractChannel(image, channel), tables[:, channel].copy(), dst=batch[0, channel])
     return batch
 
 
