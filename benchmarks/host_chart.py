@@ -111,7 +111,7 @@ def draw_chart(panels: Mapping[str, Mapping[str, Mapping[str, Any]]], caption: s
             total, x = sum(figures["stages_ms"].values()), left
             for stage, spent in figures["stages_ms"].items():
                 width = spent / total * figures["median_ms"] * scale
-                canvas.fill((x, y, x + width, y + BAR), COLOURS[stage])
+                canvas.fill((x, y, x + width, y + BAR), COLOURS.get(stage, COLOURS["other"]))
                 x += width
             ratio = figures["median_ms"] / base
             text = f"{figures['median_ms']:.0f}" + (f"  ({ratio:.1f} x)" if ratio != 1 else "")

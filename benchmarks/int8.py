@@ -44,7 +44,7 @@ class _Recorder:
 
 def collect_lines(name: str, pictures: Iterable[Path]) -> list[NDArray[np.float32]]:
     """Return the lines of the pictures as inputs of the recogniser, each 1 × 3 × 48 × W."""
-    reader = create_pipeline(overrides={"Pipeline.text_rec_model": name})
+    reader = create_pipeline(overrides={"Pipeline.text_rec_model": name, "Pipeline.text_rec_batch_size": 1})
     recogniser = reader._readers[0].recognizer
     recorder = _Recorder(recogniser.engine)
     recogniser.engine = recorder

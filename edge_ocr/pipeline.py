@@ -17,14 +17,12 @@ import numpy as np
 
 from edge_ocr.config import PipelineConfig, load_config, restore_config
 from edge_ocr.core.charset import Charset
-from edge_ocr.core.engines.base import Engine, count_cores
+from edge_ocr.core.engines.base import Engine, StreamingEngine, count_cores
 from edge_ocr.core.files import choose_name
 from edge_ocr.core.pipeline import TextReader
-from edge_ocr.core.recognition import Share
 from edge_ocr.core.types import BgrImage, Reading
 from edge_ocr.devices import parse_device
-from edge_ocr.engines import ENGINES, choose_engine, create_engine
-from edge_ocr.engines.lanes import Lanes
+from edge_ocr.engines import choose_engine, create_engine
 from edge_ocr.errors import InputError, ModelError, UsageError
 from edge_ocr.inputs import Source, join_failures, list_sources, name_page, name_source
 from edge_ocr.models.kinds import check_output, fit_charset
@@ -63,20 +61,11 @@ class OcrPipeline:
             # Other engines enforce the width that a model declares.
             check_width(models["rec"], "" if models["rec"].format == "onnx" else "; or give --engine paddle")
         threads = config.threads or count_cores()
-        lanes = min(threads, ENGINES[self.engines["rec"]].max_lanes)
-        self._loaded: list[tuple[dict[Kind, Engine], Charset, Share | None]] = []
-        """Engines, the recogniser's charset and what shares out its lines, by device."""
+        self._loaded: list[tuple[dict[Kind, Engine], Charset]] = []
+        """Engines and the recogniser's charset, by device."""
         for device_id in device.ids:
             loaded = {
-                kind: create_engine(
-                    self.engines[kind],
-                    model,
-                    device.kind,
-                    device_id,
-                    threads,
-                    config.precision,
-                    lanes if kind == "rec" else 0,
-                )
+                kind: create_engine(self.engines[kind], model, device.kind, device_id, threads, config.precision, True)
                 for kind, model in models.items()
             }
             _probe(loaded["det"], models["det"], 32, 32)
@@ -87,7 +76,7 @@ class OcrPipeline:
             if "page" in loaded:
                 page = config.page_orientation
                 _probe(loaded["page"], models["page"], page.image_height, page.image_width)
-            self._loaded.append((loaded, fit_charset(models["rec"], classes), Lanes(lanes).share if lanes else None))
+            self._loaded.append((loaded, fit_charset(models["rec"], classes)))
         self.config = config
         self._readers = self._build_readers()
         self._models = models
@@ -131,13 +120,8 @@ class OcrPipeline:
     def _build_readers(self) -> list[TextReader]:
         unused = {kind for key, kind in _SWITCHES.items() if not self.config.values[key]}
         return [
-            TextReader.build(
-                {kind: engines[kind] for kind in engines if kind not in unused},
-                charset,
-                self.config,
-                share,
-            )
-            for engines, charset, share in self._loaded
+            TextReader.build({kind: engines[kind] for kind in engines if kind not in unused}, charset, self.config)
+            for engines, charset in self._loaded
         ]
 
     def predict(self, input: Any, **arguments: Any) -> Iterator[OcrResult]:
@@ -292,10 +276,13 @@ def create_pipeline(
 def _settle_batch(config: PipelineConfig, engine: Engine, model: Model) -> tuple[PipelineConfig, int]:
     """Probe the recogniser; return `config` and the number of its classes.
 
-    If the recogniser accepts only one line at a time and the batch size is not set, `config` is changed to that.
+    A StreamingEngine gets no batches. If another accepts only one line at a time and the batch size is not set,
+    `config` is changed to that.
     """
     key = "Pipeline.text_rec_batch_size"
     height, width = config.recognition.image_height, config.recognition.min_width
+    if isinstance(engine, StreamingEngine):
+        return config, _probe(engine, model, height, width)
     if config.origins[key] == "default":
         try:
             return config, _probe(engine, model, height, width, 2)

@@ -18,7 +18,7 @@ from .geometry import crop_polygon, is_vertical, measure_line, measure_sides, so
 from .imaging import add_border, plan_border
 from .orientation import OrientationClassifier, turn
 from .page import PageClassifier, turn_back, turn_upright
-from .recognition import Share, TextRecognizer
+from .recognition import TextRecognizer
 from .settings import StageSettings
 from .types import BgrImage, Polygon, Reading, TextBox, TextLine
 from .words import place_words
@@ -55,16 +55,11 @@ class TextReader:
         self.page_classifier = page_classifier
 
     @classmethod
-    def build(
-        cls, engines: Mapping[Any, Engine], charset: Charset, settings: StageSettings, share: Share | None = None
-    ) -> TextReader:
-        """Return a reader on the engines for `det`, `rec` and optionally `cls` and `page`.
-
-        `share`: see TextRecognizer.
-        """
+    def build(cls, engines: Mapping[Any, Engine], charset: Charset, settings: StageSettings) -> TextReader:
+        """Return a reader on the engines for `det`, `rec` and optionally `cls` and `page`."""
         return cls(
             TextDetector(engines["det"], settings.detection),
-            TextRecognizer(engines["rec"], charset, settings.recognition, share),
+            TextRecognizer(engines["rec"], charset, settings.recognition),
             OrientationClassifier(engines["cls"], settings.orientation) if "cls" in engines else None,
             PageClassifier(engines["page"], settings.page_orientation) if "page" in engines else None,
         )

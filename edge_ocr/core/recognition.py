@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import numpy as np
 
 from .charset import Charset, DecodedText
 from .direction import order_logically
-from .engines.base import Engine
+from .engines.base import Engine, StreamingEngine
 from .errors import ModelError
 from .imaging import prepare_lines, resize_line
 from .settings import RecognitionSettings
@@ -20,8 +21,6 @@ from .words import LineText, Spans, find_spans, measure_ink
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-Share = Callable[[list[list[int]], Callable[[list[int]], None]], None]
 
 # Input widths are multiples of this, so that engines see few different shapes.
 WIDTH_STEP = 64
@@ -142,16 +141,10 @@ def plan_batches(widths: list[int], batch_size: int) -> list[list[int]]:
 class TextRecognizer:
     """Reads text lines."""
 
-    def __init__(
-        self, engine: Engine, charset: Charset, settings: RecognitionSettings, share: Share | None = None
-    ) -> None:
-        """`share` calls a function with each item, if the engine can, in several threads, and each item is a line; by
-        default, lines are read in batches.
-        """
+    def __init__(self, engine: Engine, charset: Charset, settings: RecognitionSettings) -> None:
         self.engine = engine
         self.charset = charset
         self.settings = settings
-        self._share = share
 
     def recognize(self, crops: list[BgrImage], *, locate: bool = False) -> list[LineText]:
         """Return what was read in each crop, in the given order; with `locate`, also where the characters are.
@@ -172,23 +165,30 @@ class TextRecognizer:
         settings = self.settings
         widths = [plan_width(line.shape[1], settings.min_width) for line in lines]
         found: list[DecodedText | None] = [None] * len(lines)
-
-        def read_batch(batch: list[int]) -> None:
-            probs = np.asarray(self.engine.run(prepare_lines([lines[i] for i in batch], widths[batch[0]])))
-            if len(probs) != len(batch):
-                raise ModelError(
-                    f"the recognition model returns {len(probs)} results for {len(batch)} lines",
-                    "set Pipeline.text_rec_batch_size: 1 to read one line at a time",
-                )
-            for i, line_probs in zip(batch, probs):
-                found[i] = self.charset.decode(line_probs, settings.space_weight)
-
-        if self._share is None:
-            for batch in plan_batches(widths, settings.batch_size):
-                read_batch(batch)
-        else:
-            # The widest first: at the end, no thread waits long for the others.
-            self._share([[i] for i in sorted(range(len(lines)), key=lambda i: -widths[i])], read_batch)
+        with closing(self._run(lines, widths)) as outputs:
+            for batch, probs in outputs:
+                if len(probs) != len(batch):
+                    raise ModelError(
+                        f"the recognition model returns {len(probs)} results for {len(batch)} lines",
+                        "set Pipeline.text_rec_batch_size: 1 to read one line at a time",
+                    )
+                for i, line_probs in zip(batch, probs):
+                    found[i] = self.charset.decode(line_probs, settings.space_weight)
         texts = [text for text in found if text is not None]
         spans = find_spans(texts, lines, widths) if locate else [None] * len(texts)
         return [LineText(text.text, text.score, places) for text, places in zip(texts, spans)]
+
+    def _run(
+        self, lines: list[BgrImage], widths: list[int]
+    ) -> Generator[tuple[list[int], NDArray[np.float32]], None, None]:
+        """Yield the indexes of the lines in each batch, and its probs."""
+        engine = self.engine
+        if isinstance(engine, StreamingEngine):
+            # The widest first: none is left to wait for at the end.
+            order = sorted(range(len(lines)), key=lambda i: -widths[i])
+            with closing(engine.run_each(prepare_lines([lines[i]], widths[i]) for i in order)) as outputs:
+                for i, probs in zip(order, outputs):
+                    yield [i], probs
+        else:
+            for batch in plan_batches(widths, self.settings.batch_size):
+                yield batch, np.asarray(engine.run(prepare_lines([lines[i] for i in batch], widths[batch[0]])))

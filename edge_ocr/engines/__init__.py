@@ -25,15 +25,11 @@ class EngineSpec:
     """Package to install."""
     home: str
     """Module and name of the function or class here that creates it."""
-    max_lanes: int = 0
-    """How many threads at most read lines at the same time, each with its share of the processor's; 0: it reads lines
-    in batches, in one thread.
-    """
 
 
 # Fastest first (on CPUs).
 ENGINES = {
-    "openvino": EngineSpec("openvino", ("pdmodel", "onnx"), "openvino", "edge_ocr.engines.openvino:create", 4),
+    "openvino": EngineSpec("openvino", ("pdmodel", "onnx"), "openvino", "edge_ocr.engines.openvino:create"),
     "onnxruntime": EngineSpec("onnxruntime", ("onnx",), "edge-ocr[onnx]", "edge_ocr.engines.onnxruntime:create"),
     "paddle": EngineSpec("paddle", ("pdmodel", "json"), "paddlepaddle", "edge_ocr.engines.paddle:PaddleEngine"),
 }
@@ -87,12 +83,9 @@ def create_engine(
     device_id: int,
     threads: int,
     precision: Precision = "f32",
-    lanes: int = 0,
+    streaming: bool = False,
 ) -> Engine:
-    """Load a model into an engine.
-
-    `lanes`: how many threads will run it at the same time, at most `max_lanes` of its spec and `threads`, among which
-    these are divided; 0 if only one does, which then has all of them.
+    """Load a model into an engine; with `streaming`, a recogniser becomes a StreamingEngine if the engine can.
 
     Raises ModelError if the engine cannot read it, ToolchainError if it lacks the device, UsageError if it does not
     support `precision`.
@@ -100,7 +93,7 @@ def create_engine(
     module, _, attribute = ENGINES[name].home.partition(":")
     create: Callable[..., Engine] = getattr(import_module(module), attribute)
     if name == "openvino":
-        return create(model, device_kind, device_id, threads, precision, lanes)
+        return create(model, device_kind, device_id, threads, precision, streaming)
     if precision not in ("f32", "auto"):
         raise UsageError(
             f"{name} computes in f32 only, not in {precision}", "use --engine openvino, or set Runtime.precision to f32"

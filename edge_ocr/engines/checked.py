@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_ocr.core.charset import BLANK_INDEX
-from edge_ocr.core.engines.base import Engine
+from edge_ocr.core.engines.base import Engine, StreamingEngine
 
 LEAST_MARGIN = 0.05
 """Lead of a step's best class below which the second may be the right one. Lines read exactly, of 2446, in f32, with
@@ -25,7 +29,10 @@ class CheckedEngine:
 
     def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run one batch of lines; returns probs, N × T × classes."""
-        probs = self._fast.run(array)
+        return self._check(array, self._fast.run(array))
+
+    def _check(self, array: NDArray[np.float32], probs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probs of a batch, after those of uncertain lines were replaced in place."""
         if probs.ndim != 3:
             # Not a recogniser; the caller checks the shape.
             return probs
@@ -33,6 +40,27 @@ class CheckedEngine:
         for i in np.flatnonzero(find_uncertain(probs)):
             probs[i] = self._exact.run(array[i : i + 1])[0]
         return probs
+
+
+class CheckedStreams(CheckedEngine):
+    """The same, with a fast engine that runs several lines at the same time."""
+
+    def __init__(self, fast: StreamingEngine, exact: Engine) -> None:
+        super().__init__(fast, exact)
+        self._streams = fast
+
+    def run_each(self, arrays: Iterable[NDArray[np.float32]]) -> Generator[NDArray[np.float32], None, None]:
+        """Run batches of lines; yield the probs of each, N × T × classes, in the same order."""
+        begun: deque[NDArray[np.float32]] = deque()
+
+        def begin() -> Iterator[NDArray[np.float32]]:
+            for array in arrays:
+                begun.append(array)
+                yield array
+
+        with closing(self._streams.run_each(begin())) as outputs:
+            for probs in outputs:
+                yield self._check(begun.popleft(), probs)
 
 
 def find_uncertain(probs: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Generator, Iterable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,8 +21,17 @@ class Engine(Protocol):
     def run(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network on one NCHW batch and return its one output.
 
-        The returned array may be a view of the engine's buffer, valid until the next run in the same thread.
+        The returned array may be a view of the engine's buffer, valid until the next run.
         """
+        ...
+
+
+@runtime_checkable
+class StreamingEngine(Engine, Protocol):
+    """A loaded network that runs on several inputs at the same time, which is faster than batches."""
+
+    def run_each(self, arrays: Iterable[NDArray[np.float32]]) -> Generator[NDArray[np.float32], None, None]:
+        """Run NCHW arrays; yield their outputs in the same order, each valid until the next one is requested."""
         ...
 
 

@@ -21,7 +21,6 @@ from edge_ocr.core.recognition import (
 from edge_ocr.core.settings import RecognitionSettings
 from edge_ocr.core.types import TextBox
 from edge_ocr.core.words import LineText
-from edge_ocr.engines.lanes import Lanes
 from edge_ocr.errors import ModelError
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -53,9 +52,7 @@ def make_crop(letter: str, width: int, height: int = 48, score: int = 255) -> np
     return crop
 
 
-def make_recognizer(
-    batch_size: int = 4, text_score: float = 0.5, direction: str = "ltr", lanes: int = 0
-) -> TextRecognizer:
+def make_recognizer(batch_size: int = 4, text_score: float = 0.5, direction: str = "ltr") -> TextRecognizer:
     settings = RecognitionSettings(
         image_height=48,
         min_width=320,
@@ -66,8 +63,7 @@ def make_recognizer(
         return_words="none",
         cjk_words="character",
     )
-    share = Lanes(lanes).share if lanes else None
-    return TextRecognizer(LetterEngine(), Charset.fit(LETTERS, 27, "letters"), settings, share)
+    return TextRecognizer(LetterEngine(), Charset.fit(LETTERS, 27, "letters"), settings)
 
 
 @pytest.mark.parametrize(
@@ -91,18 +87,45 @@ def test_batches_hold_one_width_and_no_more_lines_than_asked_for():
     assert sorted(recognizer.engine.shapes) == [(1, 3, 48, 320), (2, 3, 48, 320), (2, 3, 48, 640)]
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 3, 9])
-def test_lanes_read_each_line_alone_and_keep_the_order(lanes):
-    recognizer = make_recognizer(lanes=lanes)
+class LetterStreams(LetterEngine):
+    """The same as a StreamingEngine; `open` says whether inputs may still be in use."""
+
+    open = False
+
+    def run_each(self, arrays):
+        self.open = True
+        try:
+            for array in arrays:
+                yield self.run(array)
+        finally:
+            self.open = False
+
+
+def test_streams_read_each_line_alone_the_widest_first():
+    recognizer = make_recognizer()
+    recognizer.engine = LetterStreams()
     crops = [
         make_crop(letter, width)
-        for letter, width in zip("quickzap", (900, 50, 400, 900, 70, 60, 330, 800), strict=True)
+        for letter, width in zip("quickzap", (900, 50, 400, 999, 70, 60, 330, 800), strict=True)
     ]
-    for _ in range(20):
-        assert "".join(line.text for line in recognizer.recognize(crops)) == "quickzap"
-    assert {shape[0] for shape in recognizer.engine.shapes} == {1}
-    assert len(recognizer.engine.shapes) == 20 * len(crops)
+    assert "".join(line.text for line in recognizer.recognize(crops)) == "quickzap"
+    shapes = recognizer.engine.shapes
+    assert {shape[0] for shape in shapes} == {1}
+    assert [shape[3] for shape in shapes] == [1024, 960, 832, 448, 384, 320, 320, 320]
     assert recognizer.recognize([]) == []
+
+
+def test_streams_are_closed_after_an_error():
+    recognizer = make_recognizer()
+    recognizer.engine = LetterStreams()
+    run = recognizer.engine.run
+    recognizer.engine.run = lambda array: run(array)[:0]
+    with pytest.raises(ModelError, match="0 results for 1 lines") as raised:
+        recognizer.recognize([make_crop("a", 100), make_crop("b", 100)])
+    # While the error, and so the frame of the generator, is still referred to.
+    assert raised.tb is not None
+    assert len(recognizer.engine.shapes) == 1
+    assert not recognizer.engine.open
 
 
 def test_batches_have_few_sizes_and_a_bounded_area():

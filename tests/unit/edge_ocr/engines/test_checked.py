@@ -135,7 +135,7 @@ class StoredNetwork:
     name = "openvino"
     asked: ClassVar[list[str]] = []
 
-    def __init__(self, model: object, threads: int, precision: str = "f32", lanes: int = 0) -> None:
+    def __init__(self, model: object, threads: int, precision: str = "f32") -> None:
         self.asked.append(precision)
 
 
