@@ -29,8 +29,8 @@ from edge_ocr.models.types import Kind, Model
 # few shapes that recur: without room for them, each change costs as much as a line. Detection inputs have any size.
 SHAPE_CACHE_CAPACITY: Mapping[Kind, int] = {"det": 16, "rec": 1024, "cls": 16, "page": 1}
 
-# Lines that are read at the same time, each by one thread unless there are more. Two threads that share every line, or
-# batches, wait for each other in each layer: PP-OCRv6 small in int8 takes 1.2 times as long, the first time 1.3.
+# Lines that are read at the same time, each by its share of the threads. In batches, all threads wait for each other in
+# each layer: int8 takes 1.1 to 1.3 times as long with two, 1.2 to 1.45 times at first (benchmarks/README.md).
 MAX_STREAMS = 4
 
 # Each stream has its own cache.
