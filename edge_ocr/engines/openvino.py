@@ -67,18 +67,18 @@ def create(
     Raises ModelError if OpenVINO cannot read it.
     """
     streaming = streaming and model.kind == "rec"
-    kind = StreamingOpenVinoEngine if streaming else OpenVinoEngine
+    build = StreamingOpenVinoEngine if streaming else OpenVinoEngine
     if precision != "f32":
         names = _list_precisions(model)
         if precision == "auto":
-            engines = {name: partial(kind, model, threads, name) for name in names}
+            engines = {name: partial(build, model, threads, name) for name in names}
             file = name_result(model, threads, streaming, names, find_ranges(model), fastest.REVISION)
             precision = fastest.choose_precision(model.kind, engines, file)
         elif precision == "int8" and "int8" not in names:
             precision = "bf16"
         # It would compute in f32, and uncertain lines twice.
         precision = precision if precision in names else "f32"
-    engine = kind(model, threads, precision)
+    engine = build(model, threads, precision)
     if precision == "f32" or model.kind != "rec":
         return engine
     exact = OpenVinoEngine(model, threads)
